@@ -1,0 +1,15 @@
+//! What Kith's peers agree on, and how: the charter, the topology and its mixing weights, the aggregation rules.
+//!
+//! Everything here is pure: no clock, no ambient randomness, no input or output, no task, no map whose order could reach a
+//! result. Equal inputs give equal bits on every machine. What is learned (`kith-models`) and how it travels
+//! (`kith-gossip`) live elsewhere.
+//!
+//! Start reading at [`section`] (how files are read), then `charter`, `aggregate`, `topology`.
+
+pub mod identity;
+pub mod random;
+pub mod section;
+
+pub use identity::{Digest, PeerId};
+pub use random::{Seed, Stream};
+pub use section::{Problem, Section};

@@ -1,0 +1,513 @@
+//! Reading one section of a charter, a configuration or an experiment.
+//!
+//! Reading is resolving: every `section.number("deadline_seconds", …)` checks the value, notes a [`Problem`] with line and
+//! column where it is wrong, and writes the value that holds, default included, into the canonical table. So one
+//! description of a section gives its validation, its defaults, its canonical form and the error that names what is known.
+//! Keys that nobody asked for are refused by [`Document::finish`].
+//!
+//! This module knows no section by name; start reading at [`Document::parse`].
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use toml::de::{DeTable, DeValue};
+
+/// Something wrong in a file that a person wrote: where, what, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Dotted path of the key, for example `aggregation.rule`; empty for the file as a whole.
+    pub key: String,
+    /// Line in the file, from 1; 0 where no line can be named (a missing key, say).
+    pub line: usize,
+    /// Column in the line, from 1; 0 where no line can be named.
+    pub column: usize,
+    /// Byte range in the text, for tools that underline it.
+    pub span: Option<std::ops::Range<usize>>,
+    /// What is wrong and what was expected, as one sentence.
+    pub what: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.line > 0 {
+            write!(formatter, "line {}, column {}: ", self.line, self.column)?;
+        }
+        if !self.key.is_empty() {
+            write!(formatter, "{}: ", self.key)?;
+        }
+        formatter.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    node: Node,
+    span: std::ops::Range<usize>,
+    used: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Node {
+    Integer(i64),
+    Number(f64),
+    Text(String),
+    Flag(bool),
+    List(Vec<Entry>),
+    Table(BTreeMap<String, Entry>),
+    Other(&'static str),
+}
+
+impl Node {
+    fn kind(&self) -> &'static str {
+        match self {
+            Node::Integer(_) => "an integer",
+            Node::Number(_) => "a number",
+            Node::Text(_) => "a text",
+            Node::Flag(_) => "true or false",
+            Node::List(_) => "a list",
+            Node::Table(_) => "a table",
+            Node::Other(name) => name,
+        }
+    }
+
+    fn build(value: &DeValue<'_>) -> Node {
+        match value {
+            DeValue::String(text) => Node::Text(text.to_string()),
+            DeValue::Integer(integer) => match i64::from_str_radix(integer.as_str(), integer.radix()) {
+                Ok(value) => Node::Integer(value),
+                Err(_) => Node::Other("an integer beyond 64 bits"),
+            },
+            DeValue::Float(number) => match number.as_str().parse() {
+                Ok(value) => Node::Number(value),
+                Err(_) => Node::Other("a number that cannot be represented"),
+            },
+            DeValue::Boolean(flag) => Node::Flag(*flag),
+            DeValue::Datetime(_) => Node::Other("a date"),
+            DeValue::Array(items) => Node::List(
+                items
+                    .iter()
+                    .map(|item| Entry { node: Node::build(item.get_ref()), span: item.span(), used: false })
+                    .collect(),
+            ),
+            DeValue::Table(table) => Node::Table(build_table(table)),
+        }
+    }
+}
+
+fn build_table(table: &DeTable<'_>) -> BTreeMap<String, Entry> {
+    table
+        .iter()
+        .map(|(key, value)| {
+            // A table's own span covers only its header; the key's span is what a reader wants underlined for unknown keys.
+            let node = Node::build(value.get_ref());
+            let span = if matches!(node, Node::Table(_)) { key.span() } else { value.span() };
+            (key.get_ref().to_string(), Entry { node, span, used: false })
+        })
+        .collect()
+}
+
+/// A parsed file whose sections are read one after the other.
+#[derive(Debug)]
+pub struct Document {
+    source: String,
+    root: BTreeMap<String, Entry>,
+    canonical: toml::Table,
+    problems: Vec<Problem>,
+}
+
+impl Document {
+    /// Parses TOML text.
+    ///
+    /// # Errors
+    /// One [`Problem`] with line and column when the text is not TOML.
+    pub fn parse(text: &str) -> Result<Document, Problem> {
+        match DeTable::parse(text) {
+            Ok(table) => Ok(Document {
+                source: text.to_owned(),
+                root: build_table(table.get_ref()),
+                canonical: toml::Table::new(),
+                problems: Vec::new(),
+            }),
+            Err(error) => {
+                let span = error.span();
+                let (line, column) = span.as_ref().map_or((0, 0), |span| position(text, span.start));
+                Err(Problem { key: String::new(), line, column, span, what: format!("this is not TOML: {}", error.message()) })
+            }
+        }
+    }
+
+    /// Whether a section of this name is written in the file.
+    pub fn has(&self, name: &str) -> bool {
+        self.root.contains_key(name)
+    }
+
+    /// Reads the section `name` (an empty one where the file has none).
+    pub fn section<T>(&mut self, name: &str, read: impl FnOnce(&mut Section<'_>) -> T) -> T {
+        let mut empty = BTreeMap::new();
+        let mut not_a_table = None;
+        let entries = match self.root.get_mut(name) {
+            None => &mut empty,
+            Some(entry) => {
+                entry.used = true;
+                match &mut entry.node {
+                    Node::Table(table) => table,
+                    other => {
+                        not_a_table = Some((entry.span.clone(), other.kind()));
+                        &mut empty
+                    }
+                }
+            }
+        };
+        let mut section = Section {
+            path: name.to_owned(),
+            source: &self.source,
+            entries,
+            canonical: toml::Table::new(),
+            problems: &mut self.problems,
+        };
+        if let Some((span, kind)) = not_a_table {
+            section.note_at(Some(span), name.to_owned(), format!("expected a section [{name}], found {kind}"));
+        }
+        let value = read(&mut section);
+        section.refuse_unknown();
+        let canonical = section.canonical;
+        self.canonical.insert(name.to_owned(), toml::Value::Table(canonical));
+        value
+    }
+
+    /// Adds a problem that concerns more than one key.
+    pub fn note(&mut self, key: &str, what: impl Into<String>) {
+        self.problems.push(Problem { key: key.to_owned(), line: 0, column: 0, span: None, what: what.into() });
+    }
+
+    /// The canonical tables read so far: every default written out.
+    ///
+    /// # Errors
+    /// Every problem found in the file, sections that nobody asked for included.
+    pub fn finish(mut self) -> Result<toml::Table, Vec<Problem>> {
+        let known: Vec<String> = self.canonical.keys().cloned().collect();
+        for (name, entry) in &self.root {
+            if !entry.used {
+                let (line, column) = position(&self.source, entry.span.start);
+                self.problems.push(Problem {
+                    key: name.clone(),
+                    line,
+                    column,
+                    span: Some(entry.span.clone()),
+                    what: unknown("section", name, &known),
+                });
+            }
+        }
+        if self.problems.is_empty() { Ok(self.canonical) } else { Err(self.problems) }
+    }
+}
+
+/// One section while it is read. Each reader takes the key's default (`None`: the key is required) and its range, notes
+/// a problem and returns the default (or the range's start) when the value is not acceptable.
+#[derive(Debug)]
+pub struct Section<'a> {
+    path: String,
+    source: &'a str,
+    entries: &'a mut BTreeMap<String, Entry>,
+    canonical: toml::Table,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl Section<'_> {
+    /// The section's name, for messages.
+    pub fn name(&self) -> &str {
+        &self.path
+    }
+
+    /// Whether the file gives this key.
+    pub fn has(&self, key: &str) -> bool {
+        self.entries.contains_key(key)
+    }
+
+    /// An integer in `range`.
+    pub fn integer(&mut self, key: &str, default: Option<u64>, range: RangeInclusive<u64>) -> u64 {
+        let expected = format!("an integer from {} to {}", range.start(), range.end());
+        let value = self.read(key, default, *range.start(), &expected, |node| match node {
+            Node::Integer(value) => u64::try_from(*value).ok().filter(|value| range.contains(value)),
+            _ => None,
+        });
+        // TOML integers end at i64::MAX; every range used here does as well.
+        self.canonical.insert(key.to_owned(), toml::Value::Integer(i64::try_from(value).unwrap_or(i64::MAX)));
+        value
+    }
+
+    /// A finite number in `range`.
+    pub fn number(&mut self, key: &str, default: Option<f64>, range: RangeInclusive<f64>) -> f64 {
+        let expected = format!("a number from {} to {}", range.start(), range.end());
+        let value = self.read(key, default, *range.start(), &expected, |node| {
+            let value = match node {
+                Node::Integer(value) => *value as f64,
+                Node::Number(value) => *value,
+                _ => return None,
+            };
+            (value.is_finite() && range.contains(&value)).then_some(value)
+        });
+        self.canonical.insert(key.to_owned(), toml::Value::Float(value));
+        value
+    }
+
+    /// Any text.
+    pub fn text(&mut self, key: &str, default: Option<&str>) -> String {
+        let value = self.read(key, default.map(str::to_owned), String::new(), "a text", |node| match node {
+            Node::Text(text) => Some(text.clone()),
+            _ => None,
+        });
+        self.canonical.insert(key.to_owned(), toml::Value::String(value.clone()));
+        value
+    }
+
+    /// One of `known`; the message of a wrong one lists them all.
+    pub fn choice(&mut self, key: &str, default: Option<&str>, known: &[&str]) -> String {
+        let value = self.text(key, default);
+        if self.has(key) && !value.is_empty() && !known.contains(&value.as_str()) {
+            self.note(key, unknown(key, &value, known));
+        }
+        value
+    }
+
+    /// true or false.
+    pub fn flag(&mut self, key: &str, default: Option<bool>) -> bool {
+        let value = self.read(key, default, false, "true or false", |node| match node {
+            Node::Flag(flag) => Some(*flag),
+            _ => None,
+        });
+        self.canonical.insert(key.to_owned(), toml::Value::Boolean(value));
+        value
+    }
+
+    /// A list of integers, each in `range`.
+    pub fn integers(&mut self, key: &str, default: Option<&[u64]>, range: RangeInclusive<u64>) -> Vec<u64> {
+        let expected = format!("a list of integers from {} to {}", range.start(), range.end());
+        let value = self.read(key, default.map(<[u64]>::to_vec), Vec::new(), &expected, |node| match node {
+            Node::List(items) => items
+                .iter()
+                .map(|item| match item.node {
+                    Node::Integer(value) => u64::try_from(value).ok().filter(|value| range.contains(value)),
+                    _ => None,
+                })
+                .collect(),
+            _ => None,
+        });
+        let list = value.iter().map(|value| toml::Value::Integer(i64::try_from(*value).unwrap_or(i64::MAX))).collect();
+        self.canonical.insert(key.to_owned(), toml::Value::Array(list));
+        value
+    }
+
+    /// A list of finite numbers.
+    pub fn numbers(&mut self, key: &str, default: Option<&[f64]>) -> Vec<f64> {
+        let value = self.read(key, default.map(<[f64]>::to_vec), Vec::new(), "a list of finite numbers", |node| match node {
+            Node::List(items) => items
+                .iter()
+                .map(|item| match item.node {
+                    Node::Integer(value) => Some(value as f64),
+                    Node::Number(value) => Some(value).filter(|value| value.is_finite()),
+                    _ => None,
+                })
+                .collect(),
+            _ => None,
+        });
+        self.canonical.insert(key.to_owned(), toml::Value::Array(value.iter().map(|value| toml::Value::Float(*value)).collect()));
+        value
+    }
+
+    /// A list of texts.
+    pub fn texts(&mut self, key: &str, default: Option<&[&str]>) -> Vec<String> {
+        let default = default.map(|items| items.iter().map(|item| (*item).to_owned()).collect());
+        let value: Vec<String> = self.read(key, default, Vec::new(), "a list of texts", |node| match node {
+            Node::List(items) => items
+                .iter()
+                .map(|item| match &item.node {
+                    Node::Text(text) => Some(text.clone()),
+                    _ => None,
+                })
+                .collect(),
+            _ => None,
+        });
+        self.canonical.insert(key.to_owned(), toml::Value::Array(value.iter().cloned().map(toml::Value::String).collect()));
+        value
+    }
+
+    /// The tables of an array of tables, `[[section.key]]`, in the file's order.
+    pub fn tables<T>(&mut self, key: &str, mut read: impl FnMut(&mut Section<'_>) -> T) -> Vec<T> {
+        let mut values = Vec::new();
+        let mut canonical = Vec::new();
+        let path = self.path_of(key);
+        let mut wrong = None;
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.used = true;
+            if let Node::List(items) = &mut entry.node {
+                for item in items {
+                    let Node::Table(entries) = &mut item.node else {
+                        wrong = Some((item.span.clone(), item.node.kind()));
+                        continue;
+                    };
+                    let mut section = Section {
+                        path: path.clone(),
+                        source: self.source,
+                        entries,
+                        canonical: toml::Table::new(),
+                        problems: self.problems,
+                    };
+                    values.push(read(&mut section));
+                    section.refuse_unknown();
+                    canonical.push(toml::Value::Table(section.canonical));
+                }
+            } else {
+                wrong = Some((entry.span.clone(), entry.node.kind()));
+            }
+        }
+        if let Some((span, kind)) = wrong {
+            self.note_at(Some(span), path.clone(), format!("expected tables [[{path}]], found {kind}"));
+        }
+        self.canonical.insert(key.to_owned(), toml::Value::Array(canonical));
+        values
+    }
+
+    /// Adds a problem at `key`.
+    pub fn note(&mut self, key: &str, what: impl Into<String>) {
+        let span = self.entries.get(key).map(|entry| entry.span.clone());
+        let path = self.path_of(key);
+        self.note_at(span, path, what.into());
+    }
+
+    fn note_at(&mut self, span: Option<std::ops::Range<usize>>, key: String, what: String) {
+        let (line, column) = span.as_ref().map_or((0, 0), |span| position(self.source, span.start));
+        self.problems.push(Problem { key, line, column, span, what });
+    }
+
+    fn path_of(&self, key: &str) -> String {
+        format!("{}.{key}", self.path)
+    }
+
+    fn read<T: Clone>(
+        &mut self,
+        key: &str,
+        default: Option<T>,
+        fallback: T,
+        expected: &str,
+        accept: impl FnOnce(&Node) -> Option<T>,
+    ) -> T {
+        let Some(entry) = self.entries.get_mut(key) else {
+            if default.is_none() {
+                let path = self.path_of(key);
+                self.note_at(None, path, format!("this key is missing; expected {expected}"));
+            }
+            return default.unwrap_or(fallback);
+        };
+        entry.used = true;
+        if let Some(value) = accept(&entry.node) {
+            return value;
+        }
+        let found = match &entry.node {
+            Node::Integer(value) => value.to_string(),
+            Node::Number(value) => value.to_string(),
+            Node::Text(text) => format!("{text:?}"),
+            other => other.kind().to_owned(),
+        };
+        let span = entry.span.clone();
+        let path = self.path_of(key);
+        self.note_at(Some(span), path, format!("expected {expected}, found {found}"));
+        default.unwrap_or(fallback)
+    }
+
+    fn refuse_unknown(&mut self) {
+        let known: Vec<String> = self.canonical.keys().cloned().collect();
+        let unread: Vec<(String, std::ops::Range<usize>)> =
+            self.entries.iter().filter(|(_, entry)| !entry.used).map(|(key, entry)| (key.clone(), entry.span.clone())).collect();
+        for (key, span) in unread {
+            let path = self.path_of(&key);
+            self.note_at(Some(span), path, unknown("key", &key, &known));
+        }
+    }
+}
+
+/// The message for a name that a table does not have: `unknown rule "krun"; known: krum, mean, …`, with the nearest name
+/// as a suggestion where one is near.
+pub fn unknown<S: AsRef<str>>(what: &str, name: &str, known: &[S]) -> String {
+    let names: Vec<&str> = known.iter().map(AsRef::as_ref).collect();
+    let near = names.iter().map(|known| (edit_distance(name, known), *known)).min().filter(|(distance, _)| *distance <= 2);
+    let hint = near.map_or(String::new(), |(_, known)| format!(" (did you mean {known:?}?)"));
+    format!("unknown {what} {name:?}; known: {}{hint}", names.join(", "))
+}
+
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, left) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, right) in b.iter().enumerate() {
+            let substitution = diagonal + usize::from(left != *right);
+            diagonal = row[j + 1];
+            row[j + 1] = substitution.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = &text[..offset.min(text.len())];
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().map_or(0, |tail| tail.chars().count()) + 1;
+    (line, column)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_keys_are_named_with_line_column_and_what_is_known() {
+        let mut document = Document::parse("[round]\ndeadline_seconds = 3\nquorun = 1\n").unwrap();
+        document.section("round", |section| {
+            section.integer("deadline_seconds", Some(30), 1..=3600);
+            section.number("quorum", Some(1.0), 0.0..=1.0);
+        });
+        let problems = document.finish().unwrap_err();
+        assert_eq!(problems.len(), 1);
+        assert_eq!(
+            problems[0].to_string(),
+            "line 3, column 10: round.quorun: unknown key \"quorun\"; known: deadline_seconds, quorum (did you mean \"quorum\"?)"
+        );
+    }
+
+    #[test]
+    fn every_problem_is_told_at_once() {
+        let mut document = Document::parse("[a]\nx = \"seven\"\ny = 99\n[b]\n[[c.member]]\nkey = 1\n").unwrap();
+        document.section("a", |section| {
+            section.integer("x", None, 0..=9);
+            section.integer("y", None, 0..=9);
+            section.text("z", None);
+        });
+        document.section("c", |section| section.tables("member", |member| member.text("key", None)));
+        let text: Vec<String> = document.finish().unwrap_err().iter().map(Problem::to_string).collect();
+        assert_eq!(
+            text,
+            [
+                "line 2, column 5: a.x: expected an integer from 0 to 9, found \"seven\"",
+                "line 3, column 5: a.y: expected an integer from 0 to 9, found 99",
+                "a.z: this key is missing; expected a text",
+                "line 6, column 7: c.member.key: expected a text, found 1",
+                "line 4, column 2: b: unknown section \"b\"; known: a, c (did you mean \"a\"?)",
+            ]
+        );
+    }
+
+    #[test]
+    fn defaults_are_written_out() {
+        let mut document = Document::parse("[a]\nx = 1\n").unwrap();
+        document.section("a", |section| {
+            section.number("x", None, 0.0..=9.0);
+            section.flag("y", Some(true));
+        });
+        assert_eq!(toml::to_string(&document.finish().unwrap()).unwrap(), "[a]\nx = 1.0\ny = true\n");
+    }
+}

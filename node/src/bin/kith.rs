@@ -1,0 +1,5 @@
+//! The `kith` program.
+
+fn main() -> std::process::ExitCode {
+    kith_node::main()
+}
