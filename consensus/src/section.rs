@@ -87,10 +87,7 @@ impl Node {
             DeValue::Boolean(flag) => Node::Flag(*flag),
             DeValue::Datetime(_) => Node::Other("a date"),
             DeValue::Array(items) => Node::List(
-                items
-                    .iter()
-                    .map(|item| Entry { node: Node::build(item.get_ref()), span: item.span(), used: false })
-                    .collect(),
+                items.iter().map(|item| Entry { node: Node::build(item.get_ref()), span: item.span(), used: false }).collect(),
             ),
             DeValue::Table(table) => Node::Table(build_table(table)),
         }
