@@ -4,12 +4,18 @@
 //! result. Equal inputs give equal bits on every machine. What is learned (`kith-models`) and how it travels
 //! (`kith-gossip`) live elsewhere.
 //!
-//! Start reading at [`section`] (how files are read), then `charter`, `aggregate`, `topology`.
+//! Start reading at [`section`] (how files are read), then [`charter`], [`aggregate`], [`topology`].
 
+pub mod aggregate;
+pub mod charter;
 pub mod identity;
 pub mod random;
 pub mod section;
+pub mod topology;
 
+pub use aggregate::{Aggregate, AggregateError, Context, Contribution, Rule};
+pub use charter::Charter;
 pub use identity::{Digest, PeerId};
 pub use random::{Seed, Stream};
 pub use section::{Problem, Section};
+pub use topology::Graph;

@@ -1,0 +1,337 @@
+//! Aggregation rules: from the models of a neighbourhood to one.
+//!
+//! [`RULES`] and [`PRE_AGGREGATORS`] list what there is; [`rule_from_section`] and [`rule_from_text`] build one, for example
+//! `nnm+trimmed-mean`. [`Rule::aggregate`] checks its input once for all rules (empty, dimensions, finite, enough models) and
+//! then calls the rule's own [`Rule::combine`] on [`Rows`], which are read block by block so that pre-aggregated models are
+//! never held in memory.
+//!
+//! What holds for every rule: vectors are f32, all sums and distances are f64, every order is fixed by the senders' order, every
+//! tie goes to the lower index, nothing is fused. So equal contributions give equal bits on every machine.
+//!
+//! Not here: who contributes, when a round closes, what happens to a peer whose model was dropped.
+
+mod mean;
+mod rows;
+
+use crate::identity::PeerId;
+use crate::random::Seed;
+use crate::section::{Document, Problem, Section, unknown};
+
+pub use rows::Rows;
+
+/// One model offered to a rule. All vectors have the same number of values `d`.
+#[derive(Clone, Copy, Debug)]
+pub struct Contribution<'a> {
+    /// Who made it; contributions are in the order of their senders.
+    pub sender: PeerId,
+    /// The model, `d` values.
+    pub parameters: &'a [f32],
+    /// Further vectors that travel with a model (a tracked gradient, a control variate), by name.
+    pub companions: &'a [(&'static str, &'a [f32])],
+    /// Push-sum mass; 1 elsewhere.
+    pub mass: f64,
+    /// What the topology and the charter's weighting give this sender, at least 0.
+    pub mixing_weight: f64,
+    /// Local examples used.
+    pub samples: u64,
+    /// Local steps taken.
+    pub local_steps: u64,
+    /// Own round minus the round of this model.
+    pub staleness: u64,
+}
+
+impl<'a> Contribution<'a> {
+    /// A contribution of which only the model is known: weight and mass 1, nothing else.
+    pub fn of(sender: PeerId, parameters: &'a [f32]) -> Contribution<'a> {
+        Contribution {
+            sender,
+            parameters,
+            companions: &[],
+            mass: 1.0,
+            mixing_weight: 1.0,
+            samples: 0,
+            local_steps: 0,
+            staleness: 0,
+        }
+    }
+}
+
+/// What a rule may know beside the contributions.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// Which contribution is the aggregating peer's own; `None` offline.
+    pub own: Option<usize>,
+    /// The own model at the start of the round, `d` values.
+    pub round_start: Option<&'a [f32]>,
+    /// The aggregate of the last round, `d` values.
+    pub last_aggregate: Option<&'a [f32]>,
+    /// This round, from 0.
+    pub round: u64,
+    /// Rounds the charter foresees.
+    pub rounds: u64,
+    /// Loss of each contribution on own data, where the rule asked for it.
+    pub losses: Option<&'a [f64]>,
+    /// Randomness that all peers share.
+    pub seed: Seed,
+}
+
+impl Context<'_> {
+    /// The context of an aggregation outside any federation.
+    pub fn offline() -> Context<'static> {
+        Context {
+            own: None,
+            round_start: None,
+            last_aggregate: None,
+            round: 0,
+            rounds: 1,
+            losses: None,
+            seed: Seed::from_number(0),
+        }
+    }
+}
+
+/// What a rule made of the contributions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Aggregate {
+    /// The new model, `d` values.
+    pub parameters: Vec<f32>,
+    /// Per contribution, the share of the result that comes from it; sums to 1.
+    pub influence: Vec<f64>,
+    /// Per contribution, the rule's score (lower is nearer to the others); empty where the rule has none.
+    pub scores: Vec<f64>,
+}
+
+impl Aggregate {
+    /// Half of an equal share (guess): what has less influence counts as dropped.
+    const KEPT_SHARE: f64 = 0.5;
+
+    /// Contributions that shaped the result.
+    pub fn kept(&self) -> Vec<usize> {
+        (0..self.influence.len()).filter(|index| !self.is_dropped(*index)).collect()
+    }
+
+    /// Contributions whose influence is below half of an equal share.
+    pub fn dropped(&self) -> Vec<usize> {
+        (0..self.influence.len()).filter(|index| self.is_dropped(*index)).collect()
+    }
+
+    /// How much of an equal share contribution `index` lacks: 0 (all of it counted) to 1 (none of it).
+    pub fn dropped_share(&self, index: usize) -> f64 {
+        1.0 - (self.influence.len() as f64 * self.influence[index]).min(1.0)
+    }
+
+    fn is_dropped(&self, index: usize) -> bool {
+        self.influence[index] * (self.influence.len() as f64) < Aggregate::KEPT_SHARE
+    }
+}
+
+/// Why there is no aggregate.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AggregateError {
+    /// No contribution, or contributions without values.
+    #[error("nothing to aggregate: {0}")]
+    EmptyInput(&'static str),
+    /// Contributions of different length.
+    #[error("contribution {index} has {found} values, the first has {expected}")]
+    DimensionMismatch {
+        /// Which contribution differs.
+        index: usize,
+        /// Values of the first contribution.
+        expected: usize,
+        /// Values of this one.
+        found: usize,
+    },
+    /// Too few models to tolerate `byzantine` of them being arbitrary.
+    #[error("rule {rule:?} with byzantine = {byzantine} needs {needed} models, there are {found}")]
+    TooManyByzantine {
+        /// The rule as the charter names it.
+        rule: String,
+        /// The assumed bound of arbitrary models.
+        byzantine: usize,
+        /// Fewest models.
+        needed: usize,
+        /// Models with finite values.
+        found: usize,
+    },
+    /// A parameter of the rule does not fit these contributions.
+    #[error("{parameter} of rule {rule:?}: {reason}")]
+    InvalidParameter {
+        /// The rule's name.
+        rule: &'static str,
+        /// The parameter's key.
+        parameter: &'static str,
+        /// What is wrong with it and what was expected.
+        reason: String,
+    },
+    /// Every contribution holds a value that is not finite.
+    #[error("none of the {0} contributions is finite")]
+    NoFiniteInput(usize),
+    /// The rule would have to search too many subsets.
+    #[error("rule {rule:?} would search {subsets:.0} subsets, at most {limit} are accepted", subsets = f64::from_bits(*.subset_bits))]
+    TooExpensive {
+        /// The rule's name.
+        rule: &'static str,
+        /// Number of subsets as the bits of an f64 (so that errors stay comparable).
+        subset_bits: u64,
+        /// Most subsets accepted.
+        limit: u64,
+    },
+}
+
+impl AggregateError {
+    /// The error's name in reports and known answers.
+    pub fn code(&self) -> &'static str {
+        match self {
+            AggregateError::EmptyInput(_) => "empty_input",
+            AggregateError::DimensionMismatch { .. } => "dimension_mismatch",
+            AggregateError::TooManyByzantine { .. } => "too_many_byzantine",
+            AggregateError::InvalidParameter { .. } => "invalid_parameter",
+            AggregateError::NoFiniteInput(_) => "no_finite_input",
+            AggregateError::TooExpensive { .. } => "too_expensive",
+        }
+    }
+}
+
+/// An aggregation rule with its parameters.
+pub trait Rule: std::fmt::Debug + Send + Sync {
+    /// The name under which a charter asks for it, pre-aggregators included.
+    fn name(&self) -> String;
+
+    /// How many arbitrary models it was built to tolerate.
+    fn byzantine(&self) -> usize;
+
+    /// Fewest models, the own one included.
+    fn minimum(&self) -> usize;
+
+    /// Whether it needs a trusted own model.
+    fn needs_own(&self) -> bool {
+        false
+    }
+
+    /// Whether mixing weights count; most robust rules give every model the same weight, since weights can be lied about.
+    fn uses_weights(&self) -> bool {
+        false
+    }
+
+    /// The rule itself: `rows` are finite, of one length and at least [`Rule::minimum`] many. Influence and scores are per row.
+    ///
+    /// # Errors
+    /// When a parameter does not fit the rows.
+    fn combine(&self, context: &Context<'_>, rows: &Rows<'_>) -> Result<Aggregate, AggregateError>;
+
+    /// Checks the contributions and combines them.
+    ///
+    /// A contribution with a value that is not finite is left out, with influence 0; the number of arbitrary models to
+    /// tolerate stays what it was.
+    ///
+    /// # Errors
+    /// See [`AggregateError`].
+    ///
+    /// # Panics
+    /// When the contributions are not in the strict order of their senders: the result would depend on who arrived first.
+    fn aggregate(&self, context: &Context<'_>, contributions: &[Contribution<'_>]) -> Result<Aggregate, AggregateError> {
+        aggregate_finite(self, context, contributions, &finite_contributions(contributions)?)
+    }
+}
+
+/// The indices of contributions without NaN or infinity, after the checks that need no rule.
+fn finite_contributions(contributions: &[Contribution<'_>]) -> Result<Vec<usize>, AggregateError> {
+    let first = contributions.first().ok_or(AggregateError::EmptyInput("no contribution"))?;
+    let expected = first.parameters.len();
+    for (index, contribution) in contributions.iter().enumerate() {
+        let found = contribution.parameters.len();
+        if found != expected {
+            return Err(AggregateError::DimensionMismatch { index, expected, found });
+        }
+    }
+    if expected == 0 {
+        return Err(AggregateError::EmptyInput("the contributions have no values"));
+    }
+    assert!(
+        contributions.windows(2).all(|pair| pair[0].sender < pair[1].sender),
+        "contributions must be in the strict order of their senders"
+    );
+    let finite: Vec<usize> =
+        (0..contributions.len()).filter(|index| rows::all_finite(contributions[*index].parameters)).collect();
+    if finite.is_empty() { Err(AggregateError::NoFiniteInput(contributions.len())) } else { Ok(finite) }
+}
+
+/// Combines the contributions `finite`; the others get influence 0 and an infinite score.
+fn aggregate_finite<R: Rule + ?Sized>(
+    rule: &R,
+    context: &Context<'_>,
+    contributions: &[Contribution<'_>],
+    finite: &[usize],
+) -> Result<Aggregate, AggregateError> {
+    if finite.len() < rule.minimum() {
+        return Err(AggregateError::TooManyByzantine {
+            rule: rule.name(),
+            byzantine: rule.byzantine(),
+            needed: rule.minimum(),
+            found: finite.len(),
+        });
+    }
+    let own = context.own.and_then(|own| finite.iter().position(|index| *index == own));
+    let losses: Option<Vec<f64>> = context.losses.map(|losses| finite.iter().map(|index| losses[*index]).collect());
+    let context = Context { own, losses: losses.as_deref(), ..*context };
+    let parameters = finite.iter().map(|index| contributions[*index].parameters).collect();
+    let weights = finite.iter().map(|index| contributions[*index].mixing_weight).collect();
+    let aggregate = rule.combine(&context, &Rows::new(parameters, weights))?;
+    if finite.len() == contributions.len() {
+        return Ok(aggregate);
+    }
+    let mut influence = vec![0.0; contributions.len()];
+    let mut scores = vec![f64::INFINITY; if aggregate.scores.is_empty() { 0 } else { contributions.len() }];
+    for (row, index) in finite.iter().enumerate() {
+        influence[*index] = aggregate.influence[row];
+        if let Some(score) = aggregate.scores.get(row) {
+            scores[*index] = *score;
+        }
+    }
+    Ok(Aggregate { parameters: aggregate.parameters, influence, scores })
+}
+
+/// A rule that a charter can name.
+#[derive(Debug)]
+pub struct RuleEntry {
+    /// Its name.
+    pub name: &'static str,
+    /// One line of help.
+    pub help: &'static str,
+    /// The paper it comes from.
+    pub source: &'static str,
+    /// Reads its own keys and builds it for so many arbitrary models.
+    pub new: fn(&mut Section<'_>, byzantine: usize) -> Box<dyn Rule>,
+}
+
+/// Every rule there is.
+pub static RULES: &[RuleEntry] = &[mean::ENTRY];
+
+/// The rule that `[aggregation]` asks for: keys `rule` (a name, or pre-aggregators before it: `nnm+trimmed-mean`),
+/// `byzantine`, and the keys of the parts. `None`, with the problem noted, where a name is unknown.
+pub fn rule_from_section(section: &mut Section<'_>) -> Option<Box<dyn Rule>> {
+    // Plain averaging of honest peers is what a newcomer expects when nothing is said.
+    let text = section.text("rule", Some("mean"));
+    let byzantine = section.integer("byzantine", Some(0), 0..=u64::from(u16::MAX)) as usize;
+    let Some(entry) = RULES.iter().find(|entry| entry.name == text) else {
+        let known: Vec<&str> = RULES.iter().map(|entry| entry.name).collect();
+        section.note("rule", unknown("rule", &text, &known));
+        return None;
+    };
+    Some((entry.new)(section, byzantine))
+}
+
+/// The rule `rule` with `parameters` as `key = value` in TOML's notation, for use outside a federation.
+///
+/// # Errors
+/// Every unknown name, unknown key and unacceptable value.
+pub fn rule_from_text(rule: &str, byzantine: usize, parameters: &[(String, String)]) -> Result<Box<dyn Rule>, Vec<Problem>> {
+    let mut text = format!("[aggregation]\nrule = {}\nbyzantine = {byzantine}\n", toml::Value::String(rule.to_owned()));
+    for (key, value) in parameters {
+        text.push_str(&format!("{} = {value}\n", toml::Value::String(key.clone())));
+    }
+    let mut document = Document::parse(&text).map_err(|problem| vec![problem])?;
+    let rule = document.section("aggregation", rule_from_section);
+    document.finish()?;
+    Ok(rule.expect("a section without problems has its rule"))
+}

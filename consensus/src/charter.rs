@@ -1,0 +1,385 @@
+//! The charter: all that the members of a federation must agree on, and nothing that is private to one.
+//!
+//! [`Charter::resolve`] reads `charter.toml` once: it checks every section, writes out every default, and names the result by
+//! its hash, the federation id. Sections that other crates own (`[data] [model] [training] [codec]`) are read by the resolvers
+//! they hand in. Not here: amendments, signatures, and what is local to a member (`kith.toml`).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::aggregate::{Rule, rule_from_section};
+use crate::identity::{Digest, PeerId};
+use crate::section::{Document, Problem, Section};
+use crate::topology::{Graph, TopologyError, TopologySection, connected_together};
+
+/// A resolved charter. Equal ids mean equal agreements.
+#[derive(Debug)]
+pub struct Charter {
+    /// The federation's name, for people.
+    pub name: String,
+    /// Version of the agreement, for people.
+    pub version: u64,
+    /// Rounds to train.
+    pub rounds: u64,
+    /// Whether this is a testnet's charter: only then may a real process be told to lie.
+    pub testnet: bool,
+    /// What shared randomness of the protocol is derived from.
+    pub seed: u64,
+    /// `[topology]`
+    pub topology: TopologySection,
+    /// `[round]`
+    pub round: RoundSection,
+    /// `[aggregation]`
+    pub aggregation: Aggregation,
+    /// `[membership]`
+    pub membership: Membership,
+    /// The federation id: hash of all sections, defaults written out.
+    pub id: Digest,
+    /// Hash of each section by name.
+    pub sections: BTreeMap<String, Digest>,
+    /// All sections, every default written out.
+    pub canonical: toml::Table,
+}
+
+/// When a round opens and closes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RoundSection {
+    /// How peers keep step.
+    pub mode: Mode,
+    /// Share of the awaited neighbours, in (0, 1], whose updates close the round before its deadline.
+    pub quorum: f64,
+    /// How long a round waits for updates.
+    pub deadline: Duration,
+    /// How long a peer waits for connections before round 0.
+    pub start_deadline: Duration,
+    /// Deadlines a neighbour may miss in a row before it is no longer awaited.
+    pub patience: u64,
+    /// An update this many rounds old still advances its sender's replica; an older one is refused.
+    pub staleness: u64,
+}
+
+/// How peers keep step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Each round waits for the neighbourhood, up to its deadline.
+    Synchronous,
+}
+
+/// How models become one.
+#[derive(Debug)]
+pub struct Aggregation {
+    /// The rule.
+    pub rule: Box<dyn Rule>,
+    /// Arbitrary models to tolerate in every neighbourhood.
+    pub byzantine: usize,
+    /// What a contribution weighs.
+    pub weighting: Weighting,
+}
+
+/// What a contribution weighs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weighting {
+    /// The topology's mixing weight.
+    Mixing,
+    /// The topology's mixing weight times min(1, claimed samples / cap); the rest goes to the own model. The cap bounds what
+    /// a liar can weigh.
+    Samples {
+        /// Samples at which a claim counts in full.
+        cap: u64,
+    },
+}
+
+/// Who takes part.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Membership {
+    /// Members only, or anyone.
+    pub mode: Admission,
+    /// How many peers the federation has.
+    pub peers: usize,
+    /// The members, in the charter's order; empty where anyone may join.
+    pub members: Vec<Member>,
+}
+
+/// Who may join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Only the keys on the roster.
+    Members,
+    /// Anyone with the federation id. `byzantine` is then an assumption: one person may hold many keys.
+    Open,
+}
+
+/// A member of the federation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Unique name, for people.
+    pub name: String,
+    /// The organisation it belongs to; may be empty.
+    pub organisation: String,
+    /// Its key.
+    pub key: PeerId,
+}
+
+/// Reads one section that another crate owns.
+pub type Resolver<'r> = (&'static str, &'r mut dyn FnMut(&mut Section<'_>));
+
+/// Sections in the order in which a person reads them.
+const SECTIONS: [&str; 10] =
+    ["federation", "model", "data", "training", "topology", "round", "aggregation", "codec", "privacy", "membership"];
+
+/// Draws of a re-drawn random graph that are checked before anything starts. A guess: each draw is of the same kind.
+const DRAWS_CHECKED: u64 = 4;
+
+impl Charter {
+    /// Reads and checks a charter. The resolvers are called in their order, one per section that another crate owns.
+    ///
+    /// # Errors
+    /// Every problem found, with line and column where it has one.
+    pub fn resolve(text: &str, resolvers: &mut [Resolver<'_>]) -> Result<Charter, Vec<Problem>> {
+        let mut document = Document::parse(text).map_err(|problem| vec![problem])?;
+        let (name, version, rounds, testnet, seed) = document.section("federation", |section| {
+            (
+                section.text("name", None),
+                section.integer("version", Some(1), 1..=u64::from(u32::MAX)),
+                section.integer("rounds", Some(20), 1..=1_000_000_000), // guess: enough for a first look
+                section.flag("testnet", Some(false)),
+                section.integer("seed", Some(0), 0..=i64::MAX as u64),
+            )
+        });
+        for (name, read) in resolvers {
+            document.section(name, |section| read(section));
+        }
+        let membership = document.section("membership", Membership::read);
+        let peers = membership.peers;
+        let (topology, graphs) = document.section("topology", |section| {
+            let topology = TopologySection::read(section);
+            let graphs = checked_graphs(&topology, peers, section);
+            (topology, graphs)
+        });
+        let round = document.section("round", RoundSection::read);
+        let aggregation = document.section("aggregation", |section| Aggregation::read(section, &graphs));
+        document.section("privacy", |section| section.choice("mechanism", Some("none"), &["none"]));
+        let canonical = document.finish()?;
+        let aggregation = aggregation.expect("a charter without problems has its rule");
+        let sections: BTreeMap<String, Digest> = canonical.iter().map(|(name, table)| (name.clone(), digest_of(table))).collect();
+        let id = federation_id(&sections);
+        Ok(Charter { name, version, rounds, testnet, seed, topology, round, aggregation, membership, id, sections, canonical })
+    }
+
+    /// The members' keys in canonical order; empty where anyone may join.
+    pub fn roster(&self) -> Vec<PeerId> {
+        let mut keys: Vec<PeerId> = self.membership.members.iter().map(|member| member.key).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    /// The member with this key.
+    pub fn member(&self, key: &PeerId) -> Option<&Member> {
+        self.membership.members.iter().find(|member| member.key == *key)
+    }
+
+    /// The charter with every key written, sections in a fixed order. Reading it gives the same id.
+    pub fn to_toml(&self) -> String {
+        let others = self.canonical.keys().map(String::as_str).filter(|name| !SECTIONS.contains(name));
+        let mut text = String::new();
+        for name in SECTIONS.into_iter().chain(others) {
+            if let Some(section) = self.canonical.get(name) {
+                let table = toml::Table::from_iter([(name.to_owned(), section.clone())]);
+                let section = toml::to_string(&table).expect("tables of texts, numbers, flags and lists are TOML");
+                text.push_str(if text.is_empty() { "" } else { "\n" });
+                text.push_str(&section);
+            }
+        }
+        text
+    }
+
+    /// Names of the sections that differ from another charter's digests, or that only one of the two has.
+    pub fn differing_sections(&self, other: &BTreeMap<String, Digest>) -> Vec<String> {
+        let missing = other.keys().filter(|name| !self.sections.contains_key(*name));
+        let differing = self.sections.iter().filter(|(name, digest)| other.get(*name) != Some(digest)).map(|(name, _)| name);
+        let mut names: Vec<String> = differing.chain(missing).cloned().collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Why a federation of `peers` peers cannot work under this charter: no such graph, a graph that falls apart, or a
+    /// neighbourhood too small for the rule. For rosters that are not written in the charter.
+    pub fn neighbourhood_problems(&self, peers: usize) -> Vec<Problem> {
+        let problem = |key: &str, what| Problem { key: key.to_owned(), line: 0, column: 0, span: None, what };
+        match graphs_of(&self.topology, peers) {
+            Err(error) => vec![problem("topology.kind", error.to_string())],
+            Ok(graphs) => {
+                let apart = disconnection(&self.topology, &graphs).map(|what| problem("topology.kind", what));
+                let small = too_small(self.aggregation.rule.as_ref(), &graphs).map(|what| problem("aggregation.byzantine", what));
+                apart.into_iter().chain(small).collect()
+            }
+        }
+    }
+}
+
+impl RoundSection {
+    fn read(section: &mut Section<'_>) -> RoundSection {
+        section.choice("mode", Some("synchronous"), &["synchronous"]);
+        RoundSection {
+            mode: Mode::Synchronous,
+            quorum: section.number("quorum", Some(1.0), 0.01..=1.0), // all that are awaited: nobody's update is wasted
+            deadline: Duration::from_secs_f64(section.number("deadline_seconds", Some(30.0), 0.01..=604_800.0)), // guess
+            start_deadline: Duration::from_secs_f64(section.number("start_deadline_seconds", Some(60.0), 0.01..=604_800.0)), // guess
+            patience: section.integer("patience", Some(2), 1..=1_000_000), // guess
+            staleness: section.integer("staleness", Some(8), 0..=1_000_000), // guess
+        }
+    }
+}
+
+impl Aggregation {
+    fn read(section: &mut Section<'_>, graphs: &[Graph]) -> Option<Aggregation> {
+        let rule = rule_from_section(section);
+        let weighting = match section.choice("weighting", Some("mixing"), &["mixing", "samples"]).as_str() {
+            "samples" => Weighting::Samples { cap: section.integer("sample_cap", None, 1..=1_000_000_000_000) },
+            _ => Weighting::Mixing,
+        };
+        let rule = rule?;
+        if weighting != Weighting::Mixing && !rule.uses_weights() {
+            section.note("weighting", format!("rule {:?} gives every model the same weight; expected \"mixing\"", rule.name()));
+        }
+        if let Some(what) = too_small(rule.as_ref(), graphs) {
+            section.note("byzantine", what);
+        }
+        Some(Aggregation { byzantine: rule.byzantine(), rule, weighting })
+    }
+}
+
+impl Membership {
+    fn read(section: &mut Section<'_>) -> Membership {
+        if section.choice("mode", Some("members"), &["members", "open"]) == "open" {
+            let peers = section.integer("peers", None, 1..=1_000_000) as usize;
+            return Membership { mode: Admission::Open, peers, members: Vec::new() };
+        }
+        let read: Vec<Option<Member>> = section.tables("member", |member| {
+            let name = member.text("name", None);
+            let organisation = member.text("organisation", Some(""));
+            let key = member.text("key", None);
+            let key = key.parse().map_err(|error: crate::identity::NotAPeerId| member.note("key", error.to_string())).ok()?;
+            Some(Member { name, organisation, key })
+        });
+        let written = read.len();
+        let members: Vec<Member> = read.into_iter().flatten().collect();
+        if written == 0 {
+            section.note("member", "no member is listed; expected at least one [[membership.member]]");
+        }
+        let mut names = BTreeMap::new();
+        let mut keys = BTreeMap::new();
+        for member in &members {
+            if names.insert(&member.name, ()).is_some() {
+                section.note("member", format!("two members are named {:?}", member.name));
+            }
+            if let Some(first) = keys.insert(member.key, &member.name) {
+                section.note("member", format!("members {first:?} and {:?} have the same key", member.name));
+            }
+        }
+        Membership { mode: Admission::Members, peers: written, members }
+    }
+}
+
+/// The graphs that stand for all rounds: one period of a kind that changes by itself, the first draws of a random one.
+fn graphs_of(topology: &TopologySection, peers: usize) -> Result<Vec<Graph>, TopologyError> {
+    let rounds: Vec<u64> = if topology.kind.changes() {
+        (0..topology.kind.period(peers)).collect()
+    } else if topology.redraw_every > 0 {
+        (0..DRAWS_CHECKED).map(|draw| draw * topology.redraw_every).collect()
+    } else {
+        vec![0]
+    };
+    rounds.into_iter().map(|round| topology.graph(peers, round)).collect()
+}
+
+fn checked_graphs(topology: &TopologySection, peers: usize, section: &mut Section<'_>) -> Vec<Graph> {
+    // Without peers the membership has its own problem; a graph over nobody would only add noise.
+    if peers == 0 {
+        return Vec::new();
+    }
+    match graphs_of(topology, peers) {
+        Err(error) => {
+            section.note("kind", error.to_string());
+            Vec::new()
+        }
+        Ok(graphs) => {
+            if let Some(what) = disconnection(topology, &graphs) {
+                section.note("kind", what);
+            }
+            graphs
+        }
+    }
+}
+
+/// The message where the peers cannot all reach each other: within each draw, or within the period of a kind that changes.
+fn disconnection(topology: &TopologySection, graphs: &[Graph]) -> Option<String> {
+    let connected = if topology.kind.changes() { connected_together(graphs) } else { graphs.chunks(1).all(connected_together) };
+    (!connected).then(|| format!("a {} topology leaves peers that no update can reach", topology.kind.name()))
+}
+
+/// The message where a neighbourhood, the own model included, is smaller than the rule's minimum; names the smallest.
+fn too_small(rule: &dyn Rule, graphs: &[Graph]) -> Option<String> {
+    let degrees = graphs.iter().flat_map(|graph| (0..graph.peers()).map(|peer| (graph.receives_from(peer).len(), peer)));
+    let (degree, peer) = degrees.min()?;
+    let (needed, found) = (rule.minimum(), degree + 1);
+    (found < needed).then(|| {
+        format!(
+            "rule {:?} with byzantine = {} needs {needed} models, this neighbourhood has {found}: peer {peer} receives from {degree}",
+            rule.name(),
+            rule.byzantine(),
+        )
+    })
+}
+
+fn federation_id(sections: &BTreeMap<String, Digest>) -> Digest {
+    let mut hasher = blake3::Hasher::new_derive_key("kith.v1 federation id");
+    for (name, digest) in sections {
+        hasher.update(&(name.len() as u64).to_le_bytes());
+        hasher.update(name.as_bytes());
+        hasher.update(&digest.0);
+    }
+    Digest(*hasher.finalize().as_bytes())
+}
+
+fn digest_of(value: &toml::Value) -> Digest {
+    let mut bytes = Vec::new();
+    encode(value, &mut bytes);
+    Digest(blake3::derive_key("kith.v1 charter section", &bytes))
+}
+
+/// Types tagged, lengths before contents, keys sorted, floats as bits: no two tables have the same bytes.
+fn encode(value: &toml::Value, bytes: &mut Vec<u8>) {
+    let text = |tag: u8, text: &str, bytes: &mut Vec<u8>| {
+        bytes.push(tag);
+        bytes.extend((text.len() as u64).to_le_bytes());
+        bytes.extend(text.as_bytes());
+    };
+    match value {
+        toml::Value::String(string) => text(b's', string, bytes),
+        toml::Value::Integer(integer) => {
+            bytes.push(b'i');
+            bytes.extend(integer.to_le_bytes());
+        }
+        toml::Value::Float(float) => {
+            bytes.push(b'f');
+            bytes.extend(float.to_bits().to_le_bytes());
+        }
+        toml::Value::Boolean(flag) => bytes.extend([b'b', u8::from(*flag)]),
+        toml::Value::Datetime(date) => text(b'd', &date.to_string(), bytes),
+        toml::Value::Array(items) => {
+            bytes.push(b'a');
+            bytes.extend((items.len() as u64).to_le_bytes());
+            items.iter().for_each(|item| encode(item, bytes));
+        }
+        toml::Value::Table(table) => {
+            bytes.push(b't');
+            bytes.extend((table.len() as u64).to_le_bytes());
+            let sorted: BTreeMap<&String, &toml::Value> = table.iter().collect();
+            for (key, value) in sorted {
+                text(b'k', key, bytes);
+                encode(value, bytes);
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Who exchanges updates with whom, and with which weight.
+//!
+//! [`TOPOLOGIES`] lists the kinds; a [`TopologySection`] is a charter's `[topology]`. A [`Graph`] follows from kind, roster
+//! size, round and seed alone, never from who is alive, so that every peer computes the same one without asking.
+//! [`Graph::analyse`] tells what a graph is worth: degrees, diameter, connectivity, spectral gap.
+//!
+//! Not here: connections (the overlay), and what a peer does about an absent neighbour.
+
+mod analysis;
+mod graph;
+mod ring;
+
+use crate::random::Seed;
+use crate::section::{Section, unknown};
+
+pub use analysis::Analysis;
+pub use graph::{Graph, connected_together};
+
+/// A kind of graph with its parameters.
+pub trait Topology: std::fmt::Debug + Send + Sync {
+    /// The name under which a charter asks for it.
+    fn name(&self) -> &'static str;
+
+    /// The graph over `peers` peers. Kinds that change by themselves look at `round`; random kinds draw from `seed` and `round`.
+    ///
+    /// # Errors
+    /// When there is no such graph over so many peers.
+    fn graph(&self, peers: usize, round: u64, seed: &Seed) -> Result<Graph, TopologyError>;
+
+    /// Whether the graph is another one in each round by itself.
+    fn changes(&self) -> bool {
+        false
+    }
+
+    /// After how many rounds a kind that changes by itself begins again.
+    fn period(&self, _peers: usize) -> u64 {
+        1
+    }
+
+    /// Whether the graph is drawn from the seed, so that drawing it again gives another one.
+    fn is_random(&self) -> bool {
+        false
+    }
+}
+
+/// Why there is no such graph.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TopologyError {
+    /// The kind does not exist for this number of peers.
+    #[error("a {kind} topology over {peers} peers is impossible: {reason}")]
+    Impossible {
+        /// The kind's name.
+        kind: &'static str,
+        /// Peers asked for.
+        peers: usize,
+        /// Why, and what would be possible.
+        reason: String,
+    },
+    /// An edge or weight that no graph can have.
+    #[error("edge from {from} to {to}: {reason}")]
+    BadEdge {
+        /// Sending end.
+        from: usize,
+        /// Receiving end.
+        to: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// A kind that a charter can name.
+#[derive(Debug)]
+pub struct TopologyEntry {
+    /// Its name.
+    pub name: &'static str,
+    /// One line of help.
+    pub help: &'static str,
+    /// Where it comes from.
+    pub source: &'static str,
+    /// Reads its own keys and builds it.
+    pub new: fn(&mut Section<'_>) -> Box<dyn Topology>,
+}
+
+/// Every kind there is.
+pub static TOPOLOGIES: &[TopologyEntry] = &[ring::ENTRY];
+
+/// A charter's `[topology]`.
+#[derive(Debug)]
+pub struct TopologySection {
+    /// The kind with its parameters.
+    pub kind: Box<dyn Topology>,
+    /// A random kind is drawn anew every so many rounds; 0: drawn once.
+    pub redraw_every: u64,
+    /// What random kinds are drawn from.
+    pub seed: u64,
+}
+
+impl TopologySection {
+    /// Reads keys `kind`, `redraw_every`, `seed` and those of the kind.
+    pub fn read(section: &mut Section<'_>) -> TopologySection {
+        // A ring connects any number of peers; what it costs in speed `kith topology explain` tells.
+        let name = section.text("kind", Some("ring"));
+        let entry = TOPOLOGIES.iter().find(|entry| entry.name == name).unwrap_or_else(|| {
+            let known: Vec<&str> = TOPOLOGIES.iter().map(|entry| entry.name).collect();
+            section.note("kind", unknown("topology", &name, &known));
+            &TOPOLOGIES[0]
+        });
+        let kind = (entry.new)(section);
+        let redraw_every = section.integer("redraw_every", Some(0), 0..=1_000_000_000);
+        if redraw_every > 0 && !kind.is_random() {
+            section.note("redraw_every", format!("a {} topology is the same at every draw; expected 0", kind.name()));
+        }
+        let seed = section.integer("seed", Some(0), 0..=i64::MAX as u64);
+        TopologySection { kind, redraw_every, seed }
+    }
+
+    /// The graph of `round` over `peers` peers.
+    ///
+    /// # Errors
+    /// When the kind does not exist for so many peers.
+    pub fn graph(&self, peers: usize, round: u64) -> Result<Graph, TopologyError> {
+        let draw = if self.kind.changes() { round } else { round.checked_div(self.redraw_every).unwrap_or(0) };
+        self.kind.graph(peers, draw, &Seed::from_number(self.seed))
+    }
+
+    /// Whether two rounds can have different graphs.
+    pub fn changes(&self) -> bool {
+        self.kind.changes() || self.redraw_every > 0
+    }
+}
