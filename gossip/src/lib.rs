@@ -1,1 +1,23 @@
-//! kith-gossip
+//! How an update travels between peers.
+//!
+//! The core is pure: [`Peer`] turns inputs into effects and knows no clock, no socket, no task. Codecs, envelopes, the
+//! round window and the exchange of bodies are small machines inside it. Feature `net` adds [`net`], libp2p as the carrier
+//! of those effects. What the vectors mean is not known here: training lives in `kith-models`.
+//!
+//! Start reading at [`peer`], then [`effect`] and [`event`].
+
+pub mod codec;
+pub mod conduct;
+pub mod effect;
+pub mod envelope;
+pub mod event;
+#[cfg(feature = "net")]
+pub mod net;
+pub mod peer;
+mod wire;
+
+pub use conduct::{Conduct, Honest};
+pub use effect::{Checkpoint, Command, Effect, Input, Intent, Parameters, Record, Stored, Timer};
+pub use envelope::{Authenticator, Envelope};
+pub use event::{Event, Refusal};
+pub use peer::{Peer, Setup};

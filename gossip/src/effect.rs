@@ -1,0 +1,267 @@
+//! What goes into a [`Peer`](crate::Peer) and what comes out: values, no callbacks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kith_consensus::{Digest, PeerId};
+use serde::{Deserialize, Serialize};
+
+use crate::event::{Event, Refusal};
+
+/// Model parameters as one vector, shared rather than copied between peer, trainer and store.
+pub type Parameters = Arc<Vec<f32>>;
+
+/// Something that happened to the peer.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Begin, or resume with what the store holds.
+    Start {
+        /// The last completed round, if there was one.
+        checkpoint: Option<Box<Checkpoint>>,
+        /// An update that was promised and perhaps sent before a crash.
+        intent: Option<Box<Intent>>,
+    },
+    /// Local training of `round` is done.
+    Trained {
+        /// The round it was asked for.
+        round: u64,
+        /// Parameters after training.
+        parameters: Parameters,
+        /// Local examples used.
+        samples: u64,
+        /// Optimizer steps taken.
+        local_steps: u64,
+        /// Mean training loss.
+        loss: f64,
+    },
+    /// Local training of `round` failed.
+    TrainingFailed {
+        /// The round it was asked for.
+        round: u64,
+        /// For people.
+        why: String,
+    },
+    /// Held-out data was evaluated.
+    Evaluated {
+        /// Completed rounds behind these parameters.
+        round: u64,
+        /// Mean loss.
+        loss: f64,
+        /// Share classified rightly.
+        accuracy: f64,
+        /// Rows evaluated.
+        samples: u64,
+    },
+    /// A message arrived over the connection to `from`, which the carrier has authenticated (or by gossip through it).
+    Received {
+        /// The peer at the other end.
+        from: PeerId,
+        /// At most 64 KiB.
+        bytes: Vec<u8>,
+    },
+    /// A body that was asked for is here; the carrier has checked that it hashes to `digest`.
+    Fetched {
+        /// BLAKE3 of the bytes.
+        digest: Digest,
+        /// The body.
+        bytes: Vec<u8>,
+    },
+    /// A body could not be had.
+    FetchFailed {
+        /// What was asked for.
+        digest: Digest,
+        /// For people.
+        why: String,
+    },
+    /// A peer asks for a body; answered by [`Effect::Provide`].
+    BodyRequested {
+        /// Who asks.
+        from: PeerId,
+        /// What for.
+        digest: Digest,
+        /// Number of the request, to be repeated in the answer.
+        request: u64,
+    },
+    /// A connection to a peer stands. `addresses` are where it was reached, for others to dial (text of multiaddresses).
+    PeerUp {
+        /// Who.
+        peer: PeerId,
+        /// Dialable addresses, empty where only it can dial us.
+        addresses: Vec<String>,
+    },
+    /// The last connection to a peer ended.
+    PeerDown {
+        /// Who.
+        peer: PeerId,
+    },
+    /// The carrier listens here: told to others in the handshake.
+    Listening {
+        /// Text of a multiaddress.
+        address: String,
+    },
+    /// A timer ran out.
+    TimerExpired(Timer),
+    /// A record is on disk.
+    Stored(Stored),
+    /// A person or a program asks for something.
+    Command(Command),
+}
+
+/// What a person or a program may ask a running peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Command {
+    /// Say goodbye and stop; the state allows a later resume.
+    Leave,
+}
+
+/// Something the driver has to do. Effects of one input are to be carried out in order.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Train from these parameters; answered by [`Input::Trained`] or [`Input::TrainingFailed`].
+    Train {
+        /// Round.
+        round: u64,
+        /// Where to start.
+        parameters: Parameters,
+    },
+    /// Evaluate these parameters on held-out data; answered by [`Input::Evaluated`], or not at all where there is no such data.
+    Evaluate {
+        /// Completed rounds behind these parameters.
+        round: u64,
+        /// What to evaluate.
+        parameters: Parameters,
+    },
+    /// Send a message to a connected peer, in order, over its connection.
+    Send {
+        /// To whom.
+        to: PeerId,
+        /// At most 64 KiB.
+        bytes: Arc<Vec<u8>>,
+    },
+    /// Tell everyone (gossip).
+    Announce {
+        /// At most 64 KiB.
+        bytes: Arc<Vec<u8>>,
+    },
+    /// Pull a body of exactly `length` bytes from the first of `sources` that has it.
+    Fetch {
+        /// BLAKE3 of the body.
+        digest: Digest,
+        /// Its length.
+        length: usize,
+        /// Whom to ask, in this order.
+        sources: Vec<PeerId>,
+    },
+    /// Answer to [`Input::BodyRequested`]; `None` where this peer does not have it.
+    Provide {
+        /// Number of the request.
+        request: u64,
+        /// The body.
+        body: Option<Arc<Vec<u8>>>,
+    },
+    /// Try to connect.
+    Connect {
+        /// To whom.
+        peer: PeerId,
+        /// Where (text of multiaddresses, from other peers: parse with care).
+        addresses: Vec<String>,
+    },
+    /// End the connections to a peer.
+    Disconnect {
+        /// To whom.
+        peer: PeerId,
+        /// Why.
+        reason: Refusal,
+    },
+    /// Answer with [`Input::TimerExpired`] after this long. Timers are never cancelled.
+    SetTimer {
+        /// Which.
+        timer: Timer,
+        /// From now.
+        after: Duration,
+    },
+    /// Make durable, then answer with [`Input::Stored`].
+    Persist(Record),
+    /// Show.
+    Emit(Event),
+    /// The peer is done: nothing more will come.
+    Stop,
+}
+
+/// A timer's name; ignored by the peer when stale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Timer {
+    /// No more waiting for neighbours before the first round.
+    Start,
+    /// Ask again for the updates that a round misses.
+    Nudge {
+        /// Round.
+        round: u64,
+    },
+    /// A round closes with what it has.
+    Deadline {
+        /// Round.
+        round: u64,
+    },
+    /// Finished long enough ago: neighbours that still need something have had their time.
+    Linger,
+    /// Try again to reach neighbours.
+    Redial,
+}
+
+/// What is made durable.
+#[derive(Clone, Debug)]
+pub enum Record {
+    /// Before an update is sent.
+    Intent(Box<Intent>),
+    /// After a round is aggregated.
+    Checkpoint(Box<Checkpoint>),
+}
+
+/// Which record is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// The intent of this round.
+    Intent {
+        /// Round.
+        round: u64,
+    },
+    /// The checkpoint that leads into this round.
+    Checkpoint {
+        /// The round it leads into.
+        round: u64,
+    },
+}
+
+/// An update that is about to be sent. After a crash the same bytes are sent again: training again could give other bytes,
+/// and two different updates of one round are a proof of lying.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Intent {
+    /// Round.
+    pub round: u64,
+    /// Sequence of the update.
+    pub sequence: u64,
+    /// `state_hash` it announces.
+    pub state: Digest,
+    /// The signed announcement.
+    pub announcement: Arc<Vec<u8>>,
+    /// The encoded body.
+    pub body: Arc<Vec<u8>>,
+    /// The exact own parameters after training: never sent, needed to aggregate.
+    pub own: Parameters,
+}
+
+/// A completed round.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    /// The round that comes next; equals the number of completed rounds.
+    pub round: u64,
+    /// Updates published so far.
+    pub sequence: u64,
+    /// Parameters.
+    pub parameters: Parameters,
+    /// Public reconstructions by sender, the own one included. Empty for stateless codecs.
+    pub replicas: BTreeMap<PeerId, Parameters>,
+}

@@ -1,0 +1,240 @@
+//! The signed carrier of every message, and who may have signed it.
+//!
+//! An [`Envelope`] is three byte strings: the encoded [`Header`], its signature, and the payload that the header names by
+//! its BLAKE3 hash. The signature covers a domain prefix and the header's bytes exactly as they travel, so nothing is ever
+//! encoded again to be verified. A header alone, without its payload, still proves what its sender claimed: that is what
+//! witnesses pass on (at most [`HEADER_BYTES_MAX`] bytes).
+
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use kith_consensus::{Digest, PeerId};
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use crate::event::Refusal;
+use crate::wire;
+
+/// The protocol this program speaks. A peer of another version is refused by name.
+pub const PROTOCOL_VERSION: u16 = 1;
+
+/// Most bytes of a message that is sent in one piece: 64 KiB, gossipsub's own default; anything larger is pulled.
+pub const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
+
+/// Most bytes of a header with its signature.
+pub const HEADER_BYTES_MAX: usize = 256;
+
+/// What is signed is this text, then the header's bytes. Other signed things have other prefixes.
+const SIGNATURE_DOMAIN: &[u8] = b"kith.v1 envelope";
+
+/// What a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Handshake: which charter, which layout, which round, which addresses.
+    Hello,
+    /// An update's announcement, with its body inside when it is small.
+    Update,
+    /// "I miss your update of this round."
+    Want,
+    /// Two headers that cannot both be honest.
+    Proof,
+    /// The sender has finished or leaves.
+    Goodbye,
+}
+
+/// What a sender signs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header(
+    /// Protocol version.
+    pub u16,
+    /// Federation id.
+    pub Digest,
+    /// Kind of message.
+    pub Kind,
+    /// Sender.
+    pub PeerId,
+    /// The sender's round.
+    pub u64,
+    /// Number of the sender's updates before this message; orders them.
+    pub u64,
+    /// For an update its `state_hash` (the public reconstruction after it); zeros otherwise.
+    pub Digest,
+    /// BLAKE3 of the payload.
+    pub Digest,
+);
+
+impl Header {
+    /// Protocol version.
+    pub fn version(&self) -> u16 {
+        self.0
+    }
+    /// Federation id.
+    pub fn federation(&self) -> Digest {
+        self.1
+    }
+    /// Kind of message.
+    pub fn kind(&self) -> Kind {
+        self.2
+    }
+    /// Who signed.
+    pub fn sender(&self) -> PeerId {
+        self.3
+    }
+    /// The sender's round.
+    pub fn round(&self) -> u64 {
+        self.4
+    }
+    /// Number of the sender's updates before this message.
+    pub fn sequence(&self) -> u64 {
+        self.5
+    }
+    /// `state_hash` of an update.
+    pub fn state(&self) -> Digest {
+        self.6
+    }
+    /// BLAKE3 of the payload.
+    pub fn payload(&self) -> Digest {
+        self.7
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Encoded(ByteBuf, ByteBuf, ByteBuf);
+
+/// A message whose signature has been verified (or that we signed ourselves).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    /// What was signed.
+    pub header: Header,
+    /// The bytes that were signed, as they travelled.
+    pub header_bytes: Vec<u8>,
+    /// 64 bytes.
+    pub signature: Vec<u8>,
+    /// What the header names; empty for a header that a witness passes on.
+    pub payload: Vec<u8>,
+}
+
+impl Envelope {
+    /// Signs a message.
+    pub fn seal(authenticator: &Authenticator, header: Header, payload: Vec<u8>) -> Envelope {
+        assert_eq!(header.payload(), Digest::of(&payload), "a header names the payload it is sealed with");
+        let header_bytes = wire::encode(&header);
+        let signature = authenticator.sign(&header_bytes);
+        Envelope { header, header_bytes, signature, payload }
+    }
+
+    /// The bytes that travel.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.encode(&self.payload)
+    }
+
+    /// The bytes of the header alone, which prove the claim without its body.
+    pub fn header_to_bytes(&self) -> Vec<u8> {
+        let bytes = self.encode(&[]);
+        assert!(bytes.len() <= HEADER_BYTES_MAX, "a signed header has {} bytes, more than {HEADER_BYTES_MAX}", bytes.len());
+        bytes
+    }
+
+    fn encode(&self, payload: &[u8]) -> Vec<u8> {
+        wire::encode(&Encoded(
+            ByteBuf::from(self.header_bytes.clone()),
+            ByteBuf::from(self.signature.clone()),
+            ByteBuf::from(payload.to_vec()),
+        ))
+    }
+
+    /// Whether only the header came.
+    pub fn is_header_only(&self) -> bool {
+        self.payload.is_empty() && self.header.payload() != Digest::of(&[])
+    }
+
+    /// Opens bytes from outside: size, encoding, version, signature, payload hash, in this order.
+    ///
+    /// # Errors
+    /// The [`Refusal`] that names what is wrong.
+    pub fn open(authenticator: &Authenticator, bytes: &[u8]) -> Result<Envelope, Refusal> {
+        if bytes.len() > ENVELOPE_BYTES_MAX {
+            return Err(Refusal::Oversize { bytes: bytes.len(), limit: ENVELOPE_BYTES_MAX });
+        }
+        let Encoded(header_bytes, signature, payload) = wire::decode(bytes)?;
+        let header: Header = wire::decode(&header_bytes)?;
+        if header.version() != PROTOCOL_VERSION {
+            return Err(Refusal::Version { theirs: header.version(), ours: PROTOCOL_VERSION });
+        }
+        if !authenticator.verify(&header.sender(), &header_bytes, &signature) {
+            return Err(Refusal::Signature);
+        }
+        let envelope = Envelope {
+            header,
+            header_bytes: header_bytes.into_vec(),
+            signature: signature.into_vec(),
+            payload: payload.into_vec(),
+        };
+        if !envelope.is_header_only() && envelope.header.payload() != Digest::of(&envelope.payload) {
+            return Err(Refusal::PayloadHash);
+        }
+        Ok(envelope)
+    }
+}
+
+/// How envelopes are signed and verified.
+#[derive(Clone)]
+pub enum Authenticator {
+    /// One ed25519 key per peer: what every deployment uses.
+    Ed25519(Box<SigningKey>),
+    /// BLAKE3 keyed by a secret that all simulated peers share. Fast, and worth nothing outside one process; worlds that
+    /// choose it say so.
+    KeyedHash {
+        /// Whose messages these are.
+        peer: PeerId,
+        /// The secret of the world.
+        secret: [u8; 32],
+    },
+}
+
+impl std::fmt::Debug for Authenticator {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Authenticator({:?})", self.peer()) // never the key
+    }
+}
+
+impl Authenticator {
+    /// The authenticator of the peer with this ed25519 secret.
+    pub fn from_secret(secret: &[u8; 32]) -> Authenticator {
+        Authenticator::Ed25519(Box::new(SigningKey::from_bytes(secret)))
+    }
+
+    /// Who signs.
+    pub fn peer(&self) -> PeerId {
+        match self {
+            Authenticator::Ed25519(key) => PeerId(key.verifying_key().to_bytes()),
+            Authenticator::KeyedHash { peer, .. } => *peer,
+        }
+    }
+
+    fn sign(&self, header: &[u8]) -> Vec<u8> {
+        match self {
+            Authenticator::Ed25519(key) => key.sign(&[SIGNATURE_DOMAIN, header].concat()).to_bytes().to_vec(),
+            Authenticator::KeyedHash { peer, secret } => keyed(secret, peer, header),
+        }
+    }
+
+    fn verify(&self, sender: &PeerId, header: &[u8], signature: &[u8]) -> bool {
+        match self {
+            Authenticator::Ed25519(_) => {
+                let key = VerifyingKey::from_bytes(&sender.0);
+                let signature = Signature::from_slice(signature);
+                matches!((key, signature), (Ok(key), Ok(signature))
+                    if key.verify_strict(&[SIGNATURE_DOMAIN, header].concat(), &signature).is_ok())
+            }
+            Authenticator::KeyedHash { secret, .. } => signature == keyed(secret, sender, header),
+        }
+    }
+}
+
+fn keyed(secret: &[u8; 32], sender: &PeerId, header: &[u8]) -> Vec<u8> {
+    let mut hasher = blake3::Hasher::new_keyed(secret);
+    hasher.update(SIGNATURE_DOMAIN).update(&sender.0).update(header);
+    let mut signature = vec![0; 64];
+    hasher.finalize_xof().fill(&mut signature);
+    signature
+}

@@ -1,0 +1,206 @@
+//! What people see of a peer: one list of events, from which logs, metrics, the testnet's table, the audit log and the
+//! simulator's checks are all made. Nothing is counted twice because nothing is counted elsewhere.
+
+use kith_consensus::{Digest, PeerId};
+use serde::{Deserialize, Serialize};
+
+use crate::envelope::Kind;
+
+/// Something that happened at one peer. Past tense; carries no time (the driver knows it) and never data or parameters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// The peer runs. `round` is the round it will open first.
+    Started { round: u64, resumed: bool, federation: Digest },
+    /// It waits for neighbours before its first round.
+    Waiting { ready: usize, needed: usize, missing: Vec<PeerId> },
+    /// A peer completed the handshake.
+    Connected { peer: PeerId },
+    /// A connection ended.
+    Disconnected { peer: PeerId },
+    /// A peer was sent away, and why.
+    Dismissed { peer: PeerId, reason: Refusal },
+    /// Every neighbour of the first round is connected, or the start deadline passed.
+    Ready { neighbours: usize, connected: usize },
+    /// A round began: train.
+    RoundOpened { round: u64, neighbours: usize },
+    /// Local training ended.
+    Trained { round: u64, loss: f64, samples: u64, local_steps: u64 },
+    /// Local training failed; the peer publishes nothing this round and mixes what it gets.
+    TrainingFailed { round: u64, why: String },
+    /// The own update went out to `receivers` neighbours.
+    Published { round: u64, sequence: u64, state: Digest, body_bytes: usize, receivers: usize },
+    /// A neighbour's update entered a round.
+    Accepted {
+        /// Own round it was accepted in.
+        round: u64,
+        /// Whose.
+        peer: PeerId,
+        /// Own round minus the update's.
+        staleness: u64,
+        /// Bytes of the encoded body.
+        payload_bytes: usize,
+        /// Bytes of the keyframe that had to be pulled instead, if one was.
+        keyframe_bytes: usize,
+        /// Bytes of the envelope, without an inline body.
+        envelope_bytes: usize,
+        /// Bytes of the same vector uncompressed.
+        dense_bytes: usize,
+    },
+    /// A message or an update was refused.
+    Refused { peer: PeerId, kind: Option<Kind>, round: Option<u64>, reason: Refusal },
+    /// A keyframe is pulled since an update does not fit the replica.
+    KeyframeWanted { round: u64, peer: PeerId },
+    /// A round closed.
+    RoundClosed { round: u64, why: Closed, have: usize, awaited: usize, missing: Vec<PeerId> },
+    /// Contributions were combined.
+    Aggregated {
+        /// Round.
+        round: u64,
+        /// Hash of the parameters that resulted.
+        state: Digest,
+        /// Models combined, the own one included.
+        models: usize,
+        /// Share of each neighbour's contribution that the rule left out.
+        dropped: Vec<DroppedShare>,
+        /// Root mean square distance of the models combined to their mean: what this peer sees of the consensus distance.
+        spread: f64,
+    },
+    /// Too few contributions for the rule: the peer keeps its own step.
+    MixingSkipped { round: u64, have: usize, need: usize },
+    /// A neighbour's contributions have been dropped round after round.
+    Suspected { peer: PeerId, score: f64 },
+    /// A peer signed two different updates for one round.
+    Equivocated { peer: PeerId, round: u64, states: [Digest; 2] },
+    /// The peer was behind and went on at a later round.
+    Jumped { from: u64, to: u64 },
+    /// A round waits: this is for whom.
+    Stalled { round: u64, missing: Vec<PeerId> },
+    /// Parameters were evaluated on held-out data.
+    Evaluated { round: u64, loss: f64, accuracy: f64, samples: u64 },
+    /// The last round is done.
+    Finished { rounds: u64, state: Digest },
+    /// The peer stops; `finished` tells whether it went through every round.
+    Left { round: u64, finished: bool, why: String },
+}
+
+/// How much of one neighbour's contribution the rule left out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DroppedShare {
+    /// Whose contribution.
+    pub peer: PeerId,
+    /// From 0 (all of it counted) to 1 (none did).
+    pub share: f64,
+}
+
+/// What closed a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Closed {
+    /// Enough of the awaited neighbours were in.
+    Quorum,
+    /// The deadline passed.
+    Deadline,
+}
+
+/// Why something from outside was refused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "refused", rename_all = "kebab-case")]
+pub enum Refusal {
+    /// Longer than its kind may be.
+    #[error("{bytes} bytes, more than the {limit} allowed")]
+    Oversize { bytes: usize, limit: usize },
+    /// Not one well-formed message.
+    #[error("not a well-formed message: {why}")]
+    Junk { why: String },
+    /// Another protocol version.
+    #[error("speaks protocol version {theirs}, this peer speaks {ours}")]
+    Version { theirs: u16, ours: u16 },
+    /// The signature does not hold.
+    #[error("the signature does not verify")]
+    Signature,
+    /// The payload is not the one that was signed.
+    #[error("the payload is not the one that was signed")]
+    PayloadHash,
+    /// Another charter.
+    #[error("belongs to another federation; its charter differs in {}", if sections.is_empty() { "its id".to_owned() } else { sections.join(", ") })]
+    WrongFederation { sections: Vec<String> },
+    /// Another layout of parameters under the same charter.
+    #[error("its model has another layout ({theirs}, ours is {ours}); both run the same charter, so one program is out of date")]
+    Layout { theirs: Digest, ours: Digest },
+    /// Not on the roster.
+    #[error("is not on the roster")]
+    UnknownSender,
+    /// Signed by one peer, handed over by another, where that is not allowed.
+    #[error("was handed over by a peer that did not sign it")]
+    NotTheSigner,
+    /// Not a neighbour in that round.
+    #[error("is not a neighbour in round {round}")]
+    NotANeighbour { round: u64 },
+    /// Too old.
+    #[error("round {theirs} is over; this peer is in round {ours}")]
+    StaleRound { theirs: u64, ours: u64 },
+    /// Too far ahead.
+    #[error("round {theirs} is too far ahead of round {ours}")]
+    FutureRound { theirs: u64, ours: u64 },
+    /// Same update again.
+    #[error("this update is here already")]
+    Duplicate,
+    /// The announcement contradicts its own header or the charter.
+    #[error("the announcement is inconsistent: {why}")]
+    Announcement { why: String },
+    /// The body could not be decoded.
+    #[error("the body does not decode: {why}")]
+    Body { why: String },
+    /// Another number of values than the model has.
+    #[error("has {found} values, the model has {expected}")]
+    Dimension { found: usize, expected: usize },
+    /// NaN or infinity.
+    #[error("value {index} is not finite")]
+    NotFinite { index: usize },
+    /// Absurdly large.
+    #[error("has norm {norm:e}, above the cap of {cap:e}")]
+    Norm { norm: f64, cap: f64 },
+    /// The vector that results is not the announced one.
+    #[error("the result is not the announced state")]
+    StateMismatch,
+    /// The body could not be pulled.
+    #[error("its body could not be pulled: {why}")]
+    Unavailable { why: String },
+    /// It has signed contradicting updates.
+    #[error("has signed contradicting updates")]
+    Equivocator,
+    /// More than a peer may send.
+    #[error("sends more than {limit} {what}")]
+    TooMany { what: String, limit: usize },
+}
+
+impl Refusal {
+    /// The stable name that metrics and logs use.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Refusal::Oversize { .. } => "oversize",
+            Refusal::Junk { .. } => "junk",
+            Refusal::Version { .. } => "version",
+            Refusal::Signature => "signature",
+            Refusal::PayloadHash => "payload-hash",
+            Refusal::WrongFederation { .. } => "wrong-federation",
+            Refusal::Layout { .. } => "layout",
+            Refusal::UnknownSender => "unknown-sender",
+            Refusal::NotTheSigner => "not-the-signer",
+            Refusal::NotANeighbour { .. } => "not-a-neighbour",
+            Refusal::StaleRound { .. } => "stale-round",
+            Refusal::FutureRound { .. } => "future-round",
+            Refusal::Duplicate => "duplicate",
+            Refusal::Announcement { .. } => "announcement",
+            Refusal::Body { .. } => "body",
+            Refusal::Dimension { .. } => "dimension",
+            Refusal::NotFinite { .. } => "not-finite",
+            Refusal::Norm { .. } => "norm",
+            Refusal::StateMismatch => "state-mismatch",
+            Refusal::Unavailable { .. } => "unavailable",
+            Refusal::Equivocator => "equivocator",
+            Refusal::TooMany { .. } => "too-many",
+        }
+    }
+}
