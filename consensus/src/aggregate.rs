@@ -10,14 +10,21 @@
 //!
 //! Not here: who contributes, when a round closes, what happens to a peer whose model was dropped.
 
+mod geometric_median;
+mod kernel;
+mod krum;
 mod mean;
+mod median;
+mod nnm;
 mod rows;
+mod trimmed_mean;
+mod weighted_mean;
 
 use crate::identity::PeerId;
 use crate::random::Seed;
 use crate::section::{Document, Problem, Section, unknown};
 
-pub use rows::Rows;
+pub use rows::{Mixing, Rows};
 
 /// One model offered to a rule. All vectors have the same number of values `d`.
 #[derive(Clone, Copy, Debug)]
@@ -252,7 +259,7 @@ fn finite_contributions(contributions: &[Contribution<'_>]) -> Result<Vec<usize>
         "contributions must be in the strict order of their senders"
     );
     let finite: Vec<usize> =
-        (0..contributions.len()).filter(|index| rows::all_finite(contributions[*index].parameters)).collect();
+        (0..contributions.len()).filter(|index| kernel::all_finite(contributions[*index].parameters)).collect();
     if finite.is_empty() { Err(AggregateError::NoFiniteInput(contributions.len())) } else { Ok(finite) }
 }
 
@@ -304,34 +311,207 @@ pub struct RuleEntry {
     pub new: fn(&mut Section<'_>, byzantine: usize) -> Box<dyn Rule>,
 }
 
+/// Prepares models before a rule judges them: `nnm+krum` is Krum on what `nnm` made of the models.
+pub trait PreAggregator: std::fmt::Debug + Send + Sync {
+    /// The name under which a charter asks for it.
+    fn name(&self) -> &'static str;
+
+    /// Fewest models from which it makes the `needed` rows that come after it.
+    fn minimum(&self, needed: usize) -> usize;
+
+    /// What the rows it makes are made of. `rows` are at least [`PreAggregator::minimum`] many.
+    fn mixing(&self, context: &Context<'_>, rows: &Rows<'_>) -> Mixing;
+
+    /// The rows it makes of the contributions, for inspection.
+    ///
+    /// # Errors
+    /// See [`AggregateError`].
+    fn apply(&self, context: &Context<'_>, contributions: &[Contribution<'_>]) -> Result<Vec<Vec<f32>>, AggregateError> {
+        let finite = finite_contributions(contributions)?;
+        let (found, needed) = (finite.len(), self.minimum(1));
+        if found < needed {
+            return Err(AggregateError::TooManyByzantine { rule: self.name().to_owned(), byzantine: 0, needed, found });
+        }
+        let models: Vec<&[f32]> = finite.iter().map(|index| contributions[*index].parameters).collect();
+        let rows = Rows::new(models, vec![1.0; found]);
+        let mixed = rows.mixed(self.mixing(context, &rows));
+        let one = |row: usize| {
+            mixed.weighted_sum(&(0..mixed.count()).map(|other| f64::from(u8::from(other == row))).collect::<Vec<_>>())
+        };
+        Ok((0..mixed.count()).map(one).collect())
+    }
+}
+
+/// A pre-aggregator that a charter can name.
+#[derive(Debug)]
+pub struct PreEntry {
+    /// Its name.
+    pub name: &'static str,
+    /// One line of help.
+    pub help: &'static str,
+    /// The paper it comes from.
+    pub source: &'static str,
+    /// Reads its own keys and builds it for so many arbitrary models.
+    pub new: fn(&mut Section<'_>, byzantine: usize) -> Box<dyn PreAggregator>,
+}
+
 /// Every rule there is.
-pub static RULES: &[RuleEntry] = &[mean::ENTRY];
+pub static RULES: &[RuleEntry] = &[
+    mean::ENTRY,
+    weighted_mean::ENTRY,
+    median::ENTRY,
+    trimmed_mean::ENTRY,
+    krum::ENTRY,
+    krum::MULTI_ENTRY,
+    geometric_median::ENTRY,
+];
+
+/// Every pre-aggregator there is.
+pub static PRE_AGGREGATORS: &[PreEntry] = &[nnm::ENTRY];
+
+/// A pre-aggregator before a rule, or before another such chain.
+#[derive(Debug)]
+struct Chain {
+    pre: Box<dyn PreAggregator>,
+    rule: Box<dyn Rule>,
+}
+
+impl Rule for Chain {
+    fn name(&self) -> String {
+        format!("{}+{}", self.pre.name(), self.rule.name())
+    }
+
+    fn byzantine(&self) -> usize {
+        self.rule.byzantine()
+    }
+
+    fn minimum(&self) -> usize {
+        self.pre.minimum(self.rule.minimum())
+    }
+
+    fn needs_own(&self) -> bool {
+        self.rule.needs_own()
+    }
+
+    fn uses_weights(&self) -> bool {
+        self.rule.uses_weights()
+    }
+
+    fn combine(&self, context: &Context<'_>, rows: &Rows<'_>) -> Result<Aggregate, AggregateError> {
+        let mixing = self.pre.mixing(context, rows);
+        let aggregate = self.rule.combine(context, &rows.mixed(mixing.clone()))?;
+        // What a made row counts is shared among what it was made of; scores stay with the row of the same number.
+        let mut influence = vec![0.0; rows.count()];
+        for (terms, share) in mixing.iter().zip(&aggregate.influence) {
+            let total: f64 = terms.iter().map(|(_, factor)| factor).sum();
+            terms.iter().for_each(|(row, factor)| influence[*row] += share * factor / total);
+        }
+        let scores = if mixing.len() == rows.count() { aggregate.scores } else { Vec::new() };
+        Ok(Aggregate { parameters: aggregate.parameters, influence, scores })
+    }
+}
 
 /// The rule that `[aggregation]` asks for: keys `rule` (a name, or pre-aggregators before it: `nnm+trimmed-mean`),
 /// `byzantine`, and the keys of the parts. `None`, with the problem noted, where a name is unknown.
 pub fn rule_from_section(section: &mut Section<'_>) -> Option<Box<dyn Rule>> {
-    // Plain averaging of honest peers is what a newcomer expects when nothing is said.
+    // Plain averaging among honest peers is what one expects where nothing is said.
     let text = section.text("rule", Some("mean"));
-    let byzantine = section.integer("byzantine", Some(0), 0..=u64::from(u16::MAX)) as usize;
-    let Some(entry) = RULES.iter().find(|entry| entry.name == text) else {
-        let known: Vec<&str> = RULES.iter().map(|entry| entry.name).collect();
-        section.note("rule", unknown("rule", &text, &known));
-        return None;
+    let byzantine = section.integer("byzantine", Some(0), 0..=BYZANTINE_MAX) as usize;
+    let (before, last) = text.rsplit_once('+').map_or((None, text.as_str()), |(before, last)| (Some(before), last));
+    let rule = match RULES.iter().find(|entry| entry.name == last) {
+        Some(entry) => Some((entry.new)(section, byzantine)),
+        None if PRE_AGGREGATORS.iter().any(|entry| entry.name == last) => {
+            section.note("rule", format!("{last:?} prepares models for a rule; expected for example \"{text}+trimmed-mean\""));
+            None
+        }
+        None => {
+            section.note("rule", unknown("rule", last, &RULES.iter().map(|entry| entry.name).collect::<Vec<_>>()));
+            None
+        }
     };
-    Some((entry.new)(section, byzantine))
+    let mut chain = rule;
+    for name in before.into_iter().flat_map(|before| before.rsplit('+')) {
+        let Some(entry) = PRE_AGGREGATORS.iter().find(|entry| entry.name == name) else {
+            let known: Vec<&str> = PRE_AGGREGATORS.iter().map(|entry| entry.name).collect();
+            section.note("rule", unknown("pre-aggregator", name, &known));
+            chain = None;
+            continue;
+        };
+        let pre = (entry.new)(section, byzantine);
+        chain = chain.map(|rule| Box::new(Chain { pre, rule }) as Box<dyn Rule>);
+    }
+    chain
 }
 
-/// The rule `rule` with `parameters` as `key = value` in TOML's notation, for use outside a federation.
+/// Largest `byzantine` accepted, so that no minimum overflows.
+const BYZANTINE_MAX: u64 = 65_535;
+
+/// The rule `rule` with `parameters` as (key, value in TOML's notation; a bare word is taken as text), for use outside a
+/// federation: there a model that is not finite is left out *and* counted as one of the `byzantine`, which drops by one for
+/// each, not below 0.
 ///
 /// # Errors
 /// Every unknown name, unknown key and unacceptable value.
 pub fn rule_from_text(rule: &str, byzantine: usize, parameters: &[(String, String)]) -> Result<Box<dyn Rule>, Vec<Problem>> {
-    let mut text = format!("[aggregation]\nrule = {}\nbyzantine = {byzantine}\n", toml::Value::String(rule.to_owned()));
+    let built = section_rule(rule, byzantine, parameters)?;
+    Ok(Box::new(Offline { text: rule.to_owned(), parameters: parameters.to_vec(), rule: built }))
+}
+
+fn section_rule(rule: &str, byzantine: usize, parameters: &[(String, String)]) -> Result<Box<dyn Rule>, Vec<Problem>> {
+    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+    let mut text = format!("[aggregation]\nrule = {}\nbyzantine = {byzantine}\n", quoted(rule));
     for (key, value) in parameters {
-        text.push_str(&format!("{} = {value}\n", toml::Value::String(key.clone())));
+        let is_toml = format!("value = {value}").parse::<toml::Table>().is_ok_and(|table| table.len() == 1);
+        let value = if is_toml { value.clone() } else { quoted(value) };
+        text.push_str(&format!("{} = {value}\n", quoted(key)));
     }
     let mut document = Document::parse(&text).map_err(|problem| vec![problem])?;
     let rule = document.section("aggregation", rule_from_section);
     document.finish()?;
     Ok(rule.expect("a section without problems has its rule"))
+}
+
+/// A rule outside a federation, which can be built anew for fewer arbitrary models.
+#[derive(Debug)]
+struct Offline {
+    text: String,
+    parameters: Vec<(String, String)>,
+    rule: Box<dyn Rule>,
+}
+
+impl Rule for Offline {
+    fn name(&self) -> String {
+        self.rule.name()
+    }
+
+    fn byzantine(&self) -> usize {
+        self.rule.byzantine()
+    }
+
+    fn minimum(&self) -> usize {
+        self.rule.minimum()
+    }
+
+    fn needs_own(&self) -> bool {
+        self.rule.needs_own()
+    }
+
+    fn uses_weights(&self) -> bool {
+        self.rule.uses_weights()
+    }
+
+    fn combine(&self, context: &Context<'_>, rows: &Rows<'_>) -> Result<Aggregate, AggregateError> {
+        self.rule.combine(context, rows)
+    }
+
+    fn aggregate(&self, context: &Context<'_>, contributions: &[Contribution<'_>]) -> Result<Aggregate, AggregateError> {
+        let finite = finite_contributions(contributions)?;
+        let byzantine = self.byzantine().saturating_sub(contributions.len() - finite.len());
+        if byzantine == self.byzantine() {
+            return aggregate_finite(self.rule.as_ref(), context, contributions, &finite);
+        }
+        let rule = section_rule(&self.text, byzantine, &self.parameters);
+        let rule = rule.expect("the same text with a smaller number makes a rule again");
+        aggregate_finite(rule.as_ref(), context, contributions, &finite)
+    }
 }

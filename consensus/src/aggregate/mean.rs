@@ -48,7 +48,7 @@ pub(super) fn shares(rule: &'static str, parameter: &'static str, weights: &[f64
     }
     let sum: f64 = weights.iter().sum();
     if !(sum.is_finite() && sum > 0.0) {
-        return Err(invalid(format!("the weights sum to {sum}; expected a positive sum")));
+        return Err(invalid(format!("the weights sum to {sum}; expected a positive, finite sum")));
     }
     Ok(weights.iter().map(|weight| weight / sum).collect())
 }

@@ -1,0 +1,71 @@
+//! Trimmed mean: per coordinate drop the f smallest and the f largest values and average the rest.
+//!
+//! Yin et al. 2018, arXiv 1803.01498. Needs n ≥ 2f + 1. Cost d · n log² n, by a sorting network on whole tiles. Each
+//! coordinate is judged alone: an attacker that stays within the honest spread of every coordinate is not noticed, and under
+//! heterogeneous data honest extremes are lost (combine with `nnm`).
+
+use super::kernel::{self, BLOCK};
+use super::{Aggregate, AggregateError, Context, Rows, Rule, RuleEntry};
+
+pub(super) const ENTRY: RuleEntry = RuleEntry {
+    name: "trimmed-mean",
+    help: "per coordinate drop the f smallest and largest, average the rest; n >= 2f + 1",
+    source: "Yin et al. 2018, arXiv 1803.01498",
+    new: |_, byzantine| Box::new(TrimmedMean { byzantine }),
+};
+
+#[derive(Debug)]
+struct TrimmedMean {
+    byzantine: usize,
+}
+
+impl Rule for TrimmedMean {
+    fn name(&self) -> String {
+        ENTRY.name.to_owned()
+    }
+
+    fn byzantine(&self) -> usize {
+        self.byzantine
+    }
+
+    fn minimum(&self) -> usize {
+        2 * self.byzantine + 1
+    }
+
+    fn combine(&self, _: &Context<'_>, rows: &Rows<'_>) -> Result<Aggregate, AggregateError> {
+        Ok(Aggregate {
+            parameters: middle_mean(rows, self.byzantine),
+            influence: middle_influence(rows, self.byzantine),
+            scores: Vec::new(),
+        })
+    }
+}
+
+/// Per coordinate, the mean without the `dropped` smallest and largest values.
+pub(super) fn middle_mean(rows: &Rows<'_>, dropped: usize) -> Vec<f32> {
+    let network = kernel::middle_network(rows.count(), dropped);
+    let kept = dropped * BLOCK..(rows.count() - dropped) * BLOCK;
+    let mut result = vec![0.0; rows.dimension()];
+    rows.narrow_tiles(|start, values, tile| {
+        kernel::sort_columns(tile, &network);
+        kernel::mean_rows(&tile[kept.clone()], &mut result[start..start + values]);
+    });
+    result
+}
+
+/// How often each row is among the kept, estimated on evenly spaced coordinates; sums to 1. A statistic: it decides nothing
+/// about the result.
+pub(super) fn middle_influence(rows: &Rows<'_>, dropped: usize) -> Vec<f64> {
+    /// Coordinates looked at; a share of 5 % is then known to about 0.7 % (binomial standard deviation).
+    const SAMPLES: usize = 1024;
+    let samples = rows.dimension().min(SAMPLES);
+    let mut counts = vec![0u64; rows.count()];
+    for sample in 0..samples {
+        let column = rows.column(sample * rows.dimension() / samples);
+        let mut order: Vec<usize> = (0..rows.count()).collect();
+        order.sort_by(|a, b| column[*a].total_cmp(&column[*b]));
+        order[dropped..rows.count() - dropped].iter().for_each(|row| counts[*row] += 1);
+    }
+    let kept = samples * (rows.count() - 2 * dropped);
+    counts.into_iter().map(|count| count as f64 / kept as f64).collect()
+}
