@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::envelope::Kind;
 
 /// Something that happened at one peer. Past tense; carries no time (the driver knows it) and never data or parameters.
+///
+/// Fields are named with the glossary's words: `round` is the peer's own, `peer` the other one, shares lie in [0, 1].
+#[allow(missing_docs, reason = "the variant's line and the glossary's words say what each field is")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
@@ -103,7 +106,8 @@ pub enum Closed {
     Deadline,
 }
 
-/// Why something from outside was refused.
+/// Why something from outside was refused. The text is for people, [`Refusal::name`] for programs.
+#[allow(missing_docs, reason = "each field stands in the variant's own message")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "refused", rename_all = "kebab-case")]
 pub enum Refusal {

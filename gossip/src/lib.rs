@@ -1,7 +1,7 @@
 //! How an update travels between peers.
 //!
 //! The core is pure: [`Peer`] turns inputs into effects and knows no clock, no socket, no task. Codecs, envelopes, the
-//! round window and the exchange of bodies are small machines inside it. Feature `net` adds [`net`], libp2p as the carrier
+//! round window and the exchange of bodies are small machines inside it. Feature `net` adds `net`, libp2p as the carrier
 //! of those effects. What the vectors mean is not known here: training lives in `kith-models`.
 //!
 //! Start reading at [`peer`], then [`effect`] and [`event`].
@@ -11,6 +11,7 @@ pub mod conduct;
 pub mod effect;
 pub mod envelope;
 pub mod event;
+mod message;
 #[cfg(feature = "net")]
 pub mod net;
 pub mod peer;

@@ -1,24 +1,61 @@
-//! The peer: see [`Peer`].
+//! A participant of the protocol as a state machine.
+//!
+//! [`Peer::handle`] takes one input and appends effects; it never waits, fails or asks the time. It only routes: who is
+//! there is [`overlay`]'s, one round's bookkeeping [`window`]'s, vectors and bodies [`exchange`]'s, contradictions
+//! [`witness`]'s, and combining is the charter's rule. Everything that people see leaves as [`Event`].
+//!
+//! A synchronous round: train → encode → store the intent → send → collect until all awaited neighbours are in or the
+//! deadline passes → combine → store → next. No absence ever aborts it.
 
+mod exchange;
+mod overlay;
+mod window;
+mod witness;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use kith_consensus::{PeerId, Seed};
+use kith_consensus::aggregate::{Aggregate, Context, Contribution};
+use kith_consensus::charter::{Charter, Weighting};
+use kith_consensus::{Digest, PeerId, Seed, Stream};
+use serde_bytes::ByteBuf;
 
-use crate::conduct::Conduct;
-use crate::effect::{Effect, Input, Parameters};
-use crate::envelope::Authenticator;
-use kith_consensus::Digest;
+use crate::codec::Codec;
+use crate::conduct::{Conduct, View};
+use crate::effect::{Checkpoint, Command, Effect, Input, Intent, Parameters, Record, Stored, Timer};
+use crate::envelope::{Authenticator, Envelope, Header, Kind, PROTOCOL_VERSION};
+use crate::event::{Closed, DroppedShare, Event, Refusal};
+use crate::message::{Announcement, Goodbye, Hello, INLINE_BYTES_MAX, Proof, Want};
+use crate::wire;
+use exchange::{AHEAD_MAX, Exchange, Outgoing, Progress, check_values};
+use overlay::Overlay;
+use window::{Arrived, Window};
+use witness::{Testimony, Witness};
+
+/// How often neighbours that are not connected are dialled again (guess: fast enough for a person restarting a peer).
+const REDIAL: Duration = Duration::from_secs(2);
+
+/// A round asks for missing updates this many times before its deadline.
+const NUDGES: u32 = 4;
+
+/// A neighbour is suspected when the moving average of its dropped share exceeds this, after [`SUSPECT_ROUNDS`] (guess).
+const SUSPECT_SCORE: f64 = 0.6;
+/// See [`SUSPECT_SCORE`].
+const SUSPECT_ROUNDS: u32 = 5;
+/// Weight of the newest round in that average (guess).
+const SUSPECT_WEIGHT: f64 = 0.2;
 
 /// What a peer is made of.
 pub struct Setup {
     /// Signs and verifies.
     pub authenticator: Authenticator,
     /// What the federation agreed on.
-    pub charter: Arc<kith_consensus::charter::Charter>,
+    pub charter: Arc<Charter>,
     /// Participants, sorted; contains this peer.
     pub roster: Vec<PeerId>,
     /// Codec of updates, from the charter's `[codec]`.
-    pub codec: Box<dyn crate::codec::Codec>,
+    pub codec: Box<dyn Codec>,
     /// Digest of the parameters' layout.
     pub layout: Digest,
     /// Parameters that everyone starts from.
@@ -31,22 +68,817 @@ pub struct Setup {
     pub evaluate_every: u64,
 }
 
-/// A participant of the protocol as a state machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Not started.
+    Created,
+    /// Waits for neighbours before its first round.
+    Gathering,
+    /// Waits for the trainer.
+    Training,
+    /// Waits until the intent is on disk.
+    Promising,
+    /// Waits for neighbours' updates.
+    Collecting,
+    /// Waits until the round's checkpoint is on disk.
+    Storing,
+    /// Every round is done; neighbours may still need something.
+    Lingering,
+    /// Nothing more will come.
+    Stopped,
+}
+
+/// A participant of the protocol.
 pub struct Peer {
-    setup: Setup,
+    id: PeerId,
+    charter: Arc<Charter>,
+    authenticator: Authenticator,
+    conduct: Box<dyn Conduct>,
+    layout: Digest,
+    seed: Seed,
+    evaluate_every: u64,
+
+    phase: Phase,
+    round: u64,
+    sequence: u64,
+    /// Where the round starts; replaced by the aggregate when it ends.
+    parameters: Parameters,
+    /// Where the own training led; what the rule sees of this peer.
+    own: Parameters,
+    own_samples: u64,
+    own_local_steps: u64,
+    /// Promised before a crash, to be sent again as it was.
+    promised: Option<Box<Intent>>,
+    /// Highest round of which others hold a signed header of ours that our own store does not know.
+    published_before: Option<u64>,
+
+    overlay: Overlay,
+    window: Window,
+    exchange: Exchange,
+    witness: Witness,
+    suspicion: BTreeMap<PeerId, (f64, u32)>,
 }
 
 impl Peer {
     /// A peer that has not started.
+    ///
+    /// # Panics
+    /// When the roster is not sorted or lacks the peer: both are the caller's to guarantee.
     pub fn new(setup: Setup) -> Peer {
-        Peer { setup }
+        let id = setup.authenticator.peer();
+        Peer {
+            id,
+            overlay: Overlay::new(id, setup.roster, Arc::clone(&setup.charter)),
+            exchange: Exchange::new(setup.codec, id, Arc::clone(&setup.initial)),
+            charter: setup.charter,
+            authenticator: setup.authenticator,
+            conduct: setup.conduct,
+            layout: setup.layout,
+            seed: setup.seed,
+            evaluate_every: setup.evaluate_every,
+            phase: Phase::Created,
+            round: 0,
+            sequence: 0,
+            parameters: Arc::clone(&setup.initial),
+            own: setup.initial,
+            own_samples: 0,
+            own_local_steps: 0,
+            promised: None,
+            published_before: None,
+            window: Window::default(),
+            witness: Witness::default(),
+            suspicion: BTreeMap::new(),
+        }
     }
 
     /// Who it is.
     pub fn id(&self) -> PeerId {
-        self.setup.authenticator.peer()
+        self.id
     }
 
-    /// Takes one input at time `now` (since the driver's start) and appends what has to be done to `out`.
-    pub fn handle(&mut self, _input: Input, _now: std::time::Duration, _out: &mut Vec<Effect>) {}
+    /// The round it is in; equals the charter's rounds when it has finished.
+    pub fn round(&self) -> u64 {
+        self.round
+    }
+
+    /// The parameters that the last completed round led to.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// Takes one input at time `now` (since the driver's start) and appends what has to be done to `out`, in order.
+    pub fn handle(&mut self, input: Input, _now: Duration, out: &mut Vec<Effect>) {
+        if self.phase == Phase::Stopped {
+            return;
+        }
+        match input {
+            Input::Start { checkpoint, intent } => self.start(checkpoint, intent, out),
+            Input::Trained { round, parameters, samples, local_steps, loss } => {
+                if self.phase == Phase::Training && round == self.round {
+                    out.push(Effect::Emit(Event::Trained { round, loss, samples, local_steps }));
+                    self.trained(parameters, samples, local_steps, out);
+                }
+            }
+            Input::TrainingFailed { round, why } => {
+                if self.phase == Phase::Training && round == self.round {
+                    self.training_failed(why, out);
+                }
+            }
+            Input::Evaluated { round, loss, accuracy, samples } => {
+                out.push(Effect::Emit(Event::Evaluated { round, loss, accuracy, samples }));
+            }
+            Input::Received { from, bytes } => self.received(from, &bytes, out),
+            Input::Fetched { digest, bytes } => {
+                for sender in self.exchange.fetched(digest, &bytes) {
+                    self.advance(sender, out);
+                }
+            }
+            Input::FetchFailed { digest, why } => {
+                for (peer, round) in self.exchange.fetch_failed(digest) {
+                    self.refuse(peer, Some(Kind::Update), Some(round), Refusal::Unavailable { why: why.clone() }, out);
+                    self.advance(peer, out);
+                }
+            }
+            Input::BodyRequested { from, digest, request } => {
+                let body = if self.overlay.on_roster(&from) { self.exchange.body(digest) } else { None };
+                out.push(Effect::Provide { request, body });
+            }
+            Input::PeerUp { peer, addresses } => self.peer_up(peer, addresses, out),
+            Input::PeerDown { peer } => self.peer_down(peer, out),
+            Input::Listening { address } => {
+                self.overlay.learn_addresses(self.id, vec![address]);
+            }
+            Input::TimerExpired(timer) => self.expired(timer, out),
+            Input::Stored(stored) => self.stored(stored, out),
+            Input::Command(Command::Leave) => self.stop("asked to leave", out),
+        }
+    }
+
+    // --- beginning and end ---
+
+    fn start(&mut self, checkpoint: Option<Box<Checkpoint>>, intent: Option<Box<Intent>>, out: &mut Vec<Effect>) {
+        assert_eq!(self.phase, Phase::Created, "a peer starts once");
+        let resumed = checkpoint.is_some() || intent.is_some();
+        if let Some(checkpoint) = checkpoint {
+            assert_eq!(checkpoint.parameters.len(), self.exchange.dimension(), "a checkpoint has the model's dimension");
+            self.round = checkpoint.round;
+            self.sequence = checkpoint.sequence;
+            self.parameters = checkpoint.parameters;
+            self.exchange.restore(checkpoint.replicas);
+        }
+        self.promised = intent.filter(|intent| intent.round == self.round);
+        out.push(Effect::Emit(Event::Started { round: self.round, resumed, federation: self.charter.id }));
+        out.push(Effect::SetTimer { timer: Timer::Redial, after: REDIAL });
+        if self.round >= self.charter.rounds {
+            self.finish(out);
+        } else if resumed {
+            // The others have not stopped: what is missed is sorted out on the way.
+            self.open_round(out);
+        } else {
+            self.phase = Phase::Gathering;
+            out.push(Effect::SetTimer { timer: Timer::Start, after: self.charter.round.start_deadline });
+            self.gather(false, out);
+        }
+    }
+
+    /// Opens the first round once every neighbour is there, or when waiting is over.
+    fn gather(&mut self, waited_enough: bool, out: &mut Vec<Effect>) {
+        if self.phase != Phase::Gathering {
+            return;
+        }
+        let neighbours = self.overlay.neighbourhood(self.round);
+        let missing: Vec<PeerId> = neighbours.iter().filter(|peer| !self.overlay.is_ready(peer)).copied().collect();
+        let connected = neighbours.len() - missing.len();
+        if missing.is_empty() || waited_enough {
+            out.push(Effect::Emit(Event::Ready { neighbours: neighbours.len(), connected }));
+            self.open_round(out);
+        } else {
+            out.push(Effect::Emit(Event::Waiting { ready: connected, needed: neighbours.len(), missing }));
+        }
+    }
+
+    fn finish(&mut self, out: &mut Vec<Effect>) {
+        self.phase = Phase::Lingering;
+        let state = Digest::of_values(&self.parameters);
+        out.push(Effect::Emit(Event::Finished { rounds: self.round, state }));
+        self.say_goodbye(true, out);
+        out.push(Effect::SetTimer { timer: Timer::Linger, after: self.charter.round.deadline });
+        self.leave_when_done(out);
+    }
+
+    /// After the last round: stops once no connected neighbour can still need an update of ours.
+    fn leave_when_done(&mut self, out: &mut Vec<Effect>) {
+        if self.phase != Phase::Lingering {
+            return;
+        }
+        let last = self.charter.rounds.saturating_sub(1);
+        let needed =
+            self.overlay.neighbourhood(last).into_iter().any(|peer| self.overlay.is_up(&peer) && !self.overlay.is_gone(&peer));
+        if !needed {
+            self.stop("every round is done", out);
+        }
+    }
+
+    fn stop(&mut self, why: &str, out: &mut Vec<Effect>) {
+        let finished = self.round >= self.charter.rounds;
+        if !finished {
+            self.say_goodbye(false, out);
+        }
+        self.phase = Phase::Stopped;
+        out.push(Effect::Emit(Event::Left { round: self.round, finished, why: why.to_owned() }));
+        out.push(Effect::Stop);
+    }
+
+    fn say_goodbye(&mut self, finished: bool, out: &mut Vec<Effect>) {
+        let bytes = Arc::new(self.seal(Kind::Goodbye, Digest::default(), wire::encode(&Goodbye { finished })).to_bytes());
+        // To neighbours at once, and to everyone by gossip.
+        let neighbours = self.overlay.neighbourhood(self.round.min(self.charter.rounds.saturating_sub(1)));
+        for peer in neighbours.into_iter().filter(|peer| self.overlay.is_ready(peer)) {
+            out.push(Effect::Send { to: peer, bytes: Arc::clone(&bytes) });
+        }
+        out.push(Effect::Announce { bytes });
+    }
+
+    // --- the round ---
+
+    fn open_round(&mut self, out: &mut Vec<Effect>) {
+        self.witness.forget(self.round);
+        let neighbours = self.overlay.receives_from(self.round);
+        let awaited = neighbours.iter().filter(|peer| self.overlay.is_awaited(peer)).copied().collect();
+        self.window = Window::new(awaited);
+        out.push(Effect::Emit(Event::RoundOpened { round: self.round, neighbours: neighbours.len() }));
+        match self.promised.take() {
+            Some(intent) => self.send_again(*intent, out),
+            None => {
+                self.phase = Phase::Training;
+                out.push(Effect::Train { round: self.round, parameters: Arc::clone(&self.parameters) });
+            }
+        }
+        for sender in neighbours {
+            self.advance(sender, out); // updates that came early
+        }
+    }
+
+    /// An update was promised before a crash: the same bytes go out again.
+    fn send_again(&mut self, intent: Intent, out: &mut Vec<Effect>) {
+        let Some(public) = self.exchange.replay(&intent.body, intent.state) else {
+            // The replica is not the one the promise was made on: say nothing this round rather than something else.
+            self.training_failed("the stored update does not fit the stored replica".to_owned(), out);
+            return;
+        };
+        self.own = Arc::clone(&intent.own);
+        self.sequence = intent.sequence + 1;
+        let outgoing = Outgoing { digest: Digest::of(&intent.body), announcement: intent.announcement, body: intent.body };
+        self.exchange.publish(self.round, public, intent.state, outgoing);
+        self.send_update(intent.sequence, intent.state, out);
+    }
+
+    fn trained(&mut self, parameters: Parameters, samples: u64, local_steps: u64, out: &mut Vec<Effect>) {
+        if let Err(reason) = check_values(&parameters) {
+            self.training_failed(format!("the trained model {reason}"), out);
+            return;
+        }
+        self.own = Arc::clone(&parameters);
+        (self.own_samples, self.own_local_steps) = (samples, local_steps);
+        if self.published_before.is_some_and(|round| self.round <= round) {
+            // Others hold a signed update of ours for this round which we no longer know: a second one would be a lie.
+            self.collect(out);
+            return;
+        }
+        let Some(publication) = self.publication(parameters) else {
+            self.collect(out); // silence
+            return;
+        };
+        let mut random = Stream::derive("kith.v1 codec", &self.seed, self.round, 0, 0);
+        let (base, body, public) = self.exchange.encode(&publication, &mut random);
+        let state = Digest::of_values(&public);
+        let digest = Digest::of(&body);
+        let inline = (body.len() <= INLINE_BYTES_MAX).then(|| ByteBuf::from(body.clone()));
+        let announcement = Announcement { base, body: digest, length: body.len() as u64, samples, local_steps, inline };
+        let envelope = self.seal(Kind::Update, state, wire::encode(&announcement));
+        let (announcement, body) = (Arc::new(envelope.to_bytes()), Arc::new(body));
+        let intent = Intent {
+            round: self.round,
+            sequence: self.sequence,
+            state,
+            announcement: Arc::clone(&announcement),
+            body: Arc::clone(&body),
+            own: Arc::clone(&self.own),
+        };
+        self.sequence += 1;
+        self.exchange.publish(self.round, public, state, Outgoing { announcement, body, digest });
+        self.phase = Phase::Promising;
+        out.push(Effect::Persist(Record::Intent(Box::new(intent))));
+    }
+
+    /// What the peer's conduct makes of the trained parameters.
+    fn publication(&mut self, trained: Parameters) -> Option<Parameters> {
+        if self.conduct.is_honest() {
+            return Some(trained);
+        }
+        let neighbours: BTreeSet<PeerId> = self.overlay.receives_from(self.round).into_iter().collect();
+        let newest: Vec<(PeerId, &[f32])> = self.exchange.newest().filter(|(peer, _)| neighbours.contains(peer)).collect();
+        let view = View { round: self.round, start: &self.parameters, trained: &trained, neighbours: &newest };
+        let mut random = Stream::derive("kith.v1 conduct", &self.seed, self.round, 0, 0);
+        self.conduct.publish(&view, &mut random).map(Arc::new)
+    }
+
+    fn training_failed(&mut self, why: String, out: &mut Vec<Effect>) {
+        out.push(Effect::Emit(Event::TrainingFailed { round: self.round, why }));
+        self.own = Arc::clone(&self.parameters);
+        (self.own_samples, self.own_local_steps) = (0, 0);
+        self.collect(out);
+    }
+
+    fn send_update(&mut self, sequence: u64, state: Digest, out: &mut Vec<Effect>) {
+        let own = self.id;
+        let audience = self.overlay.audience(&own, self.round);
+        let ready: Vec<PeerId> = audience.into_iter().filter(|peer| self.overlay.is_ready(peer)).collect();
+        let outgoing = self.exchange.outgoing(self.round).expect("the update was just published");
+        let body_bytes = outgoing.body.len();
+        for peer in &ready {
+            out.push(Effect::Send { to: *peer, bytes: Arc::clone(&outgoing.announcement) });
+        }
+        out.push(Effect::Emit(Event::Published { round: self.round, sequence, state, body_bytes, receivers: ready.len() }));
+        self.collect(out);
+    }
+
+    fn collect(&mut self, out: &mut Vec<Effect>) {
+        self.phase = Phase::Collecting;
+        let (round, deadline) = (self.round, self.charter.round.deadline);
+        out.push(Effect::SetTimer { timer: Timer::Deadline { round }, after: deadline });
+        out.push(Effect::SetTimer { timer: Timer::Nudge { round }, after: deadline / NUDGES });
+        self.close_if_complete(out);
+    }
+
+    fn close_if_complete(&mut self, out: &mut Vec<Effect>) {
+        if self.phase == Phase::Collecting && self.window.is_complete(self.charter.round.quorum) {
+            self.close(Closed::Quorum, out);
+        }
+    }
+
+    fn close(&mut self, why: Closed, out: &mut Vec<Effect>) {
+        let missing = self.window.missing();
+        for peer in self.overlay.receives_from(self.round) {
+            let on_time = self.window.contains(&peer);
+            self.overlay.on_time(peer, on_time);
+        }
+        let (have, awaited) = (self.window.arrived().len(), self.window.awaited());
+        out.push(Effect::Emit(Event::RoundClosed { round: self.round, why, have, awaited, missing }));
+        self.parameters = self.combine(out);
+        self.round += 1;
+        self.phase = Phase::Storing;
+        let checkpoint = Checkpoint {
+            round: self.round,
+            sequence: self.sequence,
+            parameters: Arc::clone(&self.parameters),
+            replicas: self.exchange.replicas(),
+        };
+        out.push(Effect::Persist(Record::Checkpoint(Box::new(checkpoint))));
+    }
+
+    /// The rule over the own exact model and what arrived; the own model where that is too little.
+    fn combine(&mut self, out: &mut Vec<Effect>) -> Parameters {
+        let round = self.round;
+        let window = std::mem::take(&mut self.window);
+        let mut rows: Vec<(PeerId, Arrived)> = window.arrived().iter().map(|(peer, arrived)| (*peer, arrived.clone())).collect();
+        let own = Arrived { values: Arc::clone(&self.own), samples: self.own_samples, local_steps: self.own_local_steps };
+        rows.push((self.id, own));
+        rows.sort_by_key(|(peer, _)| *peer);
+        let own_index = rows.iter().position(|(peer, _)| *peer == self.id).expect("the own row was just added");
+
+        let mut weights: Vec<f64> = rows.iter().map(|(peer, arrived)| self.weight(peer, arrived)).collect();
+        weights[own_index] = 0.0;
+        weights[own_index] = 1.0 - weights.iter().sum::<f64>(); // who is absent leaves its weight to the own model
+        let contributions: Vec<Contribution<'_>> = rows
+            .iter()
+            .zip(&weights)
+            .map(|((peer, arrived), weight)| Contribution {
+                mixing_weight: *weight,
+                samples: arrived.samples,
+                local_steps: arrived.local_steps,
+                ..Contribution::of(*peer, &arrived.values)
+            })
+            .collect();
+        let context = Context {
+            own: Some(own_index),
+            round_start: Some(&self.parameters),
+            last_aggregate: Some(&self.parameters),
+            round,
+            rounds: self.charter.rounds,
+            losses: None,
+            seed: Seed(self.charter.id.0),
+        };
+        match self.charter.aggregation.rule.aggregate(&context, &contributions) {
+            Ok(aggregate) => {
+                let dropped = self.judge(&rows, &aggregate, out);
+                let spread = spread(&contributions);
+                let parameters = Arc::new(aggregate.parameters);
+                let state = Digest::of_values(&parameters);
+                out.push(Effect::Emit(Event::Aggregated { round, state, models: rows.len(), dropped, spread }));
+                parameters
+            }
+            Err(_) => {
+                let need = self.charter.aggregation.rule.minimum();
+                out.push(Effect::Emit(Event::MixingSkipped { round, have: rows.len(), need }));
+                Arc::clone(&self.own)
+            }
+        }
+    }
+
+    fn weight(&mut self, peer: &PeerId, arrived: &Arrived) -> f64 {
+        let mixing = self.overlay.mixing_weight(peer, self.round);
+        match self.charter.aggregation.weighting {
+            Weighting::Mixing => mixing,
+            Weighting::Samples { cap } => mixing * (arrived.samples as f64 / cap as f64).min(1.0),
+        }
+    }
+
+    /// What the rule left out of each neighbour's contribution, and whom that makes suspect.
+    fn judge(&mut self, rows: &[(PeerId, Arrived)], aggregate: &Aggregate, out: &mut Vec<Effect>) -> Vec<DroppedShare> {
+        let mut dropped = Vec::with_capacity(rows.len() - 1);
+        for (index, (peer, _)) in rows.iter().enumerate().filter(|(_, (peer, _))| *peer != self.id) {
+            let share = aggregate.dropped_share(index);
+            dropped.push(DroppedShare { peer: *peer, share });
+            let (score, rounds) = self.suspicion.entry(*peer).or_insert((0.0, 0));
+            let was = *score > SUSPECT_SCORE && *rounds >= SUSPECT_ROUNDS;
+            *score = if *rounds == 0 { share } else { *score + SUSPECT_WEIGHT * (share - *score) };
+            *rounds += 1;
+            if *score > SUSPECT_SCORE && *rounds >= SUSPECT_ROUNDS && !was {
+                out.push(Effect::Emit(Event::Suspected { peer: *peer, score: *score }));
+            }
+        }
+        dropped
+    }
+
+    fn stored(&mut self, stored: Stored, out: &mut Vec<Effect>) {
+        match stored {
+            Stored::Intent { round } if self.phase == Phase::Promising && round == self.round => {
+                let outgoing = self.exchange.outgoing(round).expect("the update was published before it was promised");
+                let header = Envelope::open(&self.authenticator, &outgoing.announcement).expect("our own envelope opens").header;
+                self.send_update(header.sequence(), header.state(), out);
+            }
+            Stored::Checkpoint { round } if self.phase == Phase::Storing && round == self.round => {
+                let last = round >= self.charter.rounds;
+                if last || (self.evaluate_every > 0 && round.is_multiple_of(self.evaluate_every)) {
+                    out.push(Effect::Evaluate { round, parameters: Arc::clone(&self.parameters) });
+                }
+                if last { self.finish(out) } else { self.open_round_or_jump(out) }
+            }
+            _ => {} // of a round that a jump has left behind
+        }
+    }
+
+    fn expired(&mut self, timer: Timer, out: &mut Vec<Effect>) {
+        match timer {
+            Timer::Start => self.gather(true, out),
+            Timer::Deadline { round } if self.phase == Phase::Collecting && round == self.round => {
+                self.close(Closed::Deadline, out);
+            }
+            Timer::Nudge { round } if self.phase == Phase::Collecting && round == self.round => self.nudge(out),
+            Timer::Linger if self.phase == Phase::Lingering => self.stop("every round is done", out),
+            Timer::Redial => {
+                for (peer, addresses) in self.overlay.unreached(self.round.min(self.charter.rounds.saturating_sub(1))) {
+                    out.push(Effect::Connect { peer, addresses });
+                }
+                out.push(Effect::SetTimer { timer: Timer::Redial, after: REDIAL });
+            }
+            Timer::Deadline { .. } | Timer::Nudge { .. } | Timer::Linger => {} // stale
+        }
+    }
+
+    /// Says whom the round waits for, and asks them.
+    fn nudge(&mut self, out: &mut Vec<Effect>) {
+        let missing = self.window.missing();
+        let bytes = Arc::new(self.seal(Kind::Want, Digest::default(), wire::encode(&Want { round: self.round })).to_bytes());
+        for peer in missing.iter().filter(|peer| self.overlay.is_ready(peer)) {
+            out.push(Effect::Send { to: *peer, bytes: Arc::clone(&bytes) });
+        }
+        out.push(Effect::Emit(Event::Stalled { round: self.round, missing }));
+        out.push(Effect::SetTimer { timer: Timer::Nudge { round: self.round }, after: self.charter.round.deadline / NUDGES });
+    }
+
+    /// Goes on at a later round when enough neighbours are far ahead.
+    fn jump_if_behind(&mut self, out: &mut Vec<Effect>) {
+        let behind = matches!(self.phase, Phase::Gathering | Phase::Training | Phase::Collecting);
+        if behind && self.jump_target().is_some() {
+            self.open_round_or_jump(out);
+        }
+    }
+
+    fn jump_target(&mut self) -> Option<u64> {
+        let credible = self.overlay.credible_round(self.round, self.charter.aggregation.byzantine)?;
+        (credible >= self.round + AHEAD_MAX).then(|| credible.min(self.charter.rounds - 1))
+    }
+
+    fn open_round_or_jump(&mut self, out: &mut Vec<Effect>) {
+        if let Some(target) = self.jump_target().filter(|target| *target > self.round) {
+            out.push(Effect::Emit(Event::Jumped { from: self.round, to: target }));
+            self.round = target;
+            self.promised = None;
+        }
+        self.open_round(out);
+    }
+
+    // --- connections ---
+
+    fn peer_up(&mut self, peer: PeerId, addresses: Vec<String>, out: &mut Vec<Effect>) {
+        self.overlay.connected(peer);
+        self.overlay.learn_addresses(peer, addresses);
+        let hello = Hello {
+            height: 0,
+            head: self.charter.id,
+            sections: self.charter.sections.clone(),
+            layout: self.layout,
+            addresses: self.overlay.address_book(),
+        };
+        let envelope = self.seal(Kind::Hello, Digest::default(), wire::encode(&hello));
+        out.push(Effect::Send { to: peer, bytes: Arc::new(envelope.to_bytes()) });
+    }
+
+    fn peer_down(&mut self, peer: PeerId, out: &mut Vec<Effect>) {
+        if self.overlay.disconnected(&peer) {
+            out.push(Effect::Emit(Event::Disconnected { peer }));
+        }
+        self.leave_when_done(out);
+    }
+
+    fn dismiss(&mut self, peer: PeerId, reason: Refusal, out: &mut Vec<Effect>) {
+        out.push(Effect::Emit(Event::Dismissed { peer, reason: reason.clone() }));
+        out.push(Effect::Disconnect { peer, reason });
+    }
+
+    fn refuse(&mut self, peer: PeerId, kind: Option<Kind>, round: Option<u64>, reason: Refusal, out: &mut Vec<Effect>) {
+        out.push(Effect::Emit(Event::Refused { peer, kind, round, reason }));
+    }
+
+    // --- the door ---
+
+    fn received(&mut self, from: PeerId, bytes: &[u8], out: &mut Vec<Effect>) {
+        let envelope = match Envelope::open(&self.authenticator, bytes) {
+            Ok(envelope) => envelope,
+            Err(reason) => {
+                self.refuse(from, None, None, reason, out);
+                if self.overlay.strike(&from) {
+                    let limit = Overlay::strikes_max();
+                    self.dismiss(from, Refusal::TooMany { what: "malformed messages".into(), limit }, out);
+                }
+                return;
+            }
+        };
+        let header = envelope.header.clone();
+        let (kind, round, sender) = (header.kind(), header.round(), header.sender());
+        if let Err(reason) = self.admit_message(from, &envelope, out) {
+            self.refuse(from, Some(kind), Some(round), reason, out);
+            return;
+        }
+        let outcome = match kind {
+            Kind::Hello => self.hello(sender, &envelope, out),
+            Kind::Update => self.update(from, &envelope, bytes.len(), out),
+            Kind::Want => self.want(sender, &envelope, out),
+            Kind::Proof => self.proof(&envelope, out),
+            Kind::Goodbye => self.goodbye(sender, &envelope, out),
+        };
+        if let Err(reason) = outcome {
+            self.refuse(sender, Some(kind), Some(round), reason, out);
+        }
+        if sender != self.id && self.overlay.is_ready(&sender) {
+            self.overlay.claim(sender, round);
+            self.jump_if_behind(out);
+        }
+    }
+
+    /// Whether a verified message may come in at all: federation, roster, and who may hand over whose messages.
+    fn admit_message(&mut self, from: PeerId, envelope: &Envelope, out: &mut Vec<Effect>) -> Result<(), Refusal> {
+        let header = &envelope.header;
+        let relayed = header.sender() != from;
+        if header.federation() != self.charter.id {
+            let theirs = if header.kind() == Kind::Hello { Hello::decode(&envelope.payload)?.sections } else { BTreeMap::new() };
+            let reason = Refusal::WrongFederation { sections: self.charter.differing_sections(&theirs) };
+            self.dismiss(from, reason.clone(), out);
+            return Err(reason);
+        }
+        if !self.overlay.on_roster(&header.sender()) {
+            if !relayed {
+                self.dismiss(from, Refusal::UnknownSender, out);
+            }
+            return Err(Refusal::UnknownSender);
+        }
+        if self.overlay.is_expelled(&header.sender()) && header.kind() == Kind::Update {
+            return Err(Refusal::Equivocator);
+        }
+        // Headers, proofs and goodbyes travel through others; a handshake, a body or a wish does not.
+        let may_travel = envelope.is_header_only() || matches!(header.kind(), Kind::Proof | Kind::Goodbye);
+        if relayed && !may_travel { Err(Refusal::NotTheSigner) } else { Ok(()) }
+    }
+
+    fn hello(&mut self, sender: PeerId, envelope: &Envelope, out: &mut Vec<Effect>) -> Result<(), Refusal> {
+        let hello = Hello::decode(&envelope.payload)?;
+        if hello.layout != self.layout {
+            let reason = Refusal::Layout { theirs: hello.layout, ours: self.layout };
+            self.dismiss(sender, reason.clone(), out);
+            return Err(reason);
+        }
+        for (peer, addresses) in hello.addresses {
+            if peer != self.id {
+                self.overlay.learn_addresses(peer, addresses);
+            }
+        }
+        if self.overlay.admit(sender) {
+            out.push(Effect::Emit(Event::Connected { peer: sender }));
+        }
+        for (peer, addresses) in self.overlay.unreached(self.round.min(self.charter.rounds.saturating_sub(1))) {
+            out.push(Effect::Connect { peer, addresses });
+        }
+        // Its own newest header, in case it comes back without its state and would contradict itself.
+        if let Some((round, bytes)) = self.witness.newest(&sender) {
+            if round >= envelope.header.round() {
+                out.push(Effect::Send { to: sender, bytes: Arc::new(bytes.to_vec()) });
+            }
+        }
+        let needed = envelope.header.round();
+        for round in self.exchange.outgoing_rounds().into_iter().filter(|round| *round >= needed) {
+            self.send_outgoing(sender, round, out);
+        }
+        if self.phase == Phase::Lingering || self.round >= self.charter.rounds {
+            let bytes = wire::encode(&Goodbye { finished: true });
+            let goodbye = self.seal(Kind::Goodbye, Digest::default(), bytes).to_bytes();
+            out.push(Effect::Send { to: sender, bytes: Arc::new(goodbye) });
+        }
+        self.gather(false, out);
+        Ok(())
+    }
+
+    /// Sends an own update again to one who may have it, unless it is not yet promised.
+    fn send_outgoing(&mut self, to: PeerId, round: u64, out: &mut Vec<Effect>) {
+        let own = self.id;
+        let unpromised = self.phase == Phase::Promising && round == self.round;
+        if !unpromised && self.overlay.audience(&own, round).contains(&to) {
+            if let Some(outgoing) = self.exchange.outgoing(round) {
+                out.push(Effect::Send { to, bytes: Arc::clone(&outgoing.announcement) });
+            }
+        }
+    }
+
+    fn want(&mut self, sender: PeerId, envelope: &Envelope, out: &mut Vec<Effect>) -> Result<(), Refusal> {
+        let want: Want = wire::decode(&envelope.payload)?;
+        self.send_outgoing(sender, want.round, out);
+        Ok(())
+    }
+
+    fn goodbye(&mut self, sender: PeerId, envelope: &Envelope, out: &mut Vec<Effect>) -> Result<(), Refusal> {
+        let goodbye: Goodbye = wire::decode(&envelope.payload)?;
+        self.overlay.leave(sender);
+        if !goodbye.finished {
+            self.window.release(&sender);
+        }
+        self.close_if_complete(out);
+        self.leave_when_done(out);
+        Ok(())
+    }
+
+    fn update(&mut self, from: PeerId, envelope: &Envelope, bytes: usize, out: &mut Vec<Effect>) -> Result<(), Refusal> {
+        let header = &envelope.header;
+        let (sender, round) = (header.sender(), header.round());
+        if sender == self.id {
+            // A neighbour tells what we signed before. Unknown to our own store, it must not be contradicted.
+            if self.exchange.outgoing(round).is_none() && round >= self.round {
+                self.published_before = self.published_before.max(Some(round));
+            }
+            return Ok(());
+        }
+        if Witness::keeps(self.round, round) {
+            match self.witness.hear(envelope) {
+                Testimony::Contradiction(proof, states) => {
+                    self.convict(sender, round, states, Some(*proof), out);
+                    return Err(Refusal::Equivocator);
+                }
+                Testimony::New if !envelope.is_header_only() => self.pass_on(envelope, out),
+                Testimony::New | Testimony::Known => {}
+            }
+        }
+        if envelope.is_header_only() {
+            self.overlay.claim(sender, round);
+            return Ok(());
+        }
+        debug_assert_eq!(sender, from, "the door lets no relayed body in");
+        if round > self.round + AHEAD_MAX {
+            return Err(Refusal::FutureRound { theirs: round, ours: self.round });
+        }
+        if round + self.charter.round.staleness < self.round || self.phase == Phase::Lingering {
+            return Err(Refusal::StaleRound { theirs: round, ours: self.round });
+        }
+        if !self.overlay.is_neighbour(&sender, round) {
+            return Err(Refusal::NotANeighbour { round });
+        }
+        if round == self.round && self.window.contains(&sender) {
+            return Err(Refusal::Duplicate);
+        }
+        let announcement = Announcement::decode(&envelope.payload, self.exchange.body_bytes_max())?;
+        if !self.exchange.announce(sender, round, header.state(), announcement, bytes) {
+            return Err(Refusal::Duplicate);
+        }
+        self.advance(sender, out);
+        Ok(())
+    }
+
+    /// Works through what waits of one sender.
+    fn advance(&mut self, sender: PeerId, out: &mut Vec<Effect>) {
+        // While gathering or storing no window is open: what came early waits.
+        let open = matches!(self.phase, Phase::Training | Phase::Promising | Phase::Collecting);
+        if !open {
+            return;
+        }
+        loop {
+            match self.exchange.advance(sender, self.round) {
+                Progress::Idle => break,
+                Progress::Fetch { round, digest, length, keyframe } => {
+                    if keyframe {
+                        out.push(Effect::Emit(Event::KeyframeWanted { round, peer: sender }));
+                    }
+                    out.push(Effect::Fetch { digest, length, sources: vec![sender] });
+                    break;
+                }
+                Progress::Refused { round, reason } => {
+                    self.refuse(sender, Some(Kind::Update), Some(round), reason, out);
+                    if round == self.round {
+                        self.window.release(&sender); // it has spoken; there is nothing to wait for
+                    }
+                }
+                Progress::Applied(applied) => {
+                    out.push(Effect::Emit(Event::Accepted {
+                        round: self.round,
+                        peer: sender,
+                        staleness: self.round - applied.round,
+                        payload_bytes: applied.payload_bytes,
+                        keyframe_bytes: applied.keyframe_bytes,
+                        envelope_bytes: applied.envelope_bytes,
+                        dense_bytes: self.exchange.dimension() * 4,
+                    }));
+                    if applied.round == self.round {
+                        let (samples, local_steps) = (applied.samples, applied.local_steps);
+                        self.window.insert(sender, Arrived { values: applied.values, samples, local_steps });
+                    }
+                }
+            }
+        }
+        self.close_if_complete(out);
+    }
+
+    // --- contradictions ---
+
+    /// Shows a header to the sender's other neighbours, so that two different ones meet somewhere.
+    fn pass_on(&mut self, envelope: &Envelope, out: &mut Vec<Effect>) {
+        let header = &envelope.header;
+        let bytes = Arc::new(envelope.header_to_bytes());
+        for peer in self.overlay.audience(&header.sender(), header.round()) {
+            if peer != self.id && self.overlay.is_ready(&peer) {
+                out.push(Effect::Send { to: peer, bytes: Arc::clone(&bytes) });
+            }
+        }
+    }
+
+    fn convict(&mut self, peer: PeerId, round: u64, states: [Digest; 2], proof: Option<Proof>, out: &mut Vec<Effect>) {
+        if self.overlay.is_expelled(&peer) {
+            return;
+        }
+        self.overlay.expel(peer);
+        self.window.remove(&peer);
+        out.push(Effect::Emit(Event::Equivocated { peer, round, states }));
+        if let Some(proof) = proof {
+            let envelope = self.seal(Kind::Proof, Digest::default(), wire::encode(&proof));
+            out.push(Effect::Announce { bytes: Arc::new(envelope.to_bytes()) });
+        }
+        self.close_if_complete(out);
+    }
+
+    fn proof(&mut self, envelope: &Envelope, out: &mut Vec<Effect>) -> Result<(), Refusal> {
+        let Proof(first, second) = wire::decode(&envelope.payload)?;
+        let first = Envelope::open(&self.authenticator, &first)?;
+        let second = Envelope::open(&self.authenticator, &second)?;
+        if first.header.federation() != self.charter.id || !witness::contradict(&first, &second) {
+            return Err(Refusal::Announcement { why: "its two headers do not contradict each other".into() });
+        }
+        let states = [first.header.state(), second.header.state()];
+        self.convict(first.header.sender(), first.header.round(), states, None, out);
+        Ok(())
+    }
+
+    fn seal(&self, kind: Kind, state: Digest, payload: Vec<u8>) -> Envelope {
+        let digest = Digest::of(&payload);
+        let header = Header(PROTOCOL_VERSION, self.charter.id, kind, self.id, self.round, self.sequence, state, digest);
+        Envelope::seal(&self.authenticator, header, payload)
+    }
+}
+
+/// Root mean square distance of the contributions to their mean.
+fn spread(contributions: &[Contribution<'_>]) -> f64 {
+    let count = contributions.len() as f64;
+    let dimension = contributions.first().map_or(0, |contribution| contribution.parameters.len());
+    let mut squares = 0.0;
+    for index in 0..dimension {
+        let mean = contributions.iter().map(|row| f64::from(row.parameters[index])).sum::<f64>() / count;
+        squares += contributions.iter().map(|row| (f64::from(row.parameters[index]) - mean).powi(2)).sum::<f64>();
+    }
+    (squares / count).sqrt()
 }

@@ -1,0 +1,101 @@
+//! Payloads of envelopes, and the bounds that hold before any of them is decoded.
+
+use std::collections::BTreeMap;
+
+use kith_consensus::{Digest, PeerId};
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use crate::event::Refusal;
+use crate::wire;
+
+/// A body up to this size travels inside its announcement; a larger one is pulled. 48 KiB leaves room for the rest of a
+/// 64 KiB message.
+pub(crate) const INLINE_BYTES_MAX: usize = 48 * 1024;
+
+/// Most peers whose addresses one handshake tells, and most addresses of each.
+pub(crate) const ADDRESS_PEERS_MAX: usize = 64;
+/// See [`ADDRESS_PEERS_MAX`].
+pub(crate) const ADDRESSES_MAX: usize = 8;
+const ADDRESS_BYTES_MAX: usize = 256;
+const SECTIONS_MAX: usize = 32;
+
+/// Handshake: sent by both ends as soon as a connection stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Hello {
+    /// Number of amendments to the first charter, and the hash of the newest.
+    pub(crate) height: u64,
+    pub(crate) head: Digest,
+    /// Digest of each section of the charter, so that a difference can be named.
+    pub(crate) sections: BTreeMap<String, Digest>,
+    /// Digest of the parameters' layout.
+    pub(crate) layout: Digest,
+    /// Where members can be dialled, the sender included.
+    pub(crate) addresses: BTreeMap<PeerId, Vec<String>>,
+}
+
+impl Hello {
+    pub(crate) fn decode(payload: &[u8]) -> Result<Hello, Refusal> {
+        let mut hello: Hello = wire::decode(payload)?;
+        if hello.addresses.len() > ADDRESS_PEERS_MAX || hello.sections.len() > SECTIONS_MAX {
+            return Err(Refusal::TooMany { what: "entries in a handshake".into(), limit: ADDRESS_PEERS_MAX });
+        }
+        for addresses in hello.addresses.values_mut() {
+            addresses.truncate(ADDRESSES_MAX);
+            addresses.retain(|address| address.len() <= ADDRESS_BYTES_MAX);
+        }
+        Ok(hello)
+    }
+}
+
+/// What an update is, without (or with) its body.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Announcement {
+    /// State of the sender's replica that the body builds on; zeros for a stateless codec.
+    pub(crate) base: Digest,
+    /// BLAKE3 of the body.
+    pub(crate) body: Digest,
+    /// Length of the body in bytes.
+    pub(crate) length: u64,
+    /// Local examples used, as claimed.
+    pub(crate) samples: u64,
+    /// Optimizer steps taken, as claimed.
+    pub(crate) local_steps: u64,
+    /// The body itself where it is small.
+    pub(crate) inline: Option<ByteBuf>,
+}
+
+impl Announcement {
+    /// Decodes and checks what can be checked without the model: length and hash of an inline body.
+    pub(crate) fn decode(payload: &[u8], body_bytes_max: usize) -> Result<Announcement, Refusal> {
+        let announcement: Announcement = wire::decode(payload)?;
+        let bytes = usize::try_from(announcement.length).unwrap_or(usize::MAX);
+        if bytes > body_bytes_max {
+            return Err(Refusal::Oversize { bytes, limit: body_bytes_max });
+        }
+        if let Some(inline) = &announcement.inline {
+            if inline.len() != bytes || Digest::of(inline) != announcement.body {
+                return Err(Refusal::Announcement { why: "its inline body is not the one it names".into() });
+            }
+        }
+        Ok(announcement)
+    }
+}
+
+/// The sender misses an update of the receiver.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Want {
+    /// The round of the update that is missed.
+    pub(crate) round: u64,
+}
+
+/// Two signed headers, each as an envelope without payload.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Proof(pub(crate) ByteBuf, pub(crate) ByteBuf);
+
+/// The sender stops.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Goodbye {
+    /// Whether it went through every round.
+    pub(crate) finished: bool,
+}

@@ -1,0 +1,341 @@
+//! The exchange of updates: what every sender's vector is now, what is on its way, and what this peer has sent.
+//!
+//! Per sender one queue by round. An update is applied when its round is not ahead of the own one, its body is here and,
+//! with a replica codec, its base is the replica that stands here; otherwise the replica is pulled whole, named by the
+//! `state_hash` that the sender signed. So losses, repetitions and reorderings end in the announced state or in a refusal,
+//! never in a third vector.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kith_consensus::{Digest, PeerId};
+
+use crate::codec::{Codec, Form, identity};
+use crate::effect::Parameters;
+use crate::event::Refusal;
+use crate::message::Announcement;
+
+/// Rounds that an update may be ahead of the own round and still wait here.
+pub(super) const AHEAD_MAX: u64 = 2;
+
+/// Own updates kept to be sent or pulled again.
+const OUTGOING_MAX: usize = 3;
+
+/// Norm above which a vector is refused whatever the rule: no trained model comes near it (guess).
+const NORM_CAP: f64 = 1e9;
+
+/// An announced update on its way into a round.
+#[derive(Clone, Debug)]
+struct Pending {
+    announcement: Announcement,
+    state: Digest,
+    envelope_bytes: usize,
+    body: Option<Vec<u8>>,
+    keyframe: Option<Vec<u8>>,
+}
+
+#[derive(Clone, Debug)]
+struct Incoming {
+    values: Parameters,
+    state: Digest,
+    queue: BTreeMap<u64, Pending>,
+    fetching: Option<Digest>,
+}
+
+/// An update of the own peer.
+#[derive(Clone, Debug)]
+pub(super) struct Outgoing {
+    pub(super) announcement: Arc<Vec<u8>>,
+    pub(super) body: Arc<Vec<u8>>,
+    pub(super) digest: Digest,
+}
+
+/// An update that has been applied.
+#[derive(Debug)]
+pub(super) struct Applied {
+    pub(super) round: u64,
+    pub(super) values: Parameters,
+    pub(super) samples: u64,
+    pub(super) local_steps: u64,
+    pub(super) payload_bytes: usize,
+    pub(super) keyframe_bytes: usize,
+    pub(super) envelope_bytes: usize,
+}
+
+/// What became of the oldest update of a sender that could be worked on.
+#[derive(Debug)]
+pub(super) enum Progress {
+    /// Nothing to do now.
+    Idle,
+    /// A body is needed; `keyframe` tells that the replica itself is.
+    Fetch { round: u64, digest: Digest, length: usize, keyframe: bool },
+    /// It is in.
+    Applied(Applied),
+    /// It is out.
+    Refused { round: u64, reason: Refusal },
+}
+
+pub(super) struct Exchange {
+    codec: Box<dyn Codec>,
+    dimension: usize,
+    own: PeerId,
+    own_replica: Parameters,
+    own_state: Digest,
+    initial: Parameters,
+    initial_state: Digest,
+    incoming: BTreeMap<PeerId, Incoming>,
+    outgoing: BTreeMap<u64, Outgoing>,
+}
+
+impl Exchange {
+    pub(super) fn new(codec: Box<dyn Codec>, own: PeerId, initial: Parameters) -> Exchange {
+        let initial_state = Digest::of_values(&initial);
+        Exchange {
+            codec,
+            dimension: initial.len(),
+            own,
+            own_replica: Arc::clone(&initial),
+            own_state: initial_state,
+            initial,
+            initial_state,
+            incoming: BTreeMap::new(),
+            outgoing: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn dimension(&self) -> usize {
+        self.dimension
+    }
+
+    pub(super) fn body_bytes_max(&self) -> usize {
+        self.codec.bytes_max(self.dimension)
+    }
+
+    // --- own updates ---
+
+    /// Encodes the own vector for publication: (base, body, resulting public vector). Does not advance the replica yet.
+    pub(super) fn encode(&self, values: &[f32], random: &mut kith_consensus::Stream) -> (Digest, Vec<u8>, Parameters) {
+        let body = match self.codec.form() {
+            Form::Stateless => self.codec.encode(values, random),
+            Form::Replica => {
+                let difference: Vec<f32> =
+                    values.iter().zip(self.own_replica.iter()).map(|(value, replica)| value - replica).collect();
+                self.codec.encode(&difference, random)
+            }
+        };
+        let base = self.base(self.own_state);
+        let public = self.reconstruct(&self.own_replica, &body).expect("our own encoding decodes");
+        (base, body, Arc::new(public))
+    }
+
+    fn base(&self, state: Digest) -> Digest {
+        if self.codec.form() == Form::Replica { state } else { Digest::default() }
+    }
+
+    fn reconstruct(&self, replica: &[f32], body: &[u8]) -> Result<Vec<f32>, Refusal> {
+        let mut values = self.codec.decode(body, self.dimension).map_err(|error| Refusal::Body { why: error.to_string() })?;
+        if self.codec.form() == Form::Replica {
+            // Unfused and in order: the sender and every receiver get the same bits.
+            values.iter_mut().zip(replica).for_each(|(value, replica)| *value += replica);
+        }
+        Ok(values)
+    }
+
+    /// The public vector that an own body of ours leads to, checked against what was announced.
+    pub(super) fn replay(&self, body: &[u8], state: Digest) -> Option<Parameters> {
+        let public = self.reconstruct(&self.own_replica, body).ok()?;
+        (Digest::of_values(&public) == state).then(|| Arc::new(public))
+    }
+
+    /// The update is promised: from now on this is what others have of this peer.
+    pub(super) fn publish(&mut self, round: u64, public: Parameters, state: Digest, outgoing: Outgoing) {
+        self.own_replica = public;
+        self.own_state = state;
+        self.outgoing.insert(round, outgoing);
+        while self.outgoing.len() > OUTGOING_MAX {
+            self.outgoing.pop_first();
+        }
+    }
+
+    pub(super) fn outgoing(&self, round: u64) -> Option<&Outgoing> {
+        self.outgoing.get(&round)
+    }
+
+    pub(super) fn outgoing_rounds(&self) -> Vec<u64> {
+        self.outgoing.keys().copied().collect()
+    }
+
+    /// A body by its name: of an own update, or the own replica as a keyframe. Never anything that was not published.
+    pub(super) fn body(&self, digest: Digest) -> Option<Arc<Vec<u8>>> {
+        let body = self.outgoing.values().find(|outgoing| outgoing.digest == digest);
+        let body = body.map(|outgoing| Arc::clone(&outgoing.body));
+        body.or_else(|| (digest == self.own_state).then(|| Arc::new(identity::to_bytes(&self.own_replica))))
+    }
+
+    // --- others' updates ---
+
+    fn incoming(&mut self, sender: PeerId) -> &mut Incoming {
+        let (values, state) = (Arc::clone(&self.initial), self.initial_state);
+        self.incoming.entry(sender).or_insert_with(|| Incoming { values, state, queue: BTreeMap::new(), fetching: None })
+    }
+
+    /// Takes an announced update in. False when one of this round waits already.
+    pub(super) fn announce(
+        &mut self,
+        sender: PeerId,
+        round: u64,
+        state: Digest,
+        mut announcement: Announcement,
+        envelope_bytes: usize,
+    ) -> bool {
+        let body = announcement.inline.take().map(|inline| inline.into_vec());
+        let envelope_bytes = envelope_bytes - body.as_ref().map_or(0, Vec::len);
+        let incoming = self.incoming(sender);
+        if incoming.queue.contains_key(&round) {
+            return false;
+        }
+        incoming.queue.insert(round, Pending { announcement, state, envelope_bytes, body, keyframe: None });
+        // At most one update for each round that can wait: the door refuses the others.
+        while incoming.queue.len() > AHEAD_MAX as usize + 2 {
+            incoming.queue.pop_first();
+        }
+        true
+    }
+
+    /// Gives a pulled body to whom it belongs; the senders whose queue can go on.
+    pub(super) fn fetched(&mut self, digest: Digest, bytes: &[u8]) -> Vec<PeerId> {
+        let mut senders = Vec::new();
+        for (sender, incoming) in &mut self.incoming {
+            if incoming.fetching != Some(digest) {
+                continue;
+            }
+            incoming.fetching = None;
+            for pending in incoming.queue.values_mut() {
+                if pending.announcement.body == digest {
+                    pending.body = Some(bytes.to_vec());
+                } else if pending.state == digest {
+                    pending.keyframe = Some(bytes.to_vec());
+                }
+            }
+            senders.push(*sender);
+        }
+        senders
+    }
+
+    /// Forgets the updates that waited for a body which cannot be had: (sender, round) of each.
+    pub(super) fn fetch_failed(&mut self, digest: Digest) -> Vec<(PeerId, u64)> {
+        let mut failed = Vec::new();
+        for (sender, incoming) in &mut self.incoming {
+            if incoming.fetching == Some(digest) {
+                incoming.fetching = None;
+                incoming.queue.retain(|round, pending| {
+                    let lost = pending.announcement.body == digest || pending.state == digest;
+                    if lost {
+                        failed.push((*sender, *round));
+                    }
+                    !lost
+                });
+            }
+        }
+        failed
+    }
+
+    /// Works on the oldest waiting update of a sender whose round is not ahead of `own_round`.
+    pub(super) fn advance(&mut self, sender: PeerId, own_round: u64) -> Progress {
+        let form = self.codec.form();
+        let dimension = self.dimension;
+        let incoming = self.incoming(sender);
+        if incoming.fetching.is_some() {
+            return Progress::Idle;
+        }
+        let Some((&round, pending)) = incoming.queue.first_key_value() else { return Progress::Idle };
+        if round > own_round {
+            return Progress::Idle;
+        }
+        // The same update may have come another way, as a keyframe for instance.
+        let known = form == Form::Replica && pending.state == incoming.state;
+        let fits = form == Form::Stateless || known || pending.announcement.base == incoming.state;
+        if !fits && pending.keyframe.is_none() {
+            let digest = pending.state;
+            incoming.fetching = Some(digest);
+            return Progress::Fetch { round, digest, length: dimension * 4, keyframe: true };
+        }
+        if fits && !known && pending.body.is_none() {
+            let (digest, length) = (pending.announcement.body, pending.announcement.length as usize);
+            incoming.fetching = Some(digest);
+            return Progress::Fetch { round, digest, length, keyframe: false };
+        }
+        let pending = incoming.queue.remove(&round).expect("it was the first of the queue");
+        let before = Arc::clone(&incoming.values);
+        let applied = if known { Ok((*before).clone()) } else { self.apply(&before, &pending, fits) };
+        match applied {
+            Err(reason) => Progress::Refused { round, reason },
+            Ok(values) => {
+                let values = Arc::new(values);
+                let incoming = self.incoming(sender);
+                incoming.values = Arc::clone(&values);
+                incoming.state = pending.state;
+                Progress::Applied(Applied {
+                    round,
+                    values,
+                    samples: pending.announcement.samples,
+                    local_steps: pending.announcement.local_steps,
+                    payload_bytes: pending.body.as_ref().map_or(0, Vec::len),
+                    keyframe_bytes: pending.keyframe.as_ref().map_or(0, Vec::len),
+                    envelope_bytes: pending.envelope_bytes,
+                })
+            }
+        }
+    }
+
+    fn apply(&self, replica: &[f32], pending: &Pending, fits: bool) -> Result<Vec<f32>, Refusal> {
+        let values = if fits {
+            self.reconstruct(replica, pending.body.as_deref().unwrap_or_default())?
+        } else {
+            let keyframe = pending.keyframe.as_deref().unwrap_or_default();
+            identity::from_bytes(keyframe, self.dimension).map_err(|error| Refusal::Body { why: error.to_string() })?
+        };
+        check_values(&values)?;
+        if Digest::of_values(&values) == pending.state { Ok(values) } else { Err(Refusal::StateMismatch) }
+    }
+
+    /// The newest vectors received, by sender.
+    pub(super) fn newest(&self) -> impl Iterator<Item = (PeerId, &[f32])> {
+        self.incoming.iter().map(|(peer, incoming)| (*peer, incoming.values.as_slice()))
+    }
+
+    // --- checkpoints ---
+
+    /// Replicas to keep over a restart; none for a stateless codec, where every update stands alone.
+    pub(super) fn replicas(&self) -> BTreeMap<PeerId, Parameters> {
+        match self.codec.form() {
+            Form::Stateless => BTreeMap::new(),
+            Form::Replica => {
+                let others = self.incoming.iter().map(|(peer, incoming)| (*peer, Arc::clone(&incoming.values)));
+                others.chain([(self.own, Arc::clone(&self.own_replica))]).collect()
+            }
+        }
+    }
+
+    /// Takes replicas back from a checkpoint.
+    pub(super) fn restore(&mut self, replicas: BTreeMap<PeerId, Parameters>) {
+        for (peer, values) in replicas {
+            assert_eq!(values.len(), self.dimension, "a checkpoint's replicas have the model's dimension");
+            let state = Digest::of_values(&values);
+            if peer == self.own {
+                (self.own_replica, self.own_state) = (values, state);
+            } else {
+                self.incoming.insert(peer, Incoming { values, state, queue: BTreeMap::new(), fetching: None });
+            }
+        }
+    }
+}
+
+/// Finite and not absurdly large.
+pub(super) fn check_values(values: &[f32]) -> Result<(), Refusal> {
+    if let Some(index) = values.iter().position(|value| !value.is_finite()) {
+        return Err(Refusal::NotFinite { index });
+    }
+    let norm = values.iter().map(|value| f64::from(*value) * f64::from(*value)).sum::<f64>().sqrt();
+    if norm > NORM_CAP { Err(Refusal::Norm { norm, cap: NORM_CAP }) } else { Ok(()) }
+}

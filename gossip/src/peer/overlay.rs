@@ -1,0 +1,231 @@
+//! Who is there: connections, handshakes, addresses, patience, and the neighbourhood that the charter gives a round.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use kith_consensus::PeerId;
+use kith_consensus::charter::Charter;
+use kith_consensus::topology::Graph;
+
+use crate::message::{ADDRESS_PEERS_MAX, ADDRESSES_MAX};
+
+/// Graphs kept when the topology changes: the rounds that can still be asked about.
+const GRAPHS_MAX: usize = 8;
+
+/// Malformed messages after which a peer is sent away (RELIABILITY, section 5).
+const STRIKES_MAX: u32 = 5;
+
+pub(super) struct Overlay {
+    own: PeerId,
+    roster: Vec<PeerId>,
+    charter: Arc<Charter>,
+    graphs: BTreeMap<u64, Arc<Graph>>,
+    up: BTreeSet<PeerId>,
+    ready: BTreeSet<PeerId>,
+    gone: BTreeSet<PeerId>,
+    expelled: BTreeSet<PeerId>,
+    addresses: BTreeMap<PeerId, Vec<String>>,
+    claims: BTreeMap<PeerId, u64>,
+    missed: BTreeMap<PeerId, u64>,
+    strikes: BTreeMap<PeerId, u32>,
+}
+
+impl Overlay {
+    pub(super) fn new(own: PeerId, roster: Vec<PeerId>, charter: Arc<Charter>) -> Overlay {
+        assert!(roster.windows(2).all(|pair| pair[0] < pair[1]), "the roster is sorted and without repetition");
+        assert!(roster.binary_search(&own).is_ok(), "a peer is on its own roster");
+        Overlay {
+            own,
+            roster,
+            charter,
+            graphs: BTreeMap::new(),
+            up: BTreeSet::new(),
+            ready: BTreeSet::new(),
+            gone: BTreeSet::new(),
+            expelled: BTreeSet::new(),
+            addresses: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            missed: BTreeMap::new(),
+            strikes: BTreeMap::new(),
+        }
+    }
+
+    // --- the graph: from charter, roster and round, never from liveness ---
+
+    fn graph(&mut self, round: u64) -> Arc<Graph> {
+        let key = if self.charter.topology.changes() { round } else { 0 };
+        if !self.graphs.contains_key(&key) {
+            let graph = self
+                .charter
+                .topology
+                .graph(self.roster.len(), round)
+                .expect("the charter was refused unless its topology can be drawn for its roster");
+            while self.graphs.len() >= GRAPHS_MAX {
+                self.graphs.pop_first();
+            }
+            self.graphs.insert(key, Arc::new(graph));
+        }
+        Arc::clone(&self.graphs[&key])
+    }
+
+    fn index(&self, peer: &PeerId) -> Option<usize> {
+        self.roster.binary_search(peer).ok()
+    }
+
+    fn own_index(&self) -> usize {
+        self.index(&self.own).expect("a peer is on its own roster")
+    }
+
+    /// Whose updates this peer mixes in that round.
+    pub(super) fn receives_from(&mut self, round: u64) -> Vec<PeerId> {
+        let graph = self.graph(round);
+        graph.receives_from(self.own_index()).iter().map(|index| self.roster[*index]).collect()
+    }
+
+    /// Who mixes `peer`'s updates in that round.
+    pub(super) fn audience(&mut self, peer: &PeerId, round: u64) -> Vec<PeerId> {
+        let graph = self.graph(round);
+        let index = self.index(peer);
+        index.map_or(Vec::new(), |index| graph.sends_to(index).iter().map(|index| self.roster[*index]).collect())
+    }
+
+    pub(super) fn is_neighbour(&mut self, peer: &PeerId, round: u64) -> bool {
+        let graph = self.graph(round);
+        self.index(peer).is_some_and(|index| graph.receives_from(self.own_index()).contains(&index))
+    }
+
+    /// The mixing weight with which `from` enters this peer's models.
+    pub(super) fn mixing_weight(&mut self, from: &PeerId, round: u64) -> f64 {
+        let graph = self.graph(round);
+        self.index(from).map_or(0.0, |index| graph.mixing_weight(self.own_index(), index))
+    }
+
+    /// Everyone this peer exchanges updates with in that round, in either direction.
+    pub(super) fn neighbourhood(&mut self, round: u64) -> BTreeSet<PeerId> {
+        let own = self.own;
+        self.receives_from(round).into_iter().chain(self.audience(&own, round)).collect()
+    }
+
+    pub(super) fn on_roster(&self, peer: &PeerId) -> bool {
+        self.index(peer).is_some()
+    }
+
+    // --- connections and handshakes ---
+
+    pub(super) fn connected(&mut self, peer: PeerId) {
+        self.up.insert(peer);
+    }
+
+    /// Whether the handshake was complete before.
+    pub(super) fn disconnected(&mut self, peer: &PeerId) -> bool {
+        self.up.remove(peer);
+        self.strikes.remove(peer);
+        self.ready.remove(peer)
+    }
+
+    /// Whether the handshake is new.
+    pub(super) fn admit(&mut self, peer: PeerId) -> bool {
+        self.up.insert(peer);
+        self.gone.remove(&peer);
+        self.ready.insert(peer)
+    }
+
+    pub(super) fn is_up(&self, peer: &PeerId) -> bool {
+        self.up.contains(peer)
+    }
+
+    pub(super) fn is_ready(&self, peer: &PeerId) -> bool {
+        self.ready.contains(peer)
+    }
+
+    /// Counts a malformed message; true when it was one too many.
+    pub(super) fn strike(&mut self, peer: &PeerId) -> bool {
+        if !self.up.contains(peer) {
+            return false;
+        }
+        let strikes = self.strikes.entry(*peer).or_default();
+        *strikes += 1;
+        *strikes >= STRIKES_MAX
+    }
+
+    pub(super) fn strikes_max() -> usize {
+        STRIKES_MAX as usize
+    }
+
+    // --- addresses ---
+
+    /// Remembers where a member can be dialled; peers beyond the roster are not remembered, so this is bounded by it.
+    pub(super) fn learn_addresses(&mut self, peer: PeerId, addresses: Vec<String>) {
+        if self.on_roster(&peer) && !addresses.is_empty() {
+            let known = self.addresses.entry(peer).or_default();
+            for address in addresses {
+                if !known.contains(&address) {
+                    known.insert(0, address);
+                }
+            }
+            known.truncate(ADDRESSES_MAX);
+        }
+    }
+
+    /// Addresses to tell others, bounded by what a handshake may carry.
+    pub(super) fn address_book(&self) -> BTreeMap<PeerId, Vec<String>> {
+        self.addresses.iter().take(ADDRESS_PEERS_MAX).map(|(peer, addresses)| (*peer, addresses.clone())).collect()
+    }
+
+    /// Neighbours of `round` that are not connected although an address is known.
+    pub(super) fn unreached(&mut self, round: u64) -> Vec<(PeerId, Vec<String>)> {
+        let neighbours = self.neighbourhood(round);
+        let unreached = neighbours.into_iter().filter(|peer| !self.up.contains(peer) && !self.gone.contains(peer));
+        unreached.filter_map(|peer| self.addresses.get(&peer).map(|addresses| (peer, addresses.clone()))).collect()
+    }
+
+    // --- who is awaited ---
+
+    /// A peer said goodbye.
+    pub(super) fn leave(&mut self, peer: PeerId) {
+        self.gone.insert(peer);
+    }
+
+    pub(super) fn is_gone(&self, peer: &PeerId) -> bool {
+        self.gone.contains(peer)
+    }
+
+    pub(super) fn expel(&mut self, peer: PeerId) {
+        self.expelled.insert(peer);
+    }
+
+    pub(super) fn is_expelled(&self, peer: &PeerId) -> bool {
+        self.expelled.contains(peer)
+    }
+
+    /// Whether a round waits for this neighbour: not gone, not expelled, and not late too often in a row.
+    pub(super) fn is_awaited(&self, peer: &PeerId) -> bool {
+        let patient = self.missed.get(peer).copied().unwrap_or(0) < self.charter.round.patience;
+        patient && !self.gone.contains(peer) && !self.expelled.contains(peer)
+    }
+
+    /// Records whether a neighbour was on time.
+    pub(super) fn on_time(&mut self, peer: PeerId, on_time: bool) {
+        if on_time {
+            self.missed.remove(&peer);
+        } else {
+            *self.missed.entry(peer).or_default() += 1;
+        }
+    }
+
+    // --- who is how far ---
+
+    /// A signed header said that `peer` is in `round`.
+    pub(super) fn claim(&mut self, peer: PeerId, round: u64) {
+        let claim = self.claims.entry(peer).or_default();
+        *claim = (*claim).max(round);
+    }
+
+    /// The (byzantine + 1)-th highest round that distinct neighbours have claimed: at least one honest peer got that far.
+    pub(super) fn credible_round(&mut self, round: u64, byzantine: usize) -> Option<u64> {
+        let neighbours = self.neighbourhood(round);
+        let mut claims: Vec<u64> = neighbours.iter().filter_map(|peer| self.claims.get(peer).copied()).collect();
+        claims.sort_unstable_by(|a, b| b.cmp(a));
+        claims.get(byzantine).copied()
+    }
+}

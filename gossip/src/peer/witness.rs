@@ -1,0 +1,83 @@
+//! Noticing that somebody signed two different updates for one round.
+//!
+//! Every header that arrives, from its sender or passed on by a neighbour, is remembered for a few rounds. Two headers with
+//! equal round and sequence and different `state_hash` prove equivocation; a repeated one is a duplicate.
+
+use std::collections::BTreeMap;
+
+use kith_consensus::{Digest, PeerId};
+use serde_bytes::ByteBuf;
+
+use crate::envelope::{Envelope, Kind};
+use crate::message::Proof;
+
+/// Rounds for which headers are kept, before and after the own one.
+const ROUNDS_KEPT: u64 = 3;
+
+#[derive(Clone, Debug)]
+struct Seen {
+    sequence: u64,
+    state: Digest,
+    header: Vec<u8>,
+}
+
+/// What a header means next to the ones already seen.
+#[derive(Debug)]
+pub(super) enum Testimony {
+    /// The first of its sender and round.
+    New,
+    /// Seen before.
+    Known,
+    /// Contradicts one seen before: the proof.
+    Contradiction(Box<Proof>, [Digest; 2]),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Witness {
+    seen: BTreeMap<(u64, PeerId), Seen>,
+}
+
+impl Witness {
+    /// Remembers the header of an update.
+    pub(super) fn hear(&mut self, envelope: &Envelope) -> Testimony {
+        let header = &envelope.header;
+        let key = (header.round(), header.sender());
+        if let Some(seen) = self.seen.get(&key) {
+            if seen.state == header.state() && seen.sequence == header.sequence() {
+                return Testimony::Known;
+            }
+            if seen.sequence == header.sequence() {
+                let proof = Proof(ByteBuf::from(seen.header.clone()), ByteBuf::from(envelope.header_to_bytes()));
+                return Testimony::Contradiction(Box::new(proof), [seen.state, header.state()]);
+            }
+        }
+        let seen = Seen { sequence: header.sequence(), state: header.state(), header: envelope.header_to_bytes() };
+        self.seen.insert(key, seen);
+        Testimony::New
+    }
+
+    /// The newest header of a peer, to give back to it when it returns without its state.
+    pub(super) fn newest(&self, peer: &PeerId) -> Option<(u64, &[u8])> {
+        let newest = self.seen.iter().rev().find(|((_, sender), _)| sender == peer);
+        newest.map(|((round, _), seen)| (*round, seen.header.as_slice()))
+    }
+
+    /// Forgets rounds that are over.
+    pub(super) fn forget(&mut self, round: u64) {
+        self.seen.retain(|(seen, _), _| *seen + ROUNDS_KEPT >= round);
+    }
+
+    /// Whether a round is one whose headers are kept.
+    pub(super) fn keeps(own: u64, round: u64) -> bool {
+        round + ROUNDS_KEPT >= own && round <= own + ROUNDS_KEPT
+    }
+}
+
+/// Whether two verified headers contradict each other.
+pub(super) fn contradict(a: &Envelope, b: &Envelope) -> bool {
+    let claim = |envelope: &Envelope| {
+        let header = &envelope.header;
+        (header.federation(), header.kind(), header.sender(), header.round(), header.sequence())
+    };
+    claim(a) == claim(b) && a.header.kind() == Kind::Update && a.header.state() != b.header.state()
+}
