@@ -7,8 +7,13 @@
 //! Not here: connections (the overlay), and what a peer does about an absent neighbour.
 
 mod analysis;
+mod complete;
+mod exponential;
 mod graph;
+mod random_regular;
 mod ring;
+mod star;
+mod torus;
 
 use crate::random::Seed;
 use crate::section::{Section, unknown};
@@ -82,7 +87,15 @@ pub struct TopologyEntry {
 }
 
 /// Every kind there is.
-pub static TOPOLOGIES: &[TopologyEntry] = &[ring::ENTRY];
+pub static TOPOLOGIES: &[TopologyEntry] = &[
+    ring::ENTRY,
+    torus::ENTRY,
+    complete::ENTRY,
+    star::ENTRY,
+    random_regular::ENTRY,
+    exponential::ENTRY,
+    exponential::ONE_PEER_ENTRY,
+];
 
 /// A charter's `[topology]`.
 #[derive(Debug)]

@@ -23,7 +23,7 @@ macro_rules! kernels {
             }
         )*
         mod plain {
-            use super::{BLOCK, LANES, compare_exchange, squared_distance, squared_distances};
+            use super::{BLOCK, compare_exchange, squared_distance, squared_distances};
             $(#[inline(always)] pub(super) fn $name($($argument: $type),*) $(-> $result)? $body)*
         }
     };

@@ -117,20 +117,23 @@ impl Graph {
 /// Whether the edges of all these graphs over the same peers together lead from every peer to every other.
 pub fn connected_together(graphs: &[Graph]) -> bool {
     let peers = graphs.first().map_or(0, Graph::peers);
-    let reaches_all = |next: fn(&Graph, usize) -> &[usize]| {
-        let mut seen = vec![false; peers];
-        let mut open = vec![0];
-        seen[0] = true;
-        while let Some(peer) = open.pop() {
-            for other in graphs.iter().flat_map(|graph| next(graph, peer)) {
-                if !std::mem::replace(&mut seen[*other], true) {
-                    open.push(*other);
-                }
+    let reaches_all = |next| reachable(graphs, 0, next).into_iter().all(|reached| reached);
+    peers == 0 || (reaches_all(Graph::sends_to) && reaches_all(Graph::receives_from))
+}
+
+/// Which peers `start` reaches over the edges `next` of all these graphs.
+pub(super) fn reachable(graphs: &[Graph], start: usize, next: fn(&Graph, usize) -> &[usize]) -> Vec<bool> {
+    let mut reached = vec![false; graphs[0].peers()];
+    let mut open = vec![start];
+    reached[start] = true;
+    while let Some(peer) = open.pop() {
+        for other in graphs.iter().flat_map(|graph| next(graph, peer)) {
+            if !std::mem::replace(&mut reached[*other], true) {
+                open.push(*other);
             }
         }
-        seen.into_iter().all(|seen| seen)
-    };
-    peers == 0 || (reaches_all(Graph::sends_to) && reaches_all(Graph::receives_from))
+    }
+    reached
 }
 
 fn check_edge(peers: usize, from: usize, to: usize) -> Result<(), TopologyError> {
