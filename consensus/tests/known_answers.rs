@@ -1,0 +1,323 @@
+//! Reference results from other implementations: `aggregators.json` and `topology.json` of the known answers.
+//!
+//! The folder is named by `KITH_KNOWN_ANSWERS`, else it is the copy committed beside the workspace's tests. Every case runs;
+//! an unknown kind or an empty file fails; kinds that are not built yet are listed by name.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use kith_consensus::aggregate::{Aggregate, AggregateError, Context, Contribution, PRE_AGGREGATORS, rule_from_text};
+use kith_consensus::section::Document;
+use kith_consensus::topology::{Graph, TOPOLOGIES, Topology};
+use kith_consensus::{PeerId, Seed};
+use nalgebra::DMatrix;
+use serde_json::Value;
+
+fn file(name: &str) -> Value {
+    let committed = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/known-answers");
+    let folder = std::env::var("KITH_KNOWN_ANSWERS").map_or_else(|_| PathBuf::from(committed), PathBuf::from);
+    let path = folder.join(name);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_str(&text).unwrap()
+}
+
+fn cases(file: &Value) -> &Vec<Value> {
+    let cases = file["cases"].as_array().unwrap();
+    assert!(!cases.is_empty(), "no cases");
+    cases
+}
+
+fn report(name: &str, ran: usize, pending: &BTreeSet<&str>) {
+    println!("{name}: {ran} cases");
+    if !pending.is_empty() {
+        println!("{name}: pending kinds: {}", pending.iter().copied().collect::<Vec<_>>().join(", "));
+    }
+    assert!(ran > 0, "{name}: no case ran");
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    let number = |value: &Value| value.as_f64().unwrap_or_else(|| value.as_str().unwrap().parse().unwrap());
+    value.as_array().unwrap().iter().map(number).collect()
+}
+
+fn rows(value: &Value) -> Vec<Vec<f32>> {
+    value.as_array().unwrap().iter().map(|row| numbers(row).iter().map(|number| *number as f32).collect()).collect()
+}
+
+fn indices(value: &Value) -> Vec<usize> {
+    value.as_array().unwrap().iter().map(|index| index.as_u64().unwrap() as usize).collect()
+}
+
+fn sender(index: usize) -> PeerId {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&(index as u64).to_be_bytes());
+    PeerId(key)
+}
+
+fn contributions(rows: &[Vec<f32>]) -> Vec<Contribution<'_>> {
+    rows.iter().enumerate().map(|(index, row)| Contribution::of(sender(index), row)).collect()
+}
+
+fn close(id: &str, found: &[f32], expected: &[f64], absolute: f64, relative: f64) {
+    assert_eq!(found.len(), expected.len(), "{id}: length");
+    for (found, expected) in found.iter().zip(expected) {
+        let found = f64::from(*found);
+        assert!((found - expected).abs() <= absolute + relative * expected.abs(), "{id}: {found} is not {expected}");
+    }
+}
+
+/// Rules and pre-aggregators that the file knows and this crate does not have yet.
+const PENDING_RULES: &[&str] = &[
+    "meamed",
+    "bulyan",
+    "mda",
+    "cge",
+    "centered_clipping",
+    "bucketing",
+    "static_clip",
+    "adaptive_clip_arc",
+    "nna",
+    "clipped_gossip",
+    "balance",
+    "fltrust",
+];
+
+/// Our name of a reference rule; `None` where it is a name we do not know.
+fn our_name(reference: &str) -> Option<String> {
+    let part = |name: &str| {
+        let name = match name {
+            "mean" | "median" | "krum" | "nnm" => name,
+            "weighted_mean" => "weighted-mean",
+            "coordinate_median" => "median",
+            "trimmed_mean" => "trimmed-mean",
+            "multi_krum" => "multi-krum",
+            "geometric_median" | "geometric_median_converged" => "geometric-median",
+            _ => return None,
+        };
+        Some(name.to_owned())
+    };
+    reference.split('+').map(part).collect::<Option<Vec<_>>>().map(|parts| parts.join("+"))
+}
+
+/// The reference's parameters in our keys.
+fn our_parameters(id: &str, rule: &str, params: &Value) -> Vec<(String, String)> {
+    let mut ours = Vec::new();
+    for (key, value) in params.as_object().unwrap() {
+        let key = match (rule, key.as_str()) {
+            (_, "f") | ("geometric_median_converged", "tolerance") => continue,
+            (_, "init") => "start",
+            ("krum" | "multi_krum" | "nnm+krum", "variant") => "variant",
+            ("multi_krum", "m") => "m",
+            ("weighted_mean", "weights") => "weights",
+            ("geometric_median" | "nnm+geometric_median", "nu" | "iterations") => key,
+            _ => panic!("{id}: unknown parameter {key}"),
+        };
+        ours.push((key.to_owned(), value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
+    }
+    if rule.ends_with("geometric_median") {
+        ours.push(("tolerance".to_owned(), "0".to_owned()));
+    }
+    ours
+}
+
+fn aggregate(id: &str, rule: &str, params: &Value, rows: &[Vec<f32>]) -> Result<Aggregate, AggregateError> {
+    let name = our_name(rule).unwrap();
+    let byzantine = params["f"].as_u64().unwrap_or(0) as usize;
+    let built = rule_from_text(&name, byzantine, &our_parameters(id, rule, params))
+        .unwrap_or_else(|problems| panic!("{id}: {problems:?}"));
+    built.aggregate(&Context::offline(), &contributions(rows))
+}
+
+fn objective(rows: &[Vec<f32>], point: &[f32]) -> f64 {
+    let distance = |row: &Vec<f32>| -> f64 {
+        row.iter().zip(point).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum::<f64>().sqrt()
+    };
+    rows.iter().map(distance).sum()
+}
+
+#[test]
+fn known_answers_aggregators() {
+    let file = file("aggregators.json");
+    let (absolute, relative) = (file["tolerance"]["abs"].as_f64().unwrap(), file["tolerance"]["rel"].as_f64().unwrap());
+    let converged = file["tolerance"]["geometric_median_converged_abs"].as_f64().unwrap();
+    let mut pending = BTreeSet::new();
+    let mut ran = 0;
+    for case in cases(&file) {
+        let (id, rule, params) = (case["id"].as_str().unwrap(), case["rule"].as_str().unwrap(), &case["params"]);
+        let rows = rows(case["vectors"].as_str().map_or(&case["inline_vectors"], |name| &file["inputs"][name]));
+        let expected = &case["expected"];
+        if rule == "*" {
+            for entry in kith_consensus::aggregate::RULES.iter().filter(|entry| entry.name != "weighted-mean") {
+                let result = rule_from_text(entry.name, 0, &[]).unwrap().aggregate(&Context::offline(), &contributions(&rows));
+                assert_eq!(result.unwrap_err().code(), expected["error"].as_str().unwrap(), "{id} for {}", entry.name);
+            }
+            ran += 1;
+            continue;
+        }
+        if let Some(part) = rule.split('+').find(|part| PENDING_RULES.contains(part)) {
+            pending.insert(part);
+            continue;
+        }
+        assert!(our_name(rule).is_some(), "{id}: unknown rule {rule}");
+        ran += 1;
+        if let Some(entry) = PRE_AGGREGATORS.iter().find(|entry| our_name(rule).as_deref() == Some(entry.name)) {
+            let byzantine = params["f"].as_u64().unwrap() as usize;
+            let mut document = Document::parse("").unwrap();
+            let pre = document.section("aggregation", |section| (entry.new)(section, byzantine));
+            let made = pre.apply(&Context::offline(), &contributions(&rows)).unwrap();
+            let vectors = expected["vectors"].as_array().unwrap();
+            assert_eq!(made.len(), vectors.len(), "{id}");
+            made.iter().zip(vectors).for_each(|(made, expected)| close(id, made, &numbers(expected), absolute, relative));
+            continue;
+        }
+        let result = aggregate(id, rule, params, &rows);
+        if let Some(code) = expected["error"].as_str() {
+            assert_eq!(result.unwrap_err().code(), code, "{id}");
+            continue;
+        }
+        let result = result.unwrap_or_else(|error| panic!("{id}: {error}"));
+        check_aggregate(
+            id,
+            rule,
+            &rows,
+            &result,
+            expected,
+            if rule == "geometric_median_converged" { (converged, 0.0) } else { (absolute, relative) },
+        );
+    }
+    report("aggregators.json", ran, &pending);
+}
+
+fn check_aggregate(id: &str, rule: &str, rows: &[Vec<f32>], result: &Aggregate, expected: &Value, tolerance: (f64, f64)) {
+    for key in expected.as_object().unwrap().keys() {
+        let known = ["vector", "selected", "scores", "objective", "rejected", "f_after"];
+        assert!(known.contains(&key.as_str()), "{id}: unknown expectation {key}");
+    }
+    // Two rows have no unique geometric median.
+    if rule != "geometric_median_converged" || rows.len() >= 3 {
+        close(id, &result.parameters, &numbers(&expected["vector"]), tolerance.0, tolerance.1);
+    }
+    if let Some(objective_expected) = expected["objective"].as_f64() {
+        let found = objective(rows, &result.parameters);
+        assert!(
+            (found - objective_expected).abs() <= 1e-6 * objective_expected.max(1e-9),
+            "{id}: objective {found}, expected {objective_expected}"
+        );
+    }
+    if expected.get("selected").is_some() {
+        let selected: Vec<usize> = (0..rows.len()).filter(|row| result.influence[*row] > 0.0).collect();
+        assert_eq!(selected, indices(&expected["selected"]), "{id}: selected");
+    }
+    if expected.get("scores").is_some() {
+        // byzfl's scores are means over the neighbours, ours sums: the file gives sums.
+        for (found, expected) in result.scores.iter().zip(numbers(&expected["scores"])) {
+            assert!((found - expected).abs() <= 1e-6 + 1e-6 * expected.abs(), "{id}: score {found}, expected {expected}");
+        }
+    }
+    if expected.get("rejected").is_some() {
+        indices(&expected["rejected"]).iter().for_each(|row| assert_eq!(result.influence[*row], 0.0, "{id}: row {row}"));
+    }
+}
+
+fn near(id: &str, key: &str, found: Option<f64>, expected: &Value) {
+    match (found, expected.as_f64()) {
+        (None, None) => {}
+        (Some(found), Some(expected)) if (found - expected).abs() <= 1e-9 => {}
+        _ => panic!("{id}: {key} is {found:?}, expected {expected}"),
+    }
+}
+
+fn topology(name: &str, keys: &str) -> Box<dyn Topology> {
+    let entry = TOPOLOGIES.iter().find(|entry| entry.name == name).unwrap();
+    Document::parse(&format!("[topology]\n{keys}")).unwrap().section("topology", |section| (entry.new)(section))
+}
+
+/// The graph of a kind that a few numbers fix; `None` for drawn ones, which need their edges.
+fn graph_of_kind(id: &str, kind: &str, peers: usize, params: &Value) -> Option<Graph> {
+    let keys = if kind == "torus" { format!("rows = {}\ncolumns = {}", params["rows"], params["cols"]) } else { String::new() };
+    let hops = |next: &dyn Fn(usize, usize) -> usize| {
+        let edges = (0..peers).flat_map(|peer| (0..).map(|k| 1 << k).take_while(|hop| *hop < peers).map(move |hop| (peer, hop)));
+        Graph::new_undirected(peers, edges.map(|(peer, hop)| (peer, next(peer, hop)))).unwrap()
+    };
+    match kind {
+        "ring" | "complete" | "star" | "torus" => Some(topology(kind, &keys).graph(peers, 0, &Seed::from_number(0)).unwrap()),
+        "hypercube" => Some(hops(&|peer, hop| peer ^ hop)),
+        "exponential_undirected" => Some(hops(&|peer, hop| (peer + hop) % peers)),
+        "chain" | "binary_tree" | "dumbbell" | "random_regular" | "erdos_renyi" | "barabasi_albert" | "small_world" => None,
+        kind => panic!("{id}: unknown graph {kind}"),
+    }
+}
+
+fn matrix(graph: &Graph) -> DMatrix<f64> {
+    DMatrix::from_fn(graph.peers(), graph.peers(), |row, column| graph.mixing_weight(row, column))
+}
+
+fn check_analysis(id: &str, graph: &Graph, expected: &Value) {
+    let analysis = serde_json::to_value(graph.analyse()).unwrap();
+    for (key, expected) in expected.as_object().unwrap() {
+        let found = match key.as_str() {
+            "out_degree" => &analysis["max_degree"],
+            "metropolis_hastings" => {
+                let found = graph.mixing_matrix();
+                for (row, expected) in found.iter().zip(expected.as_array().unwrap()) {
+                    let differences = row.iter().zip(numbers(expected)).map(|(found, expected)| (found - expected).abs());
+                    assert!(differences.fold(0.0, f64::max) <= 1e-9, "{id}: {key}");
+                }
+                continue;
+            }
+            key => analysis.get(key).unwrap_or_else(|| panic!("{id}: unknown expectation {key}")),
+        };
+        if expected.is_boolean() {
+            assert_eq!(found, expected, "{id}: {key}");
+        } else {
+            near(id, key, found.as_f64(), expected);
+        }
+    }
+}
+
+fn check_one_peer(id: &str, peers: usize, expected: &Value) {
+    let kind = topology("one-peer-exponential", "");
+    let period = kind.period(peers);
+    assert_eq!(period, expected["period"].as_u64().unwrap(), "{id}: period");
+    let average = DMatrix::from_element(peers, peers, 1.0 / peers as f64);
+    let mut product = DMatrix::identity(peers, peers);
+    for (round, residual) in (0..period).zip(expected["residual_two_norm_after_each_round"].as_array().unwrap()) {
+        product = matrix(&kind.graph(peers, round, &Seed::from_number(0)).unwrap()) * product;
+        near(id, "residual", Some((&product - &average).singular_values().max()), residual);
+    }
+    let exact = (&product - &average).abs().max() <= 1e-9;
+    assert_eq!(exact, expected["exact_average_after_period"].as_bool().unwrap(), "{id}: exact");
+}
+
+#[test]
+fn known_answers_topology() {
+    let file = file("topology.json");
+    let mut ran = 0;
+    for case in cases(&file) {
+        let (id, params, expected) = (case["id"].as_str().unwrap(), &case["params"], &case["expected"]);
+        let size = |key: &str| params[key].as_u64().map(|size| size as usize);
+        match case["kind"].as_str().unwrap() {
+            "metropolis" => {
+                let peers = expected["n"].as_u64().unwrap() as usize;
+                let made = graph_of_kind(id, case["graph"].as_str().unwrap(), peers, params);
+                // Large graphs of a fixed kind come without their edges.
+                let listed = case.get("edges").map(|edges| {
+                    let edges = edges.as_array().unwrap().iter().map(|edge| (indices(edge)[0], indices(edge)[1]));
+                    Graph::new_undirected(peers, edges).unwrap()
+                });
+                if let (Some(made), Some(listed)) = (&made, &listed) {
+                    assert_eq!(made, listed, "{id}: our graph of this kind");
+                }
+                check_analysis(id, &made.or(listed).unwrap_or_else(|| panic!("{id}: no edges")), expected);
+            }
+            "static_exponential" => {
+                let graph = topology("exponential", "").graph(size("n").unwrap(), 0, &Seed::from_number(0)).unwrap();
+                check_analysis(id, &graph, expected);
+            }
+            "one_peer_exponential" => check_one_peer(id, size("n").unwrap(), expected),
+            kind => panic!("{id}: unknown kind {kind}"),
+        }
+        ran += 1;
+    }
+    report("topology.json", ran, &BTreeSet::new());
+}
