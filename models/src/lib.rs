@@ -1,1 +1,29 @@
-//! kith-models
+//! What is learned: models, data sets and their partitions, local training and evaluation.
+//!
+//! A peer's work is a [`Task`] (schema, model and training, all from the charter) over its own [`Dataset`]. The parameters
+//! are one `Vec<f32>`, in the order of the sorted tensor names ([`Layout`]); everything else in Kith sees only that vector.
+//!
+//! This crate knows no network, no clock and no task runtime; it draws randomness only from the seeds it is handed. Training
+//! repeats itself bit for bit on one machine with `RAYON_NUM_THREADS=1`; across kinds of CPU it need not.
+//!
+//! Start reading at [`task`]. The tables [`MODELS`], [`DATASETS`], [`PARTITIONS`] and [`OBJECTIVES`] list what there is.
+
+pub mod data;
+pub mod dataset;
+pub mod file;
+pub mod model;
+pub mod partition;
+pub mod schema;
+pub mod source;
+pub mod task;
+pub mod training;
+
+pub use data::{Dataset, Images, RawTable, Source};
+pub use dataset::{DATASETS, DatasetEntry, DatasetOptions, Loaded, Site, Split, TestSize};
+pub use file::{Inspection, inspect, read_model, read_tensors, write_model};
+pub use model::{Layout, MODELS, ModelEntry, ModelSection, TensorSpec};
+pub use partition::{PARTITIONS, Partition, PartitionEntry, PartitionError, Rows};
+pub use schema::{Column, ColumnKind, Schema};
+pub use source::{DataError, open, open_idx, write_csv, write_idx};
+pub use task::{ClassReport, Evaluation, ModelError, Task, Trained, Trainer, auc};
+pub use training::{Local, OBJECTIVES, Objective, ObjectiveEntry, TrainingSection};

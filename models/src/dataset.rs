@@ -1,0 +1,134 @@
+//! The data sets that the testnet and the simulator can hand out, and how they are cut into training and test rows.
+//!
+//! A peer of a real federation uses none of these: its own files go through [`crate::source::open`].
+
+mod digits;
+mod fashion_mnist;
+mod heart;
+
+use std::path::PathBuf;
+
+use kith_consensus::{Seed, Stream};
+
+use crate::data::{Dataset, Source};
+use crate::partition::largest_remainder;
+use crate::schema::Schema;
+use crate::source::DataError;
+
+/// A data set that comes with Kith or with the operating system.
+#[derive(Debug)]
+pub struct DatasetEntry {
+    /// Name on the command line.
+    pub name: &'static str,
+    /// One line of help.
+    pub help: &'static str,
+    /// Reads it.
+    pub load: fn(&DatasetOptions) -> Result<Loaded, DataError>,
+    /// TOML text of `[data]`, `[model]` and `[training]` that suit it.
+    pub defaults: &'static str,
+}
+
+/// Every data set.
+pub static DATASETS: &[DatasetEntry] = &[digits::ENTRY, fashion_mnist::ENTRY, heart::ENTRY];
+
+/// Where to look.
+#[derive(Clone, Debug, Default)]
+pub struct DatasetOptions {
+    /// A folder with the data set's files, before the places that are searched anyway.
+    pub directory: Option<PathBuf>,
+}
+
+/// Rows that belong together by nature, such as one hospital's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// Its name.
+    pub name: String,
+    /// Its rows, ascending.
+    pub rows: Vec<usize>,
+}
+
+/// A data set in memory.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// All rows, test rows included.
+    pub source: Source,
+    /// The split that its authors published, if they did.
+    pub official: Option<Split>,
+    /// Test rows where there is no official split and nothing else is asked for.
+    pub test: TestSize,
+    /// The sites that the rows come from, if they are known.
+    pub sites: Option<Vec<Site>>,
+}
+
+/// Training and test rows, ascending positions, none in both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// To be partitioned among peers.
+    pub train: Vec<usize>,
+    /// Held out from all of them.
+    pub test: Vec<usize>,
+}
+
+/// How many rows are held out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum TestSize {
+    /// So many.
+    Rows(usize),
+    /// This share of all, in (0, 1).
+    Share(f64),
+}
+
+impl Loaded {
+    /// Cuts off test rows, stratified by class, and by site where sites are known: each stratum gives its share, by largest
+    /// remainder. `test` overrides the data set's own size; without it an official split is taken as it is.
+    ///
+    /// # Errors
+    /// When a label is not of the schema, or no row would be left to train on or to test on.
+    pub fn split(&self, schema: &Schema, test: Option<TestSize>, seed: &Seed) -> Result<Split, DataError> {
+        if let (None, Some(official)) = (test, &self.official) {
+            return Ok(official.clone());
+        }
+        let rows = self.source.len();
+        let wanted = match test.unwrap_or(self.test) {
+            TestSize::Rows(wanted) => wanted,
+            TestSize::Share(share) => (share * rows as f64).round() as usize,
+        };
+        if wanted == 0 || wanted >= rows {
+            let what = format!("{wanted} of {rows} rows asked for as test rows; expected from 1 to {}", rows - 1);
+            return Err(DataError::format("data set".as_ref(), what));
+        }
+        let labels = self.source.labels(schema)?;
+        let mut site = vec![0; rows];
+        for (index, members) in self.sites.iter().flatten().enumerate() {
+            members.rows.iter().for_each(|row| site[*row] = index);
+        }
+        let mut strata = std::collections::BTreeMap::<(usize, u32), Vec<usize>>::new();
+        (0..rows).for_each(|row| strata.entry((site[row], labels[row])).or_default().push(row));
+        let sizes: Vec<f64> = strata.values().map(|rows| rows.len() as f64).collect();
+        let mut test = Vec::with_capacity(wanted);
+        for (stratum, (rows, share)) in strata.values_mut().zip(largest_remainder(wanted, &sizes)).enumerate() {
+            Stream::derive("kith.v1 split", seed, 0, 0, stratum as u64).shuffle(rows);
+            test.extend_from_slice(&rows[..share.min(rows.len())]);
+        }
+        test.sort_unstable();
+        let train = (0..rows).filter(|row| test.binary_search(row).is_err()).collect();
+        Ok(Split { train, test })
+    }
+
+    /// The sites with positions in `rows` (ascending) instead of positions in the source: what a partition of these rows needs.
+    pub fn sites_among(&self, rows: &[usize]) -> Option<Vec<Site>> {
+        let among = |site: &Site| Site {
+            name: site.name.clone(),
+            rows: site.rows.iter().filter_map(|row| rows.binary_search(row).ok()).collect(),
+        };
+        self.sites.as_ref().map(|sites| sites.iter().map(among).collect())
+    }
+
+    /// All rows, read as the schema says.
+    ///
+    /// # Errors
+    /// When they do not suit the schema.
+    pub fn dataset(&self, schema: &Schema) -> Result<Dataset, DataError> {
+        self.source.dataset(schema)
+    }
+}
