@@ -1,0 +1,28 @@
+//! `gaussian`: start plus noise of a standard deviation per coordinate.
+
+use kith_consensus::{Section, Stream};
+use kith_gossip::Conduct;
+use kith_gossip::conduct::View;
+
+use super::{AttackEntry, Knowledge};
+
+pub(super) const ENTRY: AttackEntry = AttackEntry {
+    name: "gaussian",
+    help: "publishes its start plus Gaussian noise of standard deviation `deviation`",
+    source: "Blanchard et al., Krum, NeurIPS 2017",
+    knowledge: Knowledge::Own,
+    parameter: Some("deviation"),
+    // 1: far above a model's weights, which are about 0.1 (guess).
+    new: |section: &mut Section<'_>| Box::new(Gaussian { deviation: section.number("deviation", Some(1.0), 0.0..=1e6) }),
+};
+
+#[derive(Debug)]
+struct Gaussian {
+    deviation: f64,
+}
+
+impl Conduct for Gaussian {
+    fn publish(&mut self, view: &View<'_>, random: &mut Stream) -> Option<Vec<f32>> {
+        Some(view.start.iter().map(|start| start + (self.deviation * random.normal()) as f32).collect())
+    }
+}

@@ -1,0 +1,346 @@
+//! The peer under bad weather: messages lost, repeated, delayed and reordered, senders restarted, liars and forgers.
+//!
+//! The trainer is a formula, so these tests are about the protocol alone: peer i pulls towards its own target, and the
+//! mean of all targets is where everyone should end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kith_consensus::charter::Charter;
+use kith_consensus::{Digest, PeerId, Section, Seed};
+use kith_gossip::codec::codec_from_section;
+use kith_gossip::envelope::{Authenticator, Envelope, Header, Kind, PROTOCOL_VERSION};
+use kith_gossip::event::{Closed, Refusal};
+use kith_gossip::{Conduct, Event, Honest, Input, Setup};
+use kith_simulations::attack::attack_from_text;
+use kith_simulations::memory::{Federation, Local, Weather};
+
+const DIMENSION: usize = 40;
+
+/// One step of gradient descent on ½‖x − target‖².
+struct Pull {
+    target: Vec<f32>,
+}
+
+impl Local for Pull {
+    fn train(&mut self, start: &[f32], _round: u64) -> Result<(Vec<f32>, u64, u64, f64), String> {
+        let step = |(value, target): (&f32, &f32)| value + 0.5 * (target - value);
+        Ok((start.iter().zip(&self.target).map(step).collect(), 10, 1, 0.0))
+    }
+
+    fn evaluate(&mut self, _parameters: &[f32]) -> Option<(f64, f64, u64)> {
+        None
+    }
+}
+
+struct World {
+    peers: usize,
+    charter: String,
+    weather: Weather,
+    attacks: Vec<(usize, &'static str)>,
+}
+
+impl World {
+    fn new(peers: usize, topology: &str, codec: &str) -> World {
+        let charter = format!(
+            "[federation]\nname = \"test\"\nrounds = 12\ntestnet = true\n[topology]\n{topology}\n[round]\ndeadline_seconds = 8\n\
+             start_deadline_seconds = 8\n[aggregation]\nrule = \"mean\"\n[codec]\n{codec}\n"
+        );
+        World { peers, charter, weather: Weather::clear(), attacks: Vec::new() }
+    }
+
+    fn weather(mut self, loss: f64, duplication: f64, delay_ms: u64, seed: u64) -> World {
+        self.weather = Weather { loss, duplication, delay: Duration::from_millis(delay_ms), seed };
+        self
+    }
+
+    fn rule(mut self, rule: &str) -> World {
+        self.charter = self.charter.replace("rule = \"mean\"", rule);
+        self
+    }
+
+    fn attack(mut self, member: usize, attack: &'static str) -> World {
+        self.attacks.push((member, attack));
+        self
+    }
+
+    fn charter(&self) -> Charter {
+        let members: String = (0..self.peers)
+            .map(|index| {
+                format!("[[membership.member]]\nname = \"p{index}\"\norganisation = \"o{index}\"\nkey = \"{}\"\n", id(index))
+            })
+            .collect();
+        let mut codec = |section: &mut Section<'_>| drop(codec_from_section(section));
+        Charter::resolve(&format!("{}{members}", self.charter), &mut [("codec", &mut codec)]).expect("a good charter")
+    }
+
+    fn build(&self) -> Federation {
+        let charter = Arc::new(self.charter());
+        let codec = self.charter.split("[codec]").nth(1).expect("has a codec").to_owned();
+        let members = (0..self.peers).map(|index| {
+            let charter = Arc::clone(&charter);
+            let codec = codec.clone();
+            let attack = self.attacks.iter().find(|(member, _)| *member == index).map(|(_, attack)| *attack);
+            let setup = move || {
+                let mut document = kith_consensus::section::Document::parse(&format!("[codec]{codec}")).expect("toml");
+                let conduct: Box<dyn Conduct> = match attack {
+                    Some(attack) => attack_from_text(attack).expect("a known attack"),
+                    None => Box::new(Honest),
+                };
+                Setup {
+                    authenticator: Authenticator::from_secret(&secret(index)),
+                    charter: Arc::clone(&charter),
+                    roster: charter.roster(),
+                    codec: document.section("codec", codec_from_section),
+                    layout: Digest::of(b"layout"),
+                    initial: Arc::new(vec![0.0; DIMENSION]),
+                    seed: Seed::from_number(index as u64),
+                    conduct,
+                    evaluate_every: 0,
+                }
+            };
+            let target = (0..DIMENSION).map(|column| ((index * 7 + column * 3) % 11) as f32 - 5.0).collect();
+            (Box::new(setup) as Box<dyn Fn() -> Setup>, Box::new(Pull { target }) as Box<dyn Local>)
+        });
+        Federation::new(members.collect(), self.weather.clone())
+    }
+}
+
+fn secret(index: usize) -> [u8; 32] {
+    [index as u8 + 1; 32]
+}
+
+fn id(index: usize) -> PeerId {
+    Authenticator::from_secret(&secret(index)).peer()
+}
+
+fn distance(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt()
+}
+
+/// Largest distance between two members' models.
+fn disagreement(federation: &Federation, members: &[usize]) -> f64 {
+    let pairs = members.iter().flat_map(|a| members.iter().map(move |b| (*a, *b)));
+    pairs.map(|(a, b)| distance(federation.parameters(a), federation.parameters(b))).fold(0.0, f64::max)
+}
+
+fn refusals(federation: &Federation, member: usize) -> Vec<&'static str> {
+    let refused = federation.events_of(member).filter_map(|event| match event {
+        Event::Refused { reason, .. } => Some(reason.name()),
+        _ => None,
+    });
+    refused.filter(|name| *name != "duplicate" && *name != "stale-round").collect()
+}
+
+const LIMIT: Duration = Duration::from_secs(3600);
+const CODECS: [&str; 5] = [
+    "kind = \"identity\"",
+    "kind = \"f16\"",
+    "kind = \"int8\"",
+    "kind = \"int8\"\nreplica = true",
+    "kind = \"top-k\"\nshare = 0.3",
+];
+
+#[test]
+fn a_clear_run_closes_every_round_by_quorum_and_ends_in_agreement() {
+    let mut federation = World::new(5, "kind = \"complete\"", CODECS[0]).build();
+    assert!(federation.run(LIMIT), "everyone stops by itself");
+    assert!(disagreement(&federation, &[0, 1, 2, 3, 4]) < 1e-5);
+    for member in 0..5 {
+        let closed: Vec<Closed> = federation
+            .events_of(member)
+            .filter_map(|event| match event {
+                Event::RoundClosed { why, .. } => Some(*why),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(closed, [Closed::Quorum; 12]);
+        assert_eq!(refusals(&federation, member), [""; 0]);
+    }
+    assert!(federation.now() < Duration::from_secs(10), "nobody waited for a deadline");
+}
+
+#[test]
+fn every_codec_survives_loss_repetition_delay_reordering_and_a_restart_of_the_sender() {
+    for codec in CODECS {
+        for seed in 0..4 {
+            let world = World::new(6, "kind = \"random-regular\"\ndegree = 3", codec).weather(0.15, 0.2, 900, seed);
+            let mut federation = world.build();
+            federation.restart_at((seed % 6) as usize, Duration::from_secs(7), true);
+            assert!(federation.run(LIMIT), "codec {codec}, seed {seed}: everyone stops by itself");
+            for member in 0..6 {
+                assert_eq!(federation.parameters(member).len(), DIMENSION);
+                let refused = refusals(&federation, member);
+                let only: Vec<_> = refused.iter().filter(|name| !["unavailable", "future-round"].contains(name)).collect();
+                assert!(only.is_empty(), "codec {codec}, seed {seed}: honest peers are refused {only:?}");
+                assert!(!federation.events_of(member).any(|event| matches!(event, Event::Equivocated { .. })), "{codec} {seed}");
+            }
+            // The mean of the targets is the fixed point; half of each step leads there, mixing spreads it.
+            assert!(disagreement(&federation, &[0, 1, 2, 3, 4, 5]) < 25.0, "codec {codec}, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn the_same_weather_gives_the_same_run_to_the_bit() {
+    let run = |seed| {
+        let mut federation = World::new(6, "kind = \"ring\"", CODECS[4]).weather(0.2, 0.2, 700, seed).build();
+        federation.run(LIMIT);
+        (federation.events.clone(), (0..6).map(|member| Digest::of_values(federation.parameters(member))).collect::<Vec<_>>())
+    };
+    assert_eq!(run(1), run(1));
+    assert_ne!(run(1).1, run(2).1, "other weather, other run");
+}
+
+#[test]
+fn a_restart_with_disk_repeats_the_promised_bytes_and_is_never_proved_a_liar() {
+    for milliseconds in (0..40).step_by(1) {
+        let mut federation = World::new(4, "kind = \"complete\"", CODECS[4]).build();
+        federation.restart_at(1, Duration::from_millis(milliseconds), true);
+        assert!(federation.run(LIMIT));
+        assert!(
+            !federation.events.iter().any(|(_, _, event)| matches!(event, Event::Equivocated { .. })),
+            "at {milliseconds} ms"
+        );
+        assert!(federation.events_of(1).any(|event| matches!(event, Event::Finished { .. })));
+    }
+}
+
+#[test]
+fn a_restart_without_disk_publishes_nothing_that_contradicts_what_it_signed_before() {
+    for milliseconds in 0..30 {
+        let mut federation = World::new(4, "kind = \"complete\"", CODECS[0]).weather(0.0, 0.0, 3, milliseconds).build();
+        federation.restart_at(2, Duration::from_millis(milliseconds), false);
+        assert!(federation.run(LIMIT));
+        assert!(
+            !federation.events.iter().any(|(_, _, event)| matches!(event, Event::Equivocated { .. })),
+            "at {milliseconds} ms"
+        );
+    }
+}
+
+#[test]
+fn a_peer_that_never_comes_delays_the_others_only_as_long_as_their_patience() {
+    let mut federation = World::new(4, "kind = \"complete\"", CODECS[0]).build();
+    // Member 3 dies in the first instant and every time it comes back.
+    for second in 0..400 {
+        federation.restart_at(3, Duration::from_millis(second * 500), false);
+    }
+    federation.run(LIMIT);
+    for member in 0..3 {
+        assert!(federation.events_of(member).any(|event| matches!(event, Event::Finished { .. })), "member {member} finished");
+    }
+}
+
+#[test]
+fn liars_break_the_mean_and_not_the_defence_in_four_cells_over_five_seeds() {
+    let honest_target = |members: &[usize]| -> Vec<f32> {
+        (0..DIMENSION)
+            .map(|column| {
+                members.iter().map(|index| ((index * 7 + column * 3) % 11) as f32 - 5.0).sum::<f32>() / members.len() as f32
+            })
+            .collect()
+    };
+    for seed in 0..5usize {
+        let liars =
+            [seed, (seed * 2 + 3) % 8].map(|liar| if seed == (seed * 2 + 3) % 8 && liar == seed { (liar + 1) % 8 } else { liar });
+        let honest: Vec<usize> = (0..8).filter(|member| !liars.contains(member)).collect();
+        let target = honest_target(&honest);
+        let error = |attacked: bool, defended: bool| {
+            let mut world = World::new(8, "kind = \"complete\"", CODECS[0]);
+            if defended {
+                world = world.rule("rule = \"nnm+trimmed-mean\"\nbyzantine = 2");
+            }
+            if attacked {
+                world = world.attack(liars[0], "sign-flip:10").attack(liars[1], "sign-flip:10");
+            }
+            let mut federation = world.build();
+            assert!(federation.run(LIMIT));
+            honest.iter().map(|member| distance(federation.parameters(*member), &target)).fold(0.0, f64::max)
+        };
+        let (clean, cost, broken, saved) = (error(false, false), error(false, true), error(true, false), error(true, true));
+        assert!(clean < 8.0, "seed {seed}: plain mean without liars ends near the target: {clean}");
+        assert!(cost < 12.0, "seed {seed}: the defence costs little without liars: {cost}");
+        assert!(broken > 100.0, "seed {seed}: the attack works against the plain mean: {broken}");
+        assert!(saved < 15.0, "seed {seed}: the defence holds: {saved}");
+    }
+}
+
+#[test]
+fn hostile_bytes_are_refused_by_name_and_the_peer_lives() {
+    let world = World::new(3, "kind = \"complete\"", CODECS[0]);
+    let charter = world.charter();
+    let liar = Authenticator::from_secret(&secret(1));
+    let stranger = Authenticator::from_secret(&[99; 32]);
+    let seal = |authenticator: &Authenticator, federation: Digest, kind: Kind, round: u64, payload: Vec<u8>| {
+        let state = Digest::of(&payload);
+        let header = Header(PROTOCOL_VERSION, federation, kind, authenticator.peer(), round, 0, state, Digest::of(&payload));
+        Envelope::seal(authenticator, header, payload).to_bytes()
+    };
+    let good = seal(&liar, charter.id, Kind::Want, 0, vec![0xa1, 0x65, b'r', b'o', b'u', b'n', b'd', 0]);
+    let mut flipped = good.clone();
+    let last = flipped.len() - 2; // inside the payload
+    flipped[last] ^= 1;
+    let mut forged = good.clone();
+    forged[10] ^= 1;
+    let cases: Vec<(&str, Vec<u8>)> = vec![
+        ("oversize", vec![0; 70_000]),
+        ("junk", b"hello there".to_vec()),
+        ("junk", forged),
+        ("payload-hash", flipped),
+        ("unknown-sender", seal(&stranger, charter.id, Kind::Update, 0, vec![1, 2, 3])),
+        ("wrong-federation", seal(&liar, Digest::of(b"other"), Kind::Update, 0, vec![1, 2, 3])),
+        ("junk", seal(&liar, charter.id, Kind::Update, 0, vec![1, 2, 3])),
+        ("future-round", seal(&liar, charter.id, Kind::Update, 9, vec![1, 2, 3])),
+    ];
+    for (name, bytes) in cases {
+        let mut federation = world.build();
+        federation.inject(0, Input::Received { from: id(1), bytes }, Duration::ZERO);
+        assert!(federation.run(LIMIT), "{name}: everyone still finishes");
+        let told: Vec<&str> = refusals(&federation, 0);
+        assert!(
+            told.contains(&name) || (name == "junk" && told.contains(&"signature")),
+            "expected {name}, the event list has {told:?}"
+        );
+        assert!(federation.events_of(0).any(|event| matches!(event, Event::Finished { .. })), "{name}: the peer lives");
+    }
+}
+
+#[test]
+fn a_liar_with_a_nan_is_refused_and_the_others_agree() {
+    let mut federation = World::new(4, "kind = \"complete\"", CODECS[0]).attack(2, "not-a-number").build();
+    assert!(federation.run(LIMIT));
+    for member in [0, 1, 3] {
+        assert!(
+            federation
+                .events_of(member)
+                .any(|event| matches!(event, Event::Refused { peer, reason: Refusal::NotFinite { .. }, .. } if *peer == id(2)))
+        );
+        assert!(federation.parameters(member).iter().all(|value| value.is_finite()));
+    }
+}
+
+#[test]
+fn two_different_updates_of_one_round_are_proved_and_the_liar_is_expelled_everywhere() {
+    let world = World::new(5, "kind = \"complete\"", CODECS[0]);
+    let charter = world.charter();
+    let liar = Authenticator::from_secret(&secret(1));
+    let mut federation = world.build();
+    // Beside its honest update, member 1 also signs another one for round 0 and shows it to member 3 only.
+    let payload = vec![7; 10];
+    let header =
+        Header(PROTOCOL_VERSION, charter.id, Kind::Update, liar.peer(), 0, 0, Digest::of(b"another"), Digest::of(&payload));
+    let bytes = Envelope::seal(&liar, header, payload).to_bytes();
+    federation.inject(3, Input::Received { from: liar.peer(), bytes }, Duration::from_millis(2));
+    assert!(federation.run(LIMIT));
+    for member in [0, 2, 3, 4] {
+        let convicted: Vec<&PeerId> = federation
+            .events_of(member)
+            .filter_map(|event| match event {
+                Event::Equivocated { peer, .. } => Some(peer),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(convicted, [&liar.peer()], "member {member} holds the proof");
+    }
+}
