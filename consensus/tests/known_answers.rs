@@ -3,6 +3,8 @@
 //! The folder is named by `KITH_KNOWN_ANSWERS`, else it is the copy committed beside the workspace's tests. Every case runs;
 //! an unknown kind or an empty file fails; kinds that are not built yet are listed by name.
 
+#![allow(clippy::unwrap_used)] // helpers of tests count as tests
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 

@@ -1,0 +1,153 @@
+//! What a charter accepts, refuses, and is called.
+
+#![allow(clippy::unwrap_used)] // helpers of tests count as tests
+
+use kith_consensus::charter::{Admission, Weighting};
+use kith_consensus::{Charter, PeerId, Problem, Section};
+
+/// A federation of `members` with the given sections beside.
+fn text(members: usize, sections: &str) -> String {
+    let member =
+        |index: usize| format!("[[membership.member]]\nname = \"m{index}\"\nkey = \"{}\"\n", PeerId([index as u8 + 1; 32]));
+    format!("[federation]\nname = \"clinics\"\n{sections}\n{}", (0..members).map(member).collect::<String>())
+}
+
+fn resolve(text: &str) -> Result<Charter, Vec<String>> {
+    let mut model = |section: &mut Section<'_>| {
+        section.integer("width", Some(8), 1..=64);
+    };
+    Charter::resolve(text, &mut [("model", &mut model)])
+        .map_err(|problems: Vec<Problem>| problems.iter().map(Problem::to_string).collect())
+}
+
+#[test]
+fn the_id_of_a_charter_never_changes() {
+    // If this fails, a default or the hashing changed, and every federation that left a key out would fall apart.
+    let id = resolve(&text(3, "")).unwrap().id.to_string();
+    assert_eq!(id, "0fd8bb247b88db1f38b9651cc11ea8de84f8ada4eb30ffd1f51d1978f1e4b814");
+}
+
+#[test]
+fn a_written_charter_has_the_same_id_and_every_key() {
+    let charter =
+        resolve(&text(5, "[aggregation]\nrule = \"nnm+multi-krum\"\nbyzantine = 1\n[topology]\nkind = \"complete\"")).unwrap();
+    let written = charter.to_toml();
+    for key in
+        ["rounds", "width", "deadline_seconds", "quorum", "redraw_every", "variant", "weighting", "mechanism", "organisation"]
+    {
+        assert!(written.contains(&format!("{key} = ")), "{key} is missing in\n{written}");
+    }
+    let again = resolve(&written).unwrap();
+    assert_eq!(again.id, charter.id);
+    assert_eq!(again.to_toml(), written);
+    assert!(written.starts_with("[federation]"));
+}
+
+#[test]
+fn spelling_out_a_default_keeps_the_id_and_another_value_changes_one_section() {
+    let charter = resolve(&text(3, "")).unwrap();
+    assert_eq!(resolve(&text(3, "[round]\nquorum = 1\n[model]\nwidth = 8")).unwrap().id, charter.id);
+    let other = resolve(&text(3, "[round]\nquorum = 0.5")).unwrap();
+    assert_ne!(other.id, charter.id);
+    assert_eq!(charter.differing_sections(&other.sections), ["round"]);
+    let mut fewer = other.sections.clone();
+    fewer.remove("model");
+    assert_eq!(charter.differing_sections(&fewer), ["model", "round"]);
+}
+
+#[test]
+fn a_neighbourhood_too_small_for_the_rule_is_refused_with_numbers_and_place() {
+    let problems = resolve(&text(6, "[aggregation]\nrule = \"krum\"\nbyzantine = 1")).unwrap_err();
+    assert_eq!(
+        problems,
+        ["line 5, column 13: aggregation.byzantine: rule \"krum\" with byzantine = 1 needs 5 models, this neighbourhood has 3: \
+          peer 0 receives from 2"]
+    );
+    assert!(resolve(&text(5, "[topology]\nkind = \"complete\"\n[aggregation]\nrule = \"krum\"\nbyzantine = 1")).is_ok());
+    // Mixing first does not lower what the rule needs.
+    let problems = resolve(&text(6, "[aggregation]\nrule = \"nnm+krum\"\nbyzantine = 1")).unwrap_err();
+    assert!(problems[0].contains("rule \"nnm+krum\" with byzantine = 1 needs 5 models"), "{problems:?}");
+}
+
+#[test]
+fn every_problem_is_told_at_once() {
+    let problems = resolve(&text(3, "[aggregation]\nrule = \"krun\"\n[round]\nquorum = 2\ndeadlin = 3\n[colour]")).unwrap_err();
+    assert_eq!(
+        problems,
+        [
+            "line 6, column 10: round.quorum: expected a number from 0.01 to 1, found 2",
+            "line 7, column 11: round.deadlin: unknown key \"deadlin\"; known: deadline_seconds, mode, patience, quorum, staleness, \
+             start_deadline_seconds",
+            "line 4, column 8: aggregation.rule: unknown rule \"krun\"; known: mean, weighted-mean, median, trimmed-mean, krum, \
+             multi-krum, geometric-median (did you mean \"krum\"?)",
+            "line 8, column 2: colour: unknown section \"colour\"; known: aggregation, federation, membership, model, privacy, round, \
+             topology",
+        ]
+    );
+}
+
+#[test]
+fn a_pre_aggregator_alone_and_an_unknown_one_are_explained() {
+    let problems = resolve(&text(3, "[aggregation]\nrule = \"nnm\"")).unwrap_err();
+    assert!(
+        problems[0].ends_with("\"nnm\" prepares models for a rule; expected for example \"nnm+trimmed-mean\""),
+        "{problems:?}"
+    );
+    let problems = resolve(&text(3, "[aggregation]\nrule = \"nmm+mean\"")).unwrap_err();
+    assert!(problems[0].ends_with("unknown pre-aggregator \"nmm\"; known: nnm (did you mean \"nnm\"?)"), "{problems:?}");
+}
+
+#[test]
+fn members_are_unique_and_have_keys() {
+    let doubled = text(3, "").replace("m2", "m1").replace(&PeerId([3; 32]).to_string(), &PeerId([1; 32]).to_string());
+    let problems = resolve(&doubled).unwrap_err().join("\n");
+    assert!(problems.contains("two members are named \"m1\""), "{problems}");
+    assert!(problems.contains("members \"m0\" and \"m1\" have the same key"), "{problems}");
+    let problems = resolve(&text(2, "").replace("12D3Koo", "12D3Kop")).unwrap_err();
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    assert!(problems[0].contains("membership.member.key") && problems[0].contains("is not a peer id"), "{problems:?}");
+    assert!(resolve("[federation]\nname = \"nobody\"").unwrap_err()[0].contains("no member is listed"));
+}
+
+#[test]
+fn an_open_federation_states_how_many_peers_it_has() {
+    let charter =
+        resolve("[federation]\nname = \"lab\"\n[membership]\nmode = \"open\"\npeers = 12\n[topology]\nkind = \"torus\"").unwrap();
+    assert_eq!((charter.membership.mode, charter.membership.peers), (Admission::Open, 12));
+    assert!(charter.roster().is_empty());
+    let problems =
+        resolve("[federation]\nname = \"lab\"\n[membership]\nmode = \"open\"\npeers = 7\n[topology]\nkind = \"torus\"")
+            .unwrap_err();
+    assert!(problems[0].contains("line 7, column 8: topology.kind: a torus topology over 7 peers is impossible"), "{problems:?}");
+}
+
+#[test]
+fn a_roster_that_differs_from_the_charter_is_checked_as_well() {
+    let open = "[federation]\nname = \"lab\"\n[membership]\nmode = \"open\"\npeers = 5\n[topology]\nkind = \"complete\"\n";
+    let charter = resolve(&format!("{open}[aggregation]\nrule = \"median\"\nbyzantine = 1")).unwrap();
+    assert!(charter.neighbourhood_problems(3).is_empty());
+    let problems = charter.neighbourhood_problems(2);
+    assert!(problems[0].what.contains("needs 3 models, this neighbourhood has 2"), "{problems:?}");
+}
+
+#[test]
+fn one_peer_graphs_need_to_connect_over_their_period_only() {
+    assert!(resolve(&text(8, "[topology]\nkind = \"one-peer-exponential\"")).is_ok());
+}
+
+#[test]
+fn weights_by_samples_need_a_cap_and_a_rule_that_weighs() {
+    let charter = resolve(&text(3, "[aggregation]\nweighting = \"samples\"\nsample_cap = 500")).unwrap();
+    assert_eq!(charter.aggregation.weighting, Weighting::Samples { cap: 500 });
+    let problems = resolve(&text(3, "[aggregation]\nweighting = \"samples\"")).unwrap_err();
+    assert!(problems[0].contains("aggregation.sample_cap: this key is missing"), "{problems:?}");
+    let problems = resolve(&text(3, "[aggregation]\nrule = \"median\"\nweighting = \"samples\"\nsample_cap = 5")).unwrap_err();
+    assert!(problems[0].contains("rule \"median\" gives every model the same weight"), "{problems:?}");
+}
+
+#[test]
+fn the_same_draw_every_time_is_not_redrawn() {
+    let problems = resolve(&text(4, "[topology]\nredraw_every = 5")).unwrap_err();
+    assert!(problems[0].contains("a ring topology is the same at every draw"), "{problems:?}");
+    assert!(resolve(&text(6, "[topology]\nkind = \"random-regular\"\nredraw_every = 5")).is_ok());
+}
