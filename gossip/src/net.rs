@@ -4,11 +4,25 @@
 //! effects, and yields [`NetworkEvent`]s, which become its inputs. Connections of keys that are not allowed end before any
 //! message of theirs is read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures::StreamExt;
 use kith_consensus::{Digest, PeerId};
-use libp2p::Multiaddr;
+use libp2p::core::ConnectedPoint;
+use libp2p::swarm::behaviour::toggle::Toggle;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::{DialError, ListenError, NetworkBehaviour, SwarmEvent};
+use libp2p::{Multiaddr, Swarm, SwarmBuilder};
+use libp2p::{allow_block_list, connection_limits, gossipsub, identify, identity, mdns, noise, ping, tcp, yamux};
+use prometheus_client::registry::Registry;
+use tokio::sync::mpsc;
+
+use crate::envelope::{Authenticator, ENVELOPE_BYTES_MAX, Envelope};
+
+mod bodies;
+mod messages;
 
 /// What a network needs to know before it starts.
 pub struct NetworkSettings {
@@ -100,6 +114,13 @@ pub enum NetworkEvent {
         /// Who.
         peer: PeerId,
     },
+    /// Somebody whose key is not allowed knocked, or there was no room.
+    Denied {
+        /// Who, if the handshake got that far.
+        peer: Option<PeerId>,
+        /// Why, for people.
+        why: String,
+    },
     /// A dial did not succeed.
     DialFailed {
         /// Whom, if the address named somebody.
@@ -155,28 +176,392 @@ pub enum NetworkError {
     },
 }
 
+/// Messages that wait for one slow reader before its connection is cut: at 64 KiB each, 4 MiB.
+const SEND_QUEUE_MAX: usize = 64;
+
+/// Events from streams that wait to be handled; the readers wait when it is full, and so do their senders.
+const EVENT_QUEUE_MAX: usize = 256;
+
+/// Gossip that could not be published for want of subscribers, to be tried again.
+const UNPUBLISHED_MAX: usize = 16;
+
+/// How long after a failed dial of a bootstrap address the next follows; doubles up to [`BOOTSTRAP_PAUSE_MAX`] (guess).
+const BOOTSTRAP_PAUSE: Duration = Duration::from_millis(200);
+/// See [`BOOTSTRAP_PAUSE`].
+const BOOTSTRAP_PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// How often a living connection is probed; a peer that does not answer within as long is gone (guess).
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+
+#[derive(NetworkBehaviour)]
+struct Behaviour {
+    allowed: Toggle<allow_block_list::Behaviour<allow_block_list::AllowedPeers>>,
+    blocked: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
+    limits: connection_limits::Behaviour,
+    streams: libp2p_stream::Behaviour,
+    gossip: gossipsub::Behaviour,
+    identify: identify::Behaviour,
+    ping: ping::Behaviour,
+    mdns: Toggle<mdns::tokio::Behaviour>,
+}
+
+/// An address that is dialled until it answers.
+struct Bootstrap {
+    address: Multiaddr,
+    reached: Option<PeerId>,
+    pause: Duration,
+    next: tokio::time::Instant,
+}
+
 /// The swarm and its streams.
-pub struct Network {}
+pub struct Network {
+    own: PeerId,
+    swarm: Swarm<Behaviour>,
+    topic: gossipsub::IdentTopic,
+    federation: Digest,
+    verifier: Authenticator,
+    registry: Registry,
+    events: mpsc::Receiver<NetworkEvent>,
+    ready: VecDeque<NetworkEvent>,
+    connected: BTreeMap<PeerId, messages::Outbox>,
+    bootstrap: Vec<Bootstrap>,
+    unpublished: VecDeque<Arc<Vec<u8>>>,
+    bodies: bodies::Bodies,
+    tasks: tokio_util::task::AbortOnDropHandle<()>,
+    body_tasks: tokio_util::task::AbortOnDropHandle<()>,
+}
 
 impl Network {
     /// Sets up transports and begins to listen and to dial. Needs a tokio runtime.
     ///
     /// # Errors
     /// When the transports cannot be built or an address cannot be listened on.
-    pub fn new(_settings: NetworkSettings) -> Result<Network, NetworkError> {
-        Ok(Network {})
+    pub fn new(settings: NetworkSettings) -> Result<Network, NetworkError> {
+        let setup = |error: &dyn std::fmt::Display| NetworkError::Setup(error.to_string());
+        let mut secret = settings.secret;
+        let keypair = identity::Keypair::ed25519_from_bytes(&mut secret).map_err(|error| setup(&error))?;
+        let own = from_libp2p(&keypair.public().to_peer_id()).expect("an ed25519 key has an ed25519 peer id");
+        let mut registry = Registry::default();
+        let mut swarm = SwarmBuilder::with_existing_identity(keypair)
+            .with_tokio()
+            .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
+            .map_err(|error| setup(&error))?
+            .with_quic()
+            .with_dns()
+            .map_err(|error| setup(&error))?
+            .with_bandwidth_metrics(&mut registry)
+            .with_behaviour(|keypair| behaviour(keypair, &settings))
+            .map_err(|error| setup(&error))?
+            // Rounds may be hours apart; whether a peer still lives is what pings tell.
+            .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(u64::from(u32::MAX))))
+            .build();
+        let topic = gossipsub::IdentTopic::new(format!("kith/1/{}", settings.federation));
+        swarm.behaviour_mut().gossip.subscribe(&topic).map_err(|error| setup(&error))?;
+        for address in &settings.listen {
+            let why = |error: &dyn std::fmt::Display| NetworkError::Listen { address: address.clone(), why: error.to_string() };
+            swarm.listen_on(address.clone()).map_err(|error| match &error {
+                libp2p::TransportError::Other(other) => why(other),
+                other => why(other),
+            })?;
+        }
+        let (to_events, events) = mpsc::channel(EVENT_QUEUE_MAX);
+        let mut control = swarm.behaviour().streams.new_control();
+        let tasks = messages::accept(&mut control, to_events.clone()).map_err(|error| setup(&error))?;
+        let bodies = bodies::Bodies::new(control.clone(), to_events.clone(), settings.body_bytes_max);
+        let body_tasks = bodies.accept(&mut control).map_err(|error| setup(&error))?;
+        let now = tokio::time::Instant::now();
+        let bootstrap = settings.bootstrap.into_iter();
+        let bootstrap =
+            bootstrap.map(|address| Bootstrap { address, reached: None, pause: BOOTSTRAP_PAUSE, next: now }).collect();
+        Ok(Network {
+            own,
+            swarm,
+            topic,
+            federation: settings.federation,
+            verifier: Authenticator::from_secret(&settings.secret),
+            registry,
+            events,
+            ready: VecDeque::new(),
+            connected: BTreeMap::new(),
+            bootstrap,
+            unpublished: VecDeque::new(),
+            bodies,
+            tasks: tokio_util::task::AbortOnDropHandle::new(tasks),
+            body_tasks: tokio_util::task::AbortOnDropHandle::new(body_tasks),
+        })
     }
 
     /// Carries out a command. Never blocks.
-    pub fn execute(&mut self, _command: NetworkCommand) {}
+    pub fn execute(&mut self, command: NetworkCommand) {
+        match command {
+            NetworkCommand::Send { to, bytes } => {
+                let full = self.connected.get(&to).is_some_and(|outbox| !outbox.push(bytes));
+                if full {
+                    tracing::warn!(peer = %to, "reads too slowly: its connection is cut");
+                    self.disconnect(&to);
+                }
+            }
+            NetworkCommand::Announce { bytes } => self.announce(bytes),
+            NetworkCommand::Fetch { digest, length, sources } => self.bodies.fetch(digest, length, sources),
+            NetworkCommand::Provide { request, body } => self.bodies.provide(request, body),
+            NetworkCommand::Connect { peer, addresses } => self.connect(peer, &addresses),
+            NetworkCommand::Disconnect { peer } => {
+                // Blocked rather than only closed: the other side would dial again at once.
+                if let Some(id) = to_libp2p(&peer) {
+                    self.swarm.behaviour_mut().blocked.block_peer(id);
+                }
+                self.disconnect(&peer);
+            }
+        }
+    }
 
     /// The next event. Cancel-safe: nothing is lost when the future is dropped before it is ready.
     pub async fn next(&mut self) -> NetworkEvent {
-        std::future::pending().await
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return event;
+            }
+            let next_dial = self.dial_bootstrap();
+            tokio::select! {
+                biased;
+                Some(event) = self.events.recv() => return event,
+                event = self.swarm.select_next_some() => self.swarm_event(event),
+                () = tokio::time::sleep_until(next_dial) => {}
+            }
+        }
     }
 
-    /// Bytes that crossed the sockets so far: (in, out), below encryption.
+    /// Bytes of all streams so far, gossip and handshakes included, encryption and TCP or QUIC framing not: (in, out).
     pub fn wire_bytes(&self) -> (u64, u64) {
-        (0, 0)
+        let mut text = String::new();
+        if prometheus_client::encoding::text::encode(&mut text, &self.registry).is_err() {
+            return (0, 0);
+        }
+        let sum = |direction: &str| {
+            let lines = text.lines().filter(|line| !line.starts_with('#') && line.contains(direction));
+            lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+        };
+        (sum("direction=\"Inbound\""), sum("direction=\"Outbound\""))
+    }
+
+    /// Whether the tasks that accept streams still run; a network that lost one is of no use.
+    pub fn is_alive(&self) -> bool {
+        !self.tasks.is_finished() && !self.body_tasks.is_finished()
+    }
+
+    fn announce(&mut self, bytes: Arc<Vec<u8>>) {
+        match self.swarm.behaviour_mut().gossip.publish(self.topic.clone(), bytes.to_vec()) {
+            Ok(_) | Err(gossipsub::PublishError::Duplicate) => {}
+            Err(error) => {
+                tracing::debug!(%error, "gossip waits for subscribers");
+                if self.unpublished.len() == UNPUBLISHED_MAX {
+                    self.unpublished.pop_front();
+                }
+                self.unpublished.push_back(bytes);
+            }
+        }
+    }
+
+    fn connect(&mut self, peer: PeerId, addresses: &[String]) {
+        let Some(id) = to_libp2p(&peer) else { return };
+        let addresses: Vec<Multiaddr> = addresses.iter().filter_map(|address| address.parse().ok()).collect();
+        // Already dialled or connected is as good.
+        let options = DialOpts::peer_id(id).condition(PeerCondition::DisconnectedAndNotDialing).addresses(addresses).build();
+        if let Err(error) = self.swarm.dial(options) {
+            tracing::trace!(peer = %peer, %error, "not dialled");
+        }
+    }
+
+    fn disconnect(&mut self, peer: &PeerId) {
+        if let Some(id) = to_libp2p(peer) {
+            let _ = self.swarm.disconnect_peer_id(id); // an error says that there was no connection
+        }
+    }
+
+    /// Dials the bootstrap addresses that are due; when to look again.
+    fn dial_bootstrap(&mut self) -> tokio::time::Instant {
+        let now = tokio::time::Instant::now();
+        let mut next = now + BOOTSTRAP_PAUSE_MAX;
+        for bootstrap in self.bootstrap.iter_mut().filter(|bootstrap| bootstrap.reached.is_none()) {
+            if bootstrap.next <= now {
+                if let Err(error) = self.swarm.dial(bootstrap.address.clone()) {
+                    tracing::trace!(address = %bootstrap.address, %error, "bootstrap address not dialled");
+                }
+                bootstrap.next = now + bootstrap.pause;
+                bootstrap.pause = (bootstrap.pause * 2).min(BOOTSTRAP_PAUSE_MAX);
+            }
+            next = next.min(bootstrap.next);
+        }
+        next
+    }
+
+    fn swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::NewListenAddr { address, .. } => {
+                let id = to_libp2p(&self.own).expect("our own key is an ed25519 key");
+                let address = address.clone().with_p2p(id).unwrap_or(address);
+                self.ready.push_back(NetworkEvent::Listening { address });
+            }
+            SwarmEvent::ListenerClosed { reason: Err(error), .. } | SwarmEvent::ListenerError { error, .. } => {
+                self.ready.push_back(NetworkEvent::ListenFailed { why: error.to_string() });
+            }
+            SwarmEvent::ConnectionEstablished { peer_id, endpoint, num_established, .. } => {
+                let Some(peer) = from_libp2p(&peer_id) else {
+                    let _ = self.swarm.disconnect_peer_id(peer_id); // not an ed25519 key: nobody of ours
+                    return;
+                };
+                self.established(peer, peer_id, &endpoint, num_established.get() == 1);
+            }
+            SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
+                let Some(peer) = from_libp2p(&peer_id) else { return };
+                if self.connected.remove(&peer).is_some() {
+                    self.ready.push_back(NetworkEvent::PeerDown { peer });
+                }
+                for bootstrap in self.bootstrap.iter_mut().filter(|bootstrap| bootstrap.reached == Some(peer)) {
+                    (bootstrap.reached, bootstrap.pause) = (None, BOOTSTRAP_PAUSE);
+                }
+            }
+            SwarmEvent::IncomingConnectionError { peer_id, error: ListenError::Denied { cause }, .. } => {
+                let peer = peer_id.as_ref().and_then(from_libp2p);
+                self.ready.push_back(NetworkEvent::Denied { peer, why: cause.to_string() });
+            }
+            SwarmEvent::OutgoingConnectionError { peer_id, error, .. } => {
+                let peer = peer_id.as_ref().and_then(from_libp2p);
+                let event = match error {
+                    DialError::Denied { cause } => NetworkEvent::Denied { peer, why: cause.to_string() },
+                    error => NetworkEvent::DialFailed { peer, why: error.to_string() },
+                };
+                self.ready.push_back(event);
+            }
+            SwarmEvent::Behaviour(event) => self.behaviour_event(event),
+            _ => {}
+        }
+    }
+
+    fn established(&mut self, peer: PeerId, id: libp2p::PeerId, endpoint: &ConnectedPoint, first: bool) {
+        let dialled = endpoint.is_dialer().then(|| endpoint.get_remote_address().clone());
+        if let Some(address) = &dialled {
+            let bare = |address: &Multiaddr| without_p2p(address);
+            for bootstrap in self.bootstrap.iter_mut().filter(|bootstrap| bare(&bootstrap.address) == bare(address)) {
+                bootstrap.reached = Some(peer);
+            }
+        }
+        if first {
+            let control = self.swarm.behaviour().streams.new_control();
+            self.connected.insert(peer, messages::Outbox::new(id, control));
+            let addresses = dialled.iter().map(|address| without_p2p(address).to_string()).collect();
+            self.ready.push_back(NetworkEvent::PeerUp { peer, addresses });
+        }
+    }
+
+    fn behaviour_event(&mut self, event: BehaviourEvent) {
+        match event {
+            BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
+                // Forwarded only when it is a well-formed, rightly signed message of this federation.
+                let envelope = Envelope::open(&self.verifier, &message.data).ok();
+                let genuine = envelope.filter(|envelope| envelope.header.federation() == self.federation);
+                let acceptance = match genuine {
+                    Some(_) => gossipsub::MessageAcceptance::Accept,
+                    None => gossipsub::MessageAcceptance::Reject,
+                };
+                let gossip = &mut self.swarm.behaviour_mut().gossip;
+                gossip.report_message_validation_result(&message_id, &propagation_source, acceptance);
+                if let Some(from) = from_libp2p(&propagation_source) {
+                    self.ready.push_back(NetworkEvent::Received { from, bytes: message.data });
+                }
+            }
+            BehaviourEvent::Gossip(gossipsub::Event::Subscribed { .. }) => {
+                for bytes in std::mem::take(&mut self.unpublished) {
+                    self.announce(bytes);
+                }
+            }
+            BehaviourEvent::Ping(ping::Event { peer, connection, result: Err(error) }) => {
+                tracing::debug!(%peer, %error, "does not answer pings");
+                self.swarm.close_connection(connection);
+            }
+            BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => {
+                for (id, address) in found {
+                    if let Some(peer) = from_libp2p(&id) {
+                        self.connect(peer, &[address.to_string()]);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn behaviour(
+    keypair: &identity::Keypair,
+    settings: &NetworkSettings,
+) -> Result<Behaviour, Box<dyn std::error::Error + Send + Sync>> {
+    let allowed = settings.allowed.as_ref().map(|peers| {
+        let mut list = allow_block_list::Behaviour::<allow_block_list::AllowedPeers>::default();
+        peers.iter().filter_map(to_libp2p).for_each(|peer| {
+            list.allow_peer(peer);
+        });
+        list
+    });
+    let limits = connection_limits::ConnectionLimits::default()
+        .with_max_pending_incoming(Some(64)) // half-open connections cost little and end after ten seconds
+        .with_max_pending_outgoing(Some(64))
+        .with_max_established(Some(settings.connections_max))
+        .with_max_established_per_peer(Some(2)); // two peers may dial each other at once
+    let gossip = gossipsub::ConfigBuilder::default()
+        .validation_mode(gossipsub::ValidationMode::Strict)
+        .validate_messages()
+        .max_transmit_size(ENVELOPE_BYTES_MAX + 1024)
+        .heartbeat_initial_delay(Duration::from_millis(500))
+        .duplicate_cache_time(Duration::from_secs(600))
+        .connection_handler_queue_len(SEND_QUEUE_MAX)
+        .message_id_fn(|message| {
+            let mut hasher = blake3::Hasher::new_derive_key("kith.v1 gossip message");
+            hasher.update(message.topic.as_str().as_bytes()).update(&message.data);
+            gossipsub::MessageId::from(&hasher.finalize().as_bytes()[..20])
+        })
+        .build()?;
+    let mut gossip = gossipsub::Behaviour::new(gossipsub::MessageAuthenticity::Signed(keypair.clone()), gossip)?;
+    gossip.with_peer_score(gossipsub::PeerScoreParams::default(), gossipsub::PeerScoreThresholds::default())?;
+    let own = keypair.public().to_peer_id();
+    let mdns = if settings.mdns { Some(mdns::tokio::Behaviour::new(mdns::Config::default(), own)?) } else { None };
+    let identify = identify::Config::new("/kith/1".to_owned(), keypair.public());
+    Ok(Behaviour {
+        allowed: allowed.into(),
+        blocked: allow_block_list::Behaviour::default(),
+        limits: connection_limits::Behaviour::new(limits),
+        streams: libp2p_stream::Behaviour::new(),
+        gossip,
+        identify: identify::Behaviour::new(identify.with_agent_version(concat!("kith/", env!("CARGO_PKG_VERSION")).to_owned())),
+        ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_INTERVAL)),
+        mdns: mdns.into(),
+    })
+}
+
+/// The id that libp2p derives from the same key.
+fn to_libp2p(peer: &PeerId) -> Option<libp2p::PeerId> {
+    let key = identity::ed25519::PublicKey::try_from_bytes(&peer.0).ok()?;
+    Some(identity::PublicKey::from(key).to_peer_id())
+}
+
+/// The key inside a libp2p id; `None` for keys of another kind.
+fn from_libp2p(peer: &libp2p::PeerId) -> Option<PeerId> {
+    peer.to_string().parse().ok()
+}
+
+fn without_p2p(address: &Multiaddr) -> Multiaddr {
+    address.iter().filter(|part| !matches!(part, libp2p::multiaddr::Protocol::P2p(_))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_has_the_same_name_here_and_in_libp2p() {
+        let authenticator = Authenticator::from_secret(&[3; 32]);
+        let peer = authenticator.peer();
+        let id = to_libp2p(&peer).unwrap();
+        assert_eq!(id.to_string(), peer.to_string());
+        assert_eq!(from_libp2p(&id), Some(peer));
     }
 }

@@ -292,7 +292,7 @@ impl Peer {
     fn say_goodbye(&mut self, finished: bool, out: &mut Vec<Effect>) {
         let bytes = Arc::new(self.seal(Kind::Goodbye, Digest::default(), wire::encode(&Goodbye { finished })).to_bytes());
         // To neighbours at once, and to everyone by gossip.
-        let neighbours = self.overlay.neighbourhood(self.round.min(self.charter.rounds.saturating_sub(1)));
+        let neighbours = self.overlay.neighbourhood(self.last_or_current_round());
         for peer in neighbours.into_iter().filter(|peer| self.overlay.is_ready(peer)) {
             out.push(Effect::Send { to: peer, bytes: Arc::clone(&bytes) });
         }
@@ -538,7 +538,7 @@ impl Peer {
             Timer::Nudge { round } if self.phase == Phase::Collecting && round == self.round => self.nudge(out),
             Timer::Linger if self.phase == Phase::Lingering => self.stop("every round is done", out),
             Timer::Redial => {
-                for (peer, addresses) in self.overlay.unreached(self.round.min(self.charter.rounds.saturating_sub(1))) {
+                for (peer, addresses) in self.overlay.unreached(self.last_or_current_round()) {
                     out.push(Effect::Connect { peer, addresses });
                 }
                 out.push(Effect::SetTimer { timer: Timer::Redial, after: REDIAL });
@@ -585,15 +585,30 @@ impl Peer {
     fn peer_up(&mut self, peer: PeerId, addresses: Vec<String>, out: &mut Vec<Effect>) {
         self.overlay.connected(peer);
         self.overlay.learn_addresses(peer, addresses);
-        let hello = Hello {
-            height: 0,
-            head: self.charter.id,
-            sections: self.charter.sections.clone(),
-            layout: self.layout,
-            addresses: self.overlay.address_book(),
-        };
-        let envelope = self.seal(Kind::Hello, Digest::default(), wire::encode(&hello));
-        out.push(Effect::Send { to: peer, bytes: Arc::new(envelope.to_bytes()) });
+        let bytes = Arc::new(self.handshake(self.overlay.address_book()));
+        out.push(Effect::Send { to: peer, bytes });
+    }
+
+    fn handshake(&self, addresses: BTreeMap<PeerId, Vec<String>>) -> Vec<u8> {
+        let hello =
+            Hello { height: 0, head: self.charter.id, sections: self.charter.sections.clone(), layout: self.layout, addresses };
+        self.seal(Kind::Hello, Digest::default(), wire::encode(&hello)).to_bytes()
+    }
+
+    /// Tells a member's addresses to those of its neighbours that are connected here: two peers that know only this one
+    /// must find each other, whichever came first.
+    fn introduce(&mut self, peer: PeerId, told_by: PeerId, out: &mut Vec<Effect>) {
+        let bytes = Arc::new(self.handshake([(peer, self.overlay.addresses_of(&peer))].into()));
+        for neighbour in self.overlay.neighbourhood_of(&peer, self.last_or_current_round()) {
+            if neighbour != told_by && neighbour != self.id && self.overlay.is_ready(&neighbour) {
+                out.push(Effect::Send { to: neighbour, bytes: Arc::clone(&bytes) });
+            }
+        }
+    }
+
+    /// The own round, or the last one when all are done.
+    fn last_or_current_round(&self) -> u64 {
+        self.round.min(self.charter.rounds.saturating_sub(1))
     }
 
     fn peer_down(&mut self, peer: PeerId, out: &mut Vec<Effect>) {
@@ -680,14 +695,14 @@ impl Peer {
             return Err(reason);
         }
         for (peer, addresses) in hello.addresses {
-            if peer != self.id {
-                self.overlay.learn_addresses(peer, addresses);
+            if peer != self.id && self.overlay.learn_addresses(peer, addresses) {
+                self.introduce(peer, sender, out);
             }
         }
         if self.overlay.admit(sender) {
             out.push(Effect::Emit(Event::Connected { peer: sender }));
         }
-        for (peer, addresses) in self.overlay.unreached(self.round.min(self.charter.rounds.saturating_sub(1))) {
+        for (peer, addresses) in self.overlay.unreached(self.last_or_current_round()) {
             out.push(Effect::Connect { peer, addresses });
         }
         // Its own newest header, in case it comes back without its state and would contradict itself.

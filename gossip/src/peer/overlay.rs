@@ -103,7 +103,15 @@ impl Overlay {
     /// Everyone this peer exchanges updates with in that round, in either direction.
     pub(super) fn neighbourhood(&mut self, round: u64) -> BTreeSet<PeerId> {
         let own = self.own;
-        self.receives_from(round).into_iter().chain(self.audience(&own, round)).collect()
+        self.neighbourhood_of(&own, round)
+    }
+
+    /// Everyone that `peer` exchanges updates with in that round, in either direction.
+    pub(super) fn neighbourhood_of(&mut self, peer: &PeerId, round: u64) -> BTreeSet<PeerId> {
+        let graph = self.graph(round);
+        let index = self.index(peer);
+        let both = index.map(|index| graph.receives_from(index).iter().chain(graph.sends_to(index)));
+        both.into_iter().flatten().map(|index| self.roster[*index]).collect()
     }
 
     pub(super) fn on_roster(&self, peer: &PeerId) -> bool {
@@ -154,17 +162,23 @@ impl Overlay {
 
     // --- addresses ---
 
-    /// Remembers where a member can be dialled; peers beyond the roster are not remembered, so this is bounded by it.
-    pub(super) fn learn_addresses(&mut self, peer: PeerId, addresses: Vec<String>) {
-        if self.on_roster(&peer) && !addresses.is_empty() {
-            let known = self.addresses.entry(peer).or_default();
-            for address in addresses {
-                if !known.contains(&address) {
-                    known.insert(0, address);
-                }
-            }
-            known.truncate(ADDRESSES_MAX);
+    /// Remembers where a member can be dialled; whether that is news. Peers beyond the roster are not remembered, so this is
+    /// bounded by it.
+    pub(super) fn learn_addresses(&mut self, peer: PeerId, addresses: Vec<String>) -> bool {
+        if !self.on_roster(&peer) {
+            return false;
         }
+        let known = self.addresses.entry(peer).or_default();
+        let fresh: Vec<String> = addresses.into_iter().filter(|address| !known.contains(address)).collect();
+        let news = !fresh.is_empty();
+        known.splice(0..0, fresh);
+        known.truncate(ADDRESSES_MAX);
+        news
+    }
+
+    /// Where a member can be dialled, as far as it is known.
+    pub(super) fn addresses_of(&self, peer: &PeerId) -> Vec<String> {
+        self.addresses.get(peer).cloned().unwrap_or_default()
     }
 
     /// Addresses to tell others, bounded by what a handshake may carry.

@@ -1,0 +1,190 @@
+//! Bodies by name: pulled over a stream of their own, 256 KiB at a time, resumed where a stream broke.
+//!
+//! The asker sends the BLAKE3 hash and an offset; the other side answers with the whole length, or with none, and the bytes
+//! from there. Nothing is longer than it was announced to be, and what does not hash to its name is thrown away.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
+use kith_consensus::{Digest, PeerId};
+use libp2p::{Stream, StreamProtocol};
+use libp2p_stream::{AlreadyRegistered, Control};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::{NetworkEvent, from_libp2p, to_libp2p};
+
+const PROTOCOL: StreamProtocol = StreamProtocol::new("/kith/body/1");
+
+/// Bytes read or written between two looks at the clock.
+const CHUNK_BYTES: usize = 256 * 1024;
+
+/// A pull that gets nothing for this long tries elsewhere or gives up: no limit on the whole, only on silence (guess).
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
+/// Pulls at the same time; the others wait for their turn.
+const PULLS_MAX: usize = 4;
+
+/// Requests served at the same time; one more is turned away and will come again.
+const SERVED_MAX: usize = 32;
+
+/// Times the sources are gone through before a pull fails.
+const PASSES: usize = 2;
+
+/// Marks "I do not have it" where the length would stand.
+const NOT_HERE: u64 = u64::MAX;
+
+type Waiting = Arc<Mutex<BTreeMap<u64, oneshot::Sender<Option<Arc<Vec<u8>>>>>>>;
+
+pub(super) struct Bodies {
+    control: Control,
+    events: mpsc::Sender<NetworkEvent>,
+    pulls: Arc<Semaphore>,
+    waiting: Waiting,
+    bytes_max: usize,
+}
+
+impl Bodies {
+    pub(super) fn new(control: Control, events: mpsc::Sender<NetworkEvent>, bytes_max: usize) -> Bodies {
+        Bodies { control, events, pulls: Arc::new(Semaphore::new(PULLS_MAX)), waiting: Waiting::default(), bytes_max }
+    }
+
+    // --- asking ---
+
+    pub(super) fn fetch(&self, digest: Digest, length: usize, sources: Vec<PeerId>) {
+        let (control, events, pulls) = (self.control.clone(), self.events.clone(), Arc::clone(&self.pulls));
+        let limit = self.bytes_max;
+        tokio::spawn(async move {
+            let Ok(_turn) = pulls.acquire_owned().await else { return };
+            let outcome = if length > limit {
+                Err(format!("{length} bytes are more than the {limit} allowed"))
+            } else {
+                pull(control, digest, length, &sources).await
+            };
+            let event = match outcome {
+                Ok(bytes) => NetworkEvent::Fetched { digest, bytes },
+                Err(why) => NetworkEvent::FetchFailed { digest, why },
+            };
+            let _ = events.send(event).await; // the network is shutting down when nobody listens
+        });
+    }
+
+    // --- serving ---
+
+    pub(super) fn provide(&self, request: u64, body: Option<Arc<Vec<u8>>>) {
+        if let Some(answer) = lock(&self.waiting).remove(&request) {
+            let _ = answer.send(body); // the asker may have left
+        }
+    }
+
+    pub(super) fn accept(&self, control: &mut Control) -> Result<JoinHandle<()>, AlreadyRegistered> {
+        let mut inbound = control.accept(PROTOCOL)?;
+        let (events, waiting) = (self.events.clone(), Arc::clone(&self.waiting));
+        let served = Arc::new(Semaphore::new(SERVED_MAX));
+        let numbers = Arc::new(AtomicU64::new(0));
+        Ok(tokio::spawn(async move {
+            while let Some((id, stream)) = inbound.next().await {
+                let Some(from) = from_libp2p(&id) else { continue };
+                let Ok(place) = Arc::clone(&served).try_acquire_owned() else { continue };
+                let request = numbers.fetch_add(1, Ordering::Relaxed);
+                let (events, waiting) = (events.clone(), Arc::clone(&waiting));
+                tokio::spawn(async move {
+                    let _place = place;
+                    if let Err(error) = serve(stream, from, request, events, &waiting).await {
+                        tracing::debug!(peer = %from, %error, "a body was not served");
+                    }
+                    lock(&waiting).remove(&request);
+                });
+            }
+        }))
+    }
+}
+
+fn lock(waiting: &Waiting) -> std::sync::MutexGuard<'_, BTreeMap<u64, oneshot::Sender<Option<Arc<Vec<u8>>>>>> {
+    // The map is whole even if a holder panicked: every change is one call.
+    waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+async fn pull(mut control: Control, digest: Digest, length: usize, sources: &[PeerId]) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::with_capacity(length);
+    let mut why = "nobody to ask".to_owned();
+    for source in sources.iter().cycle().take(sources.len() * PASSES) {
+        match pull_from(&mut control, source, digest, length, &mut bytes).await {
+            Ok(()) if Digest::of(&bytes) == digest => return Ok(bytes),
+            Ok(()) => {
+                why = format!("what …{} sent is not what it is named", source.short());
+                bytes.clear();
+            }
+            Err(error) => why = format!("…{}: {error}", source.short()),
+        }
+    }
+    Err(why)
+}
+
+/// Appends what is missing of a body.
+async fn pull_from(
+    control: &mut Control,
+    source: &PeerId,
+    digest: Digest,
+    length: usize,
+    bytes: &mut Vec<u8>,
+) -> Result<(), String> {
+    let id = to_libp2p(source).ok_or("not an ed25519 key")?;
+    let within = |what| move |_| format!("{what} took more than {} s", SILENCE_MAX.as_secs());
+    let open = tokio::time::timeout(SILENCE_MAX, control.open_stream(id, PROTOCOL)).await;
+    let mut stream = open.map_err(within("opening a stream"))?.map_err(|error| error.to_string())?;
+    let mut question = digest.0.to_vec();
+    question.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+    stream.write_all(&question).await.map_err(|error| error.to_string())?;
+    stream.flush().await.map_err(|error| error.to_string())?;
+    let mut head = [0u8; 8];
+    let answer = tokio::time::timeout(SILENCE_MAX, stream.read_exact(&mut head)).await;
+    answer.map_err(within("its answer"))?.map_err(|error| error.to_string())?;
+    match u64::from_le_bytes(head) {
+        NOT_HERE => return Err("does not have it".to_owned()),
+        total if total != length as u64 => return Err(format!("offers {total} bytes where {length} were announced")),
+        _ => {}
+    }
+    while bytes.len() < length {
+        let start = bytes.len();
+        bytes.resize((start + CHUNK_BYTES).min(length), 0);
+        let read = tokio::time::timeout(SILENCE_MAX, stream.read(&mut bytes[start..])).await;
+        let count = match read {
+            Ok(Ok(count)) => count,
+            Ok(Err(_)) | Err(_) => 0,
+        };
+        bytes.truncate(start + count);
+        if count == 0 {
+            return Err(format!("stopped after {start} of {length} bytes"));
+        }
+    }
+    Ok(())
+}
+
+async fn serve(
+    mut stream: Stream,
+    from: PeerId,
+    request: u64,
+    events: mpsc::Sender<NetworkEvent>,
+    waiting: &Waiting,
+) -> std::io::Result<()> {
+    let mut question = [0u8; 40];
+    tokio::time::timeout(SILENCE_MAX, stream.read_exact(&mut question)).await.map_err(std::io::Error::other)??;
+    let (name, offset) = question.split_at(32);
+    let digest = Digest(name.try_into().map_err(std::io::Error::other)?);
+    let offset = u64::from_le_bytes(offset.try_into().map_err(std::io::Error::other)?);
+    let (answer, body) = oneshot::channel();
+    lock(waiting).insert(request, answer);
+    events.send(NetworkEvent::BodyRequested { from, digest, request }).await.map_err(std::io::Error::other)?;
+    let body = tokio::time::timeout(SILENCE_MAX, body).await.map_err(std::io::Error::other)?.ok().flatten();
+    let length = body.as_ref().map_or(NOT_HERE, |body| body.len() as u64);
+    stream.write_all(&length.to_le_bytes()).await?;
+    let rest = body.as_ref().and_then(|body| body.get(usize::try_from(offset).ok()?..)).unwrap_or_default();
+    for chunk in rest.chunks(CHUNK_BYTES) {
+        tokio::time::timeout(SILENCE_MAX, stream.write_all(chunk)).await.map_err(std::io::Error::other)??;
+    }
+    stream.close().await
+}

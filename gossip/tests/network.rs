@@ -1,0 +1,149 @@
+//! The carrier over real sockets on loopback: messages, bodies, strangers, floods of junk.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kith_consensus::{Digest, PeerId};
+use kith_gossip::Authenticator;
+use kith_gossip::net::{Network, NetworkCommand, NetworkEvent, NetworkSettings};
+
+fn secret(number: u8) -> [u8; 32] {
+    [number; 32]
+}
+
+fn id(number: u8) -> PeerId {
+    Authenticator::from_secret(&secret(number)).peer()
+}
+
+fn settings(number: u8, listen: &str, allowed: &[u8]) -> NetworkSettings {
+    NetworkSettings {
+        secret: secret(number),
+        federation: Digest::of(b"test"),
+        listen: vec![listen.parse().unwrap()],
+        bootstrap: Vec::new(),
+        allowed: Some(allowed.iter().map(|number| id(*number)).collect::<BTreeSet<_>>()),
+        mdns: false,
+        body_bytes_max: 10_000_000,
+        connections_max: 16,
+    }
+}
+
+/// Waits for the event that `pick` wants; every other one is handed to `pick` as well.
+async fn until<T>(network: &mut Network, mut pick: impl FnMut(NetworkEvent) -> Option<T>) -> T {
+    let wait = async {
+        loop {
+            if let Some(found) = pick(network.next().await) {
+                return found;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), wait).await.expect("the awaited event")
+}
+
+async fn pair(listen: &str) -> (Network, Network) {
+    let mut first = Network::new(settings(1, listen, &[2])).unwrap();
+    let address = until(&mut first, |event| match event {
+        NetworkEvent::Listening { address } => Some(address),
+        _ => None,
+    })
+    .await;
+    let mut options = settings(2, listen, &[1]);
+    options.bootstrap = vec![address];
+    let mut second = Network::new(options).unwrap();
+    let up = |event| matches!(event, NetworkEvent::PeerUp { .. }).then_some(());
+    tokio::join!(until(&mut first, up), until(&mut second, up));
+    (first, second)
+}
+
+/// Drives a network that serves one body.
+async fn serving(network: &mut Network, body: Arc<Vec<u8>>) {
+    loop {
+        if let NetworkEvent::BodyRequested { digest, request, .. } = network.next().await {
+            let body = (Digest::of(&body) == digest).then(|| Arc::clone(&body));
+            network.execute(NetworkCommand::Provide { request, body });
+        }
+    }
+}
+
+#[tokio::test]
+async fn messages_and_bodies_travel_over_tcp_and_quic() {
+    for listen in ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"] {
+        let (mut first, mut second) = pair(listen).await;
+        for number in 0..50u8 {
+            first.execute(NetworkCommand::Send { to: id(2), bytes: Arc::new(vec![number; 1000]) });
+        }
+        let mut received = Vec::new();
+        let collect = until(&mut second, |event| {
+            if let NetworkEvent::Received { from, bytes } = event {
+                assert_eq!(from, id(1));
+                received.push(bytes[0]);
+            }
+            (received.len() == 50).then_some(())
+        });
+        let idle = async {
+            loop {
+                first.next().await;
+            }
+        };
+        tokio::select! { () = collect => {}, () = idle => {} }
+        assert_eq!(received, (0..50).collect::<Vec<u8>>(), "{listen}: in order");
+
+        let body = Arc::new((0..3_000_000u32).map(|byte| byte as u8).collect::<Vec<u8>>());
+        let digest = Digest::of(&body);
+        second.execute(NetworkCommand::Fetch { digest, length: body.len(), sources: vec![id(1)] });
+        let fetched = until(&mut second, |event| match event {
+            NetworkEvent::Fetched { digest: got, bytes } if got == digest => Some(bytes),
+            NetworkEvent::FetchFailed { why, .. } => panic!("{why}"),
+            _ => None,
+        });
+        let bytes = tokio::select! { bytes = fetched => bytes, () = serving(&mut first, Arc::clone(&body)) => unreachable!() };
+        assert_eq!(Digest::of(&bytes), digest, "{listen}");
+        assert!(second.wire_bytes().0 >= 3_000_000, "{listen}: {:?}", second.wire_bytes());
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_has_fails_with_a_reason() {
+    let (mut first, mut second) = pair("/ip4/127.0.0.1/tcp/0").await;
+    second.execute(NetworkCommand::Fetch { digest: Digest::of(b"nothing"), length: 10, sources: vec![id(1)] });
+    let failed = until(&mut second, |event| match event {
+        NetworkEvent::FetchFailed { why, .. } => Some(why),
+        _ => None,
+    });
+    let why = tokio::select! { why = failed => why, () = serving(&mut first, Arc::new(vec![1])) => unreachable!() };
+    assert!(why.contains("does not have it"), "{why}");
+}
+
+#[tokio::test]
+async fn a_stranger_is_cut_off_before_it_can_say_anything() {
+    let mut member = Network::new(settings(1, "/ip4/127.0.0.1/tcp/0", &[2])).unwrap();
+    let address = until(&mut member, |event| match event {
+        NetworkEvent::Listening { address } => Some(address),
+        _ => None,
+    })
+    .await;
+    let mut options = settings(9, "/ip4/127.0.0.1/tcp/0", &[1]);
+    options.bootstrap = vec![address];
+    let mut stranger = Network::new(options).unwrap();
+    let denied = until(&mut member, |event| match event {
+        NetworkEvent::Denied { peer, .. } => Some(peer),
+        NetworkEvent::PeerUp { .. } | NetworkEvent::Received { .. } => panic!("the stranger got in"),
+        _ => None,
+    });
+    let idle = async {
+        loop {
+            stranger.next().await;
+        }
+    };
+    let peer = tokio::select! { peer = denied => peer, () = idle => unreachable!() };
+    assert_eq!(peer, Some(id(9)));
+}
+
+#[tokio::test]
+async fn a_busy_port_is_an_error_with_its_address() {
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = format!("/ip4/127.0.0.1/tcp/{}", holder.local_addr().unwrap().port());
+    let error = Network::new(settings(1, &listen, &[])).err().expect("the port is taken").to_string();
+    assert!(error.contains(&listen) && error.contains("in use"), "{error}");
+}
