@@ -10,6 +10,8 @@ use kith_consensus::{Section, Stream};
 mod block_int8;
 mod half_precision;
 pub mod identity;
+#[cfg(test)]
+mod known_answers;
 mod top_k;
 
 /// What a codec encodes.

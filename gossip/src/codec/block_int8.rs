@@ -7,6 +7,7 @@ use kith_consensus::{Section, Stream};
 
 use super::{Codec, CodecError, Form, form};
 
+/// Largest code of 8 bits.
 const LARGEST: f64 = 127.0;
 
 #[derive(Debug)]
@@ -21,12 +22,12 @@ pub(super) fn new(section: &mut Section<'_>) -> Box<dyn Codec> {
     Box::new(BlockInt8 { form: form(section, Form::Stateless), block })
 }
 
-/// Scale and codes of one block.
-pub(crate) fn quantise(block: &[f32]) -> (f32, Vec<i8>) {
+/// Scale and codes of one block, with codes from −`code_max` to `code_max`.
+pub(crate) fn quantise(block: &[f32], code_max: f64) -> (f32, Vec<i8>) {
     let largest = block.iter().fold(0f64, |largest, value| largest.max(f64::from(*value).abs()));
-    let scale = (largest / LARGEST) as f32;
+    let scale = (largest / code_max) as f32;
     let code = |value: &f32| {
-        if scale == 0.0 { 0 } else { (f64::from(*value) / f64::from(scale)).round().clamp(-LARGEST, LARGEST) as i8 }
+        if scale == 0.0 { 0 } else { (f64::from(*value) / f64::from(scale)).round().clamp(-code_max, code_max) as i8 }
     };
     (scale, block.iter().map(code).collect())
 }
@@ -42,7 +43,7 @@ impl Codec for BlockInt8 {
         dimension.div_ceil(self.block) * 4 + dimension
     }
     fn encode(&self, values: &[f32], _random: &mut Stream) -> Vec<u8> {
-        let blocks: Vec<(f32, Vec<i8>)> = values.chunks(self.block).map(quantise).collect();
+        let blocks: Vec<(f32, Vec<i8>)> = values.chunks(self.block).map(|block| quantise(block, LARGEST)).collect();
         let mut bytes = Vec::with_capacity(self.bytes_max(values.len()));
         blocks.iter().for_each(|(scale, _)| bytes.extend_from_slice(&scale.to_le_bytes()));
         blocks.iter().for_each(|(_, codes)| bytes.extend(codes.iter().map(|code| code.to_le_bytes()[0])));

@@ -1,0 +1,239 @@
+//! One input, the whole list of effects: what a peer does, step by step.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kith_consensus::charter::Charter;
+use kith_consensus::section::Document;
+use kith_consensus::{Digest, PeerId, Section, Seed};
+use kith_gossip::codec::codec_from_section;
+use kith_gossip::effect::Record;
+use kith_gossip::event::Closed;
+use kith_gossip::{Authenticator, Effect, Event, Honest, Input, Peer, Setup, Stored, Timer};
+
+fn secret(number: u8) -> [u8; 32] {
+    [number; 32]
+}
+
+fn id(number: u8) -> PeerId {
+    Authenticator::from_secret(&secret(number)).peer()
+}
+
+fn charter(rounds: u64, rule: &str) -> Arc<Charter> {
+    let members: String = (1..=3u8)
+        .map(|number| {
+            format!("[[membership.member]]\nname = \"p{number}\"\norganisation = \"o{number}\"\nkey = \"{}\"\n", id(number))
+        })
+        .collect();
+    let text = format!(
+        "[federation]\nname = \"test\"\nrounds = {rounds}\n[topology]\nkind = \"complete\"\n[aggregation]\n{rule}\n{members}"
+    );
+    let mut codec = |section: &mut Section<'_>| drop(codec_from_section(section));
+    Arc::new(Charter::resolve(&text, &mut [("codec", &mut codec)]).expect("a good charter"))
+}
+
+fn peer_of(number: u8, charter: &Arc<Charter>) -> Peer {
+    Peer::new(Setup {
+        authenticator: Authenticator::from_secret(&secret(number)),
+        charter: Arc::clone(charter),
+        roster: charter.roster(),
+        codec: Document::parse("").expect("toml").section("codec", codec_from_section),
+        layout: Digest::of(b"layout"),
+        initial: Arc::new(vec![0.0; 4]),
+        seed: Seed::from_number(u64::from(number)),
+        conduct: Box::new(Honest),
+        evaluate_every: 0,
+    })
+}
+
+fn handle(peer: &mut Peer, input: Input) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    peer.handle(input, Duration::ZERO, &mut effects);
+    effects
+}
+
+/// Effects as short lines, so that a whole list can be compared and read.
+fn lines(effects: &[Effect]) -> Vec<String> {
+    let name = |peer: &PeerId| (1..=9).find(|number| id(*number) == *peer).map_or("?".into(), |number| format!("p{number}"));
+    effects
+        .iter()
+        .map(|effect| match effect {
+            Effect::Train { round, .. } => format!("train {round}"),
+            Effect::Evaluate { round, .. } => format!("evaluate {round}"),
+            Effect::Send { to, .. } => format!("send to {}", name(to)),
+            Effect::Announce { .. } => "announce".into(),
+            Effect::Fetch { sources, .. } => format!("fetch from {}", name(&sources[0])),
+            Effect::Provide { body, .. } => format!("provide {}", if body.is_some() { "body" } else { "nothing" }),
+            Effect::Connect { peer, .. } => format!("connect {}", name(peer)),
+            Effect::Disconnect { peer, reason } => format!("disconnect {}: {}", name(peer), reason.name()),
+            Effect::SetTimer { timer, .. } => format!("timer {timer:?}"),
+            Effect::Persist(Record::Intent(intent)) => format!("persist intent {}", intent.round),
+            Effect::Persist(Record::Checkpoint(checkpoint)) => format!("persist checkpoint {}", checkpoint.round),
+            Effect::Emit(event) => {
+                let json = serde_json::to_value(event).expect("events are plain");
+                format!("event {}", json["event"].as_str().expect("a name"))
+            }
+            Effect::Stop => "stop".into(),
+        })
+        .collect()
+}
+
+fn sent_to(effects: &[Effect], to: u8) -> Vec<Vec<u8>> {
+    let sends = effects.iter().filter_map(|effect| match effect {
+        Effect::Send { to: peer, bytes } if *peer == id(to) => Some(bytes.to_vec()),
+        _ => None,
+    });
+    sends.collect()
+}
+
+/// Peer 1 with the handshakes of peers 2 and 3 done, in round 0.
+fn in_round_zero(charter: &Arc<Charter>) -> Peer {
+    let mut peer = peer_of(1, charter);
+    handle(&mut peer, Input::Start { checkpoint: None, intent: None });
+    for number in [2, 3] {
+        let mut other = peer_of(number, charter);
+        handle(&mut peer, Input::PeerUp { peer: id(number), addresses: vec![] });
+        let hello = sent_to(&handle(&mut other, Input::PeerUp { peer: id(1), addresses: vec![] }), 1).remove(0);
+        handle(&mut peer, Input::Received { from: id(number), bytes: hello });
+    }
+    peer
+}
+
+fn trained(round: u64, value: f32) -> Input {
+    Input::Trained { round, parameters: Arc::new(vec![value; 4]), samples: 10, local_steps: 2, loss: 0.5 }
+}
+
+/// The announcement that another peer sends for round 0 after training to `value`.
+fn announcement_of(number: u8, charter: &Arc<Charter>, value: f32) -> Vec<u8> {
+    let mut other = peer_of(number, charter);
+    handle(&mut other, Input::Start { checkpoint: None, intent: None });
+    handle(&mut other, Input::TimerExpired(Timer::Start));
+    let hello =
+        sent_to(&handle(&mut peer_of(1, charter), Input::PeerUp { peer: id(number), addresses: vec![] }), number).remove(0);
+    handle(&mut other, Input::Received { from: id(1), bytes: hello });
+    handle(&mut other, trained(0, value));
+    sent_to(&handle(&mut other, Input::Stored(Stored::Intent { round: 0 })), 1).remove(0)
+}
+
+#[test]
+fn a_peer_gathers_its_neighbours_and_then_trains() {
+    let charter = charter(2, "rule = \"mean\"");
+    let mut peer = peer_of(1, &charter);
+    let effects = handle(&mut peer, Input::Start { checkpoint: None, intent: None });
+    assert_eq!(lines(&effects), ["event started", "timer Redial", "timer Start", "event waiting"]);
+    let effects = handle(&mut peer, Input::PeerUp { peer: id(2), addresses: vec![] });
+    assert_eq!(lines(&effects), ["send to p2"]);
+    let effects = handle(&mut peer, Input::TimerExpired(Timer::Start));
+    assert_eq!(lines(&effects), ["event ready", "event round-opened", "train 0"]);
+}
+
+#[test]
+fn nothing_leaves_before_the_intent_is_on_disk() {
+    let charter = charter(2, "rule = \"mean\"");
+    let mut peer = in_round_zero(&charter);
+    assert_eq!(lines(&handle(&mut peer, trained(0, 1.0))), ["event trained", "persist intent 0"]);
+    let effects = handle(&mut peer, Input::Stored(Stored::Intent { round: 0 }));
+    let mut told = lines(&effects);
+    told[..2].sort();
+    assert_eq!(told, ["send to p2", "send to p3", "event published", "timer Deadline { round: 0 }", "timer Nudge { round: 0 }"]);
+}
+
+#[test]
+fn a_round_closes_with_the_last_awaited_neighbour_and_the_next_opens_after_the_checkpoint() {
+    let charter = charter(2, "rule = \"mean\"");
+    let mut peer = in_round_zero(&charter);
+    handle(&mut peer, trained(0, 1.0));
+    handle(&mut peer, Input::Stored(Stored::Intent { round: 0 }));
+    let bytes = announcement_of(2, &charter, 2.0);
+    let effects = handle(&mut peer, Input::Received { from: id(2), bytes });
+    assert_eq!(lines(&effects), ["send to p3", "event accepted"], "peer 3 is shown peer 2's header");
+    let bytes = announcement_of(3, &charter, 6.0);
+    let effects = handle(&mut peer, Input::Received { from: id(3), bytes });
+    assert_eq!(
+        lines(&effects),
+        ["send to p2", "event accepted", "event round-closed", "event aggregated", "persist checkpoint 1"]
+    );
+    assert_eq!(peer.parameters().as_slice(), [3.0; 4]);
+    let effects = handle(&mut peer, Input::Stored(Stored::Checkpoint { round: 1 }));
+    assert_eq!(lines(&effects), ["event round-opened", "train 1"]);
+}
+
+#[test]
+fn late_update_is_not_mixed_after_the_deadline() {
+    let charter = charter(2, "rule = \"mean\"");
+    let mut peer = in_round_zero(&charter);
+    handle(&mut peer, trained(0, 1.0));
+    handle(&mut peer, Input::Stored(Stored::Intent { round: 0 }));
+    let effects = handle(&mut peer, Input::TimerExpired(Timer::Deadline { round: 0 }));
+    assert!(effects.iter().any(
+        |effect| matches!(effect, Effect::Emit(Event::RoundClosed { why: Closed::Deadline, have: 0, missing, .. }) if missing.len() == 2)
+    ));
+    handle(&mut peer, Input::Stored(Stored::Checkpoint { round: 1 }));
+    let late = announcement_of(2, &charter, 9.0);
+    handle(&mut peer, Input::Received { from: id(2), bytes: late });
+    assert_eq!(peer.parameters().as_slice(), [1.0; 4], "alone with its own step");
+}
+
+#[test]
+fn stale_timers_and_results_are_ignored() {
+    let charter = charter(2, "rule = \"mean\"");
+    let mut peer = in_round_zero(&charter);
+    assert_eq!(lines(&handle(&mut peer, Input::TimerExpired(Timer::Deadline { round: 0 }))), [""; 0], "still training");
+    assert_eq!(lines(&handle(&mut peer, trained(7, 1.0))), [""; 0]);
+    assert_eq!(lines(&handle(&mut peer, Input::Stored(Stored::Checkpoint { round: 5 }))), [""; 0]);
+}
+
+#[test]
+fn too_few_contributions_skip_mixing_and_say_so() {
+    let charter = charter(2, "rule = \"median\"\nbyzantine = 1");
+    let mut peer = in_round_zero(&charter);
+    handle(&mut peer, trained(0, 1.0));
+    handle(&mut peer, Input::Stored(Stored::Intent { round: 0 }));
+    let effects = handle(&mut peer, Input::TimerExpired(Timer::Deadline { round: 0 }));
+    assert!(
+        effects.iter().any(|effect| matches!(effect, Effect::Emit(Event::MixingSkipped { have: 1, need: 3, .. }))),
+        "{effects:?}"
+    );
+    assert_eq!(peer.parameters().as_slice(), [1.0; 4]);
+}
+
+#[test]
+fn another_charter_is_dismissed_with_the_section_named() {
+    let ours = charter(2, "rule = \"mean\"");
+    let theirs = charter(2, "rule = \"median\"");
+    let mut peer = in_round_zero(&ours);
+    let mut other = peer_of(2, &theirs);
+    let hello = sent_to(&handle(&mut other, Input::PeerUp { peer: id(1), addresses: vec![] }), 1).remove(0);
+    let effects = handle(&mut peer, Input::Received { from: id(2), bytes: hello });
+    assert_eq!(lines(&effects), ["event dismissed", "disconnect p2: wrong-federation", "event refused"]);
+    let Effect::Disconnect { reason, .. } = &effects[1] else { panic!("{effects:?}") };
+    assert_eq!(reason.to_string(), "belongs to another federation; its charter differs in aggregation");
+}
+
+#[test]
+fn only_published_bodies_are_given_away() {
+    let charter = charter(2, "rule = \"mean\"");
+    let mut peer = in_round_zero(&charter);
+    handle(&mut peer, trained(0, 1.0));
+    let ask = |peer: &mut Peer, digest| lines(&handle(peer, Input::BodyRequested { from: id(2), digest, request: 1 }));
+    assert_eq!(ask(&mut peer, Digest::of_values(&[1.0; 4])), ["provide body"]);
+    assert_eq!(ask(&mut peer, Digest::of_values(&[5.0; 4])), ["provide nothing"]);
+    let stranger = handle(&mut peer, Input::BodyRequested { from: id(9), digest: Digest::of_values(&[1.0; 4]), request: 2 });
+    assert_eq!(lines(&stranger), ["provide nothing"]);
+}
+
+#[test]
+fn after_the_last_round_it_says_goodbye_and_leaves_when_nobody_needs_it() {
+    let charter = charter(1, "rule = \"mean\"");
+    let mut peer = in_round_zero(&charter);
+    handle(&mut peer, trained(0, 1.0));
+    handle(&mut peer, Input::Stored(Stored::Intent { round: 0 }));
+    handle(&mut peer, Input::TimerExpired(Timer::Deadline { round: 0 }));
+    let effects = handle(&mut peer, Input::Stored(Stored::Checkpoint { round: 1 }));
+    let mut told = lines(&effects);
+    told[2..4].sort();
+    assert_eq!(told, ["evaluate 1", "event finished", "send to p2", "send to p3", "announce", "timer Linger"]);
+    handle(&mut peer, Input::PeerDown { peer: id(2) });
+    let effects = handle(&mut peer, Input::PeerDown { peer: id(3) });
+    assert_eq!(lines(&effects), ["event disconnected", "event left", "stop"]);
+}
