@@ -18,7 +18,7 @@ mod torus;
 use crate::random::Seed;
 use crate::section::{Section, unknown};
 
-pub use analysis::Analysis;
+pub use analysis::{Analysis, PeriodAnalysis};
 pub use graph::{Graph, connected_together};
 
 /// A kind of graph with its parameters.
@@ -71,6 +71,16 @@ pub enum TopologyError {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+/// Most edge ends of a graph, so that a slip of the pen in a charter (a complete graph over a million peers) is an answer and
+/// not the end of the machine's memory. 2²⁴ ends are some 400 MB, or a complete graph over 4096 peers.
+const EDGE_ENDS_MAX: usize = 1 << 24;
+
+fn check_size(kind: &'static str, peers: usize, degree: usize) -> Result<(), TopologyError> {
+    let ends = peers.saturating_mul(degree);
+    let reason = || format!("it would have {ends} edge ends; at most {EDGE_ENDS_MAX} are accepted");
+    if ends > EDGE_ENDS_MAX { Err(TopologyError::Impossible { kind, peers, reason: reason() }) } else { Ok(()) }
 }
 
 /// A kind that a charter can name.

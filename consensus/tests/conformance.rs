@@ -416,12 +416,21 @@ fn redrawn_graphs_differ_and_fixed_ones_do_not() {
 }
 
 #[test]
+fn graphs_beyond_any_memory_are_refused() {
+    for kind in topologies().filter(|kind| ["complete", "random-regular"].contains(&kind.name())) {
+        let error = kind.graph(10_000_000, 0, &Seed::from_number(0)).unwrap_err();
+        assert!(error.to_string().contains("edge ends; at most"), "{error}");
+    }
+}
+
+#[test]
 fn a_graph_in_two_parts_is_told() {
     let parts = Graph::new_undirected(4, [(0, 1), (2, 3)]).unwrap();
     assert!(!connected_together(std::slice::from_ref(&parts)));
     let analysis = parts.analyse();
     assert_eq!((analysis.components, analysis.vertex_connectivity, analysis.diameter), (2, 0, None));
     assert_eq!((analysis.spectral_gap, analysis.rounds_to_consensus), (0.0, None));
+    assert_eq!(Graph::new_undirected(0, []).unwrap().analyse().n, 0);
     // One way is not enough: nothing comes back from peer 1.
     let one_way = Graph::new_directed(&[vec![(1, 0.5)], vec![]]).unwrap();
     assert!(!connected_together(std::slice::from_ref(&one_way)));

@@ -92,10 +92,7 @@ impl<'a> Rows<'a> {
         for start in (0..self.dimension()).step_by(BLOCK) {
             let values = BLOCK.min(self.dimension() - start);
             for (model, row) in self.models.iter().zip(wide.chunks_exact_mut(BLOCK)) {
-                for (slot, value) in row.iter_mut().zip(&model[start..start + values]) {
-                    *slot = f64::from(*value);
-                }
-                row[values..].fill(0.0);
+                kernel::widen(&model[start..start + values], row);
             }
             let Some(mixing) = &self.mixing else {
                 visit(start, values, &wide);
@@ -113,9 +110,7 @@ impl<'a> Rows<'a> {
         let mut tile = vec![0.0; self.count() * BLOCK];
         if self.mixing.is_some() {
             return self.tiles(|start, values, wide| {
-                for (slot, value) in tile.iter_mut().zip(wide) {
-                    *slot = *value as f32;
-                }
+                kernel::narrow(wide, &mut tile);
                 visit(start, values, &mut tile);
             });
         }

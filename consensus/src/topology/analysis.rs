@@ -61,6 +61,37 @@ pub struct Analysis {
     pub metropolis_hastings: Option<Vec<Vec<f64>>>,
 }
 
+/// How well graphs that follow each other mix together.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PeriodAnalysis {
+    /// Number of rounds after which the graphs begin again.
+    pub period: u64,
+    /// ‖W_t … W_1 − J/n‖₂ after each round: what is left of the worst disagreement.
+    pub residual_two_norm_after_each_round: Vec<f64>,
+    /// Whether everyone holds the exact average (1e-9) at the end of the period.
+    pub exact_average_after_period: bool,
+}
+
+impl PeriodAnalysis {
+    /// The analysis of `graphs`, one per round of the period, over the same peers.
+    pub fn of(graphs: &[Graph]) -> PeriodAnalysis {
+        let n = graphs.first().map_or(0, Graph::peers);
+        let average = DMatrix::from_element(n, n, 1.0 / n.max(1) as f64);
+        let mut product = DMatrix::identity(n, n);
+        let residuals = graphs.iter().map(|graph| {
+            product = matrix(graph) * &product;
+            two_norm(&(&product - &average))
+        });
+        let residual_two_norm_after_each_round: Vec<f64> = residuals.collect();
+        let exact_average_after_period = (&product - &average).amax() <= 1e-9;
+        PeriodAnalysis { period: graphs.len() as u64, residual_two_norm_after_each_round, exact_average_after_period }
+    }
+}
+
+fn matrix(graph: &Graph) -> DMatrix<f64> {
+    DMatrix::from_fn(graph.peers(), graph.peers(), |to, from| graph.mixing_weight(to, from))
+}
+
 /// Largest graph whose matrix is part of its analysis.
 const MATRIX_PEERS_MAX: usize = 128;
 
@@ -74,7 +105,7 @@ impl Graph {
         let degrees = || (0..n).map(|peer| self.receives_from(peer).len());
         let connected = connected_together(std::slice::from_ref(self));
         let distances = if connected { Some(self.distances()) } else { None };
-        let matrix = DMatrix::from_fn(n, n, |to, from| self.mixing_weight(to, from));
+        let matrix = matrix(self);
         let stochastic = |matrix: &DMatrix<f64>| matrix.row_iter().all(|row| (row.sum() - 1.0).abs() <= ROUNDING);
         let spectrum = Spectrum::of(self, &matrix);
         let spectral_gap = if connected { 1.0 - spectrum.slem } else { 0.0 };
@@ -232,9 +263,7 @@ impl Spectrum {
         let n = graph.peers();
         let average = DMatrix::from_element(n, n, 1.0 / n as f64);
         if graph.is_directed() {
-            let deviation = matrix - average;
-            // ‖A‖₂ is the root of the largest eigenvalue of AᵀA.
-            let two_norm = largest(&(deviation.transpose() * &deviation)).max(0.0).sqrt();
+            let two_norm = two_norm(&(matrix - average));
             return Spectrum { lambda_2: None, lambda_n: None, slem: slem(matrix), two_norm, algebraic_connectivity: None };
         }
         let values = ascending(matrix.clone());
@@ -251,13 +280,17 @@ impl Spectrum {
 
 /// The eigenvalues of a symmetric matrix.
 fn ascending(matrix: DMatrix<f64>) -> Vec<f64> {
+    if matrix.is_empty() {
+        return Vec::new();
+    }
     let mut values: Vec<f64> = matrix.symmetric_eigenvalues().iter().copied().collect();
     values.sort_by(f64::total_cmp);
     values
 }
 
-fn largest(matrix: &DMatrix<f64>) -> f64 {
-    ascending(matrix.clone()).last().copied().unwrap_or(0.0)
+/// ‖A‖₂: the root of the largest eigenvalue of AᵀA.
+fn two_norm(matrix: &DMatrix<f64>) -> f64 {
+    if matrix.is_empty() { 0.0 } else { matrix.singular_values().max() }
 }
 
 /// The second largest absolute eigenvalue of a row-stochastic matrix that need not be symmetric.

@@ -1,6 +1,6 @@
 //! Complete: everyone exchanges with everyone. One round averages exactly; each peer's cost grows with the federation.
 
-use super::{Graph, Topology, TopologyEntry, TopologyError};
+use super::{Graph, Topology, TopologyEntry, TopologyError, check_size};
 use crate::random::Seed;
 
 pub(super) const ENTRY: TopologyEntry = TopologyEntry {
@@ -19,6 +19,7 @@ impl Topology for Complete {
     }
 
     fn graph(&self, peers: usize, _round: u64, _seed: &Seed) -> Result<Graph, TopologyError> {
+        check_size(ENTRY.name, peers, peers.saturating_sub(1))?;
         Graph::new_undirected(peers, (0..peers).flat_map(|low| (low + 1..peers).map(move |high| (low, high))))
     }
 }

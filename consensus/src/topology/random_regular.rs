@@ -5,7 +5,7 @@
 //! uniform for small degrees; degrees above half are drawn as the complement of a small one. Drawn again until connected, which
 //! for degree ≥ 3 the first draw nearly always is.
 
-use super::{Graph, Topology, TopologyEntry, TopologyError};
+use super::{Graph, Topology, TopologyEntry, TopologyError, check_size, connected_together};
 use crate::random::{Seed, Stream};
 
 pub(super) const ENTRY: TopologyEntry = TopologyEntry {
@@ -44,13 +44,14 @@ impl Topology for RandomRegular {
         if degree == 1 && peers > 2 {
             return impossible("degree 1 makes pairs that never meet; expected degree 2 or more".to_owned());
         }
+        check_size(ENTRY.name, peers, degree)?;
         let mut stream = Stream::derive("kith.v1 topology random-regular", seed, round, 0, 0);
         for _ in 0..DRAWS {
             let dense = 2 * degree > peers;
             let drawn = draw(peers, if dense { peers - 1 - degree } else { degree }, &mut stream);
             let Some(neighbours) = drawn else { continue };
             let graph = Graph::new_undirected(peers, edges(&neighbours, dense))?;
-            if super::connected_together(std::slice::from_ref(&graph)) {
+            if connected_together(std::slice::from_ref(&graph)) {
                 return Ok(graph);
             }
         }
