@@ -316,6 +316,9 @@ pub trait PreAggregator: std::fmt::Debug + Send + Sync {
     /// The name under which a charter asks for it.
     fn name(&self) -> &'static str;
 
+    /// How many arbitrary models it was built to tolerate.
+    fn byzantine(&self) -> usize;
+
     /// Fewest models from which it makes the `needed` rows that come after it.
     fn minimum(&self, needed: usize) -> usize;
 
@@ -330,7 +333,12 @@ pub trait PreAggregator: std::fmt::Debug + Send + Sync {
         let finite = finite_contributions(contributions)?;
         let (found, needed) = (finite.len(), self.minimum(1));
         if found < needed {
-            return Err(AggregateError::TooManyByzantine { rule: self.name().to_owned(), byzantine: 0, needed, found });
+            return Err(AggregateError::TooManyByzantine {
+                rule: self.name().to_owned(),
+                byzantine: self.byzantine(),
+                needed,
+                found,
+            });
         }
         let models: Vec<&[f32]> = finite.iter().map(|index| contributions[*index].parameters).collect();
         let rows = Rows::new(models, vec![1.0; found]);

@@ -406,6 +406,50 @@ proptest! {
     }
 }
 
+/// Two thirds of the draws of degree 2 fall into several cycles; those must be drawn again.
+#[test]
+fn random_graphs_of_degree_two_are_one_cycle() {
+    let mut document = Document::parse("[topology]\ndegree = 2").unwrap();
+    let entry = TOPOLOGIES.iter().find(|entry| entry.name == "random-regular").unwrap();
+    let kind = document.section("topology", |section| (entry.new)(section));
+    for seed in 0..20 {
+        let graph = kind.graph(30, 0, &Seed::from_number(seed)).unwrap();
+        assert!(connected_together(std::slice::from_ref(&graph)), "seed {seed}");
+    }
+}
+
+/// Vertex connectivity by its definition: the smallest set of peers without which some other peer cannot reach another.
+fn smallest_separator(graph: &Graph) -> usize {
+    let n = graph.peers();
+    let separates = |gone: u32| {
+        let alive: Vec<usize> = (0..n).filter(|peer| gone >> peer & 1 == 0).collect();
+        let place = |peer: &usize| alive.iter().position(|other| other == peer);
+        let out_edges = |peer: &usize| graph.sends_to(*peer).iter().filter_map(place).map(|to| (to, 0.01)).collect();
+        let rest = Graph::new_directed(&alive.iter().map(out_edges).collect::<Vec<_>>()).unwrap();
+        !connected_together(std::slice::from_ref(&rest))
+    };
+    let sizes = (0..1u32 << n).filter(|gone| gone.count_ones() + 2 <= n as u32 && separates(*gone)).map(u32::count_ones);
+    sizes.min().map_or(n - 1, |size| size as usize)
+}
+
+#[test]
+fn vertex_connectivity_is_the_smallest_separator() {
+    for seed in 0..200 {
+        let mut stream = Seed::from_number(seed).stream("graph");
+        let (peers, density) = (2 + stream.bounded(5) as usize, stream.unit().sqrt());
+        let pairs: Vec<(usize, usize)> = (0..peers)
+            .flat_map(|from| (0..peers).map(move |to| (from, to)))
+            .filter(|(from, to)| from != to && stream.unit() < density)
+            .collect();
+        let undirected = Graph::new_undirected(peers, pairs.iter().copied()).unwrap();
+        let out_edges = |from| pairs.iter().filter(|pair| pair.0 == from).map(|pair| (pair.1, 0.1)).collect();
+        let directed = Graph::new_directed(&(0..peers).map(out_edges).collect::<Vec<_>>()).unwrap();
+        for graph in [undirected, directed] {
+            assert_eq!(graph.analyse().vertex_connectivity, smallest_separator(&graph), "seed {seed}: {graph:?}");
+        }
+    }
+}
+
 #[test]
 fn redrawn_graphs_differ_and_fixed_ones_do_not() {
     for kind in topologies().filter(|kind| kind.is_random()) {

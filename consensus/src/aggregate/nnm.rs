@@ -24,6 +24,10 @@ impl PreAggregator for NearestNeighbourMixing {
         ENTRY.name
     }
 
+    fn byzantine(&self) -> usize {
+        self.byzantine
+    }
+
     fn minimum(&self, needed: usize) -> usize {
         needed.max(2 * self.byzantine + 1)
     }

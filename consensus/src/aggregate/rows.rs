@@ -124,12 +124,13 @@ impl<'a> Rows<'a> {
     }
 
     /// The values of all rows at one coordinate.
-    pub(super) fn column(&self, coordinate: usize) -> Vec<f64> {
-        let model = |index: usize| f64::from(self.models[index][coordinate]);
-        match &self.mixing {
-            None => (0..self.count()).map(model).collect(),
-            Some(mixing) => mixing.iter().map(|terms| terms.iter().map(|(row, factor)| factor * model(*row)).sum()).collect(),
-        }
+    pub(super) fn column(&self, coordinate: usize) -> impl Iterator<Item = f64> + '_ {
+        let model = move |index: usize| f64::from(self.models[index][coordinate]);
+        let made = move |row: usize| match &self.mixing {
+            None => model(row),
+            Some(mixing) => mixing[row].iter().map(|(index, factor)| factor * model(*index)).sum(),
+        };
+        (0..self.count()).map(made)
     }
 
     /// Squared Euclidean distances of all pairs.

@@ -60,11 +60,12 @@ pub(super) fn middle_influence(rows: &Rows<'_>, dropped: usize) -> Vec<f64> {
     const SAMPLES: usize = 1024;
     let samples = rows.dimension().min(SAMPLES);
     let mut counts = vec![0u64; rows.count()];
+    let mut column: Vec<(f64, usize)> = Vec::with_capacity(rows.count());
     for sample in 0..samples {
-        let column = rows.column(sample * rows.dimension() / samples);
-        let mut order: Vec<usize> = (0..rows.count()).collect();
-        order.sort_by(|a, b| column[*a].total_cmp(&column[*b]));
-        order[dropped..rows.count() - dropped].iter().for_each(|row| counts[*row] += 1);
+        column.clear();
+        column.extend(rows.column(sample * rows.dimension() / samples).zip(0..));
+        column.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        column[dropped..rows.count() - dropped].iter().for_each(|(_, row)| counts[*row] += 1);
     }
     let kept = samples * (rows.count() - 2 * dropped);
     counts.into_iter().map(|count| count as f64 / kept as f64).collect()

@@ -99,7 +99,7 @@ const MATRIX_PEERS_MAX: usize = 128;
 const ROUNDING: f64 = 1e-12;
 
 impl Graph {
-    /// Degrees, distances, connectivity and the spectrum of the mixing matrix. Takes n³ steps: a second for a thousand peers.
+    /// Degrees, distances, connectivity and the spectrum of the mixing matrix. Takes n³ steps: seconds for a thousand peers.
     pub fn analyse(&self) -> Analysis {
         let n = self.peers();
         let degrees = || (0..n).map(|peer| self.receives_from(peer).len());
@@ -175,19 +175,20 @@ impl Graph {
     fn vertex_connectivity(&self) -> usize {
         let n = self.peers();
         let mut fewest = n.saturating_sub(1);
+        let Some(pivot) = (0..n).min_by_key(|peer| self.receives_from(*peer).len()) else { return 0 };
+        // A smallest separator either misses the pivot, and separates it from somebody, or holds it; then the pivot links two
+        // sides, and two of its neighbours are separated (Esfahanian and Hakimi 1984).
+        let others = (0..n).filter(|other| *other != pivot).flat_map(|other| {
+            let back = self.is_directed().then_some((other, pivot));
+            std::iter::once((pivot, other)).chain(back)
+        });
+        let linked = self.receives_from(pivot).iter().flat_map(|from| self.sends_to(pivot).iter().map(|to| (*from, *to)));
+        let linked = linked.filter(|(from, to)| if self.is_directed() { from != to } else { from < to });
         let mut flow = Flow::through(self);
-        let mut pivot = 0;
-        // Of any `fewest` + 1 peers a smallest separator misses one, which it separates from somebody (Even 1975).
-        while pivot <= fewest && pivot < n {
-            for other in (0..n).filter(|other| *other != pivot) {
-                if self.sends_to(pivot).binary_search(&other).is_err() {
-                    fewest = fewest.min(flow.paths(pivot, other, fewest));
-                }
-                if self.is_directed() && self.sends_to(other).binary_search(&pivot).is_err() {
-                    fewest = fewest.min(flow.paths(other, pivot, fewest));
-                }
+        for (from, to) in others.chain(linked) {
+            if self.sends_to(from).binary_search(&to).is_err() {
+                fewest = fewest.min(flow.paths(from, to, fewest));
             }
-            pivot += 1;
         }
         fewest
     }
@@ -269,11 +270,20 @@ impl Spectrum {
         let values = ascending(matrix.clone());
         let (lambda_2, lambda_n) = if n > 1 { (values[n - 2], values[0]) } else { (0.0, 0.0) };
         let slem = lambda_2.abs().max(lambda_n.abs());
-        let laplacian = DMatrix::from_fn(n, n, |row, column| match row == column {
-            true => graph.sends_to(row).len() as f64,
-            false => -f64::from(u8::from(graph.mixing_weight(row, column) > 0.0)),
-        });
-        let algebraic_connectivity = Some(if n > 1 { ascending(laplacian)[1] } else { 0.0 });
+        let degree = |peer: usize| graph.sends_to(peer).len();
+        let algebraic_connectivity = if n <= 1 {
+            0.0
+        } else if (1..n).all(|peer| degree(peer) == degree(0)) {
+            // Every weight is 1 / (1 + degree), so W = I − L / (1 + degree).
+            (1 + degree(0)) as f64 * (1.0 - lambda_2)
+        } else {
+            let laplacian = DMatrix::from_fn(n, n, |row, column| match row == column {
+                true => degree(row) as f64,
+                false => -f64::from(u8::from(graph.mixing_weight(row, column) > 0.0)),
+            });
+            ascending(laplacian)[1]
+        };
+        let algebraic_connectivity = Some(algebraic_connectivity);
         Spectrum { lambda_2: Some(lambda_2), lambda_n: Some(lambda_n), slem, two_norm: slem, algebraic_connectivity }
     }
 }
