@@ -5,6 +5,7 @@
 //! candle's LayerNorm silently have none. A test asserts that every parameter of every entry of [`MODELS`] gets a gradient.
 
 mod cnn;
+mod image;
 mod mlp;
 mod softmax;
 
@@ -17,6 +18,9 @@ use kith_consensus::{Digest, Section, Seed, Stream};
 
 /// Most parameters a model may have: a bound on what a charter can make a peer allocate (1 GiB of f32).
 pub const DIMENSION_MAX: usize = 1 << 28;
+
+/// Most layers of a kind.
+const LAYERS_MAX: usize = 16;
 
 /// A kind of model.
 #[derive(Debug)]
@@ -65,6 +69,20 @@ impl Initial {
     /// Weights of an output layer, Glorot uniform: ±√(6 / (fan-in + fan-out)) (Glorot and Bengio, AISTATS 2010).
     fn glorot(name: &str, outputs: usize, inputs: usize) -> Initial {
         Initial { name: name.to_owned(), shape: vec![outputs, inputs], bound: (6.0 / (inputs + outputs) as f64).sqrt() }
+    }
+
+    /// Linear layers fc1, fc2, … from `inputs` over `hidden` to `outputs`, all but the last to be followed by a ReLU.
+    fn perceptron(mut inputs: usize, hidden: &[usize], outputs: usize) -> Vec<Initial> {
+        let mut tensors = Vec::new();
+        for (index, size) in hidden.iter().enumerate() {
+            tensors.push(Initial::he(&format!("fc{}.weight", index + 1), &[*size, inputs]));
+            tensors.push(Initial::zero(&format!("fc{}.bias", index + 1), *size));
+            inputs = *size;
+        }
+        let last = hidden.len() + 1;
+        tensors.push(Initial::glorot(&format!("fc{last}.weight"), outputs, inputs));
+        tensors.push(Initial::zero(&format!("fc{last}.bias"), outputs));
+        tensors
     }
 
     fn zero(name: &str, length: usize) -> Initial {
@@ -169,6 +187,14 @@ impl Parameters<'_> {
         let bias = self.get(&format!("{layer}.bias"))?;
         weight.matmul(columns)?.broadcast_add(&bias.reshape((bias.elem_count(), 1))?)
     }
+
+    /// Layers fc1, fc2, … with ReLU after all but the last, from columns `[inputs, rows]` to logits `[rows, classes]`.
+    fn perceptron(&self, mut columns: Tensor, hidden: usize) -> candle_core::Result<Tensor> {
+        for layer in 1..=hidden {
+            columns = self.linear(&format!("fc{layer}"), &columns)?.relu()?;
+        }
+        self.linear(&format!("fc{}", hidden + 1), &columns)?.t()
+    }
 }
 
 /// The charter's `[model]`.
@@ -198,6 +224,13 @@ impl ModelSection {
             }
         };
         ModelSection { kind, seed, architecture }
+    }
+}
+
+/// Notes a list of layer sizes that is too long: deeper networks need more than these models have to train at all.
+fn limit_layers(section: &mut Section<'_>, key: &str, sizes: &[u64]) {
+    if sizes.len() > LAYERS_MAX {
+        section.note(key, format!("expected at most {LAYERS_MAX} sizes, found {}", sizes.len()));
     }
 }
 

@@ -170,3 +170,98 @@ pub fn largest_remainder(total: usize, weights: &[f64]) -> Vec<usize> {
     order.iter().cycle().take(missing).for_each(|index| sizes[*index] += 1);
     sizes
 }
+
+/// How far one peer's labels are from everybody's.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LabelSkew {
+    /// Σ |p − q| over the classes, 0 to 2; half of it is the total variation distance.
+    pub l1: f64,
+    /// Hellinger distance, 0 to 1.
+    pub hellinger: f64,
+    /// Jensen–Shannon divergence in nats, 0 to ln 2.
+    pub js_divergence: f64,
+    /// Entropy of the peer's own labels in nats, 0 for a single class.
+    pub entropy: f64,
+}
+
+/// The skew of each peer, from its rows of each class, against the classes of all peers together.
+pub fn label_skew(counts: &[Vec<usize>]) -> Vec<LabelSkew> {
+    let classes = counts.first().map_or(0, Vec::len);
+    let all: Vec<usize> = (0..classes).map(|class| counts.iter().map(|peer| peer[class]).sum()).collect();
+    let shares = |counts: &[usize]| {
+        let sum = counts.iter().sum::<usize>().max(1) as f64;
+        counts.iter().map(|count| *count as f64 / sum).collect::<Vec<f64>>()
+    };
+    // p·ln(p/q), which is 0 where p is.
+    let term = |p: f64, q: f64| if p > 0.0 { p * (p / q).ln() } else { 0.0 };
+    let q = shares(&all);
+    let skew = |peer: &Vec<usize>| {
+        let p = shares(peer);
+        let pairs = || p.iter().zip(&q).map(|(p, q)| (*p, *q));
+        LabelSkew {
+            l1: pairs().map(|(p, q)| (p - q).abs()).sum(),
+            hellinger: (pairs().map(|(p, q)| (p.sqrt() - q.sqrt()).powi(2)).sum::<f64>() / 2.0).sqrt(),
+            js_divergence: pairs().map(|(p, q)| (term(p, (p + q) / 2.0) + term(q, (p + q) / 2.0)) / 2.0).sum(),
+            entropy: p.iter().map(|p| -term(*p, 1.0)).sum(),
+        }
+    };
+    counts.iter().map(skew).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kith_consensus::Seed;
+
+    fn split(text: &str, labels: &[u32], peers: usize) -> Result<Vec<Vec<usize>>, PartitionError> {
+        let rows = Rows { labels, classes: 10, sites: None };
+        Partition::parse(text).unwrap().split(rows, peers, &mut Seed::from_number(3).stream("test partition"))
+    }
+
+    #[test]
+    fn no_row_is_dealt_twice_and_only_shards_leave_rows_over() {
+        let labels: Vec<u32> = (0..1003).map(|row| (row * row % 10) as u32).collect();
+        for text in ["iid", "iid:50", "dirichlet", "dirichlet:0.3", "shards", "shards:3"] {
+            let parts = split(text, &labels, 7).unwrap();
+            let mut all: Vec<usize> = parts.concat();
+            assert!(parts.iter().all(|part| part.is_sorted() && !part.is_empty()), "{text}");
+            all.sort_unstable();
+            assert!(all.windows(2).all(|pair| pair[0] < pair[1]), "{text} dealt a row twice");
+            let wanted = match text {
+                "iid:50" => 350,
+                "shards" => 1003 / 14 * 14,
+                "shards:3" => 1003 / 21 * 21,
+                _ => 1003,
+            };
+            assert_eq!(all.len(), wanted, "{text}");
+            assert_eq!(split(text, &labels, 7).unwrap(), parts, "{text} is not a function of its stream");
+        }
+    }
+
+    #[test]
+    fn tiny_alpha_neither_underflows_nor_loops() {
+        let labels: Vec<u32> = (0..1000).map(|row| row % 10).collect();
+        let parts = split("dirichlet:alpha=0.001,min_rows=0", &labels, 3).unwrap();
+        assert_eq!(parts.concat().len(), 1000);
+        let error = split("dirichlet:0.0001", &labels, 50).unwrap_err().to_string();
+        assert!(error.contains("lower min_rows"), "{error}");
+    }
+
+    #[test]
+    fn texts_that_name_no_partition_are_refused_with_what_is_known() {
+        for (text, part) in [
+            ("dirichet:1", "did you mean \"dirichlet\""),
+            ("dirichlet:-1", "expected a number from 0.0001"),
+            ("dirichlet:alfa=1", "unknown key \"alfa\""),
+            ("natural:2", "takes no parameter"),
+            ("shards:2\nx", "expected key=value"),
+            ("shards:two", "numbers after the colon"),
+            ("", "unknown partition"),
+        ] {
+            let error = Partition::parse(text).unwrap_err().to_string();
+            assert!(error.contains(part), "{text:?}: {error}");
+        }
+        assert!(split("natural", &[0, 1], 2).unwrap_err().to_string().contains("does not know"));
+        assert!(split("iid:600", &[0, 1], 2).unwrap_err().to_string().contains("need 1200"));
+    }
+}

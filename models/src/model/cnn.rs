@@ -1,4 +1,4 @@
-//! LeNet-style convolutional network (LeCun et al., Proc. IEEE 1998): convolution, ReLU, 2×2 max-pooling, twice; then two
+//! LeNet-style convolutional network (LeCun et al., Proc. IEEE 1998): stages of convolution, 2×2 max-pooling and ReLU; then
 //! hidden linear layers with ReLU and the output layer. Convolutions have stride 1 and pad to the same size, unlike the
 //! original's, so that one definition fits 28×28 and 8×8.
 
@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-use super::{Architecture, Initial, ModelEntry, Parameters};
+use super::image::{MaxPool, Patches};
+use super::{Architecture, Initial, ModelEntry, Parameters, limit_layers};
 
 pub(super) const ENTRY: ModelEntry = ModelEntry {
     name: "cnn",
@@ -16,74 +17,72 @@ pub(super) const ENTRY: ModelEntry = ModelEntry {
         let channels = section.integers("channels", Some(&[6, 16]), 1..=1024);
         let hidden = section.integers("hidden", Some(&[120, 84]), 1..=65_536);
         let kernel = section.integer("kernel", Some(5), 1..=31) as usize;
-        for (key, list) in [("channels", &channels), ("hidden", &hidden)] {
-            if list.len() != 2 {
-                section.note(key, format!("expected two sizes, found {}", list.len()));
-            }
-        }
+        limit_layers(section, "channels", &channels);
+        limit_layers(section, "hidden", &hidden);
         if kernel % 2 == 0 {
             section.note("kernel", format!("expected an odd side, so that padding keeps the size; found {kernel}"));
         }
-        let pair = |list: &[u64]| [list.first(), list.get(1)].map(|size| size.map_or(1, |size| *size as usize));
-        Arc::new(Cnn { channels: pair(&channels), hidden: pair(&hidden), kernel })
+        let sizes = |list: Vec<u64>| list.into_iter().map(|size| size as usize).collect();
+        Arc::new(Cnn { channels: sizes(channels), hidden: sizes(hidden), kernel })
     },
 };
 
 #[derive(Debug)]
 struct Cnn {
-    channels: [usize; 2],
-    hidden: [usize; 2],
+    channels: Vec<usize>,
+    hidden: Vec<usize>,
     kernel: usize,
 }
 
 impl Architecture for Cnn {
     fn tensors(&self, shape: &[usize], classes: usize) -> Result<Vec<Initial>, (&'static str, String)> {
-        let [channels, height, width] = *shape else {
+        let [mut inputs, mut height, mut width] = *shape else {
             let found = format!("the data's shape is {shape:?}");
             return Err(("kind", format!("\"cnn\" needs images, data.shape = [channels, height, width]; {found}")));
         };
-        // Backward through max-pooling is right only where the windows tile the image.
-        if height % 4 != 0 || width % 4 != 0 {
-            return Err(("kind", format!("\"cnn\" halves the image twice; {height}×{width} is not divisible by 4")));
+        let mut tensors = Vec::new();
+        for (index, outputs) in self.channels.iter().enumerate() {
+            let stage = index + 1;
+            // A kernel beyond the image would see mostly padding.
+            if self.kernel > height.min(width) {
+                let what = format!(
+                    "a kernel of {} does not fit the {height}×{width} image at convolution {stage}; at most {}",
+                    self.kernel,
+                    height.min(width)
+                );
+                return Err(("kernel", what));
+            }
+            if height % 2 != 0 || width % 2 != 0 {
+                let what = format!("convolution {stage} halves its image, and {height}×{width} is not even; have fewer stages");
+                return Err(("channels", what));
+            }
+            tensors.push(Initial::he(&format!("conv{stage}.weight"), &[*outputs, inputs, self.kernel, self.kernel]));
+            tensors.push(Initial::zero(&format!("conv{stage}.bias"), *outputs));
+            (inputs, height, width) = (*outputs, height / 2, width / 2);
         }
-        // At the second convolution the image has been halved once; a kernel beyond it would see mostly padding.
-        let side = height.min(width) / 2;
-        if self.kernel > side {
-            let what =
-                format!("a kernel of {} does not fit the {height}×{width} image, halved once; at most {side}", self.kernel);
-            return Err(("kernel", what));
-        }
-        let [first, second] = self.channels;
-        let [wide, narrow] = self.hidden;
-        let flat = second * (height / 4) * (width / 4);
-        Ok(vec![
-            Initial::he("conv1.weight", &[first, channels, self.kernel, self.kernel]),
-            Initial::zero("conv1.bias", first),
-            Initial::he("conv2.weight", &[second, first, self.kernel, self.kernel]),
-            Initial::zero("conv2.bias", second),
-            Initial::he("fc1.weight", &[wide, flat]),
-            Initial::zero("fc1.bias", wide),
-            Initial::he("fc2.weight", &[narrow, wide]),
-            Initial::zero("fc2.bias", narrow),
-            Initial::glorot("fc3.weight", classes, narrow),
-            Initial::zero("fc3.bias", classes),
-        ])
+        let flat = inputs * height * width;
+        tensors.extend(Initial::perceptron(flat, &self.hidden, classes));
+        Ok(tensors)
     }
 
     fn logits(&self, parameters: &Parameters<'_>, batch: &Tensor) -> candle_core::Result<Tensor> {
-        let mut images = batch.clone();
-        for layer in ["conv1", "conv2"] {
-            let bias = parameters.get(&format!("{layer}.bias"))?;
-            images = images
-                .conv2d(parameters.get(&format!("{layer}.weight"))?, self.kernel / 2, 1, 1, 1)?
-                .broadcast_add(&bias.reshape((1, bias.elem_count(), 1, 1))?)?
-                .relu()?
-                .max_pool2d(2)?;
+        // Channels first, then rows: a convolution is then one product that needs no transposition before or after.
+        let mut images = batch.transpose(0, 1)?.contiguous()?;
+        for stage in 1..=self.channels.len() {
+            let weight = parameters.get(&format!("conv{stage}.weight"))?;
+            let bias = parameters.get(&format!("conv{stage}.bias"))?;
+            let (_, rows, height, width) = images.dims4()?;
+            let patches = images.apply_op1(Patches { kernel: self.kernel })?;
+            // Bias and ReLU commute with the maximum, and have a quarter of the values after it.
+            images = weight
+                .flatten_from(1)?
+                .matmul(&patches)?
+                .reshape((weight.dim(0)?, rows, height, width))?
+                .apply_op1(MaxPool)?
+                .broadcast_add(&bias.reshape((bias.elem_count(), 1, 1, 1))?)?
+                .relu()?;
         }
-        let mut columns = images.flatten_from(1)?.t()?;
-        for layer in ["fc1", "fc2"] {
-            columns = parameters.linear(layer, &columns)?.relu()?;
-        }
-        parameters.linear("fc3", &columns)?.t()
+        let columns = images.permute((0, 2, 3, 1))?.flatten_to(2)?;
+        parameters.perceptron(columns, self.hidden.len())
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-use super::{Architecture, Initial, ModelEntry, Parameters};
+use super::{Architecture, Initial, ModelEntry, Parameters, limit_layers};
 
 pub(super) const ENTRY: ModelEntry = ModelEntry {
     name: "mlp",
@@ -12,9 +12,7 @@ pub(super) const ENTRY: ModelEntry = ModelEntry {
     new: |section| {
         // 32 units suit the 8×8 digits (measured: models/tests/accuracy.rs); wider images want more.
         let hidden = section.integers("hidden", Some(&[32]), 1..=65_536);
-        if hidden.is_empty() || hidden.len() > 16 {
-            section.note("hidden", "expected one to sixteen sizes; without hidden layers the kind is \"softmax\"");
-        }
+        limit_layers(section, "hidden", &hidden);
         Arc::new(Mlp { hidden: hidden.into_iter().map(|size| size as usize).collect() })
     },
 };
@@ -26,24 +24,10 @@ struct Mlp {
 
 impl Architecture for Mlp {
     fn tensors(&self, shape: &[usize], classes: usize) -> Result<Vec<Initial>, (&'static str, String)> {
-        let mut inputs = shape.iter().product();
-        let mut tensors = Vec::new();
-        for (index, outputs) in self.hidden.iter().enumerate() {
-            tensors.push(Initial::he(&format!("fc{}.weight", index + 1), &[*outputs, inputs]));
-            tensors.push(Initial::zero(&format!("fc{}.bias", index + 1), *outputs));
-            inputs = *outputs;
-        }
-        let last = self.hidden.len() + 1;
-        tensors.push(Initial::glorot(&format!("fc{last}.weight"), classes, inputs));
-        tensors.push(Initial::zero(&format!("fc{last}.bias"), classes));
-        Ok(tensors)
+        Ok(Initial::perceptron(shape.iter().product(), &self.hidden, classes))
     }
 
     fn logits(&self, parameters: &Parameters<'_>, batch: &Tensor) -> candle_core::Result<Tensor> {
-        let mut columns = batch.flatten_from(1)?.t()?;
-        for layer in 1..=self.hidden.len() {
-            columns = parameters.linear(&format!("fc{layer}"), &columns)?.relu()?;
-        }
-        parameters.linear(&format!("fc{}", self.hidden.len() + 1), &columns)?.t()
+        parameters.perceptron(batch.flatten_from(1)?.t()?, self.hidden.len())
     }
 }

@@ -1,0 +1,41 @@
+//! What the shipped defaults reach when one peer has all rows: the numbers that the defaults' comments refer to.
+
+mod common;
+
+use kith_consensus::Seed;
+use kith_models::{Dataset, Evaluation, Task, auc};
+
+fn pooled(task: &Task, train: Dataset, test: &Dataset, rounds: u64, seed: u64) -> (Vec<f32>, Evaluation) {
+    let mut trainer = task.trainer(train, Seed::from_number(seed)).unwrap();
+    let mut parameters = task.initial_parameters();
+    for round in 0..rounds {
+        parameters = trainer.train(&parameters, round).unwrap().parameters;
+    }
+    let evaluation = task.evaluate(&parameters, test).unwrap();
+    (parameters, evaluation)
+}
+
+#[test]
+fn digits_pooled_reach_0_97_in_60_epochs() {
+    let (_, task, train, test) = common::loaded("digits");
+    assert_eq!((train.len(), test.len()), (1437, 360));
+    // The default round has two epochs.
+    let (_, evaluation) = pooled(&task, train, &test, 30, 0);
+    println!("digits, pooled, 60 epochs: accuracy {:.4}, loss {:.4}", evaluation.accuracy, evaluation.loss);
+    assert!(evaluation.accuracy > 0.95, "{evaluation:?}");
+}
+
+#[test]
+fn heart_pooled_tells_the_sick_from_the_healthy() {
+    let (_, task, train, test) = common::loaded("heart");
+    assert_eq!((train.len(), test.len()), (690, 230));
+    let (parameters, evaluation) = pooled(&task, train, &test, 30, 0);
+    let auc = auc(&task.scores(&parameters, &test).unwrap(), test.labels()).unwrap();
+    println!(
+        "heart, pooled, 30 epochs: accuracy {:.4}, balanced {:.4}, AUC {auc:.4}, loss {:.4}",
+        evaluation.accuracy,
+        evaluation.balanced_accuracy(),
+        evaluation.loss
+    );
+    assert!(evaluation.balanced_accuracy() > 0.75 && auc > 0.82, "{evaluation:?}, AUC {auc}");
+}

@@ -1,0 +1,250 @@
+//! A peer's own files: what is read, what is refused and with which words; what is written comes back.
+
+mod common;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use kith_consensus::Seed;
+use kith_consensus::section::Document;
+use kith_models::source::open_idx_rows;
+use kith_models::{DATASETS, DatasetOptions, Partition, Rows, Schema, Source, TestSize, open, open_idx, write_csv};
+
+fn schema(text: &str) -> Schema {
+    let mut document = Document::parse(&format!("[data]\n{text}\n")).unwrap();
+    let schema = document.section("data", Schema::read);
+    document.finish().unwrap();
+    schema
+}
+
+fn file(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
+fn packed(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// Opens `text` as CSV and returns the error without the folder's name.
+fn refused(text: &str, schema: &Schema) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(folder.path(), "rows.csv", text.as_bytes());
+    let error = open(&path, schema).unwrap_err().to_string();
+    error.replace(&format!("{}/", folder.path().display()), "")
+}
+
+#[test]
+fn a_wrong_cell_is_told_with_file_line_column_and_value() {
+    let plain = schema("shape = [2]\nclasses = 2");
+    assert_eq!(
+        refused("a,b,label\n1,2,0\n1,x,1\n", &plain),
+        "rows.csv, line 3, column \"b\": expected a finite number, found \"x\""
+    );
+    assert_eq!(refused("a,b,label\n1,,0\n", &plain), "rows.csv, line 2, column \"b\": expected a finite number, found \"\"");
+    assert!(refused("a,b,label\n1,NaN,0\n", &plain).contains("found \"NaN\""));
+    assert!(refused("a,b,label\n1,inf,0\n", &plain).contains("found \"inf\""));
+    assert!(refused("a,b,label\n1,1e300,0\n", &plain).contains("found \"1e300\""));
+    assert_eq!(
+        refused("a,b,label\n1,2,7\n", &plain),
+        "rows.csv, line 2, column \"label\": expected an integer from 0 to 1, found \"7\""
+    );
+    assert!(refused("a,b,label\n1,2,0.5\n", &plain).contains("expected an integer"));
+    assert_eq!(refused("a,b,label\n1,2,0\n1,2\n", &plain), "rows.csv, line 3: expected 3 cells like the header, found 2");
+    assert_eq!(
+        refused("a,b,class\n1,2,0\n", &plain),
+        "rows.csv: expected the column \"label\" once, found it not at all; the header is: a, b, class"
+    );
+    assert!(refused("a,b,c,label\n1,2,3,0\n", &plain).contains("found 3 columns besides \"label\""));
+    assert!(refused("a,b,label\n", &plain).contains("no row"));
+    assert!(refused("", &plain).contains("not at all"));
+}
+
+#[test]
+fn named_columns_are_found_by_name_and_missing_values_imputed() {
+    let schema = schema(
+        "classes = 2\nlabel = \"sick\"\nclass_names = [\"no\", \"yes\"]\n\
+         [[data.column]]\nname = \"chol\"\nmean = 240\ndeviation = 50\nimpute = 240\nmissing = [0]\n\
+         [[data.column]]\nname = \"sex\"\nkind = \"category\"\nvalues = [\"f\", \"m\"]",
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let text = "\u{feff}sick,name,sex,chol\nyes,Ada,f,290\nno,\"Bo, B\",m,0\nno,Cy,?,\n";
+    for path in [file(folder.path(), "a.csv", text.as_bytes()), file(folder.path(), "a.csv.gz", &packed(text.as_bytes()))] {
+        let data = open(&path, &schema).unwrap();
+        assert_eq!(data.labels(), [1, 0, 0]);
+        assert_eq!([data.row(0), data.row(1), data.row(2)], [[1.0, 1.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]);
+    }
+    assert_eq!(
+        refused("sick,sex,chol\nyes,x,1\n", &schema),
+        "rows.csv, line 2, column \"sex\": expected one of f, m, found \"x\""
+    );
+    assert!(refused("sick,sex,chol\nmaybe,f,1\n", &schema).contains("expected one of no, yes"));
+}
+
+#[test]
+fn a_shard_written_and_opened_again_is_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["digits", "heart"] {
+        let (loaded, task, _, _) = common::loaded(name);
+        let rows: Vec<usize> = (0..loaded.source.len()).step_by(7).collect();
+        let shard = loaded.source.select(&rows);
+        let wanted = loaded.dataset(task.schema()).unwrap().select(&rows);
+        let path = shard.write(folder.path(), name).unwrap();
+        assert_eq!(open(&path, task.schema()).unwrap(), wanted, "{name}");
+
+        let table = folder.path().join(format!("{name}-table.csv"));
+        write_csv(&table, &shard, &task.schema().label).unwrap();
+        let again = open(&table, task.schema()).unwrap();
+        assert_eq!(again.labels(), wanted.labels());
+        assert!((0..again.len()).all(|row| again.row(row) == wanted.row(row)), "{name}");
+    }
+}
+
+fn idx(magic: u32, sides: &[u32], values: &[u8]) -> Vec<u8> {
+    let words = [magic].into_iter().chain(sides.iter().copied()).flat_map(u32::to_be_bytes);
+    words.chain(values.iter().copied()).collect()
+}
+
+#[test]
+fn idx_files_are_read_plain_and_packed_whole_and_in_part() {
+    let schema = schema("shape = [1, 2, 2]\nclasses = 3\ndeviation = [2]");
+    let folder = tempfile::tempdir().unwrap();
+    let pixels: Vec<u8> = (0..20).collect();
+    let images = idx(0x803, &[5, 2, 2], &pixels);
+    let labels = idx(0x801, &[5], &[0, 1, 2, 1, 0]);
+    let path = file(folder.path(), "t-images-idx3-ubyte", &images);
+    file(folder.path(), "t-labels-idx1-ubyte.gz", &packed(&labels));
+    let data = open(&path, &schema).unwrap();
+    assert_eq!((data.labels(), data.row(1)), (&[0, 1, 2, 1, 0][..], vec![2.0, 2.5, 3.0, 3.5]));
+    assert_eq!(data.memory_bytes(), 20 + 20);
+
+    let packed_images = file(folder.path(), "u.gz", &packed(&images));
+    let labels = folder.path().join("t-labels-idx1-ubyte.gz");
+    assert_eq!(open_idx(&packed_images, &labels, &schema).unwrap(), data);
+    assert_eq!(open_idx_rows(&path, &labels, &schema, Some(&[1, 4])).unwrap(), data.select(&[1, 4]));
+    for rows in [&[4, 1][..], &[5], &[1, 1]] {
+        assert!(open_idx_rows(&path, &labels, &schema, Some(rows)).is_err(), "{rows:?}");
+    }
+}
+
+#[test]
+fn damaged_idx_files_are_refused_without_taking_their_word() {
+    let schema = schema("shape = [4]\nclasses = 3");
+    let folder = tempfile::tempdir().unwrap();
+    let labels = file(folder.path(), "labels", &idx(0x801, &[2], &[0, 1]));
+    for (bytes, part) in [
+        (idx(0x803, &[2, 2, 2], &[0; 7]), "expected 8 bytes of values as announced, found 7"),
+        (idx(0x803, &[2, 2, 2], &[0; 9]), "expected 8 bytes of values as announced, found 9"),
+        (idx(0x801, &[2, 2, 2], &[0; 8]), "expected the magic number 0x00000803, found 0x00000801"),
+        (idx(0x803, &[u32::MAX; 3], &[0; 8]), "at most 16 GiB"),
+        (idx(0x803, &[1 << 30, 2, 2], &[0; 8]), "expected 4294967296 bytes"),
+        (idx(0x803, &[3, 2, 2], &[0; 12]), "announces 2 labels for the 3 images"),
+        (idx(0x803, &[2, 1, 3], &[0; 6]), "expected rows of shape [4] (data.shape), found images of 1×3 pixels"),
+        (b"\0\0\x08".to_vec(), "expected an IDX header of 16 bytes"),
+    ] {
+        let images = file(folder.path(), "images", &bytes);
+        let error = open_idx(&images, &labels, &schema).unwrap_err().to_string();
+        assert!(error.contains(part), "{part:?}: {error}");
+    }
+    let images = file(folder.path(), "images", &idx(0x803, &[2, 2, 2], &[0; 8]));
+    let labels = file(folder.path(), "labels", &idx(0x801, &[2], &[0, 3]));
+    assert!(open_idx(&images, &labels, &schema).unwrap_err().to_string().contains("row 1 has label 3"));
+}
+
+fn npy(kind: &str, order: &str, shape: &str, values: &[u8]) -> Vec<u8> {
+    let mut header = format!("{{'descr': '{kind}', 'fortran_order': {order}, 'shape': {shape}, }}").into_bytes();
+    while (header.len() + 11) % 64 != 0 {
+        header.push(b' ');
+    }
+    header.push(b'\n');
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend((header.len() as u16).to_le_bytes());
+    bytes.extend(header);
+    bytes.extend(values);
+    bytes
+}
+
+#[test]
+fn npy_pairs_are_read_and_damaged_ones_refused() {
+    let schema = schema("shape = [3]\nclasses = 2\nmean = [1]\ndeviation = [2]");
+    let folder = tempfile::tempdir().unwrap();
+    let doubles: Vec<u8> = [1.0f64, 2.0, 3.0, 4.0, 5.0, 6.0].iter().flat_map(|value| value.to_le_bytes()).collect();
+    let path = file(folder.path(), "ward-x.npy", &npy("<f8", "False", "(2, 3)", &doubles));
+    file(folder.path(), "ward-y.npy", &npy("<i8", "False", "(2,)", &[[1u8, 0, 0, 0, 0, 0, 0, 0], [0; 8]].concat()));
+    let data = open(&path, &schema).unwrap();
+    assert_eq!((data.labels(), data.row(1)), (&[1, 0][..], vec![1.5, 2.0, 2.5]));
+    let bytes = file(folder.path(), "ward-x.npy", &npy("|u1", "False", "(2, 3)", &[1, 2, 3, 4, 5, 6]));
+    let data = open(&bytes, &schema).unwrap();
+    assert_eq!((data.row(1), data.memory_bytes()), (vec![1.5, 2.0, 2.5], 6 + 8));
+
+    let nan: Vec<u8> = [f64::NAN; 6].iter().flat_map(|value| value.to_le_bytes()).collect();
+    for (bytes, part) in [
+        (npy("<f8", "False", "(2, 3)", &doubles[..40]), "expected 48 bytes of values as announced, found 40"),
+        (npy("<f8", "True", "(2, 3)", &doubles), "C order"),
+        (npy(">f8", "False", "(2, 3)", &doubles), "little-endian"),
+        (npy("<f8", "False", "(3, 2)", &doubles), "found an array of shape [3, 2]"),
+        (npy("<f8", "False", "(2, 18446744073709551615)", &doubles), "at most 16 GiB"),
+        (npy("<f8", "False", "(2, -3)", &doubles), "expected a shape"),
+        (npy("<f8", "False", "(2, 3)", &nan), "row 0, feature 0: expected a finite number, found NaN"),
+        (npy("|u1", "False", "(3, 3)", &[0; 9]), "expected shape [3] like the rows, found [2]"),
+        (b"\x93NUMPY\x01\x00\xff\xff{".to_vec(), "little-endian"),
+        (b"PK\x03\x04".to_vec(), "expected an NPY file"),
+    ] {
+        let path = file(folder.path(), "ward-x.npy", &bytes);
+        let error = open(&path, &schema).unwrap_err().to_string();
+        assert!(error.contains(part), "{part:?}: {error}");
+    }
+}
+
+#[test]
+fn a_name_without_a_format_and_labels_that_are_not_there_are_told() {
+    let schema = schema("shape = [4]\nclasses = 2");
+    let folder = tempfile::tempdir().unwrap();
+    let error = |name: &str| open(&file(folder.path(), name, b"x"), &schema).unwrap_err().to_string();
+    assert!(error("rows.parquet").contains("expected *.csv"));
+    assert!(error("a-images-idx3-ubyte").contains("\"a-labels-idx1-ubyte\" beside it"));
+    assert!(open(&folder.path().join("none.csv"), &schema).unwrap_err().to_string().contains("none.csv"));
+}
+
+#[test]
+fn every_data_set_loads_with_its_defaults_or_says_how() {
+    for entry in DATASETS {
+        let task = common::task(entry.defaults);
+        match (entry.load)(&DatasetOptions::default()) {
+            Err(error) => assert!(error.to_string().contains("apt-get install"), "{error}"),
+            Ok(loaded) => {
+                let split = loaded.split(task.schema(), None, &Seed::from_number(5)).unwrap();
+                assert_eq!(split.train.len() + split.test.len(), loaded.source.len(), "{}", entry.name);
+                assert!(split.test.iter().all(|row| split.train.binary_search(row).is_err()));
+                let labels = loaded.source.labels(task.schema()).unwrap();
+                for class in 0..task.schema().classes as u32 {
+                    let share =
+                        |rows: &[usize]| rows.iter().filter(|row| labels[**row] == class).count() as f64 / rows.len() as f64;
+                    assert!((share(&split.train) - share(&split.test)).abs() < 0.01, "{} class {class}", entry.name);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn hospitals_are_a_natural_partition_that_survives_the_split() {
+    let (loaded, task, train, _) = common::loaded("heart");
+    let split = loaded.split(task.schema(), None, &Seed::from_number(0)).unwrap();
+    let sites = loaded.sites_among(&split.train).unwrap();
+    let rows = Rows { labels: train.labels(), classes: 2, sites: Some(&sites) };
+    let natural = Partition::parse("natural").unwrap();
+    let parts = natural.split(rows, 4, &mut common::stream("natural")).unwrap();
+    assert_eq!(parts.iter().map(Vec::len).collect::<Vec<_>>(), [228, 220, 92, 150]);
+    let Source::Table(table) = loaded.source.select(&split.train) else { panic!("heart is a table") };
+    let hospitals: Vec<&str> = table.column("dataset").unwrap().collect();
+    for (site, part) in sites.iter().zip(&parts) {
+        assert!(part.iter().all(|row| hospitals[*row] == site.name));
+    }
+    let error = natural.split(rows, 5, &mut common::stream("natural")).unwrap_err().to_string();
+    assert!(error.contains("expected 4 (Cleveland, Hungary, Switzerland, VA Long Beach), found 5"), "{error}");
+    assert!(loaded.split(task.schema(), Some(TestSize::Rows(920)), &Seed::from_number(0)).is_err());
+}
