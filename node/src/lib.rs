@@ -1,6 +1,26 @@
-//! kith-node
+//! A peer as a program: the [`Peer`](kith_gossip::Peer) with sockets, a disk, a trainer and a command line around it.
+//!
+//! [`Node::start`] runs one peer from [`NodeSettings`]; the `kith` program is [`main`]. Decisions are the peer's; the actors
+//! here carry out its effects and hand in its inputs. Nothing here is imported by another crate but the end-to-end tests.
+//!
+//! Start reading at [`node`], then [`actors`](crate::Node) and the command line.
 
-/// Runs the `kith` command line.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
-}
+mod actors;
+pub mod agreement;
+pub mod checkpoint;
+mod cli;
+pub mod config;
+pub mod data;
+pub mod error;
+pub mod identity;
+pub mod node;
+pub mod problems;
+pub mod store;
+pub mod telemetry;
+
+pub use agreement::Agreement;
+pub use cli::main;
+pub use config::Config;
+pub use error::NodeError;
+pub use identity::Identity;
+pub use node::{Node, NodeHandle, NodeSettings, Outcome};

@@ -1,0 +1,114 @@
+//! The actor that owns the libp2p swarm.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use kameo::Actor;
+use kameo::actor::{ActorRef, WeakActorRef};
+use kameo::mailbox::{MailboxReceiver, Signal};
+use kameo::message::{Context, Message};
+use kith_gossip::Input;
+use kith_gossip::net::{Network, NetworkCommand, NetworkEvent};
+
+use super::peer::PeerActor;
+use crate::telemetry::{NodeEvent, Telemetry};
+
+/// Commands that wait for the swarm: some rounds' worth in the largest neighbourhoods (guess).
+pub(crate) const MAILBOX: usize = 1024;
+
+/// What the actor is made of.
+pub(crate) struct Arguments {
+    pub(crate) network: Network,
+    pub(crate) peer: ActorRef<PeerActor>,
+    pub(crate) telemetry: Arc<Telemetry>,
+}
+
+/// Owns the swarm.
+pub(crate) struct NetworkActor {
+    arguments: Arguments,
+    /// An input that waits for room in the peer's mailbox; until it is in, the swarm is not asked for more.
+    delivery: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl Actor for NetworkActor {
+    type Args = Arguments;
+    type Error = Infallible;
+
+    fn name() -> &'static str {
+        "network"
+    }
+
+    async fn on_start(arguments: Arguments, _: ActorRef<Self>) -> Result<Self, Infallible> {
+        Ok(NetworkActor { arguments, delivery: None })
+    }
+
+    /// Commands first, so that a flood from outside cannot keep the peer from answering.
+    async fn next(
+        &mut self,
+        _: WeakActorRef<Self>,
+        mailbox: &mut MailboxReceiver<Self>,
+    ) -> Result<Option<Signal<Self>>, Infallible> {
+        loop {
+            if let Some(delivery) = &mut self.delivery {
+                tokio::select! {
+                    biased;
+                    signal = mailbox.recv() => return Ok(signal),
+                    () = delivery => self.delivery = None,
+                }
+            } else {
+                tokio::select! {
+                    biased;
+                    signal = mailbox.recv() => return Ok(signal),
+                    event = self.arguments.network.next() => self.deliver(event),
+                }
+            }
+        }
+    }
+}
+
+impl NetworkActor {
+    fn deliver(&mut self, event: NetworkEvent) {
+        self.arguments.telemetry.set_wire(self.arguments.network.wire_bytes());
+        let telemetry = &self.arguments.telemetry;
+        let input = match event {
+            NetworkEvent::Listening { address } => {
+                let address = address.to_string();
+                telemetry.node_event(NodeEvent::Listening { address: address.clone() });
+                Input::Listening { address }
+            }
+            NetworkEvent::ListenFailed { why } => {
+                telemetry.node_event(NodeEvent::Warning { text: format!("no longer listening: {why}") });
+                return;
+            }
+            NetworkEvent::Denied { peer, why } => {
+                telemetry.node_event(NodeEvent::Denied { peer, why });
+                return;
+            }
+            NetworkEvent::DialFailed { why, .. } => {
+                telemetry.node_event(NodeEvent::DialFailed { why });
+                return;
+            }
+            NetworkEvent::PeerUp { peer, addresses } => Input::PeerUp { peer, addresses },
+            NetworkEvent::PeerDown { peer } => Input::PeerDown { peer },
+            NetworkEvent::Received { from, bytes } => Input::Received { from, bytes },
+            NetworkEvent::Fetched { digest, bytes } => Input::Fetched { digest, bytes },
+            NetworkEvent::FetchFailed { digest, why } => Input::FetchFailed { digest, why },
+            NetworkEvent::BodyRequested { from, digest, request } => Input::BodyRequested { from, digest, request },
+        };
+        let peer = self.arguments.peer.clone();
+        self.delivery = Some(Box::pin(async move {
+            // A peer that has stopped needs no more inputs.
+            let _ = peer.tell(input).send().await;
+        }));
+    }
+}
+
+impl Message<NetworkCommand> for NetworkActor {
+    type Reply = ();
+
+    async fn handle(&mut self, command: NetworkCommand, _: &mut Context<Self, ()>) {
+        self.arguments.network.execute(command);
+    }
+}

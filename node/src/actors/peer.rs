@@ -1,0 +1,150 @@
+//! The actor that owns the [`Peer`], on a thread of its own: encoding and aggregating a large model takes long.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kameo::Actor;
+use kameo::actor::ActorRef;
+use kameo::message::{Context, Message};
+use kith_gossip::net::NetworkCommand;
+use kith_gossip::{Effect, Event, Input, Parameters, Peer, Record};
+
+use super::network::NetworkActor;
+use super::store::{Append, StoreActor};
+use super::supervisor::{Ended, Supervisor};
+use super::trainer::{TrainerActor, Work};
+use crate::telemetry::{Line, Telemetry};
+
+/// Inputs that wait for the peer (guess: a round's messages of a large neighbourhood).
+pub(crate) const MAILBOX: usize = 256;
+
+/// The parameters of the newest completed round.
+pub(crate) type Newest = Arc<Mutex<Option<Parameters>>>;
+
+/// What the actor is made of.
+pub(crate) struct Arguments {
+    pub(crate) peer: Peer,
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) newest: Newest,
+    pub(crate) supervisor: ActorRef<Supervisor>,
+}
+
+/// Owns the peer.
+pub(crate) struct PeerActor {
+    arguments: Arguments,
+    others: Option<Others>,
+    effects: Vec<Effect>,
+    lines: Vec<Line>,
+    left: (bool, String),
+}
+
+/// The actors that carry out effects; known only after this one exists.
+#[derive(Clone)]
+pub(crate) struct Others {
+    pub(crate) network: ActorRef<NetworkActor>,
+    pub(crate) trainer: ActorRef<TrainerActor>,
+    pub(crate) store: ActorRef<StoreActor>,
+}
+
+impl Actor for PeerActor {
+    type Args = Arguments;
+    type Error = Infallible;
+
+    fn name() -> &'static str {
+        "peer"
+    }
+
+    async fn on_start(arguments: Arguments, _: ActorRef<Self>) -> Result<Self, Infallible> {
+        let left = (false, "stopped".to_owned());
+        Ok(PeerActor { arguments, others: None, effects: Vec::new(), lines: Vec::new(), left })
+    }
+}
+
+impl Message<Others> for PeerActor {
+    type Reply = ();
+
+    async fn handle(&mut self, others: Others, _: &mut Context<Self, ()>) {
+        self.others = Some(others);
+    }
+}
+
+impl Message<Input> for PeerActor {
+    type Reply = ();
+
+    async fn handle(&mut self, input: Input, context: &mut Context<Self, ()>) {
+        tracing::trace!(?input, "input");
+        let mut effects = std::mem::take(&mut self.effects);
+        self.arguments.peer.handle(input, self.arguments.telemetry.now(), &mut effects);
+        for effect in effects.drain(..) {
+            self.execute(effect, context).await;
+        }
+        self.effects = effects;
+        self.append_lines();
+    }
+}
+
+impl PeerActor {
+    async fn execute(&mut self, effect: Effect, context: &mut Context<Self, ()>) {
+        let others = self.others.as_ref().expect("the other actors are told before the first input");
+        // Where another actor has stopped, the supervisor is ending the node, and nobody waits for this effect.
+        match effect {
+            Effect::Train { round, parameters } => drop(others.trainer.tell(Work::Train { round, parameters }).send().await),
+            Effect::Evaluate { round, parameters } => {
+                drop(others.trainer.tell(Work::Evaluate { round, parameters }).send().await);
+            }
+            Effect::Send { to, bytes } => command(&others.network, NetworkCommand::Send { to, bytes }).await,
+            Effect::Announce { bytes } => command(&others.network, NetworkCommand::Announce { bytes }).await,
+            Effect::Fetch { digest, length, sources } => {
+                command(&others.network, NetworkCommand::Fetch { digest, length, sources }).await;
+            }
+            Effect::Provide { request, body } => command(&others.network, NetworkCommand::Provide { request, body }).await,
+            Effect::Connect { peer, addresses } => {
+                command(&others.network, NetworkCommand::Connect { peer, addresses }).await;
+            }
+            Effect::Disconnect { peer, reason } => {
+                tracing::debug!("disconnecting {}: it {reason}", peer.short());
+                command(&others.network, NetworkCommand::Disconnect { peer }).await;
+            }
+            Effect::SetTimer { timer, after } => {
+                context.actor_ref().tell(Input::TimerExpired(timer)).send_after(after);
+            }
+            Effect::Persist(record) => {
+                if let Record::Checkpoint(checkpoint) = &record {
+                    let mut newest = self.arguments.newest.lock().unwrap_or_else(PoisonError::into_inner);
+                    *newest = Some(checkpoint.parameters.clone());
+                }
+                drop(others.store.tell(record).send().await);
+            }
+            Effect::Emit(event) => self.emit(event),
+            Effect::Stop => {
+                let (finished, why) = self.left.clone();
+                drop(self.arguments.supervisor.tell(Ended { finished, why }).send().await);
+            }
+        }
+    }
+
+    fn emit(&mut self, event: Event) {
+        if let Event::Left { finished, why, .. } = &event {
+            self.left = (*finished, why.clone());
+        }
+        self.lines.push(self.arguments.telemetry.peer_event(event));
+    }
+
+    /// The event log is told without waiting: a slow disk costs lines of the log, not the federation's time.
+    fn append_lines(&mut self) {
+        if self.lines.is_empty() {
+            return;
+        }
+        let lines: Vec<String> = self.lines.drain(..).filter_map(|line| serde_json::to_string(&line).ok()).collect();
+        let count = lines.len();
+        if let Some(others) = &self.others
+            && others.store.tell(Append(lines)).try_send().is_err()
+        {
+            tracing::warn!("the disk is behind: {count} events are missing from the log");
+        }
+    }
+}
+
+async fn command(network: &ActorRef<NetworkActor>, command: NetworkCommand) {
+    drop(network.tell(command).send().await);
+}

@@ -1,0 +1,78 @@
+//! The actor that owns the store, on a thread of its own: it waits for disks.
+
+use std::convert::Infallible;
+
+use kameo::Actor;
+use kameo::actor::{ActorRef, WeakActorRef};
+use kameo::error::ActorStopReason;
+use kameo::message::{Context, Message};
+use kith_gossip::{Input, Record};
+
+use super::peer::PeerActor;
+use crate::store::{Store, StoreError};
+
+/// Records and lines that wait for the disk.
+pub(crate) const MAILBOX: usize = 256;
+
+/// Owns the store.
+pub(crate) struct StoreActor {
+    store: Store,
+    peer: ActorRef<PeerActor>,
+}
+
+/// Lines for the event log.
+pub(crate) struct Append(pub(crate) Vec<String>);
+
+/// Asks for the last lines of the event log.
+pub(crate) struct ReadEvents(pub(crate) usize);
+
+impl Actor for StoreActor {
+    type Args = (Store, ActorRef<PeerActor>);
+    type Error = Infallible;
+
+    fn name() -> &'static str {
+        "store"
+    }
+
+    async fn on_start((store, peer): Self::Args, _: ActorRef<Self>) -> Result<Self, Infallible> {
+        Ok(StoreActor { store, peer })
+    }
+
+    async fn on_stop(&mut self, _: WeakActorRef<Self>, _: ActorStopReason) -> Result<(), Infallible> {
+        if let Err(error) = self.store.flush() {
+            tracing::error!("the last events are not on disk: {error}");
+        }
+        Ok(())
+    }
+}
+
+impl Message<Record> for StoreActor {
+    type Reply = Result<(), StoreError>;
+
+    /// An error ends the node: a peer that goes on without its record could forget what it promised.
+    async fn handle(&mut self, record: Record, _: &mut Context<Self, Self::Reply>) -> Self::Reply {
+        let stored = self.store.persist(&record)?;
+        let peer = self.peer.clone();
+        // Not awaited here: the peer may be waiting for room in this mailbox.
+        tokio::spawn(async move { peer.tell(Input::Stored(stored)).send().await });
+        Ok(())
+    }
+}
+
+impl Message<Append> for StoreActor {
+    type Reply = ();
+
+    async fn handle(&mut self, Append(lines): Append, _: &mut Context<Self, ()>) {
+        if let Err(error) = self.store.append_events(&lines) {
+            tracing::warn!("{} events are missing from the log: {error}", lines.len());
+        }
+    }
+}
+
+impl Message<ReadEvents> for StoreActor {
+    type Reply = Result<Vec<String>, StoreError>;
+
+    async fn handle(&mut self, ReadEvents(count): ReadEvents, _: &mut Context<Self, Self::Reply>) -> Self::Reply {
+        self.store.events(count)
+    }
+}

@@ -1,0 +1,90 @@
+//! The actor that all others are linked to: it tells how the node ended.
+
+use std::convert::Infallible;
+use std::ops::ControlFlow;
+
+use kameo::Actor;
+use kameo::actor::{ActorId, ActorRef, WeakActorRef};
+use kameo::error::ActorStopReason;
+use kameo::message::{Context, Message};
+use tokio::sync::watch;
+
+/// How a node ended.
+#[derive(Clone, Debug)]
+pub(crate) enum End {
+    /// The peer said so.
+    Ended(Ended),
+    /// An actor failed and could not be started again.
+    Broken { actor: &'static str, why: String },
+}
+
+/// The peer is done.
+#[derive(Clone, Debug)]
+pub(crate) struct Ended {
+    pub(crate) finished: bool,
+    pub(crate) why: String,
+}
+
+/// Names an actor whose end ends the node.
+pub(crate) struct Watch(pub(crate) ActorId, pub(crate) &'static str);
+
+/// Parent of all actors.
+pub(crate) struct Supervisor {
+    watched: Vec<Watch>,
+    end: watch::Sender<Option<End>>,
+}
+
+impl Actor for Supervisor {
+    type Args = watch::Sender<Option<End>>;
+    type Error = Infallible;
+
+    fn name() -> &'static str {
+        "supervisor"
+    }
+
+    async fn on_start(end: Self::Args, _: ActorRef<Self>) -> Result<Self, Infallible> {
+        Ok(Supervisor { watched: Vec::new(), end })
+    }
+
+    async fn on_link_died(
+        &mut self,
+        _: WeakActorRef<Self>,
+        id: ActorId,
+        reason: ActorStopReason,
+    ) -> Result<ControlFlow<ActorStopReason>, Infallible> {
+        if !matches!(reason, ActorStopReason::Normal | ActorStopReason::SupervisorRestart) {
+            let actor = self.watched.iter().find(|Watch(watched, _)| *watched == id).map_or("trainer", |Watch(_, name)| name);
+            self.end(End::Broken { actor, why: reason.to_string() });
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+impl Supervisor {
+    /// The first reason holds.
+    fn end(&self, end: End) {
+        self.end.send_if_modified(|known| {
+            let first = known.is_none();
+            if first {
+                *known = Some(end);
+            }
+            first
+        });
+    }
+}
+
+impl Message<Watch> for Supervisor {
+    type Reply = ();
+
+    async fn handle(&mut self, watch: Watch, _: &mut Context<Self, ()>) {
+        self.watched.push(watch);
+    }
+}
+
+impl Message<Ended> for Supervisor {
+    type Reply = ();
+
+    async fn handle(&mut self, ended: Ended, _: &mut Context<Self, ()>) {
+        self.end(End::Ended(ended));
+    }
+}

@@ -1,0 +1,138 @@
+//! The actor that trains and evaluates, on a thread of its own.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use kameo::Actor;
+use kameo::actor::ActorRef;
+use kameo::message::{Context, Message};
+use kith_consensus::Seed;
+use kith_gossip::{Input, Parameters};
+use kith_models::{Dataset, Task, Trainer};
+use tokio::sync::oneshot;
+
+use super::peer::PeerActor;
+use crate::telemetry::{NodeEvent, Telemetry};
+
+/// candle's backward pass recurses through the graph; on a default stack a deep model overflows it.
+pub(crate) const STACK_BYTES: usize = 64 << 20;
+
+/// What the actor is made of, each time it starts.
+#[derive(Clone)]
+pub(crate) struct Arguments {
+    pub(crate) task: Task,
+    pub(crate) data: Dataset,
+    pub(crate) held_out: Option<Dataset>,
+    pub(crate) seed: Seed,
+    pub(crate) peer: ActorRef<PeerActor>,
+    pub(crate) telemetry: Arc<Telemetry>,
+}
+
+/// Hands work to the training thread, one piece after the other, and its results to the peer.
+pub(crate) struct TrainerActor {
+    arguments: Arguments,
+    thread: SyncSender<(Work, oneshot::Sender<Option<Input>>)>,
+}
+
+/// What the peer asks for.
+#[derive(Clone, Debug)]
+pub(crate) enum Work {
+    /// A round of local training.
+    Train { round: u64, parameters: Parameters },
+    /// Held-out rows.
+    Evaluate { round: u64, parameters: Parameters },
+}
+
+/// The trainer cannot work.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TrainerError {
+    #[error("the training thread could not be started: {0}")]
+    Thread(std::io::Error),
+    #[error("the training thread panicked in round {round}")]
+    Panicked { round: u64 },
+    #[error("{0}")]
+    Model(#[from] kith_models::ModelError),
+}
+
+impl Actor for TrainerActor {
+    type Args = Arguments;
+    type Error = TrainerError;
+
+    fn name() -> &'static str {
+        "trainer"
+    }
+
+    async fn on_start(arguments: Arguments, _: ActorRef<Self>) -> Result<Self, TrainerError> {
+        let (thread, work) = sync_channel(1);
+        let trainer = arguments.task.trainer(arguments.data.clone(), arguments.seed)?;
+        let (task, held_out) = (arguments.task.clone(), arguments.held_out.clone());
+        std::thread::Builder::new()
+            .name("training".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn(move || run(task, trainer, held_out, work))
+            .map_err(TrainerError::Thread)?;
+        Ok(TrainerActor { arguments, thread })
+    }
+}
+
+fn run(task: Task, mut trainer: Trainer, held_out: Option<Dataset>, work: Receiver<(Work, oneshot::Sender<Option<Input>>)>) {
+    for (work, answer) in work {
+        let input = match work {
+            Work::Train { round, parameters } => Some(match trainer.train(&parameters, round) {
+                Ok(trained) => Input::Trained {
+                    round,
+                    parameters: Arc::new(trained.parameters),
+                    samples: trained.samples,
+                    local_steps: trained.local_steps,
+                    loss: trained.loss,
+                },
+                Err(error) => Input::TrainingFailed { round, why: error.to_string() },
+            }),
+            Work::Evaluate { round, parameters } => held_out.as_ref().and_then(|rows| {
+                let evaluation = task.evaluate(&parameters, rows).ok()?;
+                Some(Input::Evaluated {
+                    round,
+                    loss: evaluation.loss,
+                    accuracy: evaluation.accuracy,
+                    samples: evaluation.samples,
+                })
+            }),
+        };
+        // The actor may have stopped meanwhile.
+        let _ = answer.send(input);
+    }
+}
+
+impl Message<Work> for TrainerActor {
+    type Reply = Result<(), TrainerError>;
+
+    /// An error here is a panic of the thread: the supervisor starts the actor again.
+    async fn handle(&mut self, work: Work, _: &mut Context<Self, Self::Reply>) -> Self::Reply {
+        let (answer, result) = oneshot::channel();
+        let (round, trains) = match &work {
+            Work::Train { round, .. } => (*round, true),
+            Work::Evaluate { round, .. } => (*round, false),
+        };
+        let started = std::time::Instant::now();
+        // The thread works on one piece at a time and this actor waits for it, so there is always room.
+        let sent = self.thread.try_send((work, answer)).is_ok();
+        let result = if sent { result.await.ok() } else { None };
+        self.arguments.telemetry.add_work(trains, started.elapsed());
+        let peer = &self.arguments.peer;
+        match result {
+            Some(Some(input)) => {
+                let _ = peer.tell(input).send().await;
+                Ok(())
+            }
+            Some(None) => Ok(()),
+            None => {
+                if trains {
+                    let why = "the training thread panicked".to_owned();
+                    let _ = peer.tell(Input::TrainingFailed { round, why }).send().await;
+                }
+                self.arguments.telemetry.node_event(NodeEvent::Restarted { actor: <Self as Actor>::name().to_owned() });
+                Err(TrainerError::Panicked { round })
+            }
+        }
+    }
+}

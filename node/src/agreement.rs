@@ -1,0 +1,79 @@
+//! The charter with everything that follows from it: what is learned, how it is encoded, who takes part.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use kith_consensus::charter::Admission;
+use kith_consensus::{Charter, PeerId, Problem, Seed};
+use kith_gossip::codec::{Codec, codec_from_section};
+use kith_models::{ModelSection, Schema, Task, TrainingSection};
+
+use crate::checkpoint::Shapes;
+use crate::error::NodeError;
+use crate::problems::BadFile;
+
+/// A resolved charter and what each crate made of its sections.
+#[derive(Debug)]
+pub struct Agreement {
+    /// The charter.
+    pub charter: Arc<Charter>,
+    /// Model, data schema and training.
+    pub task: Task,
+    /// Encoding of updates.
+    pub codec: Box<dyn Codec>,
+}
+
+impl Agreement {
+    /// Reads the charter at `path`.
+    ///
+    /// # Errors
+    /// When it cannot be read, or with every problem in it.
+    pub fn load(path: &Path) -> Result<Agreement, NodeError> {
+        let text = std::fs::read_to_string(path).map_err(|error| NodeError::io("read the charter", path, error))?;
+        Agreement::parse(&text).map_err(|problems| BadFile::problems(path, &text, problems).into())
+    }
+
+    /// Resolves a charter's text.
+    ///
+    /// # Errors
+    /// Every problem in it.
+    pub fn parse(text: &str) -> Result<Agreement, Vec<Problem>> {
+        let (mut schema, mut model, mut training, mut codec) = (None, None, None, None);
+        let charter = Charter::resolve(
+            text,
+            &mut [
+                ("data", &mut |section| schema = Some(Schema::read(section))),
+                ("model", &mut |section| model = Some(ModelSection::read(section))),
+                ("training", &mut |section| training = Some(TrainingSection::read(section))),
+                ("codec", &mut |section| codec = Some(codec_from_section(section))),
+            ],
+        )?;
+        const CALLED: &str = "every resolver is called once";
+        let task = Task::new(schema.expect(CALLED), model.expect(CALLED), training.expect(CALLED))?;
+        Ok(Agreement { charter: Arc::new(charter), task, codec: codec.expect(CALLED) })
+    }
+
+    /// The participants, sorted, where the charter names them.
+    ///
+    /// # Errors
+    /// In open membership: nobody signs rosters of strangers yet.
+    pub fn roster(&self) -> Result<Vec<PeerId>, NodeError> {
+        if self.charter.membership.mode == Admission::Open {
+            let what = "this charter's membership is open, and a real peer needs to know its neighbours beforehand; \
+                        list them as [[membership.member]] (simulations run open charters)";
+            return Err(NodeError::Unfit(what.to_owned()));
+        }
+        Ok(self.charter.roster())
+    }
+
+    /// The seed from which `peer` draws the order of its batches and its codec's rounding. It follows from the charter, so that
+    /// a run repeats; what has to be secret never comes from it.
+    pub fn peer_seed(&self, peer: &PeerId) -> Seed {
+        Seed::from_number(self.charter.seed).child(&peer.to_string())
+    }
+
+    /// Names and shapes of the model's tensors.
+    pub fn shapes(&self) -> Shapes {
+        Shapes::new(self.task.layout().tensors.iter().map(|tensor| (tensor.name.clone(), tensor.shape.clone())))
+    }
+}

@@ -1,0 +1,218 @@
+//! Checkpoint files: `round-000042.safetensors`, readable by any program that reads safetensors.
+//!
+//! The model's tensors stand under their names, the public reconstructions as `kith.replica.<peer id>`, and the metadata names
+//! federation, round and sequence. A file is written beside its place, made durable, then renamed; it exists whole or not at
+//! all. Which files there are and what they hash to is the store's knowledge, not this module's.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kith_consensus::{Digest, PeerId};
+use kith_gossip::{Checkpoint, Parameters};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+
+/// What replicas' tensors are named before the peer id.
+const REPLICA_PREFIX: &str = "kith.replica.";
+
+/// Names and shapes of the model's tensors in the order in which they stand in the parameter vector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shapes(Vec<(String, Vec<usize>)>);
+
+/// Why there is no checkpoint.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The file system failed.
+    #[error("cannot {act} {}: {source}", path.display())]
+    Io {
+        /// read, write, …
+        act: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The file is not what was written.
+    #[error("the checkpoint {} is damaged: {why}", path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// How that was noticed.
+        why: String,
+    },
+}
+
+impl Shapes {
+    /// From names and shapes in the order of the parameter vector.
+    pub fn new(shapes: impl IntoIterator<Item = (String, Vec<usize>)>) -> Shapes {
+        Shapes(shapes.into_iter().collect())
+    }
+
+    /// Number of values of the parameter vector.
+    pub fn dimension(&self) -> usize {
+        self.0.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
+    }
+}
+
+/// The file's name for a checkpoint that leads into `round`.
+pub fn file_name(round: u64) -> String {
+    format!("round-{round:06}.safetensors")
+}
+
+/// Writes `checkpoint` into `folder` and makes it durable; returns the hash of the file's bytes.
+///
+/// # Errors
+/// When the file system fails; the folder then holds no file of that name that was not there before.
+pub fn write(folder: &Path, shapes: &Shapes, federation: Digest, checkpoint: &Checkpoint) -> Result<Digest, CheckpointError> {
+    let path = folder.join(file_name(checkpoint.round));
+    let bytes = to_bytes(shapes, federation, checkpoint);
+    let digest = Digest::of(&bytes);
+    write_durably(&path, &bytes).map_err(|source| CheckpointError::Io { act: "write", path, source })?;
+    Ok(digest)
+}
+
+/// Reads the checkpoint that leads into `round`; its bytes have to hash to `digest`.
+///
+/// # Errors
+/// When the file cannot be read or is not what was written.
+pub fn read(folder: &Path, shapes: &Shapes, federation: Digest, round: u64, digest: Digest) -> Result<Checkpoint, CheckpointError> {
+    let path = folder.join(file_name(round));
+    let bytes = std::fs::read(&path).map_err(|source| CheckpointError::Io { act: "read", path: path.clone(), source })?;
+    if Digest::of(&bytes) != digest {
+        return Err(CheckpointError::Damaged { path, why: "its bytes are not the ones that were written".to_owned() });
+    }
+    let checkpoint = from_bytes(shapes, federation, &bytes).map_err(|why| CheckpointError::Damaged { path: path.clone(), why })?;
+    if checkpoint.round != round {
+        return Err(CheckpointError::Damaged { path, why: format!("it leads into round {}", checkpoint.round) });
+    }
+    Ok(checkpoint)
+}
+
+/// Writes bytes so that after a crash either all of them or the file's old content is there.
+pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".tmp");
+    let temporary = folder.join(name);
+    let mut file = File::create(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, path)?;
+    File::open(folder)?.sync_all()
+}
+
+/// Little-endian bytes of values.
+pub(crate) fn values_to_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+/// Values of little-endian bytes; a rest of fewer than four bytes is ignored.
+pub(crate) fn values_from_bytes(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+}
+
+fn to_bytes(shapes: &Shapes, federation: Digest, checkpoint: &Checkpoint) -> Vec<u8> {
+    assert_eq!(checkpoint.parameters.len(), shapes.dimension(), "a checkpoint has the model's dimension");
+    let parameters = values_to_bytes(&checkpoint.parameters);
+    let replicas: Vec<(String, Vec<u8>)> =
+        checkpoint.replicas.iter().map(|(peer, values)| (format!("{REPLICA_PREFIX}{peer}"), values_to_bytes(values))).collect();
+    let view = |shape: Vec<usize>, bytes| TensorView::new(Dtype::F32, shape, bytes).expect("four bytes a value");
+    let mut tensors = Vec::with_capacity(shapes.0.len() + replicas.len());
+    let mut rest = parameters.as_slice();
+    for (name, shape) in &shapes.0 {
+        let (bytes, after) = rest.split_at(4 * shape.iter().product::<usize>());
+        tensors.push((name.clone(), view(shape.clone(), bytes)));
+        rest = after;
+    }
+    for (name, bytes) in &replicas {
+        tensors.push((name.clone(), view(vec![bytes.len() / 4], bytes)));
+    }
+    let metadata = HashMap::from([
+        ("kith.federation".to_owned(), federation.to_string()),
+        ("kith.round".to_owned(), checkpoint.round.to_string()),
+        ("kith.sequence".to_owned(), checkpoint.sequence.to_string()),
+    ]);
+    safetensors::serialize(tensors, Some(metadata)).expect("tensor names are unique and views match their bytes")
+}
+
+fn from_bytes(shapes: &Shapes, federation: Digest, bytes: &[u8]) -> Result<Checkpoint, String> {
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
+    let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
+    let metadata = header.metadata().clone().unwrap_or_default();
+    let field = |key: &str| metadata.get(key).cloned().ok_or_else(|| format!("it does not name its {key}"));
+    let number = |key: &str| field(key)?.parse::<u64>().map_err(|_| format!("its {key} is not a number"));
+    if field("kith.federation")? != federation.to_string() {
+        return Err("it belongs to another federation".to_owned());
+    }
+    let values = |name: &str| -> Result<Vec<f32>, String> {
+        let tensor = file.tensor(name).map_err(|_| format!("it has no tensor {name:?}"))?;
+        if tensor.dtype() != Dtype::F32 {
+            return Err(format!("tensor {name:?} is {:?}, expected F32", tensor.dtype()));
+        }
+        Ok(values_from_bytes(tensor.data()))
+    };
+    let mut parameters = Vec::with_capacity(shapes.dimension());
+    for (name, shape) in &shapes.0 {
+        let found = values(name)?;
+        let expected: usize = shape.iter().product();
+        if found.len() != expected {
+            return Err(format!("tensor {name:?} has {} values, the model has {expected}", found.len()));
+        }
+        parameters.extend(found);
+    }
+    let mut replicas: BTreeMap<PeerId, Parameters> = BTreeMap::new();
+    for name in file.names() {
+        if let Some(peer) = name.strip_prefix(REPLICA_PREFIX) {
+            let peer: PeerId = peer.parse().map_err(|error: kith_consensus::identity::NotAPeerId| error.to_string())?;
+            let replica = values(name)?;
+            if replica.len() != parameters.len() {
+                return Err(format!("the replica of {peer} has {} values, the model has {}", replica.len(), parameters.len()));
+            }
+            replicas.insert(peer, Arc::new(replica));
+        }
+    }
+    Ok(Checkpoint { round: number("kith.round")?, sequence: number("kith.sequence")?, parameters: Arc::new(parameters), replicas })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(crate) fn shapes() -> Shapes {
+        Shapes::new([("hidden.bias".to_owned(), vec![2]), ("hidden.weight".to_owned(), vec![2, 3])])
+    }
+
+    fn checkpoint() -> Checkpoint {
+        let parameters = Arc::new((0..8).map(|value| value as f32 / 3.0).collect::<Vec<f32>>());
+        let replica = Arc::new(vec![-0.5; 8]);
+        Checkpoint { round: 42, sequence: 43, parameters, replicas: BTreeMap::from([(PeerId([9; 32]), replica)]) }
+    }
+
+    #[test]
+    fn a_checkpoint_survives_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let federation = Digest::of(b"federation");
+        let digest = write(folder.path(), &shapes(), federation, &checkpoint()).unwrap();
+        assert_eq!(read(folder.path(), &shapes(), federation, 42, digest).unwrap(), checkpoint());
+        let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["round-000042.safetensors"], "nothing temporary is left");
+    }
+
+    #[test]
+    fn any_flipped_byte_and_any_other_federation_are_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let federation = Digest::of(b"federation");
+        let digest = write(folder.path(), &shapes(), federation, &checkpoint()).unwrap();
+        assert!(read(folder.path(), &shapes(), Digest::of(b"another"), 42, digest).is_err());
+        let path = folder.path().join(file_name(42));
+        let bytes = std::fs::read(&path).unwrap();
+        for place in (0..bytes.len()).step_by(7) {
+            let mut damaged = bytes.clone();
+            damaged[place] ^= 1;
+            std::fs::write(&path, &damaged).unwrap();
+            assert!(read(folder.path(), &shapes(), federation, 42, digest).is_err(), "byte {place}");
+        }
+    }
+}

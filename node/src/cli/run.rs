@@ -1,0 +1,254 @@
+//! `kith run`: one peer, until it has finished or is asked to leave.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use kith_consensus::PeerId;
+use kith_gossip::{Event, Refusal};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, broadcast};
+use tracing_subscriber::EnvFilter;
+
+use super::output::{Failure, Verdict, print};
+use crate::config::{CONFIG_FILE, Config};
+use crate::error::NodeError;
+use crate::node::{Node, NodeHandle, NodeSettings, Outcome};
+use crate::telemetry::{Line, NodeEvent, What};
+
+/// Time for a goodbye; with what comes after it, a peer that is asked to leave is gone within 10 s.
+const LEAVE_DEADLINE: Duration = Duration::from_secs(8);
+
+/// Run a peer
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kith run --dir ada
+  kith run --dir ada --json | jq 'select(.event == \"evaluated\")'
+
+SIGINT and SIGTERM make it say goodbye, keep its state and exit with 0. Killed in any other way it goes on, when started
+again, after its last completed round.")]
+pub(crate) struct Run {
+    /// The peer's folder
+    #[arg(long, default_value = ".")]
+    dir: PathBuf,
+    /// Its configuration, if it is not kith.toml in that folder
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Print each event as one JSON line on stdout
+    #[arg(long)]
+    json: bool,
+    /// How to log on stderr
+    #[arg(long, value_enum, default_value = "human")]
+    log_format: LogFormat,
+    /// Leave when stdin ends: whoever started this peer is gone
+    #[arg(long)]
+    end_with_parent: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Human,
+    Json,
+}
+
+impl Run {
+    fn config_path(&self) -> PathBuf {
+        self.config.clone().unwrap_or_else(|| self.dir.join(CONFIG_FILE))
+    }
+
+    /// Threads that the configuration asks for; a configuration with problems is told about later.
+    pub(crate) fn threads(&self) -> usize {
+        Config::load(&self.config_path()).map_or(1, |config| config.threads)
+    }
+
+    pub(crate) fn run(self) -> Verdict {
+        start_logging(self.log_format);
+        let settings = NodeSettings::load(&self.config_path())?;
+        let runtime = super::runtime(2)?;
+        let verdict = runtime.block_on(self.drive(settings));
+        // What is still busy (a training step) is not waited for: everything that counts is on disk.
+        runtime.shutdown_timeout(Duration::from_millis(200));
+        verdict
+    }
+
+    async fn drive(&self, settings: NodeSettings) -> Verdict {
+        let mut node = Node::start(settings).await?;
+        let leave = Arc::new(Notify::new());
+        leave_on_signals(&leave)?;
+        if self.end_with_parent {
+            leave_with_parent(leave.clone());
+        }
+        let watcher = tokio::spawn(watch(node.lines(), self.json, leave.clone()));
+        let ended = wait_or_leave(node, &leave).await;
+        let refused = match tokio::time::timeout(Duration::from_secs(1), watcher).await {
+            Ok(Ok(Watched { failure: Some(failure), .. })) => return Err(failure),
+            Ok(Ok(Watched { refused, .. })) => refused,
+            _ => None,
+        };
+        match (ended?, refused) {
+            (_, Some(why)) => Err(NodeError::RefusedByFederation { why }.into()),
+            (Some(outcome), None) if !outcome.finished => {
+                tracing::info!("{} rounds done; `kith run` goes on from there", outcome.rounds);
+                Ok(ExitCode::SUCCESS)
+            }
+            _ => Ok(ExitCode::SUCCESS),
+        }
+    }
+}
+
+fn start_logging(format: LogFormat) {
+    let filter = EnvFilter::try_from_env("KITH_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("warn,kith_node=info,kith_gossip=info,libp2p=error,kameo=off"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    match format {
+        LogFormat::Human => builder.with_ansi(use_colour()).compact().init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}
+
+fn use_colour() -> bool {
+    use std::io::IsTerminal;
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+fn leave_on_signals(leave: &Arc<Notify>) -> Result<(), Failure> {
+    for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
+        let mut signals = signal(kind).map_err(|error| Failure::new(format!("signals cannot be received: {error}")))?;
+        let leave = leave.clone();
+        tokio::spawn(async move {
+            while signals.recv().await.is_some() {
+                leave.notify_one();
+            }
+        });
+    }
+    Ok(())
+}
+
+/// A thread of its own, since reading stdin cannot be cancelled.
+fn leave_with_parent(leave: Arc<Notify>) {
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        leave.notify_one();
+    });
+}
+
+async fn wait_or_leave(node: NodeHandle, leave: &Notify) -> Result<Option<Outcome>, NodeError> {
+    let leaver = node.leaver();
+    let ended = node.wait();
+    tokio::pin!(ended);
+    tokio::select! {
+        outcome = &mut ended => return outcome.map(Some),
+        () = leave.notified() => leaver.leave().await,
+    }
+    match tokio::time::timeout(LEAVE_DEADLINE, ended).await {
+        Ok(outcome) => outcome.map(Some),
+        Err(_) => {
+            tracing::warn!("the goodbye took longer than {} s; what was promised is on disk", LEAVE_DEADLINE.as_secs());
+            Ok(None)
+        }
+    }
+}
+
+/// What was noticed in a node's lines.
+#[derive(Default)]
+struct Watched {
+    /// Why the federation has no place for this peer, if so.
+    refused: Option<String>,
+    failure: Option<Failure>,
+}
+
+/// Shows the lines until the report, and asks to leave where it makes no sense to go on.
+async fn watch(mut lines: broadcast::Receiver<Line>, json: bool, leave: Arc<Notify>) -> Watched {
+    let mut watched = Watched::default();
+    let mut reception = Reception::default();
+    loop {
+        let line = match lines.recv().await {
+            Ok(line) => line,
+            Err(broadcast::error::RecvError::Lagged(missed)) => {
+                tracing::warn!("{missed} events were not shown: whoever reads stdout is too slow");
+                continue;
+            }
+            Err(broadcast::error::RecvError::Closed) => return watched,
+        };
+        if json
+            && watched.failure.is_none()
+            && let Err(failure) = serde_json::to_string(&line).map_err(|error| Failure::new(error.to_string())).and_then(|line| print(&(line + "\n")))
+        {
+            watched.failure = Some(failure);
+            leave.notify_one();
+        }
+        match &line.what {
+            What::Node(NodeEvent::Listening { address }) if !json => {
+                tracing::info!("others reach this peer with: bootstrap = [\"{address}\"]");
+            }
+            What::Node(NodeEvent::Report { .. }) => return watched,
+            What::Peer(event) if watched.refused.is_none() => {
+                watched.refused = reception.refusal(event);
+                if watched.refused.is_some() {
+                    leave.notify_one();
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// How the federation received this peer before its first round.
+#[derive(Default)]
+struct Reception {
+    welcome: bool,
+    missing: Vec<PeerId>,
+    dismissed: BTreeMap<PeerId, String>,
+}
+
+impl Reception {
+    /// Why it makes no sense to go on: everyone awaited runs another charter or another program.
+    fn refusal(&mut self, event: &Event) -> Option<String> {
+        let mut alone = false;
+        match event {
+            Event::Connected { .. } => self.welcome = true,
+            Event::Waiting { missing, .. } => self.missing.clone_from(missing),
+            Event::Ready { connected: 0, .. } => alone = true,
+            Event::Dismissed { peer, reason: reason @ (Refusal::WrongFederation { .. } | Refusal::Layout { .. } | Refusal::Version { .. }) } => {
+                self.dismissed.insert(*peer, reason.to_string());
+            }
+            _ => return None,
+        }
+        let nobody_left = !self.missing.is_empty() && self.missing.iter().all(|peer| self.dismissed.contains_key(peer));
+        if self.welcome || self.dismissed.is_empty() || !(alone || nobody_left) {
+            return None;
+        }
+        let reasons: Vec<String> = self.dismissed.iter().map(|(peer, reason)| format!("{} {reason}", peer.short())).collect();
+        Some(reasons.join("; "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_gives_up_when_all_it_waits_for_run_another_charter() {
+        let (one, two) = (PeerId([1; 32]), PeerId([2; 32]));
+        let dismissed = |peer| Event::Dismissed { peer, reason: Refusal::WrongFederation { sections: vec!["training".to_owned()] } };
+        let mut reception = Reception::default();
+        assert_eq!(reception.refusal(&Event::Waiting { ready: 0, needed: 2, missing: vec![one, two] }), None);
+        assert_eq!(reception.refusal(&dismissed(one)), None);
+        assert!(reception.refusal(&dismissed(two)).is_some_and(|why| why.contains("training")));
+    }
+
+    #[test]
+    fn a_peer_stays_where_somebody_shares_its_charter() {
+        let (one, two) = (PeerId([1; 32]), PeerId([2; 32]));
+        let mut reception = Reception::default();
+        reception.refusal(&Event::Waiting { ready: 0, needed: 2, missing: vec![one, two] });
+        reception.refusal(&Event::Connected { peer: one });
+        let reason = Refusal::WrongFederation { sections: Vec::new() };
+        assert_eq!(reception.refusal(&Event::Dismissed { peer: two, reason }), None);
+        assert_eq!(reception.refusal(&Event::Ready { neighbours: 2, connected: 0 }), None);
+    }
+}

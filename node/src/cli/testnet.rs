@@ -1,0 +1,178 @@
+//! `kith testnet`: real peers on this machine, each its own process, and what becomes of them.
+
+mod baseline;
+mod control;
+mod directory;
+mod live;
+mod plan;
+mod report;
+mod supervisor;
+mod tally;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::output::Verdict;
+
+/// Run real peers on this machine and show what they learn
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, after_help = AFTER_HELP)]
+pub(crate) struct Testnet {
+    #[command(subcommand)]
+    command: Option<TestnetCommand>,
+    #[command(flatten)]
+    up: Up,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  kith testnet                                          eight peers, two of them lying, on handwritten digits
+  kith testnet --rule mean                              what the liars do to plain averaging
+  kith testnet --adversaries 0                          what the defence costs when nobody lies
+  kith testnet --peers 12 --topology random-regular:7 --byzantine 3 --adversaries 3
+  kith testnet --dataset fashion-mnist --peers 10 --topology ring
+  kith testnet --dataset heart                          four hospitals as four peers
+  kith testnet --charter charter.toml                   rehearse a real agreement with keys of a testnet
+  kith testnet --dir net --detach && kith testnet kill peer-3 --dir net
+
+Exit codes: 0 every honest peer went through all rounds, 1 it did not or could not start, 130 interrupted.";
+
+#[derive(Debug, Subcommand)]
+enum TestnetCommand {
+    /// Start one (the same as no verb)
+    Up(Box<Up>),
+    /// Where a detached testnet stands
+    Status(Where),
+    /// Kill a peer's process at once (SIGKILL)
+    Kill(Named),
+    /// Start a killed peer again: it resumes
+    Restart(Named),
+    /// Stop a detached testnet
+    Down(Where),
+}
+
+/// Which testnet.
+#[derive(Debug, Args)]
+struct Where {
+    /// The testnet's folder
+    #[arg(long)]
+    dir: PathBuf,
+    /// One JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// Which peer of which testnet.
+#[derive(Debug, Args)]
+struct Named {
+    /// The peer's name, for example peer-3
+    node: String,
+    #[command(flatten)]
+    place: Where,
+}
+
+/// What to start. Everything that is not given follows from the data set.
+#[derive(Clone, Debug, Args)]
+struct Up {
+    /// How many peers
+    #[arg(long)]
+    peers: Option<usize>,
+    /// How many of them lie, placed at random by the seed
+    #[arg(long)]
+    adversaries: Option<usize>,
+    /// What liars do (`kith list attacks`)
+    #[arg(long, default_value = "sign-flip:10")]
+    attack: String,
+    /// Rounds to train
+    #[arg(long, conflicts_with = "charter")]
+    rounds: Option<u64>,
+    /// Aggregation rule (`kith list rules`), for example nnm+trimmed-mean
+    #[arg(long, conflicts_with = "charter")]
+    rule: Option<String>,
+    /// Liars to tolerate in every neighbourhood
+    #[arg(long, conflicts_with = "charter")]
+    byzantine: Option<usize>,
+    /// Who exchanges with whom (`kith list topologies`), for example random-regular:5
+    #[arg(long, conflicts_with = "charter")]
+    topology: Option<String>,
+    /// Encoding of updates (`kith list codecs`), for example top-k:0.06
+    #[arg(long, conflicts_with = "charter")]
+    codec: Option<String>,
+    /// What is learned (`kith list models`), for example mlp:64,32
+    #[arg(long, conflicts_with = "charter")]
+    model: Option<String>,
+    /// Passes over the own rows in a round
+    #[arg(long, conflicts_with = "charter")]
+    local_epochs: Option<u64>,
+    /// Seconds that a round waits for updates
+    #[arg(long, conflicts_with = "charter")]
+    deadline: Option<f64>,
+    /// The rows (`kith list datasets`)
+    #[arg(long, default_value = "digits")]
+    dataset: String,
+    /// Folder with the data set's files, where it does not come with Kith
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// How rows are dealt to peers (`kith list partitions`), for example dirichlet:0.5
+    #[arg(long)]
+    partition: Option<String>,
+    /// A charter to rehearse; its members' keys are replaced by a testnet's
+    #[arg(long)]
+    charter: Option<PathBuf>,
+    /// Folder for the peers' files; without it a temporary one is removed at the end
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// Keep the temporary folder
+    #[arg(long)]
+    keep: bool,
+    /// From which keys, graph, shards, liars and initial parameters follow
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Evaluate after every so many rounds; 0: after the last one only
+    #[arg(long, default_value_t = 0)]
+    evaluate_every: u64,
+    /// Run although some honest peer has more liars around it than the rule tolerates
+    #[arg(long)]
+    allow_overload: bool,
+    /// Do not train alone and pooled for comparison
+    #[arg(long)]
+    no_baselines: bool,
+    /// End with one JSON object on stdout
+    #[arg(long)]
+    json: bool,
+    /// Start it in the background and return when all peers are connected
+    #[arg(long)]
+    detach: bool,
+}
+
+impl Testnet {
+    /// Whether this process trains itself (for comparison).
+    pub(crate) fn trains(&self) -> bool {
+        matches!(self.command, None | Some(TestnetCommand::Up(_)))
+    }
+
+    pub(crate) fn run(self) -> Verdict {
+        match self.command {
+            None => up(&self.up),
+            Some(TestnetCommand::Up(up_arguments)) => up(&up_arguments),
+            Some(TestnetCommand::Status(place)) => control::status(&place.dir, place.json),
+            Some(TestnetCommand::Kill(named)) => control::order(&named.place.dir, "kill", Some(&named.node), named.place.json),
+            Some(TestnetCommand::Restart(named)) => {
+                control::order(&named.place.dir, "restart", Some(&named.node), named.place.json)
+            }
+            Some(TestnetCommand::Down(place)) => control::order(&place.dir, "down", None, place.json),
+        }
+    }
+}
+
+fn up(up: &Up) -> Verdict {
+    if up.detach {
+        return control::detach(up);
+    }
+    let (plan, rows) = plan::Plan::new(up)?;
+    plan.check_overload(up.allow_overload)?;
+    let directory = directory::Directory::create(up.dir.as_deref(), up.keep)?;
+    let nodes = directory.fill(&plan, rows)?;
+    supervisor::run(up, &plan, &directory, nodes)
+}

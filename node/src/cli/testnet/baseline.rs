@@ -1,0 +1,51 @@
+//! What the peers are compared with: training alone, and training on everybody's rows in one place.
+
+use kith_consensus::Seed;
+use kith_models::{Dataset, Task};
+
+use super::directory::Places;
+use super::plan::Plan;
+use crate::actors::trainer::STACK_BYTES;
+
+/// Accuracies on the held-out rows after as many rounds of local training as the federation had.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Baselines {
+    /// Mean over the honest peers, each training alone on its rows.
+    pub(super) local_only: f64,
+    /// One model on all honest peers' rows together.
+    pub(super) pooled: f64,
+}
+
+/// Trains on two threads; `None` where training failed.
+pub(super) fn measure(plan: &Plan, places: &Places) -> Option<Baselines> {
+    let task = &plan.agreement.task;
+    let rounds = plan.agreement.charter.rounds;
+    let shards: Vec<(Dataset, Seed)> =
+        plan.honest().map(|index| (places.nodes[index].rows.clone(), plan.agreement.peer_seed(&plan.members[index].peer))).collect();
+    let all: Vec<Dataset> = shards.iter().map(|(rows, _)| rows.clone()).collect();
+    let pooled_seed = Seed::from_number(plan.agreement.charter.seed).child("pooled");
+    std::thread::scope(|scope| {
+        let big = || std::thread::Builder::new().stack_size(STACK_BYTES);
+        let pooled = big()
+            .spawn_scoped(scope, move || accuracy(task, Dataset::concat(&all), pooled_seed, rounds, &places.test))
+            .ok()?;
+        let alone = big()
+            .spawn_scoped(scope, move || {
+                let count = shards.len() as f64;
+                let accuracies: Option<Vec<f64>> =
+                    shards.into_iter().map(|(rows, seed)| accuracy(task, rows, seed, rounds, &places.test)).collect();
+                accuracies.map(|accuracies| accuracies.iter().sum::<f64>() / count)
+            })
+            .ok()?;
+        Some(Baselines { local_only: alone.join().ok()??, pooled: pooled.join().ok()?? })
+    })
+}
+
+fn accuracy(task: &Task, rows: Dataset, seed: Seed, rounds: u64, test: &Dataset) -> Option<f64> {
+    let mut trainer = task.trainer(rows, seed).ok()?;
+    let mut parameters = task.initial_parameters();
+    for round in 0..rounds {
+        parameters = trainer.train(&parameters, round).ok()?.parameters;
+    }
+    Some(task.evaluate(&parameters, test).ok()?.accuracy)
+}

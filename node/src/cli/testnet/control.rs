@@ -1,0 +1,197 @@
+//! Talking to a testnet in the background: JSON lines over a socket in its folder.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::super::output::{Failure, Verdict, print, print_json, table};
+use super::super::done;
+use super::Up;
+
+const SOCKET: &str = "control.sock";
+const RESULT: &str = "result.json";
+const LOG: &str = "testnet.log";
+/// Longest request.
+const REQUEST_BYTES_MAX: u64 = 4096;
+/// Longest wait for an answer; stopping every peer takes up to 12 s.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
+/// Longest wait until a testnet in the background is ready.
+const READY_DEADLINE: Duration = Duration::from_secs(120);
+/// Between two questions whether it is.
+const READY_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What may be asked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case")]
+pub(super) enum Request {
+    Status,
+    Kill { node: String },
+    Restart { node: String },
+    Down,
+}
+
+/// Serves the socket in `folder`.
+pub(super) fn serve<M: Send + 'static>(
+    folder: &Path,
+    messages: mpsc::Sender<M>,
+    wrap: fn(Request, oneshot::Sender<Value>) -> M,
+) -> Result<JoinHandle<()>, Failure> {
+    let path = folder.join(SOCKET);
+    let listener = UnixListener::bind(&path)
+        .map_err(|error| Failure::with_help(format!("cannot listen at {}: {error}", path.display()), "choose a shorter --dir"))?;
+    Ok(tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let messages = messages.clone();
+            tokio::spawn(async move {
+                let (reader, mut writer) = stream.into_split();
+                let mut lines = tokio::io::BufReader::new(reader.take(REQUEST_BYTES_MAX)).lines();
+                while let Ok(Some(line)) = lines.next_line().await {
+                    let answer = match serde_json::from_str::<Request>(&line) {
+                        Ok(request) => {
+                            let (sender, answer) = oneshot::channel();
+                            if messages.send(wrap(request, sender)).await.is_err() {
+                                return;
+                            }
+                            answer.await.unwrap_or_else(|_| json!({"ok": false, "why": "the testnet has ended"}))
+                        }
+                        Err(error) => json!({"ok": false, "why": format!("not a request: {error}")}),
+                    };
+                    if writer.write_all(format!("{answer}\n").as_bytes()).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    }))
+}
+
+/// Removes the socket.
+pub(super) fn remove(folder: &Path) {
+    // It is only a name by now.
+    let _ = std::fs::remove_file(folder.join(SOCKET));
+}
+
+fn ask(folder: &Path, request: &Request) -> Result<Value, Failure> {
+    let no_testnet = |error: std::io::Error| {
+        Failure::with_help(
+            format!("no testnet runs in {}: {error}", folder.display()),
+            format!("start one with `kith testnet --dir {} --detach`", folder.display()),
+        )
+    };
+    let mut stream = UnixStream::connect(folder.join(SOCKET)).map_err(no_testnet)?;
+    stream.set_read_timeout(Some(ANSWER_DEADLINE)).map_err(no_testnet)?;
+    let text = serde_json::to_string(request).map_err(|error| Failure::new(error.to_string()))?;
+    stream.write_all(format!("{text}\n").as_bytes()).map_err(no_testnet)?;
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer).map_err(no_testnet)?;
+    let answer: Value = serde_json::from_str(&answer).map_err(|_| Failure::new("the testnet ended while it was asked"))?;
+    if answer["ok"] == json!(true) {
+        return Ok(answer);
+    }
+    Err(Failure::new(answer["why"].as_str().unwrap_or("the testnet gave no reason").to_owned()))
+}
+
+/// `kith testnet kill|restart|down`.
+pub(super) fn order(folder: &Path, command: &str, node: Option<&str>, json: bool) -> Verdict {
+    let node = node.unwrap_or_default().to_owned();
+    let request = match command {
+        "kill" => Request::Kill { node },
+        "restart" => Request::Restart { node },
+        _ => Request::Down,
+    };
+    let answer = ask(folder, &request)?;
+    if json {
+        print_json(&answer)?;
+    } else {
+        print(&format!("{}\n", answer["what"].as_str().unwrap_or("done")))?;
+    }
+    done()
+}
+
+/// `kith testnet status`: of the running one, or the result of the one that ran.
+pub(super) fn status(folder: &Path, json: bool) -> Verdict {
+    let ended = std::fs::read_to_string(folder.join(RESULT)).ok().filter(|text| !text.trim().is_empty());
+    if let (Some(result), false) = (ended, folder.join(SOCKET).exists()) {
+        print(&if json { result } else { format!("this testnet has ended; its result:\n{result}") })?;
+        return done();
+    }
+    let answer = ask(folder, &Request::Status)?;
+    if json {
+        print_json(&answer)?;
+        return done();
+    }
+    let mut shown = table(&["name", "role", "pid", "state", "rounds", "accuracy", "accepted", "refused", "restarts"]);
+    for node in answer["nodes"].as_array().into_iter().flatten() {
+        let cell = |key: &str| match &node[key] {
+            Value::String(text) => text.clone(),
+            Value::Null => "–".to_owned(),
+            other => other.to_string(),
+        };
+        let keys = ["name", "role", "pid", "state", "rounds", "accuracy", "updates_accepted", "updates_refused", "restarts"];
+        shown.add_row(keys.map(cell));
+    }
+    print(&format!("{shown}\nround {} of {}\n", answer["round"], answer["rounds"]))?;
+    done()
+}
+
+/// `kith testnet --detach`: the same command in the background.
+pub(super) fn detach(up: &Up) -> Verdict {
+    let Some(folder) = &up.dir else {
+        return Err(Failure::with_help(
+            "a testnet in the background needs a folder by which to find it again",
+            "for example: kith testnet --dir net --detach",
+        ));
+    };
+    if folder.join(SOCKET).exists() && ask(folder, &Request::Status).is_ok() {
+        return Err(Failure::new(format!("a testnet runs in {} already; `kith testnet down --dir …` stops it", folder.display())));
+    }
+    let io = |error: std::io::Error| Failure::new(format!("cannot start a testnet in {}: {error}", folder.display()));
+    std::fs::create_dir_all(folder).map_err(io)?;
+    let result = std::fs::File::create(folder.join(RESULT)).map_err(io)?;
+    let log = std::fs::File::create(folder.join(LOG)).map_err(io)?;
+    let json_already = up.json;
+    let arguments = std::env::args_os().skip(1).filter(|argument| argument != "--detach");
+    let mut supervisor = std::process::Command::new(std::env::current_exe().map_err(io)?)
+        .args(arguments)
+        .args((!json_already).then_some("--json"))
+        .stdin(Stdio::null())
+        .stdout(result)
+        .stderr(log)
+        .process_group(0)
+        .spawn()
+        .map_err(io)?;
+    let started = std::time::Instant::now();
+    while started.elapsed() < READY_DEADLINE {
+        if let Some(status) = supervisor.try_wait().map_err(io)? {
+            let log = std::fs::read_to_string(folder.join(LOG)).unwrap_or_default();
+            return Err(Failure::new(format!("the testnet ended before it was ready ({status}):\n{log}")));
+        }
+        if folder.join(SOCKET).exists()
+            && let Ok(answer) = ask(folder, &Request::Status)
+            && answer["ready"] == json!(true)
+        {
+            if up.json {
+                print_json(&answer)?;
+            } else {
+                let count = answer["nodes"].as_array().map_or(0, Vec::len);
+                print(&format!(
+                    "{count} peers are connected; see `kith testnet status --dir {0}`, stop with `kith testnet down --dir {0}`\n",
+                    folder.display()
+                ))?;
+            }
+            return done();
+        }
+        std::thread::sleep(READY_INTERVAL);
+    }
+    Err(Failure::new(format!("the testnet was not ready within {} s; see {}", READY_DEADLINE.as_secs(), folder.join(LOG).display())))
+}

@@ -1,0 +1,156 @@
+//! A testnet's folder: for every peer its own, with all files that a real peer has.
+
+use std::net::TcpListener;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use kith_models::{Dataset, Loaded};
+use toml::{Table, Value};
+
+use super::super::output::Failure;
+use super::plan::Plan;
+use crate::config::CONFIG_FILE;
+use crate::identity::{Identity, KEY_FILE};
+
+/// The agreement, in the testnet's folder and in every peer's.
+const CHARTER_FILE: &str = "charter.toml";
+
+/// The folder; a temporary one is removed when this is dropped.
+pub(super) struct Directory {
+    pub(super) path: PathBuf,
+    temporary: bool,
+}
+
+/// A peer's folder and what is needed to run and to judge it.
+pub(super) struct Place {
+    pub(super) folder: PathBuf,
+    pub(super) address: String,
+    /// Its rows, for comparison with training alone.
+    pub(super) rows: Dataset,
+}
+
+/// All peers' folders, and the held-out rows.
+pub(super) struct Places {
+    pub(super) nodes: Vec<Place>,
+    pub(super) test: Dataset,
+}
+
+impl Directory {
+    /// The folder at `path`, which must not hold a testnet, or a new temporary one.
+    pub(super) fn create(path: Option<&Path>, keep: bool) -> Result<Directory, Failure> {
+        let (path, temporary) = match path {
+            Some(path) => (path.to_owned(), false),
+            None => (temporary_path(), !keep),
+        };
+        if path.join(CHARTER_FILE).exists() {
+            return Err(Failure::with_help(
+                format!("there is a testnet in {} already", path.display()),
+                "choose another --dir, or remove that folder (`kith testnet down --dir …` stops one that runs)",
+            ));
+        }
+        // Keys of a testnet are worth nothing, but nobody else on the machine needs to read along.
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|error| cannot("create", &path, &error))?;
+        let path = path.canonicalize().map_err(|error| cannot("find", &path, &error))?;
+        Ok(Directory { path, temporary })
+    }
+
+    /// Whether it is gone after the run.
+    pub(super) fn is_temporary(&self) -> bool {
+        self.temporary
+    }
+
+    /// Writes every peer's files.
+    pub(super) fn fill(&self, plan: &Plan, loaded: Loaded) -> Result<Places, Failure> {
+        let data = |error: kith_models::DataError| Failure::new(error.to_string());
+        let schema = plan.agreement.task.schema();
+        let charter = plan.agreement.charter.to_toml();
+        write(&self.path.join(CHARTER_FILE), &charter)?;
+        let shared = self.path.join("data");
+        create(&shared)?;
+        let test = loaded.source.select(&plan.test);
+        let test_path = test.write(&shared, "test").map_err(data)?;
+        let ports = free_ports(plan.members.len())?;
+        let addresses: Vec<String> = plan
+            .members
+            .iter()
+            .zip(&ports)
+            .map(|(member, port)| format!("/ip4/127.0.0.1/tcp/{port}/p2p/{}", member.peer))
+            .collect();
+        let mut nodes = Vec::with_capacity(plan.members.len());
+        for (index, member) in plan.members.iter().enumerate() {
+            let folder = self.path.join(&member.name);
+            create(&folder)?;
+            let source = loaded.source.select(&plan.shards[index]);
+            let rows = source.write(&folder, "train").map_err(data)?;
+            Identity::from_secret(member.secret).create(&folder.join(KEY_FILE)).map_err(|error| Failure::new(error.to_string()))?;
+            write(&folder.join(CHARTER_FILE), &charter)?;
+            let bootstrap: Vec<&str> = member.neighbours.iter().map(|neighbour| addresses[*neighbour].as_str()).collect();
+            let attack = member.lies.then_some(plan.attack.as_str());
+            let listen = format!("/ip4/127.0.0.1/tcp/{}", ports[index]);
+            let config = config_table(&member.name, &rows, &test_path, &listen, &bootstrap, plan.evaluate_every, attack);
+            write(&folder.join(CONFIG_FILE), &config.to_string())?;
+            let rows = source.dataset(schema).map_err(data)?;
+            nodes.push(Place { folder, address: addresses[index].clone(), rows });
+        }
+        let test = test.dataset(schema).map_err(data)?;
+        Ok(Places { nodes, test })
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if self.temporary {
+            // Left behind it costs some megabytes in the temporary folder.
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+fn config_table(
+    name: &str,
+    rows: &Path,
+    test: &Path,
+    listen: &str,
+    bootstrap: &[&str],
+    evaluate_every: u64,
+    attack: Option<&str>,
+) -> Table {
+    let text = |text: &str| Value::String(text.to_owned());
+    let path = |path: &Path| Value::String(path.display().to_string());
+    let list = |items: &[&str]| Value::Array(items.iter().map(|item| text(item)).collect());
+    let section = |keys: Vec<(&str, Value)>| Value::Table(keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect());
+    let mut table = Table::from_iter([
+        ("peer".to_owned(), section(vec![("name", text(name))])),
+        ("data".to_owned(), section(vec![("path", path(rows)), ("test_path", path(test))])),
+        ("network".to_owned(), section(vec![("listen", list(&[listen])), ("bootstrap", list(bootstrap))])),
+        ("evaluation".to_owned(), section(vec![("every", Value::Integer(i64::try_from(evaluate_every).unwrap_or(i64::MAX)))])),
+    ]);
+    if let Some(attack) = attack {
+        table.insert("testnet".to_owned(), section(vec![("attack", text(attack))]));
+    }
+    table
+}
+
+/// Ports that were free a moment ago, all different. They have to be known beforehand: they stand in the others' files.
+fn free_ports(count: usize) -> Result<Vec<u16>, Failure> {
+    let failed = |error: std::io::Error| Failure::new(format!("no free port on loopback: {error}"));
+    let held: Result<Vec<TcpListener>, _> = (0..count).map(|_| TcpListener::bind(("127.0.0.1", 0))).collect();
+    held.map_err(failed)?.iter().map(|listener| Ok(listener.local_addr().map_err(failed)?.port())).collect()
+}
+
+fn temporary_path() -> PathBuf {
+    let nanoseconds = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.subsec_nanos());
+    std::env::temp_dir().join(format!("kith-testnet-{}-{nanoseconds}", std::process::id()))
+}
+
+fn create(path: &Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(path).map_err(|error| cannot("create", path, &error))
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    std::fs::write(path, text).map_err(|error| cannot("write", path, &error))
+}
+
+fn cannot(act: &str, path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(format!("cannot {act} {}: {error}", path.display()))
+}

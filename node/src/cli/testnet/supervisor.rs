@@ -1,0 +1,359 @@
+//! Starts the peers' processes, listens to their events, and sees to it that none outlives the testnet.
+//!
+//! Every child holds the read end of a pipe as stdin and leaves when that ends, so even a killed supervisor leaves no orphans.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::{ExitCode, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{ChildStdin, Command};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+
+use super::super::output::{Failure, Verdict, print, tell};
+use super::baseline;
+use super::control::{self, Request};
+use super::directory::{Directory, Places};
+use super::live::{Live, ready_table, role};
+use super::plan::Plan;
+use super::report::Report;
+use super::tally::{State, Tally};
+use super::Up;
+use crate::config::CONFIG_FILE;
+use crate::telemetry::Line;
+
+/// Lines of all peers that wait to be counted.
+const LINES_MAX: usize = 4096;
+/// Longest line of a peer that is read.
+const GRACE: Duration = Duration::from_secs(12);
+/// Between two looks at the peers' memory.
+const SAMPLE: Duration = Duration::from_millis(1500);
+
+/// What the supervisor hears.
+enum Message {
+    Line(usize, Box<Line>),
+    Exited(usize, Option<ExitStatus>),
+    Control(Request, oneshot::Sender<Value>),
+}
+
+struct Supervisor<'a> {
+    plan: &'a Plan,
+    places: &'a Places,
+    tally: Tally,
+    live: Live,
+    messages: mpsc::Sender<Message>,
+    /// The pipes that keep the children alive.
+    stdins: Vec<Option<ChildStdin>>,
+    started: Instant,
+    ready_after: Option<Duration>,
+    stopping: bool,
+    interrupted: bool,
+    json: bool,
+    down: Option<oneshot::Sender<Value>>,
+}
+
+/// Runs the testnet to its end.
+pub(super) fn run(up: &Up, plan: &Plan, directory: &Directory, places: Places) -> Verdict {
+    let runtime = super::super::runtime(1)?;
+    let (tally, interrupted, wall, ready_after) = runtime.block_on(async {
+        let (messages, inbox) = mpsc::channel(LINES_MAX);
+        let mut supervisor = Supervisor {
+            plan,
+            places: &places,
+            tally: Tally::new(plan),
+            live: Live::new(plan.agreement.charter.rounds),
+            messages,
+            stdins: (0..plan.members.len()).map(|_| None).collect(),
+            started: Instant::now(),
+            ready_after: None,
+            stopping: false,
+            interrupted: false,
+            json: up.json,
+            down: None,
+        };
+        let socket = control::serve(&directory.path, supervisor.messages.clone(), Message::Control)?;
+        let ended = supervisor.drive(inbox).await;
+        supervisor.live.end();
+        socket.abort();
+        control::remove(&directory.path);
+        if let Some(answer) = supervisor.down.take() {
+            // Whoever asked may be gone.
+            let _ = answer.send(json!({"ok": true, "what": "every peer has stopped"}));
+        }
+        ended?;
+        let end = supervisor.tally.last_finished.unwrap_or_else(Instant::now);
+        Ok::<_, Failure>((supervisor.tally, supervisor.interrupted, end - supervisor.started, supervisor.ready_after))
+    })?;
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    if interrupted {
+        tell("interrupted; every peer has stopped");
+        return Ok(ExitCode::from(130));
+    }
+    let baselines = if up.no_baselines {
+        None
+    } else {
+        tell("training alone and pooled, for comparison …");
+        baseline::measure(plan, &places)
+    };
+    let report = Report { plan, places: &places, tally: &tally, baselines, wall, ready_after, seed: up.seed };
+    if up.json {
+        print(&format!("{}\n", report.to_json()))?;
+    } else {
+        print(&report.to_text(if directory.is_temporary() { None } else { Some(&directory.path) }))?;
+    }
+    if report.finished() { super::super::done() } else { Ok(ExitCode::FAILURE) }
+}
+
+impl Supervisor<'_> {
+    async fn drive(&mut self, mut inbox: mpsc::Receiver<Message>) -> Result<(), Failure> {
+        let failed = |error: std::io::Error| Failure::new(format!("signals cannot be received: {error}"));
+        let mut interrupts = signal(SignalKind::interrupt()).map_err(failed)?;
+        let mut terminations = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut samples = tokio::time::interval(SAMPLE);
+        for index in 0..self.plan.members.len() {
+            if let Err(failure) = self.spawn(index) {
+                self.stop(Signal::SIGKILL);
+                return Err(failure);
+            }
+        }
+        let mut grace = std::pin::pin!(tokio::time::sleep(Duration::MAX / 4));
+        while self.running() > 0 {
+            tokio::select! {
+                Some(message) = inbox.recv() => self.receive(message),
+                _ = interrupts.recv() => self.interrupt(),
+                _ = terminations.recv() => self.interrupt(),
+                _ = samples.tick() => self.sample_all(),
+                () = &mut grace, if self.stopping => self.stop(Signal::SIGKILL),
+            }
+            if self.stopping && grace.deadline() > tokio::time::Instant::now() + GRACE {
+                grace.as_mut().reset(tokio::time::Instant::now() + GRACE);
+            }
+        }
+        Ok(())
+    }
+
+    fn running(&self) -> usize {
+        self.tally.nodes.iter().filter(|node| node.pid.is_some()).count()
+    }
+
+    /// Starts the process of peer `index`: this very program, in the peer's folder.
+    fn spawn(&mut self, index: usize) -> Result<(), Failure> {
+        let name = &self.plan.members[index].name;
+        let failed = |what: &str, error: std::io::Error| Failure::new(format!("{name} cannot be started: {what}: {error}"));
+        let program = std::env::current_exe().map_err(|error| failed("this program cannot be found", error))?;
+        let folder = &self.places.nodes[index].folder;
+        let log = File::options().create(true).append(true).open(log_path(folder)).map_err(|error| failed("its log", error))?;
+        let mut child = Command::new(program)
+            .arg("run")
+            .arg("--dir")
+            .arg(folder)
+            .arg("--config")
+            .arg(folder.join(CONFIG_FILE))
+            .args(["--json", "--end-with-parent"])
+            .env("RAYON_NUM_THREADS", "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            // A group of its own: Ctrl-C in the terminal reaches only the supervisor, which stops the children in order.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| failed("its process", error))?;
+        let node = &mut self.tally.nodes[index];
+        node.pid = child.id();
+        node.state = State::Starting;
+        self.stdins[index] = child.stdin.take();
+        let stdout = child.stdout.take().expect("stdout was asked to be a pipe");
+        let messages = self.messages.clone();
+        tokio::spawn(async move {
+            let mut lines = BufReader::new(stdout).lines();
+            while let Ok(Some(text)) = lines.next_line().await {
+                if let Ok(line) = serde_json::from_str(&text)
+                    && messages.send(Message::Line(index, Box::new(line))).await.is_err()
+                {
+                    return;
+                }
+            }
+            let status = child.wait().await.ok();
+            let _ = messages.send(Message::Exited(index, status)).await;
+        });
+        Ok(())
+    }
+
+    fn receive(&mut self, message: Message) {
+        match message {
+            Message::Line(index, line) => {
+                let finished = self.tally.nodes[index].state == State::Finished;
+                if self.tally.add(index, &line) && self.ready_after.is_some() {
+                    self.live.round(&self.tally);
+                }
+                if !finished && self.tally.nodes[index].state == State::Finished {
+                    self.sample(index);
+                }
+                self.notice_ready();
+            }
+            Message::Exited(index, status) => self.exited(index, status),
+            Message::Control(request, answer) => self.control(request, answer),
+        }
+    }
+
+    fn notice_ready(&mut self) {
+        if self.ready_after.is_some() || self.tally.nodes.iter().any(|node| node.state == State::Starting) {
+            return;
+        }
+        let after = self.started.elapsed();
+        self.ready_after = Some(after);
+        let text = format!(
+            "{}\n{} peers connected after {:.1} s; {} rounds of rule {} over {} begin\n",
+            ready_table(self.plan, self.places),
+            self.plan.members.len(),
+            after.as_secs_f64(),
+            self.plan.agreement.charter.rounds,
+            self.plan.agreement.charter.aggregation.rule.name(),
+            self.plan.agreement.charter.topology.kind.name(),
+        );
+        if self.json {
+            tell(&text);
+        } else if print(&text).is_err() {
+            self.interrupt();
+        }
+    }
+
+    fn exited(&mut self, index: usize, status: Option<ExitStatus>) {
+        let name = &self.plan.members[index].name;
+        let node = &mut self.tally.nodes[index];
+        node.pid = None;
+        self.stdins[index] = None;
+        if node.state == State::Finished {
+            return;
+        }
+        node.state = State::Ended;
+        if !self.stopping {
+            let how = status.map_or("in an unknown way".to_owned(), |status| status.to_string());
+            let log = last_lines(&log_path(&self.places.nodes[index].folder));
+            self.live.note(&format!("{name} ended before its last round ({how}){log}"));
+        }
+    }
+
+    fn control(&mut self, request: Request, answer: oneshot::Sender<Value>) {
+        let reply = match request {
+            Request::Status => self.status(),
+            Request::Down => {
+                self.down = Some(answer);
+                self.interrupt();
+                return;
+            }
+            Request::Kill { node } => self.with_node(&node, |supervisor, index| {
+                if !supervisor.signal(index, Signal::SIGKILL) {
+                    return Err(format!("{node} does not run"));
+                }
+                Ok(format!("{node} was killed; `kith testnet restart {node}` starts it again"))
+            }),
+            Request::Restart { node } => self.with_node(&node, |supervisor, index| {
+                if supervisor.tally.nodes[index].pid.is_some() {
+                    return Err(format!("{node} runs already"));
+                }
+                supervisor.spawn(index).map_err(|failure| format!("{failure:?}"))?;
+                supervisor.tally.nodes[index].restarts += 1;
+                Ok(format!("{node} was started again"))
+            }),
+        };
+        // Whoever asked may be gone.
+        let _ = answer.send(reply);
+    }
+
+    fn with_node(&mut self, name: &str, act: impl FnOnce(&mut Self, usize) -> Result<String, String>) -> Value {
+        let names: Vec<&str> = self.plan.members.iter().map(|member| member.name.as_str()).collect();
+        let result = match names.iter().position(|known| *known == name) {
+            Some(index) => act(self, index),
+            None => Err(kith_consensus::section::unknown("peer", name, &names)),
+        };
+        match result {
+            Ok(what) => json!({"ok": true, "what": what}),
+            Err(why) => json!({"ok": false, "why": why}),
+        }
+    }
+
+    fn status(&self) -> Value {
+        let node = |(member, node): (&super::plan::Member, &super::tally::NodeTally)| {
+            json!({
+                "name": member.name,
+                "peer_id": member.peer.to_string(),
+                "role": role(member.lies),
+                "pid": node.pid,
+                "state": node.state,
+                "round": node.round,
+                "rounds": node.rounds,
+                "accuracy": node.accuracy,
+                "updates_accepted": node.accepted,
+                "updates_refused": node.refused.values().sum::<u64>(),
+                "restarts": node.restarts,
+            })
+        };
+        json!({
+            "ok": true,
+            "ready": self.ready_after.is_some(),
+            "ready_seconds": self.ready_after.map(|after| after.as_secs_f64()),
+            "seconds": self.started.elapsed().as_secs_f64(),
+            "round": self.tally.common_round,
+            "rounds": self.plan.agreement.charter.rounds,
+            "nodes": self.plan.members.iter().zip(&self.tally.nodes).map(node).collect::<Vec<_>>(),
+        })
+    }
+
+    /// The first time asks the children to leave; the second time does not ask.
+    fn interrupt(&mut self) {
+        self.interrupted = true;
+        if self.stopping {
+            self.stop(Signal::SIGKILL);
+            return;
+        }
+        self.stopping = true;
+        self.live.note("stopping every peer …");
+        self.stop(Signal::SIGTERM);
+    }
+
+    fn stop(&mut self, with: Signal) {
+        for index in 0..self.plan.members.len() {
+            self.signal(index, with);
+        }
+    }
+
+    /// Whether there was a process to signal.
+    fn signal(&self, index: usize, with: Signal) -> bool {
+        // A pid is forgotten when its process has been waited for, so it cannot be somebody else's.
+        let pid = self.tally.nodes[index].pid.and_then(|pid| i32::try_from(pid).ok());
+        pid.is_some_and(|pid| kill(Pid::from_raw(pid), with).is_ok())
+    }
+
+    fn sample_all(&mut self) {
+        (0..self.plan.members.len()).for_each(|index| self.sample(index));
+    }
+
+    /// The peer's memory: its own pages and its part of shared ones.
+    fn sample(&mut self, index: usize) {
+        let node = &mut self.tally.nodes[index];
+        let Some(pid) = node.pid else { return };
+        let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) else { return };
+        let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+        let kibibytes = line.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+        node.pss_bytes = node.pss_bytes.max(kibibytes.unwrap_or(0) * 1024);
+    }
+}
+
+fn log_path(folder: &Path) -> std::path::PathBuf {
+    folder.join("node.log")
+}
+
+/// The end of a log, to be shown below a message.
+fn last_lines(path: &Path) -> String {
+    const LINES: usize = 12;
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LINES)..].iter().map(|line| format!("\n    {line}")).collect()
+}

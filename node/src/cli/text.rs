@@ -1,0 +1,112 @@
+//! Short text forms of what a charter says in a section: `random-regular:5`, `top-k:0.06`, `mlp:128,64`, `k:key=value,…`.
+
+use toml::{Table, Value};
+
+/// The key that `name:value` sets, by name; what is not listed takes only `key=value`.
+type Parameters = &'static [(&'static str, &'static str)];
+
+/// Of `[topology]`.
+const TOPOLOGY: Parameters = &[("random-regular", "degree"), ("torus", "rows")];
+/// Of `[codec]`.
+const CODEC: Parameters = &[("top-k", "share"), ("int8", "block")];
+/// Of `[model]`.
+const MODEL: Parameters = &[("mlp", "hidden"), ("cnn", "channels")];
+
+/// The section `[topology]` of a text.
+///
+/// # Errors
+/// What cannot be understood.
+pub(crate) fn topology(text: &str) -> Result<Table, String> {
+    section("topology", "kind", text, TOPOLOGY)
+}
+
+/// The section `[codec]` of a text.
+///
+/// # Errors
+/// What cannot be understood.
+pub(crate) fn codec(text: &str) -> Result<Table, String> {
+    section("codec", "kind", text, CODEC)
+}
+
+/// The section `[model]` of a text.
+///
+/// # Errors
+/// What cannot be understood.
+pub(crate) fn model(text: &str) -> Result<Table, String> {
+    section("model", "kind", text, MODEL)
+}
+
+/// Names and numbers only; whether they fit is for the charter's readers to say.
+fn section(what: &str, key: &str, text: &str, parameters: Parameters) -> Result<Table, String> {
+    let (name, rest) = text.split_once(':').map_or((text, None), |(name, rest)| (name, Some(rest)));
+    let mut table = Table::from_iter([(key.to_owned(), Value::String(name.to_owned()))]);
+    let Some(rest) = rest else { return Ok(table) };
+    let mut last: Option<String> = None;
+    for part in rest.split(',') {
+        let (key, value) = match (part.split_once('='), &last) {
+            (Some((key, value)), _) => (key.to_owned(), value),
+            // A further number belongs to the key before it: hidden=128,64.
+            (None, Some(key)) => (key.clone(), part),
+            (None, None) => {
+                let key = parameters.iter().find(|(known, _)| *known == name).map(|(_, key)| (*key).to_owned());
+                (key.ok_or_else(|| format!("{what} {name:?} has no main parameter; expected {name}:key=value, found {text:?}"))?, part)
+            }
+        };
+        let value = scalar(value).ok_or_else(|| format!("{what} {text:?}: expected a value for {key}, found {value:?}"))?;
+        match table.get_mut(&key) {
+            None => drop(table.insert(key.clone(), value)),
+            Some(Value::Array(values)) => values.push(value),
+            Some(first) => *first = Value::Array(vec![first.clone(), value]),
+        }
+        last = Some(key);
+    }
+    if let Some(hidden) = table.get_mut("hidden")
+        && !hidden.is_array()
+    {
+        *hidden = Value::Array(vec![hidden.clone()]);
+    }
+    Ok(table)
+}
+
+fn scalar(text: &str) -> Option<Value> {
+    if text.is_empty() {
+        return None;
+    }
+    let number = || text.parse::<f64>().ok().filter(|value| value.is_finite()).map(Value::Float);
+    let flag = || text.parse().ok().map(Value::Boolean);
+    Some(text.parse().ok().map(Value::Integer).or_else(number).or_else(flag).unwrap_or_else(|| Value::String(text.to_owned())))
+}
+
+/// `KEY=VALUE` of `--param`, in TOML's notation where it is that, else as a text.
+///
+/// # Errors
+/// Where there is no `=`.
+pub(crate) fn parameter(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("expected KEY=VALUE, found {text:?}"))?;
+    let is_toml = toml::from_str::<Table>(&format!("value = {value}")).is_ok();
+    Ok((key.to_owned(), if is_toml { value.to_owned() } else { Value::String(value.to_owned()).to_string() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_become_sections() {
+        assert_eq!(topology("random-regular:5").unwrap().to_string().trim(), "degree = 5\nkind = \"random-regular\"");
+        assert_eq!(codec("top-k:0.06").unwrap()["share"], Value::Float(0.06));
+        assert_eq!(model("mlp:32").unwrap()["hidden"], Value::Array(vec![Value::Integer(32)]));
+        assert_eq!(model("mlp:128,64").unwrap()["hidden"].as_array().unwrap().len(), 2);
+        assert_eq!(topology("torus:rows=2,columns=4").unwrap()["columns"], Value::Integer(4));
+        assert_eq!(topology("ring").unwrap().len(), 1);
+        assert!(topology("ring:5").unwrap_err().contains("no main parameter"));
+        assert!(codec("top-k:").unwrap_err().contains("expected a value for share"));
+    }
+
+    #[test]
+    fn parameters_are_toml_or_text() {
+        assert_eq!(parameter("weights=[1.0, 2.0]").unwrap(), ("weights".to_owned(), "[1.0, 2.0]".to_owned()));
+        assert_eq!(parameter("variant=blanchard").unwrap().1, "\"blanchard\"");
+        assert!(parameter("m").is_err());
+    }
+}

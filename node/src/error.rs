@@ -1,0 +1,92 @@
+//! Why a node could not start or had to stop.
+
+use std::path::{Path, PathBuf};
+
+use kith_gossip::net::NetworkError;
+
+use crate::identity::IdentityError;
+use crate::problems::BadFiles;
+use crate::store::StoreError;
+
+/// Why a node could not start or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// What a person wrote is wrong.
+    #[error(transparent)]
+    Files(#[from] BadFiles),
+    /// There is no configuration.
+    #[error("there is no configuration at {}; make one with `kith init --dir {}`", path.display(), path.parent().unwrap_or(Path::new(".")).display())]
+    NoConfig {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// The file system failed.
+    #[error("cannot {act} {}: {source}", path.display())]
+    Io {
+        /// read, write, …
+        act: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The key file.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The state folder.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The own data.
+    #[error("the data in {} cannot be used: {why}", path.display())]
+    Data {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The charter and the configuration do not fit together.
+    #[error("{0}")]
+    Unfit(String),
+    /// The sockets.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// The status address.
+    #[error("cannot serve status at {address}: {source}; choose another [status] listen, for example \"127.0.0.1:0\"")]
+    Status {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The federation runs another charter or program.
+    #[error("the federation refused this peer: {why}; compare charters with `kith charter diff` and programs with `kith --version`")]
+    RefusedByFederation {
+        /// What its peers said.
+        why: String,
+    },
+    /// One of our own parts failed.
+    #[error("the {actor} failed: {why}; the state is safe, start again with `kith run`, and please report this")]
+    Broken {
+        /// Which actor.
+        actor: String,
+        /// Its panic or error.
+        why: String,
+    },
+}
+
+impl NodeError {
+    /// A failure of the file system.
+    pub fn io(act: &'static str, path: &Path, source: std::io::Error) -> NodeError {
+        NodeError::Io { act, path: path.to_owned(), source }
+    }
+
+    /// The process's exit code for this error.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            NodeError::RefusedByFederation { .. } => 3,
+            NodeError::Store(StoreError::InUse { .. }) => 4,
+            NodeError::Broken { .. } => 70,
+            _ => 1,
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! A running peer: [`Node::start`] brings up its actors, [`NodeHandle`] is what is held of it.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kameo::actor::{Actor, ActorRef, PreparedActor, Spawn};
+use kameo::mailbox;
+use kameo::supervision::RestartPolicy;
+use kith_consensus::PeerId;
+use kith_gossip::net::{Network, NetworkSettings};
+use kith_gossip::{Command, Conduct, Honest, Input, Parameters, Peer, Setup};
+use kith_models::Dataset;
+use tokio::sync::{broadcast, watch};
+
+use crate::actors::supervisor::{End, Supervisor, Watch};
+use crate::actors::{network, peer, status, store, trainer};
+use crate::agreement::Agreement;
+use crate::config::Config;
+use crate::data;
+use crate::error::NodeError;
+use crate::identity::Identity;
+use crate::store::Store;
+use crate::telemetry::{Line, NodeEvent, Telemetry};
+
+/// How often the training thread may panic before the node gives up: more is no accident.
+const TRAINER_RESTARTS: u32 = 3;
+/// Within this time.
+const TRAINER_RESTARTS_WITHIN: Duration = Duration::from_secs(600);
+/// After the peer is done the swarm runs this much longer, so that its goodbye leaves the machine (guess).
+const FLUSH: Duration = Duration::from_millis(150);
+/// Longest that an actor may take to end; then the node ends without it.
+const STOP_DEADLINE: Duration = Duration::from_secs(5);
+/// Room in a pulled body beyond the larger of a keyframe and an encoding.
+const BODY_SLACK_BYTES: usize = 4096;
+
+/// What a node is made of.
+#[derive(Debug)]
+pub struct NodeSettings {
+    /// The member's own settings.
+    pub config: Config,
+    /// What the federation agreed on.
+    pub agreement: Agreement,
+    /// The key.
+    pub identity: Identity,
+    /// Rows to train on.
+    pub data: Dataset,
+    /// Rows to evaluate on.
+    pub held_out: Option<Dataset>,
+    /// How it behaves.
+    pub conduct: Box<dyn Conduct>,
+}
+
+impl NodeSettings {
+    /// Reads everything that the configuration at `path` names.
+    ///
+    /// # Errors
+    /// What is wrong, before anything starts.
+    pub fn load(path: &Path) -> Result<NodeSettings, NodeError> {
+        let config = Config::load(path)?;
+        let agreement = Agreement::load(&config.charter)?;
+        let identity = Identity::load(&config.key)?;
+        let conduct = conduct(&config, &agreement)?;
+        let peer = identity.peer();
+        if !agreement.roster()?.contains(&peer) {
+            return Err(NodeError::Unfit(format!(
+                "this peer, {peer}, is not a member in {}; have its line added there (`kith init` printed it), or use the charter \
+                 that lists it",
+                config.charter.display()
+            )));
+        }
+        let (data, held_out) = data::load(&config.data, agreement.task.schema(), agreement.peer_seed(&peer))?;
+        Ok(NodeSettings { config, agreement, identity, data, held_out, conduct })
+    }
+}
+
+fn conduct(config: &Config, agreement: &Agreement) -> Result<Box<dyn Conduct>, NodeError> {
+    let Some(attack) = &config.attack else { return Ok(Box::new(Honest)) };
+    if !agreement.charter.testnet {
+        let what = "[testnet] attack: a peer may only lie under a charter that says testnet = true, and this one does not";
+        return Err(NodeError::Unfit(what.to_owned()));
+    }
+    kith_simulations::attack::attack_from_text(attack).map_err(|problems| {
+        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        NodeError::Unfit(format!("[testnet] attack: {}", problems.join("; ")))
+    })
+}
+
+/// How a node ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Whether it went through every round.
+    pub finished: bool,
+    /// Completed rounds.
+    pub rounds: u64,
+    /// Why it stopped, for people.
+    pub why: String,
+    /// The parameters of its newest completed round; `None` where it completed none.
+    pub parameters: Option<Parameters>,
+}
+
+/// A node that starts.
+#[derive(Clone, Copy, Debug)]
+pub struct Node;
+
+/// A node that runs. Dropping it does not stop the node; [`NodeHandle::wait`] does the last steps.
+#[derive(Debug)]
+pub struct NodeHandle {
+    peer: PeerId,
+    telemetry: Arc<Telemetry>,
+    newest: peer::Newest,
+    actors: Actors,
+    end: watch::Receiver<Option<End>>,
+    lines: broadcast::Receiver<Line>,
+}
+
+#[derive(Debug)]
+struct Actors {
+    supervisor: ActorRef<Supervisor>,
+    peer: ActorRef<peer::PeerActor>,
+    network: ActorRef<network::NetworkActor>,
+    trainer: ActorRef<trainer::TrainerActor>,
+    store: ActorRef<store::StoreActor>,
+    status: ActorRef<status::StatusActor>,
+}
+
+impl Node {
+    /// Opens the state, the sockets and the status server, starts the actors and lets the peer begin or resume.
+    ///
+    /// # Errors
+    /// What does not work, before anything is sent: the state is in use, a port is busy, an address is wrong.
+    ///
+    /// # Panics
+    /// On a tokio runtime with a single thread: peer and store have threads of their own.
+    pub async fn start(settings: NodeSettings) -> Result<NodeHandle, NodeError> {
+        let NodeSettings { config, agreement, identity, data, held_out, conduct } = settings;
+        let roster = agreement.roster()?;
+        let charter = agreement.charter.clone();
+        let peer_id = identity.peer();
+        let store = Store::open(&config.state, &config.checkpoints, agreement.shapes(), charter.id)?;
+        let resumed = store.resume()?;
+        let network = Network::new(network_settings(&config, &agreement, &identity)?)?;
+        let (listener, status_address) = bind_status(&config).await?;
+
+        let telemetry = Arc::new(Telemetry::new(&config.name, peer_id, charter.id, charter.rounds));
+        let lines = telemetry.subscribe();
+        let initial = Arc::new(agreement.task.initial_parameters());
+        let newest: peer::Newest = Arc::new(Mutex::new(resumed.checkpoint.as_ref().map(|found| found.parameters.clone())));
+        let seed = agreement.peer_seed(&peer_id);
+        let machine = Peer::new(Setup {
+            authenticator: identity.authenticator(),
+            charter,
+            roster,
+            codec: agreement.codec,
+            layout: agreement.task.layout().digest(),
+            initial,
+            seed,
+            conduct,
+            evaluate_every: config.evaluate_every,
+        });
+
+        let (end_sender, end) = watch::channel(None);
+        let supervisor = Supervisor::spawn(end_sender);
+        let prepared = peer::PeerActor::prepare_with_mailbox(mailbox::bounded(peer::MAILBOX));
+        let peer_ref = prepared.actor_ref().clone();
+        let trainer = trainer::Arguments {
+            task: agreement.task,
+            data,
+            held_out,
+            seed,
+            peer: peer_ref.clone(),
+            telemetry: telemetry.clone(),
+        };
+        let trainer = trainer::TrainerActor::supervise(&supervisor, trainer)
+            .restart_policy(RestartPolicy::Transient)
+            .restart_limit(TRAINER_RESTARTS, TRAINER_RESTARTS_WITHIN)
+            .spawn()
+            .await;
+        let store = watched(&supervisor, store::MAILBOX).await.start_in_thread((store, peer_ref.clone()));
+        let arguments = network::Arguments { network, peer: peer_ref.clone(), telemetry: telemetry.clone() };
+        let network = watched(&supervisor, network::MAILBOX).await.start(arguments);
+        let served = status::Served { telemetry: telemetry.clone(), peer: peer_ref.clone(), store: store.clone() };
+        let status = watched(&supervisor, 8).await.start(status::Arguments { listener, served });
+        watch(&supervisor, prepared.actor_ref()).await;
+        let arguments = peer::Arguments {
+            peer: machine,
+            telemetry: telemetry.clone(),
+            newest: newest.clone(),
+            supervisor: supervisor.clone(),
+        };
+        prepared.spawn_in_thread(arguments);
+
+        let others = peer::Others { network: network.clone(), trainer: trainer.clone(), store: store.clone() };
+        let _ = peer_ref.tell(others).send().await;
+        telemetry.node_event(NodeEvent::Serving { address: status_address });
+        for text in resumed.warnings {
+            telemetry.node_event(NodeEvent::Warning { text });
+        }
+        let start =
+            Input::Start { checkpoint: resumed.checkpoint.map(Box::new), intent: resumed.intent.map(Box::new) };
+        let _ = peer_ref.tell(start).send().await;
+        let actors = Actors { supervisor, peer: peer_ref, network, trainer, store, status };
+        Ok(NodeHandle { peer: peer_id, telemetry, newest, actors, end, lines })
+    }
+}
+
+/// An actor that the supervisor watches and that has not started.
+struct Watched<A: Actor>(PreparedActor<A>);
+
+impl<A: Actor> Watched<A> {
+    fn start(self, arguments: A::Args) -> ActorRef<A> {
+        let actor = self.0.actor_ref().clone();
+        self.0.spawn(arguments);
+        actor
+    }
+
+    fn start_in_thread(self, arguments: A::Args) -> ActorRef<A> {
+        let actor = self.0.actor_ref().clone();
+        self.0.spawn_in_thread(arguments);
+        actor
+    }
+}
+
+async fn watched<A: Actor>(supervisor: &ActorRef<Supervisor>, mailbox_size: usize) -> Watched<A> {
+    let prepared = A::prepare_with_mailbox(mailbox::bounded(mailbox_size));
+    watch(supervisor, prepared.actor_ref()).await;
+    Watched(prepared)
+}
+
+async fn watch<A: Actor>(supervisor: &ActorRef<Supervisor>, actor: &ActorRef<A>) {
+    let _ = supervisor.tell(Watch(actor.id(), A::name())).send().await;
+    supervisor.link(actor).await;
+}
+
+fn network_settings(config: &Config, agreement: &Agreement, identity: &Identity) -> Result<NetworkSettings, NodeError> {
+    let dimension = agreement.task.layout().dimension;
+    let mut settings = NetworkSettings {
+        secret: identity.secret(),
+        federation: agreement.charter.id,
+        listen: Vec::new(),
+        bootstrap: Vec::new(),
+        allowed: Some(agreement.roster()?.into_iter().collect()),
+        mdns: config.network.mdns,
+        // A body is an encoding or a keyframe, which is a replica in full.
+        body_bytes_max: agreement.codec.bytes_max(dimension).max(4 * dimension) + BODY_SLACK_BYTES,
+        connections_max: config.network.connections_max,
+    };
+    for (texts, addresses) in
+        [(&config.network.listen, &mut settings.listen), (&config.network.bootstrap, &mut settings.bootstrap)]
+    {
+        for text in texts {
+            addresses.push(text.parse().map_err(|error| NodeError::Unfit(format!("{text:?} is not an address: {error}")))?);
+        }
+    }
+    Ok(settings)
+}
+
+async fn bind_status(config: &Config) -> Result<(tokio::net::TcpListener, String), NodeError> {
+    let address = config.status_listen;
+    let failed = |source| NodeError::Status { address, source };
+    let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
+    let actual = listener.local_addr().map_err(failed)?.to_string();
+    let path = config.state.join(STATUS_ADDRESS_FILE);
+    std::fs::write(&path, format!("{actual}\n")).map_err(|error| NodeError::io("write", &path, error))?;
+    Ok((listener, actual))
+}
+
+/// File in the state folder that names where status is served.
+pub const STATUS_ADDRESS_FILE: &str = "status.address";
+
+impl NodeHandle {
+    /// Who it is.
+    pub fn peer(&self) -> PeerId {
+        self.peer
+    }
+
+    /// All lines from now on. Who needs those from the start uses [`NodeHandle::lines`].
+    pub fn subscribe(&self) -> broadcast::Receiver<Line> {
+        self.telemetry.subscribe()
+    }
+
+    /// The lines from the start, once.
+    pub fn lines(&mut self) -> broadcast::Receiver<Line> {
+        let later = self.telemetry.subscribe();
+        std::mem::replace(&mut self.lines, later)
+    }
+
+    /// Where it stands, its counters and addresses.
+    pub fn telemetry(&self) -> &Arc<Telemetry> {
+        &self.telemetry
+    }
+
+    /// The first address it listens at, once it does; `None` where it ended before.
+    pub async fn listening(&self) -> Option<String> {
+        let mut lines = self.telemetry.subscribe();
+        loop {
+            if let Some(address) = self.telemetry.status().listening.first() {
+                return Some(address.clone());
+            }
+            // What was missed by lagging is in the status.
+            if let Err(broadcast::error::RecvError::Closed) = lines.recv().await {
+                return None;
+            }
+        }
+    }
+
+    /// Asks the peer to say goodbye and stop; [`NodeHandle::wait`] tells when it has.
+    pub async fn leave(&self) {
+        self.leaver().leave().await;
+    }
+
+    /// Something that can ask the peer to leave while another task waits for its end.
+    pub fn leaver(&self) -> Leaver {
+        Leaver(self.actors.peer.clone())
+    }
+
+    /// Waits until the peer is done, stops the actors in order and makes the last lines durable.
+    ///
+    /// # Errors
+    /// When an actor failed in a way that could not be survived.
+    pub async fn wait(mut self) -> Result<Outcome, NodeError> {
+        let ended = match self.end.wait_for(Option::is_some).await {
+            Ok(end) => end.clone(),
+            Err(_) => None,
+        };
+        if matches!(ended, Some(End::Ended(_))) {
+            tokio::time::sleep(FLUSH).await;
+        }
+        let status = self.telemetry.status();
+        let (finished, why, broken) = match ended {
+            Some(End::Ended(ended)) => (ended.finished, ended.why, None),
+            Some(End::Broken { actor, why }) => (false, format!("the {actor} failed: {why}"), Some((actor.to_owned(), why))),
+            None => (false, "the supervisor failed".to_owned(), Some(("supervisor".to_owned(), "it panicked".to_owned()))),
+        };
+        let (wire_in_bytes, wire_out_bytes) = self.telemetry.wire();
+        let rounds = status.completed;
+        let restarts = status.restarts;
+        let (training_seconds, evaluation_seconds) = self.telemetry.work_seconds();
+        let report = NodeEvent::Report {
+            finished,
+            rounds,
+            why: why.clone(),
+            wire_in_bytes,
+            wire_out_bytes,
+            restarts,
+            training_seconds,
+            evaluation_seconds,
+        };
+        let line = self.telemetry.node_event(report);
+        if let Ok(line) = serde_json::to_string(&line) {
+            let _ = self.actors.store.tell(store::Append(vec![line])).try_send();
+        }
+        self.actors.stop().await;
+        match broken {
+            Some((actor, why)) => Err(NodeError::Broken { actor, why }),
+            None => {
+                let parameters = self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                Ok(Outcome { finished, rounds, why, parameters })
+            }
+        }
+    }
+}
+
+impl Actors {
+    /// Peer first, so that nobody asks for anything more; the store last, so that it has everything.
+    async fn stop(&self) {
+        stop(&self.peer).await;
+        stop(&self.network).await;
+        stop(&self.status).await;
+        stop(&self.trainer).await;
+        stop(&self.store).await;
+        stop(&self.supervisor).await;
+    }
+}
+
+async fn stop<A: Actor>(actor: &ActorRef<A>) {
+    let stopped = async {
+        let _ = actor.stop_gracefully().await;
+        actor.wait_for_shutdown().await;
+    };
+    if tokio::time::timeout(STOP_DEADLINE, stopped).await.is_err() {
+        tracing::warn!("the {} did not stop in {} s", A::name(), STOP_DEADLINE.as_secs());
+        actor.kill();
+    }
+}
+
+/// Can ask a peer to leave.
+#[derive(Clone, Debug)]
+pub struct Leaver(ActorRef<peer::PeerActor>);
+
+impl Leaver {
+    /// Asks the peer to say goodbye and stop.
+    pub async fn leave(&self) {
+        let _ = self.0.tell(Input::Command(Command::Leave)).send().await;
+    }
+}

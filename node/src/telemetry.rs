@@ -1,0 +1,533 @@
+//! What is seen of a running node: one stream of lines, from which logs, metrics, status and the testnet's table are made.
+//!
+//! A line is an event of the [`Peer`](kith_gossip::Peer) or one of the node around it, with the time since the start and the
+//! peer it happened at. Lines hold no data, no parameters and no keys.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use kith_consensus::{Digest, PeerId};
+use kith_gossip::Event;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast;
+
+/// Lines that a slow subscriber may lag behind before it misses some (and is told how many).
+const LINES_MAX: usize = 8192;
+
+/// Something that happened at a node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    /// Since the node's start.
+    pub at_seconds: f64,
+    /// At which peer.
+    pub peer: PeerId,
+    /// What.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum What {
+    /// In the peer.
+    Peer(Event),
+    /// In the node around it.
+    Node(NodeEvent),
+    /// Something that this version does not know.
+    Other(serde_json::Value),
+}
+
+/// What happens around a peer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum NodeEvent {
+    /// The node accepts connections here.
+    Listening {
+        /// A multiaddress with this peer's id at its end: what others paste as bootstrap address.
+        address: String,
+    },
+    /// Status and metrics are served here.
+    Serving {
+        /// Host and port.
+        address: String,
+    },
+    /// A connection of a key that is not allowed, or for which there was no room, was ended before any message of it was read.
+    Denied {
+        /// Who, if the handshake got that far.
+        peer: Option<PeerId>,
+        /// For people.
+        why: String,
+    },
+    /// A peer could not be reached.
+    DialFailed {
+        /// For people.
+        why: String,
+    },
+    /// Something is degraded.
+    Warning {
+        /// For people.
+        text: String,
+    },
+    /// An actor panicked and was started again.
+    Restarted {
+        /// Which.
+        actor: String,
+    },
+    /// The last line of a node.
+    Report {
+        /// Whether it went through every round.
+        finished: bool,
+        /// Completed rounds.
+        rounds: u64,
+        /// Why it stopped.
+        why: String,
+        /// Bytes read from sockets, below encryption.
+        wire_in_bytes: u64,
+        /// Bytes written to sockets, below encryption.
+        wire_out_bytes: u64,
+        /// Actors that were started again.
+        restarts: u64,
+        /// Time spent on local training.
+        training_seconds: f64,
+        /// Time spent on evaluation.
+        evaluation_seconds: f64,
+    },
+}
+
+/// Bytes by purpose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bytes {
+    /// Encoded updates.
+    pub payload: u64,
+    /// Whole replicas that had to be pulled.
+    pub keyframes: u64,
+    /// Envelopes without inline bodies.
+    pub envelope: u64,
+    /// What crossed the sockets, both ways, below encryption.
+    pub wire: u64,
+    /// The same deliveries uncompressed.
+    pub dense_equivalent: u64,
+}
+
+/// Where a node stands; a fold over its lines.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Status {
+    /// Name for people.
+    pub name: String,
+    /// Who.
+    pub peer: String,
+    /// The federation's id.
+    pub federation: String,
+    /// The round it is in.
+    pub round: u64,
+    /// Rounds of the charter.
+    pub rounds: u64,
+    /// Completed rounds.
+    pub completed: u64,
+    /// Whether neighbours are connected and the first round may begin.
+    pub ready: bool,
+    /// Whether the last round is done.
+    pub finished: bool,
+    /// Connected peers.
+    pub connected: Vec<String>,
+    /// Whom an open round waits for.
+    pub missing: Vec<String>,
+    /// Where it listens.
+    pub listening: Vec<String>,
+    /// Loss on held-out rows, newest.
+    pub loss: Option<f64>,
+    /// Accuracy on held-out rows, newest.
+    pub accuracy: Option<f64>,
+    /// Updates accepted.
+    pub updates_accepted: u64,
+    /// Refusals by reason.
+    pub refused: BTreeMap<String, u64>,
+    /// Bytes of accepted updates.
+    pub bytes: Bytes,
+    /// Actors that were started again.
+    pub restarts: u64,
+    /// Since the start.
+    pub uptime_seconds: f64,
+}
+
+/// The one place that every line of a node goes through.
+pub struct Telemetry {
+    peer: PeerId,
+    started: Instant,
+    lines: broadcast::Sender<Line>,
+    status: Mutex<Status>,
+    metrics: Metrics,
+    wire: [AtomicU64; 2],
+    /// Nanoseconds of training and of evaluation.
+    work: [AtomicU64; 2],
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    kind: String,
+}
+
+struct Metrics {
+    registry: Registry,
+    events: Family<Labels, Counter>,
+    refused: Family<Labels, Counter>,
+    bytes: Family<Labels, Counter>,
+    restarts: Family<Labels, Counter>,
+    rounds: Counter,
+    round: Gauge,
+    connected: Gauge,
+    accuracy: Gauge<f64, AtomicU64>,
+    loss: Gauge<f64, AtomicU64>,
+    wire: Family<Labels, Gauge>,
+}
+
+impl Telemetry {
+    /// A stream that begins now.
+    pub fn new(name: &str, peer: PeerId, federation: Digest, rounds: u64) -> Telemetry {
+        let status = Status {
+            name: name.to_owned(),
+            peer: peer.to_string(),
+            federation: federation.to_string(),
+            rounds,
+            ..Status::default()
+        };
+        Telemetry {
+            peer,
+            started: Instant::now(),
+            lines: broadcast::channel(LINES_MAX).0,
+            status: Mutex::new(status),
+            metrics: Metrics::new(),
+            wire: [AtomicU64::new(0), AtomicU64::new(0)],
+            work: [AtomicU64::new(0), AtomicU64::new(0)],
+        }
+    }
+
+    /// Since the start.
+    pub fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// All lines from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<Line> {
+        self.lines.subscribe()
+    }
+
+    /// Shows an event of the peer.
+    pub fn peer_event(&self, event: Event) -> Line {
+        self.record(What::Peer(event))
+    }
+
+    /// Shows an event of the node.
+    pub fn node_event(&self, event: NodeEvent) -> Line {
+        self.record(What::Node(event))
+    }
+
+    fn record(&self, what: What) -> Line {
+        let line = Line { at_seconds: self.now().as_secs_f64(), peer: self.peer, what };
+        self.metrics.record(&line.what);
+        self.lock().apply(&line.what);
+        log(&line.what);
+        // Without subscribers there is nobody to tell.
+        let _ = self.lines.send(line.clone());
+        line
+    }
+
+    /// Notes how many bytes crossed the sockets so far.
+    pub fn set_wire(&self, (incoming, outgoing): (u64, u64)) {
+        self.wire[0].store(incoming, Ordering::Relaxed);
+        self.wire[1].store(outgoing, Ordering::Relaxed);
+    }
+
+    /// Bytes that crossed the sockets so far: (in, out).
+    pub fn wire(&self) -> (u64, u64) {
+        (self.wire[0].load(Ordering::Relaxed), self.wire[1].load(Ordering::Relaxed))
+    }
+
+    /// Notes time spent on training, or on evaluation.
+    pub(crate) fn add_work(&self, training: bool, time: Duration) {
+        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.work[usize::from(!training)].fetch_add(nanoseconds, Ordering::Relaxed);
+    }
+
+    /// Seconds spent so far: (training, evaluation).
+    pub fn work_seconds(&self) -> (f64, f64) {
+        let seconds = |index: usize| self.work[index].load(Ordering::Relaxed) as f64 * 1e-9;
+        (seconds(0), seconds(1))
+    }
+
+    /// Where the node stands.
+    pub fn status(&self) -> Status {
+        let mut status = self.lock().clone();
+        let (incoming, outgoing) = self.wire();
+        status.bytes.wire = incoming + outgoing;
+        status.uptime_seconds = self.now().as_secs_f64();
+        status
+    }
+
+    /// Prometheus text.
+    pub fn metrics(&self) -> String {
+        let (incoming, outgoing) = self.wire();
+        self.metrics.wire.get_or_create(&labels("in")).set(incoming as i64);
+        self.metrics.wire.get_or_create(&labels("out")).set(outgoing as i64);
+        self.metrics.connected.set(self.lock().connected.len() as i64);
+        let mut text = String::new();
+        encode(&mut text, &self.metrics.registry).expect("writing into a string does not fail");
+        text
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Status> {
+        // The status is only numbers and names: whole after any panic.
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Telemetry {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Telemetry({:?})", self.peer)
+    }
+}
+
+impl Status {
+    fn apply(&mut self, what: &What) {
+        match what {
+            What::Peer(event) => self.apply_peer(event),
+            What::Node(NodeEvent::Listening { address }) => self.listening.push(address.clone()),
+            What::Node(NodeEvent::Restarted { .. }) => self.restarts += 1,
+            What::Node(NodeEvent::Denied { .. }) => *self.refused.entry("denied".to_owned()).or_default() += 1,
+            _ => {}
+        }
+    }
+
+    fn apply_peer(&mut self, event: &Event) {
+        let texts = |peers: &[PeerId]| peers.iter().map(PeerId::to_string).collect();
+        match event {
+            Event::Started { round, .. } => (self.round, self.completed) = (*round, *round),
+            Event::Waiting { missing, .. } => self.missing = texts(missing),
+            Event::Connected { peer } => {
+                let peer = peer.to_string();
+                if !self.connected.contains(&peer) {
+                    self.connected.push(peer);
+                }
+            }
+            Event::Disconnected { peer } => {
+                let peer = peer.to_string();
+                self.connected.retain(|known| *known != peer);
+            }
+            Event::Ready { .. } => self.ready = true,
+            Event::RoundOpened { round, .. } => {
+                self.round = *round;
+                self.missing.clear();
+            }
+            Event::Stalled { missing, .. } => self.missing = texts(missing),
+            Event::Accepted { payload_bytes, keyframe_bytes, envelope_bytes, dense_bytes, .. } => {
+                self.updates_accepted += 1;
+                self.bytes.payload += *payload_bytes as u64;
+                self.bytes.keyframes += *keyframe_bytes as u64;
+                self.bytes.envelope += *envelope_bytes as u64;
+                self.bytes.dense_equivalent += *dense_bytes as u64;
+            }
+            Event::Refused { reason, .. } => *self.refused.entry(reason.name().to_owned()).or_default() += 1,
+            Event::Aggregated { round, .. } | Event::MixingSkipped { round, .. } => self.completed = round + 1,
+            Event::Evaluated { loss, accuracy, .. } => (self.loss, self.accuracy) = (Some(*loss), Some(*accuracy)),
+            Event::Finished { rounds, .. } => (self.completed, self.finished) = (*rounds, true),
+            _ => {}
+        }
+    }
+}
+
+impl Metrics {
+    fn new() -> Metrics {
+        let metrics = Metrics {
+            registry: Registry::with_prefix("kith"),
+            events: Family::default(),
+            refused: Family::default(),
+            bytes: Family::default(),
+            restarts: Family::default(),
+            rounds: Counter::default(),
+            round: Gauge::default(),
+            connected: Gauge::default(),
+            accuracy: Gauge::default(),
+            loss: Gauge::default(),
+            wire: Family::default(),
+        };
+        metrics.registered()
+    }
+
+    fn registered(mut self) -> Metrics {
+        let registry = &mut self.registry;
+        registry.register("events", "Events by name", self.events.clone());
+        registry.register("refused", "Messages and updates refused, by reason", self.refused.clone());
+        registry.register("update_bytes", "Bytes of accepted updates, by purpose", self.bytes.clone());
+        registry.register("restarts", "Actors started again after a panic", self.restarts.clone());
+        registry.register("rounds_closed", "Rounds closed", self.rounds.clone());
+        registry.register("round", "The round this peer is in", self.round.clone());
+        registry.register("connected_peers", "Peers with a completed handshake", self.connected.clone());
+        registry.register("accuracy", "Share of held-out rows classified rightly, newest", self.accuracy.clone());
+        registry.register("loss", "Mean loss on held-out rows, newest", self.loss.clone());
+        registry.register("wire_bytes", "Bytes over the sockets, below encryption", self.wire.clone());
+        self
+    }
+
+    fn record(&self, what: &What) {
+        self.events.get_or_create(&labels(&name(what))).inc();
+        match what {
+            What::Peer(Event::Refused { reason, .. }) => {
+                self.refused.get_or_create(&labels(reason.name())).inc();
+            }
+            What::Peer(Event::Accepted { payload_bytes, keyframe_bytes, envelope_bytes, dense_bytes, .. }) => {
+                let counts =
+                    [("payload", payload_bytes), ("keyframes", keyframe_bytes), ("envelope", envelope_bytes), ("dense", dense_bytes)];
+                for (kind, bytes) in counts {
+                    self.bytes.get_or_create(&labels(kind)).inc_by(*bytes as u64);
+                }
+            }
+            What::Peer(Event::RoundOpened { round, .. }) => {
+                self.round.set(i64::try_from(*round).unwrap_or(i64::MAX));
+            }
+            What::Peer(Event::RoundClosed { .. }) => {
+                self.rounds.inc();
+            }
+            What::Peer(Event::Evaluated { loss, accuracy, .. }) => {
+                self.loss.set(*loss);
+                self.accuracy.set(*accuracy);
+            }
+            What::Node(NodeEvent::Denied { .. }) => {
+                self.refused.get_or_create(&labels("denied")).inc();
+            }
+            What::Node(NodeEvent::Restarted { actor }) => {
+                self.restarts.get_or_create(&labels(actor)).inc();
+            }
+            _ => {}
+        }
+    }
+}
+
+fn labels(kind: &str) -> Labels {
+    Labels { kind: kind.to_owned() }
+}
+
+/// The event's name as its JSON has it.
+fn name(what: &What) -> String {
+    let value = match what {
+        What::Peer(event) => serde_json::to_value(event),
+        What::Node(event) => serde_json::to_value(event),
+        What::Other(value) => Ok(value.clone()),
+    };
+    value.ok().and_then(|value| Some(value.get("event")?.as_str()?.to_owned())).unwrap_or_else(|| "other".to_owned())
+}
+
+/// Tells a person. Degraded is a warning, a round's facts are info, a message is debug.
+fn log(what: &What) {
+    match what {
+        What::Peer(event) => log_peer(event),
+        What::Node(NodeEvent::Listening { address }) => tracing::info!("listening at {address}"),
+        What::Node(NodeEvent::Serving { address }) => tracing::info!("status and metrics at http://{address}"),
+        What::Node(NodeEvent::Denied { peer, why }) => {
+            tracing::warn!("denied a connection of {}: {why}", peer.map_or("a stranger".to_owned(), |peer| peer.to_string()));
+        }
+        What::Node(NodeEvent::DialFailed { why }) => tracing::debug!("{why}"),
+        What::Node(NodeEvent::Warning { text }) => tracing::warn!("{text}"),
+        What::Node(NodeEvent::Restarted { actor }) => tracing::error!("the {actor} panicked and was started again"),
+        What::Node(NodeEvent::Report { why, wire_in_bytes, wire_out_bytes, .. }) => {
+            tracing::info!("stopped: {why} ({wire_in_bytes} bytes in, {wire_out_bytes} out)");
+        }
+        What::Other(_) => {}
+    }
+}
+
+fn log_peer(event: &Event) {
+    let shorts = |peers: &[PeerId]| peers.iter().map(PeerId::short).collect::<Vec<_>>().join(", ");
+    match event {
+        Event::Started { round, resumed: true, .. } => tracing::info!("resuming at round {round}"),
+        Event::Started { federation, .. } => tracing::info!("started in federation {}", federation.short()),
+        Event::Waiting { ready, needed, missing } => {
+            tracing::info!("waiting for neighbours: {ready} of {needed} are here, missing {}", shorts(missing));
+        }
+        Event::Connected { peer } => tracing::info!("connected to {}", peer.short()),
+        Event::Disconnected { peer } => tracing::info!("connection to {} ended", peer.short()),
+        Event::Dismissed { peer, reason } => tracing::warn!("sent {} away: it {reason}", peer.short()),
+        Event::Ready { neighbours, connected } => tracing::info!("ready: {connected} of {neighbours} neighbours connected"),
+        Event::RoundOpened { round, .. } => tracing::debug!("round {round} opened"),
+        Event::Trained { round, loss, samples, local_steps } => {
+            tracing::info!("round {round}: trained {local_steps} steps on {samples} rows, loss {loss:.4}");
+        }
+        Event::TrainingFailed { round, why } => tracing::error!("round {round}: training failed: {why}"),
+        Event::Published { round, body_bytes, receivers, .. } => {
+            tracing::debug!("round {round}: published {body_bytes} bytes to {receivers} neighbours");
+        }
+        Event::Accepted { round, peer, payload_bytes, .. } => {
+            tracing::debug!("round {round}: update of {} accepted, {payload_bytes} bytes", peer.short());
+        }
+        Event::Refused { peer, reason, .. } => tracing::warn!("refused a message of {}: it {reason}", peer.short()),
+        Event::KeyframeWanted { round, peer } => tracing::debug!("round {round}: asking {} for a keyframe", peer.short()),
+        Event::RoundClosed { round, have, awaited, missing, .. } if !missing.is_empty() => {
+            tracing::warn!("round {round} closed with {have} of {awaited} updates, missing {}", shorts(missing));
+        }
+        Event::RoundClosed { round, have, awaited, .. } => tracing::info!("round {round} closed with {have} of {awaited} updates"),
+        Event::Aggregated { round, models, spread, dropped, .. } => {
+            let filtered = dropped.iter().filter(|dropped| dropped.share > 0.5).count();
+            tracing::info!("round {round}: {models} models combined, {filtered} filtered, spread {spread:.4}");
+        }
+        Event::MixingSkipped { round, have, need } => {
+            tracing::warn!("round {round}: {have} models, the rule needs {need}; keeping the own step");
+        }
+        Event::Suspected { peer, score } => tracing::warn!("{} is suspected (score {score:.2})", peer.short()),
+        Event::Equivocated { peer, round, .. } => tracing::error!("{} signed two different updates for round {round}", peer.short()),
+        Event::Jumped { from, to } => tracing::warn!("behind: went on from round {from} at round {to}"),
+        Event::Stalled { round, missing } => tracing::warn!("round {round} waits for {}", shorts(missing)),
+        Event::Evaluated { round, loss, accuracy, samples } => {
+            tracing::info!("after {round} rounds: accuracy {accuracy:.4}, loss {loss:.4} on {samples} held-out rows");
+        }
+        Event::Finished { rounds, state } => tracing::info!("finished {rounds} rounds, model {}", state.short()),
+        Event::Left { why, .. } => tracing::info!("left: {why}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kith_gossip::Refusal;
+
+    #[test]
+    fn lines_survive_json_and_unknown_ones_are_kept() {
+        let peer = PeerId([7; 32]);
+        let refused = Event::Refused { peer, kind: None, round: Some(3), reason: Refusal::Duplicate };
+        for what in [
+            What::Peer(Event::Connected { peer }),
+            What::Peer(refused),
+            What::Node(NodeEvent::Listening { address: "/ip4/127.0.0.1/tcp/1".to_owned() }),
+        ] {
+            let line = Line { at_seconds: 1.5, peer, what };
+            let text = serde_json::to_string(&line).unwrap();
+            assert_eq!(serde_json::from_str::<Line>(&text).unwrap(), line, "{text}");
+        }
+        let text = serde_json::json!({"at_seconds": 1.0, "peer": peer, "event": "moon-rose"}).to_string();
+        let line: Line = serde_json::from_str(&text).unwrap();
+        assert!(matches!(line.what, What::Other(_)));
+    }
+
+    #[test]
+    fn status_and_metrics_follow_from_the_lines() {
+        let peer = PeerId([7; 32]);
+        let telemetry = Telemetry::new("ada", peer, Digest::of(b"federation"), 9);
+        let mut lines = telemetry.subscribe();
+        telemetry.peer_event(Event::Refused { peer, kind: None, round: None, reason: Refusal::Signature });
+        telemetry.peer_event(Event::Evaluated { round: 2, loss: 0.25, accuracy: 0.75, samples: 4 });
+        telemetry.set_wire((10, 20));
+        assert_eq!(lines.try_recv().unwrap().peer, peer);
+        let status = telemetry.status();
+        assert_eq!((status.refused["signature"], status.accuracy, status.bytes.wire), (1, Some(0.75), 30));
+        let text = telemetry.metrics();
+        assert!(text.contains("kith_refused_total{kind=\"signature\"} 1"), "{text}");
+        assert!(text.contains("kith_accuracy 0.75"), "{text}");
+    }
+}
