@@ -473,9 +473,11 @@ fn section_rule(rule: &str, byzantine: usize, parameters: &[(String, String)]) -
         let value = if is_toml { value.clone() } else { quoted(value) };
         text.push_str(&format!("{} = {value}\n", quoted(key)));
     }
-    let mut document = Document::parse(&text).map_err(|problem| vec![problem])?;
+    // The caller never saw this text, so its lines would only mislead.
+    let placeless = |problem: Problem| Problem { line: 0, column: 0, span: None, ..problem };
+    let mut document = Document::parse(&text).map_err(|problem| vec![placeless(problem)])?;
     let rule = document.section("aggregation", rule_from_section);
-    document.finish()?;
+    document.finish().map_err(|problems| problems.into_iter().map(placeless).collect::<Vec<_>>())?;
     Ok(rule.expect("a section without problems has its rule"))
 }
 

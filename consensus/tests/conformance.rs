@@ -269,6 +269,18 @@ fn a_charters_rule_leaves_broken_models_out_without_lowering_byzantine() {
 }
 
 #[test]
+fn parameters_given_by_hand_are_checked_like_a_charters() {
+    let parameters = |key: &str, value: &str| [(key.to_owned(), value.to_owned())];
+    assert!(rule_from_text("krum", 1, &parameters("variant", "blanchard")).is_ok());
+    let refused =
+        |rule: &str, key: &str, value: &str| rule_from_text(rule, 1, &parameters(key, value)).unwrap_err()[0].to_string();
+    assert_eq!(refused("median", "m", "3"), "aggregation.m: unknown key \"m\"; known: byzantine, rule");
+    assert_eq!(refused("multi-krum", "m", "many"), "aggregation.m: expected an integer from 0 to 65535, found \"many\"");
+    // A value stays one value.
+    assert!(refused("krum", "variant", "'blanchard'\nm = 0").contains("unknown variant"));
+}
+
+#[test]
 fn trimming_nothing_is_the_mean() {
     let rows = grid_rows(7, 500, 3);
     let (trimmed, mean) =
