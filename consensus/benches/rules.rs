@@ -35,6 +35,7 @@ fn run(models: usize, values: usize, byzantine: usize) {
     let pass = best_of(5, || {
         black_box(rows.iter().map(|row| sum(row)).sum::<f64>());
     });
+    let before = status("VmRSS:");
     println!("{models} models of {values} values, byzantine = {byzantine}; one pass {:.1} ms", milliseconds(pass));
     println!("{:<18} {:>9} {:>8} {:>12}  byzfl", "rule", "ms", "passes", "extra MB");
     for (name, byzfl) in RULES {
@@ -42,7 +43,8 @@ fn run(models: usize, values: usize, byzantine: usize) {
         let aggregate = || {
             black_box(rule.aggregate(&Context::offline(), &contributions).expect("enough finite models"));
         };
-        let extra = extra_bytes(aggregate).map_or("?".to_owned(), |bytes| format!("{:.1}", bytes as f64 / 1e6));
+        let extra = before.zip(peak_bytes(aggregate)).map(|(before, peak)| peak.saturating_sub(before) as f64 / 1e6);
+        let extra = extra.map_or("?".to_owned(), |megabytes| format!("{megabytes:.1}"));
         let time = best_of(3, aggregate);
         println!("{name:<18} {:>9.1} {:>8.1} {extra:>12}  {byzfl}", milliseconds(time), time.as_secs_f64() / pass.as_secs_f64());
     }
@@ -81,12 +83,12 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// Growth of the resident set while `work` runs, where the system tells (Linux).
-fn extra_bytes(work: impl FnOnce()) -> Option<u64> {
+/// Largest resident set while `work` runs, where the system tells (Linux). Memory that an earlier rule took and the allocator
+/// kept is part of it, so what is more than before the first rule is an upper bound.
+fn peak_bytes(work: impl FnOnce()) -> Option<u64> {
     std::fs::write("/proc/self/clear_refs", "5").ok()?;
-    let before = status("VmRSS:")?;
     work();
-    Some(status("VmHWM:")?.saturating_sub(before))
+    status("VmHWM:")
 }
 
 fn status(key: &str) -> Option<u64> {
