@@ -53,6 +53,11 @@ pub enum Input {
         /// Rows evaluated.
         samples: u64,
     },
+    /// There is no held-out data, or it could not be evaluated.
+    NotEvaluated {
+        /// Completed rounds behind the parameters that were to be evaluated.
+        round: u64,
+    },
     /// A message arrived over the connection to `from`, which the carrier has authenticated (or by gossip through it).
     Received {
         /// The peer at the other end.
@@ -126,7 +131,7 @@ pub enum Effect {
         /// Where to start.
         parameters: Parameters,
     },
-    /// Evaluate these parameters on held-out data; answered by [`Input::Evaluated`], or not at all where there is no such data.
+    /// Evaluate these parameters on held-out data; answered by [`Input::Evaluated`] or [`Input::NotEvaluated`].
     Evaluate {
         /// Completed rounds behind these parameters.
         round: u64,

@@ -117,6 +117,8 @@ pub struct Peer {
     exchange: Exchange,
     witness: Witness,
     suspicion: BTreeMap<PeerId, (f64, u32)>,
+    /// Completed rounds of the newest evaluation that was asked for and has not come back.
+    evaluating: Option<u64>,
 }
 
 impl Peer {
@@ -148,6 +150,7 @@ impl Peer {
             window: Window::default(),
             witness: Witness::default(),
             suspicion: BTreeMap::new(),
+            evaluating: None,
         }
     }
 
@@ -186,7 +189,9 @@ impl Peer {
             }
             Input::Evaluated { round, loss, accuracy, samples } => {
                 out.push(Effect::Emit(Event::Evaluated { round, loss, accuracy, samples }));
+                self.evaluated(round, out);
             }
+            Input::NotEvaluated { round } => self.evaluated(round, out),
             Input::Received { from, bytes } => self.received(from, &bytes, out),
             Input::Fetched { digest, bytes } => {
                 for sender in self.exchange.fetched(digest, &bytes) {
@@ -230,6 +235,8 @@ impl Peer {
         out.push(Effect::Emit(Event::Started { round: self.round, resumed, federation: self.charter.id }));
         out.push(Effect::SetTimer { timer: Timer::Redial, after: REDIAL });
         if self.round >= self.charter.rounds {
+            self.evaluating = Some(self.round);
+            out.push(Effect::Evaluate { round: self.round, parameters: Arc::clone(&self.parameters) });
             self.finish(out);
         } else if resumed {
             // The others have not stopped: what is missed is sorted out on the way.
@@ -266,9 +273,16 @@ impl Peer {
         self.leave_when_done(out);
     }
 
-    /// After the last round: stops once no connected neighbour can still need an update of ours.
+    fn evaluated(&mut self, round: u64, out: &mut Vec<Effect>) {
+        if self.evaluating == Some(round) {
+            self.evaluating = None;
+            self.leave_when_done(out);
+        }
+    }
+
+    /// After the last round: stops once its model is evaluated and no connected neighbour can still need an update of ours.
     fn leave_when_done(&mut self, out: &mut Vec<Effect>) {
-        if self.phase != Phase::Lingering {
+        if self.phase != Phase::Lingering || self.evaluating.is_some() {
             return;
         }
         let last = self.charter.rounds.saturating_sub(1);
@@ -521,6 +535,7 @@ impl Peer {
             Stored::Checkpoint { round } if self.phase == Phase::Storing && round == self.round => {
                 let last = round >= self.charter.rounds;
                 if last || (self.evaluate_every > 0 && round.is_multiple_of(self.evaluate_every)) {
+                    self.evaluating = Some(round);
                     out.push(Effect::Evaluate { round, parameters: Arc::clone(&self.parameters) });
                 }
                 if last { self.finish(out) } else { self.open_round_or_jump(out) }

@@ -235,5 +235,7 @@ fn after_the_last_round_it_says_goodbye_and_leaves_when_nobody_needs_it() {
     assert_eq!(told, ["evaluate 1", "event finished", "send to p2", "send to p3", "announce", "timer Linger"]);
     handle(&mut peer, Input::PeerDown { peer: id(2) });
     let effects = handle(&mut peer, Input::PeerDown { peer: id(3) });
-    assert_eq!(lines(&effects), ["event disconnected", "event left", "stop"]);
+    assert_eq!(lines(&effects), ["event disconnected"], "its evaluation is still to come");
+    let effects = handle(&mut peer, Input::NotEvaluated { round: 1 });
+    assert_eq!(lines(&effects), ["event left", "stop"]);
 }

@@ -241,9 +241,11 @@ impl Federation {
                 self.push(member, input, Duration::from_millis(1));
             }
             Effect::Evaluate { round, parameters } => {
-                if let Some((loss, accuracy, samples)) = self.members[member].local.evaluate(&parameters) {
-                    self.push(member, Input::Evaluated { round, loss, accuracy, samples }, Duration::ZERO);
-                }
+                let input = match self.members[member].local.evaluate(&parameters) {
+                    Some((loss, accuracy, samples)) => Input::Evaluated { round, loss, accuracy, samples },
+                    None => Input::NotEvaluated { round },
+                };
+                self.push(member, input, Duration::ZERO);
             }
             Effect::Send { to, bytes } => {
                 if let Some(other) = self.index.get(&to).copied() {
