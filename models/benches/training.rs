@@ -28,6 +28,10 @@ fn random_images(side: usize, rows: usize) -> Images {
 }
 
 fn measure(name: &str, task: &Task, data: Dataset) {
+    // `cargo bench -- mlp` measures only the names with "mlp".
+    if std::env::args().skip(1).any(|argument| !argument.starts_with('-') && !name.contains(&argument)) {
+        return;
+    }
     let mut trainer = task.trainer(data, Seed::from_number(0)).expect("rows of the schema");
     let start = task.initial_parameters();
     trainer.train(&start, 0).expect("the warm-up round trains");

@@ -12,7 +12,7 @@ mod softmax;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{CpuStorage, CustomOp1, Shape, Tensor};
 use kith_consensus::section::unknown;
 use kith_consensus::{Digest, Section, Seed, Stream};
 
@@ -185,7 +185,14 @@ impl Parameters<'_> {
     fn linear(&self, layer: &str, columns: &Tensor) -> candle_core::Result<Tensor> {
         let weight = self.get(&format!("{layer}.weight"))?;
         let bias = self.get(&format!("{layer}.bias"))?;
-        weight.matmul(columns)?.broadcast_add(&bias.reshape((bias.elem_count(), 1))?)
+        // Candle would also compute the gradient of the batch, as costly as the weight's own, and drop it.
+        let product = if weight.is_variable() && !columns.track_op() {
+            let product = weight.detach().matmul(columns)?;
+            weight.apply_op1(ConstantProduct { columns: columns.clone(), product })?
+        } else {
+            weight.matmul(columns)?
+        };
+        product.broadcast_add(&bias.reshape((bias.elem_count(), 1))?)
     }
 
     /// Layers fc1, fc2, … with ReLU after all but the last, from columns `[inputs, rows]` to logits `[rows, classes]`.
@@ -194,6 +201,26 @@ impl Parameters<'_> {
             columns = self.linear(&format!("fc{layer}"), &columns)?.relu()?;
         }
         self.linear(&format!("fc{}", hidden + 1), &columns)?.t()
+    }
+}
+
+/// W·x for a constant x, as a function of W.
+struct ConstantProduct {
+    columns: Tensor,
+    product: Tensor,
+}
+
+impl CustomOp1 for ConstantProduct {
+    fn name(&self) -> &'static str {
+        "constant-product"
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, _: &candle_core::Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        Ok((CpuStorage::F32(self.product.flatten_all()?.to_vec1()?), self.product.shape().clone()))
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, gradient: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        Ok(Some(gradient.matmul(&self.columns.t()?)?))
     }
 }
 

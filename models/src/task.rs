@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{Device, Storage, Tensor, Var};
 use kith_consensus::{Problem, Seed, Stream};
 
 use crate::data::{Dataset, class_counts};
@@ -227,7 +227,7 @@ impl Task {
         for (tensor, variable) in self.layout().tensors.iter().zip(&variables) {
             let target = &mut gradient[tensor.range()];
             match gradients.get(variable) {
-                Some(values) => target.copy_from_slice(&values.flatten_all()?.to_vec1::<f32>()?),
+                Some(values) => copy_values(values, target)?,
                 None => target.fill(0.0),
             }
         }
@@ -267,6 +267,17 @@ impl Task {
         let (expected, found) = (self.layout().dimension, parameters.len());
         if found == expected { Ok(()) } else { Err(ModelError::Dimension { expected, found }) }
     }
+}
+
+/// Copies a tensor's values in row-major order.
+fn copy_values(tensor: &Tensor, target: &mut [f32]) -> Result<(), ModelError> {
+    let tensor = tensor.contiguous()?;
+    let (storage, layout) = tensor.storage_and_layout();
+    match (&*storage, layout.contiguous_offsets()) {
+        (Storage::Cpu(storage), Some((start, end))) => target.copy_from_slice(&storage.as_slice::<f32>()?[start..end]),
+        _ => target.copy_from_slice(&tensor.flatten_all()?.to_vec1::<f32>()?),
+    }
+    Ok(())
 }
 
 /// ln Σ exp(logit), shifted by the largest so that it cannot overflow.
@@ -340,14 +351,12 @@ fn sgd_step(training: &TrainingSection, gradient: &[f32], velocity: &mut [f32], 
         1.0
     };
     let (rate, momentum, decay) = (training.learning_rate as f32, training.momentum as f32, training.weight_decay as f32);
-    // 0·x is 0 for a finite x and NaN otherwise, so one addition per value finds what a branch would.
-    let mut poison = 0.0;
     for ((parameter, velocity), gradient) in parameters.iter_mut().zip(velocity).zip(gradient) {
         *velocity = momentum * *velocity + (scale * *gradient + decay * *parameter);
         *parameter -= rate * *velocity;
-        poison += 0.0 * *parameter;
     }
-    poison == 0.0
+    // Bits without the sign order like magnitudes, with infinity and NaN above all; an integer maximum needs no branch.
+    parameters.iter().fold(0, |largest, value| largest.max(value.to_bits() & 0x7fff_ffff)) < f32::INFINITY.to_bits()
 }
 
 /// The rows of each step: passes over all rows, each in an order of its own, cut into batches.
