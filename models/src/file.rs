@@ -62,12 +62,15 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, ModelError> {
     Ok(Inspection { tensors: tensors.iter().map(describe).collect(), metadata })
 }
 
+/// The layout, the parameters and the metadata of a model file.
+pub type Tensors = (Layout, Vec<f32>, BTreeMap<String, String>);
+
 /// The parameters of any f32 model, with their layout and the metadata. Tensors named `kith.…` are skipped; values may be
 /// anything, NaN included.
 ///
 /// # Errors
 /// When it is not safetensors, or a tensor is not f32.
-pub fn read_tensors(bytes: &[u8]) -> Result<(Layout, Vec<f32>, BTreeMap<String, String>), ModelError> {
+pub fn read_tensors(bytes: &[u8]) -> Result<Tensors, ModelError> {
     let (mut tensors, metadata) = parse(bytes)?;
     tensors.retain(|(name, _)| !name.starts_with(OWN_PREFIX));
     if let Some((name, view)) = tensors.iter().find(|(_, view)| view.dtype() != Dtype::F32) {

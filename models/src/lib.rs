@@ -20,7 +20,7 @@ pub mod training;
 
 pub use data::{Dataset, Images, RawTable, Source};
 pub use dataset::{DATASETS, DatasetEntry, DatasetOptions, Loaded, Site, Split, TestSize};
-pub use file::{Inspection, inspect, read_model, read_tensors, write_model};
+pub use file::{Inspection, Tensors, inspect, read_model, read_tensors, write_model};
 pub use model::{Layout, MODELS, ModelEntry, ModelSection, TensorSpec};
 pub use partition::{PARTITIONS, Partition, PartitionEntry, PartitionError, Rows};
 pub use schema::{Column, ColumnKind, Schema};

@@ -1,4 +1,5 @@
 //! Partitions against reference results made with numpy (`tests/known-answers/partition.json`).
+#![allow(clippy::unwrap_used)]
 
 use std::path::PathBuf;
 

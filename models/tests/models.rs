@@ -1,4 +1,5 @@
 //! Every entry of MODELS: gradients, determinism, divergence, files.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 
@@ -219,4 +220,22 @@ fn model_files_survive_and_foreign_ones_are_refused() {
     let broken = write_model(task.layout(), &broken, &BTreeMap::new());
     assert!(read_model(&broken, task.layout()).unwrap_err().to_string().contains("parameter 5 is inf"));
     assert!(read_tensors(&broken).is_ok(), "a robust rule removes such a row itself");
+}
+
+proptest::proptest! {
+    /// A model file comes from somebody else: any change of its bytes is read or refused, and never a panic.
+    #[test]
+    fn changed_model_files_are_read_or_refused(at in 0usize..400, byte: u8, length in 0usize..4000) {
+        let (task, _) = small("softmax", "");
+        let mut bytes = write_model(task.layout(), &task.initial_parameters(), &BTreeMap::new());
+        bytes.truncate(length);
+        if let Some(target) = bytes.get_mut(at) {
+            *target = byte;
+        }
+        if let Ok(parameters) = read_model(&bytes, task.layout()) {
+            proptest::prop_assert_eq!(parameters.len(), task.layout().dimension);
+        }
+        let _ = inspect(&bytes);
+        let _ = read_tensors(&bytes);
+    }
 }

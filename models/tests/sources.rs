@@ -1,4 +1,5 @@
 //! A peer's own files: what is read, what is refused and with which words; what is written comes back.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 
@@ -247,4 +248,23 @@ fn hospitals_are_a_natural_partition_that_survives_the_split() {
     let error = natural.split(rows, 5, &mut common::stream("natural")).unwrap_err().to_string();
     assert!(error.contains("expected 4 (Cleveland, Hungary, Switzerland, VA Long Beach), found 5"), "{error}");
     assert!(loaded.split(task.schema(), Some(TestSize::Rows(920)), &Seed::from_number(0)).is_err());
+}
+
+proptest::proptest! {
+    /// Whatever a file holds, it is read or refused.
+    #[test]
+    fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200), start in 0usize..5) {
+        let schema = schema("shape = [2]\nclasses = 2");
+        let folder = tempfile::tempdir().unwrap();
+        let starts: [&[u8]; 5] = [b"", b"\0\0\x08\x03\0\0\0", b"\x93NUMPY\x01\x00", b"\x1f\x8b\x08", b"a,b,label\n"];
+        let bytes = [starts[start], &bytes].concat();
+        for name in ["r.csv", "r-images-idx3-ubyte", "r-labels-idx1-ubyte", "x.npy", "y.npy"] {
+            file(folder.path(), name, &bytes);
+        }
+        for name in ["r.csv", "r-images-idx3-ubyte", "x.npy"] {
+            if let Ok(data) = open(&folder.path().join(name), &schema) {
+                proptest::prop_assert!(!data.is_empty() && data.labels().iter().all(|label| *label < 2));
+            }
+        }
+    }
 }

@@ -19,7 +19,7 @@ pub(super) const ENTRY: ModelEntry = ModelEntry {
         let kernel = section.integer("kernel", Some(5), 1..=31) as usize;
         limit_layers(section, "channels", &channels);
         limit_layers(section, "hidden", &hidden);
-        if kernel % 2 == 0 {
+        if kernel.is_multiple_of(2) {
             section.note("kernel", format!("expected an odd side, so that padding keeps the size; found {kernel}"));
         }
         let sizes = |list: Vec<u64>| list.into_iter().map(|size| size as usize).collect();

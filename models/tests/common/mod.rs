@@ -1,5 +1,5 @@
 //! Shared by the tests of this folder: tasks from text and loaded data sets.
-#![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 use kith_consensus::section::Document;
 use kith_consensus::{Seed, Stream};
