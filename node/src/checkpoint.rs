@@ -77,13 +77,20 @@ pub fn write(folder: &Path, shapes: &Shapes, federation: Digest, checkpoint: &Ch
 ///
 /// # Errors
 /// When the file cannot be read or is not what was written.
-pub fn read(folder: &Path, shapes: &Shapes, federation: Digest, round: u64, digest: Digest) -> Result<Checkpoint, CheckpointError> {
+pub fn read(
+    folder: &Path,
+    shapes: &Shapes,
+    federation: Digest,
+    round: u64,
+    digest: Digest,
+) -> Result<Checkpoint, CheckpointError> {
     let path = folder.join(file_name(round));
     let bytes = std::fs::read(&path).map_err(|source| CheckpointError::Io { act: "read", path: path.clone(), source })?;
     if Digest::of(&bytes) != digest {
         return Err(CheckpointError::Damaged { path, why: "its bytes are not the ones that were written".to_owned() });
     }
-    let checkpoint = from_bytes(shapes, federation, &bytes).map_err(|why| CheckpointError::Damaged { path: path.clone(), why })?;
+    let checkpoint =
+        from_bytes(shapes, federation, &bytes).map_err(|why| CheckpointError::Damaged { path: path.clone(), why })?;
     if checkpoint.round != round {
         return Err(CheckpointError::Damaged { path, why: format!("it leads into round {}", checkpoint.round) });
     }
@@ -173,7 +180,12 @@ fn from_bytes(shapes: &Shapes, federation: Digest, bytes: &[u8]) -> Result<Check
             replicas.insert(peer, Arc::new(replica));
         }
     }
-    Ok(Checkpoint { round: number("kith.round")?, sequence: number("kith.sequence")?, parameters: Arc::new(parameters), replicas })
+    Ok(Checkpoint {
+        round: number("kith.round")?,
+        sequence: number("kith.sequence")?,
+        parameters: Arc::new(parameters),
+        replicas,
+    })
 }
 
 #[cfg(test)]

@@ -125,10 +125,7 @@ fn fix_threads(threads: usize) -> Result<(), Failure> {
         return Ok(());
     }
     let program = std::env::current_exe().map_err(|error| Failure::new(format!("this program cannot be found: {error}")))?;
-    let error = std::process::Command::new(program)
-        .args(std::env::args_os().skip(1))
-        .env(VARIABLE, threads.to_string())
-        .exec();
+    let error = std::process::Command::new(program).args(std::env::args_os().skip(1)).env(VARIABLE, threads.to_string()).exec();
     Err(Failure::new(format!("this program cannot be started again with {VARIABLE} set: {error}")))
 }
 

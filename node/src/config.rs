@@ -121,7 +121,8 @@ impl Config {
 
 impl DataConfig {
     fn read(section: &mut Section<'_>, folder: &Path) -> DataConfig {
-        let mut optional = |key: &str| Some(section.text(key, Some(""))).filter(|text| !text.is_empty()).map(|text| folder.join(text));
+        let mut optional =
+            |key: &str| Some(section.text(key, Some(""))).filter(|text| !text.is_empty()).map(|text| folder.join(text));
         let labels = optional("labels");
         let test_path = optional("test_path");
         let test_labels = optional("test_labels");
@@ -146,7 +147,10 @@ impl NetworkConfig {
         for (key, addresses) in [("listen", &listen), ("bootstrap", &bootstrap)] {
             for address in addresses {
                 if let Some(why) = address_problem(address) {
-                    section.note(key, format!("{address:?} is not an address ({why}); expected for example \"/ip4/192.0.2.7/tcp/4001\""));
+                    section.note(
+                        key,
+                        format!("{address:?} is not an address ({why}); expected for example \"/ip4/192.0.2.7/tcp/4001\""),
+                    );
                 }
             }
         }
@@ -168,7 +172,8 @@ fn read_status(section: &mut Section<'_>) -> SocketAddr {
         return loopback;
     };
     if !address.ip().is_loopback() && !exposed {
-        section.note("listen", "this lets other machines read status and metrics; say allow_other_machines = true if that is meant");
+        section
+            .note("listen", "this lets other machines read status and metrics; say allow_other_machines = true if that is meant");
     }
     address
 }
@@ -221,7 +226,10 @@ mod tests {
         let text = "[peer]\nname = \"ada\"\ncolour = 1\n[data]\npath = \"x\"\n[network]\nlisten = [\"localhost:4001\"]\n[status]\nlisten = \"0.0.0.0:80\"\n";
         let found = problems(text);
         assert_eq!(found.len(), 3, "{found:?}");
-        assert!(found.iter().any(|text| text.contains("line 3, column 10") && text.contains("unknown key \"colour\"")), "{found:?}");
+        assert!(
+            found.iter().any(|text| text.contains("line 3, column 10") && text.contains("unknown key \"colour\"")),
+            "{found:?}"
+        );
         assert!(found.iter().any(|text| text.contains("\"localhost:4001\" is not an address")), "{found:?}");
         assert!(found.iter().any(|text| text.contains("allow_other_machines")), "{found:?}");
     }

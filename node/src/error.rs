@@ -59,7 +59,9 @@ pub enum NodeError {
         source: std::io::Error,
     },
     /// The federation runs another charter or program.
-    #[error("the federation refused this peer: {why}; compare charters with `kith charter diff` and programs with `kith --version`")]
+    #[error(
+        "the federation refused this peer: {why}; compare charters with `kith charter diff` and programs with `kith --version`"
+    )]
     RefusedByFederation {
         /// What its peers said.
         why: String,

@@ -196,8 +196,7 @@ impl Node {
         for text in resumed.warnings {
             telemetry.node_event(NodeEvent::Warning { text });
         }
-        let start =
-            Input::Start { checkpoint: resumed.checkpoint.map(Box::new), intent: resumed.intent.map(Box::new) };
+        let start = Input::Start { checkpoint: resumed.checkpoint.map(Box::new), intent: resumed.intent.map(Box::new) };
         let _ = peer_ref.tell(start).send().await;
         let actors = Actors { supervisor, peer: peer_ref, network, trainer, store, status };
         Ok(NodeHandle { peer: peer_id, telemetry, newest, actors, end, lines })

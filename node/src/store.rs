@@ -165,10 +165,7 @@ impl Store {
     }
 
     /// One durable transaction.
-    fn transact<T>(
-        &self,
-        work: impl FnOnce(&redb::WriteTransaction) -> Result<T, redb::Error>,
-    ) -> Result<T, StoreError> {
+    fn transact<T>(&self, work: impl FnOnce(&redb::WriteTransaction) -> Result<T, redb::Error>) -> Result<T, StoreError> {
         let transaction = self.database.begin_write().map_err(|error| self.failed(error))?;
         let value = work(&transaction).map_err(|error| self.failed(error))?;
         transaction.commit().map_err(|error| self.failed(error))?;
@@ -323,13 +320,8 @@ pub fn read_events(folder: &Path, count: usize) -> Result<Vec<String>, StoreErro
 fn lock(folder: &Path) -> Result<File, StoreError> {
     let path = folder.join("lock");
     let io = |act, source| StoreError::Io { act, path: path.clone(), source };
-    let mut file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(|source| io("open", source))?;
+    let mut file =
+        File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(|source| io("open", source))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -341,10 +333,8 @@ fn lock(folder: &Path) -> Result<File, StoreError> {
         Err(TryLockError::Error(source)) => return Err(io("lock", source)),
     }
     // Only for the message above; the lock itself is what counts.
-    let written = file
-        .set_len(0)
-        .and_then(|()| file.seek(SeekFrom::Start(0)))
-        .and_then(|_| writeln!(file, "{}", std::process::id()));
+    let written =
+        file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).and_then(|_| writeln!(file, "{}", std::process::id()));
     written.map_err(|source| io("write", source))?;
     Ok(file)
 }

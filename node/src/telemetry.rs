@@ -27,8 +27,8 @@ const LINES_MAX: usize = 8192;
 pub struct Line {
     /// Since the node's start.
     pub at_seconds: f64,
-    /// At which peer.
-    pub peer: PeerId,
+    /// At the node that hosts this peer; events have fields named `peer` for others.
+    pub node: PeerId,
     /// What.
     #[serde(flatten)]
     pub what: What,
@@ -232,7 +232,7 @@ impl Telemetry {
     }
 
     fn record(&self, what: What) -> Line {
-        let line = Line { at_seconds: self.now().as_secs_f64(), peer: self.peer, what };
+        let line = Line { at_seconds: self.now().as_secs_f64(), node: self.peer, what };
         self.metrics.record(&line.what);
         self.lock().apply(&line.what);
         log(&line.what);
@@ -384,8 +384,12 @@ impl Metrics {
                 self.refused.get_or_create(&labels(reason.name())).inc();
             }
             What::Peer(Event::Accepted { payload_bytes, keyframe_bytes, envelope_bytes, dense_bytes, .. }) => {
-                let counts =
-                    [("payload", payload_bytes), ("keyframes", keyframe_bytes), ("envelope", envelope_bytes), ("dense", dense_bytes)];
+                let counts = [
+                    ("payload", payload_bytes),
+                    ("keyframes", keyframe_bytes),
+                    ("envelope", envelope_bytes),
+                    ("dense", dense_bytes),
+                ];
                 for (kind, bytes) in counts {
                     self.bytes.get_or_create(&labels(kind)).inc_by(*bytes as u64);
                 }
@@ -454,7 +458,7 @@ fn log_peer(event: &Event) {
         }
         Event::Connected { peer } => tracing::info!("connected to {}", peer.short()),
         Event::Disconnected { peer } => tracing::info!("connection to {} ended", peer.short()),
-        Event::Dismissed { peer, reason } => tracing::warn!("sent {} away: it {reason}", peer.short()),
+        Event::Dismissed { peer, reason } => tracing::warn!("sent {} away: {reason}", peer.short()),
         Event::Ready { neighbours, connected } => tracing::info!("ready: {connected} of {neighbours} neighbours connected"),
         Event::RoundOpened { round, .. } => tracing::debug!("round {round} opened"),
         Event::Trained { round, loss, samples, local_steps } => {
@@ -467,12 +471,14 @@ fn log_peer(event: &Event) {
         Event::Accepted { round, peer, payload_bytes, .. } => {
             tracing::debug!("round {round}: update of {} accepted, {payload_bytes} bytes", peer.short());
         }
-        Event::Refused { peer, reason, .. } => tracing::warn!("refused a message of {}: it {reason}", peer.short()),
+        Event::Refused { peer, reason, .. } => tracing::warn!("refused a message of {}: {reason}", peer.short()),
         Event::KeyframeWanted { round, peer } => tracing::debug!("round {round}: asking {} for a keyframe", peer.short()),
         Event::RoundClosed { round, have, awaited, missing, .. } if !missing.is_empty() => {
             tracing::warn!("round {round} closed with {have} of {awaited} updates, missing {}", shorts(missing));
         }
-        Event::RoundClosed { round, have, awaited, .. } => tracing::info!("round {round} closed with {have} of {awaited} updates"),
+        Event::RoundClosed { round, have, awaited, .. } => {
+            tracing::info!("round {round} closed with {have} of {awaited} updates")
+        }
         Event::Aggregated { round, models, spread, dropped, .. } => {
             let filtered = dropped.iter().filter(|dropped| dropped.share > 0.5).count();
             tracing::info!("round {round}: {models} models combined, {filtered} filtered, spread {spread:.4}");
@@ -481,7 +487,9 @@ fn log_peer(event: &Event) {
             tracing::warn!("round {round}: {have} models, the rule needs {need}; keeping the own step");
         }
         Event::Suspected { peer, score } => tracing::warn!("{} is suspected (score {score:.2})", peer.short()),
-        Event::Equivocated { peer, round, .. } => tracing::error!("{} signed two different updates for round {round}", peer.short()),
+        Event::Equivocated { peer, round, .. } => {
+            tracing::error!("{} signed two different updates for round {round}", peer.short())
+        }
         Event::Jumped { from, to } => tracing::warn!("behind: went on from round {from} at round {to}"),
         Event::Stalled { round, missing } => tracing::warn!("round {round} waits for {}", shorts(missing)),
         Event::Evaluated { round, loss, accuracy, samples } => {
@@ -506,11 +514,11 @@ mod tests {
             What::Peer(refused),
             What::Node(NodeEvent::Listening { address: "/ip4/127.0.0.1/tcp/1".to_owned() }),
         ] {
-            let line = Line { at_seconds: 1.5, peer, what };
+            let line = Line { at_seconds: 1.5, node: peer, what };
             let text = serde_json::to_string(&line).unwrap();
             assert_eq!(serde_json::from_str::<Line>(&text).unwrap(), line, "{text}");
         }
-        let text = serde_json::json!({"at_seconds": 1.0, "peer": peer, "event": "moon-rose"}).to_string();
+        let text = serde_json::json!({"at_seconds": 1.0, "node": peer, "event": "moon-rose"}).to_string();
         let line: Line = serde_json::from_str(&text).unwrap();
         assert!(matches!(line.what, What::Other(_)));
     }
@@ -523,7 +531,7 @@ mod tests {
         telemetry.peer_event(Event::Refused { peer, kind: None, round: None, reason: Refusal::Signature });
         telemetry.peer_event(Event::Evaluated { round: 2, loss: 0.25, accuracy: 0.75, samples: 4 });
         telemetry.set_wire((10, 20));
-        assert_eq!(lines.try_recv().unwrap().peer, peer);
+        assert_eq!(lines.try_recv().unwrap().node, peer);
         let status = telemetry.status();
         assert_eq!((status.refused["signature"], status.accuracy, status.bytes.wire), (1, Some(0.75), 30));
         let text = telemetry.metrics();

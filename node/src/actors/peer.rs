@@ -102,7 +102,7 @@ impl PeerActor {
                 command(&others.network, NetworkCommand::Connect { peer, addresses }).await;
             }
             Effect::Disconnect { peer, reason } => {
-                tracing::debug!("disconnecting {}: it {reason}", peer.short());
+                tracing::debug!("disconnecting {}: {reason}", peer.short());
                 command(&others.network, NetworkCommand::Disconnect { peer }).await;
             }
             Effect::SetTimer { timer, after } => {

@@ -1,4 +1,132 @@
-//! stub
-#[derive(Debug, clap::Args)]
-pub(crate) struct Aggregate {}
-impl Aggregate { pub(crate) fn run(self) -> super::output::Verdict { super::done() } }
+//! `kith aggregate`: robustly combine model files, outside any federation.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use kith_consensus::aggregate::{Context, Contribution, rule_from_text};
+use kith_consensus::{Digest, PeerId};
+use kith_models::{Layout, read_tensors, write_model};
+use serde_json::json;
+
+use super::done;
+use super::output::{Failure, Verdict, print, print_json, table};
+use super::text;
+use crate::checkpoint::write_durably;
+
+/// Robustly combine model files
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kith aggregate --rule median a.safetensors b.safetensors c.safetensors --out all.safetensors
+  kith aggregate --rule nnm+trimmed-mean --byzantine 1 *.safetensors --out all.safetensors --json")]
+pub(crate) struct Aggregate {
+    /// The rule (`kith list rules`)
+    #[arg(long)]
+    rule: String,
+    /// Models that may be arbitrary
+    #[arg(long, default_value_t = 0)]
+    byzantine: usize,
+    /// Parameters of the rule
+    #[arg(long = "param", value_name = "KEY=VALUE", value_parser = text::parameter)]
+    parameters: Vec<(String, String)>,
+    /// Models of one layout, f32
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Where to write the result
+    #[arg(long)]
+    out: PathBuf,
+    /// One JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+impl Aggregate {
+    pub(crate) fn run(self) -> Verdict {
+        let rule = rule_from_text(&self.rule, self.byzantine, &self.parameters)
+            .map_err(|problems| Failure::of_problems("the rule cannot be used", &problems))?;
+        let (layout, models) = self.read()?;
+        // Files have no sender; their order stands for one.
+        let senders: Vec<PeerId> = (0..models.len()).map(place).collect();
+        let contributions: Vec<Contribution<'_>> =
+            senders.iter().zip(&models).map(|(sender, model)| Contribution::of(*sender, model)).collect();
+        let aggregate = rule.aggregate(&Context::offline(), &contributions).map_err(|error| {
+            Failure::with_help(error.to_string(), "nothing was written; give more files, or a smaller --byzantine")
+        })?;
+        let metadata = [("kith.rule".to_owned(), rule.name()), ("kith.byzantine".to_owned(), self.byzantine.to_string())];
+        let bytes = write_model(&layout, &aggregate.parameters, &metadata.into());
+        write_durably(&self.out, &bytes)
+            .map_err(|error| Failure::new(format!("cannot write {}: {error}", self.out.display())))?;
+        let name = |index: usize| self.files[index].display().to_string();
+        let (kept, dropped) = (aggregate.kept(), aggregate.dropped());
+        if self.json {
+            print_json(&json!({
+                "rule": rule.name(),
+                "byzantine": self.byzantine,
+                "models": models.len(),
+                "dimension": layout.dimension,
+                "kept": kept.iter().map(|index| name(*index)).collect::<Vec<_>>(),
+                "dropped": dropped.iter().map(|index| name(*index)).collect::<Vec<_>>(),
+                "influence": aggregate.influence,
+                "scores": aggregate.scores,
+                "out": self.out.display().to_string(),
+                "state": Digest::of_values(&aggregate.parameters).to_string(),
+            }))?;
+            return done();
+        }
+        let mut shown = table(&["file", "influence", "score", "kept"]);
+        for (index, influence) in aggregate.influence.iter().enumerate() {
+            let score = aggregate.scores.get(index).map_or("–".to_owned(), |score| format!("{score:.6}"));
+            let verdict = if dropped.contains(&index) { "no" } else { "yes" };
+            shown.add_row([name(index), format!("{:.1} %", 100.0 * influence), score, verdict.to_owned()]);
+        }
+        print(&format!(
+            "{shown}\n{} models of {} values combined into {}\n",
+            models.len(),
+            layout.dimension,
+            self.out.display()
+        ))?;
+        done()
+    }
+
+    fn read(&self) -> Result<(Layout, Vec<Vec<f32>>), Failure> {
+        let mut first: Option<Layout> = None;
+        let mut models = Vec::with_capacity(self.files.len());
+        for path in &self.files {
+            let bytes = std::fs::read(path).map_err(|error| Failure::new(format!("cannot read {}: {error}", path.display())))?;
+            let (layout, values, _) =
+                read_tensors(&bytes).map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
+            match &first {
+                Some(first) if *first != layout => return Err(self.different(path, first, &layout)),
+                Some(_) => {}
+                None => first = Some(layout),
+            }
+            models.push(values);
+        }
+        Ok((first.expect("the command line asks for at least one file"), models))
+    }
+
+    fn different(&self, path: &std::path::Path, first: &Layout, found: &Layout) -> Failure {
+        let describe = |layout: &Layout| {
+            let tensors: Vec<String> =
+                layout.tensors.iter().map(|tensor| format!("{} {:?}", tensor.name, tensor.shape)).collect();
+            tensors.join(", ")
+        };
+        Failure::with_help(
+            format!(
+                "{} has another layout than {}:\n  {}\n  {}",
+                path.display(),
+                self.files[0].display(),
+                describe(found),
+                describe(first)
+            ),
+            "only models of the same kind and sizes can be combined; `kith model inspect FILE` shows what is in one",
+        )
+    }
+}
+
+/// A stand-in for a sender, ordered as the files are.
+fn place(index: usize) -> PeerId {
+    let mut bytes = [0u8; 32];
+    bytes[..8].copy_from_slice(&(index as u64).to_be_bytes());
+    PeerId(bytes)
+}

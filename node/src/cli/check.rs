@@ -1,4 +1,248 @@
-//! stub
-#[derive(Debug, clap::Args)]
-pub(crate) struct Check {}
-impl Check { pub(crate) fn run(self) -> super::output::Verdict { super::done() } }
+//! `kith check`: everything that can be told without starting anything. Its profile of the own rows is private: it is shown
+//! here and sent nowhere.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use kith_consensus::PeerId;
+use kith_consensus::topology::Graph;
+use kith_gossip::codec::Form;
+use kith_models::{Dataset, RawTable, Schema};
+use serde_json::{Value, json};
+
+use super::output::{Verdict, bytes, print, print_json, table};
+use crate::agreement::Agreement;
+use crate::config::{CONFIG_FILE, Config};
+use crate::data;
+use crate::error::NodeError;
+use crate::identity::Identity;
+
+/// What the program needs before any model, measured on a running testnet peer.
+const BASE_BYTES: u64 = 16 << 20;
+/// Bytes of an announcement around an update: envelope, hashes, signature. Measured on a testnet.
+const ANNOUNCEMENT_BYTES: u64 = 460;
+
+/// Check charter, key, configuration and data without starting anything
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  kith check --dir ada\n  kith check --dir ada --json\n\nExit code 0 where `kith run` could start."
+)]
+pub(crate) struct Check {
+    /// The peer's folder
+    #[arg(long, default_value = ".")]
+    dir: PathBuf,
+    /// Its configuration, if it is not kith.toml in that folder
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// One JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was found, and what is wrong.
+#[derive(Default)]
+struct Findings {
+    facts: serde_json::Map<String, Value>,
+    problems: Vec<NodeError>,
+}
+
+impl Check {
+    pub(crate) fn run(self) -> Verdict {
+        let mut findings = Findings::default();
+        let path = self.config.clone().unwrap_or_else(|| self.dir.join(CONFIG_FILE));
+        if let Some(config) = findings.keep(Config::load(&path)) {
+            findings.look(&config);
+        }
+        let ok = findings.problems.is_empty();
+        if self.json {
+            let problems: Vec<Value> = findings.problems.iter().flat_map(problem_json).collect();
+            findings.facts.insert("ok".to_owned(), json!(ok));
+            findings.facts.insert("problems".to_owned(), json!(problems));
+            print_json(&findings.facts)?;
+        } else {
+            print(&findings.to_text())?;
+            for problem in findings.problems {
+                // Each is shown in full on stderr; the exit code speaks for all.
+                let _ = super::output::Failure::from(problem).report();
+            }
+        }
+        Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+impl Findings {
+    fn keep<T>(&mut self, result: Result<T, NodeError>) -> Option<T> {
+        result.map_err(|error| self.problems.push(error)).ok()
+    }
+
+    fn fact(&mut self, name: &str, value: Value) {
+        self.facts.insert(name.to_owned(), value);
+    }
+
+    fn look(&mut self, config: &Config) {
+        let agreement = self.keep(Agreement::load(&config.charter));
+        let peer = self.keep(Identity::load(&config.key).map_err(NodeError::from)).map(|identity| identity.peer());
+        self.fact("name", json!(config.name));
+        self.fact("peer_id", json!(peer.map(|peer| peer.to_string())));
+        let Some(agreement) = agreement else { return };
+        self.look_at_charter(config, &agreement, peer);
+        let seed = agreement.peer_seed(&peer.unwrap_or(PeerId([0; 32])));
+        let schema = agreement.task.schema();
+        if let Some((rows, held_out)) = self.keep(data::load(&config.data, schema, seed)) {
+            self.look_at_rows(config, schema, &rows, held_out.as_ref());
+            self.estimate(&agreement, peer, &rows, held_out.as_ref());
+        }
+    }
+
+    fn look_at_charter(&mut self, config: &Config, agreement: &Agreement, peer: Option<PeerId>) {
+        let charter = &agreement.charter;
+        self.fact("federation", json!({"name": charter.name, "id": charter.id.to_string(), "rounds": charter.rounds}));
+        self.fact("model", json!({"kind": agreement.task.model().kind, "parameters": agreement.task.layout().dimension}));
+        let rule = &charter.aggregation.rule;
+        self.fact("rule", json!({"name": rule.name(), "byzantine": rule.byzantine(), "models_needed": rule.minimum()}));
+        if config.attack.is_some() && !charter.testnet {
+            let what = "[testnet] attack: a peer may only lie under a charter that says testnet = true, and this one does not";
+            self.problems.push(NodeError::Unfit(what.to_owned()));
+        }
+        let Some(roster) = self.keep(agreement.roster()) else { return };
+        if let Some(peer) = peer {
+            let member = charter.member(&peer);
+            self.fact("member", json!(member.map(|member| &member.name)));
+            if member.is_none() {
+                self.problems.push(NodeError::Unfit(format!(
+                    "this peer, {peer}, is not a member in {}; have its line added there",
+                    config.charter.display()
+                )));
+            }
+        }
+        let Ok(graph) = charter.topology.graph(roster.len(), 0) else { return };
+        let names: Vec<String> =
+            roster.iter().map(|key| charter.member(key).map_or(key.short(), |member| member.name.clone())).collect();
+        let neighbourhood = |index: usize| {
+            let others: Vec<&String> = graph.receives_from(index).iter().map(|other| &names[*other]).collect();
+            json!({"name": names[index], "neighbours": others, "models": others.len() + 1, "byzantine": rule.byzantine()})
+        };
+        self.fact("neighbourhoods", (0..roster.len()).map(neighbourhood).collect());
+    }
+
+    fn look_at_rows(&mut self, config: &Config, schema: &Schema, rows: &Dataset, held_out: Option<&Dataset>) {
+        let table = File::open(&config.data.path)
+            .ok()
+            .filter(|_| config.data.path.extension().is_some_and(|extension| extension == "csv"))
+            .and_then(|file| RawTable::read(&config.data.path, BufReader::new(file)).ok());
+        let missing = table.map(|table| table.missing(schema)).unwrap_or_default();
+        self.fact(
+            "data",
+            json!({
+                "path": config.data.path.display().to_string(),
+                "rows": rows.len(),
+                "held_out_rows": held_out.map(Dataset::len),
+                "features": rows.features(),
+                "class_counts": rows.class_counts(schema.classes),
+                "missing": missing.into_iter().map(|(column, cells)| json!({"column": column, "cells": cells})).collect::<Vec<_>>(),
+            }),
+        );
+    }
+
+    fn estimate(&mut self, agreement: &Agreement, peer: Option<PeerId>, rows: &Dataset, held_out: Option<&Dataset>) {
+        let dimension = agreement.task.layout().dimension as u64;
+        let roster = agreement.charter.roster();
+        let graph = agreement.charter.topology.graph(roster.len(), 0).ok();
+        let place = peer.and_then(|peer| roster.binary_search(&peer).ok());
+        let degree = |of: fn(&Graph, usize) -> &[usize]| match (&graph, place) {
+            (Some(graph), Some(place)) => of(graph, place).len() as u64,
+            _ => 0,
+        };
+        let (receives, sends) = (degree(Graph::receives_from), degree(Graph::sends_to));
+        let body = agreement.codec.bytes_max(agreement.task.layout().dimension) as u64;
+        let update = body + ANNOUNCEMENT_BYTES;
+        // Own model, start, gradient, velocity and result; each neighbour's vector, and its replica where there is one.
+        let replicas = u64::from(agreement.codec.form() == Form::Replica);
+        let vectors = 6 + receives * (1 + replicas) + replicas;
+        let data = (rows.memory_bytes() + held_out.map_or(0, Dataset::memory_bytes)) as u64;
+        self.fact(
+            "expected",
+            json!({
+                "memory_bytes": BASE_BYTES + data + 4 * dimension * vectors,
+                "update_bytes_max": update,
+                "bytes_out_per_round": sends * update,
+                "bytes_in_per_round": receives * update,
+                "dense_bytes_per_round": receives * 4 * dimension,
+                "keyframe_bytes": if replicas > 0 { json!(4 * dimension) } else { Value::Null },
+                "graph_changes": agreement.charter.topology.changes(),
+                "local_steps_per_round": agreement.task.training().steps(rows.len()),
+            }),
+        );
+    }
+
+    fn to_text(&self) -> String {
+        let mut text = String::new();
+        let mut line = |name: &str, value: String| text.push_str(&format!("{name:<16}{value}\n"));
+        let show = |value: &Value| match value {
+            Value::String(text) => text.clone(),
+            Value::Null => "–".to_owned(),
+            other => other.to_string(),
+        };
+        let facts = |name: &str, key: &str| self.facts.get(name).map_or(&Value::Null, |fact| &fact[key]);
+        let size = |name: &str, key: &str| bytes(facts(name, key).as_u64().unwrap_or(0));
+        if let Some(peer) = self.facts.get("peer_id") {
+            line("peer", format!("{} {}", show(&self.facts["name"]), show(peer)));
+        }
+        if self.facts.contains_key("federation") {
+            let federation = |key| show(facts("federation", key));
+            line("federation", format!("{} ({}), {} rounds", federation("name"), federation("id"), federation("rounds")));
+            line("model", format!("{}, {} parameters", show(facts("model", "kind")), show(facts("model", "parameters"))));
+            let rule = |key| show(facts("rule", key));
+            line("rule", format!("{}, byzantine = {}, needs {} models", rule("name"), rule("byzantine"), rule("models_needed")));
+        }
+        if self.facts.contains_key("data") {
+            let data = |key| show(facts("data", key));
+            line(
+                "rows",
+                format!("{} to train on, {} held out, {} features", data("rows"), data("held_out_rows"), data("features")),
+            );
+            line("of each class", data("class_counts"));
+            for column in facts("data", "missing").as_array().into_iter().flatten() {
+                line("missing", format!("{} cells of {}", column["cells"], show(&column["column"])));
+            }
+        }
+        if self.facts.contains_key("expected") {
+            line("memory", format!("about {}", size("expected", "memory_bytes")));
+            line(
+                "a round",
+                format!(
+                    "{} local steps; at most {} out and {} in ({} uncompressed)",
+                    show(facts("expected", "local_steps_per_round")),
+                    size("expected", "bytes_out_per_round"),
+                    size("expected", "bytes_in_per_round"),
+                    size("expected", "dense_bytes_per_round"),
+                ),
+            );
+            if facts("expected", "keyframe_bytes").is_u64() && facts("expected", "graph_changes") == &json!(true) {
+                line("a new edge", format!("costs missed updates or a keyframe of {}", size("expected", "keyframe_bytes")));
+            }
+        }
+        if let Some(Value::Array(neighbourhoods)) = self.facts.get("neighbourhoods") {
+            let mut shown = table(&["member", "receives from", "models", "liars tolerated"]);
+            for one in neighbourhoods {
+                let names: Vec<String> = one["neighbours"].as_array().into_iter().flatten().map(show).collect();
+                shown.add_row([show(&one["name"]), names.join(", "), show(&one["models"]), show(&one["byzantine"])]);
+            }
+            text.push_str(&format!("{shown}\n"));
+        }
+        if self.problems.is_empty() {
+            text.push_str("everything fits; `kith run` can start\n");
+        }
+        text
+    }
+}
+
+fn problem_json(problem: &NodeError) -> Vec<Value> {
+    match problem {
+        NodeError::Files(files) => files.to_json().as_array().cloned().unwrap_or_default(),
+        other => vec![json!({"what": other.to_string()})],
+    }
+}

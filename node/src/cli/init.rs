@@ -1,4 +1,132 @@
-//! stub
-#[derive(Debug, clap::Args)]
-pub(crate) struct Init {}
-impl Init { pub(crate) fn run(self) -> super::output::Verdict { super::done() } }
+//! `kith init`: one organisation's peer, ready but for the charter.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use super::done;
+use super::output::{Failure, Verdict, print, print_json, tell};
+use crate::config::{CONFIG_FILE, Config, address_problem};
+use crate::error::NodeError;
+use crate::identity::{Identity, KEY_FILE};
+
+/// Make a peer's key and configuration
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kith init --dir ada --name ada --organisation \"Lovelace Clinic\" --data rows.csv
+  kith init --dir bob --name bob --data rows.csv --listen /ip4/0.0.0.0/tcp/4002 --bootstrap /ip4/192.0.2.7/tcp/4001
+
+It prints the lines that belong into everybody's charter; the key never leaves the folder.")]
+pub(crate) struct Init {
+    /// The folder to make
+    #[arg(long)]
+    dir: PathBuf,
+    /// The peer's name, unique in the federation
+    #[arg(long)]
+    name: String,
+    /// The organisation it belongs to
+    #[arg(long, default_value = "")]
+    organisation: String,
+    /// Its rows: CSV with a header, an IDX image file, or NPY
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Where to listen
+    #[arg(long)]
+    listen: Vec<String>,
+    /// Whom to dial at the start
+    #[arg(long)]
+    bootstrap: Vec<String>,
+    /// One JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+impl Init {
+    pub(crate) fn run(self) -> Verdict {
+        if let Some((address, why)) =
+            self.listen.iter().chain(&self.bootstrap).find_map(|address| Some((address, address_problem(address)?)))
+        {
+            return Err(Failure::new(format!(
+                "{address:?} is not an address ({why}); expected for example /ip4/0.0.0.0/tcp/4001"
+            )));
+        }
+        let config_path = self.dir.join(CONFIG_FILE);
+        if config_path.exists() {
+            return Err(Failure::with_help(
+                format!("there is a peer in {} already, and it is not overwritten", self.dir.display()),
+                "choose another --dir",
+            ));
+        }
+        let cannot = |error: std::io::Error| Failure::from(NodeError::io("write", &config_path, error));
+        std::fs::create_dir_all(&self.dir).map_err(cannot)?;
+        let text = self.config();
+        Config::parse(&text, &self.dir)
+            .map_err(|problems| Failure::of_problems("this configuration would not work", &problems))?;
+        let identity = Identity::generate().map_err(NodeError::from)?;
+        identity.create(&self.dir.join(KEY_FILE)).map_err(NodeError::from)?;
+        std::fs::write(&config_path, text).map_err(cannot)?;
+        let peer = identity.peer().to_string();
+        let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+        let member = format!(
+            "[[membership.member]]\nname = {}\norganisation = {}\nkey = \"{peer}\"\n",
+            quoted(&self.name),
+            quoted(&self.organisation)
+        );
+        if self.json {
+            let dir = self.dir.display().to_string();
+            print_json(
+                &json!({"dir": dir, "name": self.name, "organisation": self.organisation, "peer_id": peer, "member": member}),
+            )?;
+            return done();
+        }
+        print(&member)?;
+        tell(&format!(
+            "\nmade {0}/{CONFIG_FILE} and {0}/{KEY_FILE} (back it up; whoever has it is this peer)\n\
+             next: send the lines above to whoever writes the charter, put the agreed charter at {0}/charter.toml,\n\
+             {1}then `kith check --dir {0}` and `kith run --dir {0}`",
+            self.dir.display(),
+            if self.data.is_some() { "" } else { "name your rows under [data] path, " },
+        ));
+        done()
+    }
+
+    fn config(&self) -> String {
+        let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+        let list = |items: &[String]| items.iter().map(|item| quoted(item)).collect::<Vec<_>>().join(", ");
+        // A path that was typed is relative to where it was typed; the file's are relative to the file.
+        let data = self.data.as_ref().map(|path| path.canonicalize().unwrap_or_else(|_| path.clone()));
+        let data = data.map_or("data.csv".to_owned(), |path| path.display().to_string());
+        let default = ["/ip4/0.0.0.0/tcp/4001".to_owned(), "/ip4/0.0.0.0/udp/4001/quic-v1".to_owned()];
+        let listen = if self.listen.is_empty() { &default[..] } else { &self.listen };
+        format!(
+            "# What is this member's alone; what all agree on is in charter.toml.\n\
+             [peer]\n\
+             name = {}\n\
+             charter = \"charter.toml\"\n\
+             key = \"{KEY_FILE}\"\n\
+             state = \"state\"\n\
+             checkpoints = \"checkpoints\"\n\n\
+             # The own rows. They never leave this machine. A share of them, or a file of its own (test_path), tells how good\n\
+             # the model is.\n\
+             [data]\n\
+             path = {}\n\
+             holdout = 0.2\n\n\
+             # Where others reach this peer, and whom it dials at the start.\n\
+             [network]\n\
+             listen = [{}]\n\
+             bootstrap = [{}]\n\
+             mdns = false\n\n\
+             # Status and metrics; port 0 takes a free one and writes it to state/status.address.\n\
+             [status]\n\
+             listen = \"127.0.0.1:0\"\n\n\
+             [resources]\n\
+             threads = 1\n",
+            quoted(&self.name),
+            quoted(&data),
+            list(listen),
+            list(&self.bootstrap),
+        )
+    }
+}

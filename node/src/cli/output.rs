@@ -103,7 +103,8 @@ pub(crate) fn tell(text: &str) {
 /// A table with a plain frame, as wide as its content.
 pub(crate) fn table(header: &[&str]) -> comfy_table::Table {
     let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY).set_header(header.iter().copied());
+    let style = comfy_table::presets::UTF8_HORIZONTAL_ONLY.row_separator(comfy_table::LineStyle::none());
+    table.load_style(style).set_header(header.iter().copied());
     table
 }
 

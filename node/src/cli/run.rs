@@ -176,7 +176,9 @@ async fn watch(mut lines: broadcast::Receiver<Line>, json: bool, leave: Arc<Noti
         };
         if json
             && watched.failure.is_none()
-            && let Err(failure) = serde_json::to_string(&line).map_err(|error| Failure::new(error.to_string())).and_then(|line| print(&(line + "\n")))
+            && let Err(failure) = serde_json::to_string(&line)
+                .map_err(|error| Failure::new(error.to_string()))
+                .and_then(|line| print(&(line + "\n")))
         {
             watched.failure = Some(failure);
             leave.notify_one();
@@ -213,7 +215,10 @@ impl Reception {
             Event::Connected { .. } => self.welcome = true,
             Event::Waiting { missing, .. } => self.missing.clone_from(missing),
             Event::Ready { connected: 0, .. } => alone = true,
-            Event::Dismissed { peer, reason: reason @ (Refusal::WrongFederation { .. } | Refusal::Layout { .. } | Refusal::Version { .. }) } => {
+            Event::Dismissed {
+                peer,
+                reason: reason @ (Refusal::WrongFederation { .. } | Refusal::Layout { .. } | Refusal::Version { .. }),
+            } => {
                 self.dismissed.insert(*peer, reason.to_string());
             }
             _ => return None,
@@ -234,7 +239,8 @@ mod tests {
     #[test]
     fn a_peer_gives_up_when_all_it_waits_for_run_another_charter() {
         let (one, two) = (PeerId([1; 32]), PeerId([2; 32]));
-        let dismissed = |peer| Event::Dismissed { peer, reason: Refusal::WrongFederation { sections: vec!["training".to_owned()] } };
+        let dismissed =
+            |peer| Event::Dismissed { peer, reason: Refusal::WrongFederation { sections: vec!["training".to_owned()] } };
         let mut reception = Reception::default();
         assert_eq!(reception.refusal(&Event::Waiting { ready: 0, needed: 2, missing: vec![one, two] }), None);
         assert_eq!(reception.refusal(&dismissed(one)), None);

@@ -49,7 +49,12 @@ fn section(what: &str, key: &str, text: &str, parameters: Parameters) -> Result<
             (None, Some(key)) => (key.clone(), part),
             (None, None) => {
                 let key = parameters.iter().find(|(known, _)| *known == name).map(|(_, key)| (*key).to_owned());
-                (key.ok_or_else(|| format!("{what} {name:?} has no main parameter; expected {name}:key=value, found {text:?}"))?, part)
+                (
+                    key.ok_or_else(|| {
+                        format!("{what} {name:?} has no main parameter; expected {name}:key=value, found {text:?}")
+                    })?,
+                    part,
+                )
             }
         };
         let value = scalar(value).ok_or_else(|| format!("{what} {text:?}: expected a value for {key}, found {value:?}"))?;
@@ -60,10 +65,11 @@ fn section(what: &str, key: &str, text: &str, parameters: Parameters) -> Result<
         }
         last = Some(key);
     }
-    if let Some(hidden) = table.get_mut("hidden")
-        && !hidden.is_array()
-    {
-        *hidden = Value::Array(vec![hidden.clone()]);
+    for key in ["hidden", "channels"] {
+        let Some(list) = table.get_mut(key) else { continue };
+        if !list.is_array() {
+            *list = Value::Array(vec![list.clone()]);
+        }
     }
     Ok(table)
 }

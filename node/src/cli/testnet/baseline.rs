@@ -20,15 +20,16 @@ pub(super) struct Baselines {
 pub(super) fn measure(plan: &Plan, places: &Places) -> Option<Baselines> {
     let task = &plan.agreement.task;
     let rounds = plan.agreement.charter.rounds;
-    let shards: Vec<(Dataset, Seed)> =
-        plan.honest().map(|index| (places.nodes[index].rows.clone(), plan.agreement.peer_seed(&plan.members[index].peer))).collect();
+    let shards: Vec<(Dataset, Seed)> = plan
+        .honest()
+        .map(|index| (places.nodes[index].rows.clone(), plan.agreement.peer_seed(&plan.members[index].peer)))
+        .collect();
     let all: Vec<Dataset> = shards.iter().map(|(rows, _)| rows.clone()).collect();
     let pooled_seed = Seed::from_number(plan.agreement.charter.seed).child("pooled");
     std::thread::scope(|scope| {
         let big = || std::thread::Builder::new().stack_size(STACK_BYTES);
-        let pooled = big()
-            .spawn_scoped(scope, move || accuracy(task, Dataset::concat(&all), pooled_seed, rounds, &places.test))
-            .ok()?;
+        let pooled =
+            big().spawn_scoped(scope, move || accuracy(task, Dataset::concat(&all), pooled_seed, rounds, &places.test)).ok()?;
         let alone = big()
             .spawn_scoped(scope, move || {
                 let count = shards.len() as f64;

@@ -14,8 +14,8 @@ use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::super::output::{Failure, Verdict, print, print_json, table};
 use super::super::done;
+use super::super::output::{Failure, Verdict, print, print_json, table};
 use super::Up;
 
 const SOCKET: &str = "control.sock";
@@ -153,7 +153,10 @@ pub(super) fn detach(up: &Up) -> Verdict {
         ));
     };
     if folder.join(SOCKET).exists() && ask(folder, &Request::Status).is_ok() {
-        return Err(Failure::new(format!("a testnet runs in {} already; `kith testnet down --dir …` stops it", folder.display())));
+        return Err(Failure::new(format!(
+            "a testnet runs in {} already; `kith testnet down --dir …` stops it",
+            folder.display()
+        )));
     }
     let io = |error: std::io::Error| Failure::new(format!("cannot start a testnet in {}: {error}", folder.display()));
     std::fs::create_dir_all(folder).map_err(io)?;
@@ -193,5 +196,9 @@ pub(super) fn detach(up: &Up) -> Verdict {
         }
         std::thread::sleep(READY_INTERVAL);
     }
-    Err(Failure::new(format!("the testnet was not ready within {} s; see {}", READY_DEADLINE.as_secs(), folder.join(LOG).display())))
+    Err(Failure::new(format!(
+        "the testnet was not ready within {} s; see {}",
+        READY_DEADLINE.as_secs(),
+        folder.join(LOG).display()
+    )))
 }

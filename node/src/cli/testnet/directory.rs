@@ -82,7 +82,9 @@ impl Directory {
             create(&folder)?;
             let source = loaded.source.select(&plan.shards[index]);
             let rows = source.write(&folder, "train").map_err(data)?;
-            Identity::from_secret(member.secret).create(&folder.join(KEY_FILE)).map_err(|error| Failure::new(error.to_string()))?;
+            Identity::from_secret(member.secret)
+                .create(&folder.join(KEY_FILE))
+                .map_err(|error| Failure::new(error.to_string()))?;
             write(&folder.join(CHARTER_FILE), &charter)?;
             let bootstrap: Vec<&str> = member.neighbours.iter().map(|neighbour| addresses[*neighbour].as_str()).collect();
             let attack = member.lies.then_some(plan.attack.as_str());

@@ -18,7 +18,8 @@ pub(super) struct Live {
 impl Live {
     pub(super) fn new(rounds: u64) -> Live {
         let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("round {pos}/{len} {wide_bar} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+            let style = ProgressStyle::with_template("round {pos}/{len} {wide_bar} {msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_bar());
             ProgressBar::new(rounds).with_style(style)
         });
         Live { bar, rounds }

@@ -109,7 +109,8 @@ impl Plan {
         let written = up.charter.as_ref().map(|path| read_charter(path)).transpose()?;
         let suggested = suggestion(&up.dataset);
         let peers = up.peers.or(written.as_ref().and_then(members_of)).unwrap_or(suggested.peers);
-        let adversaries = up.adversaries.unwrap_or(if written.is_some() || peers < suggested.peers { 0 } else { suggested.adversaries });
+        let adversaries =
+            up.adversaries.unwrap_or(if written.is_some() || peers < suggested.peers { 0 } else { suggested.adversaries });
         check_numbers(peers, adversaries)?;
         if adversaries > 0 {
             kith_simulations::attack::attack_from_text(&up.attack)
@@ -126,7 +127,8 @@ impl Plan {
         debug_assert!(graphs > 0, "a charter has rounds");
 
         let partition = up.partition.clone().unwrap_or_else(|| suggested.partition.to_owned());
-        let loaded = (entry.load)(&DatasetOptions { directory: up.data_dir.clone() }).map_err(|error| Failure::new(error.to_string()))?;
+        let loaded =
+            (entry.load)(&DatasetOptions { directory: up.data_dir.clone() }).map_err(|error| Failure::new(error.to_string()))?;
         let (shards, test, classes) = deal(&loaded, &agreement, &partition, peers, &seed)?;
         let plan = Plan {
             agreement,
@@ -255,7 +257,8 @@ fn charter_table(
     table.insert("topology".to_owned(), Value::Table(topology));
     let codec = up.codec.as_deref().unwrap_or(suggested.codec);
     table.insert("codec".to_owned(), Value::Table(text::codec(codec).map_err(|what| option("codec", what))?));
-    let byzantine = up.byzantine.unwrap_or(if peers < suggested.peers { adversaries } else { suggested.byzantine.max(adversaries) });
+    let byzantine =
+        up.byzantine.unwrap_or(if peers < suggested.peers { adversaries } else { suggested.byzantine.max(adversaries) });
     let aggregation = Table::from_iter([
         ("rule".to_owned(), Value::String(up.rule.clone().unwrap_or_else(|| suggested.rule.to_owned()))),
         ("byzantine".to_owned(), integer(byzantine as u64)),
@@ -295,8 +298,7 @@ fn resolve(mut table: Table, members: &[Member]) -> Result<Agreement, Failure> {
         ("member".to_owned(), Value::Array(members.iter().map(member).collect())),
     ]);
     table.insert("membership".to_owned(), Value::Table(membership));
-    Agreement::parse(&table.to_string())
-        .map_err(|problems| Failure::of_problems("this testnet cannot work", &problems))
+    Agreement::parse(&table.to_string()).map_err(|problems| Failure::of_problems("this testnet cannot work", &problems))
 }
 
 /// Notes everyone's neighbours and the liars among them; returns the number of graphs looked at.
@@ -322,7 +324,10 @@ fn deal(loaded: &Loaded, agreement: &Agreement, partition: &str, peers: usize, s
     let schema = agreement.task.schema();
     let partition = Partition::parse(partition).map_err(|error| failed(&error))?;
     let labels = loaded.source.labels(schema).map_err(|error| {
-        Failure::with_help(error.to_string(), "the charter's [data] does not describe this --dataset; give the one that it is about")
+        Failure::with_help(
+            error.to_string(),
+            "the charter's [data] does not describe this --dataset; give the one that it is about",
+        )
     })?;
     let split = loaded.split(schema, None, &seed.child("split")).map_err(|error| failed(&error))?;
     let train_labels: Vec<u32> = split.train.iter().map(|row| labels[*row]).collect();

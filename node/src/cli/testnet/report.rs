@@ -138,7 +138,8 @@ impl Report<'_> {
     pub(super) fn to_text(&self, folder: Option<&Path>) -> String {
         let percent = |share: Option<f64>| share.map_or("–".to_owned(), |share| format!("{:.0} %", 100.0 * share));
         let number = |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.4}"));
-        let mut shown = table(&["name", "role", "rounds", "accuracy", "loss", "accepted", "refused", "dropped by others", "memory"]);
+        let mut shown =
+            table(&["name", "role", "rounds", "accuracy", "loss", "accepted", "refused", "dropped by others", "memory"]);
         for (member, (index, node)) in self.plan.members.iter().zip(self.tally.nodes.iter().enumerate()) {
             shown.add_row([
                 member.name.clone(),
@@ -172,7 +173,10 @@ impl Report<'_> {
         let sent = &self.tally.bytes;
         let encoded = sent.payload + sent.keyframes;
         let ratio = if encoded > 0 { sent.dense_equivalent as f64 / encoded as f64 } else { 0.0 };
-        line("updates", format!("{} payload + {} keyframes + {} envelopes", bytes(sent.payload), bytes(sent.keyframes), bytes(sent.envelope)));
+        line(
+            "updates",
+            format!("{} payload + {} keyframes + {} envelopes", bytes(sent.payload), bytes(sent.keyframes), bytes(sent.envelope)),
+        );
         line("  uncompressed", format!("{}, {ratio:.1} times as much", bytes(sent.dense_equivalent)));
         line("  on the wire", bytes(self.wire()));
         let rate = self.tally.peer_rounds_per_second().map_or(String::new(), |rate| format!(", {rate:.1} peer-rounds a second"));
@@ -197,7 +201,8 @@ impl Report<'_> {
         if !lying && self.plan.dataset == "digits" {
             steps.push(("kith testnet --adversaries 2", "two peers lie"));
         }
-        steps.push(("kith testnet --topology ring --rule mean --adversaries 0", "fewer neighbours: watch the consensus distance"));
+        steps
+            .push(("kith testnet --topology ring --rule mean --adversaries 0", "fewer neighbours: watch the consensus distance"));
         steps.push(("kith init --dir ada --name ada", "a peer of your own, on your own rows"));
         let steps: String = steps.iter().map(|(command, why)| format!("  {command:<58}{why}\n")).collect();
         let folder = folder.map_or(String::new(), |folder| format!("The peers' files are in {}.\n", folder.display()));

@@ -16,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::output::{Failure, Verdict, print, tell};
+use super::Up;
 use super::baseline;
 use super::control::{self, Request};
 use super::directory::{Directory, Places};
@@ -23,7 +24,6 @@ use super::live::{Live, ready_table, role};
 use super::plan::Plan;
 use super::report::Report;
 use super::tally::{State, Tally};
-use super::Up;
 use crate::config::CONFIG_FILE;
 use crate::telemetry::Line;
 
