@@ -15,7 +15,10 @@ use crate::error::NodeError;
 pub fn load(config: &DataConfig, schema: &Schema, seed: Seed) -> Result<(Dataset, Option<Dataset>), NodeError> {
     let rows = read(&config.path, config.labels.as_deref(), schema)?;
     if rows.is_empty() {
-        return Err(NodeError::Data { path: config.path.clone(), why: "it holds no row to train on".to_owned() });
+        return Err(NodeError::Data {
+            path: config.path.clone(),
+            why: format!("{} holds no row to train on", config.path.display()),
+        });
     }
     if let Some(path) = &config.test_path {
         let held_out = read(path, config.test_labels.as_deref(), schema)?;
@@ -26,7 +29,8 @@ pub fn load(config: &DataConfig, schema: &Schema, seed: Seed) -> Result<(Dataset
     }
     let (train, test) = hold_out(&rows, schema.classes, config.holdout, &seed);
     if train.is_empty() || test.is_empty() {
-        let why = format!("{} rows are too few to hold out a share of {}", rows.len(), config.holdout);
+        let why =
+            format!("the {} rows of {} are too few to hold out a share of {}", rows.len(), config.path.display(), config.holdout);
         return Err(NodeError::Data { path: config.path.clone(), why });
     }
     Ok((rows.select(&train), Some(rows.select(&test))))

@@ -37,7 +37,7 @@ pub enum NodeError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The own data.
-    #[error("the data in {} cannot be used: {why}", path.display())]
+    #[error("the own rows cannot be used: {why}")]
     Data {
         /// Which file.
         path: PathBuf,

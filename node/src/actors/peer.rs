@@ -27,19 +27,18 @@ pub(crate) struct Arguments {
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) newest: Newest,
     pub(crate) supervisor: ActorRef<Supervisor>,
+    pub(crate) others: Others,
 }
 
 /// Owns the peer.
 pub(crate) struct PeerActor {
     arguments: Arguments,
-    others: Option<Others>,
     effects: Vec<Effect>,
     lines: Vec<Line>,
     left: (bool, String),
 }
 
-/// The actors that carry out effects; known only after this one exists.
-#[derive(Clone)]
+/// The actors that carry out effects.
 pub(crate) struct Others {
     pub(crate) network: ActorRef<NetworkActor>,
     pub(crate) trainer: ActorRef<TrainerActor>,
@@ -56,15 +55,7 @@ impl Actor for PeerActor {
 
     async fn on_start(arguments: Arguments, _: ActorRef<Self>) -> Result<Self, Infallible> {
         let left = (false, "stopped".to_owned());
-        Ok(PeerActor { arguments, others: None, effects: Vec::new(), lines: Vec::new(), left })
-    }
-}
-
-impl Message<Others> for PeerActor {
-    type Reply = ();
-
-    async fn handle(&mut self, others: Others, _: &mut Context<Self, ()>) {
-        self.others = Some(others);
+        Ok(PeerActor { arguments, effects: Vec::new(), lines: Vec::new(), left })
     }
 }
 
@@ -85,7 +76,7 @@ impl Message<Input> for PeerActor {
 
 impl PeerActor {
     async fn execute(&mut self, effect: Effect, context: &mut Context<Self, ()>) {
-        let others = self.others.as_ref().expect("the other actors are told before the first input");
+        let others = &self.arguments.others;
         // Where another actor has stopped, the supervisor is ending the node, and nobody waits for this effect.
         match effect {
             Effect::Train { round, parameters } => drop(others.trainer.tell(Work::Train { round, parameters }).send().await),
@@ -137,9 +128,7 @@ impl PeerActor {
         }
         let lines: Vec<String> = self.lines.drain(..).filter_map(|line| serde_json::to_string(&line).ok()).collect();
         let count = lines.len();
-        if let Some(others) = &self.others
-            && others.store.tell(Append(lines)).try_send().is_err()
-        {
+        if self.arguments.others.store.tell(Append(lines)).try_send().is_err() {
             tracing::warn!("the disk is behind: {count} events are missing from the log");
         }
     }

@@ -25,6 +25,9 @@ use crate::telemetry::Telemetry;
 /// A header that a page in somebody's browser cannot send to another site without asking, so that none can make a peer leave.
 pub(crate) const LEAVE_HEADER: &str = "x-kith";
 
+/// This actor is never told anything but to stop.
+pub(crate) const MAILBOX: usize = 8;
+
 /// Most lines of the log in one answer.
 const LOG_LINES_MAX: usize = 10_000;
 

@@ -29,7 +29,7 @@ use crate::telemetry::Line;
 
 /// Lines of all peers that wait to be counted.
 const LINES_MAX: usize = 4096;
-/// Longest line of a peer that is read.
+/// Between asking the peers to leave and killing them; a peer takes at most 10 s.
 const GRACE: Duration = Duration::from_secs(12);
 /// Between two looks at the peers' memory.
 const SAMPLE: Duration = Duration::from_millis(1500);
@@ -53,6 +53,8 @@ struct Supervisor<'a> {
     ready_after: Option<Duration>,
     stopping: bool,
     interrupted: bool,
+    /// A peer that could not even begin: then the others would only wait for it.
+    stillborn: Option<String>,
     json: bool,
     down: Option<oneshot::Sender<Value>>,
 }
@@ -73,6 +75,7 @@ pub(super) fn run(up: &Up, plan: &Plan, directory: &Directory, places: Places) -
             ready_after: None,
             stopping: false,
             interrupted: false,
+            stillborn: None,
             json: up.json,
             down: None,
         };
@@ -86,6 +89,9 @@ pub(super) fn run(up: &Up, plan: &Plan, directory: &Directory, places: Places) -
             let _ = answer.send(json!({"ok": true, "what": "every peer has stopped"}));
         }
         ended?;
+        if let Some(what) = supervisor.stillborn.take() {
+            return Err(Failure::new(what));
+        }
         let end = supervisor.tally.last_finished.unwrap_or_else(Instant::now);
         Ok::<_, Failure>((supervisor.tally, supervisor.interrupted, end - supervisor.started, supervisor.ready_after))
     })?;
@@ -236,7 +242,14 @@ impl Supervisor<'_> {
         if !self.stopping {
             let how = status.map_or("in an unknown way".to_owned(), |status| status.to_string());
             let log = last_lines(&log_path(&self.places.nodes[index].folder));
-            self.live.note(&format!("{name} ended before its last round ({how}){log}"));
+            let what = format!("{name} ended before its last round ({how}){log}");
+            if self.ready_after.is_none() {
+                self.stillborn = Some(what);
+                self.stopping = true;
+                self.stop(Signal::SIGTERM);
+            } else {
+                self.live.note(&what);
+            }
         }
     }
 
