@@ -179,17 +179,24 @@ impl Node {
         let store = watched(&supervisor, store::MAILBOX).await.start_in_thread((store, peer_ref.clone()));
         let prepared_network = watched(&supervisor, network::MAILBOX).await;
         let network_ref = prepared_network.0.actor_ref().clone();
-        let served = status::Served { telemetry: telemetry.clone(), peer: peer_ref.clone(), store: store.clone() };
-        let status = watched(&supervisor, 8).await.start(status::Arguments { listener, served });
         watch(&supervisor, prepared.actor_ref()).await;
-        let others = peer::Others { network: network_ref.clone(), trainer: trainer.clone(), store: store.clone() };
         prepared.spawn_in_thread(peer::Arguments {
             peer: machine,
-            others,
             telemetry: telemetry.clone(),
             newest: newest.clone(),
             supervisor: supervisor.clone(),
+            others: peer::Others { network: network_ref, trainer: trainer.clone(), store: store.clone() },
         });
+        for text in resumed.warnings {
+            telemetry.node_event(NodeEvent::Warning { text });
+        }
+        let start = Input::Start { checkpoint: resumed.checkpoint.map(Box::new), intent: resumed.intent.map(Box::new) };
+        let _ = peer_ref.tell(start).send().await;
+        // The network comes last, so that the peer has begun before anything arrives from outside.
+        let arguments = network::Arguments { network, peer: peer_ref.clone(), telemetry: telemetry.clone() };
+        let network = prepared_network.start(arguments);
+        let served = status::Served { telemetry: telemetry.clone(), peer: peer_ref.clone(), store: store.clone() };
+        let status = watched(&supervisor, status::MAILBOX).await.start(status::Arguments { listener, served });
         telemetry.node_event(NodeEvent::Serving { address: status_address });
         let actors = Actors { supervisor, peer: peer_ref, network, trainer, store, status };
         Ok(NodeHandle { peer: peer_id, telemetry, newest, actors, end, lines })
