@@ -12,19 +12,20 @@ pub(super) const ENTRY: DatasetEntry = DatasetEntry {
         // 360 is a fifth, the customary share; the file is the test part of the original, without a split of its own.
         Ok(Loaded { source, official: None, test: TestSize::Rows(360), sites: None })
     },
-    // Pixels go from 0 to 16. Learning rate and size measured: models/tests/accuracy.rs.
+    // Pixels go from 0 to 16; 5 and 6 are round values near their middle and spread. Learning rate and size measured on the main
+    // job (simulations/tests/digits.rs): 0.1 gives 0.940 under two liars of eight, 0.05 gives 0.933.
     defaults: r#"[data]
 shape = [64]
 classes = 10
-mean = [0.0]
-deviation = [16.0]
+mean = [5.0]
+deviation = [6.0]
 
 [model]
 kind = "mlp"
 hidden = [32]
 
 [training]
-learning_rate = 0.05
+learning_rate = 0.1
 momentum = 0.9
 batch_size = 32
 local_epochs = 2
