@@ -131,14 +131,16 @@ impl Schema {
             section.note("label", format!("{label:?} is a feature's column as well; the label would teach itself"));
         }
         let label_clamp = section.flag("label_clamp", Some(false));
-        let mean = section.numbers("mean", Some(&[0.0]));
-        let deviation = section.numbers("deviation", Some(&[1.0]));
+        // Named columns carry their own; a second place for the same numbers would be a place to contradict them.
+        let of_all = |section: &mut Section<'_>, key: &str, default: f64| match columns.is_empty() {
+            true => section.numbers(key, Some(&[default])),
+            false => vec![default],
+        };
+        let mean = of_all(section, "mean", 0.0);
+        let deviation = of_all(section, "deviation", 1.0);
         for (key, list) in [("mean", &mean), ("deviation", &deviation)] {
             if list.len() != 1 && features > 0 && list.len() != features {
                 section.note(key, format!("expected 1 value or {features}, one per feature, found {}", list.len()));
-            }
-            if !columns.is_empty() && section.has(key) {
-                section.note(key, "named columns carry their own mean and deviation; write it there");
             }
         }
         if deviation.iter().any(|value| *value <= 0.0) {
