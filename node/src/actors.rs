@@ -11,3 +11,7 @@ pub(crate) mod status;
 pub(crate) mod store;
 pub(crate) mod supervisor;
 pub(crate) mod trainer;
+
+/// Held, as its last field, by an actor that owns a lock or a port: once all are dropped these are free again. (An actor's stop
+/// is told before its state is dropped.)
+pub(crate) type Alive = tokio::sync::mpsc::Sender<std::convert::Infallible>;

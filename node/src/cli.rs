@@ -54,7 +54,7 @@ Environment:
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Run real peers on this machine and show what they learn
-    Testnet(testnet::Testnet),
+    Testnet(Box<testnet::Testnet>),
     /// Make a peer's key and configuration
     Init(init::Init),
     /// Check charter, key, configuration and data without starting anything

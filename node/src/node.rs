@@ -1,5 +1,6 @@
 //! A running peer: [`Node::start`] brings up its actors, [`NodeHandle`] is what is held of it.
 
+use std::convert::Infallible;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use kith_consensus::PeerId;
 use kith_gossip::net::{Network, NetworkSettings};
 use kith_gossip::{Command, Conduct, Honest, Input, Parameters, Peer, Setup};
 use kith_models::Dataset;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::actors::supervisor::{End, Supervisor, Watch};
 use crate::actors::{network, peer, status, store, trainer};
@@ -111,6 +112,8 @@ pub struct NodeHandle {
     newest: peer::Newest,
     actors: Actors,
     end: watch::Receiver<Option<End>>,
+    /// Ends when locks and ports are free again.
+    gone: mpsc::Receiver<Infallible>,
     lines: broadcast::Receiver<Line>,
 }
 
@@ -160,6 +163,7 @@ impl Node {
         });
 
         let (end_sender, end) = watch::channel(None);
+        let (alive, gone) = mpsc::channel(1);
         let supervisor = Supervisor::spawn(end_sender);
         let prepared = peer::PeerActor::prepare_with_mailbox(mailbox::bounded(peer::MAILBOX));
         let peer_ref = prepared.actor_ref().clone();
@@ -176,7 +180,7 @@ impl Node {
             .restart_limit(TRAINER_RESTARTS, TRAINER_RESTARTS_WITHIN)
             .spawn()
             .await;
-        let store = watched(&supervisor, store::MAILBOX).await.start_in_thread((store, peer_ref.clone()));
+        let store = watched(&supervisor, store::MAILBOX).await.start_in_thread((store, peer_ref.clone(), alive.clone()));
         let prepared_network = watched(&supervisor, network::MAILBOX).await;
         let network_ref = prepared_network.0.actor_ref().clone();
         watch(&supervisor, prepared.actor_ref()).await;
@@ -193,13 +197,13 @@ impl Node {
         let start = Input::Start { checkpoint: resumed.checkpoint.map(Box::new), intent: resumed.intent.map(Box::new) };
         let _ = peer_ref.tell(start).send().await;
         // The network comes last, so that the peer has begun before anything arrives from outside.
-        let arguments = network::Arguments { network, peer: peer_ref.clone(), telemetry: telemetry.clone() };
+        let arguments = network::Arguments { network, peer: peer_ref.clone(), telemetry: telemetry.clone(), _alive: alive };
         let network = prepared_network.start(arguments);
         let served = status::Served { telemetry: telemetry.clone(), peer: peer_ref.clone(), store: store.clone() };
         let status = watched(&supervisor, status::MAILBOX).await.start(status::Arguments { listener, served });
         telemetry.node_event(NodeEvent::Serving { address: status_address });
         let actors = Actors { supervisor, peer: peer_ref, network, trainer, store, status };
-        Ok(NodeHandle { peer: peer_id, telemetry, newest, actors, end, lines })
+        Ok(NodeHandle { peer: peer_id, telemetry, newest, actors, end, gone, lines })
     }
 }
 
@@ -350,6 +354,7 @@ impl NodeHandle {
             let _ = self.actors.store.tell(store::Append(vec![line])).try_send();
         }
         self.actors.stop().await;
+        let _ = tokio::time::timeout(STOP_DEADLINE, self.gone.recv()).await;
         match broken {
             Some((actor, why)) => Err(NodeError::Broken { actor, why }),
             None => {

@@ -341,10 +341,9 @@ fn lock(folder: &Path) -> Result<File, StoreError> {
 
 fn append(transaction: &redb::WriteTransaction, lines: &[String]) -> Result<(), redb::Error> {
     let mut table = transaction.open_table(EVENTS)?;
-    let mut next = table.last()?.map_or(0, |(index, _)| index.value() + 1);
-    for line in lines {
-        table.insert(next, line.as_str())?;
-        next += 1;
+    let next = table.last()?.map_or(0, |(index, _)| index.value() + 1);
+    for (index, line) in (next..).zip(lines) {
+        table.insert(index, line.as_str())?;
     }
     while table.len()? > EVENTS_MAX {
         table.pop_first()?;

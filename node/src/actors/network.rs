@@ -12,6 +12,7 @@ use kameo::message::{Context, Message};
 use kith_gossip::Input;
 use kith_gossip::net::{Network, NetworkCommand, NetworkEvent};
 
+use super::Alive;
 use super::peer::PeerActor;
 use crate::telemetry::{NodeEvent, Telemetry};
 
@@ -23,6 +24,7 @@ pub(crate) struct Arguments {
     pub(crate) network: Network,
     pub(crate) peer: ActorRef<PeerActor>,
     pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) _alive: Alive,
 }
 
 /// Owns the swarm.

@@ -8,6 +8,7 @@ use kameo::error::ActorStopReason;
 use kameo::message::{Context, Message};
 use kith_gossip::{Input, Record};
 
+use super::Alive;
 use super::peer::PeerActor;
 use crate::store::{Store, StoreError};
 
@@ -18,6 +19,7 @@ pub(crate) const MAILBOX: usize = 256;
 pub(crate) struct StoreActor {
     store: Store,
     peer: ActorRef<PeerActor>,
+    _alive: Alive,
 }
 
 /// Lines for the event log.
@@ -27,15 +29,15 @@ pub(crate) struct Append(pub(crate) Vec<String>);
 pub(crate) struct ReadEvents(pub(crate) usize);
 
 impl Actor for StoreActor {
-    type Args = (Store, ActorRef<PeerActor>);
+    type Args = (Store, ActorRef<PeerActor>, Alive);
     type Error = Infallible;
 
     fn name() -> &'static str {
         "store"
     }
 
-    async fn on_start((store, peer): Self::Args, _: ActorRef<Self>) -> Result<Self, Infallible> {
-        Ok(StoreActor { store, peer })
+    async fn on_start((store, peer, alive): Self::Args, _: ActorRef<Self>) -> Result<Self, Infallible> {
+        Ok(StoreActor { store, peer, _alive: alive })
     }
 
     async fn on_stop(&mut self, _: WeakActorRef<Self>, _: ActorStopReason) -> Result<(), Infallible> {
