@@ -85,6 +85,8 @@ enum Verb {
 /// Runs the `kith` command line.
 pub fn main() -> ExitCode {
     let kith = Kith::parse();
+    // Lines are not broken at a terminal's width: what is searched for should stand in one piece. It fails only where one is set.
+    let _ = miette::set_hook(Box::new(|_| Box::new(miette::MietteHandlerOpts::new().wrap_lines(false).build())));
     if let Some(threads) = training_threads(&kith.verb)
         && let Err(failure) = fix_threads(threads)
     {

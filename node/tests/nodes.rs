@@ -1,5 +1,7 @@
 //! Nodes in one process over real sockets: what the library promises to whoever hosts one.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

@@ -173,6 +173,8 @@ fn up(up: &Up) -> Verdict {
     let (plan, rows) = plan::Plan::new(up)?;
     plan.check_overload(up.allow_overload)?;
     let directory = directory::Directory::create(up.dir.as_deref(), up.keep)?;
-    let nodes = directory.fill(&plan, rows)?;
-    supervisor::run(up, &plan, &directory, nodes)
+    let places = directory.fill(&plan, &rows)?;
+    // Only sites that are peers are compared afterwards; otherwise all the rows need not stay in memory.
+    let rows = (plan.partition == "natural" && !up.no_baselines).then_some(rows);
+    supervisor::run(up, &plan, &directory, places, rows)
 }

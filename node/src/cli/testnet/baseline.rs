@@ -1,11 +1,19 @@
 //! What the peers are compared with: training alone, and training on everybody's rows in one place.
 
-use kith_consensus::Seed;
-use kith_models::{Dataset, Task};
+use std::sync::Arc;
 
+use kith_consensus::Seed;
+use kith_models::{Dataset, Loaded, Task};
+use kith_simulations::sites::{SiteRow, Sites};
+
+use super::super::output::{Failure, tell};
 use super::directory::Places;
 use super::plan::Plan;
 use crate::actors::trainer::STACK_BYTES;
+use crate::agreement::Agreement;
+
+/// Splits into training and test rows over which sites are compared.
+pub(super) const SPLITS: u64 = 20;
 
 /// Accuracies on the held-out rows after as many rounds of local training as the federation had.
 #[derive(Clone, Copy, Debug)]
@@ -49,4 +57,33 @@ fn accuracy(task: &Task, rows: Dataset, seed: Seed, rounds: u64, test: &Dataset)
         parameters = trainer.train(&parameters, round).ok()?.parameters;
     }
     Some(task.evaluate(&parameters, test).ok()?.accuracy)
+}
+
+/// What each site gains: the federation again, in memory, over several splits, beside what a site could do without it.
+///
+/// # Errors
+/// What went wrong.
+pub(super) fn compare_sites(plan: &Plan, rows: &Loaded, seed: u64) -> Result<Vec<SiteRow>, Failure> {
+    tell(&format!("comparing the sites over {SPLITS} splits …"));
+    let compare = || {
+        let text = plan.agreement.charter.to_toml();
+        let codec = move || Agreement::parse(&text).expect("a resolved charter resolves again").codec;
+        let sites = Sites {
+            charter: plan.agreement.charter.clone(),
+            task: &plan.agreement.task,
+            codec: Arc::new(codec),
+            secrets: plan.members.iter().map(|member| member.secret).collect(),
+            loaded: rows,
+            seed: Seed::from_number(seed),
+        };
+        sites.compare(SPLITS)
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, compare);
+        let thread = thread.map_err(|error| Failure::new(format!("no thread to compare the sites on: {error}")))?;
+        thread
+            .join()
+            .unwrap_or_else(|_| Err("it panicked".to_owned()))
+            .map_err(|why| Failure::new(format!("the sites could not be compared: {why}")))
+    })
 }

@@ -60,7 +60,7 @@ impl Directory {
     }
 
     /// Writes every peer's files.
-    pub(super) fn fill(&self, plan: &Plan, loaded: Loaded) -> Result<Places, Failure> {
+    pub(super) fn fill(&self, plan: &Plan, loaded: &Loaded) -> Result<Places, Failure> {
         let data = |error: kith_models::DataError| Failure::new(error.to_string());
         let schema = plan.agreement.task.schema();
         let charter = plan.agreement.charter.to_toml();

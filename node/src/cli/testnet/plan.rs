@@ -117,7 +117,17 @@ impl Plan {
                 .map_err(|problems| Failure::of_problems("--attack cannot be used", &problems))?;
         }
         let seed = Seed::from_number(up.seed);
+        let loaded =
+            (entry.load)(&DatasetOptions { directory: up.data_dir.clone() }).map_err(|error| Failure::new(error.to_string()))?;
+        let partition = up.partition.clone().unwrap_or_else(|| suggested.partition.to_owned());
         let mut members = draw_members(peers, adversaries, &seed);
+        if let (Some(sites), "natural") = (&loaded.sites, partition.as_str()) {
+            // Peers that are sites are called what the sites are called; a name is a folder's as well.
+            for (member, site) in members.iter_mut().zip(sites) {
+                let plain = |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' };
+                member.name = site.name.chars().map(plain).collect();
+            }
+        }
         let table = match written {
             Some(table) => table,
             None => charter_table(up, entry, suggested, peers, adversaries)?,
@@ -126,9 +136,6 @@ impl Plan {
         let graphs = place(&mut members, &agreement)?;
         debug_assert!(graphs > 0, "a charter has rounds");
 
-        let partition = up.partition.clone().unwrap_or_else(|| suggested.partition.to_owned());
-        let loaded =
-            (entry.load)(&DatasetOptions { directory: up.data_dir.clone() }).map_err(|error| Failure::new(error.to_string()))?;
         let (shards, test, classes) = deal(&loaded, &agreement, &partition, peers, &seed)?;
         let plan = Plan {
             agreement,
@@ -257,8 +264,7 @@ fn charter_table(
     table.insert("topology".to_owned(), Value::Table(topology));
     let codec = up.codec.as_deref().unwrap_or(suggested.codec);
     table.insert("codec".to_owned(), Value::Table(text::codec(codec).map_err(|what| option("codec", what))?));
-    let byzantine =
-        up.byzantine.unwrap_or(if peers < suggested.peers { adversaries } else { suggested.byzantine.max(adversaries) });
+    let byzantine = up.byzantine.unwrap_or(if peers < suggested.peers { adversaries } else { suggested.byzantine });
     let aggregation = Table::from_iter([
         ("rule".to_owned(), Value::String(up.rule.clone().unwrap_or_else(|| suggested.rule.to_owned()))),
         ("byzantine".to_owned(), integer(byzantine as u64)),

@@ -4,10 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use kith_models::read_model;
+use kith_simulations::sites::{SiteRow, Spread, WAYS};
 use serde_json::{Value, json};
 
 use super::super::output::{bytes, table};
-use super::baseline::Baselines;
+use super::baseline::{Baselines, SPLITS};
 use super::directory::Places;
 use super::live::role;
 use super::plan::Plan;
@@ -23,6 +24,8 @@ pub(super) struct Report<'a> {
     pub(super) wall: Duration,
     pub(super) ready_after: Option<Duration>,
     pub(super) seed: u64,
+    /// What each site gains, where peers are sites.
+    pub(super) sites: Option<Vec<SiteRow>>,
 }
 
 impl Report<'_> {
@@ -110,6 +113,7 @@ impl Report<'_> {
             },
             "pss_bytes": self.tally.nodes.iter().map(|node| node.pss_bytes).sum::<u64>(),
             "nodes": nodes,
+            "sites": self.sites.as_ref().map(|sites| sites.iter().map(site_json).collect::<Vec<_>>()),
         })
     }
 
@@ -184,6 +188,9 @@ impl Report<'_> {
         let evaluation: f64 = self.tally.nodes.iter().map(|node| node.evaluation_seconds).sum();
         let training: f64 = self.tally.nodes.iter().map(|node| node.training_seconds).sum();
         line("  of all peers", format!("{training:.1} s training, {evaluation:.1} s evaluating"));
+        if let Some(sites) = &self.sites {
+            text.push_str(&sites_text(sites));
+        }
         if !self.finished() {
             text.push_str("\nNot every honest peer went through all rounds.\n");
         }
@@ -208,4 +215,36 @@ impl Report<'_> {
         let folder = folder.map_or(String::new(), |folder| format!("The peers' files are in {}.\n", folder.display()));
         format!("\n{folder}What to try next:\n{steps}")
     }
+}
+
+fn site_json(site: &SiteRow) -> Value {
+    let ways = |spreads: &[Spread; 4]| -> Value {
+        let way = |(way, spread): (&&str, &Spread)| {
+            (way.replace(' ', "_"), json!({"mean": spread.mean, "deviation": spread.deviation}))
+        };
+        WAYS.iter().zip(spreads).map(way).collect::<serde_json::Map<_, _>>().into()
+    };
+    json!({
+        "name": site.name,
+        "splits": SPLITS,
+        "train_rows": site.train_rows,
+        "test_rows": site.test_rows,
+        "balanced_accuracy": ways(&site.balanced_accuracy),
+        "auc": ways(&site.auc),
+    })
+}
+
+/// Two tables: who gains, by two measures.
+fn sites_text(sites: &[SiteRow]) -> String {
+    let measure = |name: &str, spreads: fn(&SiteRow) -> &[Spread; 4]| {
+        let header: Vec<&str> = ["site", "rows", "test rows"].into_iter().chain(WAYS).collect();
+        let mut shown = table(&header);
+        for site in sites {
+            let counts = [site.name.clone(), site.train_rows.to_string(), site.test_rows.to_string()];
+            let values = spreads(site).iter().map(|spread| format!("{:.3} ± {:.3}", spread.mean, spread.deviation));
+            shown.add_row(counts.into_iter().chain(values));
+        }
+        format!("\n{name}, mean ± standard deviation over {SPLITS} splits\n{shown}\n")
+    };
+    measure("balanced accuracy", |site| &site.balanced_accuracy) + &measure("area under the ROC curve", |site| &site.auc)
 }

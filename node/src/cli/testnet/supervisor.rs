@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use kith_models::Loaded;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -60,7 +61,7 @@ struct Supervisor<'a> {
 }
 
 /// Runs the testnet to its end.
-pub(super) fn run(up: &Up, plan: &Plan, directory: &Directory, places: Places) -> Verdict {
+pub(super) fn run(up: &Up, plan: &Plan, directory: &Directory, places: Places, sites: Option<Loaded>) -> Verdict {
     let runtime = super::super::runtime(1)?;
     let (tally, interrupted, wall, ready_after) = runtime.block_on(async {
         let (messages, inbox) = mpsc::channel(LINES_MAX);
@@ -100,13 +101,15 @@ pub(super) fn run(up: &Up, plan: &Plan, directory: &Directory, places: Places) -
         tell("interrupted; every peer has stopped");
         return Ok(ExitCode::from(130));
     }
-    let baselines = if up.no_baselines {
+    let finished = plan.honest().all(|index| tally.nodes[index].state == State::Finished);
+    let baselines = if up.no_baselines || !finished {
         None
     } else {
         tell("training alone and pooled, for comparison …");
         baseline::measure(plan, &places)
     };
-    let report = Report { plan, places: &places, tally: &tally, baselines, wall, ready_after, seed: up.seed };
+    let sites = sites.map(|rows| baseline::compare_sites(plan, &rows, up.seed)).transpose()?;
+    let report = Report { sites, plan, places: &places, tally: &tally, baselines, wall, ready_after, seed: up.seed };
     if up.json {
         print(&format!("{}\n", report.to_json()))?;
     } else {
