@@ -77,3 +77,34 @@ impl Agreement {
         Shapes::new(self.task.layout().tensors.iter().map(|tensor| (tensor.name.clone(), tensor.shape.clone())))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kith_models::DATASETS;
+
+    #[test]
+    fn a_charter_of_every_data_set_reads_back_as_the_same_agreement() {
+        for entry in DATASETS {
+            let key = PeerId([1; 32]);
+            let text = format!(
+                "{}\n[federation]\nname = \"test\"\n[topology]\nkind = \"complete\"\n[[membership.member]]\nname = \"a\"\nkey = \"{key}\"\n",
+                entry.defaults
+            );
+            let first = Agreement::parse(&text).unwrap_or_else(|problems| panic!("{}: {problems:?}", entry.name));
+            let again =
+                Agreement::parse(&first.charter.to_toml()).unwrap_or_else(|problems| panic!("{}: {problems:?}", entry.name));
+            assert_eq!(first.charter.id, again.charter.id, "{}", entry.name);
+        }
+    }
+
+    #[test]
+    fn problems_of_every_crate_s_section_are_told_at_once() {
+        let text = "[federation]\nname = \"x\"\nrounds = 0\n[data]\nclasses = 1\n[model]\nkind = \"mpl\"\n[training]\nmomentum = 2\n\
+                    [codec]\nkind = \"zip\"\n[aggregation]\nrule = \"krun\"\n";
+        let problems = Agreement::parse(text).unwrap_err();
+        for key in ["federation.rounds", "data.classes", "model.kind", "training.momentum", "codec.kind", "aggregation.rule"] {
+            assert!(problems.iter().any(|problem| problem.key == key && problem.line > 0), "{key}: {problems:?}");
+        }
+    }
+}

@@ -4,7 +4,7 @@
 //! federation, round and sequence. A file is written beside its place, made durable, then renamed; it exists whole or not at
 //! all. Which files there are and what they hash to is the store's knowledge, not this module's.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 use kith_consensus::{Digest, PeerId};
 use kith_gossip::{Checkpoint, Parameters};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use kith_models::{Layout, write_model};
+use safetensors::tensor::{Dtype, SafeTensors};
 
 /// What replicas' tensors are named before the peer id.
 const REPLICA_PREFIX: &str = "kith.replica.";
@@ -120,28 +121,27 @@ pub(crate) fn values_from_bytes(bytes: &[u8]) -> Vec<f32> {
     bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
 }
 
+/// Equal checkpoints give equal bytes.
 fn to_bytes(shapes: &Shapes, federation: Digest, checkpoint: &Checkpoint) -> Vec<u8> {
     assert_eq!(checkpoint.parameters.len(), shapes.dimension(), "a checkpoint has the model's dimension");
-    let parameters = values_to_bytes(&checkpoint.parameters);
-    let replicas: Vec<(String, Vec<u8>)> =
-        checkpoint.replicas.iter().map(|(peer, values)| (format!("{REPLICA_PREFIX}{peer}"), values_to_bytes(values))).collect();
-    let view = |shape: Vec<usize>, bytes| TensorView::new(Dtype::F32, shape, bytes).expect("four bytes a value");
-    let mut tensors = Vec::with_capacity(shapes.0.len() + replicas.len());
-    let mut rest = parameters.as_slice();
+    let mut tensors: BTreeMap<String, (Vec<usize>, &[f32])> = BTreeMap::new();
+    let mut rest = checkpoint.parameters.as_slice();
     for (name, shape) in &shapes.0 {
-        let (bytes, after) = rest.split_at(4 * shape.iter().product::<usize>());
-        tensors.push((name.clone(), view(shape.clone(), bytes)));
+        let (values, after) = rest.split_at(shape.iter().product());
+        tensors.insert(name.clone(), (shape.clone(), values));
         rest = after;
     }
-    for (name, bytes) in &replicas {
-        tensors.push((name.clone(), view(vec![bytes.len() / 4], bytes)));
+    for (peer, values) in &checkpoint.replicas {
+        tensors.insert(format!("{REPLICA_PREFIX}{peer}"), (vec![values.len()], values));
     }
-    let metadata = HashMap::from([
+    let layout = Layout::new(tensors.iter().map(|(name, (shape, _))| (name.clone(), shape.clone())));
+    let values: Vec<f32> = layout.tensors.iter().flat_map(|tensor| tensors[&tensor.name].1.iter().copied()).collect();
+    let metadata = BTreeMap::from([
         ("kith.federation".to_owned(), federation.to_string()),
         ("kith.round".to_owned(), checkpoint.round.to_string()),
         ("kith.sequence".to_owned(), checkpoint.sequence.to_string()),
     ]);
-    safetensors::serialize(tensors, Some(metadata)).expect("tensor names are unique and views match their bytes")
+    write_model(&layout, &values, &metadata)
 }
 
 fn from_bytes(shapes: &Shapes, federation: Digest, bytes: &[u8]) -> Result<Checkpoint, String> {
@@ -192,7 +192,7 @@ fn from_bytes(shapes: &Shapes, federation: Digest, bytes: &[u8]) -> Result<Check
 mod tests {
     use super::*;
 
-    pub(crate) fn shapes() -> Shapes {
+    fn shapes() -> Shapes {
         Shapes::new([("hidden.bias".to_owned(), vec![2]), ("hidden.weight".to_owned(), vec![2, 3])])
     }
 
@@ -208,6 +208,7 @@ mod tests {
         let federation = Digest::of(b"federation");
         let digest = write(folder.path(), &shapes(), federation, &checkpoint()).unwrap();
         assert_eq!(read(folder.path(), &shapes(), federation, 42, digest).unwrap(), checkpoint());
+        assert_eq!(write(folder.path(), &shapes(), federation, &checkpoint()).unwrap(), digest, "equal bytes every time");
         let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["round-000042.safetensors"], "nothing temporary is left");
     }

@@ -3,7 +3,7 @@
 //! [`Node::start`] runs one peer from [`NodeSettings`]; the `kith` program is [`main`]. Decisions are the peer's; the actors
 //! here carry out its effects and hand in its inputs. Nothing here is imported by another crate but the end-to-end tests.
 //!
-//! Start reading at [`node`], then [`actors`](crate::Node) and the command line.
+//! Start reading at [`node`], then at the files in `actors/`, which are thin, and `cli.rs`.
 
 mod actors;
 pub mod agreement;
