@@ -222,7 +222,15 @@ impl Telemetry {
     }
 
     /// Shows an event of the peer.
-    pub fn peer_event(&self, event: Event) -> Line {
+    pub fn peer_event(&self, mut event: Event) -> Line {
+        // JSON knows no infinity: what is not finite is shown as the largest number.
+        if let Event::Aggregated { spread: number, .. }
+        | Event::Trained { loss: number, .. }
+        | Event::Evaluated { loss: number, .. } = &mut event
+            && !number.is_finite()
+        {
+            *number = f64::MAX;
+        }
         self.record(What::Peer(event))
     }
 

@@ -61,8 +61,11 @@ fn folders(root: &Path, peers: usize, rounds: u64) -> Vec<PathBuf> {
         let row = |index: usize| format!("{}.5,{},{}\n", index % 5, (index + peer) % 3, index % 2);
         let rows: String = (0..16 + peer).map(row).collect();
         std::fs::write(folder.join("rows.csv"), format!("x,y,label\n{rows}")).unwrap();
+        // The last peer holds nothing out: it must end as well.
+        let holdout = if peer + 1 == peers { 0.0 } else { 0.25 };
         let config = format!(
-            "[peer]\nname = \"peer-{peer}\"\n[data]\npath = \"rows.csv\"\nholdout = 0.25\n[network]\nlisten = [\"/ip4/127.0.0.1/tcp/0\"]\n"
+            "[peer]\nname = \"peer-{peer}\"\n[data]\npath = \"rows.csv\"\nholdout = {holdout}\n\
+             [network]\nlisten = [\"/ip4/127.0.0.1/tcp/0\"]\n"
         );
         std::fs::write(folder.join("kith.toml"), config).unwrap();
     }

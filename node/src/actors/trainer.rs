@@ -31,7 +31,7 @@ pub(crate) struct Arguments {
 /// Hands work to the training thread, one piece after the other, and its results to the peer.
 pub(crate) struct TrainerActor {
     arguments: Arguments,
-    thread: SyncSender<(Work, oneshot::Sender<Option<Input>>)>,
+    thread: SyncSender<(Work, oneshot::Sender<Input>)>,
 }
 
 /// What the peer asks for.
@@ -75,31 +75,38 @@ impl Actor for TrainerActor {
     }
 }
 
-fn run(task: Task, mut trainer: Trainer, held_out: Option<Dataset>, work: Receiver<(Work, oneshot::Sender<Option<Input>>)>) {
+fn run(task: Task, mut trainer: Trainer, held_out: Option<Dataset>, work: Receiver<(Work, oneshot::Sender<Input>)>) {
     for (work, answer) in work {
         let input = match work {
-            Work::Train { round, parameters } => Some(match trainer.train(&parameters, round) {
-                Ok(trained) => Input::Trained {
-                    round,
-                    parameters: Arc::new(trained.parameters),
-                    samples: trained.samples,
-                    local_steps: trained.local_steps,
-                    loss: trained.loss,
-                },
-                Err(error) => Input::TrainingFailed { round, why: error.to_string() },
-            }),
-            Work::Evaluate { round, parameters } => held_out.as_ref().and_then(|rows| {
-                let evaluation = task.evaluate(&parameters, rows).ok()?;
-                Some(Input::Evaluated {
-                    round,
-                    loss: evaluation.loss,
-                    accuracy: evaluation.accuracy,
-                    samples: evaluation.samples,
-                })
-            }),
+            Work::Train { round, parameters } => train(&mut trainer, round, &parameters),
+            Work::Evaluate { round, parameters } => evaluate(&task, held_out.as_ref(), round, &parameters),
         };
         // The actor may have stopped meanwhile.
         let _ = answer.send(input);
+    }
+}
+
+fn train(trainer: &mut Trainer, round: u64, start: &[f32]) -> Input {
+    match trainer.train(start, round) {
+        Ok(trained) => Input::Trained {
+            round,
+            parameters: Arc::new(trained.parameters),
+            samples: trained.samples,
+            local_steps: trained.local_steps,
+            loss: trained.loss,
+        },
+        Err(error) => Input::TrainingFailed { round, why: error.to_string() },
+    }
+}
+
+fn evaluate(task: &Task, held_out: Option<&Dataset>, round: u64, parameters: &[f32]) -> Input {
+    let Some(rows) = held_out else { return Input::NotEvaluated { round } };
+    match task.evaluate(parameters, rows) {
+        Ok(found) => Input::Evaluated { round, loss: found.loss, accuracy: found.accuracy, samples: found.samples },
+        Err(error) => {
+            tracing::warn!("after {round} rounds: the held-out rows could not be evaluated: {error}");
+            Input::NotEvaluated { round }
+        }
     }
 }
 
@@ -120,16 +127,14 @@ impl Message<Work> for TrainerActor {
         self.arguments.telemetry.add_work(trains, started.elapsed());
         let peer = &self.arguments.peer;
         match result {
-            Some(Some(input)) => {
+            Some(input) => {
                 let _ = peer.tell(input).send().await;
                 Ok(())
             }
-            Some(None) => Ok(()),
             None => {
-                if trains {
-                    let why = "the training thread panicked".to_owned();
-                    let _ = peer.tell(Input::TrainingFailed { round, why }).send().await;
-                }
+                let why = "the training thread panicked".to_owned();
+                let input = if trains { Input::TrainingFailed { round, why } } else { Input::NotEvaluated { round } };
+                let _ = peer.tell(input).send().await;
                 self.arguments.telemetry.node_event(NodeEvent::Restarted { actor: <Self as Actor>::name().to_owned() });
                 Err(TrainerError::Panicked { round })
             }
