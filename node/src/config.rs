@@ -183,9 +183,6 @@ fn read_attack(section: &mut Section<'_>, network: &NetworkConfig) -> Option<Str
     if let Some(address) = network.listen.iter().find(|address| !is_loopback(address)) {
         section.note("attack", format!("a peer may only lie on loopback, and this one listens on {address}"));
     }
-    if let Err(problems) = kith_simulations::attack::attack_from_text(&attack) {
-        problems.iter().for_each(|problem| section.note("attack", problem.what.clone()));
-    }
     Some(attack)
 }
 

@@ -56,12 +56,31 @@ impl NodeSettings {
     /// Reads everything that the configuration at `path` names.
     ///
     /// # Errors
-    /// What is wrong, before anything starts.
+    /// What is wrong, before anything starts; a configuration that asks for an attack, which only [`NodeSettings::load_with`]
+    /// can make.
     pub fn load(path: &Path) -> Result<NodeSettings, NodeError> {
+        NodeSettings::load_with(path, |_| Err("this program knows no attacks".to_owned()))
+    }
+
+    /// The same, with attacks made by `attack` from their text. It is asked only under a charter that is marked as a testnet's
+    /// and with every address on loopback.
+    ///
+    /// # Errors
+    /// What is wrong, before anything starts.
+    pub fn load_with(
+        path: &Path,
+        attack: impl FnOnce(&str) -> Result<Box<dyn Conduct>, String>,
+    ) -> Result<NodeSettings, NodeError> {
         let config = Config::load(path)?;
         let agreement = Agreement::load(&config.charter)?;
         let identity = Identity::load(&config.key)?;
-        let conduct = conduct(&config, &agreement)?;
+        let conduct = match &config.attack {
+            None => Box::new(Honest),
+            Some(text) => {
+                may_lie(&config, &agreement)?;
+                attack(text).map_err(|why| NodeError::Unfit(format!("[testnet] attack: {why}")))?
+            }
+        };
         let peer = identity.peer();
         if !agreement.roster()?.contains(&peer) {
             return Err(NodeError::Unfit(format!(
@@ -75,16 +94,13 @@ impl NodeSettings {
     }
 }
 
-fn conduct(config: &Config, agreement: &Agreement) -> Result<Box<dyn Conduct>, NodeError> {
-    let Some(attack) = &config.attack else { return Ok(Box::new(Honest)) };
-    if !agreement.charter.testnet {
-        let what = "[testnet] attack: a peer may only lie under a charter that says testnet = true, and this one does not";
-        return Err(NodeError::Unfit(what.to_owned()));
+/// Whether this peer may be told to lie.
+pub(crate) fn may_lie(config: &Config, agreement: &Agreement) -> Result<(), NodeError> {
+    if agreement.charter.testnet && config.is_loopback() {
+        return Ok(());
     }
-    kith_simulations::attack::attack_from_text(attack).map_err(|problems| {
-        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        NodeError::Unfit(format!("[testnet] attack: {}", problems.join("; ")))
-    })
+    let what = "[testnet] attack: a peer may only lie on loopback and under a charter that says testnet = true";
+    Err(NodeError::Unfit(what.to_owned()))
 }
 
 /// How a node ended.

@@ -13,12 +13,13 @@ use kith_gossip::codec::Form;
 use kith_models::{Dataset, RawTable, Schema};
 use serde_json::{Value, json};
 
-use super::output::{Verdict, bytes, print, print_json, table};
+use super::output::{Verdict, bytes, print, print_json, table, tell};
 use crate::agreement::Agreement;
 use crate::config::{CONFIG_FILE, Config};
 use crate::data;
 use crate::error::NodeError;
 use crate::identity::Identity;
+use crate::node::may_lie;
 
 /// What the program needs before any model, measured on a running testnet peer.
 const BASE_BYTES: u64 = 16 << 20;
@@ -63,7 +64,13 @@ impl Check {
             findings.facts.insert("problems".to_owned(), json!(problems));
             print_json(&findings.facts)?;
         } else {
-            print(&findings.to_text())?;
+            // What cannot run has no result: its profile goes where its problems go.
+            let text = findings.to_text();
+            if ok {
+                print(&text)?
+            } else {
+                tell(text.trim_end())
+            }
             for problem in findings.problems {
                 // Each is shown in full on stderr; the exit code speaks for all.
                 let _ = super::output::Failure::from(problem).report();
@@ -103,9 +110,9 @@ impl Findings {
         self.fact("model", json!({"kind": agreement.task.model().kind, "parameters": agreement.task.layout().dimension}));
         let rule = &charter.aggregation.rule;
         self.fact("rule", json!({"name": rule.name(), "byzantine": rule.byzantine(), "models_needed": rule.minimum()}));
-        if config.attack.is_some() && !charter.testnet {
-            let what = "[testnet] attack: a peer may only lie under a charter that says testnet = true, and this one does not";
-            self.problems.push(NodeError::Unfit(what.to_owned()));
+        if let Some(attack) = &config.attack {
+            self.keep(may_lie(config, agreement));
+            self.keep(super::run::attack(attack).map_err(|why| NodeError::Unfit(format!("[testnet] attack: {why}"))));
         }
         let Some(roster) = self.keep(agreement.roster()) else { return };
         if let Some(peer) = peer {

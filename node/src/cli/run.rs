@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use kith_consensus::PeerId;
-use kith_gossip::{Event, Refusal};
+use kith_consensus::{PeerId, Problem};
+use kith_gossip::{Conduct, Event, Refusal};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, broadcast};
 use tracing_subscriber::EnvFilter;
@@ -67,7 +67,7 @@ impl Run {
 
     pub(crate) fn run(self) -> Verdict {
         start_logging(self.log_format);
-        let settings = NodeSettings::load(&self.config_path())?;
+        let settings = NodeSettings::load_with(&self.config_path(), attack)?;
         let runtime = super::runtime(2)?;
         let verdict = runtime.block_on(self.drive(settings));
         // What is still busy (a training step) is not waited for: everything that counts is on disk.
@@ -98,6 +98,12 @@ impl Run {
             _ => Ok(ExitCode::SUCCESS),
         }
     }
+}
+
+/// The conduct that a testnet's liar is told to have.
+pub(super) fn attack(text: &str) -> Result<Box<dyn Conduct>, String> {
+    let list = |problems: Vec<Problem>| problems.iter().map(|problem| problem.what.clone()).collect::<Vec<_>>().join("; ");
+    kith_simulations::attack::attack_from_text(text).map_err(list)
 }
 
 fn start_logging(format: LogFormat) {
