@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 /// A participant of the protocol: its ed25519 public key. Ordered by bytes, which is the canonical order of everything.
 ///
 /// Shown as libp2p shows it (`12D3Koo…`), so that logs, configuration and network tools name a peer alike.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct PeerId(#[serde(with = "bytes32")] pub [u8; 32]);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerId(pub [u8; 32]);
 
 /// The identity multihash of a protobuf-encoded ed25519 key: what libp2p puts before the 32 bytes of the key.
 const LIBP2P_PREFIX: [u8; 6] = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20];
@@ -53,9 +53,21 @@ impl FromStr for PeerId {
     }
 }
 
-/// A BLAKE3 hash.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-pub struct Digest(#[serde(with = "bytes32")] pub [u8; 32]);
+impl Serialize for PeerId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        bytes32::serialize(&self.0, self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for PeerId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<PeerId, D::Error> {
+        bytes32::deserialize(deserializer, |text| text.parse().ok().map(|peer: PeerId| peer.0)).map(PeerId)
+    }
+}
+
+/// A BLAKE3 hash. As text, 64 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Digest(pub [u8; 32]);
 
 impl Digest {
     /// BLAKE3 of `bytes`.
@@ -88,40 +100,78 @@ impl fmt::Display for Digest {
     }
 }
 
+/// A text that is not a digest.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a digest; expected 64 hexadecimal digits")]
+pub struct NotADigest(pub String);
+
+impl FromStr for Digest {
+    type Err = NotADigest;
+
+    fn from_str(text: &str) -> Result<Digest, NotADigest> {
+        let digit = |index: usize| text.as_bytes().get(index).and_then(|byte| (*byte as char).to_digit(16));
+        let mut bytes = [0u8; 32];
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            let (Some(high), Some(low)) = (digit(2 * index), digit(2 * index + 1)) else {
+                return Err(NotADigest(text.to_owned()));
+            };
+            *byte = (high * 16 + low) as u8;
+        }
+        if text.len() == 64 { Ok(Digest(bytes)) } else { Err(NotADigest(text.to_owned())) }
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        bytes32::serialize(&self.0, self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
+        bytes32::deserialize(deserializer, |text| text.parse().ok().map(|digest: Digest| digest.0)).map(Digest)
+    }
+}
+
 impl fmt::Debug for Digest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "Digest({})", self.short())
     }
 }
 
-/// 32 bytes as one CBOR byte string instead of an array of 32 integers.
+/// 32 bytes: one byte string where machines read (CBOR), text where people do (JSON).
 mod bytes32 {
-    use serde::de::{Error, SeqAccess, Visitor};
+    use std::fmt::Display;
+
+    use serde::de::{Error, Visitor};
     use serde::{Deserializer, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8; 32], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(bytes)
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8; 32], text: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() { serializer.collect_str(text) } else { serializer.serialize_bytes(bytes) }
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 32], D::Error> {
-        struct Bytes;
-        impl<'de> Visitor<'de> for Bytes {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+        parse: fn(&str) -> Option<[u8; 32]>,
+    ) -> Result<[u8; 32], D::Error> {
+        struct Bytes(fn(&str) -> Option<[u8; 32]>);
+        impl Visitor<'_> for Bytes {
             type Value = [u8; 32];
             fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                formatter.write_str("32 bytes")
+                formatter.write_str("32 bytes, or their text")
             }
             fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<[u8; 32], E> {
                 <[u8; 32]>::try_from(bytes).map_err(|_| E::invalid_length(bytes.len(), &self))
             }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<[u8; 32], A::Error> {
-                let mut bytes = [0u8; 32];
-                for (index, byte) in bytes.iter_mut().enumerate() {
-                    *byte = items.next_element()?.ok_or_else(|| A::Error::invalid_length(index, &self))?;
-                }
-                Ok(bytes)
+            fn visit_str<E: Error>(self, text: &str) -> Result<[u8; 32], E> {
+                (self.0)(text).ok_or_else(|| E::custom(format!("{text:?} is not the text of 32 bytes")))
             }
         }
-        deserializer.deserialize_bytes(Bytes)
+        if deserializer.is_human_readable() {
+            deserializer.deserialize_str(Bytes(parse))
+        } else {
+            deserializer.deserialize_bytes(Bytes(parse))
+        }
     }
 }
 
@@ -135,6 +185,12 @@ mod tests {
         assert!(id.to_string().starts_with("12D3Koo"));
         assert_eq!(id.to_string().parse(), Ok(id));
         assert!("12D3KooNope".parse::<PeerId>().is_err());
+        let digest = Digest::of(b"x");
+        assert_eq!(digest.to_string().parse(), Ok(digest));
+        assert!("xyz".parse::<Digest>().is_err());
+        let json = serde_json::to_string(&(id, digest)).unwrap();
+        assert_eq!(json, format!("[\"{id}\",\"{digest}\"]"));
+        assert_eq!(serde_json::from_str::<(PeerId, Digest)>(&json).unwrap(), (id, digest));
     }
 
     #[test]

@@ -82,7 +82,7 @@ pub enum NetworkCommand {
         /// Where, as text; what does not parse is skipped.
         addresses: Vec<String>,
     },
-    /// End all connections to a peer and do not accept new ones for a while.
+    /// End all connections to a peer, after what was sent to it is out, and do not let it in again for ten seconds.
     Disconnect {
         /// Whom.
         peer: PeerId,
@@ -190,6 +190,12 @@ const BOOTSTRAP_PAUSE: Duration = Duration::from_millis(200);
 /// See [`BOOTSTRAP_PAUSE`].
 const BOOTSTRAP_PAUSE_MAX: Duration = Duration::from_secs(10);
 
+/// A peer that is sent away is given this long to read why; nothing of it is taken in meanwhile (guess).
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// How long a peer that was sent away finds the door closed; then it may have mended what was wrong with it (guess).
+const BAN: Duration = Duration::from_secs(10);
+
 /// How often a living connection is probed; a peer that does not answer within as long is gone (guess).
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -225,6 +231,10 @@ pub struct Network {
     ready: VecDeque<NetworkEvent>,
     connected: BTreeMap<PeerId, messages::Outbox>,
     bootstrap: Vec<Bootstrap>,
+    /// Peers sent away, and when their connections end.
+    dismissed: BTreeMap<PeerId, tokio::time::Instant>,
+    /// Peers that are not let in, and until when.
+    banned: BTreeMap<PeerId, tokio::time::Instant>,
     unpublished: VecDeque<Arc<Vec<u8>>>,
     bodies: bodies::Bodies,
     tasks: tokio_util::task::AbortOnDropHandle<()>,
@@ -284,6 +294,8 @@ impl Network {
             ready: VecDeque::new(),
             connected: BTreeMap::new(),
             bootstrap,
+            dismissed: BTreeMap::new(),
+            banned: BTreeMap::new(),
             unpublished: VecDeque::new(),
             bodies,
             tasks: tokio_util::task::AbortOnDropHandle::new(tasks),
@@ -306,11 +318,7 @@ impl Network {
             NetworkCommand::Provide { request, body } => self.bodies.provide(request, body),
             NetworkCommand::Connect { peer, addresses } => self.connect(peer, &addresses),
             NetworkCommand::Disconnect { peer } => {
-                // Blocked rather than only closed: the other side would dial again at once.
-                if let Some(id) = to_libp2p(&peer) {
-                    self.swarm.behaviour_mut().blocked.block_peer(id);
-                }
-                self.disconnect(&peer);
+                self.dismissed.entry(peer).or_insert_with(|| tokio::time::Instant::now() + FAREWELL);
             }
         }
     }
@@ -321,12 +329,15 @@ impl Network {
             if let Some(event) = self.ready.pop_front() {
                 return event;
             }
-            let next_dial = self.dial_bootstrap();
+            let next = self.dial_bootstrap().min(self.close_dismissed());
             tokio::select! {
                 biased;
-                Some(event) = self.events.recv() => return event,
+                Some(event) = self.events.recv() => match event {
+                    NetworkEvent::Received { from, .. } if self.dismissed.contains_key(&from) => {}
+                    event => return event,
+                },
                 event = self.swarm.select_next_some() => self.swarm_event(event),
-                () = tokio::time::sleep_until(next_dial) => {}
+                () = tokio::time::sleep_until(next) => {}
             }
         }
     }
@@ -384,7 +395,18 @@ impl Network {
         let mut next = now + BOOTSTRAP_PAUSE_MAX;
         for bootstrap in self.bootstrap.iter_mut().filter(|bootstrap| bootstrap.reached.is_none()) {
             if bootstrap.next <= now {
-                if let Err(error) = self.swarm.dial(bootstrap.address.clone()) {
+                let named = bootstrap.address.iter().find_map(|part| match part {
+                    libp2p::multiaddr::Protocol::P2p(peer) => Some(peer),
+                    _ => None,
+                });
+                let options = match named {
+                    Some(peer) => DialOpts::peer_id(peer)
+                        .condition(PeerCondition::DisconnectedAndNotDialing)
+                        .addresses(vec![bootstrap.address.clone()])
+                        .build(),
+                    None => DialOpts::unknown_peer_id().address(bootstrap.address.clone()).build(),
+                };
+                if let Err(error) = self.swarm.dial(options) {
                     tracing::trace!(address = %bootstrap.address, %error, "bootstrap address not dialled");
                 }
                 bootstrap.next = now + bootstrap.pause;
@@ -393,6 +415,26 @@ impl Network {
             next = next.min(bootstrap.next);
         }
         next
+    }
+
+    /// Ends the connections of dismissed peers whose time is up, and old bans; when to look again.
+    fn close_dismissed(&mut self) -> tokio::time::Instant {
+        let now = tokio::time::Instant::now();
+        for peer in due(&mut self.dismissed, now) {
+            // Blocked rather than only closed: the other side would dial again at once.
+            if let Some(id) = to_libp2p(&peer) {
+                self.swarm.behaviour_mut().blocked.block_peer(id);
+            }
+            self.disconnect(&peer);
+            self.banned.insert(peer, now + BAN);
+        }
+        for peer in due(&mut self.banned, now) {
+            if let Some(id) = to_libp2p(&peer) {
+                self.swarm.behaviour_mut().blocked.unblock_peer(id);
+            }
+        }
+        let next = self.dismissed.values().chain(self.banned.values()).min();
+        next.copied().unwrap_or(now + BOOTSTRAP_PAUSE_MAX)
     }
 
     fn swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
@@ -439,6 +481,10 @@ impl Network {
     }
 
     fn established(&mut self, peer: PeerId, id: libp2p::PeerId, endpoint: &ConnectedPoint, first: bool) {
+        let named = libp2p::multiaddr::Protocol::P2p(id);
+        for bootstrap in self.bootstrap.iter_mut().filter(|bootstrap| bootstrap.address.iter().any(|part| part == named)) {
+            bootstrap.reached = Some(peer);
+        }
         let dialled = endpoint.is_dialer().then(|| endpoint.get_remote_address().clone());
         if let Some(address) = &dialled {
             let bare = |address: &Multiaddr| without_p2p(address);
@@ -491,6 +537,13 @@ impl Network {
     }
 }
 
+/// Takes out the peers whose time has come.
+fn due(times: &mut BTreeMap<PeerId, tokio::time::Instant>, now: tokio::time::Instant) -> Vec<PeerId> {
+    let due: Vec<PeerId> = times.iter().filter(|(_, at)| **at <= now).map(|(peer, _)| *peer).collect();
+    times.retain(|_, at| *at > now);
+    due
+}
+
 fn behaviour(
     keypair: &identity::Keypair,
     settings: &NetworkSettings,
@@ -506,7 +559,7 @@ fn behaviour(
         .with_max_pending_incoming(Some(64)) // half-open connections cost little and end after ten seconds
         .with_max_pending_outgoing(Some(64))
         .with_max_established(Some(settings.connections_max))
-        .with_max_established_per_peer(Some(2)); // two peers may dial each other at once
+        .with_max_established_per_peer(Some(4)); // two peers may dial each other at once, over TCP and QUIC
     let gossip = gossipsub::ConfigBuilder::default()
         .validation_mode(gossipsub::ValidationMode::Strict)
         .validate_messages()

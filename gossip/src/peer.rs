@@ -634,6 +634,7 @@ impl Peer {
     }
 
     fn dismiss(&mut self, peer: PeerId, reason: Refusal, out: &mut Vec<Effect>) {
+        self.overlay.dismiss(peer);
         out.push(Effect::Emit(Event::Dismissed { peer, reason: reason.clone() }));
         out.push(Effect::Disconnect { peer, reason });
     }
@@ -714,11 +715,15 @@ impl Peer {
                 self.introduce(peer, sender, out);
             }
         }
-        if self.overlay.admit(sender) {
+        let fresh = self.overlay.admit(sender);
+        if fresh {
             out.push(Effect::Emit(Event::Connected { peer: sender }));
         }
         for (peer, addresses) in self.overlay.unreached(self.last_or_current_round()) {
             out.push(Effect::Connect { peer, addresses });
+        }
+        if !fresh {
+            return Ok(()); // it only told addresses
         }
         // Its own newest header, in case it comes back without its state and would contradict itself.
         if let Some((round, bytes)) = self.witness.newest(&sender) {

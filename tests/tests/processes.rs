@@ -102,12 +102,13 @@ fn a_stranger_is_denied_and_a_tampering_member_is_refused_by_name_and_sent_away(
     ada.until_event("listening");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
 
-    let stranger = runtime.spawn({
-        let mut network = network(&federation, [77; 32]);
-        async move {
-            loop {
-                network.next().await;
-            }
+    let mut stranger = {
+        let _guard = runtime.enter();
+        network(&federation, [77; 32])
+    };
+    let stranger = runtime.spawn(async move {
+        loop {
+            stranger.next().await;
         }
     });
     let denied = ada.until_event("denied");

@@ -24,6 +24,7 @@ pub(super) struct Overlay {
     ready: BTreeSet<PeerId>,
     gone: BTreeSet<PeerId>,
     expelled: BTreeSet<PeerId>,
+    dismissed: BTreeSet<PeerId>,
     addresses: BTreeMap<PeerId, Vec<String>>,
     claims: BTreeMap<PeerId, u64>,
     missed: BTreeMap<PeerId, u64>,
@@ -43,6 +44,7 @@ impl Overlay {
             ready: BTreeSet::new(),
             gone: BTreeSet::new(),
             expelled: BTreeSet::new(),
+            dismissed: BTreeSet::new(),
             addresses: BTreeMap::new(),
             claims: BTreeMap::new(),
             missed: BTreeMap::new(),
@@ -122,6 +124,14 @@ impl Overlay {
 
     pub(super) fn connected(&mut self, peer: PeerId) {
         self.up.insert(peer);
+        self.dismissed.remove(&peer);
+    }
+
+    /// A peer was sent away: it is not dialled again; it may come back by itself.
+    pub(super) fn dismiss(&mut self, peer: PeerId) {
+        if self.on_roster(&peer) {
+            self.dismissed.insert(peer);
+        }
     }
 
     /// Whether the handshake was complete before.
@@ -189,7 +199,8 @@ impl Overlay {
     /// Neighbours of `round` that are not connected although an address is known.
     pub(super) fn unreached(&mut self, round: u64) -> Vec<(PeerId, Vec<String>)> {
         let neighbours = self.neighbourhood(round);
-        let unreached = neighbours.into_iter().filter(|peer| !self.up.contains(peer) && !self.gone.contains(peer));
+        let lost = |peer: &PeerId| [&self.up, &self.gone, &self.dismissed].iter().all(|there| !there.contains(peer));
+        let unreached = neighbours.into_iter().filter(lost);
         unreached.filter_map(|peer| self.addresses.get(&peer).map(|addresses| (peer, addresses.clone()))).collect()
     }
 

@@ -27,7 +27,7 @@ hidden = [32]
 [training]
 learning_rate = 0.1
 momentum = 0.9
-batch_size = 32
+batch_size = 16
 local_epochs = 2
 "#,
 };

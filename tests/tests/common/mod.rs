@@ -1,5 +1,5 @@
 //! What the end-to-end tests share: the program under test, and a federation of hospitals made with its own commands.
-#![allow(dead_code, reason = "every test file uses a part of this")]
+#![allow(dead_code, unreachable_pub, reason = "every test file uses a part of this module of its own")]
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
