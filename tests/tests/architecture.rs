@@ -91,7 +91,9 @@ fn the_pure_crates_have_no_clock_no_ambient_randomness_no_files_and_no_hash_orde
         "std::net",
         "std::env",
         "async fn",
-        ".await",
+        "async move",
+        ".await;",
+        ".await?",
         "thread::spawn",
         "println!",
     ];
