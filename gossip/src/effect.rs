@@ -76,6 +76,8 @@ pub enum Input {
     FetchFailed {
         /// What was asked for.
         digest: Digest,
+        /// Who was asked.
+        sources: Vec<PeerId>,
         /// For people.
         why: String,
     },
@@ -265,6 +267,8 @@ pub struct Checkpoint {
     pub round: u64,
     /// Updates published so far.
     pub sequence: u64,
+    /// The participants, sorted.
+    pub roster: Vec<PeerId>,
     /// Parameters.
     pub parameters: Parameters,
     /// Public reconstructions by sender, the own one included. Empty for stateless codecs.

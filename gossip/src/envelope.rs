@@ -118,7 +118,7 @@ impl Envelope {
     pub fn seal(authenticator: &Authenticator, header: Header, payload: Vec<u8>) -> Envelope {
         assert_eq!(header.payload(), Digest::of(&payload), "a header names the payload it is sealed with");
         let header_bytes = wire::encode(&header);
-        let signature = authenticator.sign(&header_bytes);
+        let signature = authenticator.sign_bytes(&header_bytes);
         Envelope { header, header_bytes, signature, payload }
     }
 
@@ -157,6 +157,10 @@ impl Envelope {
         }
         let Encoded(header_bytes, signature, payload) = wire::decode(bytes)?;
         let header: Header = wire::decode(&header_bytes)?;
+        // One encoding only, so that a header's size is known and two spellings of one claim are not two claims.
+        if wire::encode(&header) != *header_bytes {
+            return Err(Refusal::Junk { why: "its header is not in the one encoding that headers have".into() });
+        }
         if header.version() != PROTOCOL_VERSION {
             return Err(Refusal::Version { theirs: header.version(), ours: PROTOCOL_VERSION });
         }
@@ -211,7 +215,8 @@ impl Authenticator {
         }
     }
 
-    fn sign(&self, header: &[u8]) -> Vec<u8> {
+    /// The signature over a header's bytes as they will travel.
+    pub fn sign_bytes(&self, header: &[u8]) -> Vec<u8> {
         match self {
             Authenticator::Ed25519(key) => key.sign(&[SIGNATURE_DOMAIN, header].concat()).to_bytes().to_vec(),
             Authenticator::KeyedHash { peer, secret } => keyed(secret, peer, header),

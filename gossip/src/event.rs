@@ -23,6 +23,8 @@ pub enum Event {
     Disconnected { peer: PeerId },
     /// A peer was sent away, and why.
     Dismissed { peer: PeerId, reason: Refusal },
+    /// The roster of an open federation is complete. Anyone may have joined under many names, so `byzantine` is an assumption.
+    RosterFormed { peers: usize },
     /// Every neighbour of the first round is connected, or the start deadline passed.
     Ready { neighbours: usize, connected: usize },
     /// A round began: train.
@@ -132,6 +134,9 @@ pub enum Refusal {
     /// Another layout of parameters under the same charter.
     #[error("its model has another layout ({theirs}, ours is {ours}); both run the same charter, so one program is out of date")]
     Layout { theirs: Digest, ours: Digest },
+    /// Another roster under the same open charter.
+    #[error("has another roster of the same charter; more peers than it has places tried to join, start again with fewer")]
+    Roster,
     /// Not on the roster.
     #[error("is not on the roster")]
     UnknownSender,
@@ -190,6 +195,7 @@ impl Refusal {
             Refusal::PayloadHash => "payload-hash",
             Refusal::WrongFederation { .. } => "wrong-federation",
             Refusal::Layout { .. } => "layout",
+            Refusal::Roster => "roster",
             Refusal::UnknownSender => "unknown-sender",
             Refusal::NotTheSigner => "not-the-signer",
             Refusal::NotANeighbour { .. } => "not-a-neighbour",

@@ -30,6 +30,8 @@ pub(crate) struct Hello {
     pub(crate) sections: BTreeMap<String, Digest>,
     /// Digest of the parameters' layout.
     pub(crate) layout: Digest,
+    /// Digest of the sender's roster; zeros while it forms (open membership).
+    pub(crate) roster: Digest,
     /// Where members can be dialled, the sender included.
     pub(crate) addresses: BTreeMap<PeerId, Vec<String>>,
 }
@@ -73,10 +75,10 @@ impl Announcement {
         if bytes > body_bytes_max {
             return Err(Refusal::Oversize { bytes, limit: body_bytes_max });
         }
-        if let Some(inline) = &announcement.inline {
-            if inline.len() != bytes || Digest::of(inline) != announcement.body {
-                return Err(Refusal::Announcement { why: "its inline body is not the one it names".into() });
-            }
+        if let Some(inline) = &announcement.inline
+            && (inline.len() != bytes || Digest::of(inline) != announcement.body)
+        {
+            return Err(Refusal::Announcement { why: "its inline body is not the one it names".into() });
         }
         Ok(announcement)
     }

@@ -19,7 +19,7 @@ use libp2p::{allow_block_list, connection_limits, gossipsub, identify, identity,
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 
-use crate::envelope::{Authenticator, ENVELOPE_BYTES_MAX, Envelope};
+use crate::envelope::{Authenticator, ENVELOPE_BYTES_MAX, Envelope, Kind};
 
 mod bodies;
 mod messages;
@@ -128,9 +128,9 @@ pub enum NetworkEvent {
         /// Why, for people.
         why: String,
     },
-    /// A message arrived. `from` is the authenticated other end of the connection (for gossip: its signer).
+    /// A message arrived. `from` is the authenticated other end of the connection, by gossip too.
     Received {
-        /// From whom.
+        /// From whom: the other end of the connection that it came over.
         from: PeerId,
         /// At most 64 KiB.
         bytes: Vec<u8>,
@@ -146,6 +146,8 @@ pub enum NetworkEvent {
     FetchFailed {
         /// Its name.
         digest: Digest,
+        /// Who was asked.
+        sources: Vec<PeerId>,
         /// Why, for people.
         why: String,
     },
@@ -225,6 +227,7 @@ pub struct Network {
     swarm: Swarm<Behaviour>,
     topic: gossipsub::IdentTopic,
     federation: Digest,
+    allowed: Option<BTreeSet<PeerId>>,
     verifier: Authenticator,
     registry: Registry,
     events: mpsc::Receiver<NetworkEvent>,
@@ -288,6 +291,7 @@ impl Network {
             swarm,
             topic,
             federation: settings.federation,
+            allowed: settings.allowed,
             verifier: Authenticator::from_secret(&settings.secret),
             registry,
             events,
@@ -492,9 +496,12 @@ impl Network {
                 bootstrap.reached = Some(peer);
             }
         }
-        if first {
+        // Told again for each further connection: the other end may have lost the first one, and would wait for a handshake.
+        {
             let control = self.swarm.behaviour().streams.new_control();
-            self.connected.insert(peer, messages::Outbox::new(id, control));
+            if first {
+                self.connected.insert(peer, messages::Outbox::new(id, control));
+            }
             let addresses = dialled.iter().map(|address| without_p2p(address).to_string()).collect();
             self.ready.push_back(NetworkEvent::PeerUp { peer, addresses });
         }
@@ -505,7 +512,11 @@ impl Network {
             BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
                 // Forwarded only when it is a well-formed, rightly signed message of this federation.
                 let envelope = Envelope::open(&self.verifier, &message.data).ok();
-                let genuine = envelope.filter(|envelope| envelope.header.federation() == self.federation);
+                let genuine = envelope.filter(|envelope| {
+                    let allowed = self.allowed.as_ref().is_none_or(|allowed| allowed.contains(&envelope.header.sender()));
+                    let kind = matches!(envelope.header.kind(), Kind::Proof | Kind::Goodbye);
+                    envelope.header.federation() == self.federation && kind && allowed
+                });
                 let acceptance = match genuine {
                     Some(_) => gossipsub::MessageAcceptance::Accept,
                     None => gossipsub::MessageAcceptance::Reject,
@@ -574,7 +585,9 @@ fn behaviour(
         })
         .build()?;
     let mut gossip = gossipsub::Behaviour::new(gossipsub::MessageAuthenticity::Signed(keypair.clone()), gossip)?;
-    gossip.with_peer_score(gossipsub::PeerScoreParams::default(), gossipsub::PeerScoreThresholds::default())?;
+    // Peers of one organisation share an address, and a testnet's all do: that is no sign of a crowd of false names here.
+    let score = gossipsub::PeerScoreParams { ip_colocation_factor_weight: 0.0, ..Default::default() };
+    gossip.with_peer_score(score, gossipsub::PeerScoreThresholds::default())?;
     let own = keypair.public().to_peer_id();
     let mdns = if settings.mdns { Some(mdns::tokio::Behaviour::new(mdns::Config::default(), own)?) } else { None };
     let identify = identify::Config::new("/kith/1".to_owned(), keypair.public());

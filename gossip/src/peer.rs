@@ -39,6 +39,9 @@ const REDIAL: Duration = Duration::from_secs(2);
 /// A round asks for missing updates this many times before its deadline.
 const NUDGES: u32 = 4;
 
+/// Rounds that a peer which is behind goes forward at once; then it looks again (guess).
+const JUMP_MAX: u64 = 1000;
+
 /// A neighbour is suspected when the moving average of its dropped share exceeds this, after [`SUSPECT_ROUNDS`] (guess).
 const SUSPECT_SCORE: f64 = 0.6;
 /// See [`SUSPECT_SCORE`].
@@ -52,7 +55,7 @@ pub struct Setup {
     pub authenticator: Authenticator,
     /// What the federation agreed on.
     pub charter: Arc<Charter>,
-    /// Participants, sorted; contains this peer.
+    /// Participants, sorted; contains this peer. In open membership this peer alone: the roster forms from who comes first.
     pub roster: Vec<PeerId>,
     /// Codec of updates, from the charter's `[codec]`.
     pub codec: Box<dyn Codec>,
@@ -198,8 +201,8 @@ impl Peer {
                     self.advance(sender, out);
                 }
             }
-            Input::FetchFailed { digest, why } => {
-                for (peer, round) in self.exchange.fetch_failed(digest) {
+            Input::FetchFailed { digest, sources, why } => {
+                for (peer, round) in self.exchange.fetch_failed(digest, &sources) {
                     self.refuse(peer, Some(Kind::Update), Some(round), Refusal::Unavailable { why: why.clone() }, out);
                     self.advance(peer, out);
                 }
@@ -211,7 +214,7 @@ impl Peer {
             Input::PeerUp { peer, addresses } => self.peer_up(peer, addresses, out),
             Input::PeerDown { peer } => self.peer_down(peer, out),
             Input::Listening { address } => {
-                self.overlay.learn_addresses(self.id, vec![address]);
+                self.overlay.learn_addresses(self.id, vec![address], true);
             }
             Input::TimerExpired(timer) => self.expired(timer, out),
             Input::Stored(stored) => self.stored(stored, out),
@@ -229,7 +232,13 @@ impl Peer {
             self.round = checkpoint.round;
             self.sequence = checkpoint.sequence;
             self.parameters = checkpoint.parameters;
+            self.overlay.restore(checkpoint.roster);
             self.exchange.restore(checkpoint.replicas);
+        }
+        if let Some(ahead) = intent.as_ref().filter(|intent| intent.round > self.round) {
+            // Promised after a jump, or on a checkpoint that is lost: it must not be contradicted.
+            self.published_before = Some(ahead.round);
+            self.sequence = self.sequence.max(ahead.sequence + 1);
         }
         self.promised = intent.filter(|intent| intent.round == self.round);
         out.push(Effect::Emit(Event::Started { round: self.round, resumed, federation: self.charter.id }));
@@ -238,7 +247,7 @@ impl Peer {
             self.evaluating = Some(self.round);
             out.push(Effect::Evaluate { round: self.round, parameters: Arc::clone(&self.parameters) });
             self.finish(out);
-        } else if resumed {
+        } else if resumed && self.overlay.is_formed() {
             // The others have not stopped: what is missed is sorted out on the way.
             self.open_round(out);
         } else {
@@ -251,6 +260,15 @@ impl Peer {
     /// Opens the first round once every neighbour is there, or when waiting is over.
     fn gather(&mut self, waited_enough: bool, out: &mut Vec<Effect>) {
         if self.phase != Phase::Gathering {
+            return;
+        }
+        if !self.overlay.is_formed() {
+            let (ready, needed) = (self.overlay.roster().len() - 1, self.overlay.wanted() - 1);
+            out.push(Effect::Emit(Event::Waiting { ready, needed, missing: Vec::new() }));
+            if waited_enough {
+                // Without a roster there is no graph to begin with.
+                out.push(Effect::SetTimer { timer: Timer::Start, after: self.charter.round.start_deadline });
+            }
             return;
         }
         let neighbours = self.overlay.neighbourhood(self.round);
@@ -318,8 +336,7 @@ impl Peer {
     fn open_round(&mut self, out: &mut Vec<Effect>) {
         self.witness.forget(self.round);
         let neighbours = self.overlay.receives_from(self.round);
-        let awaited = neighbours.iter().filter(|peer| self.overlay.is_awaited(peer)).copied().collect();
-        self.window = Window::new(awaited);
+        self.window = Window::new(self.overlay.awaited(self.round));
         out.push(Effect::Emit(Event::RoundOpened { round: self.round, neighbours: neighbours.len() }));
         match self.promised.take() {
             Some(intent) => self.send_again(*intent, out),
@@ -423,6 +440,7 @@ impl Peer {
         out.push(Effect::SetTimer { timer: Timer::Deadline { round }, after: deadline });
         out.push(Effect::SetTimer { timer: Timer::Nudge { round }, after: deadline / NUDGES });
         self.close_if_complete(out);
+        self.jump_if_behind(out);
     }
 
     fn close_if_complete(&mut self, out: &mut Vec<Effect>) {
@@ -445,6 +463,7 @@ impl Peer {
         let checkpoint = Checkpoint {
             round: self.round,
             sequence: self.sequence,
+            roster: self.overlay.roster().to_vec(),
             parameters: Arc::clone(&self.parameters),
             replicas: self.exchange.replicas(),
         };
@@ -575,19 +594,26 @@ impl Peer {
 
     /// Goes on at a later round when enough neighbours are far ahead.
     fn jump_if_behind(&mut self, out: &mut Vec<Effect>) {
-        let behind = matches!(self.phase, Phase::Gathering | Phase::Training | Phase::Collecting);
-        if behind && self.jump_target().is_some() {
-            self.open_round_or_jump(out);
+        if self.jump_target().is_none() {
+            return;
+        }
+        match self.phase {
+            Phase::Gathering => self.open_round_or_jump(out),
+            // What was trained is mixed with what has come; then the checkpoint leads into the later round. Training is
+            // never broken off: a slow peer would not finish a single round.
+            Phase::Collecting => self.close(Closed::Deadline, out),
+            _ => {}
         }
     }
 
     fn jump_target(&mut self) -> Option<u64> {
         let credible = self.overlay.credible_round(self.round, self.charter.aggregation.byzantine)?;
-        (credible >= self.round + AHEAD_MAX).then(|| credible.min(self.charter.rounds - 1))
+        let target = credible.min(self.charter.rounds - 1).min(self.round.saturating_add(JUMP_MAX));
+        (credible >= self.round.saturating_add(AHEAD_MAX) && target > self.round).then_some(target)
     }
 
     fn open_round_or_jump(&mut self, out: &mut Vec<Effect>) {
-        if let Some(target) = self.jump_target().filter(|target| *target > self.round) {
+        if let Some(target) = self.jump_target() {
             out.push(Effect::Emit(Event::Jumped { from: self.round, to: target }));
             self.round = target;
             self.promised = None;
@@ -599,14 +625,24 @@ impl Peer {
 
     fn peer_up(&mut self, peer: PeerId, addresses: Vec<String>, out: &mut Vec<Effect>) {
         self.overlay.connected(peer);
-        self.overlay.learn_addresses(peer, addresses);
+        self.overlay.learn_addresses(peer, addresses, true);
+        // Its own newest header first, in case it comes back without its state and would contradict itself.
+        if let Some((_, bytes)) = self.witness.newest(&peer) {
+            out.push(Effect::Send { to: peer, bytes: Arc::new(bytes.to_vec()) });
+        }
         let bytes = Arc::new(self.handshake(self.overlay.address_book()));
         out.push(Effect::Send { to: peer, bytes });
     }
 
     fn handshake(&self, addresses: BTreeMap<PeerId, Vec<String>>) -> Vec<u8> {
-        let hello =
-            Hello { height: 0, head: self.charter.id, sections: self.charter.sections.clone(), layout: self.layout, addresses };
+        let hello = Hello {
+            height: 0,
+            head: self.charter.id,
+            sections: self.charter.sections.clone(),
+            layout: self.layout,
+            roster: self.overlay.roster_digest(),
+            addresses,
+        };
         self.seal(Kind::Hello, Digest::default(), wire::encode(&hello)).to_bytes()
     }
 
@@ -639,6 +675,14 @@ impl Peer {
         out.push(Effect::Disconnect { peer, reason });
     }
 
+    /// Counts a malformed message against the one that handed it over.
+    fn strike(&mut self, from: PeerId, out: &mut Vec<Effect>) {
+        if self.overlay.strike(&from) {
+            let limit = Overlay::strikes_max();
+            self.dismiss(from, Refusal::TooMany { what: "malformed messages".into(), limit }, out);
+        }
+    }
+
     fn refuse(&mut self, peer: PeerId, kind: Option<Kind>, round: Option<u64>, reason: Refusal, out: &mut Vec<Effect>) {
         out.push(Effect::Emit(Event::Refused { peer, kind, round, reason }));
     }
@@ -650,10 +694,7 @@ impl Peer {
             Ok(envelope) => envelope,
             Err(reason) => {
                 self.refuse(from, None, None, reason, out);
-                if self.overlay.strike(&from) {
-                    let limit = Overlay::strikes_max();
-                    self.dismiss(from, Refusal::TooMany { what: "malformed messages".into(), limit }, out);
-                }
+                self.strike(from, out);
                 return;
             }
         };
@@ -668,10 +709,14 @@ impl Peer {
             Kind::Update => self.update(from, &envelope, bytes.len(), out),
             Kind::Want => self.want(sender, &envelope, out),
             Kind::Proof => self.proof(&envelope, out),
-            Kind::Goodbye => self.goodbye(sender, &envelope, out),
+            Kind::Goodbye => self.goodbye(from, &envelope, out),
         };
         if let Err(reason) = outcome {
+            let malformed = matches!(reason, Refusal::Junk { .. } | Refusal::TooMany { .. });
             self.refuse(sender, Some(kind), Some(round), reason, out);
+            if malformed {
+                self.strike(from, out);
+            }
         }
         if sender != self.id && self.overlay.is_ready(&sender) {
             self.overlay.claim(sender, round);
@@ -689,7 +734,8 @@ impl Peer {
             self.dismiss(from, reason.clone(), out);
             return Err(reason);
         }
-        if !self.overlay.on_roster(&header.sender()) {
+        let joins = header.kind() == Kind::Hello && !relayed && !self.overlay.is_formed();
+        if !self.overlay.on_roster(&header.sender()) && !joins {
             if !relayed {
                 self.dismiss(from, Refusal::UnknownSender, out);
             }
@@ -710,8 +756,13 @@ impl Peer {
             self.dismiss(sender, reason.clone(), out);
             return Err(reason);
         }
+        if hello.roster != Digest::default() && self.overlay.is_formed() && hello.roster != self.overlay.roster_digest() {
+            self.dismiss(sender, Refusal::Roster, out);
+            return Err(Refusal::Roster);
+        }
+        let completed = self.overlay.enlist(sender);
         for (peer, addresses) in hello.addresses {
-            if peer != self.id && self.overlay.learn_addresses(peer, addresses) {
+            if peer != self.id && self.overlay.learn_addresses(peer, addresses, peer == sender) {
                 self.introduce(peer, sender, out);
             }
         }
@@ -719,17 +770,14 @@ impl Peer {
         if fresh {
             out.push(Effect::Emit(Event::Connected { peer: sender }));
         }
+        if completed {
+            self.roster_formed(out);
+        }
         for (peer, addresses) in self.overlay.unreached(self.last_or_current_round()) {
             out.push(Effect::Connect { peer, addresses });
         }
         if !fresh {
             return Ok(()); // it only told addresses
-        }
-        // Its own newest header, in case it comes back without its state and would contradict itself.
-        if let Some((round, bytes)) = self.witness.newest(&sender) {
-            if round >= envelope.header.round() {
-                out.push(Effect::Send { to: sender, bytes: Arc::new(bytes.to_vec()) });
-            }
         }
         let needed = envelope.header.round();
         for round in self.exchange.outgoing_rounds().into_iter().filter(|round| *round >= needed) {
@@ -744,14 +792,23 @@ impl Peer {
         Ok(())
     }
 
+    /// Tells everyone which roster this peer came to: two different ones must not go unnoticed.
+    fn roster_formed(&mut self, out: &mut Vec<Effect>) {
+        out.push(Effect::Emit(Event::RosterFormed { peers: self.overlay.roster().len() }));
+        let bytes = Arc::new(self.handshake(BTreeMap::new()));
+        for peer in self.overlay.everyone_ready() {
+            out.push(Effect::Send { to: peer, bytes: Arc::clone(&bytes) });
+        }
+        self.gather(false, out);
+    }
+
     /// Sends an own update again to one who may have it, unless it is not yet promised.
     fn send_outgoing(&mut self, to: PeerId, round: u64, out: &mut Vec<Effect>) {
         let own = self.id;
         let unpromised = self.phase == Phase::Promising && round == self.round;
-        if !unpromised && self.overlay.audience(&own, round).contains(&to) {
-            if let Some(outgoing) = self.exchange.outgoing(round) {
-                out.push(Effect::Send { to, bytes: Arc::clone(&outgoing.announcement) });
-            }
+        let Some(outgoing) = self.exchange.outgoing(round).filter(|_| !unpromised) else { return };
+        if self.overlay.audience(&own, round).contains(&to) {
+            out.push(Effect::Send { to, bytes: Arc::clone(&outgoing.announcement) });
         }
     }
 
@@ -761,8 +818,13 @@ impl Peer {
         Ok(())
     }
 
-    fn goodbye(&mut self, sender: PeerId, envelope: &Envelope, out: &mut Vec<Effect>) -> Result<(), Refusal> {
+    fn goodbye(&mut self, from: PeerId, envelope: &Envelope, out: &mut Vec<Effect>) -> Result<(), Refusal> {
         let goodbye: Goodbye = wire::decode(&envelope.payload)?;
+        let sender = envelope.header.sender();
+        // Who is connected here says goodbye itself: a copy that others hand over may be an old one.
+        if from != sender && self.overlay.is_ready(&sender) {
+            return Ok(());
+        }
         self.overlay.leave(sender);
         if !goodbye.finished {
             self.window.release(&sender);
@@ -788,6 +850,11 @@ impl Peer {
                     self.convict(sender, round, states, Some(*proof), out);
                     return Err(Refusal::Equivocator);
                 }
+                Testimony::Second => {
+                    self.window.remove(&sender);
+                    self.close_if_complete(out);
+                    return Err(Refusal::Announcement { why: "it is the second update of its round".into() });
+                }
                 Testimony::New if !envelope.is_header_only() => self.pass_on(envelope, out),
                 Testimony::New | Testimony::Known => {}
             }
@@ -797,10 +864,10 @@ impl Peer {
             return Ok(());
         }
         debug_assert_eq!(sender, from, "the door lets no relayed body in");
-        if round > self.round + AHEAD_MAX {
+        if round > self.round.saturating_add(AHEAD_MAX) {
             return Err(Refusal::FutureRound { theirs: round, ours: self.round });
         }
-        if round + self.charter.round.staleness < self.round || self.phase == Phase::Lingering {
+        if round.saturating_add(self.charter.round.staleness) < self.round || self.phase == Phase::Lingering {
             return Err(Refusal::StaleRound { theirs: round, ours: self.round });
         }
         if !self.overlay.is_neighbour(&sender, round) {
@@ -821,7 +888,7 @@ impl Peer {
     fn advance(&mut self, sender: PeerId, out: &mut Vec<Effect>) {
         // While gathering or storing no window is open: what came early waits.
         let open = matches!(self.phase, Phase::Training | Phase::Promising | Phase::Collecting);
-        if !open {
+        if !open || self.overlay.is_expelled(&sender) {
             return;
         }
         loop {
@@ -891,7 +958,8 @@ impl Peer {
         let Proof(first, second) = wire::decode(&envelope.payload)?;
         let first = Envelope::open(&self.authenticator, &first)?;
         let second = Envelope::open(&self.authenticator, &second)?;
-        if first.header.federation() != self.charter.id || !witness::contradict(&first, &second) {
+        let ours = first.header.federation() == self.charter.id && self.overlay.on_roster(&first.header.sender());
+        if !ours || !witness::contradict(&first, &second) {
             return Err(Refusal::Announcement { why: "its two headers do not contradict each other".into() });
         }
         let states = [first.header.state(), second.header.state()];

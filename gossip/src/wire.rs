@@ -8,6 +8,9 @@ use serde::de::DeserializeOwned;
 
 use crate::event::Refusal;
 
+/// Most characters of a decoder's message that go into events and logs.
+const WHY_CHARACTERS_MAX: usize = 120;
+
 /// Encodes a value of ours.
 pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     serde_cbor::to_vec(value).expect("messages hold only structs, enums, vectors, ordered maps and byte strings")
@@ -18,5 +21,9 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 /// # Errors
 /// [`Refusal::Junk`] when they are not exactly one value of this type.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
-    serde_cbor::from_slice(bytes).map_err(|error| Refusal::Junk { why: error.to_string() })
+    serde_cbor::from_slice(bytes).map_err(|error| {
+        // The decoder quotes what it was given, and that comes from outside.
+        let why = error.to_string().chars().filter(|character| !character.is_control()).take(WHY_CHARACTERS_MAX).collect();
+        Refusal::Junk { why }
+    })
 }

@@ -20,7 +20,7 @@ fn settings(number: u8, listen: &str, allowed: &[u8]) -> NetworkSettings {
     NetworkSettings {
         secret: secret(number),
         federation: Digest::of(b"test"),
-        listen: vec![listen.parse().unwrap()],
+        listen: vec![listen.parse().expect("an address")],
         bootstrap: Vec::new(),
         allowed: Some(allowed.iter().map(|number| id(*number)).collect::<BTreeSet<_>>()),
         mdns: false,
@@ -42,7 +42,7 @@ async fn until<T>(network: &mut Network, mut pick: impl FnMut(NetworkEvent) -> O
 }
 
 async fn pair(listen: &str) -> (Network, Network) {
-    let mut first = Network::new(settings(1, listen, &[2])).unwrap();
+    let mut first = Network::new(settings(1, listen, &[2])).expect("a network");
     let address = until(&mut first, |event| match event {
         NetworkEvent::Listening { address } => Some(address),
         _ => None,
@@ -50,7 +50,7 @@ async fn pair(listen: &str) -> (Network, Network) {
     .await;
     let mut options = settings(2, listen, &[1]);
     options.bootstrap = vec![address];
-    let mut second = Network::new(options).unwrap();
+    let mut second = Network::new(options).expect("a network");
     let up = |event| matches!(event, NetworkEvent::PeerUp { .. }).then_some(());
     tokio::join!(until(&mut first, up), until(&mut second, up));
     (first, second)
@@ -125,7 +125,7 @@ async fn a_stranger_is_cut_off_before_it_can_say_anything() {
     .await;
     let mut options = settings(9, "/ip4/127.0.0.1/tcp/0", &[1]);
     options.bootstrap = vec![address];
-    let mut stranger = Network::new(options).unwrap();
+    let mut stranger = Network::new(options).expect("a network");
     let denied = until(&mut member, |event| match event {
         NetworkEvent::Denied { peer, .. } => Some(peer),
         NetworkEvent::PeerUp { .. } | NetworkEvent::Received { .. } => panic!("the stranger got in"),

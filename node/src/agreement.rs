@@ -1,5 +1,6 @@
 //! The charter with everything that follows from it: what is learned, how it is encoded, who takes part.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -53,17 +54,21 @@ impl Agreement {
         Ok(Agreement { charter: Arc::new(charter), task, codec: codec.expect(CALLED) })
     }
 
-    /// The participants, sorted, where the charter names them.
-    ///
-    /// # Errors
-    /// In open membership: nobody signs rosters of strangers yet.
-    pub fn roster(&self) -> Result<Vec<PeerId>, NodeError> {
-        if self.charter.membership.mode == Admission::Open {
-            let what = "this charter's membership is open, and a real peer needs to know its neighbours beforehand; \
-                        list them as [[membership.member]] (simulations run open charters)";
-            return Err(NodeError::Unfit(what.to_owned()));
+    /// The participants, sorted, where the charter names them; in open membership this peer alone, and the roster forms from
+    /// who comes first.
+    pub fn roster(&self, own: &PeerId) -> Vec<PeerId> {
+        match self.charter.membership.mode {
+            Admission::Members => self.charter.roster(),
+            Admission::Open => vec![*own],
         }
-        Ok(self.charter.roster())
+    }
+
+    /// The keys that may hold a connection; `None` admits every key, and the handshake decides.
+    pub fn allowed(&self) -> Option<BTreeSet<PeerId>> {
+        match self.charter.membership.mode {
+            Admission::Members => Some(self.charter.roster().into_iter().collect()),
+            Admission::Open => None,
+        }
     }
 
     /// The seed from which `peer` draws the order of its batches and its codec's rounding. It follows from the charter, so that

@@ -1,7 +1,7 @@
 //! Checkpoint files: `round-000042.safetensors`, readable by any program that reads safetensors.
 //!
 //! The model's tensors stand under their names, the public reconstructions as `kith.replica.<peer id>`, and the metadata names
-//! federation, round and sequence. A file is written beside its place, made durable, then renamed; it exists whole or not at
+//! federation, round, sequence and roster. A file is written beside its place, made durable, then renamed; it exists whole or not at
 //! all. Which files there are and what they hash to is the store's knowledge, not this module's.
 
 use std::collections::BTreeMap;
@@ -140,6 +140,7 @@ fn to_bytes(shapes: &Shapes, federation: Digest, checkpoint: &Checkpoint) -> Vec
         ("kith.federation".to_owned(), federation.to_string()),
         ("kith.round".to_owned(), checkpoint.round.to_string()),
         ("kith.sequence".to_owned(), checkpoint.sequence.to_string()),
+        ("kith.roster".to_owned(), checkpoint.roster.iter().map(PeerId::to_string).collect::<Vec<_>>().join(" ")),
     ]);
     write_model(&layout, &values, &metadata)
 }
@@ -169,10 +170,12 @@ fn from_bytes(shapes: &Shapes, federation: Digest, bytes: &[u8]) -> Result<Check
         }
         parameters.extend(found);
     }
+    let peer = |text: &str| text.parse::<PeerId>().map_err(|error| error.to_string());
+    let roster = field("kith.roster")?.split_whitespace().map(peer).collect::<Result<Vec<_>, _>>()?;
     let mut replicas: BTreeMap<PeerId, Parameters> = BTreeMap::new();
     for name in file.names() {
-        if let Some(peer) = name.strip_prefix(REPLICA_PREFIX) {
-            let peer: PeerId = peer.parse().map_err(|error: kith_consensus::identity::NotAPeerId| error.to_string())?;
+        if let Some(text) = name.strip_prefix(REPLICA_PREFIX) {
+            let peer = peer(text)?;
             let replica = values(name)?;
             if replica.len() != parameters.len() {
                 return Err(format!("the replica of {peer} has {} values, the model has {}", replica.len(), parameters.len()));
@@ -183,6 +186,7 @@ fn from_bytes(shapes: &Shapes, federation: Digest, bytes: &[u8]) -> Result<Check
     Ok(Checkpoint {
         round: number("kith.round")?,
         sequence: number("kith.sequence")?,
+        roster,
         parameters: Arc::new(parameters),
         replicas,
     })
@@ -199,7 +203,8 @@ mod tests {
     fn checkpoint() -> Checkpoint {
         let parameters = Arc::new((0..8).map(|value| value as f32 / 3.0).collect::<Vec<f32>>());
         let replica = Arc::new(vec![-0.5; 8]);
-        Checkpoint { round: 42, sequence: 43, parameters, replicas: BTreeMap::from([(PeerId([9; 32]), replica)]) }
+        let roster = vec![PeerId([3; 32]), PeerId([9; 32])];
+        Checkpoint { round: 42, sequence: 43, roster, parameters, replicas: BTreeMap::from([(PeerId([9; 32]), replica)]) }
     }
 
     #[test]

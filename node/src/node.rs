@@ -82,7 +82,7 @@ impl NodeSettings {
             }
         };
         let peer = identity.peer();
-        if !agreement.roster()?.contains(&peer) {
+        if !agreement.roster(&peer).contains(&peer) {
             return Err(NodeError::Unfit(format!(
                 "this peer, {peer}, is not a member in {}; have its line added there (`kith init` printed it), or use the charter \
                  that lists it",
@@ -153,9 +153,9 @@ impl Node {
     /// On a tokio runtime with a single thread: peer and store have threads of their own.
     pub async fn start(settings: NodeSettings) -> Result<NodeHandle, NodeError> {
         let NodeSettings { config, agreement, identity, data, held_out, conduct } = settings;
-        let roster = agreement.roster()?;
         let charter = agreement.charter.clone();
         let peer_id = identity.peer();
+        let roster = agreement.roster(&peer_id);
         let store = Store::open(&config.state, &config.checkpoints, agreement.shapes(), charter.id)?;
         let resumed = store.resume()?;
         let network = Network::new(network_settings(&config, &agreement, &identity)?)?;
@@ -258,7 +258,7 @@ fn network_settings(config: &Config, agreement: &Agreement, identity: &Identity)
         federation: agreement.charter.id,
         listen: Vec::new(),
         bootstrap: Vec::new(),
-        allowed: Some(agreement.roster()?.into_iter().collect()),
+        allowed: agreement.allowed(),
         mdns: config.network.mdns,
         // A body is an encoding or a keyframe, which is a replica in full.
         body_bytes_max: agreement.codec.bytes_max(dimension).max(4 * dimension) + BODY_SLACK_BYTES,

@@ -252,8 +252,10 @@ impl Store {
         }
         let round = found.as_ref().map_or(0, |checkpoint| checkpoint.round);
         let intents = read_intents(&transaction).map_err(failed)?;
-        let bytes = intents.iter().find(|(of, _)| *of == round).map(|(_, bytes)| bytes);
-        let intent = bytes.map(|bytes| intent_from_bytes(round, bytes)).transpose().map_err(|why| self.failed(why))?;
+        // The one that is due, or else the newest beyond it: a promise that must not be contradicted.
+        let due = intents.iter().find(|(of, _)| *of == round);
+        let promised = due.or_else(|| intents.iter().filter(|(of, _)| *of > round).max_by_key(|(of, _)| *of));
+        let intent = promised.map(|(of, bytes)| intent_from_bytes(*of, bytes)).transpose().map_err(|why| self.failed(why))?;
         Ok(Resumed { checkpoint: found, intent, warnings })
     }
 
@@ -391,7 +393,13 @@ mod tests {
 
     fn checkpoint(round: u64) -> Record {
         let parameters = Arc::new(vec![round as f32; 3]);
-        Record::Checkpoint(Box::new(Checkpoint { round, sequence: round, parameters, replicas: BTreeMap::new() }))
+        Record::Checkpoint(Box::new(Checkpoint {
+            round,
+            sequence: round,
+            roster: Vec::new(),
+            parameters,
+            replicas: BTreeMap::new(),
+        }))
     }
 
     fn intent(round: u64) -> Intent {

@@ -464,6 +464,9 @@ fn log_peer(event: &Event) {
         Event::Waiting { ready, needed, missing } => {
             tracing::info!("waiting for neighbours: {ready} of {needed} are here, missing {}", shorts(missing));
         }
+        Event::RosterFormed { peers } => {
+            tracing::warn!("the roster is complete with {peers} peers; membership is open, so byzantine is an assumption");
+        }
         Event::Connected { peer } => tracing::info!("connected to {}", peer.short()),
         Event::Disconnected { peer } => tracing::info!("connection to {} ended", peer.short()),
         Event::Dismissed { peer, reason } => tracing::warn!("sent {} away: {reason}", peer.short()),

@@ -20,6 +20,11 @@ pub trait Local: Send {
     /// For people: why there is no result.
     fn train(&mut self, start: &[f32], round: u64) -> Result<(Vec<f32>, u64, u64, f64), String>;
 
+    /// Virtual time that a round of training takes.
+    fn duration(&self) -> Duration {
+        Duration::from_millis(1)
+    }
+
     /// Held-out (loss, accuracy, samples), where there is held-out data.
     fn evaluate(&mut self, parameters: &[f32]) -> Option<(f64, f64, u64)>;
 }
@@ -238,7 +243,8 @@ impl Federation {
                     }
                     Err(why) => Input::TrainingFailed { round, why },
                 };
-                self.push(member, input, Duration::from_millis(1));
+                let after = self.members[member].local.duration();
+                self.push(member, input, after);
             }
             Effect::Evaluate { round, parameters } => {
                 let input = match self.members[member].local.evaluate(&parameters) {
@@ -262,7 +268,7 @@ impl Federation {
                 if let Some((asker, digest)) = self.requests.remove(&request) {
                     let answer = match body {
                         Some(body) => Input::Fetched { digest, bytes: (*body).clone() },
-                        None => Input::FetchFailed { digest, why: "it does not have it".into() },
+                        None => Input::FetchFailed { digest, sources: vec![id], why: "it does not have it".into() },
                     };
                     self.push(asker, answer, Duration::ZERO);
                 }
@@ -302,7 +308,10 @@ impl Federation {
                 let after = self.weather.delay.mul_f64(self.random.unit());
                 self.push(source, Input::BodyRequested { from, digest, request }, after);
             }
-            None => self.push(member, Input::FetchFailed { digest, why: "the stream broke".into() }, Duration::from_millis(10)),
+            None => {
+                let failed = Input::FetchFailed { digest, sources: sources.to_vec(), why: "the stream broke".into() };
+                self.push(member, failed, Duration::from_millis(10));
+            }
         }
     }
 }

@@ -20,12 +20,17 @@ const DIMENSION: usize = 40;
 /// One step of gradient descent on ½‖x − target‖².
 struct Pull {
     target: Vec<f32>,
+    duration: Duration,
 }
 
 impl Local for Pull {
     fn train(&mut self, start: &[f32], _round: u64) -> Result<(Vec<f32>, u64, u64, f64), String> {
         let step = |(value, target): (&f32, &f32)| value + 0.5 * (target - value);
         Ok((start.iter().zip(&self.target).map(step).collect(), 10, 1, 0.0))
+    }
+
+    fn duration(&self) -> Duration {
+        self.duration
     }
 
     fn evaluate(&mut self, _parameters: &[f32]) -> Option<(f64, f64, u64)> {
@@ -38,6 +43,10 @@ struct World {
     charter: String,
     weather: Weather,
     attacks: Vec<(usize, &'static str)>,
+    /// Anyone may join, four at most.
+    open: bool,
+    /// Trains for half a minute where the others take a millisecond.
+    slow: Option<usize>,
 }
 
 impl World {
@@ -46,7 +55,7 @@ impl World {
             "[federation]\nname = \"test\"\nrounds = 12\ntestnet = true\n[topology]\n{topology}\n[round]\ndeadline_seconds = 8\n\
              start_deadline_seconds = 8\n[aggregation]\nrule = \"mean\"\n[codec]\n{codec}\n"
         );
-        World { peers, charter, weather: Weather::clear(), attacks: Vec::new() }
+        World { peers, charter, weather: Weather::clear(), attacks: Vec::new(), open: false, slow: None }
     }
 
     fn weather(mut self, loss: f64, duplication: f64, delay_ms: u64, seed: u64) -> World {
@@ -64,7 +73,18 @@ impl World {
         self
     }
 
+    fn open(mut self) -> World {
+        self.open = true;
+        self
+    }
+
     fn charter(&self) -> Charter {
+        if self.open {
+            let mut codec = |section: &mut Section<'_>| drop(codec_from_section(section));
+            let membership = format!("[membership]\nmode = \"open\"\npeers = {}\n", self.peers.min(4));
+            return Charter::resolve(&format!("{}{membership}", self.charter), &mut [("codec", &mut codec)])
+                .expect("a good charter");
+        }
         let members: String = (0..self.peers)
             .map(|index| {
                 format!("[[membership.member]]\nname = \"p{index}\"\norganisation = \"o{index}\"\nkey = \"{}\"\n", id(index))
@@ -90,7 +110,7 @@ impl World {
                 Setup {
                     authenticator: Authenticator::from_secret(&secret(index)),
                     charter: Arc::clone(&charter),
-                    roster: charter.roster(),
+                    roster: if charter.roster().is_empty() { vec![id(index)] } else { charter.roster() },
                     codec: document.section("codec", codec_from_section),
                     layout: Digest::of(b"layout"),
                     initial: Arc::new(vec![0.0; DIMENSION]),
@@ -99,8 +119,9 @@ impl World {
                     evaluate_every: 0,
                 }
             };
+            let duration = if self.slow == Some(index) { Duration::from_secs(30) } else { Duration::from_millis(1) };
             let target = (0..DIMENSION).map(|column| ((index * 7 + column * 3) % 11) as f32 - 5.0).collect();
-            (Box::new(setup) as Box<dyn Fn() -> Setup>, Box::new(Pull { target }) as Box<dyn Local>)
+            (Box::new(setup) as Box<dyn Fn() -> Setup>, Box::new(Pull { target, duration }) as Box<dyn Local>)
         });
         Federation::new(members.collect(), self.weather.clone())
     }
@@ -278,6 +299,14 @@ fn hostile_bytes_are_refused_by_name_and_the_peer_lives() {
         Envelope::seal(authenticator, header, payload).to_bytes()
     };
     let good = seal(&liar, charter.id, Kind::Want, 0, vec![0xa1, 0x65, b'r', b'o', b'u', b'n', b'd', 0]);
+    // The same header spelled in another way, and signed so: a longer integer.
+    let respelled = {
+        let Envelope { header, header_bytes, payload, .. } = Envelope::open(&liar, &good).expect("good");
+        assert_eq!(header_bytes[1], 1, "the version is the first item, one byte");
+        let mut bytes = header_bytes;
+        bytes.splice(1..2, [0x18, 1]);
+        Envelope { signature: liar.sign_bytes(&bytes), header, header_bytes: bytes, payload }.to_bytes()
+    };
     let mut flipped = good.clone();
     let last = flipped.len() - 2; // inside the payload
     flipped[last] ^= 1;
@@ -288,6 +317,7 @@ fn hostile_bytes_are_refused_by_name_and_the_peer_lives() {
         ("junk", b"hello there".to_vec()),
         ("junk", forged),
         ("payload-hash", flipped),
+        ("junk", respelled),
         ("unknown-sender", seal(&stranger, charter.id, Kind::Update, 0, vec![1, 2, 3])),
         ("wrong-federation", seal(&liar, Digest::of(b"other"), Kind::Update, 0, vec![1, 2, 3])),
         ("junk", seal(&liar, charter.id, Kind::Update, 0, vec![1, 2, 3])),
@@ -343,4 +373,86 @@ fn two_different_updates_of_one_round_are_proved_and_the_liar_is_expelled_everyw
             .collect();
         assert_eq!(convicted, [&liar.peer()], "member {member} holds the proof");
     }
+}
+
+#[test]
+fn an_open_federation_forms_its_roster_from_who_comes_and_resumes_with_it() {
+    let mut federation = World::new(4, "kind = \"ring\"", CODECS[4]).open().weather(0.0, 0.1, 20, 3).build();
+    federation.restart_at(2, Duration::from_millis(150), true);
+    assert!(federation.run(LIMIT), "everyone stops by itself");
+    for member in 0..4 {
+        assert!(federation.events_of(member).any(|event| matches!(event, Event::Finished { .. })), "member {member}");
+        assert!(federation.events_of(member).any(|event| matches!(event, Event::RosterFormed { peers: 4 })), "member {member}");
+        assert!(!federation.events_of(member).any(|event| matches!(event, Event::Dismissed { .. })), "member {member}");
+    }
+}
+
+#[test]
+fn who_comes_after_an_open_roster_is_full_is_refused_by_name() {
+    let world = World::new(4, "kind = \"complete\"", CODECS[0]).open();
+    let charter = world.charter();
+    let mut federation = world.build();
+    let late = Authenticator::from_secret(&[99; 32]);
+    let payload = vec![0xa0];
+    let header = Header(PROTOCOL_VERSION, charter.id, Kind::Hello, late.peer(), 0, 0, Digest::default(), Digest::of(&payload));
+    let bytes = Envelope::seal(&late, header, payload).to_bytes();
+    federation.inject(0, Input::Received { from: late.peer(), bytes }, Duration::from_millis(3));
+    assert!(federation.run(LIMIT));
+    assert!(refusals(&federation, 0).contains(&"unknown-sender"), "{:?}", refusals(&federation, 0));
+}
+
+#[test]
+fn a_peer_slower_than_everybody_s_patience_still_completes_rounds_and_ends() {
+    let mut world = World::new(5, "kind = \"complete\"", CODECS[4]);
+    world.slow = Some(4);
+    let mut federation = world.build();
+    assert!(federation.run(LIMIT), "everyone stops by itself");
+    let mixed = federation.events_of(4).filter(|event| matches!(event, Event::Aggregated { models, .. } if *models > 1)).count();
+    assert!(mixed >= 1, "what it trained is mixed");
+    assert!(federation.events_of(4).any(|event| matches!(event, Event::Finished { .. })));
+}
+
+#[test]
+fn a_peer_that_is_cut_off_does_not_run_ahead_of_everybody() {
+    // Nothing arrives at all: each is alone.
+    let mut federation = World::new(3, "kind = \"complete\"", CODECS[0]).weather(1.0, 0.0, 0, 1).build();
+    assert!(federation.run(LIMIT));
+    // Twelve rounds, each waiting for its deadline of eight seconds.
+    assert!(federation.now() >= Duration::from_secs(12 * 8), "they ended after {:?}", federation.now());
+}
+
+#[test]
+fn an_old_goodbye_in_another_s_hands_sends_nobody_away() {
+    let world = World::new(3, "kind = \"complete\"", CODECS[0]);
+    let charter = world.charter();
+    let honest = Authenticator::from_secret(&secret(2));
+    let payload = vec![0xa1, 0x68, b'f', b'i', b'n', b'i', b's', b'h', b'e', b'd', 0xf4];
+    let header =
+        Header(PROTOCOL_VERSION, charter.id, Kind::Goodbye, honest.peer(), 0, 0, Digest::default(), Digest::of(&payload));
+    let bytes = Envelope::seal(&honest, header, payload).to_bytes();
+    let mut federation = world.build();
+    for after in 1..20 {
+        federation.inject(0, Input::Received { from: id(1), bytes: bytes.clone() }, Duration::from_millis(after));
+    }
+    assert!(federation.run(LIMIT));
+    let alone = |event: &&Event| matches!(event, Event::RoundClosed { awaited: 1, .. });
+    assert_eq!(federation.events_of(0).filter(alone).count(), 0, "it waits for both in every round");
+}
+
+#[test]
+fn two_updates_of_one_round_under_two_sequences_are_not_mixed() {
+    let world = World::new(4, "kind = \"complete\"", CODECS[0]);
+    let charter = world.charter();
+    let liar = Authenticator::from_secret(&secret(1));
+    let mut federation = world.build();
+    let payload = vec![7; 10];
+    let header = Header(PROTOCOL_VERSION, charter.id, Kind::Update, liar.peer(), 1, 77, Digest::of(b"b"), Digest::of(&payload));
+    let bytes = Envelope::seal(&liar, header, payload).to_bytes();
+    // Member 2 hears the other update first; whichever it hears second is refused, and neither is mixed.
+    federation.inject(2, Input::Received { from: liar.peer(), bytes }, Duration::from_millis(1));
+    assert!(federation.run(LIMIT));
+    let mixed = federation.events_of(2).any(
+        |event| matches!(event, Event::Aggregated { round: 1, dropped, .. } if dropped.iter().any(|share| share.peer == liar.peer())),
+    );
+    assert!(!mixed);
 }

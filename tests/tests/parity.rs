@@ -38,7 +38,7 @@ async fn four_peers_over_sockets_and_four_in_memory_end_with_equal_parameters() 
         let setup = move || Setup {
             authenticator: identity.authenticator(),
             charter: agreement.charter.clone(),
-            roster: agreement.roster().expect("members"),
+            roster: agreement.roster(&peer),
             codec: kith_consensus::section::Document::parse("").expect("toml").section("codec", codec_from_section),
             layout: agreement.task.layout().digest(),
             initial: Arc::new(agreement.task.initial_parameters()),

@@ -52,6 +52,32 @@ fn another_charter_is_refused_with_the_section_named() {
 }
 
 #[test]
+fn an_open_federation_takes_the_first_that_come_and_no_more() {
+    let federation = Federation::new(4, &[]);
+    let output = run(&["charter", "new", "--name", "open", "--dataset", "heart", "--rounds", "60", "--open", "3"]);
+    assert!(output.status.success(), "{}", told(&output));
+    for name in &federation.names {
+        std::fs::write(federation.dir(name).join("charter.toml"), &output.stdout).expect("written");
+    }
+    let mut peers: Vec<_> = ["ada", "bob", "cyd"].iter().map(|name| federation.start(name)).collect();
+    for peer in &mut peers {
+        peer.until_event("roster-formed");
+    }
+    let mut dan = federation.start("dan");
+    let dismissed =
+        peers[0].until("the fourth to be sent away", |value| value["event"] == "dismissed" || value["event"] == "finished");
+    for peer in &mut peers {
+        assert_eq!(peer.end(), Some(0));
+        assert!(peer.has("finished"));
+    }
+    if dismissed["event"] == "dismissed" {
+        assert_eq!(dismissed["reason"]["refused"], "unknown-sender");
+    }
+    assert!(!dan.has("roster-formed"));
+    dan.kill();
+}
+
+#[test]
 fn a_second_start_on_the_same_state_is_refused() {
     let federation = Federation::new(2, &["--rounds", "5"]);
     let mut ada = federation.start("ada");

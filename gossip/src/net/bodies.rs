@@ -31,13 +31,23 @@ const PULLS_MAX: usize = 4;
 /// Requests served at the same time; one more is turned away and will come again.
 const SERVED_MAX: usize = 32;
 
+/// Of these, for one peer.
+const SERVED_PER_PEER_MAX: usize = 4;
+
+/// Slowest pull or service that is borne, beyond the time for silence (RELIABILITY, section 5).
+const BYTES_PER_SECOND_MIN: u64 = 16 * 1024;
+
+/// Between two passes over the sources.
+const PASS_PAUSE: Duration = Duration::from_millis(250);
+
 /// Times the sources are gone through before a pull fails.
 const PASSES: usize = 2;
 
 /// Marks "I do not have it" where the length would stand.
 const NOT_HERE: u64 = u64::MAX;
 
-type Waiting = Arc<Mutex<BTreeMap<u64, oneshot::Sender<Option<Arc<Vec<u8>>>>>>>;
+type Answers = BTreeMap<u64, oneshot::Sender<Option<Arc<Vec<u8>>>>>;
+type Waiting = Arc<Mutex<Answers>>;
 
 pub(super) struct Bodies {
     control: Control,
@@ -66,7 +76,7 @@ impl Bodies {
             };
             let event = match outcome {
                 Ok(bytes) => NetworkEvent::Fetched { digest, bytes },
-                Err(why) => NetworkEvent::FetchFailed { digest, why },
+                Err(why) => NetworkEvent::FetchFailed { digest, sources, why },
             };
             let _ = events.send(event).await; // the network is shutting down when nobody listens
         });
@@ -82,19 +92,26 @@ impl Bodies {
 
     pub(super) fn accept(&self, control: &mut Control) -> Result<JoinHandle<()>, AlreadyRegistered> {
         let mut inbound = control.accept(PROTOCOL)?;
-        let (events, waiting) = (self.events.clone(), Arc::clone(&self.waiting));
+        let (events, waiting, limit) = (self.events.clone(), Arc::clone(&self.waiting), self.bytes_max);
         let served = Arc::new(Semaphore::new(SERVED_MAX));
         let numbers = Arc::new(AtomicU64::new(0));
+        let mut per_peer: BTreeMap<PeerId, Arc<Semaphore>> = BTreeMap::new();
         Ok(tokio::spawn(async move {
             while let Some((id, stream)) = inbound.next().await {
                 let Some(from) = from_libp2p(&id) else { continue };
+                per_peer.retain(|_, places| places.available_permits() < SERVED_PER_PEER_MAX);
+                let own = per_peer.entry(from).or_insert_with(|| Arc::new(Semaphore::new(SERVED_PER_PEER_MAX)));
+                let Ok(own_place) = Arc::clone(own).try_acquire_owned() else { continue };
                 let Ok(place) = Arc::clone(&served).try_acquire_owned() else { continue };
                 let request = numbers.fetch_add(1, Ordering::Relaxed);
                 let (events, waiting) = (events.clone(), Arc::clone(&waiting));
                 tokio::spawn(async move {
-                    let _place = place;
-                    if let Err(error) = serve(stream, from, request, events, &waiting).await {
-                        tracing::debug!(peer = %from, %error, "a body was not served");
+                    let _places = (place, own_place);
+                    let longest = SILENCE_MAX * 2 + Duration::from_secs(limit as u64 / BYTES_PER_SECOND_MIN);
+                    match tokio::time::timeout(longest, serve(stream, from, request, events, &waiting)).await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(error)) => tracing::debug!(peer = %from, %error, "a body was not served"),
+                        Err(_) => tracing::debug!(peer = %from, "reads a body too slowly"),
                     }
                     lock(&waiting).remove(&request);
                 });
@@ -103,7 +120,7 @@ impl Bodies {
     }
 }
 
-fn lock(waiting: &Waiting) -> std::sync::MutexGuard<'_, BTreeMap<u64, oneshot::Sender<Option<Arc<Vec<u8>>>>>> {
+fn lock(waiting: &Waiting) -> std::sync::MutexGuard<'_, Answers> {
     // The map is whole even if a holder panicked: every change is one call.
     waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
@@ -111,8 +128,13 @@ fn lock(waiting: &Waiting) -> std::sync::MutexGuard<'_, BTreeMap<u64, oneshot::S
 async fn pull(mut control: Control, digest: Digest, length: usize, sources: &[PeerId]) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::with_capacity(length);
     let mut why = "nobody to ask".to_owned();
-    for source in sources.iter().cycle().take(sources.len() * PASSES) {
-        match pull_from(&mut control, source, digest, length, &mut bytes).await {
+    let deadline = tokio::time::Instant::now() + SILENCE_MAX + Duration::from_secs(length as u64 / BYTES_PER_SECOND_MIN);
+    for (attempt, source) in sources.iter().cycle().take(sources.len() * PASSES).enumerate() {
+        if attempt > 0 && attempt % sources.len() == 0 {
+            tokio::time::sleep(PASS_PAUSE).await;
+        }
+        let pulled = tokio::time::timeout_at(deadline, pull_from(&mut control, source, digest, length, &mut bytes)).await;
+        match pulled.unwrap_or_else(|_| Err(format!("slower than {BYTES_PER_SECOND_MIN} bytes a second"))) {
             Ok(()) if Digest::of(&bytes) == digest => return Ok(bytes),
             Ok(()) => {
                 why = format!("what …{} sent is not what it is named", source.short());

@@ -222,11 +222,12 @@ impl Exchange {
         senders
     }
 
-    /// Forgets the updates that waited for a body which cannot be had: (sender, round) of each.
-    pub(super) fn fetch_failed(&mut self, digest: Digest) -> Vec<(PeerId, u64)> {
+    /// Forgets the updates of `sources` that waited for a body which cannot be had there: (sender, round) of each.
+    pub(super) fn fetch_failed(&mut self, digest: Digest, sources: &[PeerId]) -> Vec<(PeerId, u64)> {
         let mut failed = Vec::new();
         for (sender, incoming) in &mut self.incoming {
-            if incoming.fetching == Some(digest) {
+            // Another sender may have announced the same bytes; that this one has none says nothing about it.
+            if incoming.fetching == Some(digest) && sources.contains(sender) {
                 incoming.fetching = None;
                 incoming.queue.retain(|round, pending| {
                     let lost = pending.announcement.body == digest || pending.state == digest;

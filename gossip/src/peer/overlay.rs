@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use kith_consensus::Digest;
 use kith_consensus::PeerId;
-use kith_consensus::charter::Charter;
+use kith_consensus::charter::{Admission, Charter};
 use kith_consensus::topology::Graph;
 
 use crate::message::{ADDRESS_PEERS_MAX, ADDRESSES_MAX};
@@ -18,6 +19,8 @@ const STRIKES_MAX: u32 = 5;
 pub(super) struct Overlay {
     own: PeerId,
     roster: Vec<PeerId>,
+    /// Participants that the charter has; in open membership the roster grows to this number and then is fixed.
+    wanted: usize,
     charter: Arc<Charter>,
     graphs: BTreeMap<u64, Arc<Graph>>,
     up: BTreeSet<PeerId>,
@@ -35,9 +38,15 @@ impl Overlay {
     pub(super) fn new(own: PeerId, roster: Vec<PeerId>, charter: Arc<Charter>) -> Overlay {
         assert!(roster.windows(2).all(|pair| pair[0] < pair[1]), "the roster is sorted and without repetition");
         assert!(roster.binary_search(&own).is_ok(), "a peer is on its own roster");
+        let wanted = match charter.membership.mode {
+            Admission::Members => roster.len(),
+            Admission::Open => charter.membership.peers,
+        };
+        assert!(roster.len() <= wanted, "a roster has no more peers than its charter");
         Overlay {
             own,
             roster,
+            wanted,
             charter,
             graphs: BTreeMap::new(),
             up: BTreeSet::new(),
@@ -50,6 +59,51 @@ impl Overlay {
             missed: BTreeMap::new(),
             strikes: BTreeMap::new(),
         }
+    }
+
+    // --- the roster ---
+
+    /// Whether the roster is complete. Until then there is no graph, and nobody is a neighbour.
+    pub(super) fn is_formed(&self) -> bool {
+        self.roster.len() == self.wanted
+    }
+
+    /// Puts a peer on a roster that is still forming; true when that completed it.
+    pub(super) fn enlist(&mut self, peer: PeerId) -> bool {
+        let Err(place) = self.roster.binary_search(&peer) else { return false };
+        if self.is_formed() {
+            return false;
+        }
+        self.roster.insert(place, peer);
+        self.is_formed()
+    }
+
+    /// Takes a roster back from a checkpoint.
+    pub(super) fn restore(&mut self, roster: Vec<PeerId>) {
+        for peer in roster {
+            self.enlist(peer);
+        }
+    }
+
+    pub(super) fn roster(&self) -> &[PeerId] {
+        &self.roster
+    }
+
+    pub(super) fn wanted(&self) -> usize {
+        self.wanted
+    }
+
+    /// Name of a complete roster; zeros while it forms.
+    pub(super) fn roster_digest(&self) -> Digest {
+        if !self.is_formed() {
+            return Digest::default();
+        }
+        Digest::of(&self.roster.iter().flat_map(|peer| peer.0).collect::<Vec<u8>>())
+    }
+
+    /// Everyone with whom the handshake is complete.
+    pub(super) fn everyone_ready(&self) -> Vec<PeerId> {
+        self.ready.iter().copied().collect()
     }
 
     // --- the graph: from charter, roster and round, never from liveness ---
@@ -80,18 +134,27 @@ impl Overlay {
 
     /// Whose updates this peer mixes in that round.
     pub(super) fn receives_from(&mut self, round: u64) -> Vec<PeerId> {
+        if !self.is_formed() {
+            return Vec::new();
+        }
         let graph = self.graph(round);
         graph.receives_from(self.own_index()).iter().map(|index| self.roster[*index]).collect()
     }
 
     /// Who mixes `peer`'s updates in that round.
     pub(super) fn audience(&mut self, peer: &PeerId, round: u64) -> Vec<PeerId> {
+        if !self.is_formed() {
+            return Vec::new();
+        }
         let graph = self.graph(round);
         let index = self.index(peer);
         index.map_or(Vec::new(), |index| graph.sends_to(index).iter().map(|index| self.roster[*index]).collect())
     }
 
     pub(super) fn is_neighbour(&mut self, peer: &PeerId, round: u64) -> bool {
+        if !self.is_formed() {
+            return false;
+        }
         let graph = self.graph(round);
         self.index(peer).is_some_and(|index| graph.receives_from(self.own_index()).contains(&index))
     }
@@ -108,8 +171,11 @@ impl Overlay {
         self.neighbourhood_of(&own, round)
     }
 
-    /// Everyone that `peer` exchanges updates with in that round, in either direction.
+    /// Everyone that `peer` exchanges updates with in that round, in either direction; anyone, while the roster forms.
     pub(super) fn neighbourhood_of(&mut self, peer: &PeerId, round: u64) -> BTreeSet<PeerId> {
+        if !self.is_formed() {
+            return self.roster.iter().filter(|other| *other != peer).copied().collect();
+        }
         let graph = self.graph(round);
         let index = self.index(peer);
         let both = index.map(|index| graph.receives_from(index).iter().chain(graph.sends_to(index)));
@@ -174,14 +240,20 @@ impl Overlay {
 
     /// Remembers where a member can be dialled; whether that is news. Peers beyond the roster are not remembered, so this is
     /// bounded by it.
-    pub(super) fn learn_addresses(&mut self, peer: PeerId, addresses: Vec<String>) -> bool {
-        if !self.on_roster(&peer) {
+    /// `first_hand` tells that the peer itself named them, or that it was reached there.
+    pub(super) fn learn_addresses(&mut self, peer: PeerId, addresses: Vec<String>, first_hand: bool) -> bool {
+        // While the roster forms, a few more than will be on it: some may never answer.
+        let room = !self.is_formed() && self.addresses.len() < 2 * self.wanted;
+        if !self.on_roster(&peer) && !room {
             return false;
         }
         let known = self.addresses.entry(peer).or_default();
-        let fresh: Vec<String> = addresses.into_iter().filter(|address| !known.contains(address)).collect();
+        let mut fresh: Vec<String> = addresses.into_iter().filter(|address| !known.contains(address)).collect();
+        if !first_hand {
+            fresh.truncate(ADDRESSES_MAX.saturating_sub(known.len())); // what others say pushes nothing out
+        }
         let news = !fresh.is_empty();
-        known.splice(0..0, fresh);
+        known.splice(if first_hand { 0..0 } else { known.len()..known.len() }, fresh);
         known.truncate(ADDRESSES_MAX);
         news
     }
@@ -198,7 +270,10 @@ impl Overlay {
 
     /// Neighbours of `round` that are not connected although an address is known.
     pub(super) fn unreached(&mut self, round: u64) -> Vec<(PeerId, Vec<String>)> {
-        let neighbours = self.neighbourhood(round);
+        let neighbours = match self.is_formed() {
+            true => self.neighbourhood(round),
+            false => self.addresses.keys().filter(|peer| **peer != self.own).copied().collect(),
+        };
         let lost = |peer: &PeerId| [&self.up, &self.gone, &self.dismissed].iter().all(|there| !there.contains(peer));
         let unreached = neighbours.into_iter().filter(lost);
         unreached.filter_map(|peer| self.addresses.get(&peer).map(|addresses| (peer, addresses.clone()))).collect()
@@ -224,9 +299,21 @@ impl Overlay {
     }
 
     /// Whether a round waits for this neighbour: not gone, not expelled, and not late too often in a row.
-    pub(super) fn is_awaited(&self, peer: &PeerId) -> bool {
+    fn is_awaited(&self, peer: &PeerId) -> bool {
         let patient = self.missed.get(peer).copied().unwrap_or(0) < self.charter.round.patience;
         patient && !self.gone.contains(peer) && !self.expelled.contains(peer)
+    }
+
+    /// Whom a round waits for: the neighbours that are awaited, or, where those are too few for the rule, everyone who may
+    /// still come. So a peer that is cut off goes on slowly and alone instead of running ahead of everybody.
+    pub(super) fn awaited(&mut self, round: u64) -> BTreeSet<PeerId> {
+        let neighbours = self.receives_from(round);
+        let awaited: BTreeSet<PeerId> = neighbours.iter().filter(|peer| self.is_awaited(peer)).copied().collect();
+        let enough = self.charter.aggregation.rule.minimum().max(2);
+        if awaited.len() + 1 >= enough {
+            return awaited;
+        }
+        neighbours.into_iter().filter(|peer| !self.gone.contains(peer) && !self.expelled.contains(peer)).collect()
     }
 
     /// Records whether a neighbour was on time.

@@ -28,6 +28,8 @@ pub(super) enum Testimony {
     New,
     /// Seen before.
     Known,
+    /// A second update for a round, under another sequence: no proof, but not both can be what the sender trained.
+    Second,
     /// Contradicts one seen before: the proof.
     Contradiction(Box<Proof>, [Digest; 2]),
 }
@@ -50,6 +52,7 @@ impl Witness {
                 let proof = Proof(ByteBuf::from(seen.header.clone()), ByteBuf::from(envelope.header_to_bytes()));
                 return Testimony::Contradiction(Box::new(proof), [seen.state, header.state()]);
             }
+            return Testimony::Second;
         }
         let seen = Seen { sequence: header.sequence(), state: header.state(), header: envelope.header_to_bytes() };
         self.seen.insert(key, seen);
@@ -64,12 +67,12 @@ impl Witness {
 
     /// Forgets rounds that are over.
     pub(super) fn forget(&mut self, round: u64) {
-        self.seen.retain(|(seen, _), _| *seen + ROUNDS_KEPT >= round);
+        self.seen.retain(|(seen, _), _| seen.saturating_add(ROUNDS_KEPT) >= round);
     }
 
     /// Whether a round is one whose headers are kept.
     pub(super) fn keeps(own: u64, round: u64) -> bool {
-        round + ROUNDS_KEPT >= own && round <= own + ROUNDS_KEPT
+        round.abs_diff(own) <= ROUNDS_KEPT
     }
 }
 

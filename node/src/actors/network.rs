@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use kameo::Actor;
 use kameo::actor::{ActorRef, WeakActorRef};
@@ -19,6 +20,9 @@ use crate::telemetry::{NodeEvent, Telemetry};
 /// Commands that wait for the swarm: some rounds' worth in the largest neighbourhoods (guess).
 pub(crate) const MAILBOX: usize = 1024;
 
+/// How often the swarm's byte counters are read; reading them costs more than handling a message.
+const COUNT_EVERY: Duration = Duration::from_millis(250);
+
 /// What the actor is made of.
 pub(crate) struct Arguments {
     pub(crate) network: Network,
@@ -32,6 +36,7 @@ pub(crate) struct NetworkActor {
     arguments: Arguments,
     /// An input that waits for room in the peer's mailbox; until it is in, the swarm is not asked for more.
     delivery: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    counted: Instant,
 }
 
 impl Actor for NetworkActor {
@@ -43,7 +48,7 @@ impl Actor for NetworkActor {
     }
 
     async fn on_start(arguments: Arguments, _: ActorRef<Self>) -> Result<Self, Infallible> {
-        Ok(NetworkActor { arguments, delivery: None })
+        Ok(NetworkActor { arguments, delivery: None, counted: Instant::now() })
     }
 
     /// Commands first, so that a flood from outside cannot keep the peer from answering.
@@ -72,7 +77,10 @@ impl Actor for NetworkActor {
 
 impl NetworkActor {
     fn deliver(&mut self, event: NetworkEvent) {
-        self.arguments.telemetry.set_wire(self.arguments.network.wire_bytes());
+        if matches!(event, NetworkEvent::PeerDown { .. }) || self.counted.elapsed() >= COUNT_EVERY {
+            self.arguments.telemetry.set_wire(self.arguments.network.wire_bytes());
+            self.counted = Instant::now();
+        }
         let telemetry = &self.arguments.telemetry;
         let input = match event {
             NetworkEvent::Listening { address } => {
@@ -96,7 +104,7 @@ impl NetworkActor {
             NetworkEvent::PeerDown { peer } => Input::PeerDown { peer },
             NetworkEvent::Received { from, bytes } => Input::Received { from, bytes },
             NetworkEvent::Fetched { digest, bytes } => Input::Fetched { digest, bytes },
-            NetworkEvent::FetchFailed { digest, why } => Input::FetchFailed { digest, why },
+            NetworkEvent::FetchFailed { digest, sources, why } => Input::FetchFailed { digest, sources, why },
             NetworkEvent::BodyRequested { from, digest, request } => Input::BodyRequested { from, digest, request },
         };
         let peer = self.arguments.peer.clone();

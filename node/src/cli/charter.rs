@@ -90,6 +90,9 @@ pub(crate) struct New {
     /// Shared seed
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Instead of members: whoever comes first with this charter takes one of so many places
+    #[arg(long, value_name = "PEERS", conflicts_with_all = ["members", "member_files"])]
+    open: Option<u16>,
     /// A member: name=PEERID, with @organisation if you like
     #[arg(long = "member", value_name = "NAME=PEERID[@ORGANISATION]")]
     members: Vec<String>,
@@ -183,7 +186,12 @@ impl New {
         ];
         let aggregation =
             [("rule".to_owned(), Value::String(self.rule.clone())), ("byzantine".to_owned(), integer(self.byzantine))];
-        let membership = [("member".to_owned(), Value::Array(self.members()?))];
+        let membership = match self.open {
+            Some(peers) => {
+                vec![("mode".to_owned(), Value::from("open")), ("peers".to_owned(), Value::Integer(i64::from(peers)))]
+            }
+            None => vec![("member".to_owned(), Value::Array(self.members()?))],
+        };
         for (name, section) in [
             ("federation", Table::from_iter(federation)),
             ("topology", topology),

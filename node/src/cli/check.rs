@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use kith_consensus::PeerId;
+use kith_consensus::charter::Admission;
 use kith_consensus::topology::Graph;
 use kith_gossip::codec::Form;
 use kith_models::{Dataset, RawTable, Schema};
@@ -114,8 +115,14 @@ impl Findings {
             self.keep(may_lie(config, agreement));
             self.keep(super::run::attack(attack).map_err(|why| NodeError::Unfit(format!("[testnet] attack: {why}"))));
         }
-        let Some(roster) = self.keep(agreement.roster()) else { return };
-        if let Some(peer) = peer {
+        let open = charter.membership.mode == Admission::Open;
+        let peers = charter.membership.peers;
+        if open {
+            let what = "open: the first peers with this charter form the roster; whoever holds many keys holds many places, so \
+                        byzantine is an assumption";
+            self.fact("membership", json!({"mode": what, "peers": peers}));
+        }
+        if let (Some(peer), false) = (peer, open) {
             let member = charter.member(&peer);
             self.fact("member", json!(member.map(|member| &member.name)));
             if member.is_none() {
@@ -125,14 +132,16 @@ impl Findings {
                 )));
             }
         }
-        let Ok(graph) = charter.topology.graph(roster.len(), 0) else { return };
+        let Ok(graph) = charter.topology.graph(peers, 0) else { return };
+        let roster = charter.roster();
+        let member = |index: usize| roster.get(index).and_then(|key| charter.member(key));
         let names: Vec<String> =
-            roster.iter().map(|key| charter.member(key).map_or(key.short(), |member| member.name.clone())).collect();
+            (0..peers).map(|index| member(index).map_or(format!("peer {index}"), |member| member.name.clone())).collect();
         let neighbourhood = |index: usize| {
             let others: Vec<&String> = graph.receives_from(index).iter().map(|other| &names[*other]).collect();
             json!({"name": names[index], "neighbours": others, "models": others.len() + 1, "byzantine": rule.byzantine()})
         };
-        self.fact("neighbourhoods", (0..roster.len()).map(neighbourhood).collect());
+        self.fact("neighbourhoods", (0..peers).map(neighbourhood).collect());
     }
 
     fn look_at_rows(&mut self, config: &Config, schema: &Schema, rows: &Dataset, held_out: Option<&Dataset>) {
@@ -156,9 +165,13 @@ impl Findings {
 
     fn estimate(&mut self, agreement: &Agreement, peer: Option<PeerId>, rows: &Dataset, held_out: Option<&Dataset>) {
         let dimension = agreement.task.layout().dimension as u64;
-        let roster = agreement.charter.roster();
-        let graph = agreement.charter.topology.graph(roster.len(), 0).ok();
-        let place = peer.and_then(|peer| roster.binary_search(&peer).ok());
+        let membership = &agreement.charter.membership;
+        let graph = agreement.charter.topology.graph(membership.peers, 0).ok();
+        // In an open federation one place is as good as another.
+        let place = match membership.mode {
+            Admission::Members => peer.and_then(|peer| agreement.charter.roster().binary_search(&peer).ok()),
+            Admission::Open => Some(0),
+        };
         let degree = |of: fn(&Graph, usize) -> &[usize]| match (&graph, place) {
             (Some(graph), Some(place)) => of(graph, place).len() as u64,
             _ => 0,
