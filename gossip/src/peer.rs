@@ -1,8 +1,8 @@
 //! A participant of the protocol as a state machine.
 //!
 //! [`Peer::handle`] takes one input and appends effects; it never waits, fails or asks the time. It only routes: who is
-//! there is [`overlay`]'s, one round's bookkeeping [`window`]'s, vectors and bodies [`exchange`]'s, contradictions
-//! [`witness`]'s, and combining is the charter's rule. Everything that people see leaves as [`Event`].
+//! there is `overlay`'s, one round's bookkeeping `window`'s, vectors and bodies `exchange`'s, contradictions
+//! `witness`'s, and combining is the charter's rule. Everything that people see leaves as [`Event`].
 //!
 //! A synchronous round: train → encode → store the intent → send → collect until all awaited neighbours are in or the
 //! deadline passes → combine → store → next. No absence ever aborts it.

@@ -29,6 +29,19 @@ pub trait Local: Send {
     fn evaluate(&mut self, parameters: &[f32]) -> Option<(f64, f64, u64)>;
 }
 
+/// One who takes part: how its peer is set up, at the start and after every restart, and what it trains.
+pub struct Participant {
+    setup: Box<dyn Fn() -> Setup>,
+    local: Box<dyn Local>,
+}
+
+impl Participant {
+    /// From a way to set the peer up and what it trains.
+    pub fn new(setup: impl Fn() -> Setup + 'static, local: impl Local + 'static) -> Participant {
+        Participant { setup: Box::new(setup), local: Box::new(local) }
+    }
+}
+
 /// What the network does to messages. Bodies that are pulled suffer the same.
 #[derive(Clone, Debug)]
 pub struct Weather {
@@ -83,12 +96,11 @@ pub struct Federation {
 }
 
 impl Federation {
-    /// A federation of the given peers, all connected with each other. A member is a way to set its peer up (called again at
-    /// every restart) and what it trains.
-    pub fn new(members: Vec<(Box<dyn Fn() -> Setup>, Box<dyn Local>)>, weather: Weather) -> Federation {
+    /// A federation of the given peers, all connected with each other.
+    pub fn new(members: Vec<Participant>, weather: Weather) -> Federation {
         let members: Vec<Member> = members
             .into_iter()
-            .map(|(setup, local)| {
+            .map(|Participant { setup, local }| {
                 let peer = Peer::new(setup());
                 Member { peer, setup, local, checkpoint: None, intent: None, life: 0, stopped: false }
             })

@@ -14,7 +14,7 @@ use kith_models::dataset::Loaded;
 use kith_models::{Dataset, Task, auc};
 
 use crate::learner::Learner;
-use crate::memory::{Federation, Local, Weather};
+use crate::memory::{Federation, Participant, Weather};
 
 /// What is compared, in this order everywhere.
 pub const WAYS: [&str; 4] = ["own", "mean of scores", "federated", "pooled"];
@@ -116,7 +116,7 @@ impl Sites<'_> {
     fn federate(&self, train: &[Dataset], seed: &Seed) -> Result<Vec<Vec<f32>>, String> {
         let roster: Vec<PeerId> = self.charter.roster();
         let initial = Arc::new(self.task.initial_parameters());
-        let mut members: Vec<(Box<dyn Fn() -> Setup>, Box<dyn Local>)> = Vec::new();
+        let mut members = Vec::new();
         for (secret, rows) in self.secrets.iter().zip(train) {
             let learner = Learner::new(self.task, rows.clone(), seed.child("own"), None).map_err(|error| error.to_string())?;
             let (charter, codec, roster) = (Arc::clone(&self.charter), Arc::clone(&self.codec), roster.clone());
@@ -133,7 +133,7 @@ impl Sites<'_> {
                 conduct: Box::new(Honest),
                 evaluate_every: 0,
             };
-            members.push((Box::new(setup), Box::new(learner)));
+            members.push(Participant::new(setup, learner));
         }
         let mut federation = Federation::new(members, Weather::clear());
         if !federation.run(LIMIT) {

@@ -12,7 +12,7 @@ use kith_models::partition::{Partition, Rows};
 use kith_models::{DATASETS, DatasetOptions, ModelSection, Schema, Task, TrainingSection};
 use kith_simulations::attack::attack_from_text;
 use kith_simulations::learner::Learner;
-use kith_simulations::memory::{Federation, Local, Weather};
+use kith_simulations::memory::{Federation, Participant, Weather};
 
 const PEERS: usize = 8;
 const CODEC: &str = "kind = \"top-k\"\nshare = 0.06\n";
@@ -88,7 +88,7 @@ fn run(seed: u64, attacked: bool, defended: bool) -> Outcome {
             }
         };
         let learner = Learner::new(&task, train.select(&shards[index]), root.child(&index.to_string()), Some(Arc::clone(&test)));
-        (Box::new(setup) as Box<dyn Fn() -> Setup>, Box::new(learner.expect("rows fit")) as Box<dyn Local>)
+        Participant::new(setup, learner.expect("rows fit"))
     });
     let mut federation = Federation::new(members.collect(), Weather::clear());
     assert!(federation.run(Duration::from_secs(3600)), "everyone finishes");

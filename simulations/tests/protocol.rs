@@ -13,7 +13,7 @@ use kith_gossip::envelope::{Authenticator, Envelope, Header, Kind, PROTOCOL_VERS
 use kith_gossip::event::{Closed, Refusal};
 use kith_gossip::{Conduct, Event, Honest, Input, Setup};
 use kith_simulations::attack::attack_from_text;
-use kith_simulations::memory::{Federation, Local, Weather};
+use kith_simulations::memory::{Federation, Local, Participant, Weather};
 
 const DIMENSION: usize = 40;
 
@@ -121,7 +121,7 @@ impl World {
             };
             let duration = if self.slow == Some(index) { Duration::from_secs(30) } else { Duration::from_millis(1) };
             let target = (0..DIMENSION).map(|column| ((index * 7 + column * 3) % 11) as f32 - 5.0).collect();
-            (Box::new(setup) as Box<dyn Fn() -> Setup>, Box::new(Pull { target, duration }) as Box<dyn Local>)
+            Participant::new(setup, Pull { target, duration })
         });
         Federation::new(members.collect(), self.weather.clone())
     }

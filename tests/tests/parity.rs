@@ -11,7 +11,7 @@ use kith_gossip::codec::codec_from_section;
 use kith_gossip::{Honest, Setup};
 use kith_node::{Node, NodeSettings};
 use kith_simulations::learner::Learner;
-use kith_simulations::memory::{self, Local, Weather};
+use kith_simulations::memory::{self, Participant, Weather};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn four_peers_over_sockets_and_four_in_memory_end_with_equal_parameters() {
@@ -46,7 +46,7 @@ async fn four_peers_over_sockets_and_four_in_memory_end_with_equal_parameters() 
             conduct: Box::new(Honest),
             evaluate_every: 0,
         };
-        (Box::new(setup) as Box<dyn Fn() -> Setup>, Box::new(learner) as Box<dyn Local>)
+        Participant::new(setup, learner)
     });
     let mut in_memory = memory::Federation::new(members.collect(), Weather::clear());
     assert!(in_memory.run(Duration::from_secs(3600)));

@@ -92,7 +92,7 @@ fn log_gamma_draw(alpha: f64, stream: &mut Stream) -> f64 {
     }
 }
 
-/// Each peer's range of each class's rows: class c is cut at floor(Σ_{j ≤ i} p_c[j] · count_c).
+/// Each peer's range of each class's rows: class c is cut at floor(Σ_{j ≤ i} p_c(j) · count_c).
 pub fn cut_classes(counts: &[usize], proportions: &[Vec<f64>]) -> Vec<Vec<std::ops::Range<usize>>> {
     let peers = proportions.first().map_or(0, Vec::len);
     let mut cuts = vec![Vec::with_capacity(counts.len()); peers];
