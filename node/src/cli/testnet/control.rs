@@ -196,8 +196,10 @@ pub(super) fn detach(up: &Up) -> Verdict {
         }
         std::thread::sleep(READY_INTERVAL);
     }
+    // Its peers end with it: each holds a pipe to it.
+    supervisor.kill().and_then(|()| supervisor.wait().map(drop)).map_err(io)?;
     Err(Failure::new(format!(
-        "the testnet was not ready within {} s; see {}",
+        "the testnet was not ready within {} s and was stopped; see {}",
         READY_DEADLINE.as_secs(),
         folder.join(LOG).display()
     )))

@@ -56,7 +56,7 @@ struct Suggestion {
     rounds: u64,
 }
 
-/// Settings that were tried: two of eight lying are filtered, with 6 % of the values sent (tests/testnet.rs).
+/// Settings that were tried: two of eight lying are filtered, with 6 % of the values sent (README, simulations/tests/digits.rs).
 const DIGITS: Suggestion = Suggestion {
     peers: 8,
     adversaries: 2,
