@@ -59,6 +59,8 @@ pub(crate) struct Announcement {
     pub(crate) body: Digest,
     /// Length of the body in bytes.
     pub(crate) length: u64,
+    /// Values of the vector that it encodes.
+    pub(crate) dimension: u64,
     /// Local examples used, as claimed.
     pub(crate) samples: u64,
     /// Optimizer steps taken, as claimed.
@@ -68,9 +70,13 @@ pub(crate) struct Announcement {
 }
 
 impl Announcement {
-    /// Decodes and checks what can be checked without the model: length and hash of an inline body.
-    pub(crate) fn decode(payload: &[u8], body_bytes_max: usize) -> Result<Announcement, Refusal> {
+    /// Decodes and checks what can be checked before the body: dimension, length, and hash of an inline body.
+    pub(crate) fn decode(payload: &[u8], dimension: usize, body_bytes_max: usize) -> Result<Announcement, Refusal> {
         let announcement: Announcement = wire::decode(payload)?;
+        let found = usize::try_from(announcement.dimension).unwrap_or(usize::MAX);
+        if found != dimension {
+            return Err(Refusal::Dimension { found, expected: dimension });
+        }
         let bytes = usize::try_from(announcement.length).unwrap_or(usize::MAX);
         if bytes > body_bytes_max {
             return Err(Refusal::Oversize { bytes, limit: body_bytes_max });

@@ -385,7 +385,15 @@ impl Peer {
         let state = Digest::of_values(&public);
         let digest = Digest::of(&body);
         let inline = (body.len() <= INLINE_BYTES_MAX).then(|| ByteBuf::from(body.clone()));
-        let announcement = Announcement { base, body: digest, length: body.len() as u64, samples, local_steps, inline };
+        let announcement = Announcement {
+            base,
+            body: digest,
+            length: body.len() as u64,
+            dimension: self.exchange.dimension() as u64,
+            samples,
+            local_steps,
+            inline,
+        };
         let envelope = self.seal(Kind::Update, state, wire::encode(&announcement));
         let (announcement, body) = (Arc::new(envelope.to_bytes()), Arc::new(body));
         let intent = Intent {
@@ -876,7 +884,7 @@ impl Peer {
         if round == self.round && self.window.contains(&sender) {
             return Err(Refusal::Duplicate);
         }
-        let announcement = Announcement::decode(&envelope.payload, self.exchange.body_bytes_max())?;
+        let announcement = Announcement::decode(&envelope.payload, self.exchange.dimension(), self.exchange.body_bytes_max())?;
         if !self.exchange.announce(sender, round, header.state(), announcement, bytes) {
             return Err(Refusal::Duplicate);
         }

@@ -33,13 +33,17 @@ fn charter(rounds: u64, rule: &str) -> Arc<Charter> {
 }
 
 fn peer_of(number: u8, charter: &Arc<Charter>) -> Peer {
+    peer_with(number, charter, 4)
+}
+
+fn peer_with(number: u8, charter: &Arc<Charter>, dimension: usize) -> Peer {
     Peer::new(Setup {
         authenticator: Authenticator::from_secret(&secret(number)),
         charter: Arc::clone(charter),
         roster: charter.roster(),
         codec: Document::parse("").expect("toml").section("codec", codec_from_section),
         layout: Digest::of(b"layout"),
-        initial: Arc::new(vec![0.0; 4]),
+        initial: Arc::new(vec![0.0; dimension]),
         seed: Seed::from_number(u64::from(number)),
         conduct: Box::new(Honest),
         evaluate_every: 0,
@@ -105,13 +109,18 @@ fn trained(round: u64, value: f32) -> Input {
 
 /// The announcement that another peer sends for round 0 after training to `value`.
 fn announcement_of(number: u8, charter: &Arc<Charter>, value: f32) -> Vec<u8> {
-    let mut other = peer_of(number, charter);
+    announcement_with(number, charter, &[value; 4])
+}
+
+fn announcement_with(number: u8, charter: &Arc<Charter>, values: &[f32]) -> Vec<u8> {
+    let mut other = peer_with(number, charter, values.len());
     handle(&mut other, Input::Start { checkpoint: None, intent: None });
     handle(&mut other, Input::TimerExpired(Timer::Start));
     let hello =
         sent_to(&handle(&mut peer_of(1, charter), Input::PeerUp { peer: id(number), addresses: vec![] }), number).remove(0);
     handle(&mut other, Input::Received { from: id(1), bytes: hello });
-    handle(&mut other, trained(0, value));
+    let parameters = Arc::new(values.to_vec());
+    handle(&mut other, Input::Trained { round: 0, parameters, samples: 10, local_steps: 2, loss: 0.5 });
     sent_to(&handle(&mut other, Input::Stored(Stored::Intent { round: 0 })), 1).remove(0)
 }
 
@@ -238,4 +247,39 @@ fn after_the_last_round_it_says_goodbye_and_leaves_when_nobody_needs_it() {
     assert_eq!(lines(&effects), ["event disconnected"], "its evaluation is still to come");
     let effects = handle(&mut peer, Input::NotEvaluated { round: 1 });
     assert_eq!(lines(&effects), ["event left", "stop"]);
+}
+
+fn refusals(effects: &[Effect]) -> Vec<&'static str> {
+    let refused = effects.iter().filter_map(|effect| match effect {
+        Effect::Emit(Event::Refused { reason, .. }) => Some(reason.name()),
+        _ => None,
+    });
+    refused.collect()
+}
+
+#[test]
+fn an_update_of_another_dimension_is_refused_by_name() {
+    let charter = charter(2, "rule = \"mean\"");
+    let mut peer = in_round_zero(&charter);
+    let bytes = announcement_with(2, &charter, &[1.0; 5]);
+    assert_eq!(refusals(&handle(&mut peer, Input::Received { from: id(2), bytes })), ["dimension"]);
+}
+
+#[test]
+fn a_replayed_update_is_refused_by_name_and_counted_once() {
+    let charter = charter(20, "rule = \"mean\"");
+    let mut peer = in_round_zero(&charter);
+    handle(&mut peer, trained(0, 1.0));
+    handle(&mut peer, Input::Stored(Stored::Intent { round: 0 }));
+    let bytes = announcement_of(2, &charter, 3.0);
+    let receive = |peer: &mut Peer| handle(peer, Input::Received { from: id(2), bytes: bytes.clone() });
+    assert_eq!(refusals(&receive(&mut peer)), [""; 0]);
+    assert_eq!(refusals(&receive(&mut peer)), ["duplicate"]);
+    for round in 0..10 {
+        handle(&mut peer, Input::TimerExpired(Timer::Deadline { round }));
+        handle(&mut peer, Input::Stored(Stored::Checkpoint { round: round + 1 }));
+        handle(&mut peer, trained(round + 1, 1.0));
+        handle(&mut peer, Input::Stored(Stored::Intent { round: round + 1 }));
+    }
+    assert_eq!(refusals(&receive(&mut peer)), ["stale-round"]);
 }
