@@ -30,6 +30,8 @@ pub(crate) struct Hello {
     pub(crate) sections: BTreeMap<String, Digest>,
     /// Digest of the parameters' layout.
     pub(crate) layout: Digest,
+    /// Whether the sender has the receiver's handshake already; if not, it waits for one.
+    pub(crate) answered: bool,
     /// Digest of the sender's roster; zeros while it forms (open membership).
     pub(crate) roster: Digest,
     /// Where members can be dialled, the sender included.

@@ -467,6 +467,12 @@ impl Network {
                     (bootstrap.reached, bootstrap.pause) = (None, BOOTSTRAP_PAUSE);
                 }
             }
+            SwarmEvent::ConnectionClosed { peer_id, .. } => {
+                // One of several: what was on it may be lost, so the handshake is repeated on the others.
+                if let Some(peer) = from_libp2p(&peer_id).filter(|peer| self.connected.contains_key(peer)) {
+                    self.ready.push_back(NetworkEvent::PeerUp { peer, addresses: Vec::new() });
+                }
+            }
             SwarmEvent::IncomingConnectionError { peer_id, error: ListenError::Denied { cause }, .. } => {
                 let peer = peer_id.as_ref().and_then(from_libp2p);
                 self.ready.push_back(NetworkEvent::Denied { peer, why: cause.to_string() });

@@ -583,6 +583,9 @@ impl Peer {
                 for (peer, addresses) in self.overlay.unreached(self.last_or_current_round()) {
                     out.push(Effect::Connect { peer, addresses });
                 }
+                for peer in self.overlay.speechless() {
+                    self.greet(peer, out);
+                }
                 out.push(Effect::SetTimer { timer: Timer::Redial, after: REDIAL });
             }
             Timer::Deadline { .. } | Timer::Nudge { .. } | Timer::Linger => {} // stale
@@ -638,16 +641,22 @@ impl Peer {
         if let Some((_, bytes)) = self.witness.newest(&peer) {
             out.push(Effect::Send { to: peer, bytes: Arc::new(bytes.to_vec()) });
         }
-        let bytes = Arc::new(self.handshake(self.overlay.address_book()));
+        self.greet(peer, out);
+    }
+
+    /// Sends the handshake with all that is known of addresses.
+    fn greet(&self, peer: PeerId, out: &mut Vec<Effect>) {
+        let bytes = Arc::new(self.handshake(self.overlay.address_book(), self.overlay.is_ready(&peer)));
         out.push(Effect::Send { to: peer, bytes });
     }
 
-    fn handshake(&self, addresses: BTreeMap<PeerId, Vec<String>>) -> Vec<u8> {
+    fn handshake(&self, addresses: BTreeMap<PeerId, Vec<String>>, answered: bool) -> Vec<u8> {
         let hello = Hello {
             height: 0,
             head: self.charter.id,
             sections: self.charter.sections.clone(),
             layout: self.layout,
+            answered,
             roster: self.overlay.roster_digest(),
             addresses,
         };
@@ -657,7 +666,7 @@ impl Peer {
     /// Tells a member's addresses to those of its neighbours that are connected here: two peers that know only this one
     /// must find each other, whichever came first.
     fn introduce(&mut self, peer: PeerId, told_by: PeerId, out: &mut Vec<Effect>) {
-        let bytes = Arc::new(self.handshake([(peer, self.overlay.addresses_of(&peer))].into()));
+        let bytes = Arc::new(self.handshake([(peer, self.overlay.addresses_of(&peer))].into(), true));
         for neighbour in self.overlay.neighbourhood_of(&peer, self.last_or_current_round()) {
             if neighbour != told_by && neighbour != self.id && self.overlay.is_ready(&neighbour) {
                 out.push(Effect::Send { to: neighbour, bytes: Arc::clone(&bytes) });
@@ -785,7 +794,10 @@ impl Peer {
             out.push(Effect::Connect { peer, addresses });
         }
         if !fresh {
-            return Ok(()); // it only told addresses
+            if !hello.answered {
+                self.greet(sender, out); // ours was lost
+            }
+            return Ok(()); // else it only told addresses
         }
         let needed = envelope.header.round();
         for round in self.exchange.outgoing_rounds().into_iter().filter(|round| *round >= needed) {
@@ -803,7 +815,7 @@ impl Peer {
     /// Tells everyone which roster this peer came to: two different ones must not go unnoticed.
     fn roster_formed(&mut self, out: &mut Vec<Effect>) {
         out.push(Effect::Emit(Event::RosterFormed { peers: self.overlay.roster().len() }));
-        let bytes = Arc::new(self.handshake(BTreeMap::new()));
+        let bytes = Arc::new(self.handshake(BTreeMap::new(), true));
         for peer in self.overlay.everyone_ready() {
             out.push(Effect::Send { to: peer, bytes: Arc::clone(&bytes) });
         }

@@ -214,6 +214,11 @@ impl Overlay {
         self.ready.insert(peer)
     }
 
+    /// Connected peers whose handshake has not come: a message may be lost with a connection while another one stays.
+    pub(super) fn speechless(&self) -> Vec<PeerId> {
+        self.up.iter().filter(|peer| !self.ready.contains(peer) && !self.dismissed.contains(peer)).copied().collect()
+    }
+
     pub(super) fn is_up(&self, peer: &PeerId) -> bool {
         self.up.contains(peer)
     }
