@@ -5,6 +5,7 @@
 //! they hand in. Not here: amendments, signatures, and what is local to a member (`kith.toml`).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::aggregate::{Rule, rule_from_section};
@@ -232,7 +233,7 @@ impl RoundSection {
 }
 
 impl Aggregation {
-    fn read(section: &mut Section<'_>, graphs: &[Graph]) -> Option<Aggregation> {
+    fn read(section: &mut Section<'_>, graphs: &[Arc<Graph>]) -> Option<Aggregation> {
         let rule = rule_from_section(section);
         let weighting = match section.choice("weighting", Some("mixing"), &["mixing", "samples"]).as_str() {
             "samples" => Weighting::Samples { cap: section.integer("sample_cap", None, 1..=1_000_000_000_000) },
@@ -282,7 +283,7 @@ impl Membership {
 }
 
 /// The graphs that stand for all rounds: one period of a kind that changes by itself, the first draws of a random one.
-fn graphs_of(topology: &TopologySection, peers: usize) -> Result<Vec<Graph>, TopologyError> {
+fn graphs_of(topology: &TopologySection, peers: usize) -> Result<Vec<Arc<Graph>>, TopologyError> {
     let rounds: Vec<u64> = if topology.kind.changes() {
         (0..topology.kind.period(peers)).collect()
     } else if topology.redraw_every > 0 {
@@ -293,7 +294,7 @@ fn graphs_of(topology: &TopologySection, peers: usize) -> Result<Vec<Graph>, Top
     rounds.into_iter().map(|round| topology.graph(peers, round)).collect()
 }
 
-fn checked_graphs(topology: &TopologySection, peers: usize, section: &mut Section<'_>) -> Vec<Graph> {
+fn checked_graphs(topology: &TopologySection, peers: usize, section: &mut Section<'_>) -> Vec<Arc<Graph>> {
     // Without peers the membership has its own problem; a graph over nobody would only add noise.
     if peers == 0 {
         return Vec::new();
@@ -313,13 +314,13 @@ fn checked_graphs(topology: &TopologySection, peers: usize, section: &mut Sectio
 }
 
 /// The message where the peers cannot all reach each other: within each draw, or within the period of a kind that changes.
-fn disconnection(topology: &TopologySection, graphs: &[Graph]) -> Option<String> {
+fn disconnection(topology: &TopologySection, graphs: &[Arc<Graph>]) -> Option<String> {
     let connected = if topology.kind.changes() { connected_together(graphs) } else { graphs.chunks(1).all(connected_together) };
     (!connected).then(|| format!("a {} topology leaves peers that no update can reach", topology.kind.name()))
 }
 
 /// The message where a neighbourhood, the own model included, is smaller than the rule's minimum; names the smallest.
-fn too_small(rule: &dyn Rule, graphs: &[Graph]) -> Option<String> {
+fn too_small(rule: &dyn Rule, graphs: &[Arc<Graph>]) -> Option<String> {
     let degrees = graphs.iter().flat_map(|graph| (0..graph.peers()).map(|peer| (graph.receives_from(peer).len(), peer)));
     let (degree, peer) = degrees.min()?;
     let (needed, found) = (rule.minimum(), degree + 1);

@@ -15,6 +15,8 @@ mod ring;
 mod star;
 mod torus;
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use crate::random::Seed;
 use crate::section::{Section, unknown};
 
@@ -74,7 +76,7 @@ pub enum TopologyError {
 }
 
 /// Most edge ends of a graph, so that a slip of the pen in a charter (a complete graph over a million peers) is an answer and
-/// not the end of the machine's memory. 2²⁴ ends are some 400 MB, or a complete graph over 4096 peers.
+/// not the end of the machine's memory. 2²⁴ ends are some 400 MB (670 MB where directed), or a complete graph over 4096 peers.
 const EDGE_ENDS_MAX: usize = 1 << 24;
 
 fn check_size(kind: &'static str, peers: usize, degree: usize) -> Result<(), TopologyError> {
@@ -116,6 +118,36 @@ pub struct TopologySection {
     pub redraw_every: u64,
     /// What random kinds are drawn from.
     pub seed: u64,
+    memo: Memo,
+}
+
+/// Graphs drawn before, the most recently used last. A cache of a pure function: it changes what a graph costs, never which one
+/// it is. So ten thousand peers of one process that share a charter share each round's graph too.
+#[derive(Debug, Default)]
+struct Memo(Mutex<Vec<(GraphKey, Arc<Graph>)>>);
+
+/// Number of peers, and which draw.
+type GraphKey = (usize, u64);
+
+impl Memo {
+    /// Graphs kept: the rounds in which the peers of one process can be at a time. A guess.
+    const GRAPHS_MAX: usize = 32;
+
+    fn graph(&self, key: GraphKey, draw: impl FnOnce() -> Result<Graph, TopologyError>) -> Result<Arc<Graph>, TopologyError> {
+        // The list is whole between any two statements, so a panic elsewhere spoils nothing. Others wait while a graph is drawn:
+        // most of them want the same one.
+        let mut graphs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let graph = match graphs.iter().position(|(known, _)| *known == key) {
+            Some(place) => graphs.remove(place).1,
+            None => Arc::new(draw()?),
+        };
+        graphs.push((key, Arc::clone(&graph)));
+        let ends = |graphs: &[(GraphKey, Arc<Graph>)]| graphs.iter().map(|(_, graph)| graph.edge_ends()).sum::<usize>();
+        while graphs.len() > 1 && (graphs.len() > Memo::GRAPHS_MAX || ends(&graphs) > EDGE_ENDS_MAX) {
+            graphs.remove(0);
+        }
+        Ok(graph)
+    }
 }
 
 impl TopologySection {
@@ -130,20 +162,27 @@ impl TopologySection {
         });
         let kind = (entry.new)(section);
         let redraw_every = section.integer("redraw_every", Some(0), 0..=1_000_000_000);
-        if redraw_every > 0 && !kind.is_random() {
+        if redraw_every > 0 && kind.changes() {
+            section
+                .note("redraw_every", format!("a {} topology is another one in each round by itself; expected 0", kind.name()));
+        } else if redraw_every > 0 && !kind.is_random() {
             section.note("redraw_every", format!("a {} topology is the same at every draw; expected 0", kind.name()));
         }
         let seed = section.integer("seed", Some(0), 0..=i64::MAX as u64);
-        TopologySection { kind, redraw_every, seed }
+        TopologySection { kind, redraw_every, seed, memo: Memo::default() }
     }
 
-    /// The graph of `round` over `peers` peers.
+    /// The graph of `round` over `peers` peers. Rounds with the same graph get the same allocation, as long as it is remembered.
     ///
     /// # Errors
     /// When the kind does not exist for so many peers.
-    pub fn graph(&self, peers: usize, round: u64) -> Result<Graph, TopologyError> {
-        let draw = if self.kind.changes() { round } else { round.checked_div(self.redraw_every).unwrap_or(0) };
-        self.kind.graph(peers, draw, &Seed::from_number(self.seed))
+    pub fn graph(&self, peers: usize, round: u64) -> Result<Arc<Graph>, TopologyError> {
+        let draw = match (self.kind.changes(), self.kind.is_random()) {
+            (true, true) => round,
+            (true, false) => round % self.kind.period(peers),
+            (false, _) => round.checked_div(self.redraw_every).unwrap_or(0),
+        };
+        self.memo.graph((peers, draw), || self.kind.graph(peers, draw, &Seed::from_number(self.seed)))
     }
 
     /// Whether two rounds can have different graphs.

@@ -3,10 +3,12 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests count as tests
 
+use std::sync::Arc;
+
 use kith_consensus::aggregate::{Aggregate, AggregateError, Context, Contribution, PRE_AGGREGATORS, RULES, Rule, rule_from_text};
 use kith_consensus::section::Document;
-use kith_consensus::topology::{Graph, TOPOLOGIES, Topology, connected_together};
-use kith_consensus::{PeerId, Seed, Stream};
+use kith_consensus::topology::{Graph, TOPOLOGIES, Topology, TopologySection, connected_together};
+use kith_consensus::{Charter, PeerId, Seed, Stream};
 use proptest::prelude::*;
 
 /// Every rule alone and after every pre-aggregator.
@@ -469,6 +471,46 @@ fn redrawn_graphs_differ_and_fixed_ones_do_not() {
         assert_ne!(graph(0, 1), graph(1, 1), "{}", kind.name());
         assert_ne!(graph(0, 1), graph(0, 2), "{}", kind.name());
     }
+}
+
+fn topology_section(keys: &str) -> TopologySection {
+    let mut document = Document::parse(&format!("[topology]\n{keys}")).unwrap();
+    let section = document.section("topology", TopologySection::read);
+    document.finish().unwrap();
+    section
+}
+
+#[test]
+fn rounds_with_the_same_graph_share_it() {
+    let ring = topology_section("");
+    assert!(Arc::ptr_eq(&ring.graph(9, 0).unwrap(), &ring.graph(9, 1_000_000).unwrap()));
+    assert_eq!(ring.graph(5, 0).unwrap().peers(), 5);
+    assert!(Arc::ptr_eq(&ring.graph(9, 0).unwrap(), &ring.graph(9, 7).unwrap()), "another size in between");
+    let hops = topology_section("kind = \"one-peer-exponential\"");
+    assert!(Arc::ptr_eq(&hops.graph(8, 1).unwrap(), &hops.graph(8, 4).unwrap()));
+    assert_ne!(hops.graph(8, 1).unwrap(), hops.graph(8, 2).unwrap());
+    let drawn = topology_section("kind = \"random-regular\"\nredraw_every = 2");
+    let first = drawn.graph(10, 0).unwrap();
+    assert!(Arc::ptr_eq(&first, &drawn.graph(10, 1).unwrap()));
+    assert_ne!(first, drawn.graph(10, 2).unwrap());
+    // What was forgotten is drawn again, equal.
+    (0..200).for_each(|round| drop(drawn.graph(10, round).unwrap()));
+    let again = drawn.graph(10, 0).unwrap();
+    assert!(!Arc::ptr_eq(&first, &again));
+    assert_eq!(first, again);
+}
+
+#[test]
+fn topologies_of_many_peers_are_made_without_quadratic_work() {
+    for kind in topologies().filter(|kind| kind.name() != "complete") {
+        // Sizes that also the torus and the powers of two have; a quadratic step would take minutes here.
+        let graph = kind.graph(1 << 16, 0, &Seed::from_number(1)).unwrap();
+        assert_eq!(graph.peers(), 1 << 16, "{}", kind.name());
+    }
+    let open =
+        "[federation]\nname = \"many\"\n[membership]\nmode = \"open\"\npeers = 20000\n[topology]\nkind = \"random-regular\"\n";
+    let charter = Charter::resolve(&format!("{open}redraw_every = 1\nseed = 3"), &mut []).unwrap();
+    assert_eq!(charter.topology.graph(20_000, 5).unwrap().edge_ends(), 80_000);
 }
 
 #[test]

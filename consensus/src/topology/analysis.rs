@@ -4,6 +4,7 @@
 //! (Boyd et al. 2006, doi 10.1109/TIT.2006.874516). Cost n³ for the spectrum; everything else
 //! is cheap beside it.
 
+use std::borrow::Borrow;
 use std::collections::VecDeque;
 
 use nalgebra::DMatrix;
@@ -74,12 +75,12 @@ pub struct PeriodAnalysis {
 
 impl PeriodAnalysis {
     /// The analysis of `graphs`, one per round of the period, over the same peers.
-    pub fn of(graphs: &[Graph]) -> PeriodAnalysis {
-        let n = graphs.first().map_or(0, Graph::peers);
+    pub fn of<G: Borrow<Graph>>(graphs: &[G]) -> PeriodAnalysis {
+        let n = graphs.first().map_or(0, |graph| graph.borrow().peers());
         let average = DMatrix::from_element(n, n, 1.0 / n.max(1) as f64);
         let mut product = DMatrix::identity(n, n);
         let residuals = graphs.iter().map(|graph| {
-            product = matrix(graph) * &product;
+            product = matrix(graph.borrow()) * &product;
             two_norm(&(&product - &average))
         });
         let residual_two_norm_after_each_round: Vec<f64> = residuals.collect();

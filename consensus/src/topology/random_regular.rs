@@ -49,8 +49,8 @@ impl Topology for RandomRegular {
         for _ in 0..DRAWS {
             let dense = 2 * degree > peers;
             let drawn = draw(peers, if dense { peers - 1 - degree } else { degree }, &mut stream);
-            let Some(neighbours) = drawn else { continue };
-            let graph = Graph::new_undirected(peers, edges(&neighbours, dense))?;
+            let Some(drawn) = drawn else { continue };
+            let graph = Graph::new_undirected(peers, edges(&drawn, dense))?;
             if connected_together(std::slice::from_ref(&graph)) {
                 return Ok(graph);
             }
@@ -63,38 +63,66 @@ impl Topology for RandomRegular {
     }
 }
 
-/// Neighbour lists of one draw, or `None` where the last ends could not be paired.
-fn draw(peers: usize, degree: usize, stream: &mut Stream) -> Option<Vec<Vec<usize>>> {
-    let mut neighbours = vec![Vec::with_capacity(degree); peers];
+/// Who is whose neighbour in a graph while it is drawn.
+struct Drawn {
+    degree: usize,
+    /// `degree` places for each peer, of which the first `counts` are taken.
+    places: Vec<usize>,
+    counts: Vec<usize>,
+}
+
+impl Drawn {
+    fn of(&self, peer: usize) -> &[usize] {
+        &self.places[peer * self.degree..][..self.counts[peer]]
+    }
+
+    fn join(&mut self, a: usize, b: usize) {
+        for (peer, other) in [(a, b), (b, a)] {
+            self.places[peer * self.degree + self.counts[peer]] = other;
+            self.counts[peer] += 1;
+        }
+    }
+
+    fn may_join(&self, a: usize, b: usize) -> bool {
+        a != b && !self.of(a).contains(&b)
+    }
+}
+
+/// One draw, or `None` where the last ends could not be paired.
+fn draw(peers: usize, degree: usize, stream: &mut Stream) -> Option<Drawn> {
+    let mut drawn = Drawn { degree, places: vec![0; peers * degree], counts: vec![0; peers] };
     let mut ends: Vec<usize> = (0..peers * degree).map(|end| end / degree).collect();
     while !ends.is_empty() {
         stream.shuffle(&mut ends);
         let mut left = Vec::new();
         for pair in ends.chunks_exact(2) {
-            let (a, b) = (pair[0], pair[1]);
-            if a == b || neighbours[a].contains(&b) {
-                left.extend([a, b]);
+            if drawn.may_join(pair[0], pair[1]) {
+                drawn.join(pair[0], pair[1]);
             } else {
-                neighbours[a].push(b);
-                neighbours[b].push(a);
+                left.extend(pair);
             }
         }
-        let possible = left.iter().any(|a| left.iter().any(|b| a != b && !neighbours[*a].contains(b)));
-        if left.len() == ends.len() && !possible {
+        let possible = || left.iter().any(|a| left.iter().any(|b| drawn.may_join(*a, *b)));
+        if left.len() == ends.len() && !possible() {
             return None;
         }
         ends = left;
     }
-    Some(neighbours)
+    Some(drawn)
 }
 
-fn edges(neighbours: &[Vec<usize>], complement: bool) -> Vec<(usize, usize)> {
-    let peers = neighbours.len();
-    if complement {
-        let missing =
-            |low: usize| (low + 1..peers).filter(move |high| !neighbours[low].contains(high)).map(move |high| (low, high));
-        return (0..peers).flat_map(missing).collect();
+/// The edges drawn, or those that were not.
+fn edges(drawn: &Drawn, complement: bool) -> Vec<(usize, usize)> {
+    let peers = drawn.counts.len();
+    let mut edges = Vec::new();
+    let mut last_met = vec![usize::MAX; peers];
+    for low in 0..peers {
+        if complement {
+            drawn.of(low).iter().for_each(|other| last_met[*other] = low);
+            edges.extend((low + 1..peers).filter(|high| last_met[*high] != low).map(|high| (low, high)));
+        } else {
+            edges.extend(drawn.of(low).iter().filter(|high| low < **high).map(|high| (low, *high)));
+        }
     }
-    let drawn = |low: usize| neighbours[low].iter().filter(move |high| low < **high).map(move |high| (low, *high));
-    (0..peers).flat_map(drawn).collect()
+    edges
 }

@@ -119,7 +119,7 @@ impl Overlay {
             while self.graphs.len() >= GRAPHS_MAX {
                 self.graphs.pop_first();
             }
-            self.graphs.insert(key, Arc::new(graph));
+            self.graphs.insert(key, graph);
         }
         Arc::clone(&self.graphs[&key])
     }
