@@ -1,12 +1,14 @@
-//! Rounds of local training per second, on one core: `RAYON_NUM_THREADS=1 cargo bench -p kith-models`. Takes a few seconds.
+//! Rounds of local training per second, on one core: `RAYON_NUM_THREADS=1 cargo bench -p kith-models`. Takes half a minute.
 //!
-//! The first task has Fashion-MNIST's size: MLP 784-128-64-10, batch 32, 19 local steps a round (600 rows), on random bytes.
+//! The first task has Fashion-MNIST's size: MLP 784-128-64-10, batch 32, 19 local steps a round (600 rows), on random bytes. The
+//! second is the size of a published comparison of robust rules (MLP 784-100-10, batch 25, clipped), the third that of one peer
+//! among thousands: softmax regression on 18 rows of 64 features, one step a round.
 
 use std::time::{Duration, Instant};
 
 use kith_consensus::Seed;
 use kith_consensus::section::Document;
-use kith_models::{DATASETS, Dataset, DatasetOptions, Images, ModelSection, Schema, Task, TrainingSection};
+use kith_models::{DATASETS, Dataset, DatasetOptions, Images, ModelSection, Request, Schema, Task, TrainingSection};
 
 /// Long enough for a stable number, short enough to wait for.
 const MEASURED: Duration = Duration::from_secs(3);
@@ -32,17 +34,37 @@ fn measure(name: &str, task: &Task, data: Dataset) {
     if std::env::args().skip(1).any(|argument| !argument.starts_with('-') && !name.contains(&argument)) {
         return;
     }
-    let mut trainer = task.trainer(data, Seed::from_number(0)).expect("rows of the schema");
+    let trainer = task.trainer(data, Seed::from_number(0)).expect("rows of the schema");
     let start = task.initial_parameters();
-    trainer.train(&start, 0).expect("the warm-up round trains");
+    trainer.train(&Request::new(&start, 0)).expect("the warm-up round trains");
     let begin = Instant::now();
     let (mut rounds, mut steps) = (0u64, 0);
     while begin.elapsed() < MEASURED {
-        steps = trainer.train(&start, rounds).expect("the round trains").local_steps;
+        steps = trainer.train(&Request::new(&start, rounds)).expect("the round trains").local_steps;
         rounds += 1;
     }
     let rate = rounds as f64 / begin.elapsed().as_secs_f64();
-    println!("{name}: {rate:.1} rounds/s of {steps} steps, {:.0} steps/s, d = {}", rate * steps as f64, start.len());
+    println!(
+        "{name}: {rate:.1} rounds/s of {steps} steps, {:.0} steps/s, {:.1} µs a step, d = {}",
+        rate * steps as f64,
+        1e6 / (rate * steps as f64),
+        start.len()
+    );
+}
+
+fn evaluate(name: &str, task: &Task, data: &Dataset) {
+    if std::env::args().skip(1).any(|argument| !argument.starts_with('-') && !name.contains(&argument)) {
+        return;
+    }
+    let parameters = task.initial_parameters();
+    let begin = Instant::now();
+    let mut times = 0u64;
+    while begin.elapsed() < MEASURED / 3 {
+        task.evaluate(&parameters, data).expect("rows of the schema");
+        times += 1;
+    }
+    let micros = begin.elapsed().as_secs_f64() * 1e6 / times as f64;
+    println!("{name}: {micros:.1} µs for {} rows, {:.3} µs a row", data.len(), micros / data.len() as f64);
 }
 
 fn main() {
@@ -51,13 +73,34 @@ fn main() {
     let images = random_images(28, 600);
     measure("mlp 784-128-64-10, random bytes", &fashion, Dataset::from_images(&images, fashion.schema()).expect("28×28"));
 
+    let narrow = "[data]\nshape = [1, 28, 28]\nclasses = 10\nmean = [73]\ndeviation = [90]\n[model]\nkind = \"mlp\"\nhidden = [100]\n[training]\n\
+                  learning_rate = 0.1\ndampening = 0.9\nweight_decay = 0.0001\nclip_norm = 2\nbatch_size = 25\nlocal_steps = 24\n";
+    let narrow = task(narrow);
+    let rows = Dataset::from_images(&images, narrow.schema()).expect("28×28");
+    measure("mlp 784-100-10, batch 25, 24 steps", &narrow, rows.clone());
+    evaluate("evaluation, mlp 784-100-10", &narrow, &rows);
+
+    let entry = defaults("digits");
+    let source = (entry.load)(&DatasetOptions::default()).expect("digits are compiled in").source;
+    let text = "[data]\nshape = [64]\nclasses = 10\nmean = [5]\ndeviation = [6]\n[model]\nkind = \"softmax\"\n[training]\nbatch_size = 18\n";
+    for (name, steps) in [("softmax, 18 rows, one step a round", 1), ("softmax, 18 rows, 100 steps a round", 100)] {
+        let softmax = task(&format!("{text}local_steps = {steps}\n"));
+        let all = source.dataset(softmax.schema()).expect("digits of the schema");
+        let rows: Vec<usize> = (0..18).map(|row| row * 97).collect();
+        measure(name, &softmax, all.select(&rows));
+        measure(&format!("{name}, as numbers"), &softmax, all.select(&rows).normalised());
+        if steps == 1 {
+            let test: Vec<usize> = (0..360).collect();
+            evaluate("evaluation, softmax", &softmax, &all.select(&test));
+            evaluate("evaluation, softmax, as numbers", &softmax, &all.select(&test).normalised());
+        }
+    }
+
     let cnn = "[data]\nshape = [1, 28, 28]\nclasses = 10\ndeviation = [255]\n[model]\nkind = \"cnn\"\n[training]\nlearning_rate = 0.01\n";
     let cnn = task(cnn);
     measure("cnn 28×28, random bytes", &cnn, Dataset::from_images(&images, cnn.schema()).expect("28×28"));
 
-    let entry = defaults("digits");
     let digits = task(entry.defaults);
-    let source = (entry.load)(&DatasetOptions::default()).expect("digits are compiled in").source;
     let rows: Vec<usize> = (0..180).collect();
     measure("digits, 180 rows", &digits, source.select(&rows).dataset(digits.schema()).expect("digits of the schema"));
 }

@@ -11,11 +11,34 @@ use crate::source::{DataError, write_csv, write_idx};
 const MISSING: [&str; 3] = ["", "?", "NA"];
 
 /// Rows of normalised features with their labels. Cheap to clone.
-#[derive(Clone, Debug, PartialEq)]
+///
+/// The features stand in a table that data sets share: [`Dataset::select`] gives a view of it, which takes eight bytes for each of
+/// its rows (its number in the table, and its label), however many features there are. So the rows of ten thousand peers need
+/// one table. Labels belong to the view: [`Dataset::relabelled`] shares the table as well.
+#[derive(Clone, Debug)]
 pub struct Dataset {
     features: usize,
     values: Values,
+    /// Numbers of the rows in the table; `None`: all of them, in the table's order.
+    rows: Option<Arc<[u32]>>,
     labels: Arc<[u32]>,
+}
+
+/// Equal features, bit for bit before normalisation, and equal labels; whether they are views does not matter.
+impl PartialEq for Dataset {
+    fn eq(&self, other: &Dataset) -> bool {
+        let of_one_form = match (&self.values, &other.values) {
+            (Values::Bytes(_, scale), Values::Bytes(_, other)) => scale == other,
+            (Values::Numbers(_), Values::Numbers(_)) => true,
+            _ => false,
+        };
+        let equal = |row: usize| match (&self.values, &other.values) {
+            (Values::Bytes(bytes, _), Values::Bytes(others, _)) => bytes[self.range(row)] == others[other.range(row)],
+            (Values::Numbers(numbers), Values::Numbers(others)) => numbers[self.range(row)] == others[other.range(row)],
+            _ => false,
+        };
+        of_one_form && self.features == other.features && self.labels == other.labels && (0..self.len()).all(equal)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -23,16 +46,6 @@ enum Values {
     /// As the file had them, a quarter of the memory; normalised when a batch is built.
     Bytes(Arc<Vec<u8>>, Arc<ByteScale>),
     Numbers(Arc<Vec<f32>>),
-}
-
-impl PartialEq for Values {
-    fn eq(&self, other: &Values) -> bool {
-        match (self, other) {
-            (Values::Bytes(left, left_scale), Values::Bytes(right, right_scale)) => left == right && left_scale == right_scale,
-            (Values::Numbers(left), Values::Numbers(right)) => left == right,
-            _ => false,
-        }
-    }
 }
 
 /// The normalised value of every byte: one table, or one per feature.
@@ -53,12 +66,17 @@ impl Dataset {
     pub(crate) fn from_bytes(pixels: Vec<u8>, labels: Vec<u32>, schema: &Schema) -> Dataset {
         let features = schema.features();
         assert_eq!(pixels.len(), labels.len() * features, "rows × features bytes");
-        Dataset { features, values: Values::Bytes(Arc::new(pixels), Arc::new(ByteScale::new(schema))), labels: labels.into() }
+        Dataset::of_table(features, Values::Bytes(Arc::new(pixels), Arc::new(ByteScale::new(schema))), labels)
     }
 
     pub(crate) fn from_numbers(numbers: Vec<f32>, labels: Vec<u32>, features: usize) -> Dataset {
         assert_eq!(numbers.len(), labels.len() * features, "rows × features numbers");
-        Dataset { features, values: Values::Numbers(Arc::new(numbers)), labels: labels.into() }
+        Dataset::of_table(features, Values::Numbers(Arc::new(numbers)), labels)
+    }
+
+    fn of_table(features: usize, values: Values, labels: Vec<u32>) -> Dataset {
+        assert!(u32::try_from(labels.len()).is_ok(), "rows are numbered by u32");
+        Dataset { features, values, rows: None, labels: labels.into() }
     }
 
     /// The rows of images, normalised by the schema.
@@ -106,25 +124,52 @@ impl Dataset {
         class_counts(&self.labels, classes)
     }
 
-    /// Bytes the rows take in memory.
+    /// Bytes that this data set keeps in memory: its table, all of it, its row numbers and its labels.
     pub fn memory_bytes(&self) -> usize {
-        let values = match &self.values {
-            Values::Bytes(bytes, _) => bytes.len(),
-            Values::Numbers(numbers) => numbers.len() * 4,
-        };
-        values + self.labels.len() * 4
+        Dataset::memory_bytes_of([self])
     }
 
-    /// The rows at these positions, in this order; a position may occur more than once.
+    /// Bytes that these data sets keep in memory together: a table that several share is counted once.
+    pub fn memory_bytes_of<'a>(datasets: impl IntoIterator<Item = &'a Dataset>) -> usize {
+        let mut tables = std::collections::BTreeSet::new();
+        let mut bytes = 0;
+        for dataset in datasets {
+            let (place, length) = match &dataset.values {
+                Values::Bytes(values, _) => (values.as_ptr() as usize, values.len()),
+                Values::Numbers(values) => (values.as_ptr() as usize, values.len() * 4),
+            };
+            if tables.insert(place) {
+                bytes += length;
+            }
+            bytes += (dataset.labels.len() + dataset.rows.as_ref().map_or(0, |rows| rows.len())) * 4;
+        }
+        bytes
+    }
+
+    /// The rows at these positions, in this order, as a view of the same table; a position may occur more than once.
     ///
     /// # Panics
     /// When a position is beyond the last row.
     pub fn select(&self, rows: &[usize]) -> Dataset {
-        let values = match &self.values {
-            Values::Bytes(bytes, scale) => Values::Bytes(Arc::new(gather(bytes, rows, self.features)), scale.clone()),
-            Values::Numbers(numbers) => Values::Numbers(Arc::new(gather(numbers, rows, self.features))),
-        };
-        Dataset { features: self.features, values, labels: rows.iter().map(|row| self.labels[*row]).collect() }
+        let labels = rows.iter().map(|row| self.labels[*row]).collect();
+        let rows = rows.iter().map(|row| self.place(*row) as u32).collect();
+        Dataset { features: self.features, values: self.values.clone(), rows: Some(rows), labels }
+    }
+
+    /// The same rows with other labels: the features are shared.
+    pub fn relabelled(&self, label: impl Fn(u32) -> u32) -> Dataset {
+        Dataset { labels: self.labels.iter().map(|old| label(*old)).collect(), ..self.clone() }
+    }
+
+    /// The same rows with their features normalised once and for all: four bytes each where a byte was enough, but reading them
+    /// is a copy. Worth it for test rows that many peers are evaluated on.
+    pub fn normalised(&self) -> Dataset {
+        if let (Values::Numbers(_), None) = (&self.values, &self.rows) {
+            return self.clone();
+        }
+        let mut numbers = Vec::with_capacity(self.len() * self.features);
+        (0..self.len()).for_each(|row| self.write_row(row, &mut numbers));
+        Dataset { features: self.features, values: Values::Numbers(Arc::new(numbers)), rows: None, labels: self.labels.clone() }
     }
 
     /// All rows of `parts`, one part after the other.
@@ -134,22 +179,28 @@ impl Dataset {
     pub fn concat(parts: &[Dataset]) -> Dataset {
         let first = parts.first().expect("concat needs a part");
         assert!(parts.iter().all(|part| part.features == first.features), "parts of one schema have equal features");
-        let labels = parts.iter().flat_map(|part| part.labels.iter().copied()).collect();
-        let mut bytes = Vec::new();
-        for part in parts {
-            match (&part.values, &first.values) {
-                (Values::Bytes(values, scale), Values::Bytes(_, first_scale)) if scale == first_scale => {
-                    bytes.extend_from_slice(values)
-                }
-                _ => {
-                    let mut numbers = Vec::new();
-                    parts.iter().for_each(|part| (0..part.len()).for_each(|row| part.write_row(row, &mut numbers)));
-                    return Dataset { features: first.features, values: Values::Numbers(Arc::new(numbers)), labels };
-                }
+        let labels: Vec<u32> = parts.iter().flat_map(|part| part.labels.iter().copied()).collect();
+        if let Values::Bytes(_, scale) = &first.values {
+            let mut bytes = Vec::with_capacity(labels.len() * first.features);
+            let copied = parts.iter().all(|part| part.copy_bytes(scale, &mut bytes));
+            if copied {
+                return Dataset::of_table(first.features, Values::Bytes(Arc::new(bytes), scale.clone()), labels);
             }
         }
-        let Values::Bytes(_, scale) = &first.values else { return Dataset { labels, ..first.clone() } };
-        Dataset { features: first.features, values: Values::Bytes(Arc::new(bytes), scale.clone()), labels }
+        let mut numbers = Vec::with_capacity(labels.len() * first.features);
+        parts.iter().for_each(|part| (0..part.len()).for_each(|row| part.write_row(row, &mut numbers)));
+        Dataset::of_table(first.features, Values::Numbers(Arc::new(numbers)), labels)
+    }
+
+    /// Appends all rows as bytes; `false`, and nothing is appended, where they are not bytes of this scale.
+    fn copy_bytes(&self, scale: &Arc<ByteScale>, out: &mut Vec<u8>) -> bool {
+        match &self.values {
+            Values::Bytes(bytes, own) if own == scale => {
+                (0..self.len()).for_each(|row| out.extend_from_slice(&bytes[self.range(row)]));
+                true
+            }
+            _ => false,
+        }
     }
 
     /// The normalised features of a row.
@@ -161,7 +212,7 @@ impl Dataset {
 
     /// Appends the normalised features of a row.
     pub(crate) fn write_row(&self, row: usize, out: &mut Vec<f32>) {
-        let range = row * self.features..(row + 1) * self.features;
+        let range = self.range(row);
         match &self.values {
             Values::Numbers(numbers) => out.extend_from_slice(&numbers[range]),
             Values::Bytes(bytes, scale) => match scale.tables.as_slice() {
@@ -169,6 +220,24 @@ impl Dataset {
                 tables => out.extend(bytes[range].iter().zip(tables).map(|(byte, table)| table[usize::from(*byte)])),
             },
         }
+    }
+
+    /// Replaces `out` by the normalised features of these rows, one row after the other.
+    pub(crate) fn gather(&self, rows: &[usize], out: &mut Vec<f32>) {
+        out.clear();
+        out.reserve(rows.len() * self.features);
+        rows.iter().for_each(|row| self.write_row(*row, out));
+    }
+
+    /// The number of a row in the table.
+    fn place(&self, row: usize) -> usize {
+        self.rows.as_ref().map_or(row, |rows| rows[row] as usize)
+    }
+
+    /// The place of a row's features in the table's values.
+    fn range(&self, row: usize) -> std::ops::Range<usize> {
+        let place = self.place(row);
+        place * self.features..(place + 1) * self.features
     }
 }
 
@@ -471,4 +540,46 @@ impl<'a> RowEncoder<'a> {
 
 fn finite(cell: &str) -> Option<f64> {
     cell.parse::<f64>().ok().filter(|number| number.is_finite() && (*number as f32).is_finite())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kith_consensus::section::Document;
+
+    fn table(rows: usize) -> Dataset {
+        let mut document = Document::parse("[data]\nshape = [3]\nclasses = 4\nmean = [1, 2, 3]\n").unwrap();
+        let schema = document.section("data", Schema::read);
+        Dataset::from_bytes(
+            (0..rows * 3).map(|value| value as u8).collect(),
+            (0..rows as u32).map(|row| row % 4).collect(),
+            &schema,
+        )
+    }
+
+    #[test]
+    fn views_share_their_table_and_read_like_copies() {
+        let all = table(50);
+        let view = all.select(&[7, 3, 3, 49]);
+        assert_eq!((view.len(), view.labels()), (4, [3, 3, 3, 1].as_slice()));
+        assert_eq!(view.row(0), [20.0, 20.0, 20.0]);
+        let again = view.select(&[3, 0]);
+        assert_eq!(again.row(0), all.row(49));
+        assert_eq!(again, Dataset::concat(std::slice::from_ref(&again)));
+        assert_eq!(again, Dataset::concat(&[all.select(&[49]), all.select(&[7])]));
+        assert_ne!(again, all.select(&[7, 49]));
+        assert_eq!(again.normalised().row(1), all.row(7));
+        assert_eq!(all.select(&[0, 1]).relabelled(|label| 3 - label).labels(), [3, 2]);
+    }
+
+    #[test]
+    fn a_view_costs_eight_bytes_a_row_and_its_table_once() {
+        let all = table(50);
+        assert_eq!(all.memory_bytes(), 50 * 3 + 50 * 4);
+        let views: Vec<Dataset> = (0..1000).map(|peer| all.select(&[peer % 50, 0])).collect();
+        assert_eq!(views[0].memory_bytes(), 50 * 3 + 2 * 8);
+        assert_eq!(Dataset::memory_bytes_of(&views), 50 * 3 + 1000 * 2 * 8);
+        assert!(size_of::<Dataset>() <= 64, "{} bytes", size_of::<Dataset>());
+        assert_eq!(all.select(&[4]).normalised().memory_bytes(), 3 * 4 + 4);
+    }
 }

@@ -25,5 +25,5 @@ pub use model::{Layout, MODELS, ModelEntry, ModelSection, TensorSpec};
 pub use partition::{PARTITIONS, Partition, PartitionEntry, PartitionError, Rows};
 pub use schema::{Column, ColumnKind, Schema};
 pub use source::{DataError, open, open_idx, write_csv, write_idx};
-pub use task::{ClassReport, Evaluation, ModelError, Task, Trained, Trainer, auc};
-pub use training::{Local, OBJECTIVES, Objective, ObjectiveEntry, TrainingSection};
+pub use task::{ClassReport, Evaluation, ModelError, Request, Task, Trained, Trainer, auc};
+pub use training::{Local, MomentumScope, OBJECTIVES, Objective, ObjectiveEntry, TrainingSection};

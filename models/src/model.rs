@@ -1,10 +1,11 @@
 //! The charter's `[model]` section, the networks behind it and the order of their parameters.
 //!
 //! A network here is a function from parameters and a batch to logits, built of candle tensors; it holds no parameters. Its
-//! gradient comes from candle's backward pass, so only operations that have one may be used: `ops::softmax_last_dim` and
+//! gradient comes from candle's backward pass (unless it is [`Dense`]), so only operations that have one may be used: `ops::softmax_last_dim` and
 //! candle's LayerNorm silently have none. A test asserts that every parameter of every entry of [`MODELS`] gets a gradient.
 
 mod cnn;
+mod dense;
 mod image;
 mod mlp;
 mod softmax;
@@ -15,6 +16,9 @@ use std::sync::Arc;
 use candle_core::{CpuStorage, CustomOp1, Shape, Tensor};
 use kith_consensus::section::unknown;
 use kith_consensus::{Digest, Section, Seed, Stream};
+
+pub(crate) use dense::exp_negative;
+pub use dense::{Dense, Workspace};
 
 /// Most parameters a model may have: a bound on what a charter can make a peer allocate (1 GiB of f32).
 pub const DIMENSION_MAX: usize = 1 << 28;
@@ -49,6 +53,13 @@ pub trait Architecture: Debug + Send + Sync {
     /// # Errors
     /// Whatever candle refuses; none for a batch and parameters of the shapes promised by [`Architecture::tensors`].
     fn logits(&self, parameters: &Parameters<'_>, batch: &Tensor) -> candle_core::Result<Tensor>;
+
+    /// The same network as linear layers with ReLU between them, where it is nothing else: then logits and gradients are
+    /// computed without candle. `None`, the default: by candle.
+    fn dense(&self, layout: &Layout) -> Option<Dense> {
+        let _ = layout;
+        None
+    }
 }
 
 /// A tensor and the distribution of its initial values: uniform in ±`bound`, all zero for a bound of 0.

@@ -1,10 +1,11 @@
 //! What every peer of a charter trains: model, schema and training as one [`Task`], the [`Trainer`] of a peer's own rows, and
 //! the evaluation of parameters.
 //!
-//! Training is a pure function of (start, round, seed, rows): the optimizer's momentum starts at zero each round and the
-//! batches come from a stream named by the round, so a peer that restarts repeats itself. Candle computes the logits and the
-//! gradient; loss, momentum, weight decay and the step are plain loops over the flat vector, which is faster for small models
-//! than tensor operations, and candle's optimizers have no momentum.
+//! Training is a pure function of a [`Request`], the seed and the rows: what the optimizer remembers from round to round is
+//! handed in and out, and the batches come from a stream named by the round, so a peer that restarts repeats itself. Candle
+//! computes logits and gradient of convolutions, [`Dense`] those of linear layers; loss, momentum, weight decay and the step
+//! are plain loops over the flat vector, which is faster for small models than tensor operations, and candle's optimizers
+//! have no momentum.
 
 use std::sync::Arc;
 
@@ -12,9 +13,11 @@ use candle_core::{Device, Storage, Tensor, Var};
 use kith_consensus::{Problem, Seed, Stream};
 
 use crate::data::{Dataset, class_counts};
-use crate::model::{DIMENSION_MAX, Initial, Layout, ModelSection, Parameters, initial_parameters, layout_of};
+use crate::model::{
+    DIMENSION_MAX, Dense, Initial, Layout, ModelSection, Parameters, Workspace, exp_negative, initial_parameters, layout_of,
+};
 use crate::schema::Schema;
-use crate::training::TrainingSection;
+use crate::training::{MomentumScope, TrainingSection};
 
 /// Rows evaluated at once: enough to keep the products busy, little enough to stay in the cache (a guess).
 const EVALUATION_BATCH: usize = 256;
@@ -29,6 +32,16 @@ pub enum ModelError {
         /// The model's.
         expected: usize,
         /// The vector's.
+        found: usize,
+    },
+    /// A memory or a correction of another length than the model and `training.momentum_scope` want.
+    #[error("expected {expected} values of {what}, found {found}")]
+    Companion {
+        /// What the values are.
+        what: &'static str,
+        /// How many were expected.
+        expected: usize,
+        /// How many came.
         found: usize,
     },
     /// Rows of another size than the schema's.
@@ -83,6 +96,7 @@ struct Inner {
     training: TrainingSection,
     initial: Vec<Initial>,
     layout: Layout,
+    dense: Option<Dense>,
 }
 
 impl Task {
@@ -104,7 +118,8 @@ impl Task {
             return Err(problem("", format!("the model has more than {DIMENSION_MAX} parameters")));
         }
         let layout = layout_of(&initial);
-        Ok(Task { inner: Arc::new(Inner { schema, model, training, initial, layout }) })
+        let dense = model.architecture.dense(&layout);
+        Ok(Task { inner: Arc::new(Inner { schema, model, training, initial, layout, dense }) })
     }
 
     /// The charter's `[data]`.
@@ -183,18 +198,46 @@ impl Task {
     fn for_each_row(&self, parameters: &[f32], data: &Dataset, mut visit: impl FnMut(usize, &[f32])) -> Result<(), ModelError> {
         self.check(data)?;
         self.check_dimension(parameters)?;
-        let tensors = self.tensors(parameters, |values, shape| Tensor::from_slice(values, shape, &Device::Cpu))?;
+        let classes = self.schema().classes;
         let rows: Vec<usize> = (0..data.len()).collect();
+        let mut visit_all = |rows: &[usize], logits: &[f32]| {
+            rows.iter().zip(logits.chunks_exact(classes)).for_each(|(row, logits)| visit(*row, logits));
+        };
+        if let Some(dense) = &self.inner.dense {
+            let mut workspace = Workspace::default();
+            for rows in rows.chunks(EVALUATION_BATCH) {
+                data.gather(rows, &mut workspace.inputs);
+                visit_all(rows, dense.logits(parameters, rows.len(), &mut workspace));
+            }
+            return Ok(());
+        }
+        let tensors = self.tensors(parameters, |values, shape| Tensor::from_slice(values, shape, &Device::Cpu))?;
         for rows in rows.chunks(EVALUATION_BATCH) {
-            let logits =
-                self.inner.model.architecture.logits(&tensors, &self.batch(data, rows)?)?.flatten_all()?.to_vec1::<f32>()?;
-            rows.iter().zip(logits.chunks_exact(self.schema().classes)).for_each(|(row, logits)| visit(*row, logits));
+            let logits = self.inner.model.architecture.logits(&tensors, &self.batch(data, rows)?)?;
+            visit_all(rows, &logits.flatten_all()?.to_vec1::<f32>()?);
         }
         Ok(())
     }
 
     /// Mean loss over the rows; its gradient is written to `gradient`.
     pub(crate) fn gradient(
+        &self,
+        parameters: &[f32],
+        data: &Dataset,
+        rows: &[usize],
+        workspace: &mut Workspace,
+        gradient: &mut [f32],
+    ) -> Result<f64, ModelError> {
+        let Some(dense) = &self.inner.dense else { return self.gradient_by_candle(parameters, data, rows, gradient) };
+        data.gather(rows, &mut workspace.inputs);
+        let logits = dense.logits(parameters, rows.len(), workspace);
+        let loss = residuals(logits, self.schema().classes, rows.iter().map(|row| data.labels()[*row] as usize));
+        dense.gradient(parameters, rows.len(), workspace, gradient);
+        Ok(loss)
+    }
+
+    /// The same for any model of candle's operations.
+    fn gradient_by_candle(
         &self,
         parameters: &[f32],
         data: &Dataset,
@@ -245,8 +288,8 @@ impl Task {
     }
 
     fn batch(&self, data: &Dataset, rows: &[usize]) -> Result<Tensor, ModelError> {
-        let mut values = Vec::with_capacity(rows.len() * data.features());
-        rows.iter().for_each(|row| data.write_row(*row, &mut values));
+        let mut values = Vec::new();
+        data.gather(rows, &mut values);
         let shape: Vec<usize> = std::iter::once(rows.len()).chain(self.schema().shape.iter().copied()).collect();
         Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
     }
@@ -287,12 +330,58 @@ fn log_sum_exp(logits: &[f32]) -> f64 {
     f64::from(largest) + sum.ln()
 }
 
+/// Replaces logits by the gradients of their rows' mean cross-entropy, (softmax − one-hot) / rows; returns the mean, which is
+/// not finite where a logit is not.
+fn residuals(logits: &mut [f32], classes: usize, labels: impl ExactSizeIterator<Item = usize> + Clone) -> f64 {
+    let scale = 1.0 / labels.len() as f32;
+    let count = labels.len() as f64;
+    let mut loss = 0.0;
+    for (logits, label) in logits.chunks_exact_mut(classes).zip(labels.clone()) {
+        if !logits.iter().all(|logit| logit.is_finite()) {
+            return f64::NAN;
+        }
+        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        loss += f64::from(largest) - f64::from(logits[label]);
+        logits.iter_mut().for_each(|logit| *logit -= largest);
+    }
+    // One loop over all rows, because a row is shorter than what the CPU computes at once.
+    logits.iter_mut().for_each(|logit| *logit = exp_negative(*logit));
+    for (powers, label) in logits.chunks_exact_mut(classes).zip(labels) {
+        let sum: f32 = powers.iter().sum();
+        loss += f64::from(sum).ln();
+        let factor = scale / sum;
+        powers.iter_mut().for_each(|power| *power *= factor);
+        powers[label] -= scale;
+    }
+    loss / count
+}
+
 /// Trains on one peer's own rows.
 #[derive(Clone, Debug)]
 pub struct Trainer {
     task: Task,
     data: Dataset,
     seed: Seed,
+}
+
+/// What a round of local training starts from.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The parameters, d values.
+    pub start: &'a [f32],
+    /// The round: it orders the batches and sets the learning rate.
+    pub round: u64,
+    /// What [`Trained::memory`] gave last time; `None` in the first round, and where it was lost.
+    pub memory: Option<&'a [f32]>,
+    /// Added to the gradient of every local step, after clipping, d values: c − c_i of SCAFFOLD, y − g of gradient tracking.
+    pub correction: Option<&'a [f32]>,
+}
+
+impl<'a> Request<'a> {
+    /// Training from `start` in `round`, with nothing remembered and nothing added.
+    pub fn new(start: &'a [f32], round: u64) -> Request<'a> {
+        Request { start, round, memory: None, correction: None }
+    }
 }
 
 /// What a round of local training gave.
@@ -306,6 +395,9 @@ pub struct Trained {
     pub local_steps: u64,
     /// Mean training loss over the rows of the round's batches, each at the parameters before its step.
     pub loss: f64,
+    /// What the optimizer carries to the next round, [`MomentumScope::memory_len`] values: the velocity, or m̂ and then the
+    /// start. `None` where it carries nothing.
+    pub memory: Option<Vec<f32>>,
 }
 
 impl Trainer {
@@ -314,49 +406,124 @@ impl Trainer {
         &self.data
     }
 
-    /// Trains from `start` for one round. Equal (start, round, seed, rows) give equal parameters.
+    /// Trains for one round. Equal requests, seeds and rows give equal parameters.
     ///
     /// # Errors
-    /// A start of another dimension; divergence.
-    pub fn train(&mut self, start: &[f32], round: u64) -> Result<Trained, ModelError> {
-        self.task.check_dimension(start)?;
+    /// A start, memory or correction of another length; divergence.
+    pub fn train(&self, request: &Request<'_>) -> Result<Trained, ModelError> {
+        self.check(request)?;
+        let Request { start, round, correction, .. } = *request;
         let training = self.task.training();
         let steps = training.steps(self.data.len());
+        let mut optimizer = Optimizer::new(training, request, steps);
         let mut parameters = start.to_vec();
         let mut gradient = vec![0.0; start.len()];
-        let mut velocity = vec![0.0; start.len()];
+        let mut workspace = Workspace::default();
         let mut batches = Batches::new(self.data.len(), training, self.seed, round);
         let (mut loss, mut samples) = (0.0, 0);
         for step in 0..steps {
             let rows = batches.next_batch();
-            let batch_loss = self.task.gradient(&parameters, &self.data, rows, &mut gradient)?;
+            let batch_loss = self.task.gradient(&parameters, &self.data, rows, &mut workspace, &mut gradient)?;
             loss += batch_loss * rows.len() as f64;
             samples += rows.len();
             training.kind.add_gradient(start, &parameters, &mut gradient);
-            let finite = sgd_step(training, &gradient, &mut velocity, &mut parameters);
+            let finite = optimizer.step(&mut gradient, correction, &mut parameters);
             if !batch_loss.is_finite() || !finite {
                 return Err(ModelError::Diverged { round, step });
             }
         }
-        Ok(Trained { parameters, samples: self.data.len() as u64, local_steps: steps, loss: loss / samples as f64 })
+        let (samples, loss) = (self.data.len() as u64, loss / samples as f64);
+        Ok(Trained { parameters, samples, local_steps: steps, loss, memory: optimizer.memory(start) })
+    }
+
+    fn check(&self, request: &Request<'_>) -> Result<(), ModelError> {
+        self.task.check_dimension(request.start)?;
+        let dimension = request.start.len();
+        let remembered = self.task.training().momentum_scope.memory_len(dimension);
+        let of_length = |what, expected, values: Option<&[f32]>| match values {
+            Some(values) if values.len() != expected => Err(ModelError::Companion { what, expected, found: values.len() }),
+            _ => Ok(()),
+        };
+        of_length("the optimizer's memory", remembered, request.memory)?;
+        of_length("a gradient's correction", dimension, request.correction)
     }
 }
 
-/// v ← ρ·v + (clip(g) + λ·x), x ← x − η·v. Tells whether all parameters stayed finite.
-fn sgd_step(training: &TrainingSection, gradient: &[f32], velocity: &mut [f32], parameters: &mut [f32]) -> bool {
-    let scale = if training.clip_norm > 0.0 {
-        let norm = gradient.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
-        (training.clip_norm / norm).min(1.0) as f32
-    } else {
-        1.0
-    };
-    let (rate, momentum, decay) = (training.learning_rate as f32, training.momentum as f32, training.weight_decay as f32);
-    for ((parameter, velocity), gradient) in parameters.iter_mut().zip(velocity).zip(gradient) {
-        *velocity = momentum * *velocity + (scale * *gradient + decay * *parameter);
-        *parameter -= rate * *velocity;
+/// Stochastic gradient descent with momentum, as [`TrainingSection`] defines it.
+struct Optimizer<'a> {
+    training: &'a TrainingSection,
+    rate: f32,
+    /// v, or m̂ where the scope is quasi-global.
+    velocity: Vec<f32>,
+}
+
+impl<'a> Optimizer<'a> {
+    fn new(training: &'a TrainingSection, request: &Request<'_>, steps: u64) -> Optimizer<'a> {
+        let dimension = request.start.len();
+        let velocity = match (training.momentum_scope, request.memory) {
+            (MomentumScope::Run, Some(velocity)) => velocity.to_vec(),
+            (MomentumScope::QuasiGlobal, Some(memory)) => {
+                let (mean, before) = memory.split_at(dimension);
+                let momentum = training.momentum as f32;
+                let share = (1.0 - training.momentum) / (training.rate(request.round.saturating_sub(1)) * steps as f64);
+                let path = before.iter().zip(request.start).map(|(before, now)| before - now);
+                mean.iter().zip(path).map(|(mean, path)| momentum * mean + share as f32 * path).collect()
+            }
+            _ => vec![0.0; dimension],
+        };
+        Optimizer { training, rate: training.rate(request.round) as f32, velocity }
     }
-    // Bits without the sign order like magnitudes, with infinity and NaN above all; an integer maximum needs no branch.
-    parameters.iter().fold(0, |largest, value| largest.max(value.to_bits() & 0x7fff_ffff)) < f32::INFINITY.to_bits()
+
+    /// One step; `gradient` is used up. Tells whether all parameters stayed finite.
+    fn step(&mut self, gradient: &mut [f32], correction: Option<&[f32]>, parameters: &mut [f32]) -> bool {
+        let training = self.training;
+        let mut scale = 1.0;
+        if training.clip_norm > 0.0 {
+            scale = (training.clip_norm / norm(gradient)).min(1.0) as f32;
+        }
+        if let Some(correction) = correction {
+            gradient.iter_mut().zip(correction).for_each(|(gradient, correction)| *gradient = scale * *gradient + correction);
+            scale = 1.0;
+        }
+        let (rate, momentum, decay) = (self.rate, training.momentum as f32, training.weight_decay as f32);
+        let fresh = (1.0 - training.dampening) as f32;
+        let values = parameters.iter_mut().zip(&mut self.velocity).zip(&*gradient);
+        if training.momentum_scope == MomentumScope::QuasiGlobal {
+            for ((parameter, mean), gradient) in values {
+                *parameter -= rate * (momentum * *mean + fresh * (scale * *gradient + decay * *parameter));
+            }
+        } else {
+            for ((parameter, velocity), gradient) in values {
+                *velocity = momentum * *velocity + fresh * (scale * *gradient + decay * *parameter);
+                *parameter -= rate * *velocity;
+            }
+        }
+        // Bits without the sign order like magnitudes, with infinity and NaN above all; an integer maximum needs no branch.
+        parameters.iter().fold(0, |largest, value| largest.max(value.to_bits() & 0x7fff_ffff)) < f32::INFINITY.to_bits()
+    }
+
+    fn memory(self, start: &[f32]) -> Option<Vec<f32>> {
+        let mut memory = self.velocity;
+        match self.training.momentum_scope {
+            MomentumScope::Round => return None,
+            MomentumScope::Run => {}
+            MomentumScope::QuasiGlobal => memory.extend_from_slice(start),
+        }
+        Some(memory)
+    }
+}
+
+/// Euclidean norm, summed in f64 in eight lanes: one sum would wait for each of its additions.
+fn norm(values: &[f32]) -> f64 {
+    let (chunks, rest) = values.as_chunks::<8>();
+    let mut lanes = [0f64; 8];
+    for chunk in chunks {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane += f64::from(*value) * f64::from(*value);
+        }
+    }
+    let rest: f64 = rest.iter().map(|value| f64::from(*value).powi(2)).sum();
+    (lanes.iter().sum::<f64>() + rest).sqrt()
 }
 
 /// The rows of each step: passes over all rows, each in an order of its own, cut into batches.
@@ -442,4 +609,56 @@ pub fn auc(scores: &[Vec<f32>], labels: &[u32]) -> Option<f64> {
     }
     let ones = ranked.len() as f64 - below;
     (ones > 0.0 && below > 0.0).then(|| wins / (ones * below))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kith_consensus::section::Document;
+
+    fn task(model: &str) -> Task {
+        let text = format!("[data]\nshape = [1, 8, 8]\nclasses = 5\nmean = [100]\ndeviation = [80]\n[model]\n{model}\n");
+        let mut document = Document::parse(&text).unwrap();
+        let schema = document.section("data", Schema::read);
+        let model = document.section("model", ModelSection::read);
+        let training = document.section("training", TrainingSection::read);
+        document.finish().unwrap();
+        Task::new(schema, model, training).unwrap()
+    }
+
+    /// Candle sums in another order. A logit of at most 64 terms of size 1 differs by at most 64 · 2⁻²⁴ · 8 = 3·10⁻⁵ (8: a bound
+    /// of its partial sums), a probability by as much relatively, a gradient, a mean of at most 3 times that, by 10⁻⁴.
+    #[test]
+    fn dense_networks_have_candle_s_gradient() {
+        for model in ["kind = \"softmax\"", "kind = \"mlp\"\nhidden = [20, 13]", "kind = \"mlp\"\nhidden = []"] {
+            let task = task(model);
+            assert!(task.inner.dense.is_some(), "{model}");
+            let mut stream = Seed::from_number(5).stream("test dense");
+            let pixels = (0..40 * 64).map(|_| stream.bounded(256) as u8).collect();
+            let labels = (0..40).map(|_| stream.bounded(5) as u32).collect();
+            let data = Dataset::from_bytes(pixels, labels, task.schema());
+            let mut workspace = Workspace::default();
+            for rows in [vec![3], (0..17).collect::<Vec<usize>>(), (5..40).collect()] {
+                let parameters: Vec<f32> = task.initial_parameters().iter().map(|value| value + 0.01).collect();
+                let (mut found, mut wanted) = (vec![7.0; parameters.len()], vec![0.0; parameters.len()]);
+                let loss = task.gradient(&parameters, &data, &rows, &mut workspace, &mut found).unwrap();
+                let exact = task.gradient_by_candle(&parameters, &data, &rows, &mut wanted).unwrap();
+                assert!((loss - exact).abs() < 1e-5, "{model}: {loss} {exact}");
+                for (index, (found, wanted)) in found.iter().zip(&wanted).enumerate() {
+                    assert!((found - wanted).abs() < 1e-4, "{model}: parameter {index} has {found}, expected {wanted}");
+                }
+                assert!(found.iter().any(|value| value.abs() > 1e-2), "{model}: the comparison is empty");
+            }
+        }
+    }
+
+    #[test]
+    fn residuals_of_logits_that_are_not_finite_are_no_loss() {
+        for broken in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            assert!(!residuals(&mut [0.0, 1.0, broken, 0.0], 2, [0, 1].into_iter()).is_finite());
+        }
+        let mut logits = [1000.0, 0.0, -1000.0, 0.0];
+        assert!((residuals(&mut logits, 2, [1, 1].into_iter()) - 500.0).abs() < 1e-6);
+        assert_eq!(logits, [0.5, -0.5, 0.0, 0.0]);
+    }
 }

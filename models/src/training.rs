@@ -66,7 +66,41 @@ pub enum Local {
     Steps(u64),
 }
 
+/// How long the optimizer remembers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MomentumScope {
+    /// The velocity starts at zero every round: training is a function of the round's start alone.
+    Round,
+    /// The velocity goes on from round to round, whatever mixing did to the parameters meanwhile (local heavy ball).
+    Run,
+    /// The velocity follows the path of the mixed models, not of the own gradients (Lin et al. 2021, arXiv 2102.04761).
+    QuasiGlobal,
+}
+
+impl MomentumScope {
+    const NAMES: [&str; 3] = ["round", "run", "quasi-global"];
+
+    /// Values that the optimizer carries from round to round for `dimension` parameters.
+    pub fn memory_len(self, dimension: usize) -> usize {
+        match self {
+            MomentumScope::Round => 0,
+            MomentumScope::Run => dimension,
+            MomentumScope::QuasiGlobal => 2 * dimension,
+        }
+    }
+}
+
 /// The charter's `[training]`.
+///
+/// A local step with gradient g, correction c (0 where none is asked for) and round k, for [`MomentumScope::Round`] and
+/// [`MomentumScope::Run`]:
+///
+/// v ← ρ·v + (1 − δ)·(clip(g) + c + λ·x), x ← x − η_k·v, η_k = η·`learning_rate_decay`^⌊k / `decay_rounds`⌋.
+///
+/// For [`MomentumScope::QuasiGlobal`] v = ρ·m̂ + (1 − δ)·(clip(g) + c + λ·x) with an m̂ that stays as it is during the round. At
+/// the start of a round it takes in the path of the model since the start of the one before, own steps and mixing together:
+/// m̂ ← ρ·m̂ + (1 − ρ)·(x_before − x_now) / (η_(k−1)·steps); in the first round m̂ is 0. The paper's β and μ are both ρ, as in its
+/// experiments; the division by the steps makes it a mean per step, as its authors' program does for several steps.
 #[derive(Clone, Debug)]
 pub struct TrainingSection {
     /// Name of the entry in [`OBJECTIVES`].
@@ -75,8 +109,16 @@ pub struct TrainingSection {
     pub optimizer: String,
     /// Learning rate η, above 0.
     pub learning_rate: f64,
-    /// Momentum ρ in [0, 1): v ← ρ·v + g, x ← x − η·v. Starts at zero every round.
+    /// The learning rate is multiplied by this, in (0, 1] …
+    pub learning_rate_decay: f64,
+    /// … every so many rounds.
+    pub decay_rounds: u64,
+    /// Momentum ρ in [0, 1).
     pub momentum: f64,
+    /// How long it lasts.
+    pub momentum_scope: MomentumScope,
+    /// Dampening δ in [0, 1): the share of a gradient that does not enter the velocity; ρ makes it a running mean.
+    pub dampening: f64,
     /// Weight decay λ: λ·x is added to the gradient.
     pub weight_decay: f64,
     /// Rows in a batch; a shorter batch ends each pass.
@@ -103,7 +145,18 @@ impl TrainingSection {
         let optimizer = section.choice("optimizer", Some("sgd"), &["sgd"]);
         // 0.05 with momentum 0.9: measured on digits, Fashion-MNIST and heart (models/tests/accuracy.rs).
         let learning_rate = section.number("learning_rate", Some(0.05), 1e-9..=1e3);
+        // Factors 1: a constant rate, which every measured default here was measured with.
+        let learning_rate_decay = section.number("learning_rate_decay", Some(1.0), 1e-9..=1.0);
+        let decay_rounds = section.integer("decay_rounds", Some(1), 1..=1 << 40);
         let momentum = section.number("momentum", Some(0.9), 0.0..=0.9999);
+        // A round's own: a peer that restarts has nothing to remember (a design decision, not a measurement).
+        let momentum_scope = match section.choice("momentum_scope", Some("round"), &MomentumScope::NAMES).as_str() {
+            "run" => MomentumScope::Run,
+            "quasi-global" => MomentumScope::QuasiGlobal,
+            _ => MomentumScope::Round,
+        };
+        // 0: PyTorch's, and what the learning rates here were measured with.
+        let dampening = section.number("dampening", Some(0.0), 0.0..=0.9999);
         let weight_decay = section.number("weight_decay", Some(0.0), 0.0..=1e3);
         let batch_size = section.integer("batch_size", Some(32), 1..=1 << 20) as usize;
         let steps = section.integer("local_steps", Some(0), 0..=1_000_000);
@@ -119,7 +172,35 @@ impl TrainingSection {
             }
         };
         let clip_norm = section.number("clip_norm", Some(0.0), 0.0..=1e9);
-        TrainingSection { objective, optimizer, learning_rate, momentum, weight_decay, batch_size, local, clip_norm, kind }
+        TrainingSection {
+            objective,
+            optimizer,
+            learning_rate,
+            learning_rate_decay,
+            decay_rounds,
+            momentum,
+            momentum_scope,
+            dampening,
+            weight_decay,
+            batch_size,
+            local,
+            clip_norm,
+            kind,
+        }
+    }
+
+    /// The learning rate η_k of round k.
+    pub fn rate(&self, round: u64) -> f64 {
+        // By squaring: the same bits on every machine, which powf does not promise.
+        let (mut rate, mut factor, mut exponent) = (self.learning_rate, self.learning_rate_decay, round / self.decay_rounds);
+        while exponent > 0 {
+            if exponent % 2 == 1 {
+                rate *= factor;
+            }
+            factor *= factor;
+            exponent /= 2;
+        }
+        rate
     }
 
     /// Local steps of a round over `rows` rows.
@@ -149,6 +230,23 @@ mod tests {
         assert_eq!(read("[training]\nlocal_epochs = 2\n").unwrap().steps(65), 6);
         assert!(read("[training]\nlocal_steps = 7\nlocal_epochs = 1\n").unwrap_err()[0].contains("exactly one"));
         assert!(read("[training]\nlocal_epochs = 0\n").is_err());
+    }
+
+    #[test]
+    fn the_learning_rate_falls_every_so_many_rounds() {
+        let training = read("[training]\nlearning_rate = 0.8\nlearning_rate_decay = 0.5\ndecay_rounds = 50\n").unwrap();
+        assert_eq!([0, 49, 50, 149, 150].map(|round| training.rate(round)), [0.8, 0.8, 0.4, 0.2, 0.1]);
+        let constant = read("").unwrap();
+        assert_eq!(constant.rate(u64::MAX).to_bits(), constant.learning_rate.to_bits());
+        assert!(read("[training]\nlearning_rate_decay = 1.1\n").is_err());
+    }
+
+    #[test]
+    fn a_momentum_scope_is_one_of_three() {
+        assert_eq!(read("").unwrap().momentum_scope, MomentumScope::Round);
+        assert_eq!(read("[training]\nmomentum_scope = \"run\"\n").unwrap().momentum_scope, MomentumScope::Run);
+        assert_eq!(read("[training]\nmomentum_scope = \"quasi-global\"\n").unwrap().momentum_scope, MomentumScope::QuasiGlobal);
+        assert!(read("[training]\nmomentum_scope = \"rund\"\n").unwrap_err()[0].contains("round"));
     }
 
     #[test]

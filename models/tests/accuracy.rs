@@ -4,13 +4,13 @@
 mod common;
 
 use kith_consensus::Seed;
-use kith_models::{Dataset, Evaluation, Task, auc};
+use kith_models::{Dataset, Evaluation, Request, Task, auc};
 
 fn pooled(task: &Task, train: Dataset, test: &Dataset, rounds: u64, seed: u64) -> (Vec<f32>, Evaluation) {
-    let mut trainer = task.trainer(train, Seed::from_number(seed)).unwrap();
+    let trainer = task.trainer(train, Seed::from_number(seed)).unwrap();
     let mut parameters = task.initial_parameters();
     for round in 0..rounds {
-        parameters = trainer.train(&parameters, round).unwrap().parameters;
+        parameters = trainer.train(&Request::new(&parameters, round)).unwrap().parameters;
     }
     let evaluation = task.evaluate(&parameters, test).unwrap();
     (parameters, evaluation)

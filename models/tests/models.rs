@@ -6,7 +6,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use kith_consensus::Seed;
-use kith_models::{Dataset, MODELS, ModelError, Task, inspect, read_model, read_tensors, write_model};
+use kith_models::{Dataset, MODELS, ModelError, Request, Task, inspect, read_model, read_tensors, write_model};
 
 fn text(kind: &str, training: &str) -> String {
     let keys = match kind {
@@ -28,7 +28,7 @@ fn small(kind: &str, training: &str) -> (Task, Dataset) {
 /// The gradient of the mean loss over all rows: minus the change of one full-batch step of rate 1.
 fn gradient(kind: &str, parameters: &[f32]) -> Vec<f32> {
     let (task, data) = small(kind, "learning_rate = 1.0\nmomentum = 0.0\nbatch_size = 70\nlocal_steps = 1");
-    let trained = task.trainer(data, Seed::from_number(1)).unwrap().train(parameters, 0).unwrap();
+    let trained = task.trainer(data, Seed::from_number(1)).unwrap().train(&Request::new(parameters, 0)).unwrap();
     parameters.iter().zip(&trained.parameters).map(|(before, after)| before - after).collect()
 }
 
@@ -77,7 +77,7 @@ fn equal_seeds_give_equal_bytes_and_other_rounds_other_ones() {
         let (task, data) = small(entry.name, "local_steps = 5\nbatch_size = 16");
         let start = task.initial_parameters();
         let train = |seed: u64, round: u64| {
-            task.trainer(data.clone(), Seed::from_number(seed)).unwrap().train(&start, round).unwrap().parameters
+            task.trainer(data.clone(), Seed::from_number(seed)).unwrap().train(&Request::new(&start, round)).unwrap().parameters
         };
         let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<_>>();
         assert_eq!(bits(train(1, 3)), bits(train(1, 3)), "{}", entry.name);
@@ -105,7 +105,7 @@ fn the_proximal_term_holds_parameters_near_the_start() {
     let distance = |training: &str| {
         let (task, data) = small("mlp", training);
         let start = task.initial_parameters();
-        let end = task.trainer(data, Seed::from_number(1)).unwrap().train(&start, 0).unwrap().parameters;
+        let end = task.trainer(data, Seed::from_number(1)).unwrap().train(&Request::new(&start, 0)).unwrap().parameters;
         start.iter().zip(&end).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt()
     };
     let plain = distance("local_epochs = 5");
@@ -120,7 +120,7 @@ fn momentum_and_decay_follow_their_formula() {
     let training = |steps: u32, extra: &str| format!("learning_rate = 0.1\nbatch_size = 70\nlocal_steps = {steps}\n{extra}");
     let train = |training: &str, start: &[f32]| {
         let (task, data) = small("softmax", training);
-        task.trainer(data, Seed::from_number(1)).unwrap().train(start, 0).unwrap().parameters
+        task.trainer(data, Seed::from_number(1)).unwrap().train(&Request::new(start, 0)).unwrap().parameters
     };
     let (task, _) = small("softmax", "");
     let start = task.initial_parameters();
@@ -136,13 +136,114 @@ fn momentum_and_decay_follow_their_formula() {
 }
 
 #[test]
+fn dampening_makes_the_velocity_a_running_mean_of_clipped_gradients() {
+    let start = small("softmax", "").0.initial_parameters();
+    let keys = "learning_rate = 0.1\nbatch_size = 70\nmomentum = 0.9\ndampening = 0.9\nclip_norm = 0.05";
+    let (task, data) = small("softmax", &format!("{keys}\nlocal_steps = 2"));
+    let found = task.trainer(data, Seed::from_number(1)).unwrap().train(&Request::new(&start, 0)).unwrap().parameters;
+    let clipped = |at: &[f32]| {
+        let gradient = gradient("softmax", at);
+        let norm = gradient.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt() as f32;
+        assert!(norm > 0.05, "nothing is clipped");
+        gradient.into_iter().map(|value| value * 0.05 / norm).collect::<Vec<f32>>()
+    };
+    let first: Vec<f32> = clipped(&start).iter().map(|gradient| 0.1 * gradient).collect();
+    let middle: Vec<f32> = start.iter().zip(&first).map(|(x, v)| x - 0.1 * v).collect();
+    let second = clipped(&middle);
+    let wanted = middle.iter().zip(&first).zip(&second).map(|((x, v), g)| x - 0.1 * (0.9 * v + 0.1 * g));
+    for (found, wanted) in found.iter().zip(wanted) {
+        assert!((found - wanted).abs() < 1e-6, "{found} {wanted}");
+    }
+}
+
+#[test]
+fn a_velocity_that_lasts_makes_two_rounds_one() {
+    let start = small("softmax", "").0.initial_parameters();
+    let train = |keys: &str, start: &[f32], memory: Option<&[f32]>| {
+        let (task, data) = small("softmax", &format!("batch_size = 70\nmomentum = 0.8\n{keys}"));
+        task.trainer(data, Seed::from_number(1)).unwrap().train(&Request { memory, ..Request::new(start, 0) }).unwrap()
+    };
+    let whole = train("local_steps = 2", &start, None);
+    assert_eq!(whole.memory, None);
+    let first = train("local_steps = 1\nmomentum_scope = \"run\"", &start, None);
+    let second = train("local_steps = 1\nmomentum_scope = \"run\"", &first.parameters, first.memory.as_deref());
+    // Full batches in another order: their sums round differently.
+    assert!(whole.parameters.iter().zip(&second.parameters).all(|(whole, parts)| (whole - parts).abs() < 1e-6));
+    let forgotten = train("local_steps = 1\nmomentum_scope = \"run\"", &first.parameters, None);
+    assert!(whole.parameters.iter().zip(&forgotten.parameters).any(|(whole, parts)| (whole - parts).abs() > 1e-3));
+}
+
+#[test]
+fn quasi_global_momentum_follows_the_path_of_the_mixed_models() {
+    let keys = "batch_size = 70\nlocal_steps = 2\nmomentum = 0.8\nlearning_rate = 0.1\nlearning_rate_decay = 0.5\nmomentum_scope = \"quasi-global\"";
+    let (task, data) = small("softmax", keys);
+    let trainer = task.trainer(data, Seed::from_number(1)).unwrap();
+    let start = task.initial_parameters();
+    let first = trainer.train(&Request::new(&start, 0)).unwrap();
+    let (mean, before) = first.memory.as_ref().unwrap().split_at(start.len());
+    assert!(mean.iter().all(|value| *value == 0.0));
+    assert_eq!(before, start);
+    // With m̂ = 0 the first round is plain descent of rate 0.1.
+    let plain: Vec<f32> = start.iter().zip(gradient("softmax", &start)).map(|(x, g)| x - 0.1 * g).collect();
+    let plain: Vec<f32> = plain.iter().zip(gradient("softmax", &plain)).map(|(x, g)| x - 0.1 * g).collect();
+    assert!(first.parameters.iter().zip(&plain).all(|(found, wanted)| (found - wanted).abs() < 1e-6));
+
+    // Mixing moved the model elsewhere; the path since the first start becomes the direction of the second round.
+    let mixed: Vec<f32> = first.parameters.iter().map(|x| x + 0.02).collect();
+    let second = trainer.train(&Request { memory: first.memory.as_deref(), ..Request::new(&mixed, 1) }).unwrap();
+    let mean: Vec<f32> = start.iter().zip(&mixed).map(|(before, now)| 0.2 * (before - now) / (0.1 * 2.0)).collect();
+    let step = |x: &[f32]| -> Vec<f32> {
+        let gradient = gradient("softmax", x);
+        x.iter().zip(&mean).zip(&gradient).map(|((x, mean), g)| x - 0.05 * (0.8 * mean + g)).collect()
+    };
+    let wanted = step(&step(&mixed));
+    assert!(second.parameters.iter().zip(&wanted).all(|(found, wanted)| (found - wanted).abs() < 1e-5));
+    let memory = second.memory.unwrap();
+    assert!(memory.iter().zip(mean.iter().chain(&mixed)).all(|(found, wanted)| (found - wanted).abs() < 1e-5));
+}
+
+#[test]
+fn a_correction_is_added_to_every_local_gradient_after_clipping() {
+    let (task, data) =
+        small("softmax", "batch_size = 70\nlocal_steps = 3\nmomentum = 0.0\nlearning_rate = 0.5\nclip_norm = 1e-9");
+    let start = task.initial_parameters();
+    let correction: Vec<f32> = (0..start.len()).map(|index| index as f32 / 100.0).collect();
+    let request = Request { correction: Some(&correction), ..Request::new(&start, 0) };
+    let found = task.trainer(data, Seed::from_number(1)).unwrap().train(&request).unwrap().parameters;
+    // The gradient itself is clipped to nothing, so three steps move by three corrections.
+    for ((found, start), correction) in found.iter().zip(&start).zip(&correction) {
+        assert!((found - (start - 1.5 * correction)).abs() < 1e-5);
+    }
+}
+
+#[test]
+fn memories_and_corrections_of_another_length_are_refused() {
+    for (scope, memory) in [("round", 0), ("run", 1), ("quasi-global", 2)] {
+        let (task, data) = small("softmax", &format!("momentum_scope = \"{scope}\""));
+        let trainer = task.trainer(data, Seed::from_number(1)).unwrap();
+        let start = task.initial_parameters();
+        let long = vec![0.0; 3 * start.len()];
+        let request = Request { memory: Some(&long), ..Request::new(&start, 0) };
+        let error = trainer.train(&request).unwrap_err();
+        let expected = memory * start.len();
+        assert!(matches!(error, ModelError::Companion { expected: wanted, .. } if wanted == expected), "{scope}: {error}");
+        let request = Request { correction: Some(&long), ..Request::new(&start, 0) };
+        assert!(trainer.train(&request).unwrap_err().to_string().contains("correction"), "{scope}");
+    }
+}
+
+#[test]
 fn divergence_names_round_and_step() {
     let (task, data) = small("mlp", "learning_rate = 1000.0\nlocal_epochs = 50");
-    let error = task.trainer(data.clone(), Seed::from_number(1)).unwrap().train(&task.initial_parameters(), 8).unwrap_err();
+    let error = task
+        .trainer(data.clone(), Seed::from_number(1))
+        .unwrap()
+        .train(&Request::new(&task.initial_parameters(), 8))
+        .unwrap_err();
     assert!(matches!(error, ModelError::Diverged { round: 8, .. }), "{error}");
     let mut start = task.initial_parameters();
     start[3] = f32::NAN;
-    let error = task.trainer(data, Seed::from_number(1)).unwrap().train(&start, 8).unwrap_err();
+    let error = task.trainer(data, Seed::from_number(1)).unwrap().train(&Request::new(&start, 8)).unwrap_err();
     assert!(matches!(error, ModelError::Diverged { round: 8, step: 0 }), "{error}");
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kith_consensus::Seed;
-use kith_models::{Dataset, ModelError, Task, Trainer};
+use kith_models::{Dataset, ModelError, Request, Task, Trainer};
 
 use crate::memory::Local;
 
@@ -30,7 +30,7 @@ impl Learner {
     pub fn alone(&mut self, rounds: u64) -> Result<Vec<f32>, ModelError> {
         let mut parameters = self.task.initial_parameters();
         for round in 0..rounds {
-            parameters = self.trainer.train(&parameters, round)?.parameters;
+            parameters = self.trainer.train(&Request::new(&parameters, round))?.parameters;
         }
         Ok(parameters)
     }
@@ -38,7 +38,7 @@ impl Learner {
 
 impl Local for Learner {
     fn train(&mut self, start: &[f32], round: u64) -> Result<(Vec<f32>, u64, u64, f64), String> {
-        let trained = self.trainer.train(start, round).map_err(|error| error.to_string())?;
+        let trained = self.trainer.train(&Request::new(start, round)).map_err(|error| error.to_string())?;
         Ok((trained.parameters, trained.samples, trained.local_steps, trained.loss))
     }
 

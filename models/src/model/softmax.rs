@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-use super::{Architecture, Initial, ModelEntry, Parameters};
+use super::{Architecture, Dense, Initial, Layout, ModelEntry, Parameters};
 
 pub(super) const ENTRY: ModelEntry = ModelEntry {
     name: "softmax",
@@ -24,5 +24,9 @@ impl Architecture for Softmax {
 
     fn logits(&self, parameters: &Parameters<'_>, batch: &Tensor) -> candle_core::Result<Tensor> {
         parameters.linear("linear", &batch.flatten_from(1)?.t()?)?.t()
+    }
+
+    fn dense(&self, layout: &Layout) -> Option<Dense> {
+        Dense::new(layout, ["linear".to_owned()])
     }
 }

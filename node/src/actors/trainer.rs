@@ -8,7 +8,7 @@ use kameo::actor::ActorRef;
 use kameo::message::{Context, Message};
 use kith_consensus::Seed;
 use kith_gossip::{Input, Parameters};
-use kith_models::{Dataset, Task, Trainer};
+use kith_models::{Dataset, Request, Task, Trainer};
 use tokio::sync::oneshot;
 
 use super::peer::PeerActor;
@@ -75,10 +75,10 @@ impl Actor for TrainerActor {
     }
 }
 
-fn run(task: Task, mut trainer: Trainer, held_out: Option<Dataset>, work: Receiver<(Work, oneshot::Sender<Input>)>) {
+fn run(task: Task, trainer: Trainer, held_out: Option<Dataset>, work: Receiver<(Work, oneshot::Sender<Input>)>) {
     for (work, answer) in work {
         let input = match work {
-            Work::Train { round, parameters } => train(&mut trainer, round, &parameters),
+            Work::Train { round, parameters } => train(&trainer, round, &parameters),
             Work::Evaluate { round, parameters } => evaluate(&task, held_out.as_ref(), round, &parameters),
         };
         // The actor may have stopped meanwhile.
@@ -86,8 +86,8 @@ fn run(task: Task, mut trainer: Trainer, held_out: Option<Dataset>, work: Receiv
     }
 }
 
-fn train(trainer: &mut Trainer, round: u64, start: &[f32]) -> Input {
-    match trainer.train(start, round) {
+fn train(trainer: &Trainer, round: u64, start: &[f32]) -> Input {
+    match trainer.train(&Request::new(start, round)) {
         Ok(trained) => Input::Trained {
             round,
             parameters: Arc::new(trained.parameters),

@@ -182,7 +182,7 @@ impl Findings {
         // Own model, start, gradient, velocity and result; each neighbour's vector, and its replica where there is one.
         let replicas = u64::from(agreement.codec.form() == Form::Replica);
         let vectors = 6 + receives * (1 + replicas) + replicas;
-        let data = (rows.memory_bytes() + held_out.map_or(0, Dataset::memory_bytes)) as u64;
+        let data = Dataset::memory_bytes_of(std::iter::once(rows).chain(held_out)) as u64;
         self.fact(
             "expected",
             json!({

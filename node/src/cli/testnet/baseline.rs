@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kith_consensus::Seed;
-use kith_models::{Dataset, Loaded, Task};
+use kith_models::{Dataset, Loaded, Request, Task};
 use kith_simulations::sites::{SiteRow, Sites};
 
 use super::super::output::{Failure, tell};
@@ -51,10 +51,10 @@ pub(super) fn measure(plan: &Plan, places: &Places) -> Option<Baselines> {
 }
 
 fn accuracy(task: &Task, rows: Dataset, seed: Seed, rounds: u64, test: &Dataset) -> Option<f64> {
-    let mut trainer = task.trainer(rows, seed).ok()?;
+    let trainer = task.trainer(rows, seed).ok()?;
     let mut parameters = task.initial_parameters();
     for round in 0..rounds {
-        parameters = trainer.train(&parameters, round).ok()?.parameters;
+        parameters = trainer.train(&Request::new(&parameters, round)).ok()?.parameters;
     }
     Some(task.evaluate(&parameters, test).ok()?.accuracy)
 }
