@@ -137,7 +137,20 @@ impl Charter {
     /// # Errors
     /// Every problem found, with line and column where it has one.
     pub fn resolve(text: &str, resolvers: &mut [Resolver<'_>]) -> Result<Charter, Vec<Problem>> {
-        let mut document = Document::parse(text).map_err(|problem| vec![problem])?;
+        let document = Document::parse(text).map_err(|problem| vec![problem])?;
+        Charter::read(document, resolvers, &mut []).map(|(charter, _)| charter)
+    }
+
+    /// Reads a charter from a file that holds other sections beside it, an experiment's world for instance: those are read by
+    /// `beside`, are no part of the agreement, and come back with every default written out.
+    ///
+    /// # Errors
+    /// Every problem found in either.
+    pub fn read(
+        mut document: Document,
+        resolvers: &mut [Resolver<'_>],
+        beside: &mut [Resolver<'_>],
+    ) -> Result<(Charter, toml::Table), Vec<Problem>> {
         let (name, version, rounds, testnet, seed) = document.section("federation", |section| {
             (
                 section.text("name", None),
@@ -150,6 +163,11 @@ impl Charter {
         for (name, read) in resolvers {
             document.section(name, |section| read(section));
         }
+        let mut others = Vec::new();
+        for (name, read) in beside {
+            document.section(name, |section| read(section));
+            others.push(*name);
+        }
         let membership = document.section("membership", Membership::read);
         let peers = membership.peers;
         let (topology, graphs) = document.section("topology", |section| {
@@ -160,11 +178,14 @@ impl Charter {
         let round = document.section("round", RoundSection::read);
         let aggregation = document.section("aggregation", |section| Aggregation::read(section, &graphs));
         document.section("privacy", |section| section.choice("mechanism", Some("none"), &["none"]));
-        let canonical = document.finish()?;
+        let (others, canonical): (toml::Table, toml::Table) =
+            document.finish()?.into_iter().partition(|(name, _)| others.contains(&name.as_str()));
         let aggregation = aggregation.expect("a charter without problems has its rule");
         let sections: BTreeMap<String, Digest> = canonical.iter().map(|(name, table)| (name.clone(), digest_of(table))).collect();
         let id = federation_id(&sections);
-        Ok(Charter { name, version, rounds, testnet, seed, topology, round, aggregation, membership, id, sections, canonical })
+        let charter =
+            Charter { name, version, rounds, testnet, seed, topology, round, aggregation, membership, id, sections, canonical };
+        Ok((charter, others))
     }
 
     /// The members' keys in canonical order; empty where anyone may join.

@@ -49,6 +49,36 @@ struct Entry {
     used: bool,
 }
 
+/// Where a value stands that nobody wrote.
+const NOWHERE: std::ops::Range<usize> = usize::MAX..usize::MAX;
+
+impl Entry {
+    fn supplied(value: &toml::Value) -> Entry {
+        let node = match value {
+            toml::Value::String(text) => Node::Text(text.clone()),
+            toml::Value::Integer(value) => Node::Integer(*value),
+            toml::Value::Float(value) => Node::Number(*value),
+            toml::Value::Boolean(flag) => Node::Flag(*flag),
+            toml::Value::Datetime(_) => Node::Other("a date"),
+            toml::Value::Array(items) => Node::List(items.iter().map(Entry::supplied).collect()),
+            toml::Value::Table(table) => {
+                Node::Table(table.iter().map(|(key, value)| (key.clone(), Entry::supplied(value))).collect())
+            }
+        };
+        Entry { node, span: NOWHERE, used: false }
+    }
+}
+
+fn supply(entries: &mut BTreeMap<String, Entry>, table: &toml::Table) {
+    for (key, value) in table {
+        match (entries.get_mut(key), value) {
+            (None, value) => drop(entries.insert(key.clone(), Entry::supplied(value))),
+            (Some(Entry { node: Node::Table(own), .. }), toml::Value::Table(table)) => supply(own, table),
+            (Some(_), _) => {}
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Node {
     Integer(i64),
@@ -136,6 +166,34 @@ impl Document {
         }
     }
 
+    /// Adds the keys of `table` that the file does not have, section by section: what a person may leave out.
+    pub fn supply(&mut self, table: &toml::Table) {
+        supply(&mut self.root, table);
+    }
+
+    /// Puts a value under a dotted key such as `aggregation.rule`, in place of the file's.
+    ///
+    /// # Errors
+    /// When a part of the key is no section.
+    pub fn set(&mut self, key: &str, value: &toml::Value) -> Result<(), Problem> {
+        let problem = |what: String| Problem { key: key.to_owned(), line: 0, column: 0, span: None, what };
+        let mut parts = key.split('.').peekable();
+        let mut at = &mut self.root;
+        while let Some(part) = parts.next() {
+            if parts.peek().is_none() {
+                at.insert(part.to_owned(), Entry::supplied(value));
+                break;
+            }
+            let entry = at.entry(part.to_owned()).or_insert_with(|| Entry::supplied(&toml::Value::Table(toml::Table::new())));
+            let kind = entry.node.kind();
+            at = match &mut entry.node {
+                Node::Table(table) => table,
+                _ => return Err(problem(format!("{part:?} is {kind}, not a section"))),
+            };
+        }
+        Ok(())
+    }
+
     /// Whether a section of this name is written in the file.
     pub fn has(&self, name: &str) -> bool {
         self.root.contains_key(name)
@@ -188,14 +246,9 @@ impl Document {
         let known: Vec<String> = self.canonical.keys().cloned().collect();
         for (name, entry) in &self.root {
             if !entry.used {
-                let (line, column) = position(&self.source, entry.span.start);
-                self.problems.push(Problem {
-                    key: name.clone(),
-                    line,
-                    column,
-                    span: Some(entry.span.clone()),
-                    what: unknown("section", name, &known),
-                });
+                let span = Some(entry.span.clone()).filter(|span| *span != NOWHERE);
+                let (line, column) = span.as_ref().map_or((0, 0), |span| position(&self.source, span.start));
+                self.problems.push(Problem { key: name.clone(), line, column, span, what: unknown("section", name, &known) });
             }
         }
         if self.problems.is_empty() { Ok(self.canonical) } else { Err(self.problems) }
@@ -332,6 +385,36 @@ impl Section<'_> {
         value
     }
 
+    /// The table `[section.key]`, or an empty one where the file has none.
+    pub fn table<T>(&mut self, key: &str, read: impl FnOnce(&mut Section<'_>) -> T) -> T {
+        let path = self.path_of(key);
+        let mut empty = BTreeMap::new();
+        let mut wrong = None;
+        let entries = match self.entries.get_mut(key) {
+            None => &mut empty,
+            Some(entry) => {
+                entry.used = true;
+                match &mut entry.node {
+                    Node::Table(table) => table,
+                    other => {
+                        wrong = Some((entry.span.clone(), other.kind()));
+                        &mut empty
+                    }
+                }
+            }
+        };
+        let mut section =
+            Section { path: path.clone(), source: self.source, entries, canonical: toml::Table::new(), problems: self.problems };
+        if let Some((span, kind)) = wrong {
+            section.note_at(Some(span), path.clone(), format!("expected a table [{path}], found {kind}"));
+        }
+        let value = read(&mut section);
+        section.refuse_unknown();
+        let canonical = section.canonical;
+        self.canonical.insert(key.to_owned(), toml::Value::Table(canonical));
+        value
+    }
+
     /// The tables of an array of tables, `[[section.key]]`, in the file's order.
     pub fn tables<T>(&mut self, key: &str, mut read: impl FnMut(&mut Section<'_>) -> T) -> Vec<T> {
         let mut values = Vec::new();
@@ -376,6 +459,7 @@ impl Section<'_> {
     }
 
     fn note_at(&mut self, span: Option<std::ops::Range<usize>>, key: String, what: String) {
+        let span = span.filter(|span| *span != NOWHERE);
         let (line, column) = span.as_ref().map_or((0, 0), |span| position(self.source, span.start));
         self.problems.push(Problem { key, line, column, span, what });
     }
@@ -496,6 +580,33 @@ mod tests {
                 "line 4, column 2: b: unknown section \"b\"; known: a, c (did you mean \"a\"?)",
             ]
         );
+    }
+
+    #[test]
+    fn a_table_in_a_section_has_its_own_keys() {
+        let read = |text: &str| {
+            let mut document = Document::parse(text).unwrap();
+            document.section("world", |section| section.table("links", |links| links.number("loss", Some(0.0), 0.0..=1.0)));
+            document.finish()
+        };
+        let canonical = read("[world.links]\nloss = 0.5\n").unwrap();
+        assert_eq!(canonical["world"]["links"]["loss"].as_float(), Some(0.5));
+        let told = |text: &str| read(text).unwrap_err()[0].to_string();
+        assert!(told("[world.links]\nlos = 0.5\n").contains("world.links.los: unknown key \"los\"; known: loss"));
+        assert!(told("[world]\nlinks = 3\n").contains("expected a table [world.links], found an integer"));
+    }
+
+    #[test]
+    fn what_is_supplied_gives_way_to_the_file_and_what_is_set_does_not() {
+        let mut document = Document::parse("[a]\nx = 1\n").unwrap();
+        document.supply(&"[a]\nx = 2\ny = 3\n[b]\nz = 4\n".parse().unwrap());
+        document.set("b.z", &toml::Value::Integer(99)).unwrap();
+        assert!(document.set("a.x.deep", &toml::Value::Integer(5)).unwrap_err().what.contains("an integer, not a section"));
+        document
+            .section("a", |section| assert_eq!((section.integer("x", None, 0..=9), section.integer("y", None, 0..=9)), (1, 3)));
+        document.section("b", |section| section.integer("z", None, 0..=9));
+        let problem = &document.finish().unwrap_err()[0];
+        assert_eq!(problem.to_string(), "b.z: expected an integer from 0 to 9, found 99", "nobody wrote it, so it has no line");
     }
 
     #[test]

@@ -1,13 +1,18 @@
-//! The one seam for misbehaviour: what happens between "trained" and "encoded".
+//! The one seam for misbehaviour: what happens between "trained" and "sent".
 //!
 //! Production installs [`Honest`]. Attacks implement [`Conduct`] elsewhere and are handed to a [`Peer`](crate::Peer) by the
 //! simulator, or by the testnet under a charter that is marked as a testnet's.
 
+use std::collections::BTreeMap;
+
+use kith_consensus::topology::Graph;
 use kith_consensus::{PeerId, Stream};
 
 /// What a peer knows when it decides what to publish.
 #[derive(Debug)]
 pub struct View<'a> {
+    /// Who it is.
+    pub own: PeerId,
     /// Its round.
     pub round: u64,
     /// Where it started training.
@@ -17,12 +22,38 @@ pub struct View<'a> {
     /// The newest vectors it has received from its neighbours, in the order of their ids (the previous round's, since
     /// those of this round are still to come).
     pub neighbours: &'a [(PeerId, &'a [f32])],
+    /// The participants, sorted; the graph's numbers are places in this list.
+    pub roster: &'a [PeerId],
+    /// The graph of this round, which follows from the charter.
+    pub graph: &'a Graph,
+}
+
+/// What a peer publishes in a round.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Publication {
+    /// Nothing.
+    Nothing,
+    /// One vector for everybody, as the protocol wants it.
+    Same(Vec<f32>),
+    /// A vector for each receiver, nothing for the others. Two different ones contradict each other, and whoever hears of
+    /// both has a proof.
+    Each(BTreeMap<PeerId, Vec<f32>>),
 }
 
 /// How a peer behaves.
 pub trait Conduct: std::fmt::Debug + Send {
-    /// The vector to publish instead of the trained one; `None` publishes nothing this round.
-    fn publish(&mut self, view: &View<'_>, random: &mut Stream) -> Option<Vec<f32>>;
+    /// What to publish instead of the trained vector.
+    fn publish(&mut self, view: &View<'_>, random: &mut Stream) -> Publication;
+
+    /// Whether the update of `round` is kept from this receiver (selective silence).
+    fn withholds(&mut self, _round: u64, _receiver: &PeerId) -> bool {
+        false
+    }
+
+    /// An earlier round whose update is sent once more beside this round's.
+    fn replays(&mut self, _round: u64) -> Option<u64> {
+        None
+    }
 
     /// Whether this is [`Honest`], so that the trained vector need not be copied.
     fn is_honest(&self) -> bool {
@@ -35,8 +66,8 @@ pub trait Conduct: std::fmt::Debug + Send {
 pub struct Honest;
 
 impl Conduct for Honest {
-    fn publish(&mut self, view: &View<'_>, _random: &mut Stream) -> Option<Vec<f32>> {
-        Some(view.trained.to_vec())
+    fn publish(&mut self, view: &View<'_>, _random: &mut Stream) -> Publication {
+        Publication::Same(view.trained.to_vec())
     }
 
     fn is_honest(&self) -> bool {

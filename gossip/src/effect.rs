@@ -8,6 +8,7 @@ use kith_consensus::{Digest, PeerId};
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, Refusal};
+use crate::roster::Roster;
 
 /// Model parameters as one vector, shared rather than copied between peer, trainer and store.
 pub type Parameters = Arc<Vec<f32>>;
@@ -34,6 +35,8 @@ pub enum Input {
         local_steps: u64,
         /// Mean training loss.
         loss: f64,
+        /// What the optimizer carries into the next round, where it carries anything.
+        memory: Option<Parameters>,
     },
     /// Local training of `round` failed.
     TrainingFailed {
@@ -62,15 +65,15 @@ pub enum Input {
     Received {
         /// The peer at the other end.
         from: PeerId,
-        /// At most 64 KiB.
-        bytes: Vec<u8>,
+        /// At most 64 KiB; shared, since in one process many may receive the same bytes.
+        bytes: Arc<Vec<u8>>,
     },
     /// A body that was asked for is here; the carrier has checked that it hashes to `digest`.
     Fetched {
         /// BLAKE3 of the bytes.
         digest: Digest,
         /// The body.
-        bytes: Vec<u8>,
+        bytes: Arc<Vec<u8>>,
     },
     /// A body could not be had.
     FetchFailed {
@@ -132,6 +135,8 @@ pub enum Effect {
         round: u64,
         /// Where to start.
         parameters: Parameters,
+        /// What the optimizer carried out of the last round.
+        memory: Option<Parameters>,
     },
     /// Evaluate these parameters on held-out data; answered by [`Input::Evaluated`] or [`Input::NotEvaluated`].
     Evaluate {
@@ -258,6 +263,8 @@ pub struct Intent {
     pub body: Arc<Vec<u8>>,
     /// The exact own parameters after training: never sent, needed to aggregate.
     pub own: Parameters,
+    /// What the optimizer carries into the next round.
+    pub memory: Option<Parameters>,
 }
 
 /// A completed round.
@@ -268,9 +275,11 @@ pub struct Checkpoint {
     /// Updates published so far.
     pub sequence: u64,
     /// The participants, sorted.
-    pub roster: Vec<PeerId>,
+    pub roster: Roster,
     /// Parameters.
     pub parameters: Parameters,
     /// Public reconstructions by sender, the own one included. Empty for stateless codecs.
     pub replicas: BTreeMap<PeerId, Parameters>,
+    /// What the optimizer carries into that round.
+    pub memory: Option<Parameters>,
 }

@@ -15,10 +15,12 @@ mod message;
 #[cfg(feature = "net")]
 pub mod net;
 pub mod peer;
+mod roster;
 mod wire;
 
-pub use conduct::{Conduct, Honest};
+pub use conduct::{Conduct, Honest, Publication, View};
 pub use effect::{Checkpoint, Command, Effect, Input, Intent, Parameters, Record, Stored, Timer};
 pub use envelope::{Authenticator, Envelope};
 pub use event::{Event, Refusal};
-pub use peer::{Peer, Setup};
+pub use peer::{Load, Peer, Setup};
+pub use roster::Roster;

@@ -22,11 +22,12 @@ use kith_consensus::{Digest, PeerId, Seed, Stream};
 use serde_bytes::ByteBuf;
 
 use crate::codec::Codec;
-use crate::conduct::{Conduct, View};
+use crate::conduct::{Conduct, Publication, View};
 use crate::effect::{Checkpoint, Command, Effect, Input, Intent, Parameters, Record, Stored, Timer};
 use crate::envelope::{Authenticator, Envelope, Header, Kind, PROTOCOL_VERSION};
 use crate::event::{Closed, DroppedShare, Event, Refusal};
 use crate::message::{Announcement, Goodbye, Hello, INLINE_BYTES_MAX, Proof, Want};
+use crate::roster::Roster;
 use crate::wire;
 use exchange::{AHEAD_MAX, Exchange, Outgoing, Progress, check_values};
 use overlay::Overlay;
@@ -55,8 +56,8 @@ pub struct Setup {
     pub authenticator: Authenticator,
     /// What the federation agreed on.
     pub charter: Arc<Charter>,
-    /// Participants, sorted; contains this peer. In open membership this peer alone: the roster forms from who comes first.
-    pub roster: Vec<PeerId>,
+    /// Participants; contains this peer. In open membership this peer alone: the roster forms from who comes first.
+    pub roster: Roster,
     /// Codec of updates, from the charter's `[codec]`.
     pub codec: Box<dyn Codec>,
     /// Digest of the parameters' layout.
@@ -91,6 +92,33 @@ enum Phase {
     Stopped,
 }
 
+/// What the own conduct wants others to be told.
+enum Told {
+    Nobody,
+    Everybody(Parameters),
+    Each(BTreeMap<PeerId, Vec<f32>>),
+}
+
+/// An update that is ready to be promised.
+struct Sealed {
+    /// What receivers will reconstruct.
+    public: Parameters,
+    outgoing: Outgoing,
+}
+
+/// How many things a peer keeps, each bounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Others' updates that wait for their round or their body.
+    pub waiting: usize,
+    /// Own updates kept to be sent again.
+    pub outgoing: usize,
+    /// Headers remembered to notice contradictions.
+    pub headers: usize,
+    /// Graphs of rounds that may still be asked about.
+    pub graphs: usize,
+}
+
 /// A participant of the protocol.
 pub struct Peer {
     id: PeerId,
@@ -110,6 +138,10 @@ pub struct Peer {
     own: Parameters,
     own_samples: u64,
     own_local_steps: u64,
+    /// What the optimizer carries into the next round.
+    memory: Option<Parameters>,
+    /// Announcements for single receivers, where the conduct tells them different things.
+    forks: BTreeMap<PeerId, Arc<Vec<u8>>>,
     /// Promised before a crash, to be sent again as it was.
     promised: Option<Box<Intent>>,
     /// Highest round of which others hold a signed header of ours that our own store does not know.
@@ -128,13 +160,13 @@ impl Peer {
     /// A peer that has not started.
     ///
     /// # Panics
-    /// When the roster is not sorted or lacks the peer: both are the caller's to guarantee.
+    /// When the roster lacks the peer.
     pub fn new(setup: Setup) -> Peer {
         let id = setup.authenticator.peer();
         Peer {
             id,
             overlay: Overlay::new(id, setup.roster, Arc::clone(&setup.charter)),
-            exchange: Exchange::new(setup.codec, id, Arc::clone(&setup.initial)),
+            exchange: Exchange::new(setup.codec, id, Arc::clone(&setup.initial), !setup.conduct.is_honest()),
             charter: setup.charter,
             authenticator: setup.authenticator,
             conduct: setup.conduct,
@@ -148,6 +180,8 @@ impl Peer {
             own: setup.initial,
             own_samples: 0,
             own_local_steps: 0,
+            memory: None,
+            forks: BTreeMap::new(),
             promised: None,
             published_before: None,
             window: Window::default(),
@@ -172,6 +206,22 @@ impl Peer {
         &self.parameters
     }
 
+    /// The round of which `bytes` are an own update's announcement that is still kept.
+    pub fn announced_in(&self, bytes: &Arc<Vec<u8>>) -> Option<u64> {
+        self.exchange.announced_in(bytes)
+    }
+
+    /// Hash of what this peer holds as `sender`'s vector; `None` where the codec needs no replicas or nothing has come.
+    pub fn replica_of(&self, sender: &PeerId) -> Option<Digest> {
+        self.exchange.replica_of(sender)
+    }
+
+    /// How much this peer keeps of others.
+    pub fn load(&self) -> Load {
+        let (waiting, outgoing) = self.exchange.load();
+        Load { waiting, outgoing, headers: self.witness.len(), graphs: self.overlay.graphs_kept() }
+    }
+
     /// Takes one input at time `now` (since the driver's start) and appends what has to be done to `out`, in order.
     pub fn handle(&mut self, input: Input, _now: Duration, out: &mut Vec<Effect>) {
         if self.phase == Phase::Stopped {
@@ -179,8 +229,9 @@ impl Peer {
         }
         match input {
             Input::Start { checkpoint, intent } => self.start(checkpoint, intent, out),
-            Input::Trained { round, parameters, samples, local_steps, loss } => {
+            Input::Trained { round, parameters, samples, local_steps, loss, memory } => {
                 if self.phase == Phase::Training && round == self.round {
+                    self.memory = memory;
                     out.push(Effect::Emit(Event::Trained { round, loss, samples, local_steps }));
                     self.trained(parameters, samples, local_steps, out);
                 }
@@ -232,8 +283,9 @@ impl Peer {
             self.round = checkpoint.round;
             self.sequence = checkpoint.sequence;
             self.parameters = checkpoint.parameters;
-            self.overlay.restore(checkpoint.roster);
+            self.overlay.restore(&checkpoint.roster);
             self.exchange.restore(checkpoint.replicas);
+            self.memory = checkpoint.memory;
         }
         if let Some(ahead) = intent.as_ref().filter(|intent| intent.round > self.round) {
             // Promised after a jump, or on a checkpoint that is lost: it must not be contradicted.
@@ -323,12 +375,14 @@ impl Peer {
 
     fn say_goodbye(&mut self, finished: bool, out: &mut Vec<Effect>) {
         let bytes = Arc::new(self.seal(Kind::Goodbye, Digest::default(), wire::encode(&Goodbye { finished })).to_bytes());
-        // To neighbours at once, and to everyone by gossip.
         let neighbours = self.overlay.neighbourhood(self.last_or_current_round());
         for peer in neighbours.into_iter().filter(|peer| self.overlay.is_ready(peer)) {
             out.push(Effect::Send { to: peer, bytes: Arc::clone(&bytes) });
         }
-        out.push(Effect::Announce { bytes });
+        // Who has finished has nothing more for anybody but the neighbours of its last round; who leaves early has.
+        if !finished {
+            out.push(Effect::Announce { bytes });
+        }
     }
 
     // --- the round ---
@@ -342,11 +396,25 @@ impl Peer {
             Some(intent) => self.send_again(*intent, out),
             None => {
                 self.phase = Phase::Training;
-                out.push(Effect::Train { round: self.round, parameters: Arc::clone(&self.parameters) });
+                let (parameters, memory) = (Arc::clone(&self.parameters), self.memory.clone());
+                out.push(Effect::Train { round: self.round, parameters, memory });
             }
         }
         for sender in neighbours {
             self.advance(sender, out); // updates that came early
+        }
+        if self.charter.topology.changes() {
+            self.reach(out);
+        }
+    }
+
+    /// Where the graph changes, the neighbours of this round and the next are dialled before they are needed.
+    fn reach(&mut self, out: &mut Vec<Effect>) {
+        let next = (self.round + 1).min(self.charter.rounds.saturating_sub(1));
+        for round in [self.round, next] {
+            for (peer, addresses) in self.overlay.unreached(round) {
+                out.push(Effect::Connect { peer, addresses });
+            }
         }
     }
 
@@ -358,10 +426,12 @@ impl Peer {
             return;
         };
         self.own = Arc::clone(&intent.own);
+        self.memory = intent.memory;
         self.sequence = intent.sequence + 1;
-        let outgoing = Outgoing { digest: Digest::of(&intent.body), announcement: intent.announcement, body: intent.body };
-        self.exchange.publish(self.round, public, intent.state, outgoing);
-        self.send_update(intent.sequence, intent.state, out);
+        let digest = Digest::of(&intent.body);
+        let outgoing = Outgoing::new(intent.sequence, intent.state, intent.announcement, digest, intent.body);
+        self.exchange.publish(self.round, public, outgoing);
+        self.send_update(out);
     }
 
     fn trained(&mut self, parameters: Parameters, samples: u64, local_steps: u64, out: &mut Vec<Effect>) {
@@ -376,12 +446,45 @@ impl Peer {
             self.collect(out);
             return;
         }
-        let Some(publication) = self.publication(parameters) else {
-            self.collect(out); // silence
-            return;
+        match self.publication(parameters) {
+            Told::Nobody => self.collect(out),
+            Told::Everybody(vector) => {
+                let (sealed, intent) = self.promise(&vector);
+                self.publish(sealed, intent, BTreeMap::new(), out);
+            }
+            Told::Each(vectors) => self.publish_each(vectors, out),
+        }
+    }
+
+    /// What the peer's conduct makes of the trained parameters.
+    fn publication(&mut self, trained: Parameters) -> Told {
+        if self.conduct.is_honest() {
+            return Told::Everybody(trained);
+        }
+        let neighbours: BTreeSet<PeerId> = self.overlay.receives_from(self.round).into_iter().collect();
+        let (roster, graph) = (self.overlay.roster(), self.overlay.graph(self.round));
+        let newest: Vec<(PeerId, &[f32])> = self.exchange.newest().filter(|(peer, _)| neighbours.contains(peer)).collect();
+        let view = View {
+            own: self.id,
+            round: self.round,
+            start: &self.parameters,
+            trained: &trained,
+            neighbours: &newest,
+            roster: &roster,
+            graph: &graph,
         };
+        let mut random = Stream::derive("kith.v1 conduct", &self.seed, self.round, 0, 0);
+        match self.conduct.publish(&view, &mut random) {
+            Publication::Nothing => Told::Nobody,
+            Publication::Same(vector) => Told::Everybody(Arc::new(vector)),
+            Publication::Each(vectors) => Told::Each(vectors),
+        }
+    }
+
+    /// The update of this round that says `vector`, and the promise to send exactly that.
+    fn promise(&self, vector: &[f32]) -> (Sealed, Box<Intent>) {
         let mut random = Stream::derive("kith.v1 codec", &self.seed, self.round, 0, 0);
-        let (base, body, public) = self.exchange.encode(&publication, &mut random);
+        let (base, body, public) = self.exchange.encode(vector, &mut random);
         let state = Digest::of_values(&public);
         let digest = Digest::of(&body);
         let inline = (body.len() <= INLINE_BYTES_MAX).then(|| ByteBuf::from(body.clone()));
@@ -390,36 +493,57 @@ impl Peer {
             body: digest,
             length: body.len() as u64,
             dimension: self.exchange.dimension() as u64,
-            samples,
-            local_steps,
+            samples: self.own_samples,
+            local_steps: self.own_local_steps,
             inline,
         };
-        let envelope = self.seal(Kind::Update, state, wire::encode(&announcement));
-        let (announcement, body) = (Arc::new(envelope.to_bytes()), Arc::new(body));
-        let intent = Intent {
+        let announcement = Arc::new(self.seal(Kind::Update, state, wire::encode(&announcement)).to_bytes());
+        let body = Arc::new(body);
+        let intent = Box::new(Intent {
             round: self.round,
             sequence: self.sequence,
             state,
             announcement: Arc::clone(&announcement),
             body: Arc::clone(&body),
             own: Arc::clone(&self.own),
-        };
-        self.sequence += 1;
-        self.exchange.publish(self.round, public, state, Outgoing { announcement, body, digest });
-        self.phase = Phase::Promising;
-        out.push(Effect::Persist(Record::Intent(Box::new(intent))));
+            memory: self.memory.clone(),
+        });
+        (Sealed { public, outgoing: Outgoing::new(self.sequence, state, announcement, digest, body) }, intent)
     }
 
-    /// What the peer's conduct makes of the trained parameters.
-    fn publication(&mut self, trained: Parameters) -> Option<Parameters> {
-        if self.conduct.is_honest() {
-            return Some(trained);
+    fn publish(&mut self, sealed: Sealed, intent: Box<Intent>, forks: BTreeMap<PeerId, Arc<Vec<u8>>>, out: &mut Vec<Effect>) {
+        self.sequence += 1;
+        self.forks = forks;
+        self.exchange.publish(self.round, sealed.public, sealed.outgoing);
+        self.phase = Phase::Promising;
+        out.push(Effect::Persist(Record::Intent(intent)));
+    }
+
+    /// A liar tells its receivers different things under one round and sequence. Its own replica follows the first.
+    fn publish_each(&mut self, vectors: BTreeMap<PeerId, Vec<f32>>, out: &mut Vec<Effect>) {
+        let mut vectors = vectors.into_iter();
+        let Some((first, vector)) = vectors.next() else { return self.collect(out) };
+        let (mut sealed, intent) = self.promise(&vector);
+        let mut forks = BTreeMap::from([(first, Arc::clone(&sealed.outgoing.announcement))]);
+        for (receiver, vector) in vectors {
+            let (other, _) = self.promise(&vector);
+            forks.insert(receiver, Arc::clone(&other.outgoing.announcement));
+            sealed.outgoing.absorb(other.outgoing);
         }
-        let neighbours: BTreeSet<PeerId> = self.overlay.receives_from(self.round).into_iter().collect();
-        let newest: Vec<(PeerId, &[f32])> = self.exchange.newest().filter(|(peer, _)| neighbours.contains(peer)).collect();
-        let view = View { round: self.round, start: &self.parameters, trained: &trained, neighbours: &newest };
-        let mut random = Stream::derive("kith.v1 conduct", &self.seed, self.round, 0, 0);
-        self.conduct.publish(&view, &mut random).map(Arc::new)
+        self.publish(sealed, intent, forks, out);
+    }
+
+    /// What `receiver` is told in `round`; an honest peer tells everybody the same.
+    fn announcement_for(&mut self, receiver: &PeerId, round: u64) -> Option<Arc<Vec<u8>>> {
+        let outgoing = self.exchange.outgoing(round)?;
+        if self.conduct.is_honest() {
+            return Some(Arc::clone(&outgoing.announcement));
+        }
+        if self.conduct.withholds(round, receiver) {
+            return None;
+        }
+        let forked = round == self.round && !self.forks.is_empty();
+        if forked { self.forks.get(receiver).cloned() } else { Some(Arc::clone(&outgoing.announcement)) }
     }
 
     fn training_failed(&mut self, why: String, out: &mut Vec<Effect>) {
@@ -429,16 +553,21 @@ impl Peer {
         self.collect(out);
     }
 
-    fn send_update(&mut self, sequence: u64, state: Digest, out: &mut Vec<Effect>) {
-        let own = self.id;
-        let audience = self.overlay.audience(&own, self.round);
-        let ready: Vec<PeerId> = audience.into_iter().filter(|peer| self.overlay.is_ready(peer)).collect();
-        let outgoing = self.exchange.outgoing(self.round).expect("the update was just published");
-        let body_bytes = outgoing.body.len();
-        for peer in &ready {
-            out.push(Effect::Send { to: *peer, bytes: Arc::clone(&outgoing.announcement) });
+    fn send_update(&mut self, out: &mut Vec<Effect>) {
+        let (own, round) = (self.id, self.round);
+        let audience = self.overlay.audience(&own, round);
+        let mut receivers = 0;
+        for peer in audience.into_iter().filter(|peer| self.overlay.is_ready(peer)).collect::<Vec<_>>() {
+            let Some(bytes) = self.announcement_for(&peer, round) else { continue };
+            out.push(Effect::Send { to: peer, bytes });
+            receivers += 1;
+            if let Some(old) = self.conduct.replays(round).and_then(|old| self.exchange.outgoing(old)) {
+                out.push(Effect::Send { to: peer, bytes: Arc::clone(&old.announcement) });
+            }
         }
-        out.push(Effect::Emit(Event::Published { round: self.round, sequence, state, body_bytes, receivers: ready.len() }));
+        let outgoing = self.exchange.outgoing(round).expect("the update was just published");
+        let (sequence, state, body_bytes) = (outgoing.sequence, outgoing.state, outgoing.body_bytes);
+        out.push(Effect::Emit(Event::Published { round, sequence, state, body_bytes, receivers }));
         self.collect(out);
     }
 
@@ -471,9 +600,10 @@ impl Peer {
         let checkpoint = Checkpoint {
             round: self.round,
             sequence: self.sequence,
-            roster: self.overlay.roster().to_vec(),
+            roster: self.overlay.roster(),
             parameters: Arc::clone(&self.parameters),
             replicas: self.exchange.replicas(),
+            memory: self.memory.clone(),
         };
         out.push(Effect::Persist(Record::Checkpoint(Box::new(checkpoint))));
     }
@@ -555,9 +685,7 @@ impl Peer {
     fn stored(&mut self, stored: Stored, out: &mut Vec<Effect>) {
         match stored {
             Stored::Intent { round } if self.phase == Phase::Promising && round == self.round => {
-                let outgoing = self.exchange.outgoing(round).expect("the update was published before it was promised");
-                let header = Envelope::open(&self.authenticator, &outgoing.announcement).expect("our own envelope opens").header;
-                self.send_update(header.sequence(), header.state(), out);
+                self.send_update(out);
             }
             Stored::Checkpoint { round } if self.phase == Phase::Storing && round == self.round => {
                 let last = round >= self.charter.rounds;
@@ -753,7 +881,8 @@ impl Peer {
         }
         let joins = header.kind() == Kind::Hello && !relayed && !self.overlay.is_formed();
         if !self.overlay.on_roster(&header.sender()) && !joins {
-            if !relayed {
+            // While the roster forms, a member's update may overtake its handshake.
+            if !relayed && self.overlay.is_formed() {
                 self.dismiss(from, Refusal::UnknownSender, out);
             }
             return Err(Refusal::UnknownSender);
@@ -826,9 +955,11 @@ impl Peer {
     fn send_outgoing(&mut self, to: PeerId, round: u64, out: &mut Vec<Effect>) {
         let own = self.id;
         let unpromised = self.phase == Phase::Promising && round == self.round;
-        let Some(outgoing) = self.exchange.outgoing(round).filter(|_| !unpromised) else { return };
-        if self.overlay.audience(&own, round).contains(&to) {
-            out.push(Effect::Send { to, bytes: Arc::clone(&outgoing.announcement) });
+        if unpromised || !self.overlay.audience(&own, round).contains(&to) {
+            return;
+        }
+        if let Some(bytes) = self.announcement_for(&to, round) {
+            out.push(Effect::Send { to, bytes });
         }
     }
 

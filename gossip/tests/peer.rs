@@ -9,7 +9,7 @@ use kith_consensus::{Digest, PeerId, Section, Seed};
 use kith_gossip::codec::codec_from_section;
 use kith_gossip::effect::Record;
 use kith_gossip::event::Closed;
-use kith_gossip::{Authenticator, Effect, Event, Honest, Input, Peer, Setup, Stored, Timer};
+use kith_gossip::{Authenticator, Effect, Event, Honest, Input, Peer, Roster, Setup, Stored, Timer};
 
 fn secret(number: u8) -> [u8; 32] {
     [number; 32]
@@ -40,7 +40,7 @@ fn peer_with(number: u8, charter: &Arc<Charter>, dimension: usize) -> Peer {
     Peer::new(Setup {
         authenticator: Authenticator::from_secret(&secret(number)),
         charter: Arc::clone(charter),
-        roster: charter.roster(),
+        roster: Roster::new(charter.roster()),
         codec: Document::parse("").expect("toml").section("codec", codec_from_section),
         layout: Digest::of(b"layout"),
         initial: Arc::new(vec![0.0; dimension]),
@@ -98,13 +98,13 @@ fn in_round_zero(charter: &Arc<Charter>) -> Peer {
         let mut other = peer_of(number, charter);
         handle(&mut peer, Input::PeerUp { peer: id(number), addresses: vec![] });
         let hello = sent_to(&handle(&mut other, Input::PeerUp { peer: id(1), addresses: vec![] }), 1).remove(0);
-        handle(&mut peer, Input::Received { from: id(number), bytes: hello });
+        handle(&mut peer, Input::Received { from: id(number), bytes: hello.into() });
     }
     peer
 }
 
 fn trained(round: u64, value: f32) -> Input {
-    Input::Trained { round, parameters: Arc::new(vec![value; 4]), samples: 10, local_steps: 2, loss: 0.5 }
+    Input::Trained { round, parameters: Arc::new(vec![value; 4]), samples: 10, local_steps: 2, loss: 0.5, memory: None }
 }
 
 /// The announcement that another peer sends for round 0 after training to `value`.
@@ -118,9 +118,9 @@ fn announcement_with(number: u8, charter: &Arc<Charter>, values: &[f32]) -> Vec<
     handle(&mut other, Input::TimerExpired(Timer::Start));
     let hello =
         sent_to(&handle(&mut peer_of(1, charter), Input::PeerUp { peer: id(number), addresses: vec![] }), number).remove(0);
-    handle(&mut other, Input::Received { from: id(1), bytes: hello });
+    handle(&mut other, Input::Received { from: id(1), bytes: hello.into() });
     let parameters = Arc::new(values.to_vec());
-    handle(&mut other, Input::Trained { round: 0, parameters, samples: 10, local_steps: 2, loss: 0.5 });
+    handle(&mut other, Input::Trained { round: 0, parameters, samples: 10, local_steps: 2, loss: 0.5, memory: None });
     sent_to(&handle(&mut other, Input::Stored(Stored::Intent { round: 0 })), 1).remove(0)
 }
 
@@ -154,10 +154,10 @@ fn a_round_closes_with_the_last_awaited_neighbour_and_the_next_opens_after_the_c
     handle(&mut peer, trained(0, 1.0));
     handle(&mut peer, Input::Stored(Stored::Intent { round: 0 }));
     let bytes = announcement_of(2, &charter, 2.0);
-    let effects = handle(&mut peer, Input::Received { from: id(2), bytes });
+    let effects = handle(&mut peer, Input::Received { from: id(2), bytes: bytes.into() });
     assert_eq!(lines(&effects), ["send to p3", "event accepted"], "peer 3 is shown peer 2's header");
     let bytes = announcement_of(3, &charter, 6.0);
-    let effects = handle(&mut peer, Input::Received { from: id(3), bytes });
+    let effects = handle(&mut peer, Input::Received { from: id(3), bytes: bytes.into() });
     assert_eq!(
         lines(&effects),
         ["send to p2", "event accepted", "event round-closed", "event aggregated", "persist checkpoint 1"]
@@ -179,7 +179,7 @@ fn late_update_is_not_mixed_after_the_deadline() {
     ));
     handle(&mut peer, Input::Stored(Stored::Checkpoint { round: 1 }));
     let late = announcement_of(2, &charter, 9.0);
-    handle(&mut peer, Input::Received { from: id(2), bytes: late });
+    handle(&mut peer, Input::Received { from: id(2), bytes: late.into() });
     assert_eq!(peer.parameters().as_slice(), [1.0; 4], "alone with its own step");
 }
 
@@ -213,7 +213,7 @@ fn another_charter_is_dismissed_with_the_section_named() {
     let mut peer = in_round_zero(&ours);
     let mut other = peer_of(2, &theirs);
     let hello = sent_to(&handle(&mut other, Input::PeerUp { peer: id(1), addresses: vec![] }), 1).remove(0);
-    let effects = handle(&mut peer, Input::Received { from: id(2), bytes: hello });
+    let effects = handle(&mut peer, Input::Received { from: id(2), bytes: hello.into() });
     assert_eq!(lines(&effects), ["event dismissed", "disconnect p2: wrong-federation", "event refused"]);
     let Effect::Disconnect { reason, .. } = &effects[1] else { panic!("{effects:?}") };
     assert_eq!(reason.to_string(), "belongs to another federation; its charter differs in aggregation");
@@ -262,7 +262,7 @@ fn an_update_of_another_dimension_is_refused_by_name() {
     let charter = charter(2, "rule = \"mean\"");
     let mut peer = in_round_zero(&charter);
     let bytes = announcement_with(2, &charter, &[1.0; 5]);
-    assert_eq!(refusals(&handle(&mut peer, Input::Received { from: id(2), bytes })), ["dimension"]);
+    assert_eq!(refusals(&handle(&mut peer, Input::Received { from: id(2), bytes: bytes.into() })), ["dimension"]);
 }
 
 #[test]
@@ -272,7 +272,7 @@ fn a_replayed_update_is_refused_by_name_and_counted_once() {
     handle(&mut peer, trained(0, 1.0));
     handle(&mut peer, Input::Stored(Stored::Intent { round: 0 }));
     let bytes = announcement_of(2, &charter, 3.0);
-    let receive = |peer: &mut Peer| handle(peer, Input::Received { from: id(2), bytes: bytes.clone() });
+    let receive = |peer: &mut Peer| handle(peer, Input::Received { from: id(2), bytes: bytes.clone().into() });
     assert_eq!(refusals(&receive(&mut peer)), [""; 0]);
     assert_eq!(refusals(&receive(&mut peer)), ["duplicate"]);
     for round in 0..10 {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use kith_consensus::charter::Admission;
 use kith_consensus::{Charter, PeerId, Problem, Seed};
+use kith_gossip::Roster;
 use kith_gossip::codec::{Codec, codec_from_section};
 use kith_models::{ModelSection, Schema, Task, TrainingSection};
 
@@ -56,10 +57,10 @@ impl Agreement {
 
     /// The participants, sorted, where the charter names them; in open membership this peer alone, and the roster forms from
     /// who comes first.
-    pub fn roster(&self, own: &PeerId) -> Vec<PeerId> {
+    pub fn roster(&self, own: &PeerId) -> Roster {
         match self.charter.membership.mode {
-            Admission::Members => self.charter.roster(),
-            Admission::Open => vec![*own],
+            Admission::Members => Roster::new(self.charter.roster()),
+            Admission::Open => Roster::new(vec![*own]),
         }
     }
 

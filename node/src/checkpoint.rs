@@ -11,12 +11,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kith_consensus::{Digest, PeerId};
-use kith_gossip::{Checkpoint, Parameters};
+use kith_gossip::{Checkpoint, Parameters, Roster};
 use kith_models::{Layout, write_model};
 use safetensors::tensor::{Dtype, SafeTensors};
 
 /// What replicas' tensors are named before the peer id.
 const REPLICA_PREFIX: &str = "kith.replica.";
+/// What the optimizer carries into the next round, where it carries anything.
+const MEMORY: &str = "kith.memory";
 
 /// Names and shapes of the model's tensors in the order in which they stand in the parameter vector.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,6 +136,9 @@ fn to_bytes(shapes: &Shapes, federation: Digest, checkpoint: &Checkpoint) -> Vec
     for (peer, values) in &checkpoint.replicas {
         tensors.insert(format!("{REPLICA_PREFIX}{peer}"), (vec![values.len()], values));
     }
+    if let Some(memory) = &checkpoint.memory {
+        tensors.insert(MEMORY.to_owned(), (vec![memory.len()], memory));
+    }
     let layout = Layout::new(tensors.iter().map(|(name, (shape, _))| (name.clone(), shape.clone())));
     let values: Vec<f32> = layout.tensors.iter().flat_map(|tensor| tensors[&tensor.name].1.iter().copied()).collect();
     let metadata = BTreeMap::from([
@@ -171,7 +176,7 @@ fn from_bytes(shapes: &Shapes, federation: Digest, bytes: &[u8]) -> Result<Check
         parameters.extend(found);
     }
     let peer = |text: &str| text.parse::<PeerId>().map_err(|error| error.to_string());
-    let roster = field("kith.roster")?.split_whitespace().map(peer).collect::<Result<Vec<_>, _>>()?;
+    let roster = field("kith.roster")?.split_whitespace().map(peer).collect::<Result<Roster, _>>()?;
     let mut replicas: BTreeMap<PeerId, Parameters> = BTreeMap::new();
     for name in file.names() {
         if let Some(text) = name.strip_prefix(REPLICA_PREFIX) {
@@ -183,12 +188,14 @@ fn from_bytes(shapes: &Shapes, federation: Digest, bytes: &[u8]) -> Result<Check
             replicas.insert(peer, Arc::new(replica));
         }
     }
+    let memory = file.names().contains(&MEMORY).then(|| values(MEMORY)).transpose()?.map(Arc::new);
     Ok(Checkpoint {
         round: number("kith.round")?,
         sequence: number("kith.sequence")?,
         roster,
         parameters: Arc::new(parameters),
         replicas,
+        memory,
     })
 }
 
@@ -203,8 +210,9 @@ mod tests {
     fn checkpoint() -> Checkpoint {
         let parameters = Arc::new((0..8).map(|value| value as f32 / 3.0).collect::<Vec<f32>>());
         let replica = Arc::new(vec![-0.5; 8]);
-        let roster = vec![PeerId([3; 32]), PeerId([9; 32])];
-        Checkpoint { round: 42, sequence: 43, roster, parameters, replicas: BTreeMap::from([(PeerId([9; 32]), replica)]) }
+        let roster = Roster::new(vec![PeerId([3; 32]), PeerId([9; 32])]);
+        let memory = Some(Arc::new(vec![0.25; 8]));
+        Checkpoint { round: 42, sequence: 43, roster, parameters, replicas: BTreeMap::from([(PeerId([9; 32]), replica)]), memory }
     }
 
     #[test]

@@ -115,6 +115,9 @@ struct StoredIntent {
     body: Vec<u8>,
     #[serde(with = "serde_bytes")]
     own: Vec<u8>,
+    /// Absent where the optimizer carries nothing, and in files of before it could.
+    #[serde(default)]
+    memory: Option<serde_bytes::ByteBuf>,
 }
 
 impl Store {
@@ -196,6 +199,7 @@ impl Store {
             announcement: intent.announcement.to_vec(),
             body: intent.body.to_vec(),
             own: checkpoint::values_to_bytes(&intent.own),
+            memory: intent.memory.as_ref().map(|memory| checkpoint::values_to_bytes(memory).into()),
         };
         let bytes = serde_cbor::to_vec(&stored).map_err(|error| self.failed(error))?;
         self.transact(|transaction| {
@@ -378,6 +382,7 @@ fn intent_from_bytes(round: u64, bytes: &[u8]) -> Result<Intent, String> {
         announcement: Arc::new(stored.announcement),
         body: Arc::new(stored.body),
         own: Arc::new(checkpoint::values_from_bytes(&stored.own)),
+        memory: stored.memory.map(|memory| Arc::new(checkpoint::values_from_bytes(&memory))),
     })
 }
 
@@ -396,9 +401,10 @@ mod tests {
         Record::Checkpoint(Box::new(Checkpoint {
             round,
             sequence: round,
-            roster: Vec::new(),
+            roster: kith_gossip::Roster::new(Vec::new()),
             parameters,
             replicas: BTreeMap::new(),
+            memory: None,
         }))
     }
 
@@ -410,6 +416,7 @@ mod tests {
             announcement: Arc::new(vec![1, 2]),
             body: Arc::new(vec![3]),
             own: Arc::new(vec![0.1, f32::MIN_POSITIVE, -0.0]),
+            memory: Some(Arc::new(vec![0.5, -1.5])),
         }
     }
 

@@ -1,11 +1,11 @@
-//! A candle model on a peer's own rows, as the in-memory driver wants it.
+//! A candle model on a peer's own rows, as a simulation wants it.
 
 use std::sync::Arc;
 
 use kith_consensus::Seed;
-use kith_models::{Dataset, ModelError, Request, Task, Trainer};
+use kith_models::{Dataset, ModelError, Request, Task, Trained, Trainer};
 
-use crate::memory::Local;
+use crate::simulator::Local;
 
 /// A trainer and held-out rows.
 pub struct Learner {
@@ -23,26 +23,36 @@ impl Learner {
         Ok(Learner { task: task.clone(), trainer: task.trainer(rows, seed)?, held_out })
     }
 
+    /// The same without held-out rows: it evaluates nothing.
+    pub fn without_held_out(self) -> Learner {
+        Learner { held_out: None, ..self }
+    }
+
     /// What these rows alone teach: `rounds` rounds of local training without anybody else.
     ///
     /// # Errors
     /// When training diverges.
-    pub fn alone(&mut self, rounds: u64) -> Result<Vec<f32>, ModelError> {
-        let mut parameters = self.task.initial_parameters();
+    pub fn alone(&self, rounds: u64) -> Result<Vec<f32>, ModelError> {
+        let (mut parameters, mut memory) = (self.task.initial_parameters(), None);
         for round in 0..rounds {
-            parameters = self.trainer.train(&Request::new(&parameters, round))?.parameters;
+            let request = Request { memory: memory.as_deref(), ..Request::new(&parameters, round) };
+            let trained = self.trainer.train(&request)?;
+            (parameters, memory) = (trained.parameters, trained.memory);
         }
         Ok(parameters)
     }
 }
 
 impl Local for Learner {
-    fn train(&mut self, start: &[f32], round: u64) -> Result<(Vec<f32>, u64, u64, f64), String> {
-        let trained = self.trainer.train(&Request::new(start, round)).map_err(|error| error.to_string())?;
-        Ok((trained.parameters, trained.samples, trained.local_steps, trained.loss))
+    fn train(&self, request: &Request<'_>) -> Result<Trained, String> {
+        self.trainer.train(request).map_err(|error| error.to_string())
     }
 
-    fn evaluate(&mut self, parameters: &[f32]) -> Option<(f64, f64, u64)> {
+    fn steps(&self) -> u64 {
+        self.task.training().steps(self.trainer.data().len())
+    }
+
+    fn evaluate(&self, parameters: &[f32]) -> Option<(f64, f64, u64)> {
         let evaluation = self.task.evaluate(parameters, self.held_out.as_ref()?).ok()?;
         Some((evaluation.loss, evaluation.accuracy, evaluation.samples))
     }

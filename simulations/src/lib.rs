@@ -1,13 +1,18 @@
-//! Kith's peers without sockets: the same [`kith_gossip::Peer`] that a node runs, driven by one queue of events.
+//! The laboratory: the same [`kith_gossip::Peer`] that a node runs, under virtual time.
 //!
-//! Nothing here knows tokio or libp2p. [`memory`] drives peers over a network that can lose, repeat, delay and reorder
-//! messages and restart peers; [`attack`] holds the ways of misbehaving that a world or a testnet can hand to a peer.
+//! [`simulator`] drives peers over a network that can lose, repeat, delay, reorder and cut, and restarts them. [`experiment`]
+//! reads a charter and a [`world`] from one file, runs them and measures ([`metrics`]) while promises are watched ([`check`]).
+//! [`attack`] holds the ways of misbehaving; [`trainer`] objectives whose optimum is known. [`sites`] compares what sites gain
+//! from learning together.
 //!
-//! [`sites`] compares what sites gain from learning together.
-//!
-//! Start reading at [`memory`].
+//! Nothing here knows tokio or libp2p. Start reading at [`experiment`].
 
 pub mod attack;
+pub mod check;
+pub mod experiment;
 pub mod learner;
-pub mod memory;
+pub mod metrics;
+pub mod simulator;
 pub mod sites;
+pub mod trainer;
+pub mod world;

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kith_consensus::charter::Charter;
-use kith_consensus::{Digest, PeerId, Seed};
+use kith_consensus::{Digest, Seed};
 use kith_gossip::codec::Codec;
-use kith_gossip::{Authenticator, Honest, Setup};
+use kith_gossip::{Authenticator, Honest, Roster, Setup};
 use kith_models::dataset::Loaded;
 use kith_models::{Dataset, Task, auc};
 
 use crate::learner::Learner;
-use crate::memory::{Federation, Participant, Weather};
+use crate::simulator::{Ended, Links, Meeting, Participant, Simulation};
 
 /// What is compared, in this order everywhere.
 pub const WAYS: [&str; 4] = ["own", "mean of scores", "federated", "pooled"];
@@ -98,7 +98,7 @@ impl Sites<'_> {
         let rounds = self.charter.rounds;
         let alone = |rows: &Dataset, name: &str| {
             let learner = Learner::new(self.task, rows.clone(), seed.child(name), None);
-            learner.and_then(|mut learner| learner.alone(rounds)).map_err(|error| error.to_string())
+            learner.and_then(|learner| learner.alone(rounds)).map_err(|error| error.to_string())
         };
         let own: Vec<Vec<f32>> = train.iter().map(|rows| alone(rows, "own")).collect::<Result<_, _>>()?;
         let pooled = alone(&Dataset::concat(&train), "pooled")?;
@@ -114,7 +114,7 @@ impl Sites<'_> {
 
     /// The model that each site ends with.
     fn federate(&self, train: &[Dataset], seed: &Seed) -> Result<Vec<Vec<f32>>, String> {
-        let roster: Vec<PeerId> = self.charter.roster();
+        let roster = Roster::new(self.charter.roster());
         let initial = Arc::new(self.task.initial_parameters());
         let mut members = Vec::new();
         for (secret, rows) in self.secrets.iter().zip(train) {
@@ -135,8 +135,8 @@ impl Sites<'_> {
             };
             members.push(Participant::new(setup, learner));
         }
-        let mut federation = Federation::new(members, Weather::clear());
-        if !federation.run(LIMIT) {
+        let mut federation = Simulation::new(members, Meeting::Everyone, Links::clear(), 0, ());
+        if federation.run(LIMIT) != Ended::Stopped {
             return Err("the federation did not end".to_owned());
         }
         Ok((0..train.len()).map(|member| federation.parameters(member).to_vec()).collect())

@@ -4,9 +4,10 @@
 //! result and its neighbours' vectors, so each case is put as: start 0, the first honest row is its own result, the others
 //! are its neighbours' (for the sign flip, which knows nothing but itself, its own result is the honest mean).
 
+use kith_consensus::topology::Graph;
 use kith_consensus::{PeerId, Seed};
-use kith_gossip::conduct::View;
-use kith_simulations::attack::attack_from_text;
+use kith_gossip::{Conduct, Publication, View};
+use kith_simulations::attack::{Attacker, attack_from_text};
 use serde_json::Value;
 
 /// Kinds of the file that no attack here has yet.
@@ -21,9 +22,15 @@ fn publish(attack: &str, rows: &[Vec<f32>]) -> Vec<f32> {
     let start = vec![0.0; rows[0].len()];
     let neighbours: Vec<(PeerId, &[f32])> =
         rows[1..].iter().enumerate().map(|(index, row)| (PeerId([index as u8; 32]), row.as_slice())).collect();
-    let view = View { round: 0, start: &start, trained: &rows[0], neighbours: &neighbours };
-    let mut conduct = attack_from_text(attack).expect("a known attack");
-    conduct.publish(&view, &mut Seed::from_number(0).stream("test")).expect("it publishes")
+    let graph = Graph::new_undirected(1, []).expect("a graph of one");
+    let own = PeerId([255; 32]);
+    let (trained, roster) = (rows[0].as_slice(), [own]);
+    let view = View { own, round: 0, start: &start, trained, neighbours: &neighbours, roster: &roster, graph: &graph };
+    let mut conduct = Attacker::new(attack_from_text(attack).expect("a known attack"), None);
+    match conduct.publish(&view, &mut Seed::from_number(0).stream("test")) {
+        Publication::Same(vector) => vector,
+        other => panic!("it publishes one vector, not {other:?}"),
+    }
 }
 
 #[test]

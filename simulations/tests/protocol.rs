@@ -11,29 +11,28 @@ use kith_consensus::{Digest, PeerId, Section, Seed};
 use kith_gossip::codec::codec_from_section;
 use kith_gossip::envelope::{Authenticator, Envelope, Header, Kind, PROTOCOL_VERSION};
 use kith_gossip::event::{Closed, Refusal};
-use kith_gossip::{Conduct, Event, Honest, Input, Setup};
-use kith_simulations::attack::attack_from_text;
-use kith_simulations::memory::{Federation, Local, Participant, Weather};
+use kith_gossip::{Conduct, Event, Honest, Input, Roster, Setup};
+use kith_models::{Request, Trained};
+use kith_simulations::attack::{Attacker, attack_from_text};
+use kith_simulations::simulator::{Device, Ended, Links, Local, Meeting, Participant, Recorder, Simulation};
+
+type Federation = Simulation<Recorder>;
 
 const DIMENSION: usize = 40;
 
 /// One step of gradient descent on ½‖x − target‖².
 struct Pull {
     target: Vec<f32>,
-    duration: Duration,
 }
 
 impl Local for Pull {
-    fn train(&mut self, start: &[f32], _round: u64) -> Result<(Vec<f32>, u64, u64, f64), String> {
+    fn train(&self, request: &Request<'_>) -> Result<Trained, String> {
         let step = |(value, target): (&f32, &f32)| value + 0.5 * (target - value);
-        Ok((start.iter().zip(&self.target).map(step).collect(), 10, 1, 0.0))
+        let parameters = request.start.iter().zip(&self.target).map(step).collect();
+        Ok(Trained { parameters, samples: 10, local_steps: 1, loss: 0.0, memory: None })
     }
 
-    fn duration(&self) -> Duration {
-        self.duration
-    }
-
-    fn evaluate(&mut self, _parameters: &[f32]) -> Option<(f64, f64, u64)> {
+    fn evaluate(&self, _parameters: &[f32]) -> Option<(f64, f64, u64)> {
         None
     }
 }
@@ -41,7 +40,7 @@ impl Local for Pull {
 struct World {
     peers: usize,
     charter: String,
-    weather: Weather,
+    weather: Links,
     attacks: Vec<(usize, &'static str)>,
     /// Anyone may join, four at most.
     open: bool,
@@ -55,11 +54,11 @@ impl World {
             "[federation]\nname = \"test\"\nrounds = 12\ntestnet = true\n[topology]\n{topology}\n[round]\ndeadline_seconds = 8\n\
              start_deadline_seconds = 8\n[aggregation]\nrule = \"mean\"\n[codec]\n{codec}\n"
         );
-        World { peers, charter, weather: Weather::clear(), attacks: Vec::new(), open: false, slow: None }
+        World { peers, charter, weather: Links::clear(), attacks: Vec::new(), open: false, slow: None }
     }
 
     fn weather(mut self, loss: f64, duplication: f64, delay_ms: u64, seed: u64) -> World {
-        self.weather = Weather { loss, duplication, delay: Duration::from_millis(delay_ms), seed };
+        self.weather = Links::bad(loss, duplication, Duration::from_millis(delay_ms), seed);
         self
     }
 
@@ -104,13 +103,13 @@ impl World {
             let setup = move || {
                 let mut document = kith_consensus::section::Document::parse(&format!("[codec]{codec}")).expect("toml");
                 let conduct: Box<dyn Conduct> = match attack {
-                    Some(attack) => attack_from_text(attack).expect("a known attack"),
+                    Some(attack) => Box::new(Attacker::new(attack_from_text(attack).expect("a known attack"), None)),
                     None => Box::new(Honest),
                 };
                 Setup {
                     authenticator: Authenticator::from_secret(&secret(index)),
                     charter: Arc::clone(&charter),
-                    roster: if charter.roster().is_empty() { vec![id(index)] } else { charter.roster() },
+                    roster: Roster::new(if charter.roster().is_empty() { vec![id(index)] } else { charter.roster() }),
                     codec: document.section("codec", codec_from_section),
                     layout: Digest::of(b"layout"),
                     initial: Arc::new(vec![0.0; DIMENSION]),
@@ -121,9 +120,11 @@ impl World {
             };
             let duration = if self.slow == Some(index) { Duration::from_secs(30) } else { Duration::from_millis(1) };
             let target = (0..DIMENSION).map(|column| ((index * 7 + column * 3) % 11) as f32 - 5.0).collect();
-            Participant::new(setup, Pull { target, duration })
+            let mut participant = Participant::new(setup, Pull { target });
+            participant.device = Device { step: duration, jitter: 0.0 };
+            participant
         });
-        Federation::new(members.collect(), self.weather.clone())
+        Simulation::new(members.collect(), Meeting::Everyone, self.weather.clone(), 0, Recorder::default())
     }
 }
 
@@ -145,8 +146,14 @@ fn disagreement(federation: &Federation, members: &[usize]) -> f64 {
     pairs.map(|(a, b)| distance(federation.parameters(a), federation.parameters(b))).fold(0.0, f64::max)
 }
 
+/// Events of one member.
+fn events_of(federation: &Federation, member: usize) -> impl Iterator<Item = &Event> {
+    let id = federation.id(member);
+    federation.observer.events.iter().filter(move |(_, peer, _)| *peer == id).map(|(_, _, event)| event)
+}
+
 fn refusals(federation: &Federation, member: usize) -> Vec<&'static str> {
-    let refused = federation.events_of(member).filter_map(|event| match event {
+    let refused = events_of(federation, member).filter_map(|event| match event {
         Event::Refused { reason, .. } => Some(reason.name()),
         _ => None,
     });
@@ -165,11 +172,10 @@ const CODECS: [&str; 5] = [
 #[test]
 fn a_clear_run_closes_every_round_by_quorum_and_ends_in_agreement() {
     let mut federation = World::new(5, "kind = \"complete\"", CODECS[0]).build();
-    assert!(federation.run(LIMIT), "everyone stops by itself");
+    assert!(federation.run(LIMIT) == Ended::Stopped, "everyone stops by itself");
     assert!(disagreement(&federation, &[0, 1, 2, 3, 4]) < 1e-5);
     for member in 0..5 {
-        let closed: Vec<Closed> = federation
-            .events_of(member)
+        let closed: Vec<Closed> = events_of(&federation, member)
             .filter_map(|event| match event {
                 Event::RoundClosed { why, .. } => Some(*why),
                 _ => None,
@@ -188,13 +194,16 @@ fn every_codec_survives_loss_repetition_delay_reordering_and_a_restart_of_the_se
             let world = World::new(6, "kind = \"random-regular\"\ndegree = 3", codec).weather(0.15, 0.2, 900, seed);
             let mut federation = world.build();
             federation.restart_at((seed % 6) as usize, Duration::from_secs(7), true);
-            assert!(federation.run(LIMIT), "codec {codec}, seed {seed}: everyone stops by itself");
+            assert!(federation.run(LIMIT) == Ended::Stopped, "codec {codec}, seed {seed}: everyone stops by itself");
             for member in 0..6 {
                 assert_eq!(federation.parameters(member).len(), DIMENSION);
                 let refused = refusals(&federation, member);
                 let only: Vec<_> = refused.iter().filter(|name| !["unavailable", "future-round"].contains(name)).collect();
                 assert!(only.is_empty(), "codec {codec}, seed {seed}: honest peers are refused {only:?}");
-                assert!(!federation.events_of(member).any(|event| matches!(event, Event::Equivocated { .. })), "{codec} {seed}");
+                assert!(
+                    !events_of(&federation, member).any(|event| matches!(event, Event::Equivocated { .. })),
+                    "{codec} {seed}"
+                );
             }
             // The mean of the targets is the fixed point; half of each step leads there, mixing spreads it.
             assert!(disagreement(&federation, &[0, 1, 2, 3, 4, 5]) < 25.0, "codec {codec}, seed {seed}");
@@ -207,7 +216,10 @@ fn the_same_weather_gives_the_same_run_to_the_bit() {
     let run = |seed| {
         let mut federation = World::new(6, "kind = \"ring\"", CODECS[4]).weather(0.2, 0.2, 700, seed).build();
         federation.run(LIMIT);
-        (federation.events.clone(), (0..6).map(|member| Digest::of_values(federation.parameters(member))).collect::<Vec<_>>())
+        (
+            federation.observer.events.clone(),
+            (0..6).map(|member| Digest::of_values(federation.parameters(member))).collect::<Vec<_>>(),
+        )
     };
     assert_eq!(run(1), run(1));
     assert_ne!(run(1).1, run(2).1, "other weather, other run");
@@ -218,12 +230,12 @@ fn a_restart_with_disk_repeats_the_promised_bytes_and_is_never_proved_a_liar() {
     for milliseconds in (0..40).step_by(1) {
         let mut federation = World::new(4, "kind = \"complete\"", CODECS[4]).build();
         federation.restart_at(1, Duration::from_millis(milliseconds), true);
-        assert!(federation.run(LIMIT));
+        assert!(federation.run(LIMIT) == Ended::Stopped);
         assert!(
-            !federation.events.iter().any(|(_, _, event)| matches!(event, Event::Equivocated { .. })),
+            !federation.observer.events.iter().any(|(_, _, event)| matches!(event, Event::Equivocated { .. })),
             "at {milliseconds} ms"
         );
-        assert!(federation.events_of(1).any(|event| matches!(event, Event::Finished { .. })));
+        assert!(events_of(&federation, 1).any(|event| matches!(event, Event::Finished { .. })));
     }
 }
 
@@ -232,9 +244,9 @@ fn a_restart_without_disk_publishes_nothing_that_contradicts_what_it_signed_befo
     for milliseconds in 0..30 {
         let mut federation = World::new(4, "kind = \"complete\"", CODECS[0]).weather(0.0, 0.0, 3, milliseconds).build();
         federation.restart_at(2, Duration::from_millis(milliseconds), false);
-        assert!(federation.run(LIMIT));
+        assert!(federation.run(LIMIT) == Ended::Stopped);
         assert!(
-            !federation.events.iter().any(|(_, _, event)| matches!(event, Event::Equivocated { .. })),
+            !federation.observer.events.iter().any(|(_, _, event)| matches!(event, Event::Equivocated { .. })),
             "at {milliseconds} ms"
         );
     }
@@ -249,7 +261,7 @@ fn a_peer_that_never_comes_delays_the_others_only_as_long_as_their_patience() {
     }
     federation.run(LIMIT);
     for member in 0..3 {
-        assert!(federation.events_of(member).any(|event| matches!(event, Event::Finished { .. })), "member {member} finished");
+        assert!(events_of(&federation, member).any(|event| matches!(event, Event::Finished { .. })), "member {member} finished");
     }
 }
 
@@ -276,7 +288,7 @@ fn liars_break_the_mean_and_not_the_defence_in_four_cells_over_five_seeds() {
                 world = world.attack(liars[0], "sign-flip:10").attack(liars[1], "sign-flip:10");
             }
             let mut federation = world.build();
-            assert!(federation.run(LIMIT));
+            assert!(federation.run(LIMIT) == Ended::Stopped);
             honest.iter().map(|member| distance(federation.parameters(*member), &target)).fold(0.0, f64::max)
         };
         let (clean, cost, broken, saved) = (error(false, false), error(false, true), error(true, false), error(true, true));
@@ -325,25 +337,24 @@ fn hostile_bytes_are_refused_by_name_and_the_peer_lives() {
     ];
     for (name, bytes) in cases {
         let mut federation = world.build();
-        federation.inject(0, Input::Received { from: id(1), bytes }, Duration::ZERO);
-        assert!(federation.run(LIMIT), "{name}: everyone still finishes");
+        federation.inject(0, Input::Received { from: id(1), bytes: bytes.into() }, Duration::ZERO);
+        assert!(federation.run(LIMIT) == Ended::Stopped, "{name}: everyone still finishes");
         let told: Vec<&str> = refusals(&federation, 0);
         assert!(
             told.contains(&name) || (name == "junk" && told.contains(&"signature")),
             "expected {name}, the event list has {told:?}"
         );
-        assert!(federation.events_of(0).any(|event| matches!(event, Event::Finished { .. })), "{name}: the peer lives");
+        assert!(events_of(&federation, 0).any(|event| matches!(event, Event::Finished { .. })), "{name}: the peer lives");
     }
 }
 
 #[test]
 fn a_liar_with_a_nan_is_refused_and_the_others_agree() {
     let mut federation = World::new(4, "kind = \"complete\"", CODECS[0]).attack(2, "not-a-number").build();
-    assert!(federation.run(LIMIT));
+    assert!(federation.run(LIMIT) == Ended::Stopped);
     for member in [0, 1, 3] {
         assert!(
-            federation
-                .events_of(member)
+            events_of(&federation, member)
                 .any(|event| matches!(event, Event::Refused { peer, reason: Refusal::NotFinite { .. }, .. } if *peer == id(2)))
         );
         assert!(federation.parameters(member).iter().all(|value| value.is_finite()));
@@ -361,11 +372,10 @@ fn two_different_updates_of_one_round_are_proved_and_the_liar_is_expelled_everyw
     let header =
         Header(PROTOCOL_VERSION, charter.id, Kind::Update, liar.peer(), 0, 0, Digest::of(b"another"), Digest::of(&payload));
     let bytes = Envelope::seal(&liar, header, payload).to_bytes();
-    federation.inject(3, Input::Received { from: liar.peer(), bytes }, Duration::from_millis(2));
-    assert!(federation.run(LIMIT));
+    federation.inject(3, Input::Received { from: liar.peer(), bytes: bytes.into() }, Duration::from_millis(2));
+    assert!(federation.run(LIMIT) == Ended::Stopped);
     for member in [0, 2, 3, 4] {
-        let convicted: Vec<&PeerId> = federation
-            .events_of(member)
+        let convicted: Vec<&PeerId> = events_of(&federation, member)
             .filter_map(|event| match event {
                 Event::Equivocated { peer, .. } => Some(peer),
                 _ => None,
@@ -379,11 +389,11 @@ fn two_different_updates_of_one_round_are_proved_and_the_liar_is_expelled_everyw
 fn an_open_federation_forms_its_roster_from_who_comes_and_resumes_with_it() {
     let mut federation = World::new(4, "kind = \"ring\"", CODECS[4]).open().weather(0.0, 0.1, 20, 3).build();
     federation.restart_at(2, Duration::from_millis(150), true);
-    assert!(federation.run(LIMIT), "everyone stops by itself");
+    assert!(federation.run(LIMIT) == Ended::Stopped, "everyone stops by itself");
     for member in 0..4 {
-        assert!(federation.events_of(member).any(|event| matches!(event, Event::Finished { .. })), "member {member}");
-        assert!(federation.events_of(member).any(|event| matches!(event, Event::RosterFormed { peers: 4 })), "member {member}");
-        assert!(!federation.events_of(member).any(|event| matches!(event, Event::Dismissed { .. })), "member {member}");
+        assert!(events_of(&federation, member).any(|event| matches!(event, Event::Finished { .. })), "member {member}");
+        assert!(events_of(&federation, member).any(|event| matches!(event, Event::RosterFormed { peers: 4 })), "member {member}");
+        assert!(!events_of(&federation, member).any(|event| matches!(event, Event::Dismissed { .. })), "member {member}");
     }
 }
 
@@ -396,8 +406,8 @@ fn who_comes_after_an_open_roster_is_full_is_refused_by_name() {
     let payload = vec![0xa0];
     let header = Header(PROTOCOL_VERSION, charter.id, Kind::Hello, late.peer(), 0, 0, Digest::default(), Digest::of(&payload));
     let bytes = Envelope::seal(&late, header, payload).to_bytes();
-    federation.inject(0, Input::Received { from: late.peer(), bytes }, Duration::from_millis(3));
-    assert!(federation.run(LIMIT));
+    federation.inject(0, Input::Received { from: late.peer(), bytes: bytes.into() }, Duration::from_millis(3));
+    assert!(federation.run(LIMIT) == Ended::Stopped);
     assert!(refusals(&federation, 0).contains(&"unknown-sender"), "{:?}", refusals(&federation, 0));
 }
 
@@ -406,17 +416,18 @@ fn a_peer_slower_than_everybody_s_patience_still_completes_rounds_and_ends() {
     let mut world = World::new(5, "kind = \"complete\"", CODECS[4]);
     world.slow = Some(4);
     let mut federation = world.build();
-    assert!(federation.run(LIMIT), "everyone stops by itself");
-    let mixed = federation.events_of(4).filter(|event| matches!(event, Event::Aggregated { models, .. } if *models > 1)).count();
+    assert!(federation.run(LIMIT) == Ended::Stopped, "everyone stops by itself");
+    let mixed =
+        events_of(&federation, 4).filter(|event| matches!(event, Event::Aggregated { models, .. } if *models > 1)).count();
     assert!(mixed >= 1, "what it trained is mixed");
-    assert!(federation.events_of(4).any(|event| matches!(event, Event::Finished { .. })));
+    assert!(events_of(&federation, 4).any(|event| matches!(event, Event::Finished { .. })));
 }
 
 #[test]
 fn a_peer_that_is_cut_off_does_not_run_ahead_of_everybody() {
     // Nothing arrives at all: each is alone.
     let mut federation = World::new(3, "kind = \"complete\"", CODECS[0]).weather(1.0, 0.0, 0, 1).build();
-    assert!(federation.run(LIMIT));
+    assert!(federation.run(LIMIT) == Ended::Stopped);
     // Twelve rounds, each waiting for its deadline of eight seconds.
     assert!(federation.now() >= Duration::from_secs(12 * 8), "they ended after {:?}", federation.now());
 }
@@ -432,11 +443,11 @@ fn an_old_goodbye_in_another_s_hands_sends_nobody_away() {
     let bytes = Envelope::seal(&honest, header, payload).to_bytes();
     let mut federation = world.build();
     for after in 1..20 {
-        federation.inject(0, Input::Received { from: id(1), bytes: bytes.clone() }, Duration::from_millis(after));
+        federation.inject(0, Input::Received { from: id(1), bytes: bytes.clone().into() }, Duration::from_millis(after));
     }
-    assert!(federation.run(LIMIT));
+    assert!(federation.run(LIMIT) == Ended::Stopped);
     let alone = |event: &&Event| matches!(event, Event::RoundClosed { awaited: 1, .. });
-    assert_eq!(federation.events_of(0).filter(alone).count(), 0, "it waits for both in every round");
+    assert_eq!(events_of(&federation, 0).filter(alone).count(), 0, "it waits for both in every round");
 }
 
 #[test]
@@ -449,9 +460,9 @@ fn two_updates_of_one_round_under_two_sequences_are_not_mixed() {
     let header = Header(PROTOCOL_VERSION, charter.id, Kind::Update, liar.peer(), 1, 77, Digest::of(b"b"), Digest::of(&payload));
     let bytes = Envelope::seal(&liar, header, payload).to_bytes();
     // Member 2 hears the other update first; whichever it hears second is refused, and neither is mixed.
-    federation.inject(2, Input::Received { from: liar.peer(), bytes }, Duration::from_millis(1));
-    assert!(federation.run(LIMIT));
-    let mixed = federation.events_of(2).any(
+    federation.inject(2, Input::Received { from: liar.peer(), bytes: bytes.into() }, Duration::from_millis(1));
+    assert!(federation.run(LIMIT) == Ended::Stopped);
+    let mixed = events_of(&federation, 2).any(
         |event| matches!(event, Event::Aggregated { round: 1, dropped, .. } if dropped.iter().any(|share| share.peer == liar.peer())),
     );
     assert!(!mixed);

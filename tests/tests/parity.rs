@@ -11,7 +11,7 @@ use kith_gossip::codec::codec_from_section;
 use kith_gossip::{Honest, Setup};
 use kith_node::{Node, NodeSettings};
 use kith_simulations::learner::Learner;
-use kith_simulations::memory::{self, Participant, Weather};
+use kith_simulations::simulator::{Ended, Links, Meeting, Participant, Simulation};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn four_peers_over_sockets_and_four_in_memory_end_with_equal_parameters() {
@@ -48,8 +48,8 @@ async fn four_peers_over_sockets_and_four_in_memory_end_with_equal_parameters() 
         };
         Participant::new(setup, learner)
     });
-    let mut in_memory = memory::Federation::new(members.collect(), Weather::clear());
-    assert!(in_memory.run(Duration::from_secs(3600)));
+    let mut in_memory = Simulation::new(members.collect(), Meeting::Everyone, Links::clear(), 0, ());
+    assert_eq!(in_memory.run(Duration::from_secs(3600)), Ended::Stopped);
     let in_memory: Vec<_> =
         (0..4).map(|member| (in_memory.id(member), Digest::of_values(in_memory.parameters(member)))).collect();
     assert_eq!(over_sockets, in_memory);

@@ -13,7 +13,7 @@ use kith_consensus::{Digest, PeerId};
 use crate::codec::{Codec, Form, identity};
 use crate::effect::Parameters;
 use crate::event::Refusal;
-use crate::message::Announcement;
+use crate::message::{Announcement, INLINE_BYTES_MAX};
 
 /// Rounds that an update may be ahead of the own round and still wait here.
 pub(super) const AHEAD_MAX: u64 = 2;
@@ -45,9 +45,25 @@ struct Incoming {
 /// An update of the own peer.
 #[derive(Clone, Debug)]
 pub(super) struct Outgoing {
+    pub(super) sequence: u64,
+    pub(super) state: Digest,
     pub(super) announcement: Arc<Vec<u8>>,
-    pub(super) body: Arc<Vec<u8>>,
-    pub(super) digest: Digest,
+    pub(super) body_bytes: usize,
+    /// What others may pull: nothing where the body travels inside the announcement, several where a liar has several.
+    bodies: Vec<(Digest, Arc<Vec<u8>>)>,
+}
+
+impl Outgoing {
+    pub(super) fn new(sequence: u64, state: Digest, announcement: Arc<Vec<u8>>, digest: Digest, body: Arc<Vec<u8>>) -> Outgoing {
+        let body_bytes = body.len();
+        let bodies = if body_bytes > INLINE_BYTES_MAX { vec![(digest, body)] } else { Vec::new() };
+        Outgoing { sequence, state, announcement, body_bytes, bodies }
+    }
+
+    /// Also serves the bodies of another update.
+    pub(super) fn absorb(&mut self, other: Outgoing) {
+        self.bodies.extend(other.bodies);
+    }
 }
 
 /// An update that has been applied.
@@ -85,10 +101,12 @@ pub(super) struct Exchange {
     initial_state: Digest,
     incoming: BTreeMap<PeerId, Incoming>,
     outgoing: BTreeMap<u64, Outgoing>,
+    /// Whether the newest vectors are kept although a stateless codec does not need them: a liar looks at them.
+    keeps_newest: bool,
 }
 
 impl Exchange {
-    pub(super) fn new(codec: Box<dyn Codec>, own: PeerId, initial: Parameters) -> Exchange {
+    pub(super) fn new(codec: Box<dyn Codec>, own: PeerId, initial: Parameters, keeps_newest: bool) -> Exchange {
         let initial_state = Digest::of_values(&initial);
         Exchange {
             codec,
@@ -100,6 +118,7 @@ impl Exchange {
             initial_state,
             incoming: BTreeMap::new(),
             outgoing: BTreeMap::new(),
+            keeps_newest,
         }
     }
 
@@ -148,9 +167,9 @@ impl Exchange {
     }
 
     /// The update is promised: from now on this is what others have of this peer.
-    pub(super) fn publish(&mut self, round: u64, public: Parameters, state: Digest, outgoing: Outgoing) {
+    pub(super) fn publish(&mut self, round: u64, public: Parameters, outgoing: Outgoing) {
         self.own_replica = public;
-        self.own_state = state;
+        self.own_state = outgoing.state;
         self.outgoing.insert(round, outgoing);
         while self.outgoing.len() > OUTGOING_MAX {
             self.outgoing.pop_first();
@@ -167,9 +186,25 @@ impl Exchange {
 
     /// A body by its name: of an own update, or the own replica as a keyframe. Never anything that was not published.
     pub(super) fn body(&self, digest: Digest) -> Option<Arc<Vec<u8>>> {
-        let body = self.outgoing.values().find(|outgoing| outgoing.digest == digest);
-        let body = body.map(|outgoing| Arc::clone(&outgoing.body));
+        let body = self.outgoing.values().flat_map(|outgoing| &outgoing.bodies).find(|(name, _)| *name == digest);
+        let body = body.map(|(_, body)| Arc::clone(body));
         body.or_else(|| (digest == self.own_state).then(|| Arc::new(identity::to_bytes(&self.own_replica))))
+    }
+
+    /// The round whose announcement these bytes are.
+    pub(super) fn announced_in(&self, bytes: &Arc<Vec<u8>>) -> Option<u64> {
+        let own = self.outgoing.iter().find(|(_, outgoing)| Arc::ptr_eq(&outgoing.announcement, bytes));
+        own.map(|(round, _)| *round)
+    }
+
+    pub(super) fn replica_of(&self, sender: &PeerId) -> Option<Digest> {
+        let replicas = self.codec.form() == Form::Replica;
+        self.incoming.get(sender).filter(|_| replicas).map(|incoming| incoming.state)
+    }
+
+    /// (Updates that wait, own updates kept).
+    pub(super) fn load(&self) -> (usize, usize) {
+        (self.incoming.values().map(|incoming| incoming.queue.len()).sum(), self.outgoing.len())
     }
 
     // --- others' updates ---
@@ -273,8 +308,11 @@ impl Exchange {
             Err(reason) => Progress::Refused { round, reason },
             Ok(values) => {
                 let values = Arc::new(values);
+                let keeps = form == Form::Replica || self.keeps_newest;
                 let incoming = self.incoming(sender);
-                incoming.values = Arc::clone(&values);
+                if keeps {
+                    incoming.values = Arc::clone(&values);
+                }
                 incoming.state = pending.state;
                 Progress::Applied(Applied {
                     round,

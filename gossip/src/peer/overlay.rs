@@ -9,6 +9,7 @@ use kith_consensus::charter::{Admission, Charter};
 use kith_consensus::topology::Graph;
 
 use crate::message::{ADDRESS_PEERS_MAX, ADDRESSES_MAX};
+use crate::roster::Roster;
 
 /// Graphs kept when the topology changes: the rounds that can still be asked about.
 const GRAPHS_MAX: usize = 8;
@@ -18,7 +19,7 @@ const STRIKES_MAX: u32 = 5;
 
 pub(super) struct Overlay {
     own: PeerId,
-    roster: Vec<PeerId>,
+    roster: Roster,
     /// Participants that the charter has; in open membership the roster grows to this number and then is fixed.
     wanted: usize,
     charter: Arc<Charter>,
@@ -35,9 +36,8 @@ pub(super) struct Overlay {
 }
 
 impl Overlay {
-    pub(super) fn new(own: PeerId, roster: Vec<PeerId>, charter: Arc<Charter>) -> Overlay {
-        assert!(roster.windows(2).all(|pair| pair[0] < pair[1]), "the roster is sorted and without repetition");
-        assert!(roster.binary_search(&own).is_ok(), "a peer is on its own roster");
+    pub(super) fn new(own: PeerId, roster: Roster, charter: Arc<Charter>) -> Overlay {
+        assert!(roster.index(&own).is_some(), "a peer is on its own roster");
         let wanted = match charter.membership.mode {
             Admission::Members => roster.len(),
             Admission::Open => charter.membership.peers,
@@ -70,23 +70,22 @@ impl Overlay {
 
     /// Puts a peer on a roster that is still forming; true when that completed it.
     pub(super) fn enlist(&mut self, peer: PeerId) -> bool {
-        let Err(place) = self.roster.binary_search(&peer) else { return false };
-        if self.is_formed() {
+        if self.is_formed() || self.roster.index(&peer).is_some() {
             return false;
         }
-        self.roster.insert(place, peer);
+        self.roster = self.roster.with(peer);
         self.is_formed()
     }
 
     /// Takes a roster back from a checkpoint.
-    pub(super) fn restore(&mut self, roster: Vec<PeerId>) {
+    pub(super) fn restore(&mut self, roster: &[PeerId]) {
         for peer in roster {
-            self.enlist(peer);
+            self.enlist(*peer);
         }
     }
 
-    pub(super) fn roster(&self) -> &[PeerId] {
-        &self.roster
+    pub(super) fn roster(&self) -> Roster {
+        self.roster.clone()
     }
 
     pub(super) fn wanted(&self) -> usize {
@@ -95,10 +94,7 @@ impl Overlay {
 
     /// Name of a complete roster; zeros while it forms.
     pub(super) fn roster_digest(&self) -> Digest {
-        if !self.is_formed() {
-            return Digest::default();
-        }
-        Digest::of(&self.roster.iter().flat_map(|peer| peer.0).collect::<Vec<u8>>())
+        if self.is_formed() { self.roster.digest() } else { Digest::default() }
     }
 
     /// Everyone with whom the handshake is complete.
@@ -108,7 +104,7 @@ impl Overlay {
 
     // --- the graph: from charter, roster and round, never from liveness ---
 
-    fn graph(&mut self, round: u64) -> Arc<Graph> {
+    pub(super) fn graph(&mut self, round: u64) -> Arc<Graph> {
         let key = if self.charter.topology.changes() { round } else { 0 };
         if !self.graphs.contains_key(&key) {
             let graph = self
@@ -124,8 +120,12 @@ impl Overlay {
         Arc::clone(&self.graphs[&key])
     }
 
+    pub(super) fn graphs_kept(&self) -> usize {
+        self.graphs.len()
+    }
+
     fn index(&self, peer: &PeerId) -> Option<usize> {
-        self.roster.binary_search(peer).ok()
+        self.roster.index(peer)
     }
 
     fn own_index(&self) -> usize {
@@ -273,7 +273,7 @@ impl Overlay {
         self.addresses.iter().take(ADDRESS_PEERS_MAX).map(|(peer, addresses)| (*peer, addresses.clone())).collect()
     }
 
-    /// Neighbours of `round` that are not connected although an address is known.
+    /// Neighbours of `round` that are not connected, with the addresses that are known.
     pub(super) fn unreached(&mut self, round: u64) -> Vec<(PeerId, Vec<String>)> {
         let neighbours = match self.is_formed() {
             true => self.neighbourhood(round),
@@ -281,7 +281,8 @@ impl Overlay {
         };
         let lost = |peer: &PeerId| [&self.up, &self.gone, &self.dismissed].iter().all(|there| !there.contains(peer));
         let unreached = neighbours.into_iter().filter(lost);
-        unreached.filter_map(|peer| self.addresses.get(&peer).map(|addresses| (peer, addresses.clone()))).collect()
+        // An empty list leaves it to the carrier, which may know an address that nobody told (mDNS, an earlier connection).
+        unreached.map(|peer| (peer, self.addresses.get(&peer).cloned().unwrap_or_default())).collect()
     }
 
     // --- who is awaited ---

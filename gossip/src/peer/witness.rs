@@ -65,6 +65,11 @@ impl Witness {
         newest.map(|((round, _), seen)| (*round, seen.header.as_slice()))
     }
 
+    /// Headers remembered.
+    pub(super) fn len(&self) -> usize {
+        self.seen.len()
+    }
+
     /// Forgets rounds that are over.
     pub(super) fn forget(&mut self, round: u64) {
         self.seen.retain(|(seen, _), _| seen.saturating_add(ROUNDS_KEPT) >= round);

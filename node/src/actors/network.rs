@@ -102,8 +102,8 @@ impl NetworkActor {
             }
             NetworkEvent::PeerUp { peer, addresses } => Input::PeerUp { peer, addresses },
             NetworkEvent::PeerDown { peer } => Input::PeerDown { peer },
-            NetworkEvent::Received { from, bytes } => Input::Received { from, bytes },
-            NetworkEvent::Fetched { digest, bytes } => Input::Fetched { digest, bytes },
+            NetworkEvent::Received { from, bytes } => Input::Received { from, bytes: bytes.into() },
+            NetworkEvent::Fetched { digest, bytes } => Input::Fetched { digest, bytes: bytes.into() },
             NetworkEvent::FetchFailed { digest, sources, why } => Input::FetchFailed { digest, sources, why },
             NetworkEvent::BodyRequested { from, digest, request } => Input::BodyRequested { from, digest, request },
         };

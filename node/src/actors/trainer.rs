@@ -38,7 +38,7 @@ pub(crate) struct TrainerActor {
 #[derive(Clone, Debug)]
 pub(crate) enum Work {
     /// A round of local training.
-    Train { round: u64, parameters: Parameters },
+    Train { round: u64, parameters: Parameters, memory: Option<Parameters> },
     /// Held-out rows.
     Evaluate { round: u64, parameters: Parameters },
 }
@@ -78,7 +78,7 @@ impl Actor for TrainerActor {
 fn run(task: Task, trainer: Trainer, held_out: Option<Dataset>, work: Receiver<(Work, oneshot::Sender<Input>)>) {
     for (work, answer) in work {
         let input = match work {
-            Work::Train { round, parameters } => train(&trainer, round, &parameters),
+            Work::Train { round, parameters, memory } => train(&trainer, round, &parameters, memory.as_deref()),
             Work::Evaluate { round, parameters } => evaluate(&task, held_out.as_ref(), round, &parameters),
         };
         // The actor may have stopped meanwhile.
@@ -86,14 +86,16 @@ fn run(task: Task, trainer: Trainer, held_out: Option<Dataset>, work: Receiver<(
     }
 }
 
-fn train(trainer: &Trainer, round: u64, start: &[f32]) -> Input {
-    match trainer.train(&Request::new(start, round)) {
+fn train(trainer: &Trainer, round: u64, start: &[f32], memory: Option<&Vec<f32>>) -> Input {
+    let memory = memory.map(Vec::as_slice);
+    match trainer.train(&Request { memory, ..Request::new(start, round) }) {
         Ok(trained) => Input::Trained {
             round,
             parameters: Arc::new(trained.parameters),
             samples: trained.samples,
             local_steps: trained.local_steps,
             loss: trained.loss,
+            memory: trained.memory.map(Arc::new),
         },
         Err(error) => Input::TrainingFailed { round, why: error.to_string() },
     }

@@ -103,7 +103,8 @@ impl Run {
 /// The conduct that a testnet's liar is told to have.
 pub(super) fn attack(text: &str) -> Result<Box<dyn Conduct>, String> {
     let list = |problems: Vec<Problem>| problems.iter().map(|problem| problem.what.clone()).collect::<Vec<_>>().join("; ");
-    kith_simulations::attack::attack_from_text(text).map_err(list)
+    let attack = kith_simulations::attack::attack_from_text(text).map_err(list)?;
+    Ok(Box::new(kith_simulations::attack::Attacker::new(attack, None)))
 }
 
 fn start_logging(format: LogFormat) {

@@ -1,18 +1,17 @@
-//! `alie`: "a little is enough": mean − z · standard deviation of what the neighbourhood sent, per coordinate (ddof 1).
+//! `alie`: "a little is enough": mean − z · standard deviation of what honest peers send, per coordinate (ddof 1).
 //!
-//! ALGORITHMS, section B; z = 1.5 as in byzfl. Knows the neighbours' last vectors and its own, not those of this round.
+//! ALGORITHMS, section B; z = 1.5 as in byzfl.
 
 use kith_consensus::{Section, Stream};
-use kith_gossip::Conduct;
-use kith_gossip::conduct::View;
+use kith_gossip::Publication;
 
-use super::{AttackEntry, Knowledge};
+use super::{Attack, AttackEntry, Knowledge, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "alie",
-    help: "publishes the neighbourhood's mean minus `z` standard deviations: small enough to hide",
+    help: "publishes the honest mean minus `z` standard deviations: small enough to hide",
     source: "Baruch, Baruch and Goldberg, NeurIPS 2019",
-    knowledge: Knowledge::Neighbourhood,
+    knowledge: Knowledge::Omniscient,
     parameter: Some("z"),
     new: |section: &mut Section<'_>| Box::new(Alie { z: section.number("z", Some(1.5), -100.0..=100.0) }),
 };
@@ -22,14 +21,13 @@ struct Alie {
     z: f64,
 }
 
-impl Conduct for Alie {
-    fn publish(&mut self, view: &View<'_>, _random: &mut Stream) -> Option<Vec<f32>> {
-        let rows: Vec<&[f32]> = view.neighbours.iter().map(|(_, values)| *values).chain([view.trained]).collect();
-        let values = (0..view.trained.len()).map(|index| {
-            let (mean, deviation) = moments(rows.iter().map(|row| f64::from(row[index])), rows.len());
+impl Attack for Alie {
+    fn publish(&mut self, scene: &Scene<'_>, _random: &mut Stream) -> Publication {
+        let values = (0..scene.view.trained.len()).map(|index| {
+            let (mean, deviation) = moments(scene.honest.iter().map(|(_, row)| f64::from(row[index])), scene.honest.len());
             (mean - self.z * deviation) as f32
         });
-        Some(values.collect())
+        Publication::Same(values.collect())
     }
 }
 

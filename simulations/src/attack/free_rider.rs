@@ -1,10 +1,9 @@
 //! `free-rider`: publishes where it started, as if it had trained.
 
 use kith_consensus::Stream;
-use kith_gossip::Conduct;
-use kith_gossip::conduct::View;
+use kith_gossip::Publication;
 
-use super::{AttackEntry, Knowledge};
+use super::{Attack, AttackEntry, Knowledge, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "free-rider",
@@ -18,8 +17,8 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
 #[derive(Debug)]
 struct FreeRider;
 
-impl Conduct for FreeRider {
-    fn publish(&mut self, view: &View<'_>, _random: &mut Stream) -> Option<Vec<f32>> {
-        Some(view.start.to_vec())
+impl Attack for FreeRider {
+    fn publish(&mut self, scene: &Scene<'_>, _random: &mut Stream) -> Publication {
+        Publication::Same(scene.view.start.to_vec())
     }
 }

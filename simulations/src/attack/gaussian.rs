@@ -1,10 +1,9 @@
 //! `gaussian`: start plus noise of a standard deviation per coordinate.
 
 use kith_consensus::{Section, Stream};
-use kith_gossip::Conduct;
-use kith_gossip::conduct::View;
+use kith_gossip::Publication;
 
-use super::{AttackEntry, Knowledge};
+use super::{Attack, AttackEntry, Knowledge, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "gaussian",
@@ -21,8 +20,8 @@ struct Gaussian {
     deviation: f64,
 }
 
-impl Conduct for Gaussian {
-    fn publish(&mut self, view: &View<'_>, random: &mut Stream) -> Option<Vec<f32>> {
-        Some(view.start.iter().map(|start| start + (self.deviation * random.normal()) as f32).collect())
+impl Attack for Gaussian {
+    fn publish(&mut self, scene: &Scene<'_>, random: &mut Stream) -> Publication {
+        Publication::Same(scene.view.start.iter().map(|start| start + (self.deviation * random.normal()) as f32).collect())
     }
 }

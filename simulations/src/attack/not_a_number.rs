@@ -1,10 +1,9 @@
 //! `not-a-number`: a NaN in the first coordinate. Selectors that compare distances without looking first pick it.
 
 use kith_consensus::Stream;
-use kith_gossip::Conduct;
-use kith_gossip::conduct::View;
+use kith_gossip::Publication;
 
-use super::{AttackEntry, Knowledge};
+use super::{Attack, AttackEntry, Knowledge, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "not-a-number",
@@ -18,12 +17,12 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
 #[derive(Debug)]
 struct NotANumber;
 
-impl Conduct for NotANumber {
-    fn publish(&mut self, view: &View<'_>, _random: &mut Stream) -> Option<Vec<f32>> {
-        let mut values = view.trained.to_vec();
+impl Attack for NotANumber {
+    fn publish(&mut self, scene: &Scene<'_>, _random: &mut Stream) -> Publication {
+        let mut values = scene.view.trained.to_vec();
         if let Some(first) = values.first_mut() {
             *first = f32::NAN;
         }
-        Some(values)
+        Publication::Same(values)
     }
 }

@@ -4,10 +4,9 @@
 //! hardly suffers; with 10 (the default, measured) it breaks.
 
 use kith_consensus::{Section, Stream};
-use kith_gossip::Conduct;
-use kith_gossip::conduct::View;
+use kith_gossip::Publication;
 
-use super::{AttackEntry, Knowledge};
+use super::{Attack, AttackEntry, Knowledge, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "sign-flip",
@@ -23,9 +22,11 @@ struct SignFlip {
     scale: f64,
 }
 
-impl Conduct for SignFlip {
-    fn publish(&mut self, view: &View<'_>, _random: &mut Stream) -> Option<Vec<f32>> {
+impl Attack for SignFlip {
+    fn publish(&mut self, scene: &Scene<'_>, _random: &mut Stream) -> Publication {
         let scale = self.scale as f32;
-        Some(view.start.iter().zip(view.trained).map(|(start, trained)| start - scale * (trained - start)).collect())
+        Publication::Same(
+            scene.view.start.iter().zip(scene.view.trained).map(|(start, trained)| start - scale * (trained - start)).collect(),
+        )
     }
 }

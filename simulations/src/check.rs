@@ -1,0 +1,212 @@
+//! Promises that a run must keep, evaluated while it runs. One file each.
+//!
+//! Safety promises hold at every moment, under any fault; [`heals`] is the promise of liveness: once faults have stopped,
+//! everybody finishes. Promises speak of honest peers only. The first breach of each is kept, with when and where, so that the
+//! run's seed replays it.
+
+use std::time::Duration;
+
+use kith_consensus::PeerId;
+use kith_consensus::charter::Charter;
+use kith_gossip::{Effect, Event, Input, Record};
+use serde::Serialize;
+
+use crate::simulator::Moment;
+
+mod bounded;
+mod counted_once;
+mod finite;
+mod heals;
+mod honest_are_heard;
+mod inside_the_hull;
+mod no_contradiction;
+mod nothing_stale;
+mod promised_first;
+mod replicas_agree;
+mod round_goes_on;
+mod rule_has_enough;
+
+/// A promise in the table.
+pub struct CheckEntry {
+    /// Its name.
+    pub name: &'static str,
+    /// What is promised.
+    pub help: &'static str,
+    /// Begins to watch.
+    pub new: fn(&Scope) -> Box<dyn Check>,
+}
+
+/// Every promise.
+pub static CHECKS: &[CheckEntry] = &[
+    round_goes_on::ENTRY,
+    counted_once::ENTRY,
+    nothing_stale::ENTRY,
+    promised_first::ENTRY,
+    no_contradiction::ENTRY,
+    honest_are_heard::ENTRY,
+    replicas_agree::ENTRY,
+    rule_has_enough::ENTRY,
+    inside_the_hull::ENTRY,
+    finite::ENTRY,
+    bounded::ENTRY,
+    heals::ENTRY,
+];
+
+/// What the promises of a run are about.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    /// The agreement.
+    pub charter: std::sync::Arc<Charter>,
+    /// The peers' ids by number.
+    pub ids: Vec<PeerId>,
+    /// Who lies.
+    pub lies: Vec<bool>,
+    /// Whether links lose or spoil nothing and no fault is drawn: then stricter promises hold.
+    pub clear: bool,
+    /// The values between which every coordinate of an honest model must stay, where the objectives say so and the rule
+    /// tolerates the liars there are.
+    pub hull: Option<(f32, f32)>,
+    /// When the last fault has ended.
+    pub healed_at: Duration,
+    /// How long after that everybody may take.
+    pub heals_within: Duration,
+}
+
+impl Scope {
+    /// The number of a peer.
+    pub fn number(&self, peer: &PeerId) -> Option<usize> {
+        self.ids.binary_search(peer).ok()
+    }
+
+    /// Whether a peer is an honest one of this world.
+    pub fn is_honest(&self, peer: &PeerId) -> bool {
+        self.number(peer).is_some_and(|number| !self.lies[number])
+    }
+}
+
+/// A breach of a promise: what happened, in words.
+pub type Breach = Option<String>;
+
+/// Watches one promise. Each method returns what broke it.
+pub trait Check {
+    /// An event of an honest peer.
+    fn event(&mut self, _scope: &Scope, _moment: &Moment<'_>, _event: &Event) -> Breach {
+        None
+    }
+
+    /// An input of an honest peer, before it is handled.
+    fn input(&mut self, _scope: &Scope, _moment: &Moment<'_>, _input: &Input) -> Breach {
+        None
+    }
+
+    /// An effect of an honest peer, before it is carried out.
+    fn effect(&mut self, _scope: &Scope, _moment: &Moment<'_>, _effect: &Effect) -> Breach {
+        None
+    }
+
+    /// A record of an honest peer is durable.
+    fn stored(&mut self, _scope: &Scope, _moment: &Moment<'_>, _record: &Record) -> Breach {
+        None
+    }
+
+    /// An honest peer's process died.
+    fn crashed(&mut self, _scope: &Scope, _moment: &Moment<'_>) {}
+
+    /// The run is over; `unfinished` are the honest peers that run and did not go through every round.
+    fn ended(&mut self, _scope: &Scope, _now: Duration, _unfinished: &[usize]) -> Breach {
+        None
+    }
+}
+
+/// A promise that was broken.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Failure {
+    /// Which promise.
+    pub check: &'static str,
+    /// When, in virtual seconds.
+    pub virtual_seconds: f64,
+    /// At which peer; `None` for the run as a whole.
+    pub peer: Option<usize>,
+    /// What happened.
+    pub what: String,
+}
+
+/// All promises of a run.
+pub struct Promises {
+    scope: Scope,
+    watching: Vec<(&'static str, Box<dyn Check>)>,
+    /// The first breach of each, in the order in which they happened.
+    pub failures: Vec<Failure>,
+}
+
+impl Promises {
+    /// Watches every promise of the table.
+    pub fn new(scope: Scope) -> Promises {
+        let watching = CHECKS.iter().map(|entry| (entry.name, (entry.new)(&scope))).collect();
+        Promises { scope, watching, failures: Vec::new() }
+    }
+
+    /// What the promises are about.
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// Promises that are watched.
+    pub fn count(&self) -> usize {
+        self.watching.len()
+    }
+
+    fn each(&mut self, moment: &Moment<'_>, mut ask: impl FnMut(&mut dyn Check, &Scope) -> Breach) {
+        if self.scope.lies[moment.member] {
+            return;
+        }
+        for (name, check) in &mut self.watching {
+            if let Some(what) = ask(check.as_mut(), &self.scope) {
+                fail(&mut self.failures, name, moment.now, Some(moment.member), what);
+            }
+        }
+    }
+
+    /// See [`Check::event`].
+    pub fn event(&mut self, moment: &Moment<'_>, event: &Event) {
+        self.each(moment, |check, scope| check.event(scope, moment, event));
+    }
+
+    /// See [`Check::input`].
+    pub fn input(&mut self, moment: &Moment<'_>, input: &Input) {
+        self.each(moment, |check, scope| check.input(scope, moment, input));
+    }
+
+    /// See [`Check::effect`].
+    pub fn effect(&mut self, moment: &Moment<'_>, effect: &Effect) {
+        self.each(moment, |check, scope| check.effect(scope, moment, effect));
+    }
+
+    /// See [`Check::stored`].
+    pub fn stored(&mut self, moment: &Moment<'_>, record: &Record) {
+        self.each(moment, |check, scope| check.stored(scope, moment, record));
+    }
+
+    /// See [`Check::crashed`].
+    pub fn crashed(&mut self, moment: &Moment<'_>) {
+        self.each(moment, |check, scope| {
+            check.crashed(scope, moment);
+            None
+        });
+    }
+
+    /// See [`Check::ended`].
+    pub fn ended(&mut self, now: Duration, unfinished: &[usize]) {
+        for (name, check) in &mut self.watching {
+            if let Some(what) = check.ended(&self.scope, now, unfinished) {
+                fail(&mut self.failures, name, now, None, what);
+            }
+        }
+    }
+}
+
+fn fail(failures: &mut Vec<Failure>, check: &'static str, now: Duration, peer: Option<usize>, what: String) {
+    if failures.iter().all(|failure| failure.check != check) {
+        failures.push(Failure { check, virtual_seconds: now.as_secs_f64(), peer, what });
+    }
+}

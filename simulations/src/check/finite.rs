@@ -1,0 +1,18 @@
+//! `finite`: nothing that is not finite is ever stored or published.
+
+use super::{Breach, Check, CheckEntry, Scope};
+use crate::simulator::Moment;
+use kith_gossip::{Effect, Record};
+
+pub(super) const ENTRY: CheckEntry =
+    CheckEntry { name: "finite", help: "no model holds a NaN or an infinity", new: |_| Box::new(Finite) };
+
+struct Finite;
+
+impl Check for Finite {
+    fn effect(&mut self, _: &Scope, _: &Moment<'_>, effect: &Effect) -> Breach {
+        let Effect::Persist(Record::Checkpoint(checkpoint)) = effect else { return None };
+        let wrong = checkpoint.parameters.iter().position(|value| !value.is_finite())?;
+        Some(format!("value {wrong} is {} after {} rounds", checkpoint.parameters[wrong], checkpoint.round))
+    }
+}

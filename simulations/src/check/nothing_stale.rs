@@ -1,0 +1,31 @@
+//! `nothing-stale`: no update older than the charter allows, from the future, unsigned or of somebody who is not a neighbour in
+//! that round is accepted.
+
+use super::{Breach, Check, CheckEntry, Scope};
+use crate::simulator::Moment;
+use kith_gossip::Event;
+
+pub(super) const ENTRY: CheckEntry = CheckEntry {
+    name: "nothing-stale",
+    help: "no update is accepted that is too old, too new, or not a neighbour's",
+    new: |_| Box::new(NothingStale),
+};
+
+struct NothingStale;
+
+impl Check for NothingStale {
+    fn event(&mut self, scope: &Scope, moment: &Moment<'_>, event: &Event) -> Breach {
+        let Event::Accepted { round, peer, staleness, .. } = event else { return None };
+        if *staleness > scope.charter.round.staleness {
+            return Some(format!(
+                "it accepted an update {staleness} rounds old; the charter allows {}",
+                scope.charter.round.staleness
+            ));
+        }
+        let of = round - staleness;
+        let graph = scope.charter.topology.graph(scope.ids.len(), of).ok()?;
+        let number = scope.number(peer);
+        let neighbour = number.is_some_and(|number| graph.receives_from(moment.member).contains(&number));
+        (!neighbour).then(|| format!("it accepted an update of round {of} from {}, who is no neighbour then", peer.short()))
+    }
+}

@@ -1,0 +1,62 @@
+//! `promised-first`: an update leaves only after the intent to send exactly it is durable, and a promise is kept over a crash:
+//! what goes out under one (round, sequence) is always the same bytes.
+
+use std::collections::BTreeMap;
+
+use super::{Breach, Check, CheckEntry, Scope};
+use crate::simulator::Moment;
+use kith_consensus::Digest;
+use kith_gossip::{Effect, Event, Record};
+
+pub(super) const ENTRY: CheckEntry = CheckEntry {
+    name: "promised-first",
+    help: "an update leaves only after the promise to send it is on disk, and stays the same after a crash",
+    new: |scope| Box::new(PromisedFirst { promised: vec![BTreeMap::new(); scope.ids.len()], last: None }),
+};
+
+struct PromisedFirst {
+    /// Per peer, hash of the announcement that its disk promises, by round.
+    promised: Vec<BTreeMap<u64, Digest>>,
+    /// The announcement found promised last: the same bytes go to many.
+    last: Option<std::sync::Arc<Vec<u8>>>,
+}
+
+impl Check for PromisedFirst {
+    fn event(&mut self, _: &Scope, moment: &Moment<'_>, event: &Event) -> Breach {
+        if let Event::Started { resumed: false, .. } = event {
+            self.promised[moment.member].clear(); // a disk that is lost takes its promises with it
+        }
+        None
+    }
+
+    fn effect(&mut self, _: &Scope, moment: &Moment<'_>, effect: &Effect) -> Breach {
+        let Effect::Send { bytes, .. } = effect else { return None };
+        if self.last.as_ref().is_some_and(|last| std::sync::Arc::ptr_eq(last, bytes)) {
+            return None;
+        }
+        let round = moment.peer.announced_in(bytes)?;
+        let promised = self.promised[moment.member].get(&round);
+        if promised == Some(&Digest::of(bytes)) {
+            self.last = Some(std::sync::Arc::clone(bytes));
+            return None;
+        }
+        Some(match promised {
+            None => format!("it sent its update of round {round}, which its disk does not promise"),
+            Some(_) => format!("it sent another update of round {round} than its disk promises"),
+        })
+    }
+
+    fn stored(&mut self, _: &Scope, moment: &Moment<'_>, record: &Record) -> Breach {
+        let Record::Intent(intent) = record else { return None };
+        let promised = &mut self.promised[moment.member];
+        let digest = Digest::of(&intent.announcement);
+        let before = promised.insert(intent.round, digest);
+        while promised.len() > 64 {
+            promised.pop_first();
+        }
+        match before {
+            Some(before) if before != digest => Some(format!("it promised two different updates of round {}", intent.round)),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! What a run measures: a row for every peer and round, a row for every round, and totals. All of it is made from what the
+//! peers emit and store; nothing is counted twice.
+
+use std::collections::BTreeMap;
+
+use kith_gossip::effect::Checkpoint;
+use kith_gossip::{Event, Record};
+use serde::Serialize;
+
+use crate::simulator::Moment;
+
+/// Rows for every peer are kept in worlds of at most so many peers; larger ones keep a row a round (a guess at what a
+/// spreadsheet still opens).
+pub const PEER_ROWS_MAX: usize = 1024;
+
+/// Bytes of a run, by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Bytes {
+    /// Encoded bodies of updates that were accepted.
+    pub payload: u64,
+    /// Whole replicas that had to be pulled instead.
+    pub keyframes: u64,
+    /// Envelopes of updates, without their bodies.
+    pub envelope: u64,
+    /// Everything that was put on the wire: also headers shown to neighbours, handshakes, repetitions, and what was lost.
+    pub wire: u64,
+    /// The same deliveries uncompressed.
+    pub dense_equivalent: u64,
+}
+
+/// One peer's round.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct PeerRow {
+    /// Round, from 0.
+    pub round: u64,
+    /// The peer's number.
+    pub peer: usize,
+    /// Whether it lies.
+    pub lies: bool,
+    /// Virtual time at which its round closed.
+    pub virtual_seconds: f64,
+    /// Mean training loss.
+    pub train_loss: Option<f64>,
+    /// Loss on the held-out rows after the round.
+    pub loss: Option<f64>,
+    /// Accuracy on the held-out rows after the round.
+    pub accuracy: Option<f64>,
+    /// Updates in when the round closed.
+    pub have: usize,
+    /// Updates waited for.
+    pub awaited: usize,
+    /// Whether the deadline closed it.
+    pub by_deadline: bool,
+    /// Whether too few contributions left it its own step.
+    pub mixing_skipped: bool,
+    /// Root mean square distance of the models it combined to their mean.
+    pub spread: Option<f64>,
+    /// Mean share of its neighbours' contributions that the rule left out.
+    pub filtered: Option<f64>,
+    /// Mean staleness of the updates it accepted, in rounds.
+    pub staleness: f64,
+    /// Updates it accepted.
+    pub accepted: u64,
+    /// Bytes of bodies it accepted.
+    pub payload_bytes: u64,
+    /// Bytes of keyframes it pulled.
+    pub keyframe_bytes: u64,
+    /// Bytes of those updates' envelopes.
+    pub envelope_bytes: u64,
+    #[serde(skip)]
+    staleness_sum: u64,
+}
+
+/// All honest peers' round.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct RoundRow {
+    /// Rounds completed.
+    pub round: u64,
+    /// Honest peers that completed it.
+    pub peers: u64,
+    /// Virtual time at which the last of them did.
+    pub virtual_seconds: f64,
+    /// Mean training loss.
+    pub train_loss: Option<f64>,
+    /// Mean loss on the held-out rows.
+    pub loss: Option<f64>,
+    /// Mean accuracy on the held-out rows.
+    pub accuracy: Option<f64>,
+    /// Lowest.
+    pub accuracy_min: Option<f64>,
+    /// Highest.
+    pub accuracy_max: Option<f64>,
+    /// Root mean square distance of the honest peers' models to their mean.
+    pub consensus_distance: Option<f64>,
+    /// Root mean square distance to the optimum, where it is known.
+    pub optimum_distance: Option<f64>,
+    /// Share of the liars' contributions that honest peers left out.
+    pub filtered_liars: Option<f64>,
+    /// Share of honest peers' contributions that honest peers left out.
+    pub filtered_honest: Option<f64>,
+    /// Honest peers that had too few contributions.
+    pub mixing_skipped: u64,
+    /// Honest peers whose deadline passed.
+    pub by_deadline: u64,
+    /// Bytes of bodies, keyframes and envelopes that honest peers accepted in the round.
+    pub update_bytes: u64,
+}
+
+/// Sums from which a [`RoundRow`] is made.
+#[derive(Clone, Debug, Default)]
+struct RoundSums {
+    row: RoundRow,
+    train_loss: Mean,
+    loss: Mean,
+    accuracy: Mean,
+    liars: Mean,
+    honest: Mean,
+    /// Sum over peers of (model − reference), the sum of its squared norms, and the reference: the first peer's model, so that
+    /// nearly equal models do not cancel.
+    reference: Vec<f32>,
+    sum: Vec<f64>,
+    squares: f64,
+    models: u64,
+    optimum_squares: f64,
+    /// The consensus distance of a round whose vectors were let go.
+    folded: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Mean {
+    sum: f64,
+    count: u64,
+}
+
+impl Mean {
+    fn add(&mut self, value: f64) {
+        self.sum += value;
+        self.count += 1;
+    }
+
+    fn get(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.sum / self.count as f64)
+    }
+}
+
+/// Measures a run.
+#[derive(Debug)]
+pub struct Metrics {
+    lies: Vec<bool>,
+    optimum: Option<Vec<f64>>,
+    keeps_peer_rows: bool,
+    /// Measure consensus every so many rounds.
+    consensus_every: u64,
+    current: Vec<PeerRow>,
+    rows: Vec<PeerRow>,
+    /// Peer and round to its row.
+    places: BTreeMap<(usize, u64), usize>,
+    rounds: BTreeMap<u64, RoundSums>,
+    /// Totals, liars included.
+    pub bytes: Bytes,
+    /// Rounds completed by all peers together.
+    pub peer_rounds: u64,
+    /// Newest evaluation of each peer: (rounds completed, loss, accuracy).
+    pub evaluated: Vec<Option<(u64, f64, f64)>>,
+    /// Per honest neighbour seen by honest peers: refusals by name.
+    pub refused: BTreeMap<&'static str, u64>,
+    /// Peers that honest peers suspect: how many suspect each.
+    pub suspected: BTreeMap<usize, u64>,
+    /// Peers convicted of contradicting themselves, by how many.
+    pub convicted: BTreeMap<usize, u64>,
+    /// Rounds in which an honest peer had too few contributions.
+    pub mixing_skipped: u64,
+    /// Rounds of honest peers that the deadline closed.
+    pub by_deadline: u64,
+}
+
+impl Metrics {
+    /// Rounds whose vectors are kept for peers that come late; whoever is further behind no longer counts in that round's
+    /// consensus distance.
+    const ROUNDS_OPEN: u64 = 64;
+
+    /// For peers of which `lies` tells who does; `optimum` where it is known.
+    pub fn new(lies: Vec<bool>, optimum: Option<Vec<f64>>, consensus_every: u64) -> Metrics {
+        let peers = lies.len();
+        Metrics {
+            lies,
+            optimum,
+            keeps_peer_rows: peers <= PEER_ROWS_MAX,
+            consensus_every: consensus_every.max(1),
+            current: vec![PeerRow::default(); peers],
+            rows: Vec::new(),
+            places: BTreeMap::new(),
+            rounds: BTreeMap::new(),
+            bytes: Bytes::default(),
+            peer_rounds: 0,
+            evaluated: vec![None; peers],
+            refused: BTreeMap::new(),
+            suspected: BTreeMap::new(),
+            convicted: BTreeMap::new(),
+            mixing_skipped: 0,
+            by_deadline: 0,
+        }
+    }
+
+    /// A row for every peer and round, in the order in which rounds ended; empty in large worlds.
+    pub fn peer_rows(&self) -> &[PeerRow] {
+        &self.rows
+    }
+
+    /// A row for every round.
+    pub fn round_rows(&self) -> Vec<RoundRow> {
+        self.rounds.values().map(RoundSums::row).collect()
+    }
+
+    /// Notes an event; `number_of` tells a peer's number.
+    pub fn event(&mut self, moment: &Moment<'_>, event: &Event, number_of: impl Fn(&kith_consensus::PeerId) -> Option<usize>) {
+        let member = moment.member;
+        let honest = !self.lies[member];
+        match event {
+            Event::RoundOpened { round, .. } => {
+                self.current[member] = PeerRow { round: *round, peer: member, lies: !honest, ..PeerRow::default() };
+            }
+            Event::Trained { round, loss, .. } => {
+                self.current[member].train_loss = Some(*loss);
+                if honest {
+                    self.round(*round + 1).train_loss.add(*loss);
+                }
+            }
+            Event::Accepted { round, staleness, payload_bytes, keyframe_bytes, envelope_bytes, dense_bytes, .. } => {
+                let row = &mut self.current[member];
+                row.accepted += 1;
+                row.staleness_sum += staleness;
+                row.payload_bytes += *payload_bytes as u64;
+                row.keyframe_bytes += *keyframe_bytes as u64;
+                row.envelope_bytes += *envelope_bytes as u64;
+                self.bytes.payload += *payload_bytes as u64;
+                self.bytes.keyframes += *keyframe_bytes as u64;
+                self.bytes.envelope += *envelope_bytes as u64;
+                self.bytes.dense_equivalent += *dense_bytes as u64;
+                if honest {
+                    let update = (payload_bytes + keyframe_bytes + envelope_bytes) as u64;
+                    self.round(*round + 1).row.update_bytes += update;
+                }
+            }
+            Event::RoundClosed { round, why, have, awaited, .. } => {
+                let by_deadline = *why == kith_gossip::event::Closed::Deadline;
+                let row = &mut self.current[member];
+                (row.have, row.awaited, row.by_deadline) = (*have, *awaited, by_deadline);
+                row.virtual_seconds = moment.now.as_secs_f64();
+                if honest && by_deadline {
+                    self.by_deadline += 1;
+                    self.round(*round + 1).row.by_deadline += 1;
+                }
+            }
+            Event::Aggregated { round, dropped, spread, .. } => {
+                let row = &mut self.current[member];
+                row.spread = Some(*spread);
+                let mut mean = Mean::default();
+                dropped.iter().for_each(|dropped| mean.add(dropped.share));
+                row.filtered = mean.get();
+                if honest {
+                    for dropped in dropped {
+                        let lies = number_of(&dropped.peer).is_some_and(|peer| self.lies[peer]);
+                        let sums = self.round(*round + 1);
+                        if lies { sums.liars.add(dropped.share) } else { sums.honest.add(dropped.share) }
+                    }
+                }
+            }
+            Event::MixingSkipped { round, .. } => {
+                self.current[member].mixing_skipped = true;
+                if honest {
+                    self.mixing_skipped += 1;
+                    self.round(*round + 1).row.mixing_skipped += 1;
+                }
+            }
+            Event::Evaluated { round, loss, accuracy, .. } => {
+                self.evaluated[member] = Some((*round, *loss, *accuracy));
+                if let Some(place) = self.places.get(&(member, *round)) {
+                    let row = &mut self.rows[*place];
+                    (row.loss, row.accuracy) = (Some(*loss), Some(*accuracy));
+                }
+                if honest {
+                    let sums = self.round(*round);
+                    sums.loss.add(*loss);
+                    sums.accuracy.add(*accuracy);
+                    let row = &mut sums.row;
+                    row.accuracy_min = Some(row.accuracy_min.map_or(*accuracy, |least| least.min(*accuracy)));
+                    row.accuracy_max = Some(row.accuracy_max.map_or(*accuracy, |most| most.max(*accuracy)));
+                }
+            }
+            Event::Refused { reason, .. } if honest => *self.refused.entry(reason.name()).or_default() += 1,
+            Event::Suspected { peer, .. } if honest => {
+                number_of(peer).into_iter().for_each(|peer| *self.suspected.entry(peer).or_default() += 1);
+            }
+            Event::Equivocated { peer, .. } if honest => {
+                number_of(peer).into_iter().for_each(|peer| *self.convicted.entry(peer).or_default() += 1);
+            }
+            _ => {}
+        }
+    }
+
+    /// A round's result is about to be stored.
+    pub fn persisted(&mut self, moment: &Moment<'_>, record: &Record) {
+        let Record::Checkpoint(checkpoint) = record else { return };
+        self.peer_rounds += 1;
+        let member = moment.member;
+        let mut row = std::mem::take(&mut self.current[member]);
+        row.staleness = if row.accepted > 0 { row.staleness_sum as f64 / row.accepted as f64 } else { 0.0 };
+        if !self.lies[member] {
+            self.completed(moment, checkpoint);
+        }
+        if self.keeps_peer_rows {
+            self.places.insert((member, checkpoint.round), self.rows.len());
+            self.rows.push(row);
+        }
+    }
+
+    fn completed(&mut self, moment: &Moment<'_>, checkpoint: &Checkpoint) {
+        let measured = checkpoint.round.is_multiple_of(self.consensus_every);
+        let optimum = self.optimum.take();
+        let sums = self.round(checkpoint.round);
+        sums.row.peers += 1;
+        sums.row.virtual_seconds = sums.row.virtual_seconds.max(moment.now.as_secs_f64());
+        if measured {
+            sums.add_model(&checkpoint.parameters);
+            if let Some(optimum) = &optimum {
+                let squares = |(value, at): (&f32, &f64)| (f64::from(*value) - at).powi(2);
+                sums.optimum_squares += checkpoint.parameters.iter().zip(optimum).map(squares).sum::<f64>();
+            }
+        }
+        sums.row.optimum_distance =
+            (optimum.is_some() && sums.models > 0).then(|| (sums.optimum_squares / sums.models as f64).sqrt());
+        self.optimum = optimum;
+        let old = checkpoint.round.saturating_sub(Metrics::ROUNDS_OPEN);
+        for sums in self.rounds.range_mut(..old).rev().map(|(_, sums)| sums).take_while(|sums| !sums.reference.is_empty()) {
+            sums.fold();
+        }
+    }
+
+    fn round(&mut self, round: u64) -> &mut RoundSums {
+        let sums = self.rounds.entry(round).or_default();
+        sums.row.round = round;
+        sums
+    }
+}
+
+impl RoundSums {
+    fn fold(&mut self) {
+        self.folded = self.consensus_distance();
+        (self.reference, self.sum) = (Vec::new(), Vec::new());
+    }
+
+    fn add_model(&mut self, model: &[f32]) {
+        if self.folded.is_some() {
+            return;
+        }
+        if self.reference.is_empty() {
+            self.reference = model.to_vec();
+            self.sum = vec![0.0; model.len()];
+        }
+        let mut squares = 0.0;
+        for ((sum, value), reference) in self.sum.iter_mut().zip(model).zip(&self.reference) {
+            let difference = f64::from(*value) - f64::from(*reference);
+            *sum += difference;
+            squares += difference * difference;
+        }
+        self.squares += squares;
+        self.models += 1;
+    }
+
+    fn consensus_distance(&self) -> Option<f64> {
+        if self.folded.is_some() {
+            return self.folded;
+        }
+        let count = self.models as f64;
+        let mean_squares: f64 = self.sum.iter().map(|sum| (sum / count).powi(2)).sum();
+        (self.models > 0).then(|| (self.squares / count - mean_squares).max(0.0).sqrt())
+    }
+
+    fn row(&self) -> RoundRow {
+        RoundRow {
+            train_loss: self.train_loss.get(),
+            loss: self.loss.get(),
+            accuracy: self.accuracy.get(),
+            consensus_distance: self.consensus_distance(),
+            filtered_liars: self.liars.get(),
+            filtered_honest: self.honest.get(),
+            ..self.row.clone()
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Trainers whose optimum is known, for worlds that are about the protocol or about an algorithm's arithmetic.
+//!
+//! Each peer has a smooth strongly convex objective; the federation's is their mean, and [`Problem::optimum`] is where it is
+//! least. So what an algorithm is said to reach can be compared with what it should reach, without a data set.
+
+use std::sync::Arc;
+
+use kith_consensus::section::unknown;
+use kith_consensus::{Section, Seed, Stream};
+use kith_models::{Request, Trained};
+
+use crate::simulator::Local;
+
+mod logistic;
+mod quadratic;
+
+/// A kind of objective in the table.
+#[derive(Debug)]
+pub struct TrainerEntry {
+    /// Name in `world.trainer.kind`.
+    pub name: &'static str,
+    /// One line of help.
+    pub help: &'static str,
+    /// Reads its parameters.
+    pub new: fn(&mut Section<'_>) -> Arc<dyn Family>,
+}
+
+/// Every kind of objective with a known optimum.
+pub static TRAINERS: &[TrainerEntry] = &[quadratic::ENTRY, logistic::ENTRY];
+
+/// Objectives for any number of peers.
+pub trait Family: std::fmt::Debug + Send + Sync {
+    /// Values of the vector that is learned.
+    fn dimension(&self) -> usize;
+
+    /// The objective of each peer, and the place where their mean is least.
+    fn draw(&self, peers: usize, seed: &Seed) -> (Vec<Arc<dyn Objective>>, Vec<f64>);
+
+    /// Between which values every coordinate of an honest model stays that starts at zero and descends with steps of
+    /// `learning_rate`, where the objectives are such that it stays between any.
+    fn hull(&self, _learning_rate: f64, _lies: &[bool], _seed: &Seed) -> Option<(f32, f32)> {
+        None
+    }
+}
+
+/// One peer's objective.
+pub trait Objective: Send + Sync {
+    /// Writes its gradient at `at`; returns its value there.
+    fn gradient(&self, at: &[f64], gradient: &mut [f64]) -> f64;
+}
+
+/// The section `[world.trainer]`: which objective, and how a round of local training goes.
+#[derive(Clone, Debug)]
+pub struct TrainerSection {
+    /// The objectives.
+    pub family: Arc<dyn Family>,
+    /// Step size η of local gradient descent.
+    pub learning_rate: f64,
+    /// Local steps of a round.
+    pub local_steps: u64,
+    /// Standard deviation of Gaussian noise on every coordinate of every gradient; 0 is the exact gradient.
+    pub noise: f64,
+}
+
+impl TrainerSection {
+    /// Reads the section. Problems are noted in it.
+    pub fn read(section: &mut Section<'_>) -> TrainerSection {
+        let kind = section.text("kind", None);
+        let entry = TRAINERS.iter().find(|entry| entry.name == kind);
+        if entry.is_none() && !kind.is_empty() {
+            let names: Vec<&str> = TRAINERS.iter().map(|entry| entry.name).collect();
+            section.note(
+                "kind",
+                format!("{}; without [world.trainer] the charter's model is trained", unknown("trainer", &kind, &names)),
+            );
+        }
+        let family = (entry.unwrap_or(&TRAINERS[0]).new)(section);
+        TrainerSection {
+            family,
+            learning_rate: section.number("learning_rate", Some(0.1), 1e-9..=1e3), // the reference cases' own
+            local_steps: section.integer("local_steps", Some(1), 1..=1_000_000),
+            noise: section.number("noise", Some(0.0), 0.0..=1e6),
+        }
+    }
+}
+
+impl TrainerSection {
+    /// See [`Family::hull`]; none where gradients are noisy.
+    pub fn hull(&self, lies: &[bool], seed: &Seed) -> Option<(f32, f32)> {
+        if self.noise > 0.0 { None } else { self.family.hull(self.learning_rate, lies, seed) }
+    }
+}
+
+/// A peer's objective with the way it descends.
+pub struct Descent {
+    objective: Arc<dyn Objective>,
+    learning_rate: f64,
+    local_steps: u64,
+    noise: f64,
+    seed: Seed,
+}
+
+impl Descent {
+    /// Descends `objective` as the section says; `seed` is the noise's.
+    pub fn new(section: &TrainerSection, objective: Arc<dyn Objective>, seed: Seed) -> Descent {
+        let TrainerSection { learning_rate, local_steps, noise, .. } = *section;
+        Descent { objective, learning_rate, local_steps, noise, seed }
+    }
+}
+
+impl Local for Descent {
+    fn train(&self, request: &Request<'_>) -> Result<Trained, String> {
+        let mut at: Vec<f64> = request.start.iter().map(|value| f64::from(*value)).collect();
+        let mut gradient = vec![0.0; at.len()];
+        let mut random = (self.noise > 0.0).then(|| Stream::derive("kith.v1 gradient noise", &self.seed, request.round, 0, 0));
+        let mut loss = 0.0;
+        for _ in 0..self.local_steps {
+            loss += self.objective.gradient(&at, &mut gradient);
+            if let Some(random) = &mut random {
+                gradient.iter_mut().for_each(|value| *value += self.noise * random.normal());
+            }
+            for (index, value) in at.iter_mut().enumerate() {
+                let correction = request.correction.map_or(0.0, |correction| f64::from(correction[index]));
+                *value -= self.learning_rate * (gradient[index] + correction);
+            }
+        }
+        if !at.iter().all(|value| (*value as f32).is_finite()) {
+            return Err(format!("the descent diverged in round {}; lower world.trainer.learning_rate", request.round));
+        }
+        Ok(Trained {
+            parameters: at.into_iter().map(|value| value as f32).collect(),
+            samples: 1,
+            local_steps: self.local_steps,
+            loss: loss / self.local_steps as f64,
+            memory: None,
+        })
+    }
+
+    fn steps(&self) -> u64 {
+        self.local_steps
+    }
+
+    fn evaluate(&self, _: &[f32]) -> Option<(f64, f64, u64)> {
+        None // what is known is the optimum, and the world measures the distance to it
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kith_consensus::section::Document;
+
+    #[test]
+    fn the_mean_gradient_is_zero_at_every_family_s_optimum_and_a_difference_quotient_elsewhere() {
+        for entry in TRAINERS {
+            let family = Document::parse("").expect("toml").section("trainer", entry.new);
+            let (objectives, optimum) = family.draw(5, &Seed::from_number(3));
+            assert_eq!(optimum.len(), family.dimension());
+            let mean = |at: &[f64]| {
+                let (mut sum, mut value) = (vec![0.0; at.len()], 0.0);
+                for objective in &objectives {
+                    let mut gradient = vec![0.0; at.len()];
+                    value += objective.gradient(at, &mut gradient) / 5.0;
+                    sum.iter_mut().zip(gradient).for_each(|(sum, value)| *sum += value / 5.0);
+                }
+                (value, sum)
+            };
+            let norm = mean(&optimum).1.iter().map(|value| value * value).sum::<f64>().sqrt();
+            assert!(norm < 1e-9, "{}: the gradient at the optimum is {norm}", entry.name);
+            let mut at = optimum.clone();
+            at[1] += 0.3;
+            let (slope, h) = (mean(&at).1[1], 1e-6);
+            let (mut left, mut right) = (at.clone(), at.clone());
+            (left[1], right[1]) = (left[1] - h, right[1] + h);
+            assert!((slope - (mean(&right).0 - mean(&left).0) / (2.0 * h)).abs() < 1e-6, "{}", entry.name);
+        }
+    }
+}
