@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests count as tests
 
+use kith_consensus::aggregate::RULES;
 use kith_consensus::charter::{Admission, Weighting};
 use kith_consensus::{Charter, PeerId, Problem, Section};
 
@@ -72,14 +73,18 @@ fn a_neighbourhood_too_small_for_the_rule_is_refused_with_numbers_and_place() {
 #[test]
 fn every_problem_is_told_at_once() {
     let problems = resolve(&text(3, "[aggregation]\nrule = \"krun\"\n[round]\nquorum = 2\ndeadlin = 3\n[colour]")).unwrap_err();
+    let rules: Vec<&str> = RULES.iter().map(|entry| entry.name).collect();
+    let krun = format!(
+        "line 4, column 8: aggregation.rule: unknown rule \"krun\"; known: {} (did you mean \"krum\"?)",
+        rules.join(", ")
+    );
     assert_eq!(
         problems,
         [
             "line 6, column 10: round.quorum: expected a number from 0.01 to 1, found 2",
             "line 7, column 11: round.deadlin: unknown key \"deadlin\"; known: deadline_seconds, mode, patience, quorum, staleness, \
              start_deadline_seconds",
-            "line 4, column 8: aggregation.rule: unknown rule \"krun\"; known: mean, weighted-mean, median, trimmed-mean, krum, \
-             multi-krum, geometric-median (did you mean \"krum\"?)",
+            &krun,
             "line 8, column 2: colour: unknown section \"colour\"; known: aggregation, federation, membership, model, privacy, round, \
              topology",
         ]
@@ -94,7 +99,8 @@ fn a_pre_aggregator_alone_and_an_unknown_one_are_explained() {
         "{problems:?}"
     );
     let problems = resolve(&text(3, "[aggregation]\nrule = \"nmm+mean\"")).unwrap_err();
-    assert!(problems[0].ends_with("unknown pre-aggregator \"nmm\"; known: nnm (did you mean \"nnm\"?)"), "{problems:?}");
+    assert!(problems[0].contains("unknown pre-aggregator \"nmm\"; known: nnm"), "{problems:?}");
+    assert!(problems[0].ends_with("(did you mean \"nnm\"?)"), "{problems:?}");
 }
 
 #[test]
