@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use kith_consensus::aggregate::{Aggregate, AggregateError, Context, Contribution, PRE_AGGREGATORS, RULES, Rule, rule_from_text};
 use kith_consensus::section::Document;
-use kith_consensus::topology::{Graph, TOPOLOGIES, Topology, TopologySection, connected_together};
+use kith_consensus::topology::{Graph, TOPOLOGIES, Topology, TopologyError, TopologySection, connected_together};
 use kith_consensus::{Charter, PeerId, Seed, Stream};
 use proptest::prelude::*;
 
@@ -622,43 +622,180 @@ fn random_search_does_not_break_the_published_robustness_and_breaks_the_mean() {
     }
 }
 
-fn topologies() -> impl Iterator<Item = Box<dyn Topology>> {
-    TOPOLOGIES.iter().map(|entry| Document::parse("").unwrap().section("topology", |section| (entry.new)(section)))
+/// Keys without which an entry makes no sense: a path over so many peers, where edges are listed.
+fn keys_for(name: &str, peers: usize) -> String {
+    match name {
+        "edges" => format!("edges = {:?}", (1..peers).map(|peer| [peer - 1, peer]).collect::<Vec<_>>()),
+        _ => String::new(),
+    }
 }
 
-fn check_graph(graph: &Graph, kind: &str) {
-    let peers = graph.peers();
+fn topology(name: &str, keys: &str) -> Box<dyn Topology> {
+    let entry = TOPOLOGIES.iter().find(|entry| entry.name == name).unwrap();
+    let mut document = Document::parse(&format!("[topology]\n{keys}")).unwrap();
+    let kind = document.section("topology", |section| (entry.new)(section));
+    document.finish().unwrap();
+    kind
+}
+
+/// Every kind, for so many peers.
+fn topologies(peers: usize) -> impl Iterator<Item = Box<dyn Topology>> {
+    TOPOLOGIES.iter().map(move |entry| topology(entry.name, &keys_for(entry.name, peers)))
+}
+
+fn period(kind: &dyn Topology, peers: usize, seed: &Seed) -> Result<Vec<Graph>, TopologyError> {
+    (0..kind.period(peers)).map(|round| kind.graph(peers, round, seed)).collect()
+}
+
+fn check_graph(graph: &Graph, kind: &dyn Topology) {
+    let (name, peers) = (kind.name(), graph.peers());
     let matrix = graph.mixing_matrix();
     for (peer, row) in matrix.iter().enumerate() {
         let column: f64 = matrix.iter().map(|row| row[peer]).sum();
-        assert!((row.iter().sum::<f64>() - 1.0).abs() < 1e-12, "{kind} over {peers}: row {peer}");
-        assert!((column - 1.0).abs() < 1e-12, "{kind} over {peers}: column {peer}");
-        assert!(row.iter().all(|weight| *weight >= 0.0), "{kind} over {peers}: row {peer}");
+        assert!((row.iter().sum::<f64>() - 1.0).abs() < 1e-12, "{name} over {peers}: row {peer}");
+        assert!((column - 1.0).abs() < 1e-12 || !kind.doubly_stochastic(), "{name} over {peers}: column {peer}");
+        assert!(row.iter().all(|weight| *weight >= 0.0), "{name} over {peers}: row {peer}");
         for (other, weight) in row.iter().enumerate().filter(|(other, _)| *other != peer) {
-            assert_eq!(*weight > 0.0, graph.receives_from(peer).contains(&other), "{kind} over {peers}");
-            assert_eq!(*weight > 0.0, graph.sends_to(other).contains(&peer), "{kind} over {peers}");
-            assert!(graph.is_directed() || *weight == matrix[other][peer], "{kind} over {peers}: not symmetric");
+            assert_eq!(*weight > 0.0, graph.receives_from(peer).contains(&other), "{name} over {peers}");
+            assert_eq!(*weight > 0.0, graph.sends_to(other).contains(&peer), "{name} over {peers}");
+            assert!(graph.is_directed() || *weight == matrix[other][peer], "{name} over {peers}: not symmetric");
+        }
+    }
+    assert_eq!(graph.edge_ends(), (0..peers).map(|peer| graph.receives_from(peer).len()).sum::<usize>());
+}
+
+/// Rows sum to 1 for every kind; columns too, unless a kind says that its definition forbids it.
+#[test]
+fn mixing_matrices_are_stochastic_and_the_same_for_everyone() {
+    for entry in TOPOLOGIES {
+        let mut existing = 0;
+        for peers in 1..=33 {
+            let kind = topology(entry.name, &keys_for(entry.name, peers));
+            let seed = Seed::from_number(peers as u64);
+            let Ok(graphs) = period(&*kind, peers, &seed) else { continue };
+            existing += 1;
+            graphs.iter().for_each(|graph| check_graph(graph, &*kind));
+            assert!(connected_together(&graphs), "{} over {peers}", kind.name());
+            assert_eq!(graphs[0], kind.graph(peers, 0, &seed).unwrap());
+            let next_period = kind.graph(peers, kind.period(peers), &seed).unwrap();
+            assert!(kind.is_random() || graphs[0] == next_period, "{} over {peers}", kind.name());
+            assert!(kind.changes() || kind.period(peers) == 1, "{} over {peers}", kind.name());
+            for round in (0..3 * kind.period(peers)).filter(|_| kind.changes()) {
+                let first = kind.first_alike(peers, round);
+                assert!(first <= round, "{} over {peers}", kind.name());
+                let (alike, graph) = (kind.graph(peers, first, &seed), kind.graph(peers, round, &seed));
+                assert_eq!(alike, graph, "{} over {peers}: rounds {first} and {round}", kind.name());
+            }
+        }
+        assert!(existing > 15, "{} exists for {existing} sizes only", entry.name);
+    }
+}
+
+/// Who says that columns need not sum to 1 must mean it.
+#[test]
+fn kinds_that_do_not_keep_the_mean_say_so() {
+    for kind in topologies(24).filter(|kind| !kind.doubly_stochastic()) {
+        let graphs = period(&*kind, 24, &Seed::from_number(1)).unwrap();
+        assert!(graphs.iter().any(|graph| !graph.analyse().column_stochastic), "{}", kind.name());
+    }
+}
+
+#[test]
+fn a_period_of_the_base_k_graph_averages_exactly_with_at_most_k_neighbours() {
+    for degree in 1..=4 {
+        let kind = topology("base-k", &format!("k = {degree}"));
+        for peers in 2..=40 {
+            let graphs = period(&*kind, peers, &Seed::from_number(0)).unwrap();
+            let most = graphs.iter().flat_map(|graph| (0..peers).map(|peer| graph.receives_from(peer).len())).max().unwrap();
+            assert!(most <= degree, "k = {degree} over {peers}: {most} neighbours");
+            let mut product: Vec<Vec<f64>> =
+                (0..peers).map(|row| (0..peers).map(|column| f64::from(u8::from(row == column))).collect()).collect();
+            for graph in &graphs {
+                let matrix = graph.mixing_matrix();
+                let entry = |row: usize, column: usize| (0..peers).map(|k| matrix[row][k] * product[k][column]).sum();
+                product = (0..peers).map(|row| (0..peers).map(|column| entry(row, column)).collect()).collect();
+            }
+            let off = product.iter().flatten().map(|value| (value - 1.0 / peers as f64).abs()).fold(0.0, f64::max);
+            assert!(off < 1e-12, "k = {degree} over {peers}: off by {off} after {} rounds", graphs.len());
+            let bound = 2.0 * (peers as f64).ln() / (degree as f64 + 1.0).ln() + 2.0;
+            assert!(graphs.len() as f64 <= bound, "k = {degree} over {peers}: {} rounds", graphs.len());
         }
     }
 }
 
 #[test]
-fn mixing_matrices_are_doubly_stochastic_and_the_same_for_everyone() {
-    for kind in topologies() {
-        let mut existing = 0;
-        for peers in 1..=33 {
-            let seed = Seed::from_number(peers as u64);
-            let graphs: Result<Vec<Graph>, _> = (0..kind.period(peers)).map(|round| kind.graph(peers, round, &seed)).collect();
-            let Ok(graphs) = graphs else { continue };
-            existing += 1;
-            graphs.iter().for_each(|graph| check_graph(graph, kind.name()));
-            assert!(connected_together(&graphs), "{} over {peers}", kind.name());
-            assert_eq!(graphs[0], kind.graph(peers, 0, &seed).unwrap());
-            let next_period = kind.graph(peers, kind.period(peers), &seed).unwrap();
-            assert!(kind.is_random() || graphs[0] == next_period, "{} over {peers}", kind.name());
-        }
-        assert!(existing > 15, "{} exists for {existing} sizes only", kind.name());
+fn hierarchical_rounds_are_clusters_then_heads_then_back() {
+    let kind = topology("hierarchical", "clusters = 3\nlocal_rounds = 2");
+    let graph = |round| kind.graph(10, round, &Seed::from_number(5)).unwrap();
+    assert_eq!(kind.period(10), 4);
+    assert_eq!(graph(0), graph(1));
+    // Clusters 0..3, 3..6, 6..10.
+    assert_eq!((graph(0).receives_from(4), graph(0).receives_from(9)), (&[3, 5][..], &[6, 7, 8][..]));
+    assert_eq!((graph(0).mixing_weight(4, 4), graph(0).mixing_weight(9, 6)), (1.0 - 2.0 / 3.0, 0.25));
+    let heads =
+        |period: u64| -> Vec<usize> { (0..10).filter(|peer| !graph(4 * period + 2).receives_from(*peer).is_empty()).collect() };
+    for period in 0..20 {
+        let (heads, back) = (heads(period), graph(4 * period + 3));
+        assert!(heads.len() == 3 && heads[0] < 3 && (3..6).contains(&heads[1]) && heads[2] >= 6, "{heads:?}");
+        assert_eq!(back.receives_from(heads[0]), [] as [usize; 0]);
+        let member = (6..10).find(|peer| *peer != heads[2]).unwrap();
+        assert_eq!((back.receives_from(member), back.mixing_weight(member, heads[2])), (&heads[2..], 1.0));
+        assert_eq!(back.mixing_weight(member, member), 0.0);
     }
+    assert!((1..20).any(|period| heads(period) != heads(0)));
+}
+
+#[test]
+fn epidemic_learning_sends_to_s_and_averages_what_came() {
+    let kind = topology("epidemic-local", "s = 3");
+    let mut received = [0usize; 9];
+    for round in 0..300 {
+        let graph = kind.graph(9, round, &Seed::from_number(1)).unwrap();
+        for (peer, received) in received.iter_mut().enumerate() {
+            assert_eq!(graph.sends_to(peer).len(), 3);
+            *received += graph.receives_from(peer).len();
+            let equal = 1.0 / (1 + graph.receives_from(peer).len()) as f64;
+            assert!(graph.receives_from(peer).iter().all(|from| graph.mixing_weight(peer, *from) == equal));
+            assert!((graph.mixing_weight(peer, peer) - equal).abs() < 1e-12);
+        }
+    }
+    // 900 expected each, standard deviation √(2400 · 3/8 · 5/8) = 24.
+    assert!(received.iter().all(|count| count.abs_diff(900) < 120), "{received:?}");
+    let (other, same) = (kind.graph(9, 7, &Seed::from_number(2)).unwrap(), kind.graph(9, 7, &Seed::from_number(1)).unwrap());
+    assert_ne!(other, same);
+}
+
+#[test]
+fn drawn_graphs_have_what_their_keys_ask_for() {
+    let seed = Seed::from_number(3);
+    // Erdős–Rényi: 2000 · 1999 / 2 pairs, a hundredth of them: 19 990, standard deviation 141.
+    let graph = topology("erdos-renyi", "probability = 0.01").graph(2000, 0, &seed).unwrap();
+    assert!((graph.edges().count() as f64 - 19_990.0).abs() < 5.0 * 141.0, "{}", graph.edges().count());
+    assert_eq!(topology("erdos-renyi", "probability = 1").graph(7, 0, &seed).unwrap().edges().count(), 21);
+    let error = topology("erdos-renyi", "probability = 0.0001").graph(2000, 0, &seed).unwrap_err().to_string();
+    assert!(
+        error.contains("no connected graph of probability 0.0001 in 100 draws; expected a probability above 0.007"),
+        "{error}"
+    );
+    // Small world: rewiring keeps the number of edges and changes about a tenth of them.
+    let ring = topology("small-world", "rewire = 0").graph(2000, 0, &seed).unwrap();
+    let rewired = topology("small-world", "rewire = 0.1").graph(2000, 0, &seed).unwrap();
+    assert_eq!((ring.edges().count(), rewired.edges().count()), (4000, 4000));
+    assert_eq!(ring.receives_from(5), [3, 4, 6, 7]);
+    let kept = rewired.edges().filter(|(a, b)| ring.mixing_weight(*a, *b) > 0.0).count();
+    assert!((kept as f64 - 3600.0).abs() < 5.0 * 19.0, "{kept}");
+    // Scale-free: attach edges for each newcomer, and hubs far above the average of four.
+    let graph = topology("scale-free", "attach = 2").graph(2000, 0, &seed).unwrap();
+    assert_eq!(graph.edges().count(), 2 + 2 * 1997);
+    let most = (0..2000).map(|peer| graph.receives_from(peer).len()).max().unwrap();
+    assert!(most > 40, "{most}");
+    // The dumbbell's bridges join the first to the last.
+    let graph = topology("dumbbell", "bridges = 2").graph(9, 0, &seed).unwrap();
+    let between: Vec<(usize, usize)> = graph.edges().filter(|(a, b)| *a < 5 && *b >= 5).collect();
+    assert_eq!((between, graph.edges().count()), (vec![(0, 8), (1, 7)], 10 + 6 + 2));
+    assert!(topology("dumbbell", "bridges = 5").graph(9, 0, &seed).is_err());
+    let error = topology("edges", "edges = [[0, 4]]").graph(4, 0, &seed).unwrap_err().to_string();
+    assert_eq!(error, "edge from 0 to 4: it leaves 0..4");
 }
 
 proptest! {
@@ -666,14 +803,12 @@ proptest! {
 
     #[test]
     fn random_regular_graphs_are_simple_connected_and_regular_or_refused_with_a_reason(peers in 1usize..60, degree in 1usize..60, seed: u64) {
-        let mut document = Document::parse(&format!("[topology]\ndegree = {degree}")).unwrap();
-        let entry = TOPOLOGIES.iter().find(|entry| entry.name == "random-regular").unwrap();
-        let kind = document.section("topology", |section| (entry.new)(section));
+        let kind = topology("random-regular", &format!("degree = {degree}"));
         let possible = degree < peers && peers * degree % 2 == 0 && (degree > 1 || peers == 2);
         match kind.graph(peers, 3, &Seed::from_number(seed)) {
             Ok(graph) => {
                 prop_assert!(possible);
-                check_graph(&graph, "random-regular");
+                check_graph(&graph, &*kind);
                 prop_assert!((0..peers).all(|peer| graph.sends_to(peer).len() == degree));
                 prop_assert!(connected_together(std::slice::from_ref(&graph)));
                 prop_assert_eq!(&graph, &kind.graph(peers, 3, &Seed::from_number(seed)).unwrap());
@@ -686,9 +821,7 @@ proptest! {
 /// Two thirds of the draws of degree 2 fall into several cycles; those must be drawn again.
 #[test]
 fn random_graphs_of_degree_two_are_one_cycle() {
-    let mut document = Document::parse("[topology]\ndegree = 2").unwrap();
-    let entry = TOPOLOGIES.iter().find(|entry| entry.name == "random-regular").unwrap();
-    let kind = document.section("topology", |section| (entry.new)(section));
+    let kind = topology("random-regular", "degree = 2");
     for seed in 0..20 {
         let graph = kind.graph(30, 0, &Seed::from_number(seed)).unwrap();
         assert!(connected_together(std::slice::from_ref(&graph)), "seed {seed}");
@@ -729,10 +862,12 @@ fn vertex_connectivity_is_the_smallest_separator() {
 
 #[test]
 fn redrawn_graphs_differ_and_fixed_ones_do_not() {
-    for kind in topologies().filter(|kind| kind.is_random()) {
+    for kind in topologies(30).filter(|kind| kind.is_random()) {
         let graph = |round, seed| kind.graph(30, round, &Seed::from_number(seed)).unwrap();
-        assert_ne!(graph(0, 1), graph(1, 1), "{}", kind.name());
-        assert_ne!(graph(0, 1), graph(0, 2), "{}", kind.name());
+        let period = kind.period(30);
+        let graphs = |start: u64, seed| (start..start + period).map(|round| graph(round, seed)).collect::<Vec<Graph>>();
+        assert_ne!(graphs(0, 1), graphs(period, 1), "{}", kind.name());
+        assert_ne!(graphs(0, 1), graphs(0, 2), "{}", kind.name());
     }
 }
 
@@ -765,9 +900,9 @@ fn rounds_with_the_same_graph_share_it() {
 
 #[test]
 fn topologies_of_many_peers_are_made_without_quadratic_work() {
-    for kind in topologies().filter(|kind| kind.name() != "complete") {
-        // Sizes that also the torus and the powers of two have; a quadratic step would take minutes here.
-        let graph = kind.graph(1 << 16, 0, &Seed::from_number(1)).unwrap();
+    // Complete graphs are quadratic by definition. For the others a quadratic step would take minutes here.
+    for kind in topologies(1 << 16).filter(|kind| !["complete", "dumbbell"].contains(&kind.name())) {
+        let graph = kind.graph(1 << 16, 0, &Seed::from_number(1)).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(graph.peers(), 1 << 16, "{}", kind.name());
     }
     let open =
@@ -778,7 +913,8 @@ fn topologies_of_many_peers_are_made_without_quadratic_work() {
 
 #[test]
 fn graphs_beyond_any_memory_are_refused() {
-    for kind in topologies().filter(|kind| ["complete", "random-regular"].contains(&kind.name())) {
+    let dense = ["complete", "random-regular", "dumbbell", "erdos-renyi", "small-world", "scale-free", "epidemic-local"];
+    for kind in topologies(1).filter(|kind| dense.contains(&kind.name())) {
         let error = kind.graph(10_000_000, 0, &Seed::from_number(0)).unwrap_err();
         assert!(error.to_string().contains("edge ends; at most"), "{error}");
     }
