@@ -193,8 +193,10 @@ impl TopologySection {
         let kind = (entry.new)(section);
         let redraw_every = section.integer("redraw_every", Some(0), 0..=1_000_000_000);
         if redraw_every > 0 && kind.changes() {
-            section
-                .note("redraw_every", format!("a {} topology is another one in each round by itself; expected 0", kind.name()));
+            section.note(
+                "redraw_every",
+                format!("a topology of kind {:?} is another one in each round by itself; expected 0", kind.name()),
+            );
         } else if redraw_every > 0 && !kind.is_random() {
             section.note("redraw_every", format!("a {} topology is the same at every draw; expected 0", kind.name()));
         }
