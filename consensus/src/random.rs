@@ -6,6 +6,8 @@
 //!
 //! Not for privacy noise and not for keys: those come from the operating system.
 
+use crate::arithmetic::ln;
+
 /// 32 bytes from which streams are derived.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Seed(pub [u8; 32]);
@@ -109,35 +111,9 @@ impl Stream {
     }
 }
 
-/// The natural logarithm of a positive, normal number to about 10⁻¹⁵, from operations whose bits IEEE 754 fixes; the one of the standard
-/// library differs between machines, which would let peers draw different graphs.
-fn ln(x: f64) -> f64 {
-    let bits = x.to_bits();
-    let (mut mantissa, mut exponent) =
-        (f64::from_bits(bits & 0x000f_ffff_ffff_ffff | 0x3ff0_0000_0000_0000), (bits >> 52) as i64 - 1023);
-    if mantissa > std::f64::consts::SQRT_2 {
-        (mantissa, exponent) = (mantissa / 2.0, exponent + 1);
-    }
-    // ln m = 2 artanh s with s = (m − 1) / (m + 1), |s| < 0.172: twelve terms leave 10⁻²⁰.
-    let s = (mantissa - 1.0) / (mantissa + 1.0);
-    let square = s * s;
-    let series = (0..12).rev().fold(0.0, |sum, term| sum * square + 1.0 / f64::from(2 * term + 1));
-    exponent as f64 * std::f64::consts::LN_2 + 2.0 * s * series
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn our_logarithm_is_the_logarithm() {
-        let mut stream = Seed::from_number(1).stream("logarithm");
-        for _ in 0..10_000 {
-            let x = (1.0 - stream.unit()) * 2f64.powi(stream.bounded(120) as i32 - 60);
-            assert!((ln(x) - x.ln()).abs() <= 1e-14 * x.ln().abs().max(1.0), "{x}");
-        }
-        assert_eq!((ln(1.0), ln(1.0 - f64::EPSILON / 2.0) < 0.0), (0.0, true));
-    }
 
     #[test]
     fn failures_before_a_success_are_geometric() {

@@ -7,6 +7,7 @@
 
 use super::clipped_gossip::own_and_one_honest;
 use super::{Aggregate, AggregateError, Context, Rows, Rule, RuleEntry};
+use crate::arithmetic::exp;
 
 pub(super) const ENTRY: RuleEntry = RuleEntry {
     name: "balance",
@@ -59,7 +60,7 @@ impl Rule for Balance {
         let own = context.own_row(ENTRY.name)?;
         let scores: Vec<f64> = rows.squared_distances_to_row(own).into_iter().map(f64::sqrt).collect();
         let progress = context.round as f64 / context.rounds.max(1) as f64;
-        let radius = self.gamma * (-self.kappa * progress).exp() * rows.squared_norms()[own].sqrt();
+        let radius = self.gamma * exp(-self.kappa * progress) * rows.squared_norms()[own].sqrt();
         let accepted: Vec<usize> = (0..rows.count()).filter(|row| *row != own && scores[*row] <= radius).collect();
         let influence = own_and_mean(rows.count(), own, self.alpha, &accepted);
         Ok(Aggregate { parameters: rows.weighted_sum(&influence), influence, scores })
