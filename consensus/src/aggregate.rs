@@ -10,20 +10,36 @@
 //!
 //! Not here: who contributes, when a round closes, what happens to a peer whose model was dropped.
 
+mod arc;
+mod balance;
+mod bridge;
+mod bucketing;
+mod bulyan;
+mod centered_clipping;
+mod cge;
+mod choco;
+mod clipped_gossip;
+mod fltrust;
 mod geometric_median;
 mod kernel;
 mod krum;
+mod mda;
+mod meamed;
 mod mean;
 mod median;
+mod nna;
 mod nnm;
 mod rows;
+mod static_clip;
 mod trimmed_mean;
+mod ubar;
 mod weighted_mean;
 
 use crate::identity::PeerId;
 use crate::random::Seed;
 use crate::section::{Document, Problem, Section, unknown};
 
+use rows::shares_of;
 pub use rows::{Mixing, Rows};
 
 /// One model offered to a rule. All vectors have the same number of values `d`.
@@ -68,6 +84,8 @@ impl<'a> Contribution<'a> {
 pub struct Context<'a> {
     /// Which contribution is the aggregating peer's own; `None` offline.
     pub own: Option<usize>,
+    /// What the others know of the own model (a replica that a lossy codec made), `d` values; `None` where they know it exactly.
+    pub own_public: Option<&'a [f32]>,
     /// The own model at the start of the round, `d` values.
     pub round_start: Option<&'a [f32]>,
     /// The aggregate of the last round, `d` values.
@@ -76,7 +94,7 @@ pub struct Context<'a> {
     pub round: u64,
     /// Rounds the charter foresees.
     pub rounds: u64,
-    /// Loss of each contribution on own data, where the rule asked for it.
+    /// Loss of each contribution on own data, the own one included, where the rule asked for it.
     pub losses: Option<&'a [f64]>,
     /// Randomness that all peers share.
     pub seed: Seed,
@@ -87,6 +105,7 @@ impl Context<'_> {
     pub fn offline() -> Context<'static> {
         Context {
             own: None,
+            own_public: None,
             round_start: None,
             last_aggregate: None,
             round: 0,
@@ -94,6 +113,11 @@ impl Context<'_> {
             losses: None,
             seed: Seed::from_number(0),
         }
+    }
+
+    /// The row of the own model.
+    fn own_row(&self, rule: &'static str) -> Result<usize, AggregateError> {
+        self.own.ok_or(AggregateError::Missing { rule, what: "a finite own model" })
     }
 }
 
@@ -170,6 +194,14 @@ pub enum AggregateError {
         /// What is wrong with it and what was expected.
         reason: String,
     },
+    /// The rule cannot work without something that the aggregating peer knows.
+    #[error("rule {rule:?} needs {what}, and there is none")]
+    Missing {
+        /// The rule's name.
+        rule: &'static str,
+        /// What it needs.
+        what: &'static str,
+    },
     /// Every contribution holds a value that is not finite.
     #[error("none of the {0} contributions is finite")]
     NoFiniteInput(usize),
@@ -193,6 +225,7 @@ impl AggregateError {
             AggregateError::DimensionMismatch { .. } => "dimension_mismatch",
             AggregateError::TooManyByzantine { .. } => "too_many_byzantine",
             AggregateError::InvalidParameter { .. } => "invalid_parameter",
+            AggregateError::Missing { .. } => "missing",
             AggregateError::NoFiniteInput(_) => "no_finite_input",
             AggregateError::TooExpensive { .. } => "too_expensive",
         }
@@ -212,6 +245,21 @@ pub trait Rule: std::fmt::Debug + Send + Sync {
 
     /// Whether it needs a trusted own model.
     fn needs_own(&self) -> bool {
+        false
+    }
+
+    /// Whether it needs the loss of each model on own data, which takes a pass over that data for each.
+    fn needs_losses(&self) -> bool {
+        false
+    }
+
+    /// Whether it judges updates (model minus the aggregating peer's start of the round) and cannot judge models.
+    fn needs_updates(&self) -> bool {
+        false
+    }
+
+    /// Whether it judges models and cannot judge updates.
+    fn needs_models(&self) -> bool {
         false
     }
 
@@ -322,8 +370,19 @@ pub trait PreAggregator: std::fmt::Debug + Send + Sync {
     /// Fewest models from which it makes the `needed` rows that come after it.
     fn minimum(&self, needed: usize) -> usize;
 
-    /// What the rows it makes are made of. `rows` are at least [`PreAggregator::minimum`] many.
+    /// Whether it prepares updates (model minus the aggregating peer's start of the round) and cannot prepare models.
+    fn needs_updates(&self) -> bool {
+        false
+    }
+
+    /// What the rows it makes are made of. `rows` are at least [`PreAggregator::minimum`] many. `context.own` is given only where
+    /// the rule that follows needs the own model.
     fn mixing(&self, context: &Context<'_>, rows: &Rows<'_>) -> Mixing;
+
+    /// Which of the rows it makes stands for the own model.
+    fn own_after(&self, own: usize) -> usize {
+        own
+    }
 
     /// The rows it makes of the contributions, for inspection.
     ///
@@ -372,10 +431,22 @@ pub static RULES: &[RuleEntry] = &[
     krum::ENTRY,
     krum::MULTI_ENTRY,
     geometric_median::ENTRY,
+    meamed::ENTRY,
+    bulyan::ENTRY,
+    mda::ENTRY,
+    cge::ENTRY,
+    centered_clipping::ENTRY,
+    nna::ENTRY,
+    bridge::ENTRY,
+    clipped_gossip::ENTRY,
+    balance::ENTRY,
+    fltrust::ENTRY,
+    ubar::ENTRY,
+    choco::ENTRY,
 ];
 
 /// Every pre-aggregator there is.
-pub static PRE_AGGREGATORS: &[PreEntry] = &[nnm::ENTRY];
+pub static PRE_AGGREGATORS: &[PreEntry] = &[nnm::ENTRY, bucketing::ENTRY, static_clip::ENTRY, arc::ENTRY];
 
 /// A pre-aggregator before a rule, or before another such chain.
 #[derive(Debug)]
@@ -405,14 +476,31 @@ impl Rule for Chain {
         self.rule.uses_weights()
     }
 
+    fn needs_losses(&self) -> bool {
+        self.rule.needs_losses()
+    }
+
+    fn needs_updates(&self) -> bool {
+        self.pre.needs_updates() || self.rule.needs_updates()
+    }
+
+    fn needs_models(&self) -> bool {
+        self.rule.needs_models()
+    }
+
     fn combine(&self, context: &Context<'_>, rows: &Rows<'_>) -> Result<Aggregate, AggregateError> {
-        let mixing = self.pre.mixing(context, rows);
-        let aggregate = self.rule.combine(context, &rows.mixed(mixing.clone()))?;
+        let own = context.own.filter(|_| self.rule.needs_own());
+        let mixing = self.pre.mixing(&Context { own, ..*context }, rows);
+        // The loss of a made row is taken for the average of what it is made of; for a convex loss it is at most that.
+        let loss = |terms: &Vec<(usize, f64)>, losses: &[f64]| shares_of(terms).map(|(row, share)| share * losses[row]).sum();
+        let losses: Option<Vec<f64>> = context.losses.map(|losses| mixing.iter().map(|terms| loss(terms, losses)).collect());
+        let own = own.map(|own| self.pre.own_after(own));
+        let context = Context { own, losses: losses.as_deref(), ..*context };
+        let aggregate = self.rule.combine(&context, &rows.mixed(mixing.clone()))?;
         // What a made row counts is shared among what it was made of; scores stay with the row of the same number.
         let mut influence = vec![0.0; rows.count()];
         for (terms, share) in mixing.iter().zip(&aggregate.influence) {
-            let total: f64 = terms.iter().map(|(_, factor)| factor).sum();
-            terms.iter().for_each(|(row, factor)| influence[*row] += share * factor / total);
+            shares_of(terms).for_each(|(row, part)| influence[row] += share * part);
         }
         let scores = if mixing.len() == rows.count() { aggregate.scores } else { Vec::new() };
         Ok(Aggregate { parameters: aggregate.parameters, influence, scores })
@@ -504,6 +592,18 @@ impl Rule for Offline {
 
     fn needs_own(&self) -> bool {
         self.rule.needs_own()
+    }
+
+    fn needs_losses(&self) -> bool {
+        self.rule.needs_losses()
+    }
+
+    fn needs_updates(&self) -> bool {
+        self.rule.needs_updates()
+    }
+
+    fn needs_models(&self) -> bool {
+        self.rule.needs_models()
     }
 
     fn uses_weights(&self) -> bool {

@@ -75,6 +75,17 @@ pub struct Aggregation {
     pub byzantine: usize,
     /// What a contribution weighs.
     pub weighting: Weighting,
+    /// What the rule gets to see.
+    pub on: Space,
+}
+
+/// What a rule gets to see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Space {
+    /// The models.
+    Models,
+    /// Each model minus the aggregating peer's model at the start of the round; the result is added to that.
+    Updates,
 }
 
 /// What a contribution weighs.
@@ -260,14 +271,38 @@ impl Aggregation {
             "samples" => Weighting::Samples { cap: section.integer("sample_cap", None, 1..=1_000_000_000_000) },
             _ => Weighting::Mixing,
         };
+        let on = match section.choice("on", Some("models"), &["models", "updates"]).as_str() {
+            "updates" => Space::Updates,
+            _ => Space::Models,
+        };
         let rule = rule?;
+        match (rule.needs_updates(), rule.needs_models(), on) {
+            (true, true, _) => section.note(
+                "rule",
+                format!(
+                    "one part of rule {:?} can judge updates only, another models only; expected parts that fit",
+                    rule.name()
+                ),
+            ),
+            (true, _, Space::Models) => section.note(
+                "rule",
+                format!(
+                    "rule {:?} judges how long updates are, which models do not show; expected on = \"updates\" beside it",
+                    rule.name()
+                ),
+            ),
+            (_, true, Space::Updates) => {
+                section.note("on", format!("rule {:?} judges models and not updates; expected on = \"models\"", rule.name()));
+            }
+            _ => {}
+        }
         if weighting != Weighting::Mixing && !rule.uses_weights() {
             section.note("weighting", format!("rule {:?} gives every model the same weight; expected \"mixing\"", rule.name()));
         }
         if let Some(what) = too_small(rule.as_ref(), graphs) {
             section.note("byzantine", what);
         }
-        Some(Aggregation { byzantine: rule.byzantine(), rule, weighting })
+        Some(Aggregation { byzantine: rule.byzantine(), rule, weighting, on })
     }
 }
 

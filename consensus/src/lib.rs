@@ -4,11 +4,14 @@
 //! result. Equal inputs give equal bits on every machine. What is learned (`kith-models`) and how it travels
 //! (`kith-gossip`) live elsewhere.
 //!
-//! Start reading at [`section`] (how files are read), then [`charter`], [`aggregate`], [`topology`].
+//! Start reading at [`section`] (how files are read), then [`charter`], [`aggregate`], [`topology`];
+//! [`optimization`] is what happens to models beside their aggregation.
 
 pub mod aggregate;
+mod arithmetic;
 pub mod charter;
 pub mod identity;
+pub mod optimization;
 pub mod random;
 pub mod section;
 pub mod topology;

@@ -6,6 +6,8 @@
 //!
 //! Not for privacy noise and not for keys: those come from the operating system.
 
+use crate::arithmetic::ln;
+
 /// 32 bytes from which streams are derived.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Seed(pub [u8; 32]);
@@ -113,6 +115,20 @@ impl Stream {
         radius * (std::f64::consts::TAU * self.unit()).cos()
     }
 
+    /// Failures before the first success of trials that succeed with `probability` in (0, 1].
+    ///
+    /// # Panics
+    /// When `probability` is not in (0, 1]: nothing would ever succeed.
+    pub fn failures_before_success(&mut self, probability: f64) -> u64 {
+        assert!(probability > 0.0 && probability <= 1.0, "{probability} is not in (0, 1]");
+        if probability == 1.0 {
+            return 0;
+        }
+        // Below 2⁻⁵³, 1 − probability would be 1.
+        let keep = (1.0 - probability).min(1.0 - f64::EPSILON / 2.0);
+        (ln(1.0 - self.unit()) / ln(keep)) as u64
+    }
+
     /// A uniformly random order of `items` (Fisher–Yates from the end).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
@@ -142,6 +158,19 @@ mod tests {
             assert_eq!(words, (0..count).map(|_| single.next_u64()).collect::<Vec<_>>(), "{count} words");
             assert_eq!(bulk.next_u64(), single.next_u64(), "after {count} words");
             assert_eq!(format!("{bulk:?}"), format!("{single:?}"));
+        }
+    }
+
+    #[test]
+    fn failures_before_a_success_are_geometric() {
+        let mut stream = Seed::from_number(1).stream("geometric");
+        for probability in [1.0, 0.7, 0.1, 0.003] {
+            let draws = 20_000;
+            let mean = (0..draws).map(|_| stream.failures_before_success(probability) as f64).sum::<f64>() / f64::from(draws);
+            let expected = (1.0 - probability) / probability;
+            // Five standard deviations.
+            let deviation = ((1.0 - probability) / probability.powi(2) / f64::from(draws)).sqrt();
+            assert!((mean - expected).abs() <= 5.0 * deviation, "{probability}: {mean}, expected {expected}");
         }
     }
 }

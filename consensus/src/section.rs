@@ -351,6 +351,40 @@ impl Section<'_> {
         value
     }
 
+    /// A list of pairs of integers, each in `range`: `[[0, 1], [1, 2]]`.
+    pub fn pairs(&mut self, key: &str, default: Option<&[(u64, u64)]>, range: RangeInclusive<u64>) -> Vec<(u64, u64)> {
+        let expected = format!("a list of pairs of integers from {} to {}", range.start(), range.end());
+        let integer = |entry: &Entry| match entry.node {
+            Node::Integer(value) => u64::try_from(value).ok().filter(|value| range.contains(value)),
+            _ => None,
+        };
+        let pair = |entry: &Entry| match &entry.node {
+            Node::List(ends) if ends.len() == 2 => Some((integer(&ends[0])?, integer(&ends[1])?)),
+            _ => None,
+        };
+        // The pair at fault is what a reader of a long list wants underlined.
+        let wrong = self.entries.get(key).and_then(|entry| match &entry.node {
+            Node::List(items) => items.iter().find(|item| pair(item).is_none()).map(|item| item.span.clone()),
+            _ => None,
+        });
+        let value = if let Some(span) = wrong {
+            let found = self.source[span.clone()].to_owned();
+            let path = self.path_of(key);
+            self.note_at(Some(span), path, format!("expected {expected}, found {found}"));
+            self.entries.get_mut(key).into_iter().for_each(|entry| entry.used = true);
+            Vec::new()
+        } else {
+            self.read(key, default.map(<[(u64, u64)]>::to_vec), Vec::new(), &expected, |node| match node {
+                Node::List(items) => items.iter().map(pair).collect(),
+                _ => None,
+            })
+        };
+        let integer = |value: u64| toml::Value::Integer(i64::try_from(value).unwrap_or(i64::MAX));
+        let list = value.iter().map(|(a, b)| toml::Value::Array(vec![integer(*a), integer(*b)])).collect();
+        self.canonical.insert(key.to_owned(), toml::Value::Array(list));
+        value
+    }
+
     /// A list of finite numbers.
     pub fn numbers(&mut self, key: &str, default: Option<&[f64]>) -> Vec<f64> {
         let value = self.read(key, default.map(<[f64]>::to_vec), Vec::new(), "a list of finite numbers", |node| match node {
@@ -607,6 +641,24 @@ mod tests {
         document.section("b", |section| section.integer("z", None, 0..=9));
         let problem = &document.finish().unwrap_err()[0];
         assert_eq!(problem.to_string(), "b.z: expected an integer from 0 to 9, found 99", "nobody wrote it, so it has no line");
+    }
+
+    #[test]
+    fn the_pair_at_fault_is_named() {
+        let read = |text: &str| {
+            let mut document = Document::parse(text).unwrap();
+            let pairs = document.section("a", |section| section.pairs("x", None, 0..=9));
+            document
+                .finish()
+                .map(|canonical| (pairs, toml::to_string(&canonical).unwrap()))
+                .map_err(|problems| problems[0].to_string())
+        };
+        let (pairs, canonical) = read("[a]\nx = [[0, 1], [2, 9]]").unwrap();
+        assert_eq!((pairs, canonical.as_str()), (vec![(0, 1), (2, 9)], "[a]\nx = [[0, 1], [2, 9]]\n"));
+        let expected = "a.x: expected a list of pairs of integers from 0 to 9, found";
+        assert_eq!(read("[a]\nx = [[0, 1],\n [2, 10]]").unwrap_err(), format!("line 3, column 2: {expected} [2, 10]"));
+        assert_eq!(read("[a]\nx = [[0, 1, 2]]").unwrap_err(), format!("line 2, column 6: {expected} [0, 1, 2]"));
+        assert_eq!(read("[a]\nx = 7").unwrap_err(), format!("line 2, column 5: {expected} 7"));
     }
 
     #[test]

@@ -7,11 +7,20 @@
 //! Not here: connections (the overlay), and what a peer does about an absent neighbour.
 
 mod analysis;
+mod base_k;
 mod complete;
+mod dumbbell;
+mod edges;
+mod epidemic_local;
+mod erdos_renyi;
 mod exponential;
 mod graph;
+mod hierarchical;
+mod hypercube;
 mod random_regular;
 mod ring;
+mod scale_free;
+mod small_world;
 mod star;
 mod torus;
 
@@ -21,6 +30,7 @@ use crate::random::Seed;
 use crate::section::{Section, unknown};
 
 pub use analysis::{Analysis, PeriodAnalysis};
+pub use edges::edges_from_text;
 pub use graph::{Graph, connected_together};
 
 /// A kind of graph with its parameters.
@@ -39,9 +49,20 @@ pub trait Topology: std::fmt::Debug + Send + Sync {
         false
     }
 
-    /// After how many rounds a kind that changes by itself begins again.
+    /// After how many rounds a kind that changes by itself begins again, or, where it never does, within how many everybody's
+    /// update reaches everybody. The peers need to be connected over so many rounds together.
     fn period(&self, _peers: usize) -> u64 {
         1
+    }
+
+    /// An earlier round with the same graph, where a kind that changes by itself has one; else `round`.
+    fn first_alike(&self, peers: usize, round: u64) -> u64 {
+        if self.is_random() { round } else { round % self.period(peers) }
+    }
+
+    /// Whether columns of the mixing matrix sum to 1 as rows do, so that averaging keeps the mean of all models.
+    fn doubly_stochastic(&self) -> bool {
+        true
     }
 
     /// Whether the graph is drawn from the seed, so that drawing it again gives another one.
@@ -107,6 +128,15 @@ pub static TOPOLOGIES: &[TopologyEntry] = &[
     random_regular::ENTRY,
     exponential::ENTRY,
     exponential::ONE_PEER_ENTRY,
+    base_k::ENTRY,
+    hypercube::ENTRY,
+    erdos_renyi::ENTRY,
+    small_world::ENTRY,
+    scale_free::ENTRY,
+    epidemic_local::ENTRY,
+    hierarchical::ENTRY,
+    dumbbell::ENTRY,
+    edges::ENTRY,
 ];
 
 /// A charter's `[topology]`.
@@ -163,8 +193,10 @@ impl TopologySection {
         let kind = (entry.new)(section);
         let redraw_every = section.integer("redraw_every", Some(0), 0..=1_000_000_000);
         if redraw_every > 0 && kind.changes() {
-            section
-                .note("redraw_every", format!("a {} topology is another one in each round by itself; expected 0", kind.name()));
+            section.note(
+                "redraw_every",
+                format!("a topology of kind {:?} is another one in each round by itself; expected 0", kind.name()),
+            );
         } else if redraw_every > 0 && !kind.is_random() {
             section.note("redraw_every", format!("a {} topology is the same at every draw; expected 0", kind.name()));
         }
@@ -177,10 +209,9 @@ impl TopologySection {
     /// # Errors
     /// When the kind does not exist for so many peers.
     pub fn graph(&self, peers: usize, round: u64) -> Result<Arc<Graph>, TopologyError> {
-        let draw = match (self.kind.changes(), self.kind.is_random()) {
-            (true, true) => round,
-            (true, false) => round % self.kind.period(peers),
-            (false, _) => round.checked_div(self.redraw_every).unwrap_or(0),
+        let draw = match self.kind.changes() {
+            true => self.kind.first_alike(peers, round),
+            false => round.checked_div(self.redraw_every).unwrap_or(0),
         };
         self.memo.graph((peers, draw), || self.kind.graph(peers, draw, &Seed::from_number(self.seed)))
     }

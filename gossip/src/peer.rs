@@ -633,6 +633,7 @@ impl Peer {
             .collect();
         let context = Context {
             own: Some(own_index),
+            own_public: None,
             round_start: Some(&self.parameters),
             last_aggregate: Some(&self.parameters),
             round,

@@ -55,7 +55,7 @@ impl Rule for GeometricMedian {
         if !self.from_zero {
             point.iter_mut().zip(middle_mean(rows, (rows.count() - 1) / 2)).for_each(|(slot, value)| *slot = f64::from(value));
         }
-        let mut squares = distances_to(rows, &point);
+        let mut squares = rows.squared_distances_to(&point);
         let spread = median(squares.iter().map(|square| square.sqrt()).collect());
         // The least value keeps the weights finite when most models are equal, where the start is already the answer.
         let nu = if self.nu > 0.0 { self.nu } else { (1e-6 * spread).max(1e-150) };
@@ -90,16 +90,6 @@ fn weiszfeld_step(rows: &Rows<'_>, shares: &[f64], point: &mut [f64]) -> (f64, V
         point[start..start + values].copy_from_slice(&new[..values]);
     });
     (moved[0], squares)
-}
-
-fn distances_to(rows: &Rows<'_>, point: &[f64]) -> Vec<f64> {
-    let mut squares = vec![0.0; rows.count()];
-    rows.tiles(|start, values, tile| {
-        let mut block = [0.0; BLOCK];
-        block[..values].copy_from_slice(&point[start..start + values]);
-        kernel::add_distances_to(tile, &block, &mut squares);
-    });
-    squares
 }
 
 /// The lower median.

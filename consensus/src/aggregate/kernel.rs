@@ -24,7 +24,7 @@ macro_rules! kernels {
             }
         )*
         mod plain {
-            use super::{BLOCK, compare_exchange, squared_distance};
+            use super::{BLOCK, compare_exchange, product, squared_distance};
             $(#[inline(always)] pub(super) fn $name($($argument: $type),*) $(-> $result)? $body)*
         }
     };
@@ -70,6 +70,13 @@ kernels! {
     fn add_distances_to(tile: &[f64], point: &[f64], totals: &mut [f64]) {
         for (row, total) in tile.chunks_exact(BLOCK).zip(totals) {
             *total += squared_distance(row, point);
+        }
+    }
+
+    /// Adds to `totals` the inner product of each row of `tile` with `point` (BLOCK values).
+    fn add_products_with(tile: &[f64], point: &[f64], totals: &mut [f64]) {
+        for (row, total) in tile.chunks_exact(BLOCK).zip(totals) {
+            *total += product(row, point);
         }
     }
 
@@ -138,6 +145,24 @@ fn squared_distance(left: &[f64], right: &[f64]) -> f64 {
             lanes[lane] += difference * difference;
         }
     }
+    halved(lanes)
+}
+
+/// The inner product over one block, summed in the same way.
+#[inline(always)]
+fn product(left: &[f64], right: &[f64]) -> f64 {
+    let mut lanes = [0.0; LANES];
+    for (left, right) in left.chunks_exact(LANES).zip(right.chunks_exact(LANES)) {
+        for lane in 0..LANES {
+            lanes[lane] += left[lane] * right[lane];
+        }
+    }
+    halved(lanes)
+}
+
+/// The sum of all lanes, the upper half added to the lower until one is left.
+#[inline(always)]
+fn halved(mut lanes: [f64; LANES]) -> f64 {
     let mut width = LANES / 2;
     while width > 0 {
         for lane in 0..width {
@@ -148,25 +173,15 @@ fn squared_distance(left: &[f64], right: &[f64]) -> f64 {
     lanes[0]
 }
 
-/// Comparators, in order, that bring the `dropped` smallest values of `rows` to the first rows and the `dropped` largest to
-/// the last; the order within the three groups is left open.
-///
-/// Of two networks the smaller one: Batcher's merge exchange (Knuth, volume 3, algorithm 5.2.2M) without the comparators
-/// whose two outputs end in the same group, or peeling off one extreme after the other.
-pub(super) fn middle_network(rows: usize, dropped: usize) -> Vec<(usize, usize)> {
-    let mut peeling = Vec::new();
-    for layer in 0..dropped {
-        let last = rows - 1 - layer;
-        peeling.extend((layer + 1..=last).map(|other| (layer, other)));
-        peeling.extend((layer + 1..last).map(|other| (other, last)));
-    }
-    let mut merging = Vec::new();
+/// Comparators, in order, that sort `rows` rows: Batcher's merge exchange (Knuth, volume 3, algorithm 5.2.2M).
+pub(super) fn sorting_network(rows: usize) -> Vec<(usize, usize)> {
+    let mut network = Vec::new();
     let top = rows.next_power_of_two() / 2;
     let mut p = top;
     while p > 0 {
         let (mut q, mut r, mut d) = (top, 0, p);
         loop {
-            merging.extend((0..rows - d).filter(|i| i & p == r).map(|i| (i, i + d)));
+            network.extend((0..rows - d).filter(|i| i & p == r).map(|i| (i, i + d)));
             if q == p {
                 break;
             }
@@ -174,6 +189,22 @@ pub(super) fn middle_network(rows: usize, dropped: usize) -> Vec<(usize, usize)>
         }
         p /= 2;
     }
+    network
+}
+
+/// Comparators, in order, that bring the `dropped` smallest values of `rows` to the first rows and the `dropped` largest to
+/// the last; the order within the three groups is left open.
+///
+/// Of two networks the smaller one: the sorting network without the comparators whose two outputs end in the same group, or
+/// peeling off one extreme after the other.
+pub(super) fn middle_network(rows: usize, dropped: usize) -> Vec<(usize, usize)> {
+    let mut peeling = Vec::new();
+    for layer in 0..dropped {
+        let last = rows - 1 - layer;
+        peeling.extend((layer + 1..=last).map(|other| (layer, other)));
+        peeling.extend((layer + 1..last).map(|other| (other, last)));
+    }
+    let merging = sorting_network(rows);
     let group = |row: usize| (usize::from(row >= dropped), usize::from(row >= rows - dropped));
     let mut touched = vec![false; rows];
     let mut kept: Vec<(usize, usize)> = Vec::new();
@@ -213,6 +244,10 @@ mod tests {
             let (mut fast, mut plain) = (vec![0.5; rows], vec![0.5; rows]);
             add_distances_to(&tile, &tile[..BLOCK], &mut fast);
             plain::add_distances_to(&tile, &tile[..BLOCK], &mut plain);
+            assert_eq!(fast, plain);
+            let (mut fast, mut plain) = (vec![0.5; rows], vec![0.5; rows]);
+            add_products_with(&tile, &tile[..BLOCK], &mut fast);
+            plain::add_products_with(&tile, &tile[..BLOCK], &mut plain);
             assert_eq!(fast, plain);
             let terms: Vec<(usize, f64)> = (0..rows).map(|row| (row, 1.0 / (row + 3) as f64)).collect();
             let (mut fast, mut plain) = (vec![0.0; BLOCK], vec![0.0; BLOCK]);
@@ -261,6 +296,22 @@ mod tests {
                     assert_eq!(count(0..dropped), ones.saturating_sub(rows - dropped), "{rows} rows, {dropped} dropped");
                     assert_eq!(count(rows - dropped..rows), ones.min(dropped), "{rows} rows, {dropped} dropped");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn sorting_networks_sort() {
+        for rows in 1..=12usize {
+            let network = sorting_network(rows);
+            for bits in 0..1u32 << rows {
+                let mut line: Vec<bool> = (0..rows).map(|row| bits >> row & 1 == 1).collect();
+                for (low, high) in &network {
+                    if line[*low] && !line[*high] {
+                        line.swap(*low, *high);
+                    }
+                }
+                assert!(line.is_sorted(), "{rows} rows: {bits:b}");
             }
         }
     }

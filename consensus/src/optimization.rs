@@ -1,0 +1,23 @@
+//! The optimisation mathematics of training in rounds: what happens to models beside the rule that combines them.
+//!
+//! Pure functions over flat f32 vectors, summed in f64 and rounded once: [`fednova`] makes unequal local steps comparable,
+//! [`staleness`] weighs what comes late, [`server_momentum`] carries a round's change on, [`push_sum`] averages over one-way edges,
+//! [`scaffold`] and [`gradient_tracking`] correct local gradients for what the others' data says. D-PSGD, AD-PSGD, epidemic
+//! learning and hierarchical averaging need no more than a graph and the rule `mean`; the known answers show how.
+//!
+//! Not here: local training (another crate), which rule combines (`aggregate`), and when (the peer). All vectors of a call have the
+//! same length; where they do not, it is our own error, since what peers send is checked before.
+
+pub mod fednova;
+pub mod gradient_tracking;
+pub mod push_sum;
+pub mod scaffold;
+pub mod server_momentum;
+pub mod staleness;
+
+/// `f` of the values of all vectors at each place, rounded to f32 once.
+fn each<const N: usize>(vectors: [&[f32]; N], f: impl Fn([f64; N]) -> f64) -> Vec<f32> {
+    let length = vectors.first().map_or(0, |vector| vector.len());
+    assert!(vectors.iter().all(|vector| vector.len() == length), "the vectors of a step have one length");
+    (0..length).map(|place| f(vectors.map(|vector| f64::from(vector[place]))) as f32).collect()
+}

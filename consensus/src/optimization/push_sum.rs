@@ -1,0 +1,44 @@
+//! Push-sum: averaging over edges that carry updates one way, where no weights make every column and every row sum to 1.
+//!
+//! Kempe, Dobra and Gehrke 2003; for training Assran et al. 2019 (SGP), arXiv 1811.10792. Each peer splits its vector and a mass, 1
+//! at first, evenly over its receivers and itself, and adds up what it gets: x ← P x, w ← P w with columns of P that sum to 1. The
+//! estimate of the mean is x / w. A lost message is lost mass: send cumulative sums where messages can get lost. One liar moves
+//! the result anywhere, by mass as well.
+
+use crate::topology::Graph;
+
+/// The part of its vector and mass that `sender` gives to each receiver and keeps itself.
+pub fn share(graph: &Graph, sender: usize) -> f64 {
+    1.0 / (1 + graph.sends_to(sender).len()) as f64
+}
+
+/// Vector and mass of a sender, and the share of them that is taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Part<'a> {
+    /// x of the sender, `d` values.
+    pub values: &'a [f32],
+    /// w of the sender, positive.
+    pub mass: f64,
+    /// Its [`share`].
+    pub share: f64,
+}
+
+/// x and w after a round: the sum of the parts, the own one among them.
+///
+/// # Panics
+/// When lengths differ, or there is no part.
+pub fn gather(parts: &[Part<'_>]) -> (Vec<f32>, f64) {
+    let dimension = parts.first().expect("the own part is always there").values.len();
+    assert!(parts.iter().all(|part| part.values.len() == dimension), "the vectors of a step have one length");
+    let value = |place: usize| parts.iter().map(|part| part.share * f64::from(part.values[place])).sum::<f64>() as f32;
+    ((0..dimension).map(value).collect(), parts.iter().map(|part| part.share * part.mass).sum())
+}
+
+/// x / w: what the peer takes for the mean, and trains on.
+///
+/// # Panics
+/// When the mass is not positive, which even shares of positive masses never make it.
+pub fn estimate(values: &[f32], mass: f64) -> Vec<f32> {
+    assert!(mass > 0.0, "a mass of {mass} was never given");
+    values.iter().map(|value| (f64::from(*value) / mass) as f32).collect()
+}

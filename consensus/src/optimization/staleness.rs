@@ -1,0 +1,76 @@
+//! What an update counts that is some rounds old.
+//!
+//! Xie, Koyejo and Gupta 2019 (FedAsync), arXiv 1903.03934. The mixing weight α of an update is multiplied by s(t), t its staleness in
+//! rounds: constant 1; polynomial (t + 1)^(−a); hinge 1 up to t = b, then 1 / (a (t − b) + 1).
+
+use crate::arithmetic::power;
+use crate::section::Section;
+
+/// A weight as a function of staleness.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum StalenessWeight {
+    /// Old updates count like new ones.
+    Constant,
+    /// (t + 1)^(−exponent)
+    Polynomial {
+        /// a ≥ 0
+        exponent: f64,
+    },
+    /// 1 while t ≤ threshold, then 1 / (slope · (t − threshold) + 1).
+    Hinge {
+        /// a ≥ 0
+        slope: f64,
+        /// b
+        threshold: u64,
+    },
+}
+
+impl StalenessWeight {
+    /// Reads key `staleness_weight` and those of the one it names.
+    pub fn read(section: &mut Section<'_>) -> StalenessWeight {
+        // The polynomial needs no threshold to be chosen; its exponent and the hinge's numbers are the paper's.
+        match section.choice("staleness_weight", Some("polynomial"), &["constant", "polynomial", "hinge"]).as_str() {
+            "constant" => StalenessWeight::Constant,
+            "hinge" => StalenessWeight::Hinge {
+                slope: section.number("staleness_slope", Some(10.0), 0.0..=1e6),
+                threshold: section.integer("staleness_threshold", Some(4), 0..=1_000_000),
+            },
+            _ => StalenessWeight::Polynomial { exponent: section.number("staleness_exponent", Some(0.5), 0.0..=100.0) },
+        }
+    }
+
+    /// s(t) in (0, 1], 1 for what is fresh; never grows with `staleness`.
+    pub fn factor(&self, staleness: u64) -> f64 {
+        match *self {
+            StalenessWeight::Constant => 1.0,
+            StalenessWeight::Polynomial { exponent } => power(staleness as f64 + 1.0, -exponent),
+            StalenessWeight::Hinge { slope, threshold } => 1.0 / (slope * staleness.saturating_sub(threshold) as f64 + 1.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::section::Document;
+
+    #[test]
+    fn each_is_read_with_its_own_keys_and_never_grows() {
+        let read = |text: &str| {
+            let mut document = Document::parse(&format!("[round]\n{text}")).unwrap();
+            let weight = document.section("round", StalenessWeight::read);
+            document.finish().map(|_| weight).map_err(|problems| problems[0].to_string())
+        };
+        let polynomial = StalenessWeight::Polynomial { exponent: 0.5 };
+        assert_eq!(read(""), Ok(polynomial));
+        let hinge = read("staleness_weight = \"hinge\"\nstaleness_threshold = 2").unwrap();
+        assert_eq!(hinge, StalenessWeight::Hinge { slope: 10.0, threshold: 2 });
+        assert_eq!((hinge.factor(2), hinge.factor(3)), (1.0, 1.0 / 11.0));
+        assert!(read("staleness_weight = \"constant\"\nstaleness_slope = 2").unwrap_err().contains("unknown key"));
+        for weight in [StalenessWeight::Constant, polynomial, hinge] {
+            assert_eq!(weight.factor(0), 1.0);
+            assert!((0..50).all(|staleness| weight.factor(staleness) >= weight.factor(staleness + 1)), "{weight:?}");
+            assert!(weight.factor(u64::MAX) > 0.0, "{weight:?}");
+        }
+    }
+}
