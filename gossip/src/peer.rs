@@ -21,7 +21,7 @@ use kith_consensus::charter::{Charter, Weighting};
 use kith_consensus::{Digest, PeerId, Seed, Stream};
 use serde_bytes::ByteBuf;
 
-use crate::codec::Codec;
+use crate::codec::{Codec, Randomness};
 use crate::conduct::{Conduct, View};
 use crate::effect::{Checkpoint, Command, Effect, Input, Intent, Parameters, Record, Stored, Timer};
 use crate::envelope::{Authenticator, Envelope, Header, Kind, PROTOCOL_VERSION};
@@ -380,7 +380,10 @@ impl Peer {
             self.collect(out); // silence
             return;
         };
-        let mut random = Stream::derive("kith.v1 codec", &self.seed, self.round, 0, 0);
+        let mut random = Randomness {
+            own: Stream::derive("kith.v1 codec", &self.seed, self.round, 0, 0),
+            shared: Stream::derive("kith.v1 shared codec", &Seed(self.charter.id.0), self.round, 0, 0),
+        };
         let (base, body, public) = self.exchange.encode(&publication, &mut random);
         let state = Digest::of_values(&public);
         let digest = Digest::of(&body);

@@ -2,9 +2,9 @@
 //! 6.1e-5 to 65504. Larger values are clamped to the largest half float, so that an encoding never makes an infinity.
 
 use half::f16;
-use kith_consensus::{Section, Stream};
+use kith_consensus::Section;
 
-use super::{Codec, CodecError, Form, form};
+use super::{Codec, CodecError, Form, Randomness, form};
 
 #[derive(Debug)]
 struct HalfPrecision {
@@ -25,7 +25,7 @@ impl Codec for HalfPrecision {
     fn bytes_max(&self, dimension: usize) -> usize {
         dimension * 2
     }
-    fn encode(&self, values: &[f32], _random: &mut Stream) -> Vec<u8> {
+    fn encode(&self, values: &[f32], _random: &mut Randomness) -> Vec<u8> {
         let (low, high) = (f16::MIN.to_f32(), f16::MAX.to_f32());
         values.iter().flat_map(|value| f16::from_f32(value.clamp(low, high)).to_le_bytes()).collect()
     }

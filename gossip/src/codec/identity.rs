@@ -1,8 +1,8 @@
 //! `identity`: little-endian 32-bit floats. Payload 4d bytes; exact.
 
-use kith_consensus::{Section, Stream};
+use kith_consensus::Section;
 
-use super::{Codec, CodecError, Form, form};
+use super::{Codec, CodecError, Form, Randomness, form};
 
 #[derive(Debug)]
 struct Identity {
@@ -41,7 +41,7 @@ impl Codec for Identity {
     fn bytes_max(&self, dimension: usize) -> usize {
         dimension * 4
     }
-    fn encode(&self, values: &[f32], _random: &mut Stream) -> Vec<u8> {
+    fn encode(&self, values: &[f32], _random: &mut Randomness) -> Vec<u8> {
         to_bytes(values)
     }
     fn decode(&self, bytes: &[u8], dimension: usize) -> Result<Vec<f32>, CodecError> {
