@@ -26,6 +26,14 @@ impl BitWriter {
         }
     }
 
+    /// Appends numbers of `width` bits each.
+    pub(super) fn put_all(&mut self, values: &[u32], width: u32) {
+        if width == 8 && self.filled == 0 {
+            return self.bytes.extend(values.iter().map(|value| *value as u8));
+        }
+        values.iter().for_each(|value| self.put(u64::from(*value), width));
+    }
+
     /// Appends `count` zeros and a one.
     pub(super) fn put_unary(&mut self, mut count: u64) {
         while count >= 31 {
@@ -137,15 +145,25 @@ mod tests {
                 })
                 .collect();
             let mut writer = BitWriter::after(vec![9]);
+            let same = [1u32, 0, 255, 7, 128];
+            let together = stream.bounded(2) == 0;
+            let width = 8 + stream.bounded(3) as u32;
+            if together {
+                writer.put_all(&same, width);
+            } else {
+                same.iter().for_each(|value| writer.put(u64::from(*value), width));
+            }
             numbers.iter().for_each(|(value, width)| match width {
                 33 => writer.put_unary(*value),
                 width => writer.put(*value, *width),
             });
             let mut bytes = writer.finish();
-            let bits: u64 = numbers.iter().map(|(value, width)| if *width == 33 { value + 1 } else { u64::from(*width) }).sum();
+            let bits = u64::from(5 * width)
+                + numbers.iter().map(|(value, width)| if *width == 33 { value + 1 } else { u64::from(*width) }).sum::<u64>();
             assert_eq!(bytes.len() as u64, 1 + bits.div_ceil(8));
             let read = |bytes: &[u8]| {
                 let mut reader = BitReader::new(&bytes[1..]);
+                same.iter().for_each(|value| assert_eq!(reader.take(width), Some(u64::from(*value))));
                 for (value, width) in &numbers {
                     let found = if *width == 33 { reader.take_unary() } else { reader.take(*width) };
                     assert_eq!(found, Some(*value));

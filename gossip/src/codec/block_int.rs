@@ -18,7 +18,7 @@ const SHIFTER: f64 = 6_755_399_441_055_744.0; // 1.5 · 2⁵²
 /// at least 2⁻²⁵ away from one, the product with the reciprocal is at most 2⁻⁴⁵ away from the quotient.
 const AWAY_FROM_ZERO: f64 = 1.0 + 1.0 / (1u64 << 38) as f64;
 
-/// Words drawn at a time.
+/// Words drawn at a time, unless a block is longer.
 const DRAWN: usize = 256;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,31 +67,33 @@ pub(super) fn scale_of(block: &[f32], code_max: i8) -> f32 {
     (f64::from(f32::from_bits(largest.cast_unsigned())) / f64::from(code_max)) as f32
 }
 
-/// Nearest codes from −`code_max` to `code_max`.
+/// Nearest codes from −`code_max` to `code_max`, for the scale that [`scale_of`] gives.
 pub(super) fn round_nearest(block: &[f32], scale: f32, code_max: i8, codes: &mut [i8]) {
     if scale == 0.0 {
         return codes.fill(0);
     }
     let (factor, most) = (AWAY_FROM_ZERO / f64::from(scale), f64::from(code_max));
+    if scale >= f32::MIN_POSITIVE {
+        // The scale is off by a part in 2²⁴ at most, so no quotient comes near the next code.
+        for (code, value) in codes.iter_mut().zip(block) {
+            *code = (f64::from(*value) * factor + SHIFTER).to_bits() as i8;
+        }
+        return;
+    }
     for (code, value) in codes.iter_mut().zip(block) {
         *code = ((f64::from(*value) * factor).clamp(-most, most) + SHIFTER).to_bits() as i8;
     }
 }
 
-/// Codes whose mean over the draws is the value, one draw a value.
-fn round_stochastic(block: &[f32], scale: f32, code_max: i8, codes: &mut [i8], stream: &mut Stream) {
+/// Codes whose mean over the draws is the value, with one random word a value.
+fn round_stochastic(block: &[f32], scale: f32, code_max: i8, codes: &mut [i8], words: &[u64]) {
     if scale == 0.0 {
         return codes.fill(0);
     }
     let (factor, most) = (1.0 / f64::from(scale), f64::from(code_max));
-    let mut words = [0; DRAWN];
-    for (codes, values) in codes.chunks_mut(DRAWN).zip(block.chunks(DRAWN)) {
-        let words = &mut words[..values.len()];
-        stream.fill(words);
-        for ((code, value), word) in codes.iter_mut().zip(values).zip(words) {
-            let draw = unit_of(*word) - 0.5;
-            *code = ((f64::from(*value) * factor + draw).clamp(-most, most) + SHIFTER).to_bits() as i8;
-        }
+    for ((code, value), word) in codes.iter_mut().zip(block).zip(words) {
+        let draw = unit_of(*word) - 0.5;
+        *code = ((f64::from(*value) * factor + draw).clamp(-most, most) + SHIFTER).to_bits() as i8;
     }
 }
 
@@ -135,6 +137,27 @@ pub(super) fn check_codes(codes: &[i8], code_max: i8) -> Result<(), CodecError> 
     if beyond { Err(CodecError(format!("a code below -{code_max}"))) } else { Ok(()) }
 }
 
+/// Words of a stream, drawn for several blocks at once.
+#[derive(Default)]
+struct Words {
+    drawn: Vec<u64>,
+    used: usize,
+}
+
+impl Words {
+    fn next(&mut self, count: usize, stream: &mut Stream) -> &[u64] {
+        if self.drawn.len() - self.used < count {
+            self.drawn.drain(..self.used);
+            let left = self.drawn.len();
+            self.drawn.resize(count.max(DRAWN), 0);
+            stream.fill(&mut self.drawn[left..]);
+            self.used = 0;
+        }
+        self.used += count;
+        &self.drawn[self.used - count..self.used]
+    }
+}
+
 impl BlockInt {
     fn scale_bytes(&self, dimension: usize) -> usize {
         dimension.div_ceil(self.block) * 4
@@ -162,10 +185,11 @@ impl Codec for BlockInt {
         let (code_max, damping) = (self.width.code_max(), self.damping());
         let mut bytes = Vec::with_capacity(self.bytes_max(values.len()));
         let mut codes = vec![0i8; values.len()];
+        let mut words = Words::default();
         for (block, codes) in values.chunks(self.block).zip(codes.chunks_mut(self.block)) {
             let scale = scale_of(block, code_max);
             if self.stochastic {
-                round_stochastic(block, scale, code_max, codes, &mut random.own);
+                round_stochastic(block, scale, code_max, codes, words.next(block.len(), &mut random.own));
             } else {
                 round_nearest(block, scale, code_max, codes);
             }

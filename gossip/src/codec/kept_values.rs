@@ -3,11 +3,10 @@
 //! `f32` as they are; `f16` as half floats, clamped to the largest; `int8` as integers from −127 to 127 times one 32-bit
 //! scale, rounded to nearest. In a replica codec what the rounding loses stays in the difference and is sent later.
 
-use half::f16;
 use kith_consensus::Section;
 
 use super::block_int::{check_codes, read_scale, restore, round_nearest, scale_of};
-use super::{CodecError, identity};
+use super::{CodecError, half_precision, identity};
 
 const CODE_MAX: i8 = 127;
 
@@ -38,12 +37,8 @@ impl KeptValues {
 
     pub(super) fn write(self, values: &[f32], bytes: &mut Vec<u8>) {
         match self {
-            KeptValues::F32 => values.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes())),
-            KeptValues::F16 => {
-                let (low, high) = (f16::MIN.to_f32(), f16::MAX.to_f32());
-                let half = |value: &f32| f16::from_f32(value.clamp(low, high));
-                values.iter().for_each(|value| bytes.extend_from_slice(&half(value).to_le_bytes()));
-            }
+            KeptValues::F32 => bytes.extend_from_slice(&identity::to_bytes(values)),
+            KeptValues::F16 => bytes.extend_from_slice(&half_precision::to_bytes(values)),
             KeptValues::Int8 => {
                 let mut codes = vec![0; values.len()];
                 let scale = scale_of(values, CODE_MAX);
@@ -62,7 +57,7 @@ impl KeptValues {
         }
         match (self, bytes.split_first_chunk()) {
             (KeptValues::F32, _) => identity::from_bytes(bytes, count),
-            (KeptValues::F16, _) => Ok(bytes.as_chunks().0.iter().map(|half| f16::from_le_bytes(*half).to_f32()).collect()),
+            (KeptValues::F16, _) => half_precision::from_bytes(bytes, count),
             (KeptValues::Int8, Some((scale, codes))) => {
                 let codes: Vec<i8> = codes.iter().map(|code| code.cast_signed()).collect();
                 check_codes(&codes, CODE_MAX)?;

@@ -127,10 +127,10 @@ fn qsgd(id: &str, case: &Value) {
     let levels = natural(&params["levels"]) as u32;
     let norm = qsgd::norm_of(&input);
     assert_close(id, &[f64::from(norm)], &[expected["norm"].as_f64().expect("a norm")]);
-    let mut found = Vec::new();
-    qsgd::quantise(&input, norm, levels, &mut stream(params), |sign, level| {
-        found.push(if sign == 1 { -f64::from(level) } else { f64::from(level) });
-    });
+    let mut codes = vec![0; input.len()];
+    qsgd::quantise(&input, norm, levels, &mut stream(params), &mut codes);
+    let level = |code: &u32| f64::from(code >> 1) * if code & 1 == 1 { -1.0 } else { 1.0 };
+    let found: Vec<f64> = codes.iter().map(level).collect();
     assert_eq!(found, numbers(&expected["levels"]), "{id}");
     let codec = codec(&format!("kind = \"qsgd\"\nlevels = {levels}"));
     let bytes = encode(&*codec, &input, stream(params));

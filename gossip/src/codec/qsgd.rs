@@ -17,6 +17,9 @@ use super::{Codec, CodecError, Form, Randomness, form, unit_of};
 /// Words drawn at a time.
 const DRAWN: usize = 256;
 
+/// 2⁵²: doubles are whole numbers from here on, so adding it rounds to the nearest and leaves that in the lowest bits.
+const WHOLE: f64 = (1u64 << 52) as f64;
+
 #[derive(Debug)]
 struct Qsgd {
     form: Form,
@@ -34,23 +37,25 @@ pub(super) fn norm_of(values: &[f32]) -> f32 {
     (sum_of(values, |value| value * value).sqrt() as f32).min(f32::MAX)
 }
 
-/// Gives `each` the sign (1 for negative) and level of every value in order; draws nothing when the norm is 0.
-pub(super) fn quantise(values: &[f32], norm: f32, levels: u32, stream: &mut Stream, mut each: impl FnMut(u32, u32)) {
+/// Sign (the lowest bit, 1 for negative) and level (the bits above) of every value, with one draw each. No draws and zeros when
+/// the norm is 0.
+pub(super) fn quantise(values: &[f32], norm: f32, levels: u32, stream: &mut Stream, codes: &mut [u32]) {
     if norm == 0.0 {
-        return values.iter().for_each(|_| each(0, 0));
+        return codes.fill(0);
     }
-    let factor = f64::from(levels) / f64::from(norm);
+    let (most, factor) = (f64::from(levels), f64::from(levels) / f64::from(norm));
     let mut words = [0; DRAWN];
-    for values in values.chunks(DRAWN) {
+    for (values, codes) in values.chunks(DRAWN).zip(codes.chunks_mut(DRAWN)) {
         let words = &mut words[..values.len()];
         stream.fill(words);
-        for (value, word) in values.iter().zip(words) {
+        for ((value, code), word) in values.iter().zip(codes).zip(words) {
             let ratio = f64::from(value.abs()) * factor;
-            let lower = ratio as i32;
-            let up = unit_of(*word) < ratio - f64::from(lower);
+            let nearest = (ratio + WHOLE) - WHOLE;
+            let lower = nearest - if nearest > ratio { 1.0 } else { 0.0 };
+            let up = if unit_of(*word) < ratio - lower { 1.0 } else { 0.0 };
             // The norm was rounded to 32 bits: a single value may exceed it by that much.
-            let level = (lower.cast_unsigned() + u32::from(up)).min(levels);
-            each(u32::from(*value < 0.0 && level > 0), level);
+            let level = ((lower + up).min(most) + WHOLE).to_bits() as u32;
+            *code = level << 1 | ((value.to_bits() >> 31) & u32::from(level > 0));
         }
     }
 }
@@ -82,7 +87,12 @@ impl Codec for Qsgd {
         let mut bytes = Vec::with_capacity(self.bytes_max(values.len()));
         bytes.extend_from_slice(&((f64::from(norm) / self.damping(values.len())) as f32).to_le_bytes());
         let mut writer = BitWriter::after(bytes);
-        quantise(values, norm, self.levels, &mut random.own, |sign, level| writer.put(u64::from(sign | level << 1), width));
+        let mut codes = [0; 4 * DRAWN];
+        for values in values.chunks(4 * DRAWN) {
+            let codes = &mut codes[..values.len()];
+            quantise(values, norm, self.levels, &mut random.own, codes);
+            writer.put_all(codes, width);
+        }
         writer.finish()
     }
     fn decode(&self, bytes: &[u8], dimension: usize) -> Result<Vec<f32>, CodecError> {

@@ -5,7 +5,7 @@
 //! alone: dividing by 1 + ω for a replica would give the plain form back. With `support = "shared"` all peers of a round
 //! choose the same places, so a coordinate-wise rule or a sum of masked vectors meets k values of everyone instead of
 //! mostly zeros; the places of coming rounds are then known to all members, liars included. With `support = "own"` each
-//! draws its own. Payload: the number (8 bytes), then the values (see `kept_values`): 8 + 4k bytes with `values = "f32"`.
+//! draws its own. A receiver takes the number as it is: a liar may choose other places. Payload: the number (8 bytes), then the values (see `kept_values`): 8 + 4k bytes with `values = "f32"`.
 //! Places: the first k of a Fisher–Yates shuffle of 0..d from the front, ascending; O(d) memory at both ends.
 
 use kith_consensus::{Section, Seed, Stream};
@@ -42,9 +42,19 @@ pub(super) fn draw(stream: &mut Stream, k: usize, dimension: usize) -> Vec<u32> 
         let other = place + stream.bounded((dimension - place) as u64) as usize;
         order.swap(place, other);
     }
-    order.truncate(k);
-    order.sort_unstable();
-    order
+    // Marked and read again in order: quicker than sorting, and the long list is gone before the vector is made.
+    let mut marks = vec![0u64; dimension.div_ceil(64)];
+    order[..k].iter().for_each(|place| marks[*place as usize / 64] |= 1 << (place % 64));
+    drop(order);
+    let mut places = Vec::with_capacity(k);
+    for (index, word) in marks.into_iter().enumerate() {
+        let mut left = word;
+        while left != 0 {
+            places.push(index as u32 * 64 + left.trailing_zeros());
+            left &= left - 1;
+        }
+    }
+    places
 }
 
 /// What plain values are multiplied by to be right on average.
@@ -81,10 +91,10 @@ impl Codec for RandomK {
         let k = kept(self.share, dimension);
         let (number, rest) = bytes.split_first_chunk().ok_or_else(|| CodecError("no number to draw places from".into()))?;
         let chosen = self.values.read(rest, k)?;
+        // Places first: the memory they were drawn in is free again for the values.
+        let places = places(u64::from_le_bytes(*number), k, dimension);
         let mut values = vec![0f32; dimension];
-        for (place, value) in places(u64::from_le_bytes(*number), k, dimension).iter().zip(chosen) {
-            values[*place as usize] = value;
-        }
+        places.iter().zip(chosen).for_each(|(place, value)| values[*place as usize] = value);
         Ok(values)
     }
 }

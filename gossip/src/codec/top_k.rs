@@ -36,22 +36,28 @@ pub(super) fn largest(values: &[f32], k: usize) -> Vec<u32> {
     if k == 0 || k >= values.len() {
         return (0..values.len().min(k) as u32).collect();
     }
-    let (threshold, mut ties) = threshold(values, k);
-    let mut positions = vec![0u32; k + 1];
+    let (threshold, mut ties, surplus) = threshold(values, k);
+    let mut positions = vec![0u32; k + surplus + 1];
     let mut found = 0;
     for (index, value) in values.iter().enumerate() {
-        let tie = magnitude(*value) == threshold && ties > 0;
-        // Written in any case and kept in few: cheaper than a branch that cannot be foreseen.
+        // Written in any case and kept in few: cheaper than a branch that cannot be foreseen. So it is in `threshold`.
         positions[found] = index as u32;
-        found += usize::from(magnitude(*value) > threshold || tie);
-        ties -= usize::from(tie);
+        found += usize::from(magnitude(*value) >= threshold);
     }
-    positions.truncate(k);
+    positions.truncate(k + surplus);
+    if surplus > 0 {
+        positions.retain(|position| {
+            let tie = magnitude(values[*position as usize]) == threshold;
+            let keep = !tie || ties > 0;
+            ties -= usize::from(tie && keep);
+            keep
+        });
+    }
     positions
 }
 
-/// The `k`-th largest magnitude, and how many of those equal to it are among the `k`.
-fn threshold(values: &[f32], k: usize) -> (u32, usize) {
+/// The `k`-th largest magnitude, how many of those equal to it are among the `k`, and how many are not.
+fn threshold(values: &[f32], k: usize) -> (u32, usize, usize) {
     let mut counts = vec![[0u32; COARSE]; 4];
     let coarse = |value: f32| (magnitude(value) >> FINE_BITS) as usize;
     let (fours, rest) = values.as_chunks::<4>();
@@ -60,22 +66,26 @@ fn threshold(values: &[f32], k: usize) -> (u32, usize) {
         counts.iter_mut().zip(four).for_each(|(counts, value)| counts[coarse(*value)] += 1);
     }
     rest.iter().for_each(|value| counts[0][coarse(*value)] += 1);
-    let mut above = 0;
-    let mut bucket = COARSE;
-    while above < k {
+    let (mut above, mut bucket) = (0, COARSE);
+    let count = loop {
         bucket -= 1;
         let count: usize = counts.iter().map(|counts| counts[bucket] as usize).sum();
         if above + count >= k {
-            break;
+            break count;
         }
         above += count;
+    };
+    let mut near = vec![0; count + 1];
+    let mut found = 0;
+    for value in values {
+        near[found] = magnitude(*value);
+        found += usize::from(coarse(*value) == bucket);
     }
-    let mut near: Vec<u32> =
-        values.iter().map(|value| magnitude(*value)).filter(|key| (*key >> FINE_BITS) as usize == bucket).collect();
+    near.truncate(count);
     let wanted = k - above;
-    let (larger, threshold, _) = near.select_nth_unstable_by(wanted - 1, |a, b| b.cmp(a));
-    let ties = wanted - larger.iter().filter(|key| **key > *threshold).count();
-    (*threshold, ties)
+    let (larger, threshold, smaller) = near.select_nth_unstable_by(wanted - 1, |a, b| b.cmp(a));
+    let equal = |keys: &[u32]| keys.iter().filter(|key| **key == *threshold).count();
+    (*threshold, 1 + equal(larger), equal(smaller))
 }
 
 impl Codec for TopK {
