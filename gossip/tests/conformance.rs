@@ -1,7 +1,7 @@
 //! What every codec in the table must hold, whatever its parameters.
 
-use kith_consensus::Seed;
 use kith_consensus::section::Document;
+use kith_consensus::{Digest, Seed};
 use kith_gossip::codec::{CODECS, Codec, Form, Randomness, TensorShape, codec_from_section};
 use kith_gossip::envelope::{Authenticator, ENVELOPE_BYTES_MAX, Envelope, HEADER_BYTES_MAX, Header, Kind, PROTOCOL_VERSION};
 use proptest::prelude::*;
@@ -114,8 +114,10 @@ fn every_codec_in_the_table_has_its_promises_here() {
 #[test]
 fn what_is_lost_on_average_is_what_the_bound_allows() {
     let draws = 2000;
-    for dimension in [3, 64, 150] {
-        let values = normal(dimension);
+    // One large value and many small ones is what one scale for all serves worst.
+    let spiked = [&[7.0][..], &[0.25; 783]].concat();
+    for values in [normal(3), normal(64), normal(150), spiked] {
+        let dimension = values.len();
         for (text, promise) in PROMISES {
             let (bound, unbiased) = match promise {
                 Loses(_) => continue,
@@ -151,7 +153,7 @@ fn a_body_that_is_too_short_for_its_vector_is_refused_before_anything_is_allocat
             assert!(codec.decode(&bytes[..length], dimension).is_err(), "{text}: {length} bytes");
         }
     }
-    // As many places as the share names, in each form.
+    // As many places as the share names, in each form, and no bytes for them.
     let codec = codec("kind = \"top-k\"\nshare = 0.000001");
     for tag in 0..4 {
         let bytes = [&[tag, 0x80, 0x80, 0x80, 0x80, 4][..], &[7; 90]].concat(); // 2³⁰ as LEB128
@@ -176,6 +178,68 @@ fn any_flipped_bit_decodes_to_as_many_values_or_is_refused_and_other_lengths_are
             }
             bytes.push(0);
             assert!(codec.decode(&bytes, dimension).is_err(), "{text}: a byte too many");
+        }
+    }
+}
+
+#[test]
+fn encodings_never_change_their_bytes() {
+    // Peers of other builds and on other CPUs must read them and come to the same replica: a change here is a change of the
+    // wire format. The values are short binary fractions, so no library's logarithm or cosine has a part in them.
+    let mut stream = Seed::from_number(3).stream("values");
+    let values: Vec<f32> = (0..3000).map(|_| (stream.bounded(1 << 20) as f32 / 1024.0 - 512.0) * stream.unit() as f32).collect();
+    let digests: Vec<String> = ENCODINGS
+        .iter()
+        .map(|(text, _)| {
+            let bytes = codec(text).encode(&values, &mut random(1));
+            let decoded = codec(text).decode(&bytes, values.len()).expect("its own encoding");
+            format!("{:.8} {:.8}", Digest::of(&bytes).to_string(), Digest::of_values(&decoded).to_string())
+        })
+        .collect();
+    let expected: Vec<&str> = ENCODINGS.iter().map(|(_, digests)| *digests).collect();
+    assert_eq!(digests, expected);
+}
+
+/// Sections, and how the digests of an encoding and of what it decodes to begin.
+const ENCODINGS: &[(&str, &str)] = &[
+    ("kind = \"identity\"", "457f9cb6 457f9cb6"),
+    ("kind = \"f16\"", "42789c4d f8e9ece8"),
+    ("kind = \"int8\"", "72163278 5d544971"),
+    ("kind = \"int4\"", "7e6392c0 17beb400"),
+    ("kind = \"int4\"\nrounding = \"stochastic\"", "6d285731 9b33535b"),
+    ("kind = \"qsgd\"\nlevels = 4", "8f554976 be41b053"),
+    ("kind = \"sign\"", "fda30d3a 9714fcf4"),
+    ("kind = \"top-k\"\nshare = 0.01", "356b88e5 aa6e37aa"),
+    ("kind = \"top-k\"\nvalues = \"int8\"", "57f0924f 8c2ec1b1"),
+    ("kind = \"random-k\"\nvalues = \"f16\"", "67442284 e2906035"),
+    ("kind = \"power-sgd\"", "4f11f141 59fd4364"),
+];
+
+#[test]
+fn bytes_that_no_encoder_writes_are_refused() {
+    let one = 1f32.to_le_bytes();
+    let scaled = |scale: [u8; 4], rest: &[u8]| [&scale[..], rest].concat();
+    let cases: Vec<(&str, usize, Vec<u8>)> = vec![
+        ("kind = \"int8\"", 2, scaled(one, &[0x80, 1])),                             // -128
+        ("kind = \"int4\"", 2, scaled(one, &[0x18])),                                // -8 in the lower half
+        ("kind = \"int4\"", 2, scaled(one, &[0x81])),                                // -8 in the upper half
+        ("kind = \"int4\"", 1, scaled(one, &[0x11])),                                // a second value
+        ("kind = \"qsgd\"\nlevels = 4", 2, scaled(one, &[0x1a])),                    // level 5
+        ("kind = \"qsgd\"\nlevels = 4", 2, scaled(one, &[0x12])),                    // minus zero
+        ("kind = \"sign\"", 3, scaled(one, &[0x0f])),                                // a fourth sign
+        ("kind = \"top-k\"\nshare = 0.5", 2, [&[0, 1, 2][..], &one].concat()),       // position 2 of 2
+        ("kind = \"top-k\"\nshare = 0.5", 2, [&[0, 0x81, 0, 1][..], &one].concat()), // a longer 1
+        ("kind = \"top-k\"\nshare = 1.0\nvalues = \"int8\"", 1, [&[0, 1, 0][..], &one, &[0x80]].concat()), // -128
+    ];
+    for (text, dimension, bytes) in cases {
+        let codec = codec(text);
+        assert!(bytes.len() <= codec.bytes_max(dimension), "{text} {bytes:?} would be refused for its length alone");
+        assert!(codec.decode(&bytes, dimension).is_err(), "{text} {bytes:?}");
+    }
+    for scale in [f32::NAN, f32::INFINITY, -1.0, -0.0] {
+        for (text, rest) in [("kind = \"int8\"", 8), ("kind = \"int4\"", 4), ("kind = \"qsgd\"", 8), ("kind = \"sign\"", 1)] {
+            assert!(codec(text).decode(&scaled(scale.to_le_bytes(), &vec![0; rest]), 8).is_err(), "{text}: {scale}");
+            assert!(codec(text).decode(&scaled(one, &vec![0; rest]), 8).is_ok(), "{text}");
         }
     }
 }
