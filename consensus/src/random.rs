@@ -80,8 +80,8 @@ impl Stream {
         first.copy_from_slice(&self.block[self.used..][..first.len()]);
         self.used += first.len();
         let (blocks, last) = rest.split_at_mut(rest.len() / BLOCK_WORDS * BLOCK_WORDS);
-        let mut bytes = [0; 64 * BLOCK_WORDS * 8];
-        for words in blocks.chunks_mut(64 * BLOCK_WORDS) {
+        let mut bytes = [0; 16 * BLOCK_WORDS * 8]; // as many blocks as the widest CPUs compute at once
+        for words in blocks.chunks_mut(16 * BLOCK_WORDS) {
             let bytes = &mut bytes[..words.len() * 8];
             self.reader.fill(bytes);
             to_words(bytes, words);

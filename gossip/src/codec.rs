@@ -7,11 +7,19 @@
 use kith_consensus::section::unknown;
 use kith_consensus::{Section, Stream};
 
-mod block_int8;
+mod bits;
+mod block_int;
 mod half_precision;
 pub mod identity;
+mod kept_values;
 #[cfg(test)]
 mod known_answers;
+mod positions;
+mod power_sgd;
+mod qsgd;
+mod random_k;
+mod sign;
+mod sums;
 mod top_k;
 
 /// What a codec encodes.
@@ -28,6 +36,33 @@ pub enum Form {
 #[error("{0}")]
 pub struct CodecError(pub String);
 
+/// What codecs draw from while they encode. Decoding draws from nothing but the bytes.
+#[derive(Clone, Debug)]
+pub struct Randomness {
+    /// The peer's own: no other draws the same.
+    pub own: Stream,
+    /// The same for all peers of a round, so that they can choose the same places.
+    pub shared: Stream,
+}
+
+/// A matrix of the model inside its vector, row by row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TensorShape {
+    /// Where its first value stands.
+    pub offset: usize,
+    /// Rows.
+    pub rows: usize,
+    /// Columns.
+    pub columns: usize,
+}
+
+impl TensorShape {
+    /// Where the first value after it stands.
+    pub fn end(&self) -> usize {
+        self.offset + self.rows * self.columns
+    }
+}
+
 /// Encoding of vectors of a known dimension.
 pub trait Codec: std::fmt::Debug + Send + Sync {
     /// Its name in [`CODECS`].
@@ -36,11 +71,14 @@ pub trait Codec: std::fmt::Debug + Send + Sync {
     /// What it encodes.
     fn form(&self) -> Form;
 
+    /// Tells which matrices the vector holds, before anything is encoded or decoded. Most codecs do not care.
+    fn shape(&mut self, _tensors: &[TensorShape]) {}
+
     /// Most bytes that an encoding of `dimension` values can have; a longer body is refused before it is pulled.
     fn bytes_max(&self, dimension: usize) -> usize;
 
     /// Encodes finite values.
-    fn encode(&self, values: &[f32], random: &mut Stream) -> Vec<u8>;
+    fn encode(&self, values: &[f32], random: &mut Randomness) -> Vec<u8>;
 
     /// Decodes exactly `dimension` values.
     ///
@@ -63,12 +101,21 @@ pub struct CodecEntry {
 pub static CODECS: &[CodecEntry] = &[
     CodecEntry { name: "identity", help: "32-bit floats as they are", new: identity::new },
     CodecEntry { name: "f16", help: "16-bit floats: half the bytes, 11 bits of precision", new: half_precision::new },
-    CodecEntry { name: "int8", help: "8-bit integers with one scale per block: a quarter of the bytes", new: block_int8::new },
+    CodecEntry { name: "int8", help: "8-bit integers with one scale per block: a quarter of the bytes", new: block_int::int8 },
+    CodecEntry { name: "int4", help: "4-bit integers with one scale per block: an eighth of the bytes", new: block_int::int4 },
+    CodecEntry { name: "qsgd", help: "levels of the vector's norm, rounded at random: unbiased", new: qsgd::new },
+    CodecEntry { name: "sign", help: "one bit a value times the mean magnitude (replica codec)", new: sign::new },
     CodecEntry {
         name: "top-k",
         help: "the largest changes since the last update, by share of the values (replica codec)",
         new: top_k::new,
     },
+    CodecEntry {
+        name: "random-k",
+        help: "changes at places drawn at random, the same at all peers of a round (replica codec)",
+        new: random_k::new,
+    },
+    CodecEntry { name: "power-sgd", help: "every matrix as a product of two thin ones (replica codec)", new: power_sgd::new },
 ];
 
 /// Reads `[codec]`: its `kind`, and the parameters of that kind.
@@ -87,4 +134,14 @@ pub fn codec_from_section(section: &mut Section<'_>) -> Box<dyn Codec> {
 /// Reads the key `replica`, which turns a codec that could stand alone into a replica codec.
 fn form(section: &mut Section<'_>, default: Form) -> Form {
     if section.flag("replica", Some(default == Form::Replica)) { Form::Replica } else { Form::Stateless }
+}
+
+/// How many of `dimension` values a share keeps: at least one, where there is one.
+fn kept(share: f64, dimension: usize) -> usize {
+    ((share * dimension as f64).ceil() as usize).clamp(1.min(dimension), dimension)
+}
+
+/// [`Stream::unit`] of a word already drawn, on a grid of 2⁻⁵²: a form that is computed for several values at a time.
+fn unit_of(word: u64) -> f64 {
+    f64::from_bits(1f64.to_bits() | word >> 12) - 1.0
 }

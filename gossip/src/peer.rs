@@ -21,7 +21,7 @@ use kith_consensus::charter::{Charter, Weighting};
 use kith_consensus::{Digest, PeerId, Seed, Stream};
 use serde_bytes::ByteBuf;
 
-use crate::codec::Codec;
+use crate::codec::{Codec, Randomness};
 use crate::conduct::{Conduct, Publication, View};
 use crate::effect::{Checkpoint, Command, Effect, Input, Intent, Parameters, Record, Stored, Timer};
 use crate::envelope::{Authenticator, Envelope, Header, Kind, PROTOCOL_VERSION};
@@ -483,7 +483,10 @@ impl Peer {
 
     /// The update of this round that says `vector`, and the promise to send exactly that.
     fn promise(&self, vector: &[f32]) -> (Sealed, Box<Intent>) {
-        let mut random = Stream::derive("kith.v1 codec", &self.seed, self.round, 0, 0);
+        let mut random = Randomness {
+            own: Stream::derive("kith.v1 codec", &self.seed, self.round, 0, 0),
+            shared: Stream::derive("kith.v1 shared codec", &Seed(self.charter.id.0), self.round, 0, 0),
+        };
         let (base, body, public) = self.exchange.encode(vector, &mut random);
         let state = Digest::of_values(&public);
         let digest = Digest::of(&body);

@@ -161,12 +161,24 @@ fn refusals(federation: &Federation, member: usize) -> Vec<&'static str> {
 }
 
 const LIMIT: Duration = Duration::from_secs(3600);
-const CODECS: [&str; 5] = [
+const CODECS: [&str; 17] = [
     "kind = \"identity\"",
     "kind = \"f16\"",
     "kind = \"int8\"",
     "kind = \"int8\"\nreplica = true",
     "kind = \"top-k\"\nshare = 0.3",
+    "kind = \"top-k\"\nshare = 0.3\nvalues = \"int8\"",
+    "kind = \"int4\"",
+    "kind = \"int4\"\nrounding = \"stochastic\"\nreplica = true",
+    "kind = \"qsgd\"",
+    "kind = \"qsgd\"\nlevels = 7\nreplica = true",
+    "kind = \"sign\"",
+    "kind = \"random-k\"\nshare = 0.3",
+    "kind = \"random-k\"\nshare = 0.3\nsupport = \"own\"\nvalues = \"f16\"",
+    "kind = \"random-k\"\nshare = 0.7\nscaled = true",
+    "kind = \"power-sgd\"",
+    "kind = \"power-sgd\"\nrank = 1\niterations = 1",
+    "kind = \"f16\"\nreplica = true",
 ];
 
 #[test]

@@ -1,8 +1,8 @@
 //! `identity`: little-endian 32-bit floats. Payload 4d bytes; exact.
 
-use kith_consensus::{Section, Stream};
+use kith_consensus::Section;
 
-use super::{Codec, CodecError, Form, form};
+use super::{Codec, CodecError, Form, Randomness, form};
 
 #[derive(Debug)]
 struct Identity {
@@ -15,8 +15,8 @@ pub(super) fn new(section: &mut Section<'_>) -> Box<dyn Codec> {
 
 /// Values as little-endian bytes: how parameters are written wherever they are written whole.
 pub fn to_bytes(values: &[f32]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(values.len() * 4);
-    values.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
+    let mut bytes = vec![0; values.len() * 4];
+    bytes.as_chunks_mut().0.iter_mut().zip(values).for_each(|(word, value)| *word = value.to_le_bytes());
     bytes
 }
 
@@ -28,7 +28,7 @@ pub fn from_bytes(bytes: &[u8], dimension: usize) -> Result<Vec<f32>, CodecError
     if bytes.len() != dimension * 4 {
         return Err(CodecError(format!("{} bytes where {dimension} values take {}", bytes.len(), dimension * 4)));
     }
-    Ok(bytes.chunks_exact(4).map(|word| f32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect())
+    Ok(bytes.as_chunks().0.iter().map(|word| f32::from_le_bytes(*word)).collect())
 }
 
 impl Codec for Identity {
@@ -41,7 +41,7 @@ impl Codec for Identity {
     fn bytes_max(&self, dimension: usize) -> usize {
         dimension * 4
     }
-    fn encode(&self, values: &[f32], _random: &mut Stream) -> Vec<u8> {
+    fn encode(&self, values: &[f32], _random: &mut Randomness) -> Vec<u8> {
         to_bytes(values)
     }
     fn decode(&self, bytes: &[u8], dimension: usize) -> Result<Vec<f32>, CodecError> {

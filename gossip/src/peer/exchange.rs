@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use kith_consensus::{Digest, PeerId};
 
-use crate::codec::{Codec, Form, identity};
+use crate::codec::{Codec, Form, Randomness, identity};
 use crate::effect::Parameters;
 use crate::event::Refusal;
 use crate::message::{Announcement, INLINE_BYTES_MAX};
@@ -133,7 +133,7 @@ impl Exchange {
     // --- own updates ---
 
     /// Encodes the own vector for publication: (base, body, resulting public vector). Does not advance the replica yet.
-    pub(super) fn encode(&self, values: &[f32], random: &mut kith_consensus::Stream) -> (Digest, Vec<u8>, Parameters) {
+    pub(super) fn encode(&self, values: &[f32], random: &mut Randomness) -> (Digest, Vec<u8>, Parameters) {
         let body = match self.codec.form() {
             Form::Stateless => self.codec.encode(values, random),
             Form::Replica => {
