@@ -67,3 +67,21 @@ fn choose(shares: &[f64], left: &[Vec<usize>], point: f64) -> usize {
     }
     last
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_is_chosen_by_its_share_among_those_that_have_rows() {
+        let full = vec![vec![0]; 3];
+        let chosen = |shares: &[f64], left: &[Vec<usize>]| -> Vec<usize> {
+            (0..10).map(|tenth| choose(shares, left, f64::from(tenth) / 10.0 + 0.05)).collect()
+        };
+        assert_eq!(chosen(&[0.2, 0.3, 0.5], &full), [0, 0, 1, 1, 1, 2, 2, 2, 2, 2]);
+        let without_last = [vec![0], vec![1], vec![]];
+        assert_eq!(chosen(&[0.2, 0.3, 0.5], &without_last), [0, 0, 0, 0, 1, 1, 1, 1, 1, 1]);
+        // A tiny α can leave no share at all to what has rows.
+        assert_eq!(chosen(&[0.0, 0.0, 1.0], &without_last), [0, 0, 0, 0, 0, 1, 1, 1, 1, 1]);
+    }
+}
