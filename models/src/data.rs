@@ -161,15 +161,26 @@ impl Dataset {
         Dataset { labels: self.labels.iter().map(|old| label(*old)).collect(), ..self.clone() }
     }
 
+    /// The same, with each row's position as well.
+    pub(crate) fn relabelled_by_row(&self, label: impl Fn(usize, u32) -> u32) -> Dataset {
+        Dataset { labels: self.labels.iter().enumerate().map(|(row, old)| label(row, *old)).collect(), ..self.clone() }
+    }
+
+    /// A copy with features that `change` makes of each row's normalised ones; it is called with the row's position.
+    pub(crate) fn changed(&self, mut change: impl FnMut(usize, &mut [f32])) -> Dataset {
+        let mut numbers = Vec::with_capacity(self.len() * self.features);
+        (0..self.len()).for_each(|row| self.write_row(row, &mut numbers));
+        numbers.chunks_exact_mut(self.features.max(1)).enumerate().for_each(|(row, features)| change(row, features));
+        Dataset { features: self.features, values: Values::Numbers(Arc::new(numbers)), rows: None, labels: self.labels.clone() }
+    }
+
     /// The same rows with their features normalised once and for all: four bytes each where a byte was enough, but reading them
     /// is a copy. Worth it for test rows that many peers are evaluated on.
     pub fn normalised(&self) -> Dataset {
         if let (Values::Numbers(_), None) = (&self.values, &self.rows) {
             return self.clone();
         }
-        let mut numbers = Vec::with_capacity(self.len() * self.features);
-        (0..self.len()).for_each(|row| self.write_row(row, &mut numbers));
-        Dataset { features: self.features, values: Values::Numbers(Arc::new(numbers)), rows: None, labels: self.labels.clone() }
+        self.changed(|_, _| {})
     }
 
     /// All rows of `parts`, one part after the other.

@@ -1,18 +1,29 @@
 //! How rows are dealt to peers in a testnet or a simulation. A partition is a function of (labels, peers, stream).
 //!
+//! Some also change the rows of each peer (noise, other labels): [`Partition::datasets`] gives what each peer trains on.
+//!
 //! The text form is `kind`, `kind:value` for the kind's own parameter, or `kind:key=value,key=value`.
 
+mod class_groups;
+mod concept_shift;
 mod dirichlet;
+mod draw;
+mod feature_skew;
+mod gamma_similarity;
 mod iid;
+mod inner_dirichlet;
 mod natural;
+mod pathological;
+mod quantity;
 mod shards;
 
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use kith_consensus::section::{Document, unknown};
-use kith_consensus::{Section, Stream};
+use kith_consensus::{Section, Seed, Stream};
 
+use crate::data::Dataset;
 use crate::dataset::Site;
 
 pub use dirichlet::{cut_classes, draw_proportions};
@@ -35,7 +46,20 @@ pub struct PartitionEntry {
 }
 
 /// Every way to deal rows.
-pub static PARTITIONS: &[PartitionEntry] = &[iid::ENTRY, dirichlet::ENTRY, shards::ENTRY, natural::ENTRY];
+pub static PARTITIONS: &[PartitionEntry] = &[
+    iid::ENTRY,
+    dirichlet::ENTRY,
+    inner_dirichlet::ENTRY,
+    shards::ENTRY,
+    pathological::ENTRY,
+    class_groups::ENTRY,
+    gamma_similarity::ENTRY,
+    quantity::ENTRY,
+    draw::ENTRY,
+    feature_skew::ENTRY,
+    concept_shift::ENTRY,
+    natural::ENTRY,
+];
 
 /// The rows to deal.
 #[derive(Clone, Copy, Debug)]
@@ -48,13 +72,43 @@ pub struct Rows<'a> {
     pub sites: Option<&'a [Site]>,
 }
 
+/// A peer for whom rows are changed.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The peer, from 0.
+    pub peer: usize,
+    /// Number of peers.
+    pub peers: usize,
+    /// Number of classes.
+    pub classes: usize,
+    /// Where all peers' changes come from; a peer's own stream is derived from it.
+    pub seed: &'a Seed,
+}
+
 /// A way to deal rows with its parameters set.
 pub trait Deal: Debug + Send + Sync {
-    /// The rows of each peer, ascending; no row twice.
+    /// The rows of each peer, ascending, at least one; no row twice, except that where [`Deal::overlaps`] says so two peers may
+    /// hold the same row. Called with at least one peer, and with a row for each unless rows overlap.
     ///
     /// # Errors
     /// When the rows cannot be dealt so.
     fn split(&self, rows: Rows<'_>, peers: usize, stream: &mut Stream) -> Result<Vec<Vec<usize>>, PartitionError>;
+
+    /// Whether two peers may hold the same row.
+    fn overlaps(&self) -> bool {
+        false
+    }
+
+    /// Whether [`Deal::transform`] changes anything.
+    fn changes_rows(&self) -> bool {
+        false
+    }
+
+    /// A peer's rows as it gets to see them; by default as they are.
+    fn transform(&self, place: &Place<'_>, data: &Dataset) -> Dataset {
+        let _ = place;
+        data.clone()
+    }
 }
 
 /// Rows that cannot be dealt as asked.
@@ -109,7 +163,7 @@ impl Partition {
         Partition { kind, deal }
     }
 
-    /// Reads the text form: `iid`, `iid:600`, `dirichlet:0.5`, `dirichlet:alpha=0.5,min_rows=1`, `shards:2`, `natural`.
+    /// Reads the text form: `iid`, `iid:600`, `dirichlet:0.5`, `dirichlet:alpha=0.5,min_rows=1`, `pathological:2`, `natural`, …
     ///
     /// # Errors
     /// What is wrong, and what is known.
@@ -141,17 +195,84 @@ impl Partition {
         document.finish().map(|_| partition).map_err(|list| wrong(problems(list)))
     }
 
-    /// The rows of each peer, ascending; no row twice.
+    /// The rows of each peer, ascending; no row twice, unless the partition draws with overlap (`draw`).
+    ///
+    /// Where [`Partition::changes_rows`], these are not yet what the peers see: [`Partition::transform`] each peer's.
     ///
     /// # Errors
     /// When the rows cannot be dealt so.
     pub fn split(&self, rows: Rows<'_>, peers: usize, stream: &mut Stream) -> Result<Vec<Vec<usize>>, PartitionError> {
-        if peers == 0 || rows.labels.len() < peers {
+        if peers == 0 || (rows.labels.len() < peers && !self.deal.overlaps()) {
             let what = "expected at least one peer and one row for each".to_owned();
             return Err(PartitionError::TooFew { rows: rows.labels.len(), peers, what });
         }
         self.deal.split(rows, peers, stream)
     }
+
+    /// Whether peers see rows otherwise than the table has them.
+    pub fn changes_rows(&self) -> bool {
+        self.deal.changes_rows()
+    }
+
+    /// A peer's rows, or rows it is evaluated on, as this peer gets to see them.
+    pub fn transform(&self, place: &Place<'_>, data: &Dataset) -> Dataset {
+        self.deal.transform(place, data)
+    }
+
+    /// What each peer trains on: its part of `data`, as it gets to see it. Views of one table where rows are not changed.
+    ///
+    /// # Errors
+    /// When the rows cannot be dealt so.
+    pub fn datasets(
+        &self,
+        data: &Dataset,
+        classes: usize,
+        sites: Option<&[Site]>,
+        peers: usize,
+        seed: &Seed,
+    ) -> Result<Vec<Dataset>, PartitionError> {
+        let rows = Rows { labels: data.labels(), classes, sites };
+        let parts = self.split(rows, peers, &mut seed.stream("kith.v1 partition"))?;
+        let dataset =
+            |(peer, rows): (usize, &Vec<usize>)| self.transform(&Place { peer, peers, classes, seed }, &data.select(rows));
+        Ok(parts.iter().enumerate().map(dataset).collect())
+    }
+}
+
+/// Near-equal sizes of all rows, or `rows_per_peer` for each where that is above 0.
+fn equal_sizes(rows: usize, peers: usize, rows_per_peer: usize) -> Result<Vec<usize>, PartitionError> {
+    let needed = rows_per_peer.saturating_mul(peers);
+    if needed > rows {
+        return Err(PartitionError::TooFew { rows, peers, what: format!("{rows_per_peer} rows per peer need {needed}") });
+    }
+    Ok(if rows_per_peer > 0 { vec![rows_per_peer; peers] } else { near_equal(rows, peers) })
+}
+
+/// Consecutive parts of `order`, each sorted.
+fn cut(order: &[usize], sizes: &[usize]) -> Vec<Vec<usize>> {
+    let mut rest = order;
+    let deal = |size: &usize| {
+        let (part, other) = rest.split_at(*size);
+        rest = other;
+        let mut part = part.to_vec();
+        part.sort_unstable();
+        part
+    };
+    sizes.iter().map(deal).collect()
+}
+
+/// Parts of these sizes of all rows in a random order.
+fn shuffled(rows: usize, sizes: &[usize], stream: &mut Stream) -> Result<Vec<Vec<usize>>, PartitionError> {
+    let mut order: Vec<usize> = (0..rows).collect();
+    stream.shuffle(&mut order);
+    Ok(cut(&order, sizes))
+}
+
+/// The rows of each class, ascending.
+fn rows_by_class(rows: Rows<'_>) -> Vec<Vec<usize>> {
+    let mut classes = vec![Vec::new(); rows.classes];
+    rows.labels.iter().enumerate().for_each(|(row, label)| classes[*label as usize].push(row));
+    classes
 }
 
 /// Cuts `total` in whole parts in proportion to `weights` (not negative, one above 0): floors first, then one more for the
@@ -171,43 +292,6 @@ pub fn largest_remainder(total: usize, weights: &[f64]) -> Vec<usize> {
     sizes
 }
 
-/// How far one peer's labels are from everybody's.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct LabelSkew {
-    /// Σ |p − q| over the classes, 0 to 2; half of it is the total variation distance.
-    pub l1: f64,
-    /// Hellinger distance, 0 to 1.
-    pub hellinger: f64,
-    /// Jensen–Shannon divergence in nats, 0 to ln 2.
-    pub js_divergence: f64,
-    /// Entropy of the peer's own labels in nats, 0 for a single class.
-    pub entropy: f64,
-}
-
-/// The skew of each peer, from its rows of each class, against the classes of all peers together.
-pub fn label_skew(counts: &[Vec<usize>]) -> Vec<LabelSkew> {
-    let classes = counts.first().map_or(0, Vec::len);
-    let all: Vec<usize> = (0..classes).map(|class| counts.iter().map(|peer| peer[class]).sum()).collect();
-    let shares = |counts: &[usize]| {
-        let sum = counts.iter().sum::<usize>().max(1) as f64;
-        counts.iter().map(|count| *count as f64 / sum).collect::<Vec<f64>>()
-    };
-    // p·ln(p/q), which is 0 where p is.
-    let term = |p: f64, q: f64| if p > 0.0 { p * (p / q).ln() } else { 0.0 };
-    let q = shares(&all);
-    let skew = |peer: &Vec<usize>| {
-        let p = shares(peer);
-        let pairs = || p.iter().zip(&q).map(|(p, q)| (*p, *q));
-        LabelSkew {
-            l1: pairs().map(|(p, q)| (p - q).abs()).sum(),
-            hellinger: (pairs().map(|(p, q)| (p.sqrt() - q.sqrt()).powi(2)).sum::<f64>() / 2.0).sqrt(),
-            js_divergence: pairs().map(|(p, q)| (term(p, (p + q) / 2.0) + term(q, (p + q) / 2.0)) / 2.0).sum(),
-            entropy: p.iter().map(|p| -term(*p, 1.0)).sum(),
-        }
-    };
-    counts.iter().map(skew).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,15 +304,43 @@ mod tests {
 
     #[test]
     fn no_row_is_dealt_twice_and_only_shards_leave_rows_over() {
-        let labels: Vec<u32> = (0..1003).map(|row| (row * row % 10) as u32).collect();
-        for text in ["iid", "iid:50", "dirichlet", "dirichlet:0.3", "shards", "shards:3"] {
+        let labels: Vec<u32> = (0..1003).map(|row| (row * row / 7 % 10) as u32).collect();
+        let texts = [
+            "iid",
+            "iid:50",
+            "dirichlet",
+            "dirichlet:0.3",
+            "inner-dirichlet:0.1",
+            "inner-dirichlet:alpha=0.1,rows_per_peer=50",
+            "shards",
+            "shards:3",
+            "pathological",
+            "pathological:10",
+            "pathological:1",
+            "class-groups",
+            "class-groups:3",
+            "gamma-similarity:0",
+            "gamma-similarity:0.3",
+            "gamma-similarity:1",
+            "quantity",
+            "quantity:log_normal=1",
+            "quantity:dirichlet=0.1",
+            "feature-skew",
+            "concept-shift:3",
+        ];
+        for text in texts {
             let parts = split(text, &labels, 7).unwrap();
             let mut all: Vec<usize> = parts.concat();
             assert!(parts.iter().all(|part| part.is_sorted() && !part.is_empty()), "{text}");
             all.sort_unstable();
             assert!(all.windows(2).all(|pair| pair[0] < pair[1]), "{text} dealt a row twice");
             let wanted = match text {
-                "iid:50" => 350,
+                "iid:50" | "inner-dirichlet:alpha=0.1,rows_per_peer=50" => 350,
+                // Seven of the ten classes have a holder.
+                "pathological:1" => {
+                    let held: Vec<u32> = parts.iter().map(|part| labels[part[0]]).collect();
+                    labels.iter().filter(|label| held.contains(label)).count()
+                }
                 "shards" => 1003 / 14 * 14,
                 "shards:3" => 1003 / 21 * 21,
                 _ => 1003,
@@ -236,6 +348,148 @@ mod tests {
             assert_eq!(all.len(), wanted, "{text}");
             assert_eq!(split(text, &labels, 7).unwrap(), parts, "{text} is not a function of its stream");
         }
+    }
+
+    fn classes_of(part: &[usize], labels: &[u32]) -> Vec<u32> {
+        let mut classes: Vec<u32> = part.iter().map(|row| labels[*row]).collect();
+        classes.sort_unstable();
+        classes.dedup();
+        classes
+    }
+
+    #[test]
+    fn inner_dirichlet_keeps_sizes_equal_and_labels_apart() {
+        let labels: Vec<u32> = (0..1000).map(|row| row % 10).collect();
+        // Mean over the peers of the most frequent class's share.
+        let largest = |text: &str, size: usize| {
+            let parts = split(text, &labels, 8).unwrap();
+            assert!(parts.iter().all(|part| part.len() == size), "{text}");
+            let share = |part: &Vec<usize>| (0..10).map(|c| part.iter().filter(|row| labels[**row] == c).count()).max();
+            parts.iter().map(|part| share(part).unwrap() as f64 / size as f64).sum::<f64>() / 8.0
+        };
+        let few = largest("inner-dirichlet:alpha=0.05,rows_per_peer=20", 20);
+        assert!(few > 0.7, "{few}");
+        // Where all rows are dealt, classes run out and the last rows are what is left.
+        let all = largest("inner-dirichlet:0.05", 125);
+        assert!(all > 0.4, "{all}");
+        let mild = largest("inner-dirichlet:1000", 125);
+        assert!(mild < 0.2, "{mild}");
+    }
+
+    #[test]
+    fn pathological_peers_hold_exactly_their_classes_and_every_class_has_a_holder() {
+        let labels: Vec<u32> = (0..1000).map(|row| row % 10).collect();
+        for (peers, each) in [(5, 2), (7, 3), (20, 2), (4, 10)] {
+            let parts = split(&format!("pathological:{each}"), &labels, peers).unwrap();
+            let held: Vec<Vec<u32>> = parts.iter().map(|part| classes_of(part, &labels)).collect();
+            assert!(held.iter().all(|classes| classes.len() == each), "{peers} {each}: {held:?}");
+            assert_eq!(parts.concat().len(), 1000);
+            for class in 0..10 {
+                let counts: Vec<usize> = parts
+                    .iter()
+                    .map(|part| part.iter().filter(|row| labels[**row] == class).count())
+                    .filter(|count| *count > 0)
+                    .collect();
+                assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1, "class {class}: {counts:?}");
+            }
+        }
+        assert!(split("pathological:11", &labels, 4).is_err());
+        assert!(split("pathological:2", &[0, 1, 1, 1, 1], 5).unwrap_err().to_string().contains("holders"));
+    }
+
+    #[test]
+    fn class_groups_share_no_class() {
+        let labels: Vec<u32> = (0..1000).map(|row| row % 10).collect();
+        let parts = split("class-groups:2", &labels, 20).unwrap();
+        for (peer, part) in parts.iter().enumerate() {
+            let wanted: Vec<u32> = if peer < 10 { (0..5).collect() } else { (5..10).collect() };
+            assert_eq!(classes_of(part, &labels), wanted, "peer {peer}");
+            assert_eq!(part.len(), 50);
+        }
+        assert!(split("class-groups:11", &labels, 20).is_err());
+    }
+
+    #[test]
+    fn gamma_goes_from_sorted_to_iid() {
+        let labels: Vec<u32> = (0..1000).map(|row| row % 10).collect();
+        let classes = |gamma: &str| {
+            let parts = split(&format!("gamma-similarity:{gamma}"), &labels, 10).unwrap();
+            assert!(parts.iter().all(|part| part.len() == 100));
+            parts.iter().map(|part| classes_of(part, &labels).len()).collect::<Vec<_>>()
+        };
+        assert_eq!(classes("0"), [1; 10]);
+        assert_eq!(classes("1"), [10; 10]);
+        let labels_of_first = split("gamma-similarity:0.5", &labels, 10).unwrap();
+        let first = labels_of_first[0].iter().filter(|row| labels[**row] == 0).count();
+        assert!((50..70).contains(&first), "{first}");
+    }
+
+    #[test]
+    fn quantities_follow_their_law() {
+        let sizes = |text: &str| split(text, &[0; 1000], 4).unwrap().iter().map(Vec::len).collect::<Vec<_>>();
+        // 4 rows beforehand, then 996 in proportion to 1, 1/2, 1/3, 1/4: 478.08, 239.04, 159.36, 119.52.
+        assert_eq!(sizes("quantity:1"), [479, 240, 160, 121]);
+        assert_eq!(sizes("quantity:power=0"), [250; 4]);
+        assert_eq!(sizes("quantity:log_normal=0"), [250; 4]);
+        assert!(sizes("quantity:dirichlet=0.01").iter().min() < Some(&20));
+        let error = Partition::parse("quantity:power=1,dirichlet=1").unwrap_err().to_string();
+        assert!(error.contains("one law"), "{error}");
+    }
+
+    #[test]
+    fn drawn_rows_overlap_between_peers_and_not_within_one() {
+        let parts = split("draw:18", &[0; 60], 1000).unwrap();
+        assert!(parts.iter().all(|part| part.len() == 18 && part.windows(2).all(|pair| pair[0] < pair[1])));
+        let mut counts = vec![0usize; 60];
+        parts.iter().flatten().for_each(|row| counts[*row] += 1);
+        // Binomial(1000, 0.3): 300 ± 14.5; six deviations.
+        assert!(counts.iter().all(|count| (213..=387).contains(count)), "{counts:?}");
+        assert!(split("draw:61", &[0; 60], 2).is_err());
+    }
+
+    fn datasets(text: &str, peers: usize) -> (Dataset, Vec<Dataset>) {
+        let labels: Vec<u32> = (0..400).map(|row| row % 5).collect();
+        let data = Dataset::from_numbers(vec![1.0; 400 * 10], labels, 10);
+        let seed = Seed::from_number(9);
+        let parts = Partition::parse(text).unwrap().datasets(&data, 5, None, peers, &seed).unwrap();
+        assert_eq!(parts, Partition::parse(text).unwrap().datasets(&data, 5, None, peers, &seed).unwrap(), "{text}");
+        (data, parts)
+    }
+
+    #[test]
+    fn feature_skew_makes_later_peers_noisier() {
+        let (_, parts) = datasets("feature-skew:0.8", 4);
+        for (peer, part) in parts.iter().enumerate() {
+            let values: Vec<f32> = (0..part.len()).flat_map(|row| part.row(row)).collect();
+            let deviation = (values.iter().map(|value| f64::from(value - 1.0).powi(2)).sum::<f64>() / values.len() as f64).sqrt();
+            let wanted = 0.2 * (peer + 1) as f64;
+            // A deviation of 1,000 values is known to 1 / √2000 = 2.2 %.
+            assert!((deviation / wanted - 1.0).abs() < 0.12, "peer {peer}: {deviation}, expected {wanted}");
+        }
+        assert_ne!(parts[0].row(0), parts[0].row(1));
+    }
+
+    #[test]
+    fn concept_shift_gives_each_group_its_own_names() {
+        let (data, parts) = datasets("concept-shift:2", 4);
+        let (_, plain) = datasets("concept-shift:1", 4);
+        assert_eq!(&parts[..2], &plain[..2]);
+        let names = |peer: usize| -> Vec<u32> {
+            (0..5).map(|label| parts[peer].labels()[plain[peer].labels().iter().position(|l| *l == label).unwrap()]).collect()
+        };
+        assert_eq!(names(2), names(3));
+        assert_ne!(names(2), [0, 1, 2, 3, 4]);
+        let renamed = plain[3].relabelled(|label| names(3)[label as usize]);
+        assert_eq!(renamed, parts[3]);
+        // Rows held out from all can be seen through a group's eyes, and the table is still one.
+        assert!(Dataset::memory_bytes_of(&parts) < data.memory_bytes() + 400 * 8);
+        let place = Place { peer: 3, peers: 4, classes: 5, seed: &Seed::from_number(9) };
+        let seen = Partition::parse("concept-shift:2").unwrap().transform(&place, &data);
+        assert_eq!(seen.labels()[..5], names(3));
+        assert!(split("concept-shift:3", &[0, 1, 0, 1], 4).is_ok());
+        let rows = Rows { labels: &[0, 1, 0, 1], classes: 2, sites: None };
+        let mut stream = Seed::from_number(3).stream("test partition");
+        assert!(Partition::parse("concept-shift:3").unwrap().split(rows, 4, &mut stream).is_err());
     }
 
     #[test]

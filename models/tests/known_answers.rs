@@ -1,10 +1,14 @@
-//! Partitions against reference results made with numpy (`tests/known-answers/partition.json`).
+//! Partitions and poisoned rows against reference results made with numpy (`tests/known-answers/partition.json`, `attacks.json`).
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
+use std::io::Write;
 use std::path::PathBuf;
 
 use kith_consensus::Seed;
 use kith_models::partition::{cut_classes, deal_shards, draw_proportions, largest_remainder, near_equal};
+use kith_models::{Dataset, Patch, flip_labels};
 use serde_json::Value;
 
 fn numbers(value: &Value) -> Vec<f64> {
@@ -15,29 +19,91 @@ fn sizes(value: &Value) -> Vec<usize> {
     value.as_array().unwrap().iter().map(|value| value.as_u64().unwrap() as usize).collect()
 }
 
+fn counts_of(value: &Value) -> Vec<u64> {
+    value.as_array().unwrap().iter().map(|value| value.as_u64().unwrap()).collect()
+}
+
 fn size(value: &Value) -> usize {
     value.as_u64().unwrap() as usize
 }
 
-#[test]
-fn known_answers_partition() {
+fn cases(file: &str) -> Vec<Value> {
     let folder = std::env::var_os("KITH_KNOWN_ANSWERS")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/known-answers"), PathBuf::from);
-    let text = std::fs::read_to_string(folder.join("partition.json")).unwrap();
+    let text = std::fs::read_to_string(folder.join(file)).unwrap();
     let file: Value = serde_json::from_str(&text).unwrap();
-    let cases = file["cases"].as_array().unwrap();
+    let cases = file["cases"].as_array().unwrap().clone();
     assert!(!cases.is_empty(), "the file has no case");
-    for case in cases {
+    cases
+}
+
+/// One row of these numbers, by way of a table.
+fn one_row(features: &[f64], label: u64) -> Dataset {
+    let task = common::task(&format!("[data]\nshape = [{}]\nclasses = 10\n[model]\nkind = \"softmax\"\n", features.len()));
+    let mut file = tempfile::Builder::new().suffix(".csv").tempfile().unwrap();
+    let names: Vec<String> = (0..features.len()).map(|index| format!("f{index}")).collect();
+    let numbers: Vec<String> = features.iter().map(ToString::to_string).collect();
+    write!(file, "{},label\n{},{label}\n", names.join(","), numbers.join(",")).unwrap();
+    kith_models::open(file.path(), task.schema()).unwrap()
+}
+
+#[test]
+fn known_answers_attacks_on_data() {
+    let mut run = 0;
+    for case in &cases("attacks.json") {
+        let (id, params, expected) = (case["id"].as_str().unwrap(), &case["params"], &case["expected"]);
+        match case["attack"].as_str().unwrap() {
+            "label_flip" => {
+                let labels = case["labels"].as_array().unwrap().iter().map(|label| label.as_u64().unwrap());
+                let flipped =
+                    labels.map(|label| u64::from(flip_labels(&one_row(&[0.0], label), size(&params["classes"])).labels()[0]));
+                assert_eq!(flipped.collect::<Vec<_>>(), counts_of(&expected["labels"]), "{id}");
+            }
+            "backdoor_patch" => {
+                assert_eq!(params["corner"], "bottom_right", "{id}");
+                let flat = |image: &Value| image.as_array().unwrap().iter().flat_map(numbers).collect::<Vec<f64>>();
+                let rows = case["image"].as_array().unwrap();
+                let shape = [1, rows.len(), rows[0].as_array().unwrap().len()];
+                let patch = Patch {
+                    size: size(&params["size"]),
+                    value: params["value"].as_f64().unwrap() as f32,
+                    target: size(&params["target_label"]) as u32,
+                };
+                let data = one_row(&flat(&case["image"]), 7);
+                let mut stream = Seed::from_number(7).stream("test poison");
+                for poisoned in [patch.poison(&data, &shape, 1.0, &mut stream).unwrap(), patch.triggered(&data, &shape).unwrap()]
+                {
+                    let found: Vec<f64> = poisoned.row(0).into_iter().map(f64::from).collect();
+                    assert_eq!(found, flat(&expected["image"]), "{id}");
+                    assert_eq!(u64::from(poisoned.labels()[0]), expected["label"].as_u64().unwrap(), "{id}");
+                }
+            }
+            // On parameters, not on data: other crates' cases.
+            "alie" | "alie_zmax" | "dissensus" | "ipm" | "mimic_fixed" | "mimic_heuristic" | "model_replacement"
+            | "sign_flip" | "zero" => continue,
+            attack => panic!("{id}: unknown attack {attack:?}"),
+        }
+        run += 1;
+    }
+    assert!(run >= 2, "{run} cases");
+    println!("attacks.json, on data: {run} cases");
+}
+
+#[test]
+fn known_answers_partition() {
+    let cases = cases("partition.json");
+    for case in &cases {
         let (id, params, expected) = (case["id"].as_str().unwrap(), &case["params"], &case["expected"]);
         match case["kind"].as_str().unwrap() {
             "label_dirichlet_split" => {
                 let proportions: Vec<Vec<f64>> =
                     params["proportions_per_class"].as_array().unwrap().iter().map(numbers).collect();
                 let cuts = cut_classes(&sizes(&params["class_counts"]), &proportions);
-                let counts: Vec<Vec<usize>> = cuts.iter().map(|peer| peer.iter().map(std::ops::Range::len).collect()).collect();
-                let wanted: Vec<Vec<usize>> = expected["counts_node_by_class"].as_array().unwrap().iter().map(sizes).collect();
+                let counts: Vec<Vec<u64>> =
+                    cuts.iter().map(|peer| peer.iter().map(|range| range.len() as u64).collect()).collect();
+                let wanted: Vec<Vec<u64>> = expected["counts_node_by_class"].as_array().unwrap().iter().map(counts_of).collect();
                 assert_eq!(counts, wanted, "{id}");
-                let skews = kith_models::partition::label_skew(&counts);
+                let skews = kith_models::skew::label_skew(&counts);
                 for (skew, wanted) in skews.iter().zip(expected["skew_per_node"].as_array().unwrap()) {
                     for (name, value) in [
                         ("l1", skew.l1),

@@ -248,6 +248,18 @@ fn divergence_names_round_and_step() {
 }
 
 #[test]
+fn parameters_that_are_not_finite_have_no_finite_loss() {
+    for kind in ["softmax", "mlp"] {
+        let (task, data) = small(kind, "");
+        for index in 0..task.layout().tensors.len() {
+            let mut parameters = task.initial_parameters();
+            parameters[task.layout().tensors[index].offset] = f32::NAN;
+            assert!(task.evaluate(&parameters, &data).unwrap().loss.is_nan(), "{kind}, tensor {index}");
+        }
+    }
+}
+
+#[test]
 fn rows_and_parameters_of_another_task_are_refused() {
     let (task, data) = small("softmax", "");
     let other = common::task("[data]\nshape = [3]\nclasses = 2\n[model]\nkind = \"softmax\"\n");

@@ -1,11 +1,15 @@
 //! Networks of linear layers with ReLU between them, computed on the flat parameter vector without candle.
 //!
-//! For models of a few hundred parameters a step through candle costs a hundred times what its arithmetic does: tensors are
-//! made, a graph is recorded and walked. Here a step allocates nothing once its [`Workspace`] has grown to the batch.
+//! For models of a few hundred parameters a step through candle costs several times what its arithmetic does: tensors are made,
+//! a graph is recorded and walked. Here a step allocates nothing once its [`Workspace`] has grown to the batch.
 //!
-//! All sums are f32 in an order that neither the CPU nor the blocking changes: a dot product in [`LANES`] lanes that are added
-//! at the end, a gradient row after row. Nothing is fused and no function of the platform's mathematics library touches
-//! a parameter, so equal inputs give equal bits on every CPU.
+//! The forward pass has the rows of a batch as columns, the backward pass as rows: in both every inner loop runs over
+//! neighbouring values that do not depend on each other, which the compiler turns into vector operations. A dot product along
+//! a row would have to add up its lanes in the end (measured: three times slower).
+//!
+//! All sums are f32, term after term: over the inputs for an output, over the rows for a gradient. Neither the CPU nor
+//! the blocking changes their order, nothing is fused and no function of the platform's mathematics library touches a parameter,
+//! so equal inputs give equal bits on every CPU.
 //!
 //! Cost of a step on n rows: 2·n·w multiplications for w weights, and n·w more for every layer but the first.
 
@@ -13,14 +17,12 @@ use std::ops::Range;
 
 use super::Layout;
 
-/// Lanes of a dot product: the width of the narrowest vector registers of 64-bit CPUs.
-const LANES: usize = 4;
-/// Rows and outputs computed at once: what fits 16 vector registers beside their operands.
-const ROWS: usize = 2;
-const OUTPUTS: usize = 5;
-/// Outputs and columns of a gradient computed at once.
-const GRADIENTS: usize = 4;
-const COLUMNS: usize = 8;
+/// Rows of a batch are padded to a multiple of this, the width of the narrowest vector registers of 64-bit CPUs.
+const PADDING: usize = 4;
+/// Columns computed at once where there are as many: with [`SIDE`] rows of them, what fits 16 vector registers.
+const WIDE: usize = 8;
+/// Outputs, or rows of a gradient, computed at once.
+const SIDE: usize = 4;
 
 /// The layers of a network, first to last, by their places in the parameter vector.
 #[derive(Clone, Debug)]
@@ -42,9 +44,19 @@ struct Linear {
 pub struct Workspace {
     /// The batch, `[rows, features]`.
     pub(crate) inputs: Vec<f32>,
-    /// Outputs of each layer, after its ReLU where it has one, `[rows, outputs]`; in the backward pass their gradients.
-    outputs: Vec<Vec<f32>>,
+    /// The batch turned round, `[features, padded rows]`.
+    columns: Vec<f32>,
+    layers: Vec<Values>,
     spare: Vec<f32>,
+}
+
+/// What a layer gave, after its ReLU where it has one.
+#[derive(Clone, Debug, Default)]
+struct Values {
+    /// `[outputs, padded rows]`.
+    columns: Vec<f32>,
+    /// `[rows, outputs]`; in the backward pass their gradients.
+    rows: Vec<f32>,
 }
 
 impl Dense {
@@ -62,162 +74,167 @@ impl Dense {
 
     /// Computes the logits `[rows, classes]` of the batch in `workspace.inputs`; they may be changed where they stand.
     pub(crate) fn logits<'w>(&self, parameters: &[f32], rows: usize, workspace: &'w mut Workspace) -> &'w mut [f32] {
+        let stride = rows.next_multiple_of(PADDING);
         let last = self.layers.len() - 1;
-        workspace.outputs.resize_with(self.layers.len(), Vec::new);
+        let Workspace { inputs, columns, layers, .. } = workspace;
+        columns.resize(self.layers[0].inputs * stride, 0.0);
+        layers.resize_with(self.layers.len(), Values::default);
+        turn(inputs, self.layers[0].inputs, columns, stride);
         for (index, layer) in self.layers.iter().enumerate() {
-            let (before, after) = workspace.outputs.split_at_mut(index);
-            let inputs = before.last().unwrap_or(&workspace.inputs);
-            let outputs = &mut after[0];
-            outputs.resize(rows * layer.outputs, 0.0);
-            layer.outputs(parameters, inputs, outputs);
+            let (before, after) = layers.split_at_mut(index);
+            let inputs = before.last().map_or(&*columns, |values| &values.columns);
+            let values = &mut after[0];
+            values.columns.resize(layer.outputs * stride, 0.0);
+            layer.outputs(parameters, inputs, stride, &mut values.columns);
             if index < last {
-                outputs.iter_mut().for_each(|value| *value = value.max(0.0));
+                // Not `max`, which would turn NaN into 0 and hide that the parameters are broken.
+                values.columns.iter_mut().for_each(|value| *value = if *value < 0.0 { 0.0 } else { *value });
             }
+            values.rows.resize(rows * layer.outputs, 0.0);
+            turn_back(&values.columns, stride, &mut values.rows, layer.outputs);
         }
-        &mut workspace.outputs[last]
+        &mut layers[last].rows
     }
 
     /// Writes to `gradient` the gradient that belongs to these gradients of the logits: what [`Dense::logits`] returned,
     /// replaced.
     pub(crate) fn gradient(&self, parameters: &[f32], rows: usize, workspace: &mut Workspace, gradient: &mut [f32]) {
-        let Workspace { inputs, outputs, spare } = workspace;
+        let Workspace { inputs, layers, spare, .. } = workspace;
         for (index, layer) in self.layers.iter().enumerate().rev() {
-            let (before, after) = outputs.split_at_mut(index);
-            let residuals = &after[0];
+            let (before, after) = layers.split_at_mut(index);
+            let residuals = &after[0].rows;
             sum_rows(residuals, &mut gradient[layer.bias.clone()]);
             let weight = &mut gradient[layer.weight.clone()];
             let Some(hidden) = before.last_mut() else {
-                product(|row, output| residuals[row * layer.outputs + output], rows, inputs, layer.inputs, weight);
+                product(residuals, layer.outputs, inputs, layer.inputs, weight);
                 continue;
             };
-            product(|row, output| residuals[row * layer.outputs + output], rows, hidden, layer.inputs, weight);
+            product(residuals, layer.outputs, &hidden.rows, layer.inputs, weight);
+            // The columns of this layer and the one before have done their work in the forward pass.
+            let turned = &mut after[0].columns;
+            turned.resize(layer.outputs * rows, 0.0);
+            turn(&after[0].rows, layer.outputs, turned, rows);
             spare.resize(rows * layer.inputs, 0.0);
-            let weights = &parameters[layer.weight.clone()];
-            product(|output, row| residuals[row * layer.outputs + output], layer.outputs, weights, layer.inputs, spare);
+            product(turned, rows, &parameters[layer.weight.clone()], layer.inputs, spare);
             // ReLU passes a gradient where its output was above 0.
-            for (value, through) in spare.iter_mut().zip(hidden.iter()) {
+            for (value, through) in spare.iter_mut().zip(&hidden.rows) {
                 *value = if *through > 0.0 { *value } else { 0.0 };
             }
-            std::mem::swap(spare, hidden);
+            std::mem::swap(spare, &mut hidden.rows);
         }
     }
 }
 
 impl Linear {
-    fn outputs(&self, parameters: &[f32], inputs: &[f32], outputs: &mut [f32]) {
+    /// `outputs` `[outputs, stride]` of `inputs` `[inputs, stride]`.
+    fn outputs(&self, parameters: &[f32], inputs: &[f32], stride: usize, outputs: &mut [f32]) {
         let weights = &parameters[self.weight.clone()];
         let bias = &parameters[self.bias.clone()];
-        let mut rows = inputs.chunks_exact(self.inputs * ROWS);
-        let mut targets = outputs.chunks_exact_mut(self.outputs * ROWS);
-        for (rows, targets) in rows.by_ref().zip(targets.by_ref()) {
-            self.block::<ROWS>(weights, bias, rows, targets);
-        }
-        let rest = targets.into_remainder().chunks_exact_mut(self.outputs);
-        for (row, target) in rows.remainder().chunks_exact(self.inputs).zip(rest) {
-            self.block::<1>(weights, bias, row, target);
-        }
+        let wide = stride / WIDE * WIDE;
+        (0..wide).step_by(WIDE).for_each(|column| self.columns::<WIDE>(weights, bias, inputs, stride, column, outputs));
+        (wide..stride)
+            .step_by(PADDING)
+            .for_each(|column| self.columns::<PADDING>(weights, bias, inputs, stride, column, outputs));
     }
 
-    /// All outputs of `R` rows.
-    fn block<const R: usize>(&self, weights: &[f32], bias: &[f32], rows: &[f32], targets: &mut [f32]) {
-        let width = self.inputs;
-        let rows: [&[f32]; R] = std::array::from_fn(|row| &rows[row * width..(row + 1) * width]);
+    /// The outputs of `C` columns.
+    #[inline(always)]
+    fn columns<const C: usize>(
+        &self,
+        weights: &[f32],
+        bias: &[f32],
+        inputs: &[f32],
+        stride: usize,
+        column: usize,
+        outputs: &mut [f32],
+    ) {
+        let mut put = |output: usize, sums: [f32; C]| {
+            let target = &mut outputs[output * stride + column..][..C];
+            target.iter_mut().zip(sums).for_each(|(target, sum)| *target = bias[output] + sum);
+        };
+        let terms = inputs.chunks_exact(stride).map(|row| block::<C>(row, column));
+        let mut sides = weights.chunks_exact(SIDE * self.inputs);
         let mut output = 0;
-        while output + OUTPUTS <= self.outputs {
-            let dots = dots::<R, OUTPUTS>(rows, std::array::from_fn(|index| &weights[(output + index) * width..][..width]));
-            for (row, dots) in dots.iter().enumerate() {
-                for (index, dot) in dots.iter().enumerate() {
-                    targets[row * self.outputs + output + index] = bias[output + index] + dot;
-                }
+        for side in sides.by_ref() {
+            // Four sums by name: an array of them makes the compiler pack them crosswise.
+            let [mut a, mut b, mut c, mut d] = [[0f32; C]; SIDE];
+            let (weights_a, rest) = side.split_at(self.inputs);
+            let (weights_b, rest) = rest.split_at(self.inputs);
+            let (weights_c, weights_d) = rest.split_at(self.inputs);
+            let factors = weights_a.iter().zip(weights_b).zip(weights_c).zip(weights_d);
+            for (values, (((wa, wb), wc), wd)) in terms.clone().zip(factors) {
+                add(&mut a, *wa, values);
+                add(&mut b, *wb, values);
+                add(&mut c, *wc, values);
+                add(&mut d, *wd, values);
             }
-            output += OUTPUTS;
+            [a, b, c, d].into_iter().enumerate().for_each(|(index, sums)| put(output + index, sums));
+            output += SIDE;
         }
-        for output in output..self.outputs {
-            let dots = dots::<R, 1>(rows, [&weights[output * width..][..width]]);
-            for (row, dots) in dots.iter().enumerate() {
-                targets[row * self.outputs + output] = bias[output] + dots[0];
-            }
+        for (index, weights) in sides.remainder().chunks_exact(self.inputs).enumerate() {
+            let mut sums = [0f32; C];
+            terms.clone().zip(weights).for_each(|(values, weight)| add(&mut sums, *weight, values));
+            put(output + index, sums);
         }
     }
 }
 
-/// The dot products of every row with every weight row, all of one length.
-#[inline(always)]
-fn dots<const R: usize, const O: usize>(rows: [&[f32]; R], weights: [&[f32]; O]) -> [[f32; O]; R] {
-    let length = rows[0].len();
-    let whole = length / LANES;
-    let row_chunks = rows.map(|row| &row.as_chunks::<LANES>().0[..whole]);
-    let weight_chunks = weights.map(|weight| &weight.as_chunks::<LANES>().0[..whole]);
-    let mut sums = [[[0f32; LANES]; O]; R];
-    for chunk in 0..whole {
-        for (sums, row) in sums.iter_mut().zip(&row_chunks) {
-            let row = row[chunk];
-            for (sums, weight) in sums.iter_mut().zip(&weight_chunks) {
-                let weight = weight[chunk];
-                for lane in 0..LANES {
-                    sums[lane] += row[lane] * weight[lane];
-                }
+/// target `[rows, width]` = Aᵀ·B for A `[terms, rows]` and B `[terms, width]`.
+fn product(factors: &[f32], rows: usize, values: &[f32], width: usize, target: &mut [f32]) {
+    let wide = width / WIDE * WIDE;
+    for column in (0..wide).step_by(WIDE) {
+        let terms = || factors.chunks_exact(rows).zip(values.chunks_exact(width).map(|row| block::<WIDE>(row, column)));
+        let mut put = |row: usize, sums: [f32; WIDE]| target[row * width + column..][..WIDE].copy_from_slice(&sums);
+        let sides = rows / SIDE * SIDE;
+        for row in (0..sides).step_by(SIDE) {
+            let [mut a, mut b, mut c, mut d] = [[0f32; WIDE]; SIDE];
+            for (factors, values) in terms() {
+                let [fa, fb, fc, fd] = block::<SIDE>(factors, row);
+                add(&mut a, *fa, values);
+                add(&mut b, *fb, values);
+                add(&mut c, *fc, values);
+                add(&mut d, *fd, values);
             }
+            [a, b, c, d].into_iter().enumerate().for_each(|(index, sums)| put(row + index, sums));
         }
-    }
-    let mut dots = [[0f32; O]; R];
-    for ((dots, sums), row) in dots.iter_mut().zip(&sums).zip(&rows) {
-        for ((dot, [a, b, c, d]), weight) in dots.iter_mut().zip(sums).zip(&weights) {
-            *dot = (a + c) + (b + d);
-            for index in whole * LANES..length {
-                *dot += row[index] * weight[index];
-            }
-        }
-    }
-    dots
-}
-
-/// target `[t, width]` = A·B for `factors` A, asked for as (index of the sum, row of the target), and B `[terms, width]`;
-/// every value is summed from the first term to the last.
-#[inline(always)]
-fn product(factor: impl Fn(usize, usize) -> f32, terms: usize, values: &[f32], width: usize, target: &mut [f32]) {
-    let rows = target.len() / width;
-    let blocks = width / COLUMNS * COLUMNS;
-    for column in (0..blocks).step_by(COLUMNS) {
-        let mut row = 0;
-        while row + GRADIENTS <= rows {
-            tile::<GRADIENTS>(&factor, terms, values, width, target, row, column);
-            row += GRADIENTS;
-        }
-        for row in row..rows {
-            tile::<1>(&factor, terms, values, width, target, row, column);
+        for row in sides..rows {
+            let mut sums = [0f32; WIDE];
+            terms().for_each(|(factors, values)| add(&mut sums, factors[row], values));
+            put(row, sums);
         }
     }
     for row in 0..rows {
-        for column in blocks..width {
-            let sum = (0..terms).fold(0.0, |sum, term| sum + factor(term, row) * values[term * width + column]);
-            target[row * width + column] = sum;
+        for column in wide..width {
+            let terms = factors.chunks_exact(rows).zip(values.chunks_exact(width));
+            target[row * width + column] = terms.fold(0.0, |sum, (factors, values)| sum + factors[row] * values[column]);
         }
     }
 }
 
 #[inline(always)]
-fn tile<const G: usize>(
-    factor: &impl Fn(usize, usize) -> f32,
-    terms: usize,
-    values: &[f32],
-    width: usize,
-    target: &mut [f32],
-    row: usize,
-    column: usize,
-) {
-    let mut sums = [[0f32; COLUMNS]; G];
-    for term in 0..terms {
-        let values: &[f32; COLUMNS] = values[term * width + column..].first_chunk().expect("a whole block of columns");
-        for (index, sums) in sums.iter_mut().enumerate() {
-            let factor = factor(term, row + index);
-            for lane in 0..COLUMNS {
-                sums[lane] += factor * values[lane];
-            }
-        }
+fn add<const C: usize>(sums: &mut [f32; C], factor: f32, values: &[f32; C]) {
+    for (sum, value) in sums.iter_mut().zip(values) {
+        *sum += factor * value;
     }
-    for (index, sums) in sums.iter().enumerate() {
-        target[(row + index) * width + column..][..COLUMNS].copy_from_slice(sums);
+}
+
+/// `C` neighbours of a row.
+#[inline(always)]
+fn block<const C: usize>(row: &[f32], column: usize) -> &[f32; C] {
+    row[column..].first_chunk().expect("blocks end within their row")
+}
+
+/// The transpose of `rows` `[…, width]`, each of its rows `stride` long.
+fn turn(rows: &[f32], width: usize, columns: &mut [f32], stride: usize) {
+    for (place, row) in rows.chunks_exact(width).enumerate() {
+        row.iter().enumerate().for_each(|(column, value)| columns[column * stride + place] = *value);
+    }
+}
+
+/// What [`turn`] undoes: rows `[…, width]` of `columns` `[width, stride]`.
+fn turn_back(columns: &[f32], stride: usize, rows: &mut [f32], width: usize) {
+    for (place, row) in rows.chunks_exact_mut(width).enumerate() {
+        row.iter_mut().enumerate().for_each(|(column, value)| *value = columns[column * stride + place]);
     }
 }
 
@@ -279,28 +296,25 @@ mod tests {
     fn blocks_and_rests_give_the_plain_sums() {
         let mut stream = Seed::from_number(4).stream("test dense");
         let mut draw = |count: usize| (0..count).map(|_| stream.normal() as f32).collect::<Vec<f32>>();
-        for (rows, inputs, outputs) in [(1, 1, 1), (2, 4, 5), (3, 7, 6), (5, 19, 11), (18, 64, 10)] {
+        for (rows, inputs, outputs) in [(1, 1, 1), (2, 4, 5), (3, 7, 6), (5, 19, 11), (13, 8, 3), (18, 64, 10)] {
             let (x, w, b) = (draw(rows * inputs), draw(outputs * inputs), draw(outputs));
             let layer = Linear { weight: 0..w.len(), bias: w.len()..w.len() + outputs, inputs, outputs };
-            let mut found = vec![0.0; rows * outputs];
-            layer.outputs(&[w.clone(), b.clone()].concat(), &x, &mut found);
-            for row in 0..rows {
-                for output in 0..outputs {
-                    let terms = (0..inputs).map(|i| f64::from(x[row * inputs + i]) * f64::from(w[output * inputs + i]));
-                    let (sum, size) =
-                        terms.fold((f64::from(b[output]), 0.0), |(sum, size), term| (sum + term, size + term.abs()));
-                    // Each of at most `inputs` + 1 additions rounds by 2⁻²⁴ of a partial sum no larger than `size` + |b|.
-                    let bound = (inputs + 1) as f64 * 6e-8 * (size + f64::from(b[output].abs()));
-                    assert!((f64::from(found[row * outputs + output]) - sum).abs() <= bound);
-                }
+            let dense = Dense { layers: vec![layer] };
+            // A workspace that has seen a larger batch gives the same.
+            let mut workspace = Workspace { columns: vec![f32::NAN; 5000], inputs: x.clone(), ..Workspace::default() };
+            let found = dense.logits(&[w.clone(), b.clone()].concat(), rows, &mut workspace).to_vec();
+            for (place, found) in found.iter().enumerate() {
+                let (row, output) = (place / outputs, place % outputs);
+                let sum = (0..inputs).fold(0.0, |sum, i| sum + w[output * inputs + i] * x[row * inputs + i]);
+                assert_eq!(*found, b[output] + sum, "row {row}, output {output} of {rows}, {inputs}, {outputs}");
             }
             let residuals = draw(rows * outputs);
             let mut gradient = vec![0.0; outputs * inputs];
-            product(|row, output| residuals[row * outputs + output], rows, &x, inputs, &mut gradient);
+            product(&residuals, outputs, &x, inputs, &mut gradient);
             for (place, found) in gradient.iter().enumerate() {
                 let (output, input) = (place / inputs, place % inputs);
                 let sum = (0..rows).fold(0.0, |sum, row| sum + residuals[row * outputs + output] * x[row * inputs + input]);
-                assert_eq!(*found, sum);
+                assert_eq!(*found, sum, "output {output}, input {input} of {rows}, {inputs}, {outputs}");
             }
         }
     }

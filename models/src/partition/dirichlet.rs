@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kith_consensus::Stream;
 
-use super::{Deal, PartitionEntry, PartitionError, Rows};
+use super::{Deal, PartitionEntry, PartitionError, Rows, rows_by_class};
 
 /// Draws before giving up on `min_rows`; a setting that fails a thousand times is hopeless, not unlucky.
 const TRIES_MAX: usize = 1000;
@@ -37,8 +37,7 @@ impl Deal for Dirichlet {
             let what = format!("min_rows = {} needs {}", self.min_rows, self.min_rows.saturating_mul(peers));
             return Err(PartitionError::TooFew { rows: count, peers, what });
         }
-        let mut classes = vec![Vec::new(); rows.classes];
-        rows.labels.iter().enumerate().for_each(|(row, label)| classes[*label as usize].push(row));
+        let classes = rows_by_class(rows);
         let counts: Vec<usize> = classes.iter().map(Vec::len).collect();
         for _ in 0..TRIES_MAX {
             let proportions: Vec<Vec<f64>> = classes.iter().map(|_| draw_proportions(self.alpha, peers, stream)).collect();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kith_consensus::Stream;
 
-use super::{Deal, PartitionEntry, PartitionError, Rows};
+use super::{Deal, PartitionEntry, PartitionError, Rows, equal_sizes, shuffled};
 
 pub(super) const ENTRY: PartitionEntry = PartitionEntry {
     name: "iid",
@@ -23,22 +23,7 @@ struct Iid {
 impl Deal for Iid {
     fn split(&self, rows: Rows<'_>, peers: usize, stream: &mut Stream) -> Result<Vec<Vec<usize>>, PartitionError> {
         let rows = rows.labels.len();
-        if self.rows_per_peer.saturating_mul(peers) > rows {
-            let what = format!("{} rows per peer need {}", self.rows_per_peer, self.rows_per_peer.saturating_mul(peers));
-            return Err(PartitionError::TooFew { rows, peers, what });
-        }
-        let mut order: Vec<usize> = (0..rows).collect();
-        stream.shuffle(&mut order);
-        let sizes = if self.rows_per_peer > 0 { vec![self.rows_per_peer; peers] } else { near_equal(rows, peers) };
-        let mut rest = order.as_slice();
-        let deal = |size: usize| {
-            let (part, other) = rest.split_at(size);
-            rest = other;
-            let mut part = part.to_vec();
-            part.sort_unstable();
-            part
-        };
-        Ok(sizes.into_iter().map(deal).collect())
+        shuffled(rows, &equal_sizes(rows, peers, self.rows_per_peer)?, stream)
     }
 }
 

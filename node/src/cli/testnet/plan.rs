@@ -329,6 +329,10 @@ fn deal(loaded: &Loaded, agreement: &Agreement, partition: &str, peers: usize, s
     let failed = |what: &dyn std::fmt::Display| Failure::new(what.to_string());
     let schema = agreement.task.schema();
     let partition = Partition::parse(partition).map_err(|error| failed(&error))?;
+    if partition.changes_rows() {
+        // A testnet's peers read files of the rows as they are.
+        return Err(failed(&format!("partition {:?} changes rows, which only a simulation does", partition.kind)));
+    }
     let labels = loaded.source.labels(schema).map_err(|error| {
         Failure::with_help(
             error.to_string(),
