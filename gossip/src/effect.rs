@@ -61,6 +61,13 @@ pub enum Input {
         /// Completed rounds behind the parameters that were to be evaluated.
         round: u64,
     },
+    /// The losses that were asked for; `None` where they cannot be had.
+    Judged {
+        /// The round it was asked for.
+        round: u64,
+        /// Mean loss of each model on own training rows, in the order asked.
+        losses: Option<Vec<f64>>,
+    },
     /// A message arrived over the connection to `from`, which the carrier has authenticated (or by gossip through it).
     Received {
         /// The peer at the other end.
@@ -144,6 +151,13 @@ pub enum Effect {
         round: u64,
         /// What to evaluate.
         parameters: Parameters,
+    },
+    /// Tell the losses of these models on own training rows; answered by [`Input::Judged`].
+    Judge {
+        /// Round.
+        round: u64,
+        /// The models of the neighbourhood, the own one included, in the order of ids.
+        models: Vec<Parameters>,
     },
     /// Send a message to a connected peer, in order, over its connection.
     Send {

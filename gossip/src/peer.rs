@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kith_consensus::aggregate::{Aggregate, Context, Contribution};
-use kith_consensus::charter::{Charter, Weighting};
+use kith_consensus::charter::{Charter, Space, Weighting};
 use kith_consensus::{Digest, PeerId, Seed, Stream};
 use serde_bytes::ByteBuf;
 
@@ -84,6 +84,8 @@ enum Phase {
     Promising,
     /// Waits for neighbours' updates.
     Collecting,
+    /// Waits for the losses of what came in.
+    Judging,
     /// Waits until the round's checkpoint is on disk.
     Storing,
     /// Every round is done; neighbours may still need something.
@@ -246,6 +248,12 @@ impl Peer {
                 self.evaluated(round, out);
             }
             Input::NotEvaluated { round } => self.evaluated(round, out),
+            Input::Judged { round, losses } => {
+                if self.phase == Phase::Judging && round == self.round {
+                    assert!(losses.as_ref().is_none_or(|losses| losses.len() == self.rows().len()), "a loss for each model");
+                    self.conclude(losses.as_deref(), out);
+                }
+            }
             Input::Received { from, bytes } => self.received(from, &bytes, out),
             Input::Fetched { digest, bytes } => {
                 for sender in self.exchange.fetched(digest, &bytes) {
@@ -597,7 +605,18 @@ impl Peer {
         }
         let (have, awaited) = (self.window.arrived().len(), self.window.awaited());
         out.push(Effect::Emit(Event::RoundClosed { round: self.round, why, have, awaited, missing }));
-        self.parameters = self.combine(out);
+        if self.charter.aggregation.rule.needs_losses() {
+            self.phase = Phase::Judging;
+            let models = self.rows().into_iter().map(|(_, arrived)| arrived.values).collect();
+            out.push(Effect::Judge { round: self.round, models });
+        } else {
+            self.conclude(None, out);
+        }
+    }
+
+    /// Combines what the closed window holds and stores the result.
+    fn conclude(&mut self, losses: Option<&[f64]>, out: &mut Vec<Effect>) {
+        self.parameters = self.combine(losses, out);
         self.round += 1;
         self.phase = Phase::Storing;
         let checkpoint = Checkpoint {
@@ -611,43 +630,62 @@ impl Peer {
         out.push(Effect::Persist(Record::Checkpoint(Box::new(checkpoint))));
     }
 
-    /// The rule over the own exact model and what arrived; the own model where that is too little.
-    fn combine(&mut self, out: &mut Vec<Effect>) -> Parameters {
-        let round = self.round;
-        let window = std::mem::take(&mut self.window);
-        let mut rows: Vec<(PeerId, Arrived)> = window.arrived().iter().map(|(peer, arrived)| (*peer, arrived.clone())).collect();
+    /// The own exact model and what arrived, in the order of ids.
+    fn rows(&self) -> Vec<(PeerId, Arrived)> {
+        let arrived = self.window.arrived().iter();
+        let mut rows: Vec<(PeerId, Arrived)> = arrived.map(|(peer, arrived)| (*peer, arrived.clone())).collect();
         let own = Arrived { values: Arc::clone(&self.own), samples: self.own_samples, local_steps: self.own_local_steps };
         rows.push((self.id, own));
         rows.sort_by_key(|(peer, _)| *peer);
+        rows
+    }
+
+    /// The rule over the own exact model and what arrived; the own model where that is too little.
+    fn combine(&mut self, losses: Option<&[f64]>, out: &mut Vec<Effect>) -> Parameters {
+        let round = self.round;
+        let rows = self.rows();
+        self.window = Window::default();
         let own_index = rows.iter().position(|(peer, _)| *peer == self.id).expect("the own row was just added");
 
         let mut weights: Vec<f64> = rows.iter().map(|(peer, arrived)| self.weight(peer, arrived)).collect();
         weights[own_index] = 0.0;
         weights[own_index] = 1.0 - weights.iter().sum::<f64>(); // who is absent leaves its weight to the own model
+        // Seen from the origin that the charter says: zero for models, the start of the round for updates.
+        let start = Arc::clone(&self.parameters);
+        let updates = self.charter.aggregation.on == Space::Updates;
+        let seen = |values: &[f32]| -> Vec<f32> { values.iter().zip(start.iter()).map(|(value, start)| value - start).collect() };
+        let moved: Vec<Vec<f32>> =
+            if updates { rows.iter().map(|(_, arrived)| seen(&arrived.values)).collect() } else { Vec::new() };
+        let public = self.exchange.own_public();
+        let public = public.map(|public| if updates { Arc::new(seen(&public)) } else { public });
         let contributions: Vec<Contribution<'_>> = rows
             .iter()
             .zip(&weights)
-            .map(|((peer, arrived), weight)| Contribution {
+            .enumerate()
+            .map(|(index, ((peer, arrived), weight))| Contribution {
                 mixing_weight: *weight,
                 samples: arrived.samples,
                 local_steps: arrived.local_steps,
-                ..Contribution::of(*peer, &arrived.values)
+                ..Contribution::of(*peer, moved.get(index).unwrap_or(&arrived.values))
             })
             .collect();
         let context = Context {
             own: Some(own_index),
-            own_public: None,
-            round_start: Some(&self.parameters),
-            last_aggregate: Some(&self.parameters),
+            own_public: public.as_deref().map(Vec::as_slice),
+            round_start: (!updates).then_some(&self.parameters),
+            last_aggregate: (!updates).then_some(&self.parameters),
             round,
             rounds: self.charter.rounds,
-            losses: None,
+            losses,
             seed: Seed(self.charter.id.0),
         };
         match self.charter.aggregation.rule.aggregate(&context, &contributions) {
-            Ok(aggregate) => {
+            Ok(mut aggregate) => {
                 let dropped = self.judge(&rows, &aggregate, out);
                 let spread = spread(&contributions);
+                if updates {
+                    aggregate.parameters.iter_mut().zip(start.iter()).for_each(|(value, start)| *value += start);
+                }
                 let parameters = Arc::new(aggregate.parameters);
                 let state = Digest::of_values(&parameters);
                 out.push(Effect::Emit(Event::Aggregated { round, state, models: rows.len(), dropped, spread }));
@@ -1133,10 +1171,16 @@ impl Peer {
 fn spread(contributions: &[Contribution<'_>]) -> f64 {
     let count = contributions.len() as f64;
     let dimension = contributions.first().map_or(0, |contribution| contribution.parameters.len());
-    let mut squares = 0.0;
-    for index in 0..dimension {
-        let mean = contributions.iter().map(|row| f64::from(row.parameters[index])).sum::<f64>() / count;
-        squares += contributions.iter().map(|row| (f64::from(row.parameters[index]) - mean).powi(2)).sum::<f64>();
+    // Row by row, as they lie in memory: Σ‖x − r‖² − ‖Σ(x − r)‖² / n with the first row as r, so that nearly equal rows do not
+    // cancel.
+    let (mut sums, mut squares) = (vec![0.0; dimension], 0.0);
+    for row in contributions.iter().skip(1) {
+        for ((sum, value), reference) in sums.iter_mut().zip(row.parameters).zip(contributions[0].parameters) {
+            let difference = f64::from(*value) - f64::from(*reference);
+            *sum += difference;
+            squares += difference * difference;
+        }
     }
-    (squares / count).sqrt()
+    let mean_squares: f64 = sums.iter().map(|sum| sum * sum).sum::<f64>() / count;
+    ((squares - mean_squares).max(0.0) / count).sqrt()
 }

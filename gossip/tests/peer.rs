@@ -64,6 +64,7 @@ fn lines(effects: &[Effect]) -> Vec<String> {
         .map(|effect| match effect {
             Effect::Train { round, .. } => format!("train {round}"),
             Effect::Evaluate { round, .. } => format!("evaluate {round}"),
+            Effect::Judge { round, .. } => format!("judge {round}"),
             Effect::Send { to, .. } => format!("send to {}", name(to)),
             Effect::Announce { .. } => "announce".into(),
             Effect::Fetch { sources, .. } => format!("fetch from {}", name(&sources[0])),

@@ -157,6 +157,16 @@ impl Layout {
         Layout { tensors, dimension }
     }
 
+    /// The tensors that are matrices, as (offset, rows, columns); further axes count as columns.
+    pub fn matrices(&self) -> Vec<[usize; 3]> {
+        let matrix = |tensor: &TensorSpec| {
+            let [rows, columns @ ..] = tensor.shape.as_slice() else { return None };
+            let columns: usize = columns.iter().product();
+            (*rows > 1 && columns > 1).then_some([tensor.offset, *rows, columns])
+        };
+        self.tensors.iter().filter_map(matrix).collect()
+    }
+
     /// A name for names, shapes and order: peers of one charter must have equal ones.
     pub fn digest(&self) -> Digest {
         let mut bytes = b"kith.v1 layout".to_vec();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use kith_consensus::charter::Admission;
 use kith_consensus::{Charter, PeerId, Problem, Seed};
 use kith_gossip::Roster;
-use kith_gossip::codec::{Codec, codec_from_section};
+use kith_gossip::codec::{Codec, TensorShape, codec_from_section};
 use kith_models::{ModelSection, Schema, Task, TrainingSection};
 
 use crate::checkpoint::Shapes;
@@ -52,7 +52,10 @@ impl Agreement {
         )?;
         const CALLED: &str = "every resolver is called once";
         let task = Task::new(schema.expect(CALLED), model.expect(CALLED), training.expect(CALLED))?;
-        Ok(Agreement { charter: Arc::new(charter), task, codec: codec.expect(CALLED) })
+        let mut codec = codec.expect(CALLED);
+        let shapes = task.layout().matrices().into_iter().map(|[offset, rows, columns]| TensorShape { offset, rows, columns });
+        codec.shape(&shapes.collect::<Vec<_>>());
+        Ok(Agreement { charter: Arc::new(charter), task, codec })
     }
 
     /// The participants, sorted, where the charter names them; in open membership this peer alone, and the roster forms from

@@ -10,6 +10,7 @@ mod log;
 mod model;
 mod output;
 mod run;
+mod sim;
 mod status;
 mod testnet;
 mod text;
@@ -44,6 +45,7 @@ Exit codes:
   3    the federation refused this peer (another charter, another program)
   4    the state folder is in use by another process
   70   a part of Kith itself failed; the state is safe
+  5    sim: a promise was broken, or a cell of a sweep failed
   130  interrupted (testnet)
 
 Environment:
@@ -68,6 +70,9 @@ enum Verb {
     Status(status::Status),
     /// Show a peer's event log
     Log(log::Log),
+    /// Experiments under virtual time
+    #[command(subcommand)]
+    Sim(Box<sim::Sim>),
     /// What a graph is worth
     #[command(subcommand)]
     Topology(topology::Topology),
@@ -100,6 +105,7 @@ pub fn main() -> ExitCode {
         Verb::Charter(verb) => verb.run(),
         Verb::Status(verb) => verb.run(),
         Verb::Log(verb) => verb.run(),
+        Verb::Sim(verb) => verb.run(),
         Verb::Topology(verb) => verb.run(),
         Verb::Aggregate(verb) => verb.run(),
         Verb::Model(verb) => verb.run(),
@@ -114,7 +120,7 @@ fn training_threads(verb: &Verb) -> Option<usize> {
     match verb {
         Verb::Run(run) => Some(run.threads()),
         Verb::Testnet(testnet) if testnet.trains() => Some(1),
-        Verb::Model(_) => Some(1),
+        Verb::Model(_) | Verb::Sim(_) => Some(1),
         _ => None,
     }
 }

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use kith_consensus::charter::Admission;
 use kith_consensus::section::Document;
 use kith_consensus::{Charter, Digest, PeerId, Problem, Seed};
-use kith_gossip::codec::codec_from_section;
+use kith_gossip::codec::{Codec, TensorShape, codec_from_section};
 use kith_gossip::effect::Record;
 use kith_gossip::{Authenticator, Conduct, Effect, Event, Honest, Input, Roster, Setup};
-use kith_models::{DATASETS, Dataset, DatasetOptions, ModelSection, Schema, Task, TestSize, TrainingSection, partition};
+use kith_models::{DATASETS, DatasetOptions, ModelSection, Schema, Task, TestSize, TrainingSection, partition};
 use serde::Serialize;
 
 use crate::attack::{Attacker, Knowledge, Oracle, attack_from_text, entry_of};
@@ -272,18 +272,24 @@ impl Experiment {
         };
         let layout = self.task.as_ref().map_or(Digest::of(b"formula"), |task| task.layout().digest());
         let codec_text = self.charter.canonical.get("codec").and_then(|codec| toml::to_string(codec).ok()).unwrap_or_default();
+        let shapes: Arc<[TensorShape]> = self
+            .task
+            .iter()
+            .flat_map(|task| task.layout().matrices())
+            .map(|[offset, rows, columns]| TensorShape { offset, rows, columns })
+            .collect();
         let mut participants = Vec::with_capacity(peers);
         for (peer, (key, pupil)) in keys.into_iter().zip(school.pupils).enumerate() {
             let (charter, roster, initial) = (Arc::clone(&self.charter), roster.clone(), Arc::clone(&initial));
             let lie = lies[peer].then(|| (self.world.attack.clone(), oracle.clone()));
             let seed = seed.child(&format!("peer {peer}"));
             let evaluate_every = if evaluating[peer] { self.world.evaluate_every } else { 0 };
-            let codec_text = codec_text.clone();
+            let (codec_text, shapes) = (codec_text.clone(), Arc::clone(&shapes));
             let setup = move || Setup {
                 authenticator: key.clone(),
                 charter: Arc::clone(&charter),
                 roster: roster.clone(),
-                codec: codec(&codec_text),
+                codec: codec(&codec_text, &shapes),
                 layout,
                 initial: Arc::clone(&initial),
                 seed,
@@ -381,26 +387,31 @@ impl Experiment {
         let split = loaded.split(task.schema(), test, seed).map_err(|error| wrong(&error))?;
         let (train, test) = (all.select(&split.train), Arc::new(all.select(&split.test)));
         let sites = loaded.sites_among(&split.train);
-        let rows = partition::Rows { labels: train.labels(), classes: task.schema().classes, sites: sites.as_deref() };
-        let dealt =
-            self.world.partition.split(rows, lies.len(), &mut seed.stream("kith.v1 partition")).map_err(|error| wrong(&error))?;
+        let (classes, peers) = (task.schema().classes, lies.len());
+        let partition = &self.world.partition;
+        let dealt = partition.datasets(&train, classes, sites.as_deref(), peers, seed).map_err(|error| wrong(&error))?;
         let attack = attack_from_text(&self.world.attack).map_err(ExperimentError::Problems)?;
         let mut pupils = Vec::with_capacity(lies.len());
-        for (peer, rows) in dealt.iter().enumerate() {
-            let mut own: Dataset = train.select(rows);
+        for (peer, mut own) in dealt.into_iter().enumerate() {
             if lies[peer] {
-                own = attack.poison(&own, task.schema().classes).unwrap_or(own);
+                own = attack.poison(&own, classes).unwrap_or(own);
             }
-            let learner = Learner::new(task, own, seed.child(&format!("batches {peer}")), Some(Arc::clone(&test)));
+            // Where peers see rows each in its own way, what is right for one is judged as that one sees it.
+            let place = partition::Place { peer, peers, classes, seed };
+            let own_test =
+                if partition.changes_rows() { Arc::new(partition.transform(&place, &test)) } else { Arc::clone(&test) };
+            let learner = Learner::new(task, own, seed.child(&format!("batches {peer}")), Some(own_test));
             pupils.push(Pupil::Learner(learner.map_err(|error| wrong(&format!("peer {peer}: {error}")))?));
         }
         Ok(School { pupils, dimension: task.layout().dimension, optimum: None, hull: None })
     }
 }
 
-fn codec(text: &str) -> Box<dyn kith_gossip::codec::Codec> {
+fn codec(text: &str, shapes: &[TensorShape]) -> Box<dyn Codec> {
     let mut document = Document::parse(&format!("[codec]\n{text}")).expect("it was written by us");
-    document.section("codec", codec_from_section)
+    let mut codec = document.section("codec", codec_from_section);
+    codec.shape(shapes);
+    codec
 }
 
 fn conduct(lie: Option<&(String, Option<Arc<Oracle>>)>) -> Box<dyn Conduct> {

@@ -52,6 +52,10 @@ impl Local for Learner {
         self.task.training().steps(self.trainer.data().len())
     }
 
+    fn loss(&self, parameters: &[f32]) -> Option<f64> {
+        Some(self.task.evaluate(parameters, self.trainer.data()).ok()?.loss)
+    }
+
     fn evaluate(&self, parameters: &[f32]) -> Option<(f64, f64, u64)> {
         let evaluation = self.task.evaluate(parameters, self.held_out.as_ref()?).ok()?;
         Some((evaluation.loss, evaluation.accuracy, evaluation.samples))

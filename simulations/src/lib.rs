@@ -12,6 +12,7 @@ pub mod check;
 pub mod experiment;
 pub mod learner;
 pub mod metrics;
+pub mod report;
 pub mod simulator;
 pub mod sites;
 pub mod trainer;

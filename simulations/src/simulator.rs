@@ -47,6 +47,9 @@ pub trait Local: Send + Sync {
         1
     }
 
+    /// Mean loss of a model on own training rows, where there are rows.
+    fn loss(&self, parameters: &[f32]) -> Option<f64>;
+
     /// Held-out (loss, accuracy, samples), where there is held-out data.
     fn evaluate(&self, parameters: &[f32]) -> Option<(f64, f64, u64)>;
 }
@@ -210,6 +213,12 @@ enum Entry {
         round: u64,
         job: u64,
     },
+    Judged {
+        member: u32,
+        life: u32,
+        round: u64,
+        job: u64,
+    },
     Durable {
         member: u32,
         life: u32,
@@ -234,6 +243,7 @@ impl Entry {
             | Entry::Timer { member, life, .. }
             | Entry::Trained { member, life, .. }
             | Entry::Evaluated { member, life, .. }
+            | Entry::Judged { member, life, .. }
             | Entry::Durable { member, life, .. } => Some((*member as usize, *life)),
             _ => None,
         }
@@ -241,7 +251,7 @@ impl Entry {
 
     fn job(&self) -> Option<u64> {
         match self {
-            Entry::Trained { job, .. } | Entry::Evaluated { job, .. } => Some(*job),
+            Entry::Trained { job, .. } | Entry::Evaluated { job, .. } | Entry::Judged { job, .. } => Some(*job),
             _ => None,
         }
     }
@@ -251,6 +261,7 @@ impl Entry {
 enum Computed {
     Trained(Result<Trained, String>),
     Evaluated(Option<(f64, f64, u64)>),
+    Judged(Option<Vec<f64>>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -511,6 +522,10 @@ impl<O: Observer> Simulation<O> {
             }
             Entry::Trained { member, round, job, .. } => self.trained(member as usize, round, job),
             Entry::Evaluated { member, round, job, .. } => self.evaluated(member as usize, round, job),
+            Entry::Judged { member, round, job, .. } => {
+                let Computed::Judged(losses) = self.pool.collect(job) else { unreachable!("the job was to judge") };
+                self.handle(member as usize, Input::Judged { round, losses }, Digest::default());
+            }
             Entry::Durable { member, record, .. } => self.durable(member as usize, *record),
             Entry::PullTimeout { request } => {
                 if let Some(pull) = self.requests.remove(&request) {
@@ -558,6 +573,15 @@ impl<O: Observer> Simulation<O> {
                 let job = self.pool.submit(move || Computed::Evaluated(local.evaluate(&parameters)));
                 let life = self.members[member].life;
                 self.queue.push(self.now, Entry::Evaluated { member: member as u32, life, round, job });
+            }
+            Effect::Judge { round, models } => {
+                let local = Arc::clone(&self.members[member].local);
+                // A forward pass costs about a third of a step (guess).
+                let takes = nanoseconds(self.members[member].device.step) * models.len() as u64 / 3;
+                let losses = move || models.iter().map(|model| local.loss(model)).collect();
+                let job = self.pool.submit(move || Computed::Judged(losses()));
+                let life = self.members[member].life;
+                self.queue.push(self.now + takes, Entry::Judged { member: member as u32, life, round, job });
             }
             Effect::Send { to, bytes } => {
                 if let Some(to) = self.member_of(&to) {
@@ -794,7 +818,8 @@ impl<O: Observer> Simulation<O> {
         others.into_iter().for_each(|other| self.disconnect(member, other as usize));
         let broken = |pull: &Pull| pull.source == member || pull.asker == member;
         let pulls: Vec<u64> = self.requests.iter().filter(|(_, pull)| broken(pull)).map(|(request, _)| *request).collect();
-        for pull in pulls.into_iter().filter_map(|request| self.requests.remove(&request)) {
+        let pulls: Vec<Pull> = pulls.iter().filter_map(|request| self.requests.remove(request)).collect();
+        for pull in pulls {
             self.pull_failed(pull.asker, pull.life, pull.digest, pull.source, "the connection ended");
         }
     }

@@ -140,6 +140,11 @@ impl Local for Descent {
         self.local_steps
     }
 
+    fn loss(&self, parameters: &[f32]) -> Option<f64> {
+        let at: Vec<f64> = parameters.iter().map(|value| f64::from(*value)).collect();
+        Some(self.objective.gradient(&at, &mut vec![0.0; at.len()]))
+    }
+
     fn evaluate(&self, _: &[f32]) -> Option<(f64, f64, u64)> {
         None // what is known is the optimum, and the world measures the distance to it
     }

@@ -32,6 +32,10 @@ impl Local for Pull {
         Ok(Trained { parameters, samples: 10, local_steps: 1, loss: 0.0, memory: None })
     }
 
+    fn loss(&self, _parameters: &[f32]) -> Option<f64> {
+        None
+    }
+
     fn evaluate(&self, _parameters: &[f32]) -> Option<(f64, f64, u64)> {
         None
     }

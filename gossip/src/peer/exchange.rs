@@ -176,6 +176,11 @@ impl Exchange {
         }
     }
 
+    /// The own vector as others have it; `None` where every update stands alone and says exactly what it can.
+    pub(super) fn own_public(&self) -> Option<Parameters> {
+        (self.codec.form() == Form::Replica).then(|| Arc::clone(&self.own_replica))
+    }
+
     pub(super) fn outgoing(&self, round: u64) -> Option<&Outgoing> {
         self.outgoing.get(&round)
     }

@@ -85,6 +85,7 @@ impl PeerActor {
             Effect::Evaluate { round, parameters } => {
                 drop(others.trainer.tell(Work::Evaluate { round, parameters }).send().await);
             }
+            Effect::Judge { round, models } => drop(others.trainer.tell(Work::Judge { round, models }).send().await),
             Effect::Send { to, bytes } => command(&others.network, NetworkCommand::Send { to, bytes }).await,
             Effect::Announce { bytes } => command(&others.network, NetworkCommand::Announce { bytes }).await,
             Effect::Fetch { digest, length, sources } => {

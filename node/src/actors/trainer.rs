@@ -41,6 +41,25 @@ pub(crate) enum Work {
     Train { round: u64, parameters: Parameters, memory: Option<Parameters> },
     /// Held-out rows.
     Evaluate { round: u64, parameters: Parameters },
+    /// The losses of several models on the own rows.
+    Judge { round: u64, models: Vec<Parameters> },
+}
+
+impl Work {
+    fn round(&self) -> u64 {
+        match self {
+            Work::Train { round, .. } | Work::Evaluate { round, .. } | Work::Judge { round, .. } => *round,
+        }
+    }
+
+    /// What the peer is told where there is no result.
+    fn failed(&self, why: &str) -> Input {
+        match self {
+            Work::Train { round, .. } => Input::TrainingFailed { round: *round, why: why.to_owned() },
+            Work::Evaluate { round, .. } => Input::NotEvaluated { round: *round },
+            Work::Judge { round, .. } => Input::Judged { round: *round, losses: None },
+        }
+    }
 }
 
 /// The trainer cannot work.
@@ -80,6 +99,10 @@ fn run(task: Task, trainer: Trainer, held_out: Option<Dataset>, work: Receiver<(
         let input = match work {
             Work::Train { round, parameters, memory } => train(&trainer, round, &parameters, memory.as_deref()),
             Work::Evaluate { round, parameters } => evaluate(&task, held_out.as_ref(), round, &parameters),
+            Work::Judge { round, models } => {
+                let loss = |model: &Parameters| Some(task.evaluate(model, trainer.data()).ok()?.loss);
+                Input::Judged { round, losses: models.iter().map(loss).collect() }
+            }
         };
         // The actor may have stopped meanwhile.
         let _ = answer.send(input);
@@ -118,10 +141,8 @@ impl Message<Work> for TrainerActor {
     /// An error here is a panic of the thread: the supervisor starts the actor again.
     async fn handle(&mut self, work: Work, _: &mut Context<Self, Self::Reply>) -> Self::Reply {
         let (answer, result) = oneshot::channel();
-        let (round, trains) = match &work {
-            Work::Train { round, .. } => (*round, true),
-            Work::Evaluate { round, .. } => (*round, false),
-        };
+        let (round, trains) = (work.round(), matches!(work, Work::Train { .. }));
+        let failed = work.failed("the training thread panicked");
         let started = std::time::Instant::now();
         // The thread works on one piece at a time and this actor waits for it, so there is always room.
         let sent = self.thread.try_send((work, answer)).is_ok();
@@ -134,9 +155,7 @@ impl Message<Work> for TrainerActor {
                 Ok(())
             }
             None => {
-                let why = "the training thread panicked".to_owned();
-                let input = if trains { Input::TrainingFailed { round, why } } else { Input::NotEvaluated { round } };
-                let _ = peer.tell(input).send().await;
+                let _ = peer.tell(failed).send().await;
                 self.arguments.telemetry.node_event(NodeEvent::Restarted { actor: <Self as Actor>::name().to_owned() });
                 Err(TrainerError::Panicked { round })
             }

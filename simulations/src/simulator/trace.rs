@@ -57,6 +57,11 @@ impl Trace {
                 self.tag(4);
                 self.number(*round);
             }
+            Input::Judged { round, losses } => {
+                self.tag(15);
+                self.number(*round);
+                losses.iter().flatten().for_each(|loss| self.number(loss.to_bits()));
+            }
             Input::Received { from, .. } => {
                 self.tag(5);
                 self.peer(from);
@@ -116,6 +121,10 @@ impl Trace {
             Effect::Evaluate { round, .. } => {
                 self.tag(65);
                 self.number(*round);
+            }
+            Effect::Judge { round, models } => {
+                self.tag(76);
+                self.numbers(&[*round, models.len() as u64]);
             }
             Effect::Send { to, .. } => {
                 self.tag(66);

@@ -1,0 +1,199 @@
+//! `kith sim run`: one experiment, measured, with its report.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use kith_simulations::experiment::{Experiment, Outcome, Setting, setting};
+
+use super::super::done;
+use super::super::output::{Failure, Verdict, bytes, print, print_json, tell};
+use crate::problems::BadFile;
+
+/// Run one experiment, or rehearse a charter in a world
+#[derive(Debug, Args)]
+#[command(after_help = "\
+An experiment file holds a charter's sections and [world]: see docs/experiments.md. Results go to a folder beside it.
+
+Examples:
+  kith sim run experiments/first.toml
+  kith sim run experiments/first.toml --seed 7 --set aggregation.rule=median --json
+  kith sim run --charter charter.toml --world world.toml      rehearse a charter
+
+Exit codes: 0 done; 1 it could not be run; 5 a promise was broken, and the command that replays it was printed")]
+pub(crate) struct Run {
+    /// The experiment
+    #[arg(required_unless_present = "charter")]
+    file: Option<PathBuf>,
+    /// A charter to rehearse, in place of an experiment
+    #[arg(long, requires = "world", conflicts_with = "file")]
+    charter: Option<PathBuf>,
+    /// The world to rehearse it in
+    #[arg(long, requires = "charter")]
+    world: Option<PathBuf>,
+    /// Seed of the world
+    #[arg(long)]
+    seed: Option<u64>,
+    /// A setting on top of the file, for example aggregation.rule=median
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+    settings: Vec<Setting>,
+    /// Seeds of a rehearsal, from the world's on
+    #[arg(long, default_value_t = 5, requires = "charter")]
+    seeds: u64,
+    /// Threads that train beside the one that runs the queue; the result is the same for any number
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// Folder for the results
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Write no files
+    #[arg(long, conflicts_with = "out")]
+    no_files: bool,
+    /// End with one JSON object on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+/// Exit code where a promise was broken.
+const BROKEN: u8 = 5;
+
+impl Run {
+    pub(crate) fn run(self) -> Verdict {
+        if let (Some(charter), Some(world)) = (&self.charter, &self.world) {
+            return super::rehearse::rehearse(charter, world, &self);
+        }
+        let path = self.file.as_ref().expect("clap wants a file or a charter");
+        let experiment = load(path, &self.settings())?;
+        let outcome = run(&experiment, self.threads)?;
+        let folder = if self.no_files { None } else { Some(self.out.clone().unwrap_or_else(|| results_beside(path))) };
+        if let Some(folder) = &folder {
+            report(&experiment, &outcome, folder)?;
+        }
+        if self.json {
+            print_json(&outcome)?
+        } else {
+            print(&summary(&outcome, folder.as_deref()))?
+        }
+        if outcome.checks.failed.is_empty() {
+            return done();
+        }
+        let mut replay = format!("kith sim run {} --seed {}", path.display(), experiment.world.seed);
+        for (key, value) in self.settings.iter().filter(|(key, _)| key != "world.seed") {
+            replay.push_str(&format!(" --set '{key}={value}'"));
+        }
+        for failure in &outcome.checks.failed {
+            let peer = failure.peer.map_or("the run".to_owned(), |peer| format!("peer {peer}"));
+            tell(&format!("promise {} broken by {peer} at {:.6} s: {}", failure.check, failure.virtual_seconds, failure.what));
+        }
+        tell(&format!("replay it: {replay}"));
+        Ok(ExitCode::from(BROKEN))
+    }
+
+    /// The settings of the command line, the seed among them.
+    pub(super) fn settings(&self) -> Vec<Setting> {
+        let seed = self.seed.map(|seed| ("world.seed".to_owned(), toml::Value::Integer(i64::try_from(seed).unwrap_or(i64::MAX))));
+        self.settings.iter().cloned().chain(seed).collect()
+    }
+
+    pub(super) fn threads(&self) -> usize {
+        self.threads
+    }
+
+    pub(super) fn seeds(&self) -> u64 {
+        self.seeds.max(1)
+    }
+
+    pub(super) fn json(&self) -> bool {
+        self.json
+    }
+}
+
+/// Reads an experiment, or says everything that is wrong with it.
+pub(super) fn load(path: &Path, settings: &[Setting]) -> Result<Experiment, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Failure::with_help(
+            format!("cannot read the experiment {}: {error}", path.display()),
+            "`kith sim run --help` shows examples",
+        )
+    })?;
+    Experiment::parse(&text, settings).map_err(|problems| BadFile::problems(path, &text, problems).into())
+}
+
+/// `ring.toml` leaves its results in `ring-results`.
+pub(super) fn results_beside(path: &Path) -> PathBuf {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("{stem}-results"))
+}
+
+/// Runs with progress on stderr.
+pub(super) fn run(experiment: &Experiment, threads: usize) -> Result<Outcome, Failure> {
+    let expected = experiment.charter.rounds.saturating_mul(experiment.peers() as u64);
+    let bar = std::io::stderr().is_terminal().then(|| {
+        let template = "{pos}/{len} peer-rounds {wide_bar} {eta} left  {msg}";
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        ProgressBar::new(expected).with_style(style)
+    });
+    let mut told = Instant::now();
+    let outcome = experiment.run(threads, &mut |now: Duration, rounds: u64| match &bar {
+        Some(bar) => {
+            bar.set_position(rounds);
+            bar.set_message(format!("{:.1} s of virtual time", now.as_secs_f64()));
+        }
+        None if told.elapsed() > Duration::from_secs(10) => {
+            told = Instant::now();
+            tell(&format!("{rounds} of {expected} peer-rounds, {:.1} s of virtual time", now.as_secs_f64()));
+        }
+        None => {}
+    });
+    bar.into_iter().for_each(|bar| bar.finish_and_clear());
+    outcome.map_err(|error| Failure::new(error.to_string()))
+}
+
+/// Writes the resolved experiment, the measurements and the report.
+fn report(experiment: &Experiment, outcome: &Outcome, folder: &Path) -> Result<(), Failure> {
+    let wrong = |error: std::io::Error| Failure::new(format!("cannot write to {}: {error}", folder.display()));
+    std::fs::create_dir_all(folder).map_err(wrong)?;
+    std::fs::write(folder.join("experiment.toml"), experiment.to_toml()).map_err(wrong)?;
+    kith_simulations::report::write(folder, outcome).map_err(wrong)
+}
+
+/// What a person reads at the end.
+fn summary(outcome: &Outcome, folder: Option<&Path>) -> String {
+    let mut text = format!("{}: {} peers, {} rounds, seed {}\n", outcome.name, outcome.peers, outcome.rounds, outcome.seed);
+    let mut line = |name: &str, value: String| text.push_str(&format!("  {name:<22}{value}\n"));
+    if outcome.adversaries > 0 {
+        line("liars", format!("{} ({})", outcome.adversaries, outcome.liars.join(", ")));
+    }
+    if let Some(accuracy) = outcome.accuracy {
+        line("accuracy", format!("{:.4} (from {:.4} to {:.4})", accuracy.mean, accuracy.min, accuracy.max));
+    }
+    if let Some(distance) = outcome.optimum_distance {
+        line("distance to optimum", format!("{:.3e} (from {:.3e} to {:.3e})", distance.mean, distance.min, distance.max));
+    }
+    if let Some(distance) = outcome.consensus_distance {
+        line("consensus distance", format!("{distance:.4e}"));
+    }
+    let dense = outcome.bytes.dense_equivalent;
+    let share = if dense > 0 { 100.0 * (outcome.bytes.payload + outcome.bytes.keyframes) as f64 / dense as f64 } else { 0.0 };
+    line(
+        "updates",
+        format!("{} of bodies, {share:.1} % of uncompressed", bytes(outcome.bytes.payload + outcome.bytes.keyframes)),
+    );
+    line("on the wire", bytes(outcome.bytes.wire));
+    line("rounds by deadline", format!("{}; too few to mix: {}", outcome.rounds_by_deadline, outcome.mixing_skipped));
+    let rate = outcome.peer_rounds_per_second;
+    line("virtual time", format!("{:.3} s", outcome.virtual_seconds));
+    line(
+        "took",
+        format!("{:.2} s, {rate:.0} peer-rounds/s, {} inputs, {}", outcome.wall_seconds, outcome.events, outcome.signatures),
+    );
+    line("promises kept", format!("{} of {}", outcome.checks.passed, outcome.checks.passed + outcome.checks.failed.len()));
+    line("trace", outcome.trace.to_string());
+    if let Some(folder) = folder {
+        line("results", format!("{} (report.html)", folder.display()));
+    }
+    text
+}
