@@ -8,7 +8,8 @@ type Parameters = &'static [(&'static str, &'static str)];
 /// Of `[topology]`.
 const TOPOLOGY: Parameters = &[("random-regular", "degree"), ("torus", "rows")];
 /// Of `[codec]`.
-const CODEC: Parameters = &[("top-k", "share"), ("int8", "block")];
+const CODEC: Parameters =
+    &[("top-k", "share"), ("random-k", "share"), ("int8", "block"), ("int4", "block"), ("qsgd", "levels"), ("power-sgd", "rank")];
 /// Of `[model]`.
 const MODEL: Parameters = &[("mlp", "hidden"), ("cnn", "channels")];
 
