@@ -142,22 +142,25 @@ impl Experiment {
     /// # Errors
     /// When the rows cannot be had or dealt.
     pub fn run(&self, threads: usize, progress: &mut dyn FnMut(Duration, u64)) -> Result<Outcome, ExperimentError> {
+        let mut run = self.begin(threads)?;
+        run.go_on(self.world.limit, progress);
+        Ok(run.finish())
+    }
+
+    /// Everything in its place, at virtual time zero.
+    ///
+    /// # Errors
+    /// When the rows cannot be had or dealt.
+    pub fn begin(&self, threads: usize) -> Result<Run<'_>, ExperimentError> {
         let started = Instant::now();
-        let staged = self.stage()?;
-        let Staged { participants, ids, lies, names, optimum, hull, oracle } = staged;
+        let Staged { participants, ids, lies, names, optimum, hull, oracle } = self.stage()?;
         let timeline = self.world.timeline(self.peers());
         let healed_at = timeline.iter().map(|(at, fault)| *at + lasts(fault)).max().unwrap_or(Duration::ZERO);
         let links = &self.world.links;
         let clear = timeline.is_empty() && links.loss == 0.0 && links.duplication == 0.0;
-        let scope = Scope {
-            charter: Arc::clone(&self.charter),
-            ids: ids.clone(),
-            lies: lies.clone(),
-            clear,
-            hull,
-            healed_at,
-            heals_within: self.world.heals_within,
-        };
+        let heals_within = self.world.heals_within;
+        let charter = Arc::clone(&self.charter);
+        let scope = Scope { charter, ids, lies: lies.clone(), clear, hull, healed_at, heals_within };
         let consensus_every = if self.peers() > crate::metrics::PEER_ROWS_MAX { self.world.evaluate_every.max(1) } else { 1 };
         let bench = Bench {
             metrics: Metrics::new(lies.clone(), optimum.clone(), consensus_every),
@@ -169,22 +172,7 @@ impl Experiment {
         for (at, fault) in timeline {
             simulation.fault_at(at, fault);
         }
-        let ready = Instant::now();
-        // In slices, so that somebody who waits hears something.
-        const SLICE: u64 = 50_000;
-        let ended = loop {
-            match simulation.run_some(self.world.limit, SLICE) {
-                Some(ended) => break ended,
-                None => progress(simulation.now(), simulation.observer.metrics.peer_rounds),
-            }
-        };
-        let unfinished: Vec<usize> = (0..ids.len())
-            .filter(|peer| !lies[*peer] && simulation.is_alive(*peer))
-            .filter(|peer| simulation.peer(*peer).round() < self.charter.rounds)
-            .collect();
-        let now = simulation.now();
-        simulation.observer.promises.ended(now, &unfinished);
-        Ok(self.outcome(&simulation, ended, &names, &lies, optimum.as_deref(), [started, ready]))
+        Ok(Run { experiment: self, simulation, names, lies, optimum, started, ready: Instant::now(), ended: Ended::Limit })
     }
 
     fn outcome(
@@ -459,6 +447,44 @@ fn completion(written: &toml::Table) -> toml::Table {
         }
     }
     table
+}
+
+/// An experiment that runs.
+pub struct Run<'a> {
+    experiment: &'a Experiment,
+    simulation: Simulation<Bench>,
+    names: Vec<String>,
+    lies: Vec<bool>,
+    optimum: Option<Vec<f64>>,
+    started: Instant,
+    ready: Instant,
+    ended: Ended,
+}
+
+impl Run<'_> {
+    /// Goes on until everybody has stopped or virtual time has passed `limit`, in slices, so that somebody who waits hears
+    /// something.
+    pub fn go_on(&mut self, limit: Duration, progress: &mut dyn FnMut(Duration, u64)) {
+        const SLICE: u64 = 50_000;
+        self.ended = loop {
+            match self.simulation.run_some(limit, SLICE) {
+                Some(ended) => break ended,
+                None => progress(self.simulation.now(), self.simulation.observer.metrics.peer_rounds),
+            }
+        };
+    }
+
+    /// What came out.
+    pub fn finish(mut self) -> Outcome {
+        let unfinished: Vec<usize> = (0..self.lies.len())
+            .filter(|peer| !self.lies[*peer] && self.simulation.is_alive(*peer))
+            .filter(|peer| self.simulation.peer(*peer).round() < self.experiment.charter.rounds)
+            .collect();
+        let now = self.simulation.now();
+        self.simulation.observer.promises.ended(now, &unfinished);
+        let moments = [self.started, self.ready];
+        self.experiment.outcome(&self.simulation, self.ended, &self.names, &self.lies, self.optimum.as_deref(), moments)
+    }
 }
 
 struct Staged {
