@@ -494,6 +494,16 @@ fn what_a_rule_needs_is_told_through_everything_before_it() {
     assert_eq!(needs("nnm+balance"), (true, false, false, true, false));
 }
 
+/// The longest update is clipped to the longest of the others, which is nothing.
+#[test]
+fn an_update_clipped_to_nothing_still_has_a_share() {
+    for name in ["arc+mean", "nnm+arc+mean", "arc+nnm+mean", "arc+clipped-gossip"] {
+        let result = aggregate(&*rule(name, 1, 3), &[vec![0.0f32], vec![0.0], vec![5.0]]).unwrap();
+        assert!((result.influence.iter().sum::<f64>() - 1.0).abs() < 1e-12, "{name}: {:?}", result.influence);
+        assert!(result.parameters[0].abs() <= 2.5, "{name}");
+    }
+}
+
 #[test]
 fn buckets_are_drawn_anew_each_round_and_leave_the_own_model_alone() {
     let rows: Vec<Vec<f32>> = (0..9).map(|row| vec![2f32.powi(row)]).collect();
@@ -528,10 +538,16 @@ fn choco_steps_among_replicas_from_the_exact_model() {
 
 #[test]
 fn adaptive_clipped_gossip_lets_one_honest_neighbour_pull_in_full() {
-    let rows = [vec![0.0f32], vec![1.0], vec![-3.0], vec![1000.0]];
+    let rows = [vec![0.0f32], vec![1.0], vec![4.0], vec![1000.0]];
     let result = aggregate(&*rule("clipped-gossip", 1, 4), &rows).unwrap();
-    // tau is the second largest distance, 3: a quarter of 1 − 3 + 3.
-    assert!(is_close(&result.parameters, &[0.25], 1e-6), "{:?}", result.parameters);
+    // tau is the second largest distance, 4: a quarter of 1 + 4 + 4.
+    assert!(is_close(&result.parameters, &[2.25], 1e-6), "{:?}", result.parameters);
+}
+
+#[test]
+fn nearest_neighbour_averaging_never_leaves_the_own_model_out() {
+    let result = aggregate_at(2, &*rule("nna", 1, 3), &[vec![5.0f32], vec![5.0], vec![5.0]]).unwrap();
+    assert_eq!(result.influence, [0.5, 0.0, 0.5]);
 }
 
 #[test]
