@@ -518,6 +518,10 @@ fn buckets_are_drawn_anew_each_round_and_leave_the_own_model_alone() {
     // The sizes of the buckets times their means are all models.
     let total: f32 = at_a_peer[0][0] + at_a_peer[1..].iter().map(|mean| 2.0 * mean[0]).sum::<f32>();
     assert_eq!(total, 511.0);
+    // The rule knows its own model among the buckets: it and one of two zeros.
+    let result =
+        aggregate_at(4, &*rule("bucketing+nna", 1, 5), &[vec![0.0f32], vec![0.0], vec![0.0], vec![0.0], vec![100.0]]).unwrap();
+    assert_eq!((result.parameters[0], result.influence[4]), (50.0, 0.5));
     // Ten models make five buckets of two, enough for f = 2 but not for f = 3.
     assert_eq!(rule("bucketing+median", 2, 9).minimum(), 9);
 }
@@ -827,11 +831,18 @@ fn drawn_graphs_have_what_their_keys_ask_for() {
     assert_eq!(ring.receives_from(5), [3, 4, 6, 7]);
     let kept = rewired.edges().filter(|(a, b)| ring.mixing_weight(*a, *b) > 0.0).count();
     assert!((kept as f64 - 3600.0).abs() < 5.0 * 19.0, "{kept}");
+    for seed in 0..50 {
+        let graph = topology("small-world", "rewire = 0.5").graph(12, 0, &Seed::from_number(seed)).unwrap();
+        assert_eq!(graph.edges().count(), 24, "seed {seed}");
+    }
     // Scale-free: attach edges for each newcomer, and hubs far above the average of four.
     let graph = topology("scale-free", "attach = 2").graph(2000, 0, &seed).unwrap();
     assert_eq!(graph.edges().count(), 2 + 2 * 1997);
     let most = (0..2000).map(|peer| graph.receives_from(peer).len()).max().unwrap();
     assert!(most > 40, "{most}");
+    // Who came later is chosen as well.
+    let popular = (3..2000).filter(|peer| graph.receives_from(*peer).len() > 5).count();
+    assert!(popular > 100, "{popular}");
     // The dumbbell's bridges join the first to the last.
     let graph = topology("dumbbell", "bridges = 2").graph(9, 0, &seed).unwrap();
     let between: Vec<(usize, usize)> = graph.edges().filter(|(a, b)| *a < 5 && *b >= 5).collect();
