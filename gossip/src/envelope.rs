@@ -8,13 +8,13 @@
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use kith_consensus::{Digest, PeerId};
 use serde::{Deserialize, Serialize};
-use serde_bytes::ByteBuf;
+use serde_bytes::Bytes;
 
 use crate::event::Refusal;
 use crate::wire;
 
 /// The protocol this program speaks. A peer of another version is refused by name.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 
 /// Most bytes of a message that is sent in one piece: 64 KiB, gossipsub's own default; anything larger is pulled.
 pub const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
@@ -97,8 +97,11 @@ impl Header {
     }
 }
 
-#[derive(Serialize, Deserialize)]
-struct Encoded(ByteBuf, ByteBuf, ByteBuf);
+#[derive(Serialize)]
+struct Encoded<'a>(&'a Bytes, &'a Bytes, &'a Bytes);
+
+#[derive(Deserialize)]
+struct Decoded<'a>(#[serde(borrow)] &'a Bytes, #[serde(borrow)] &'a Bytes, #[serde(borrow)] &'a Bytes);
 
 /// A message whose signature has been verified (or that we signed ourselves).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,7 +119,7 @@ pub struct Envelope {
 impl Envelope {
     /// Signs a message.
     pub fn seal(authenticator: &Authenticator, header: Header, payload: Vec<u8>) -> Envelope {
-        assert_eq!(header.payload(), Digest::of(&payload), "a header names the payload it is sealed with");
+        debug_assert_eq!(header.payload(), Digest::of(&payload), "a header names the payload it is sealed with");
         let header_bytes = wire::encode(&header);
         let signature = authenticator.sign_bytes(&header_bytes);
         Envelope { header, header_bytes, signature, payload }
@@ -135,11 +138,9 @@ impl Envelope {
     }
 
     fn encode(&self, payload: &[u8]) -> Vec<u8> {
-        wire::encode(&Encoded(
-            ByteBuf::from(self.header_bytes.clone()),
-            ByteBuf::from(self.signature.clone()),
-            ByteBuf::from(payload.to_vec()),
-        ))
+        // Header and signature come first, so a header alone is the beginning of every message that carries it.
+        let encoded = Encoded(Bytes::new(&self.header_bytes), Bytes::new(&self.signature), Bytes::new(payload));
+        wire::encode_sized(&encoded, HEADER_BYTES_MAX + payload.len())
     }
 
     /// Whether only the header came.
@@ -152,27 +153,28 @@ impl Envelope {
     /// # Errors
     /// The [`Refusal`] that names what is wrong.
     pub fn open(authenticator: &Authenticator, bytes: &[u8]) -> Result<Envelope, Refusal> {
+        Envelope::open_verified(authenticator, bytes, false)
+    }
+
+    /// [`Envelope::open`] for bytes whose header and signature, byte for byte, were `verified` before.
+    pub(crate) fn open_verified(authenticator: &Authenticator, bytes: &[u8], verified: bool) -> Result<Envelope, Refusal> {
         if bytes.len() > ENVELOPE_BYTES_MAX {
             return Err(Refusal::Oversize { bytes: bytes.len(), limit: ENVELOPE_BYTES_MAX });
         }
-        let Encoded(header_bytes, signature, payload) = wire::decode(bytes)?;
-        let header: Header = wire::decode(&header_bytes)?;
+        let Decoded(header_bytes, signature, payload) = wire::decode(bytes)?;
+        let header: Header = wire::decode(header_bytes)?;
         // One encoding only, so that a header's size is known and two spellings of one claim are not two claims.
-        if wire::encode(&header) != *header_bytes {
+        if !verified && wire::encode(&header) != **header_bytes {
             return Err(Refusal::Junk { why: "its header is not in the one encoding that headers have".into() });
         }
         if header.version() != PROTOCOL_VERSION {
             return Err(Refusal::Version { theirs: header.version(), ours: PROTOCOL_VERSION });
         }
-        if !authenticator.verify(&header.sender(), &header_bytes, &signature) {
+        if !verified && !authenticator.verify(&header.sender(), header_bytes, signature) {
             return Err(Refusal::Signature);
         }
-        let envelope = Envelope {
-            header,
-            header_bytes: header_bytes.into_vec(),
-            signature: signature.into_vec(),
-            payload: payload.into_vec(),
-        };
+        let envelope =
+            Envelope { header, header_bytes: header_bytes.to_vec(), signature: signature.to_vec(), payload: payload.to_vec() };
         if !envelope.is_header_only() && envelope.header.payload() != Digest::of(&envelope.payload) {
             return Err(Refusal::PayloadHash);
         }

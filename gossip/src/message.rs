@@ -57,7 +57,7 @@ impl Hello {
 pub(crate) struct Announcement {
     /// State of the sender's replica that the body builds on; zeros for a stateless codec.
     pub(crate) base: Digest,
-    /// BLAKE3 of the body.
+    /// BLAKE3 of a body that is pulled; zeros where the body is inline, since the payload's hash covers it.
     pub(crate) body: Digest,
     /// Length of the body in bytes.
     pub(crate) length: u64,
@@ -72,7 +72,8 @@ pub(crate) struct Announcement {
 }
 
 impl Announcement {
-    /// Decodes and checks what can be checked before the body: dimension, length, and hash of an inline body.
+    /// Decodes and checks what can be checked before the body: dimension, length, and that an inline body has no
+    /// other name.
     pub(crate) fn decode(payload: &[u8], dimension: usize, body_bytes_max: usize) -> Result<Announcement, Refusal> {
         let announcement: Announcement = wire::decode(payload)?;
         let found = usize::try_from(announcement.dimension).unwrap_or(usize::MAX);
@@ -84,7 +85,7 @@ impl Announcement {
             return Err(Refusal::Oversize { bytes, limit: body_bytes_max });
         }
         if let Some(inline) = &announcement.inline
-            && (inline.len() != bytes || Digest::of(inline) != announcement.body)
+            && (inline.len() != bytes || announcement.body != Digest::default())
         {
             return Err(Refusal::Announcement { why: "its inline body is not the one it names".into() });
         }

@@ -32,7 +32,7 @@ use crate::wire;
 use exchange::{AHEAD_MAX, Exchange, Outgoing, Progress, check_values};
 use overlay::Overlay;
 use window::{Arrived, Window};
-use witness::{Testimony, Witness};
+use witness::{Recognised, Testimony, Witness};
 
 /// How often neighbours that are not connected are dialled again (guess: fast enough for a person restarting a peer).
 const REDIAL: Duration = Duration::from_secs(2);
@@ -497,8 +497,10 @@ impl Peer {
         };
         let (base, body, public) = self.exchange.encode(vector, &mut random);
         let state = Digest::of_values(&public);
-        let digest = Digest::of(&body);
         let inline = (body.len() <= INLINE_BYTES_MAX).then(|| ByteBuf::from(body.clone()));
+        // What travels inside has no need of a name.
+        let digest = if inline.is_some() { Digest::default() } else { Digest::of(&body) };
+        let room = 256 + inline.as_ref().map_or(0, |inline| inline.len());
         let announcement = Announcement {
             base,
             body: digest,
@@ -508,7 +510,7 @@ impl Peer {
             local_steps: self.own_local_steps,
             inline,
         };
-        let announcement = Arc::new(self.seal(Kind::Update, state, wire::encode(&announcement)).to_bytes());
+        let announcement = Arc::new(self.seal(Kind::Update, state, wire::encode_sized(&announcement, room)).to_bytes());
         let body = Arc::new(body);
         let intent = Box::new(Intent {
             round: self.round,
@@ -683,6 +685,10 @@ impl Peer {
             Ok(mut aggregate) => {
                 let dropped = self.judge(&rows, &aggregate, out);
                 let spread = spread(&contributions);
+                // A rule that trusts nobody's update says so by a zero: the own step is kept.
+                if updates && aggregate.parameters.iter().all(|value| *value == 0.0) {
+                    aggregate.parameters = seen(&self.own);
+                }
                 if updates {
                     aggregate.parameters.iter_mut().zip(start.iter()).for_each(|(value, start)| *value += start);
                 }
@@ -877,7 +883,13 @@ impl Peer {
     // --- the door ---
 
     fn received(&mut self, from: PeerId, bytes: &[u8], out: &mut Vec<Effect>) {
-        let envelope = match Envelope::open(&self.authenticator, bytes) {
+        // Every neighbour of a sender shows its header to the others: it is verified once, not once for each.
+        let recognised = self.witness.recognise(bytes);
+        if recognised == Recognised::Everything {
+            return;
+        }
+        let verified = recognised == Recognised::Header;
+        let envelope = match Envelope::open_verified(&self.authenticator, bytes, verified) {
             Ok(envelope) => envelope,
             Err(reason) => {
                 self.refuse(from, None, None, reason, out);
@@ -907,7 +919,9 @@ impl Peer {
         }
         if sender != self.id && self.overlay.is_ready(&sender) {
             self.overlay.claim(sender, round);
-            self.jump_if_behind(out);
+            if round >= self.round.saturating_add(AHEAD_MAX) {
+                self.jump_if_behind(out);
+            }
         }
     }
 

@@ -251,7 +251,7 @@ impl Exchange {
             }
             incoming.fetching = None;
             for pending in incoming.queue.values_mut() {
-                if pending.announcement.body == digest {
+                if pending.body.is_none() && pending.announcement.body == digest {
                     pending.body = Some(bytes.to_vec());
                 } else if pending.state == digest {
                     pending.keyframe = Some(bytes.to_vec());

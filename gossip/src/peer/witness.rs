@@ -34,6 +34,17 @@ pub(super) enum Testimony {
     Contradiction(Box<Proof>, [Digest; 2]),
 }
 
+/// How much of a message is known before it is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Recognised {
+    /// Nothing.
+    Nothing,
+    /// Its header was verified before.
+    Header,
+    /// It is a header that was verified before, and nothing else.
+    Everything,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Witness {
     seen: BTreeMap<(u64, PeerId), Seen>,
@@ -57,6 +68,21 @@ impl Witness {
         let seen = Seen { sequence: header.sequence(), state: header.state(), header: envelope.header_to_bytes() };
         self.seen.insert(key, seen);
         Testimony::New
+    }
+
+    /// What is known of a message before it is opened: whether its header was verified before, byte for byte, and whether it
+    /// is nothing but that header.
+    pub(super) fn recognise(&self, bytes: &[u8]) -> Recognised {
+        // A header alone ends in an empty payload, one byte; what is before it begins every message that carries the header.
+        let known = |seen: &&Seen| {
+            let beginning = &seen.header[..seen.header.len() - 1];
+            bytes.len() > beginning.len() && bytes[..beginning.len()] == *beginning
+        };
+        match self.seen.values().find(known) {
+            None => Recognised::Nothing,
+            Some(seen) if seen.header == bytes => Recognised::Everything,
+            Some(_) => Recognised::Header,
+        }
     }
 
     /// The newest header of a peer, to give back to it when it returns without its state.

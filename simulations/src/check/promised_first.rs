@@ -2,10 +2,10 @@
 //! what goes out under one (round, sequence) is always the same bytes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{Breach, Check, CheckEntry, Scope};
 use crate::simulator::Moment;
-use kith_consensus::Digest;
 use kith_gossip::{Effect, Event, Record};
 
 pub(super) const ENTRY: CheckEntry = CheckEntry {
@@ -14,11 +14,16 @@ pub(super) const ENTRY: CheckEntry = CheckEntry {
     new: |scope| Box::new(PromisedFirst { promised: vec![BTreeMap::new(); scope.ids.len()], last: None }),
 };
 
+type Announcement = Arc<Vec<u8>>;
+
+/// Rounds whose promises are remembered: no update is sent that is older.
+const ROUNDS_KEPT: usize = 8;
+
 struct PromisedFirst {
-    /// Per peer, hash of the announcement that its disk promises, by round.
-    promised: Vec<BTreeMap<u64, Digest>>,
+    /// Per peer, the announcement that its disk promises, by round.
+    promised: Vec<BTreeMap<u64, Announcement>>,
     /// The announcement found promised last: the same bytes go to many.
-    last: Option<std::sync::Arc<Vec<u8>>>,
+    last: Option<Announcement>,
 }
 
 impl Check for PromisedFirst {
@@ -31,13 +36,13 @@ impl Check for PromisedFirst {
 
     fn effect(&mut self, _: &Scope, moment: &Moment<'_>, effect: &Effect) -> Breach {
         let Effect::Send { bytes, .. } = effect else { return None };
-        if self.last.as_ref().is_some_and(|last| std::sync::Arc::ptr_eq(last, bytes)) {
+        if self.last.as_ref().is_some_and(|last| Arc::ptr_eq(last, bytes)) {
             return None;
         }
         let round = moment.peer.announced_in(bytes)?;
         let promised = self.promised[moment.member].get(&round);
-        if promised == Some(&Digest::of(bytes)) {
-            self.last = Some(std::sync::Arc::clone(bytes));
+        if promised.is_some_and(|promised| Arc::ptr_eq(promised, bytes) || promised == bytes) {
+            self.last = Some(Arc::clone(bytes));
             return None;
         }
         Some(match promised {
@@ -49,13 +54,14 @@ impl Check for PromisedFirst {
     fn stored(&mut self, _: &Scope, moment: &Moment<'_>, record: &Record) -> Breach {
         let Record::Intent(intent) = record else { return None };
         let promised = &mut self.promised[moment.member];
-        let digest = Digest::of(&intent.announcement);
-        let before = promised.insert(intent.round, digest);
-        while promised.len() > 64 {
+        let before = promised.insert(intent.round, Arc::clone(&intent.announcement));
+        while promised.len() > ROUNDS_KEPT {
             promised.pop_first();
         }
         match before {
-            Some(before) if before != digest => Some(format!("it promised two different updates of round {}", intent.round)),
+            Some(before) if before != intent.announcement => {
+                Some(format!("it promised two different updates of round {}", intent.round))
+            }
             _ => None,
         }
     }
