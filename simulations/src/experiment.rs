@@ -13,7 +13,7 @@ use kith_consensus::{Charter, Digest, PeerId, Problem, Seed};
 use kith_gossip::codec::{Codec, TensorShape, codec_from_section};
 use kith_gossip::effect::Record;
 use kith_gossip::{Authenticator, Conduct, Effect, Event, Honest, Input, Roster, Setup};
-use kith_models::{DATASETS, DatasetOptions, ModelSection, Schema, Task, TestSize, TrainingSection, partition};
+use kith_models::{DATASETS, Dataset, DatasetOptions, ModelSection, Schema, Task, TestSize, TrainingSection, partition};
 use serde::Serialize;
 
 use crate::attack::{Attacker, Knowledge, Oracle, attack_from_text, entry_of};
@@ -122,6 +122,11 @@ impl Experiment {
             );
             problems.push(problem("world.peers", what));
         }
+        let lying = world.adversaries > 0 || !world.liars.is_empty();
+        if closed_form && lying && entry_of(&world.attack).is_some_and(|entry| entry.poisons) {
+            let what = format!("{:?} poisons rows, and [world.trainer] has none; expected an attack on vectors", world.attack);
+            problems.push(problem("world.attack", what));
+        }
         if problems.is_empty() { Ok(Experiment { charter: Arc::new(charter), world, task, canonical }) } else { Err(problems) }
     }
 
@@ -144,7 +149,7 @@ impl Experiment {
     pub fn run(&self, threads: usize, progress: &mut dyn FnMut(Duration, u64)) -> Result<Outcome, ExperimentError> {
         let started = Instant::now();
         let staged = self.stage()?;
-        let Staged { participants, ids, lies, names, optimum, hull, oracle } = staged;
+        let Staged { participants, ids, lies, names, optimum, hull, oracle, triggered } = staged;
         let timeline = self.world.timeline(self.peers());
         let healed_at = timeline.iter().map(|(at, fault)| *at + lasts(fault)).max().unwrap_or(Duration::ZERO);
         let links = &self.world.links;
@@ -184,7 +189,18 @@ impl Experiment {
             .collect();
         let now = simulation.now();
         simulation.observer.promises.ended(now, &unfinished);
-        Ok(self.outcome(&simulation, ended, &names, &lies, optimum.as_deref(), [started, ready]))
+        let mut outcome = self.outcome(&simulation, ended, &names, &lies, optimum.as_deref(), [started, ready]);
+        outcome.attack_success = triggered.and_then(|triggered| self.attack_success(&simulation, &lies, &triggered));
+        Ok(outcome)
+    }
+
+    /// The share of triggered rows that honest peers' models take for the attack's target.
+    fn attack_success(&self, simulation: &Simulation<Bench>, lies: &[bool], triggered: &Dataset) -> Option<Range> {
+        let task = self.task.as_ref()?;
+        let judged = (0..lies.len()).filter(|peer| simulation.observer.metrics.evaluated[*peer].is_some() && !lies[*peer]);
+        let shares: Vec<f64> =
+            judged.filter_map(|peer| Some(task.evaluate(simulation.parameters(peer), triggered).ok()?.accuracy)).collect();
+        Range::of(&shares)
     }
 
     fn outcome(
@@ -237,6 +253,7 @@ impl Experiment {
             },
             trace: simulation.trace(),
             accuracy: Range::of(&accuracies),
+            attack_success: None,
             loss: Range::of(&losses),
             consensus_distance: consensus_distance(&models),
             optimum_distance,
@@ -293,7 +310,7 @@ impl Experiment {
                 layout,
                 initial: Arc::clone(&initial),
                 seed,
-                conduct: conduct(lie.as_ref()),
+                conduct: conduct(lie.as_ref(), &charter),
                 evaluate_every,
             };
             let pupil: Pupil = match (pupil, evaluating[peer]) {
@@ -319,7 +336,7 @@ impl Experiment {
             }
             Admission::Open => (0..peers).map(|peer| peer.to_string()).collect(),
         };
-        Ok(Staged { participants, ids, lies, names, optimum: school.optimum, hull, oracle })
+        Ok(Staged { participants, ids, lies, names, optimum: school.optimum, hull, oracle, triggered: school.triggered })
     }
 
     /// Whether the rule is one that keeps every coordinate inside the honest range with so many liars in a neighbourhood.
@@ -371,7 +388,7 @@ impl Experiment {
                     Pupil::Descent(Descent::new(trainer, objective, seed.child(&format!("noise {peer}"))))
                 };
                 let pupils = objectives.into_iter().enumerate().map(pupil).collect();
-                Ok(School { pupils, dimension: optimum.len(), optimum: Some(optimum), hull })
+                Ok(School { pupils, dimension: optimum.len(), optimum: Some(optimum), hull, triggered: None })
             }
         }
     }
@@ -394,7 +411,8 @@ impl Experiment {
         let mut pupils = Vec::with_capacity(lies.len());
         for (peer, mut own) in dealt.into_iter().enumerate() {
             if lies[peer] {
-                own = attack.poison(&own, classes).unwrap_or(own);
+                let mut random = seed.child(&format!("poison {peer}")).stream("kith.v1 poison");
+                own = attack.poison(&own, task.schema(), &mut random).map_err(|error| wrong(&error))?.unwrap_or(own);
             }
             // Where peers see rows each in its own way, what is right for one is judged as that one sees it.
             let place = partition::Place { peer, peers, classes, seed };
@@ -403,7 +421,8 @@ impl Experiment {
             let learner = Learner::new(task, own, seed.child(&format!("batches {peer}")), Some(own_test));
             pupils.push(Pupil::Learner(learner.map_err(|error| wrong(&format!("peer {peer}: {error}")))?));
         }
-        Ok(School { pupils, dimension: task.layout().dimension, optimum: None, hull: None })
+        let triggered = attack.triggered(&test, task.schema()).map_err(|error| wrong(&error))?;
+        Ok(School { pupils, dimension: task.layout().dimension, optimum: None, hull: None, triggered })
     }
 }
 
@@ -414,12 +433,12 @@ fn codec(text: &str, shapes: &[TensorShape]) -> Box<dyn Codec> {
     codec
 }
 
-fn conduct(lie: Option<&(String, Option<Arc<Oracle>>)>) -> Box<dyn Conduct> {
+fn conduct(lie: Option<&(String, Option<Arc<Oracle>>)>, charter: &Arc<Charter>) -> Box<dyn Conduct> {
     match lie {
         None => Box::new(Honest),
         Some((text, oracle)) => {
             let attack = attack_from_text(text).expect("the world was refused unless its attack is known");
-            Box::new(Attacker::new(attack, oracle.clone()))
+            Box::new(Attacker::new(attack, oracle.clone()).under(charter))
         }
     }
 }
@@ -469,6 +488,7 @@ struct Staged {
     optimum: Option<Vec<f64>>,
     hull: Option<(f32, f32)>,
     oracle: Option<Arc<Oracle>>,
+    triggered: Option<Dataset>,
 }
 
 struct School {
@@ -476,6 +496,8 @@ struct School {
     dimension: usize,
     optimum: Option<Vec<f64>>,
     hull: Option<(f32, f32)>,
+    /// Rows that tell whether a backdoor opens.
+    triggered: Option<Dataset>,
 }
 
 enum Pupil {
@@ -574,6 +596,8 @@ pub struct Outcome {
     pub signatures: &'static str,
     pub trace: Digest,
     pub accuracy: Option<Range>,
+    /// For attacks with a trigger: the share of triggered rows of other classes that honest models take for the target.
+    pub attack_success: Option<Range>,
     pub loss: Option<Range>,
     pub consensus_distance: Option<f64>,
     pub optimum_distance: Option<Range>,
