@@ -5,7 +5,7 @@
 //! one: from 0 in steps of 10 that double while the harm grows, then nearer on both sides of the best in steps that shrink to 0.8,
 //! 20 evaluations in all (byzfl's numbers). Harm need not have a single maximum, so it is a large one and not the largest.
 //!
-//! f is the charter's `byzantine`, at least 1. The honest rows are all that are known, while a receiver sees only its
+//! A vector longer than what the door lets in does no harm. f is the charter's `byzantine`, at least 1. The honest rows are all that are known, while a receiver sees only its
 //! neighbourhood. Without a charter, and where the rule cannot be tried (it asks for losses, or for more rows), it is fitted to the
 //! plain mean. Cost: 20 times the rule's.
 
@@ -46,6 +46,9 @@ const FIRST_STEP: f64 = 10.0;
 /// What every later step is of the one before, once harm no longer grows.
 const SHRINKING: f64 = 0.8;
 
+/// Longer vectors are refused at the door.
+const LENGTH_MAX: f64 = 1e9;
+
 #[derive(Debug)]
 struct Optimal {
     line: Line,
@@ -72,6 +75,9 @@ impl Attack for Optimal {
         let at = |factor: f64| -> Vec<f32> { line.iter().map(|(from, step)| (from + factor * step) as f32).collect() };
         let harm = |factor: f64| {
             let vector = at(factor);
+            if vector.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt() > LENGTH_MAX {
+                return 0.0;
+            }
             let byzantine = self.charter.as_ref().map_or(1, |charter| charter.aggregation.byzantine.max(1));
             let ruled = self.charter.as_ref().and_then(|charter| aggregate(charter, scene, &vector, byzantine));
             let averaged = || average(scene, &vector, byzantine);
