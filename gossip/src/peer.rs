@@ -900,7 +900,9 @@ impl Peer {
         let header = envelope.header.clone();
         let (kind, round, sender) = (header.kind(), header.round(), header.sender());
         if let Err(reason) = self.admit_message(from, &envelope, out) {
-            self.refuse(from, Some(kind), Some(round), reason, out);
+            // Who passes on what a convicted peer signed has done nothing wrong.
+            let blamed = if matches!(reason, Refusal::Equivocator) { sender } else { from };
+            self.refuse(blamed, Some(kind), Some(round), reason, out);
             return;
         }
         let outcome = match kind {

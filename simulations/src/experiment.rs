@@ -13,7 +13,7 @@ use kith_consensus::{Charter, Digest, PeerId, Problem, Seed};
 use kith_gossip::codec::{Codec, TensorShape, codec_from_section};
 use kith_gossip::effect::Record;
 use kith_gossip::{Authenticator, Conduct, Effect, Event, Honest, Input, Roster, Setup};
-use kith_models::{DATASETS, DatasetOptions, ModelSection, Schema, Task, TestSize, TrainingSection, partition};
+use kith_models::{DATASETS, Dataset, DatasetOptions, ModelSection, Schema, Task, TestSize, TrainingSection, partition};
 use serde::Serialize;
 
 use crate::attack::{Attacker, Knowledge, Oracle, attack_from_text, entry_of};
@@ -122,6 +122,11 @@ impl Experiment {
             );
             problems.push(problem("world.peers", what));
         }
+        let lying = world.adversaries > 0 || !world.liars.is_empty();
+        if closed_form && lying && entry_of(&world.attack).is_some_and(|entry| entry.poisons) {
+            let what = format!("{:?} poisons rows, and [world.trainer] has none; expected an attack on vectors", world.attack);
+            problems.push(problem("world.attack", what));
+        }
         if problems.is_empty() { Ok(Experiment { charter: Arc::new(charter), world, task, canonical }) } else { Err(problems) }
     }
 
@@ -153,7 +158,7 @@ impl Experiment {
     /// When the rows cannot be had or dealt.
     pub fn begin(&self, threads: usize) -> Result<Run<'_>, ExperimentError> {
         let started = Instant::now();
-        let Staged { participants, ids, lies, names, optimum, hull, oracle } = self.stage()?;
+        let Staged { participants, ids, lies, names, optimum, hull, oracle, triggered } = self.stage()?;
         let timeline = self.world.timeline(self.peers());
         let healed_at = timeline.iter().map(|(at, fault)| *at + lasts(fault)).max().unwrap_or(Duration::ZERO);
         let links = &self.world.links;
@@ -172,7 +177,17 @@ impl Experiment {
         for (at, fault) in timeline {
             simulation.fault_at(at, fault);
         }
-        Ok(Run { experiment: self, simulation, names, lies, optimum, started, ready: Instant::now(), ended: Ended::Limit })
+        let (ready, ended) = (Instant::now(), Ended::Limit);
+        Ok(Run { experiment: self, simulation, names, lies, optimum, triggered, started, ready, ended })
+    }
+
+    /// The share of triggered rows that honest peers' models take for the attack's target.
+    fn attack_success(&self, simulation: &Simulation<Bench>, lies: &[bool], triggered: &Dataset) -> Option<Range> {
+        let task = self.task.as_ref()?;
+        let judged = (0..lies.len()).filter(|peer| simulation.observer.metrics.evaluated[*peer].is_some() && !lies[*peer]);
+        let shares: Vec<f64> =
+            judged.filter_map(|peer| Some(task.evaluate(simulation.parameters(peer), triggered).ok()?.accuracy)).collect();
+        Range::of(&shares)
     }
 
     fn outcome(
@@ -225,6 +240,7 @@ impl Experiment {
             },
             trace: simulation.trace(),
             accuracy: Range::of(&accuracies),
+            attack_success: None,
             loss: Range::of(&losses),
             consensus_distance: consensus_distance(&models),
             optimum_distance,
@@ -281,7 +297,7 @@ impl Experiment {
                 layout,
                 initial: Arc::clone(&initial),
                 seed,
-                conduct: conduct(lie.as_ref()),
+                conduct: conduct(lie.as_ref(), &charter),
                 evaluate_every,
             };
             let pupil: Pupil = match (pupil, evaluating[peer]) {
@@ -307,7 +323,7 @@ impl Experiment {
             }
             Admission::Open => (0..peers).map(|peer| peer.to_string()).collect(),
         };
-        Ok(Staged { participants, ids, lies, names, optimum: school.optimum, hull, oracle })
+        Ok(Staged { participants, ids, lies, names, optimum: school.optimum, hull, oracle, triggered: school.triggered })
     }
 
     /// Whether the rule is one that keeps every coordinate inside the honest range with so many liars in a neighbourhood.
@@ -359,7 +375,7 @@ impl Experiment {
                     Pupil::Descent(Descent::new(trainer, objective, seed.child(&format!("noise {peer}"))))
                 };
                 let pupils = objectives.into_iter().enumerate().map(pupil).collect();
-                Ok(School { pupils, dimension: optimum.len(), optimum: Some(optimum), hull })
+                Ok(School { pupils, dimension: optimum.len(), optimum: Some(optimum), hull, triggered: None })
             }
         }
     }
@@ -382,7 +398,8 @@ impl Experiment {
         let mut pupils = Vec::with_capacity(lies.len());
         for (peer, mut own) in dealt.into_iter().enumerate() {
             if lies[peer] {
-                own = attack.poison(&own, classes).unwrap_or(own);
+                let mut random = seed.child(&format!("poison {peer}")).stream("kith.v1 poison");
+                own = attack.poison(&own, task.schema(), &mut random).map_err(|error| wrong(&error))?.unwrap_or(own);
             }
             // Where peers see rows each in its own way, what is right for one is judged as that one sees it.
             let place = partition::Place { peer, peers, classes, seed };
@@ -391,7 +408,8 @@ impl Experiment {
             let learner = Learner::new(task, own, seed.child(&format!("batches {peer}")), Some(own_test));
             pupils.push(Pupil::Learner(learner.map_err(|error| wrong(&format!("peer {peer}: {error}")))?));
         }
-        Ok(School { pupils, dimension: task.layout().dimension, optimum: None, hull: None })
+        let triggered = attack.triggered(&test, task.schema()).map_err(|error| wrong(&error))?;
+        Ok(School { pupils, dimension: task.layout().dimension, optimum: None, hull: None, triggered })
     }
 }
 
@@ -402,12 +420,12 @@ fn codec(text: &str, shapes: &[TensorShape]) -> Box<dyn Codec> {
     codec
 }
 
-fn conduct(lie: Option<&(String, Option<Arc<Oracle>>)>) -> Box<dyn Conduct> {
+fn conduct(lie: Option<&(String, Option<Arc<Oracle>>)>, charter: &Arc<Charter>) -> Box<dyn Conduct> {
     match lie {
         None => Box::new(Honest),
         Some((text, oracle)) => {
             let attack = attack_from_text(text).expect("the world was refused unless its attack is known");
-            Box::new(Attacker::new(attack, oracle.clone()))
+            Box::new(Attacker::new(attack, oracle.clone()).under(charter))
         }
     }
 }
@@ -456,6 +474,7 @@ pub struct Run<'a> {
     names: Vec<String>,
     lies: Vec<bool>,
     optimum: Option<Vec<f64>>,
+    triggered: Option<Dataset>,
     started: Instant,
     ready: Instant,
     ended: Ended,
@@ -483,7 +502,11 @@ impl Run<'_> {
         let now = self.simulation.now();
         self.simulation.observer.promises.ended(now, &unfinished);
         let moments = [self.started, self.ready];
-        self.experiment.outcome(&self.simulation, self.ended, &self.names, &self.lies, self.optimum.as_deref(), moments)
+        let (experiment, simulation, lies) = (self.experiment, &self.simulation, &self.lies);
+        let mut outcome = experiment.outcome(simulation, self.ended, &self.names, lies, self.optimum.as_deref(), moments);
+        outcome.attack_success =
+            self.triggered.as_ref().and_then(|triggered| experiment.attack_success(simulation, lies, triggered));
+        outcome
     }
 }
 
@@ -495,6 +518,7 @@ struct Staged {
     optimum: Option<Vec<f64>>,
     hull: Option<(f32, f32)>,
     oracle: Option<Arc<Oracle>>,
+    triggered: Option<Dataset>,
 }
 
 struct School {
@@ -502,6 +526,8 @@ struct School {
     dimension: usize,
     optimum: Option<Vec<f64>>,
     hull: Option<(f32, f32)>,
+    /// Rows that tell whether a backdoor opens.
+    triggered: Option<Dataset>,
 }
 
 enum Pupil {
@@ -600,6 +626,8 @@ pub struct Outcome {
     pub signatures: &'static str,
     pub trace: Digest,
     pub accuracy: Option<Range>,
+    /// For attacks with a trigger: the share of triggered rows of other classes that honest models take for the target.
+    pub attack_success: Option<Range>,
     pub loss: Option<Range>,
     pub consensus_distance: Option<f64>,
     pub optimum_distance: Option<Range>,

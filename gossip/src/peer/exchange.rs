@@ -40,6 +40,8 @@ struct Incoming {
     state: Digest,
     queue: BTreeMap<u64, Pending>,
     fetching: Option<Digest>,
+    /// Newest round applied in this life: an older update that comes again would only turn the vector back.
+    newest: Option<u64>,
 }
 
 /// An update of the own peer.
@@ -216,10 +218,16 @@ impl Exchange {
 
     fn incoming(&mut self, sender: PeerId) -> &mut Incoming {
         let (values, state) = (Arc::clone(&self.initial), self.initial_state);
-        self.incoming.entry(sender).or_insert_with(|| Incoming { values, state, queue: BTreeMap::new(), fetching: None })
+        self.incoming.entry(sender).or_insert_with(|| Incoming {
+            values,
+            state,
+            queue: BTreeMap::new(),
+            fetching: None,
+            newest: None,
+        })
     }
 
-    /// Takes an announced update in. False when one of this round waits already.
+    /// Takes an announced update in. False when one of this round waits already, or one of this round or a later is applied.
     pub(super) fn announce(
         &mut self,
         sender: PeerId,
@@ -231,7 +239,7 @@ impl Exchange {
         let body = announcement.inline.take().map(|inline| inline.into_vec());
         let envelope_bytes = envelope_bytes - body.as_ref().map_or(0, Vec::len);
         let incoming = self.incoming(sender);
-        if incoming.queue.contains_key(&round) {
+        if incoming.queue.contains_key(&round) || incoming.newest.is_some_and(|newest| round <= newest) {
             return false;
         }
         incoming.queue.insert(round, Pending { announcement, state, envelope_bytes, body, keyframe: None });
@@ -319,6 +327,7 @@ impl Exchange {
                     incoming.values = Arc::clone(&values);
                 }
                 incoming.state = pending.state;
+                incoming.newest = Some(round);
                 Progress::Applied(Applied {
                     round,
                     values,
@@ -369,7 +378,7 @@ impl Exchange {
             if peer == self.own {
                 (self.own_replica, self.own_state) = (values, state);
             } else {
-                self.incoming.insert(peer, Incoming { values, state, queue: BTreeMap::new(), fetching: None });
+                self.incoming.insert(peer, Incoming { values, state, queue: BTreeMap::new(), fetching: None, newest: None });
             }
         }
     }

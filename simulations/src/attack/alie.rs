@@ -1,39 +1,128 @@
 //! `alie`: "a little is enough": mean − z · standard deviation of what honest peers send, per coordinate (ddof 1).
 //!
-//! ALGORITHMS, section B; z = 1.5 as in byzfl.
+//! Assumes that honest values scatter like a normal distribution, and that the liars send the same. With z = 0 it takes the
+//! largest z that still hides, [`cover`]: n is its own neighbourhood, f what the charter expects there. For small
+//! neighbourhoods with few liars that is 0 or less, and nothing remains but to send the mean.
 
-use kith_consensus::{Section, Stream};
+use std::sync::Arc;
+
+use kith_consensus::{Charter, Section, Stream};
 use kith_gossip::Publication;
 
 use super::{Attack, AttackEntry, Knowledge, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "alie",
-    help: "publishes the honest mean minus `z` standard deviations: small enough to hide",
+    help: "publishes the honest mean minus `z` standard deviations: small enough to hide; 0 takes the largest z that hides",
     source: "Baruch, Baruch and Goldberg, NeurIPS 2019",
     knowledge: Knowledge::Omniscient,
     parameter: Some("z"),
-    new: |section: &mut Section<'_>| Box::new(Alie { z: section.number("z", Some(1.5), -100.0..=100.0) }),
+    poisons: false,
+    // 1.5: byzfl's default.
+    new: |section: &mut Section<'_>| Box::new(Alie { z: section.number("z", Some(1.5), -100.0..=100.0), byzantine: 1 }),
 };
 
 #[derive(Debug)]
 struct Alie {
     z: f64,
+    /// Liars in a neighbourhood, itself among them.
+    byzantine: usize,
 }
 
 impl Attack for Alie {
     fn publish(&mut self, scene: &Scene<'_>, _random: &mut Stream) -> Publication {
-        let values = (0..scene.view.trained.len()).map(|index| {
-            let (mean, deviation) = moments(scene.honest.iter().map(|(_, row)| f64::from(row[index])), scene.honest.len());
-            (mean - self.z * deviation) as f32
-        });
-        Publication::Same(values.collect())
+        let z = if self.z == 0.0 { self.hiding(scene) } else { self.z };
+        let (means, deviations) = moments(scene);
+        Publication::Same(means.iter().zip(deviations).map(|(mean, deviation)| (mean - z * deviation) as f32).collect())
+    }
+
+    fn study(&mut self, charter: &Arc<Charter>) {
+        self.byzantine = charter.aggregation.byzantine.max(1);
     }
 }
 
-/// Mean and sample standard deviation (0 for a single value).
-fn moments(values: impl Iterator<Item = f64> + Clone, count: usize) -> (f64, f64) {
-    let mean = values.clone().sum::<f64>() / count as f64;
-    let squares: f64 = values.map(|value| (value - mean) * (value - mean)).sum();
-    (mean, if count > 1 { (squares / (count - 1) as f64).sqrt() } else { 0.0 })
+impl Alie {
+    /// The largest z that hides in its own neighbourhood, at least 0.
+    fn hiding(&self, scene: &Scene<'_>) -> f64 {
+        let own = scene.view.roster.binary_search(&scene.view.own);
+        let peers = own.map_or(1, |own| scene.view.graph.receives_from(own).len() + 1);
+        cover(peers, self.byzantine).map_or(0.0, |cover| cover.z.max(0.0))
+    }
+}
+
+/// Mean and sample standard deviation (0 for a single row) of the honest rows, per coordinate.
+pub(super) fn moments(scene: &Scene<'_>) -> (Vec<f64>, Vec<f64>) {
+    let count = scene.honest.len();
+    let moments = (0..scene.view.trained.len()).map(|index| {
+        let mean = scene.mean(index);
+        let squares: f64 = scene.honest.iter().map(|(_, row)| (f64::from(row[index]) - mean).powi(2)).sum();
+        (mean, if count > 1 { (squares / (count - 1) as f64).sqrt() } else { 0.0 })
+    });
+    moments.unzip()
+}
+
+/// How far liars may stand from the mean among so many peers and still look like one of them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cover {
+    /// Honest peers that must stand further out, so that the liars with them are a majority.
+    pub supporters: usize,
+    /// The share of honest peers that stands nearer.
+    pub share: f64,
+    /// Where that share of a normal distribution lies, in standard deviations. Negative where less than half stands nearer.
+    pub z: f64,
+}
+
+/// The cover that `byzantine` of `peers` have: s = ⌊n/2 + 1⌋ − f supporters, Φ(z) = (n − f − s) / (n − f). `None` where the liars
+/// are a majority themselves, and nothing bounds z, or where every honest peer would have to support them.
+pub fn cover(peers: usize, byzantine: usize) -> Option<Cover> {
+    let supporters = (peers / 2 + 1).checked_sub(byzantine).filter(|supporters| *supporters > 0)?;
+    let honest = peers - byzantine;
+    let share = honest.checked_sub(supporters)? as f64 / honest as f64;
+    (share > 0.0).then(|| Cover { supporters, share, z: normal_quantile(share) })
+}
+
+/// Where the share `probability` of a standard normal distribution lies, to 1e-12 for shares up to 1 − 1e-12: bisection of
+/// Φ(x) = ½ + φ(x) · (x + x³/3 + x⁵/(3·5) + …), all of whose terms are positive.
+fn normal_quantile(probability: f64) -> f64 {
+    if probability < 0.5 {
+        return -normal_quantile(1.0 - probability);
+    }
+    let distribution = |x: f64| {
+        let (mut term, mut sum, mut odd) = (x, 0.0, 1.0);
+        while sum + term != sum {
+            sum += term;
+            odd += 2.0;
+            term *= x * x / odd;
+        }
+        0.5 + sum * (-0.5 * x * x).exp() / std::f64::consts::TAU.sqrt()
+    };
+    let (mut low, mut high) = (0.0, 8.0); // beyond lie 1e-15 of it
+    for _ in 0..60 {
+        let middle = 0.5 * (low + high);
+        if distribution(middle) < probability { low = middle } else { high = middle }
+    }
+    0.5 * (low + high)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_those_of_the_normal_distribution() {
+        // Tables of the normal distribution, as every textbook has them.
+        let known = [(0.975, 1.959963984540054), (0.99, 2.3263478740408408), (0.999, 3.090232306167813), (0.5, 0.0)];
+        for (probability, quantile) in known {
+            assert!((normal_quantile(probability) - quantile).abs() < 1e-12, "{probability}");
+            assert!((normal_quantile(1.0 - probability) + quantile).abs() < 1e-12, "1 − {probability}");
+        }
+    }
+
+    #[test]
+    fn a_majority_of_liars_needs_no_cover() {
+        assert_eq!(cover(4, 3), None);
+        assert_eq!(cover(1, 1), None);
+        assert_eq!(cover(2, 1), None, "the only honest peer would have to support it");
+        assert!(cover(6, 1).is_some_and(|cover| cover.z < 0.0), "one liar among six cannot hide at all");
+    }
 }

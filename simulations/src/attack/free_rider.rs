@@ -1,24 +1,51 @@
-//! `free-rider`: publishes where it started, as if it had trained.
+//! `free-rider`: publishes where it started, as if it had trained; with `noise` or `echo` in disguise.
+//!
+//! start + echo · (start − the start of the round before) + noise · N(0, 1) per coordinate. With both 0 the update is zero and any
+//! look at it finds the rider out; an echo of 1 repeats the way that the neighbourhood went last. It does no harm beyond its
+//! share of the weight, which slows the others; no rule is built to notice it.
 
-use kith_consensus::Stream;
+use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
 
 use super::{Attack, AttackEntry, Knowledge, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "free-rider",
-    help: "publishes its start unchanged: takes part without training",
-    source: "Fraboni et al., AISTATS 2021",
+    help: "publishes its start, `echo` times its last move and `noise` added: takes part without training",
+    source: "Fraboni, Vidal and Lorenzi, AISTATS 2021",
     knowledge: Knowledge::Own,
-    parameter: None,
-    new: |_| Box::new(FreeRider),
+    parameter: Some("noise"),
+    poisons: false,
+    new: |section: &mut Section<'_>| {
+        Box::new(FreeRider {
+            noise: section.number("noise", Some(0.0), 0.0..=1e6),
+            echo: section.number("echo", Some(0.0), -1e6..=1e6),
+            before: Vec::new(),
+        })
+    },
 };
 
 #[derive(Debug)]
-struct FreeRider;
+struct FreeRider {
+    noise: f64,
+    echo: f64,
+    /// Where the round before started; empty in the first.
+    before: Vec<f32>,
+}
 
 impl Attack for FreeRider {
-    fn publish(&mut self, scene: &Scene<'_>, _random: &mut Stream) -> Publication {
-        Publication::Same(scene.view.start.to_vec())
+    fn publish(&mut self, scene: &Scene<'_>, random: &mut Stream) -> Publication {
+        let start = scene.view.start;
+        let mut values = start.to_vec();
+        if self.echo != 0.0 {
+            for ((value, start), before) in values.iter_mut().zip(start).zip(&self.before) {
+                *value += (self.echo * (f64::from(*start) - f64::from(*before))) as f32;
+            }
+            self.before = start.to_vec();
+        }
+        if self.noise > 0.0 {
+            values.iter_mut().for_each(|value| *value += (self.noise * random.normal()) as f32);
+        }
+        Publication::Same(values)
     }
 }

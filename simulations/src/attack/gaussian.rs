@@ -11,6 +11,7 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     source: "Blanchard et al., Krum, NeurIPS 2017",
     knowledge: Knowledge::Own,
     parameter: Some("deviation"),
+    poisons: false,
     // 1: far above a model's weights, which are about 0.1 (guess).
     new: |section: &mut Section<'_>| Box::new(Gaussian { deviation: section.number("deviation", Some(1.0), 0.0..=1e6) }),
 };

@@ -1,6 +1,7 @@
 //! `ipm`: inner-product manipulation: start − ε · (mean of the honest − start), so that the mean moves backwards.
 //!
-//! ALGORITHMS, section B ("IPM / FoE", −ε μ of the steps).
+//! With ε = 1 it is the sign flip of the honest mean. A small ε (0.1) hides from filters that look at distances and still turns
+//! the inner product with the honest step negative where liars are many; a large one breaks any mean.
 
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
@@ -13,13 +14,14 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     source: "Xie, Koyejo and Gupta, Fall of Empires, UAI 2019",
     knowledge: Knowledge::Omniscient,
     parameter: Some("epsilon"),
+    poisons: false,
     // 2: byzfl's default.
     new: |section: &mut Section<'_>| Box::new(InnerProduct { epsilon: section.number("epsilon", Some(2.0), 0.0..=1e6) }),
 };
 
 #[derive(Debug)]
-struct InnerProduct {
-    epsilon: f64,
+pub(super) struct InnerProduct {
+    pub(super) epsilon: f64,
 }
 
 impl Attack for InnerProduct {

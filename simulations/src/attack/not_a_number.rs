@@ -11,6 +11,7 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     source: "fault injection",
     knowledge: Knowledge::Own,
     parameter: None,
+    poisons: false,
     new: |_| Box::new(NotANumber),
 };
 

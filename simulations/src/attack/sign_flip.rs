@@ -1,7 +1,7 @@
 //! `sign-flip`: start − scale · (trained − start): the own step, reversed and made larger.
 //!
-//! ALGORITHMS, section B ("scaled: −c μ" with the own step in place of the mean). With scale 2 a plain mean of six models
-//! hardly suffers; with 10 (the default, measured) it breaks.
+//! With scale 1 it is what is also called bit flip; with the honest mean's step in place of the own one it is `ipm:1`. With scale 2
+//! a plain mean of six models hardly suffers; with 10 (the default, measured) it breaks.
 
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
@@ -14,6 +14,7 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     source: "Li et al., RSA, AAAI 2019",
     knowledge: Knowledge::Own,
     parameter: Some("scale"),
+    poisons: false,
     new: |section: &mut Section<'_>| Box::new(SignFlip { scale: section.number("scale", Some(10.0), 0.0..=1e6) }),
 };
 

@@ -1,0 +1,34 @@
+//! `label-flip`: trains honestly on rows whose label y is turned into K − 1 − y, for K classes.
+//!
+//! It knows nothing and publishes a trained model, so it is about as near to the honest ones as they are to each other. On rows dealt
+//! evenly two liars of eight take a plain mean a few points of accuracy (measured); it is weak there.
+
+use kith_consensus::Stream;
+use kith_gossip::Publication;
+use kith_models::poison::{PoisonError, flip_labels};
+use kith_models::{Dataset, Schema};
+
+use super::{Attack, AttackEntry, Knowledge, Scene};
+
+pub(super) const ENTRY: AttackEntry = AttackEntry {
+    name: "label-flip",
+    help: "trains on rows with the label y turned into K − 1 − y",
+    source: "Allen-Zhu et al., ICLR 2021; as in byzfl",
+    knowledge: Knowledge::Own,
+    parameter: None,
+    poisons: true,
+    new: |_| Box::new(LabelFlip),
+};
+
+#[derive(Debug)]
+struct LabelFlip;
+
+impl Attack for LabelFlip {
+    fn publish(&mut self, scene: &Scene<'_>, _random: &mut Stream) -> Publication {
+        Publication::Same(scene.view.trained.to_vec())
+    }
+
+    fn poison(&self, rows: &Dataset, schema: &Schema, _random: &mut Stream) -> Result<Option<Dataset>, PoisonError> {
+        Ok(Some(flip_labels(rows, schema.classes)))
+    }
+}

@@ -1,0 +1,24 @@
+//! `model-replacement`: a backdoor whose step is boosted, start + boost · (trained − start), so that a mean over as many models
+//! comes out as the liar's own.
+//!
+//! Assumes that the others have come to rest, so that their steps cancel. A boosted step is long, so that clipping and
+//! distances catch what they do not catch of a plain `backdoor`.
+
+use kith_consensus::Section;
+
+use super::backdoor::Backdoor;
+use super::{AttackEntry, Knowledge};
+
+pub(super) const ENTRY: AttackEntry = AttackEntry {
+    name: "model-replacement",
+    help: "a backdoor of which it publishes `boost` times its own step",
+    source: "Bagdasaryan et al., How to backdoor federated learning, AISTATS 2020",
+    knowledge: Knowledge::Own,
+    parameter: Some("boost"),
+    poisons: true,
+    // 8: the models in a small neighbourhood's mean (guess).
+    new: |section: &mut Section<'_>| {
+        let boost = section.number("boost", Some(8.0), -1e6..=1e6);
+        Box::new(Backdoor::read(section, boost))
+    },
+};
