@@ -35,7 +35,7 @@ mod trimmed_mean;
 mod ubar;
 mod weighted_mean;
 
-use crate::identity::PeerId;
+use crate::identity::{Digest, PeerId};
 use crate::random::Seed;
 use crate::section::{Document, Problem, Section, unknown};
 
@@ -49,6 +49,8 @@ pub struct Contribution<'a> {
     pub sender: PeerId,
     /// The model, `d` values.
     pub parameters: &'a [f32],
+    /// Hash of `parameters`, where somebody has computed it already; names the contribution where results are remembered.
+    pub state: Option<Digest>,
     /// Further vectors that travel with a model (a tracked gradient, a control variate), by name.
     pub companions: &'a [(&'static str, &'a [f32])],
     /// Push-sum mass; 1 elsewhere.
@@ -69,6 +71,7 @@ impl<'a> Contribution<'a> {
         Contribution {
             sender,
             parameters,
+            state: None,
             companions: &[],
             mass: 1.0,
             mixing_weight: 1.0,

@@ -11,6 +11,7 @@ pub mod conduct;
 pub mod effect;
 pub mod envelope;
 pub mod event;
+mod library;
 mod message;
 #[cfg(feature = "net")]
 pub mod net;
@@ -22,5 +23,6 @@ pub use conduct::{Conduct, Honest, Publication, View};
 pub use effect::{Checkpoint, Command, Effect, Input, Intent, Parameters, Record, Stored, Timer};
 pub use envelope::{Authenticator, Envelope};
 pub use event::{Event, Refusal};
+pub use library::Library;
 pub use peer::{Load, Peer, Setup};
 pub use roster::Roster;

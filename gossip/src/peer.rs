@@ -26,6 +26,7 @@ use crate::conduct::{Conduct, Publication, View};
 use crate::effect::{Checkpoint, Command, Effect, Input, Intent, Parameters, Record, Stored, Timer};
 use crate::envelope::{Authenticator, Envelope, Header, Kind, PROTOCOL_VERSION};
 use crate::event::{Closed, DroppedShare, Event, Refusal};
+use crate::library::Library;
 use crate::message::{Announcement, Goodbye, Hello, INLINE_BYTES_MAX, Proof, Want};
 use crate::roster::Roster;
 use crate::wire;
@@ -70,6 +71,8 @@ pub struct Setup {
     pub conduct: Box<dyn Conduct>,
     /// Evaluate after every so many rounds; 0 evaluates after the last one only.
     pub evaluate_every: u64,
+    /// What the peers of one process share; `None` in a node.
+    pub library: Option<Arc<Library>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,7 +171,7 @@ impl Peer {
         Peer {
             id,
             overlay: Overlay::new(id, setup.roster, Arc::clone(&setup.charter)),
-            exchange: Exchange::new(setup.codec, id, Arc::clone(&setup.initial), !setup.conduct.is_honest()),
+            exchange: Exchange::new(setup.codec, id, Arc::clone(&setup.initial), !setup.conduct.is_honest(), setup.library),
             charter: setup.charter,
             authenticator: setup.authenticator,
             conduct: setup.conduct,
@@ -490,7 +493,7 @@ impl Peer {
     }
 
     /// The update of this round that says `vector`, and the promise to send exactly that.
-    fn promise(&self, vector: &[f32]) -> (Sealed, Box<Intent>) {
+    fn promise(&self, vector: &Parameters) -> (Sealed, Box<Intent>) {
         let mut random = Randomness {
             own: Stream::derive("kith.v1 codec", &self.seed, self.round, 0, 0),
             shared: Stream::derive("kith.v1 shared codec", &Seed(self.charter.id.0), self.round, 0, 0),
@@ -536,10 +539,10 @@ impl Peer {
     fn publish_each(&mut self, vectors: BTreeMap<PeerId, Vec<f32>>, out: &mut Vec<Effect>) {
         let mut vectors = vectors.into_iter();
         let Some((first, vector)) = vectors.next() else { return self.collect(out) };
-        let (mut sealed, intent) = self.promise(&vector);
+        let (mut sealed, intent) = self.promise(&Arc::new(vector));
         let mut forks = BTreeMap::from([(first, Arc::clone(&sealed.outgoing.announcement))]);
         for (receiver, vector) in vectors {
-            let (other, _) = self.promise(&vector);
+            let (other, _) = self.promise(&Arc::new(vector));
             forks.insert(receiver, Arc::clone(&other.outgoing.announcement));
             sealed.outgoing.absorb(other.outgoing);
         }
@@ -636,7 +639,8 @@ impl Peer {
     fn rows(&self) -> Vec<(PeerId, Arrived)> {
         let arrived = self.window.arrived().iter();
         let mut rows: Vec<(PeerId, Arrived)> = arrived.map(|(peer, arrived)| (*peer, arrived.clone())).collect();
-        let own = Arrived { values: Arc::clone(&self.own), samples: self.own_samples, local_steps: self.own_local_steps };
+        let state = self.exchange.own_state_if(&self.own);
+        let own = Arrived { values: Arc::clone(&self.own), state, samples: self.own_samples, local_steps: self.own_local_steps };
         rows.push((self.id, own));
         rows.sort_by_key(|(peer, _)| *peer);
         rows
@@ -668,6 +672,8 @@ impl Peer {
                 mixing_weight: *weight,
                 samples: arrived.samples,
                 local_steps: arrived.local_steps,
+                // What is moved to another origin has another name.
+                state: arrived.state.filter(|_| !updates),
                 ..Contribution::of(*peer, moved.get(index).unwrap_or(&arrived.values))
             })
             .collect();
@@ -1086,7 +1092,7 @@ impl Peer {
             return Err(Refusal::Duplicate);
         }
         let announcement = Announcement::decode(&envelope.payload, self.exchange.dimension(), self.exchange.body_bytes_max())?;
-        if !self.exchange.announce(sender, round, header.state(), announcement, bytes) {
+        if !self.exchange.announce(sender, round, header, announcement, bytes) {
             return Err(Refusal::Duplicate);
         }
         self.advance(sender, out);
@@ -1128,7 +1134,8 @@ impl Peer {
                     }));
                     if applied.round == self.round {
                         let (samples, local_steps) = (applied.samples, applied.local_steps);
-                        self.window.insert(sender, Arrived { values: applied.values, samples, local_steps });
+                        self.window
+                            .insert(sender, Arrived { values: applied.values, state: Some(applied.state), samples, local_steps });
                     }
                 }
             }

@@ -47,6 +47,7 @@ fn peer_with(number: u8, charter: &Arc<Charter>, dimension: usize) -> Peer {
         seed: Seed::from_number(u64::from(number)),
         conduct: Box::new(Honest),
         evaluate_every: 0,
+        library: None,
     })
 }
 

@@ -176,6 +176,7 @@ impl Node {
             seed,
             conduct,
             evaluate_every: config.evaluate_every,
+            library: None,
         });
 
         let (end_sender, end) = watch::channel(None);

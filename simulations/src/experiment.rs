@@ -7,12 +7,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kith_consensus::charter::Admission;
+use kith_consensus::charter::{Admission, Aggregation};
 use kith_consensus::section::Document;
 use kith_consensus::{Charter, Digest, PeerId, Problem, Seed};
 use kith_gossip::codec::{Codec, TensorShape, codec_from_section};
 use kith_gossip::effect::Record;
-use kith_gossip::{Authenticator, Conduct, Effect, Event, Honest, Input, Roster, Setup};
+use kith_gossip::{Authenticator, Conduct, Effect, Event, Honest, Input, Library, Roster, Setup};
 use kith_models::{DATASETS, Dataset, DatasetOptions, ModelSection, Schema, Task, TestSize, TrainingSection, partition};
 use serde::Serialize;
 
@@ -20,6 +20,7 @@ use crate::attack::{Attacker, Knowledge, Oracle, attack_from_text, entry_of};
 use crate::check::{Failure, Promises, Scope};
 use crate::learner::Learner;
 use crate::metrics::{Bytes, Metrics, PeerRow, RoundRow};
+use crate::remembered::Remembered;
 use crate::simulator::{Device, Ended, Fault, Meeting, Moment, Observer, Participant, Simulation};
 use crate::trainer::{Descent, Objective};
 use crate::world::{Signatures, World};
@@ -127,7 +128,14 @@ impl Experiment {
             let what = format!("{:?} poisons rows, and [world.trainer] has none; expected an attack on vectors", world.attack);
             problems.push(problem("world.attack", what));
         }
-        if problems.is_empty() { Ok(Experiment { charter: Arc::new(charter), world, task, canonical }) } else { Err(problems) }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let peers = charter.membership.peers;
+        let Aggregation { rule, byzantine, weighting, on } = charter.aggregation;
+        let rule = Box::new(Remembered::new(rule, peers));
+        let charter = Charter { aggregation: Aggregation { rule, byzantine, weighting, on }, ..charter };
+        Ok(Experiment { charter: Arc::new(charter), world, task, canonical })
     }
 
     /// The experiment with every key written.
@@ -282,6 +290,7 @@ impl Experiment {
             .flat_map(|task| task.layout().matrices())
             .map(|[offset, rows, columns]| TensorShape { offset, rows, columns })
             .collect();
+        let library = Arc::new(Library::default());
         let mut participants = Vec::with_capacity(peers);
         for (peer, (key, pupil)) in keys.into_iter().zip(school.pupils).enumerate() {
             let (charter, roster, initial) = (Arc::clone(&self.charter), roster.clone(), Arc::clone(&initial));
@@ -289,6 +298,7 @@ impl Experiment {
             let seed = seed.child(&format!("peer {peer}"));
             let evaluate_every = if evaluating[peer] { self.world.evaluate_every } else { 0 };
             let (codec_text, shapes) = (codec_text.clone(), Arc::clone(&shapes));
+            let library = Arc::clone(&library);
             let setup = move || Setup {
                 authenticator: key.clone(),
                 charter: Arc::clone(&charter),
@@ -299,6 +309,7 @@ impl Experiment {
                 seed,
                 conduct: conduct(lie.as_ref(), &charter),
                 evaluate_every,
+                library: Some(Arc::clone(&library)),
             };
             let pupil: Pupil = match (pupil, evaluating[peer]) {
                 (Pupil::Learner(learner), false) => Pupil::Learner(learner.without_held_out()),

@@ -12,6 +12,7 @@ pub mod check;
 pub mod experiment;
 pub mod learner;
 pub mod metrics;
+mod remembered;
 pub mod report;
 pub mod simulator;
 pub mod sites;

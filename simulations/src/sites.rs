@@ -132,6 +132,7 @@ impl Sites<'_> {
                 seed,
                 conduct: Box::new(Honest),
                 evaluate_every: 0,
+                library: None,
             };
             members.push(Participant::new(setup, learner));
         }

@@ -12,7 +12,9 @@ use kith_consensus::{Digest, PeerId};
 
 use crate::codec::{Codec, Form, Randomness, identity};
 use crate::effect::Parameters;
+use crate::envelope::Header;
 use crate::event::Refusal;
+use crate::library::Library;
 use crate::message::{Announcement, INLINE_BYTES_MAX};
 
 /// Rounds that an update may be ahead of the own round and still wait here.
@@ -30,8 +32,10 @@ struct Pending {
     announcement: Announcement,
     state: Digest,
     envelope_bytes: usize,
-    body: Option<Vec<u8>>,
-    keyframe: Option<Vec<u8>>,
+    /// Hash of the payload that announced it.
+    payload: Digest,
+    body: Option<Arc<Vec<u8>>>,
+    keyframe: Option<Arc<Vec<u8>>>,
 }
 
 #[derive(Clone, Debug)]
@@ -73,6 +77,7 @@ impl Outgoing {
 pub(super) struct Applied {
     pub(super) round: u64,
     pub(super) values: Parameters,
+    pub(super) state: Digest,
     pub(super) samples: u64,
     pub(super) local_steps: u64,
     pub(super) payload_bytes: usize,
@@ -105,10 +110,17 @@ pub(super) struct Exchange {
     outgoing: BTreeMap<u64, Outgoing>,
     /// Whether the newest vectors are kept although a stateless codec does not need them: a liar looks at them.
     keeps_newest: bool,
+    library: Option<Arc<Library>>,
 }
 
 impl Exchange {
-    pub(super) fn new(codec: Box<dyn Codec>, own: PeerId, initial: Parameters, keeps_newest: bool) -> Exchange {
+    pub(super) fn new(
+        codec: Box<dyn Codec>,
+        own: PeerId,
+        initial: Parameters,
+        keeps_newest: bool,
+        library: Option<Arc<Library>>,
+    ) -> Exchange {
         let initial_state = Digest::of_values(&initial);
         Exchange {
             codec,
@@ -121,6 +133,7 @@ impl Exchange {
             incoming: BTreeMap::new(),
             outgoing: BTreeMap::new(),
             keeps_newest,
+            library,
         }
     }
 
@@ -135,7 +148,7 @@ impl Exchange {
     // --- own updates ---
 
     /// Encodes the own vector for publication: (base, body, resulting public vector). Does not advance the replica yet.
-    pub(super) fn encode(&self, values: &[f32], random: &mut Randomness) -> (Digest, Vec<u8>, Parameters) {
+    pub(super) fn encode(&self, values: &Parameters, random: &mut Randomness) -> (Digest, Vec<u8>, Parameters) {
         let body = match self.codec.form() {
             Form::Stateless => self.codec.encode(values, random),
             Form::Replica => {
@@ -146,7 +159,8 @@ impl Exchange {
         };
         let base = self.base(self.own_state);
         let public = self.reconstruct(&self.own_replica, &body).expect("our own encoding decodes");
-        (base, body, Arc::new(public))
+        // What arrives as it was sent is held once.
+        (base, body, if public == **values { Arc::clone(values) } else { Arc::new(public) })
     }
 
     fn base(&self, state: Digest) -> Digest {
@@ -181,6 +195,11 @@ impl Exchange {
     /// The own vector as others have it; `None` where every update stands alone and says exactly what it can.
     pub(super) fn own_public(&self) -> Option<Parameters> {
         (self.codec.form() == Form::Replica).then(|| Arc::clone(&self.own_replica))
+    }
+
+    /// The own state, where it is that of `values` as they are.
+    pub(super) fn own_state_if(&self, values: &Parameters) -> Option<Digest> {
+        Arc::ptr_eq(values, &self.own_replica).then_some(self.own_state)
     }
 
     pub(super) fn outgoing(&self, round: u64) -> Option<&Outgoing> {
@@ -232,17 +251,18 @@ impl Exchange {
         &mut self,
         sender: PeerId,
         round: u64,
-        state: Digest,
+        header: &Header,
         mut announcement: Announcement,
         envelope_bytes: usize,
     ) -> bool {
-        let body = announcement.inline.take().map(|inline| inline.into_vec());
-        let envelope_bytes = envelope_bytes - body.as_ref().map_or(0, Vec::len);
+        let (state, payload) = (header.state(), header.payload());
+        let body = announcement.inline.take().map(|inline| Arc::new(inline.into_vec()));
+        let envelope_bytes = envelope_bytes - body.as_ref().map_or(0, |body| body.len());
         let incoming = self.incoming(sender);
         if incoming.queue.contains_key(&round) || incoming.newest.is_some_and(|newest| round <= newest) {
             return false;
         }
-        incoming.queue.insert(round, Pending { announcement, state, envelope_bytes, body, keyframe: None });
+        incoming.queue.insert(round, Pending { announcement, state, payload, envelope_bytes, body, keyframe: None });
         // At most one update for each round that can wait: the door refuses the others.
         while incoming.queue.len() > AHEAD_MAX as usize + 2 {
             incoming.queue.pop_first();
@@ -251,7 +271,7 @@ impl Exchange {
     }
 
     /// Gives a pulled body to whom it belongs; the senders whose queue can go on.
-    pub(super) fn fetched(&mut self, digest: Digest, bytes: &[u8]) -> Vec<PeerId> {
+    pub(super) fn fetched(&mut self, digest: Digest, bytes: &Arc<Vec<u8>>) -> Vec<PeerId> {
         let mut senders = Vec::new();
         for (sender, incoming) in &mut self.incoming {
             if incoming.fetching != Some(digest) {
@@ -260,9 +280,9 @@ impl Exchange {
             incoming.fetching = None;
             for pending in incoming.queue.values_mut() {
                 if pending.body.is_none() && pending.announcement.body == digest {
-                    pending.body = Some(bytes.to_vec());
+                    pending.body = Some(Arc::clone(bytes));
                 } else if pending.state == digest {
-                    pending.keyframe = Some(bytes.to_vec());
+                    pending.keyframe = Some(Arc::clone(bytes));
                 }
             }
             senders.push(*sender);
@@ -316,11 +336,10 @@ impl Exchange {
         }
         let pending = incoming.queue.remove(&round).expect("it was the first of the queue");
         let before = Arc::clone(&incoming.values);
-        let applied = if known { Ok((*before).clone()) } else { self.apply(&before, &pending, fits) };
+        let applied = if known { Ok(before) } else { self.apply(&before, &pending, fits) };
         match applied {
             Err(reason) => Progress::Refused { round, reason },
             Ok(values) => {
-                let values = Arc::new(values);
                 let keeps = form == Form::Replica || self.keeps_newest;
                 let incoming = self.incoming(sender);
                 if keeps {
@@ -331,25 +350,37 @@ impl Exchange {
                 Progress::Applied(Applied {
                     round,
                     values,
+                    state: pending.state,
                     samples: pending.announcement.samples,
                     local_steps: pending.announcement.local_steps,
-                    payload_bytes: pending.body.as_ref().map_or(0, Vec::len),
-                    keyframe_bytes: pending.keyframe.as_ref().map_or(0, Vec::len),
+                    payload_bytes: pending.body.as_ref().map_or(0, |body| body.len()),
+                    keyframe_bytes: pending.keyframe.as_ref().map_or(0, |keyframe| keyframe.len()),
                     envelope_bytes: pending.envelope_bytes,
                 })
             }
         }
     }
 
-    fn apply(&self, replica: &[f32], pending: &Pending, fits: bool) -> Result<Vec<f32>, Refusal> {
+    fn apply(&self, replica: &[f32], pending: &Pending, fits: bool) -> Result<Parameters, Refusal> {
+        let name = (pending.payload, pending.state);
+        let library = self.library.as_ref().filter(|_| fits);
+        if let Some(values) = library.and_then(|library| library.get(&name)) {
+            return Ok(values);
+        }
+        let none = Vec::new();
         let values = if fits {
-            self.reconstruct(replica, pending.body.as_deref().unwrap_or_default())?
+            self.reconstruct(replica, pending.body.as_deref().unwrap_or(&none))?
         } else {
-            let keyframe = pending.keyframe.as_deref().unwrap_or_default();
+            let keyframe = pending.keyframe.as_deref().unwrap_or(&none);
             identity::from_bytes(keyframe, self.dimension).map_err(|error| Refusal::Body { why: error.to_string() })?
         };
         check_values(&values)?;
-        if Digest::of_values(&values) == pending.state { Ok(values) } else { Err(Refusal::StateMismatch) }
+        if Digest::of_values(&values) != pending.state {
+            return Err(Refusal::StateMismatch);
+        }
+        let values = Arc::new(values);
+        library.into_iter().for_each(|library| library.lend(name, &values));
+        Ok(values)
     }
 
     /// The newest vectors received, by sender.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kith_consensus::PeerId;
+use kith_consensus::{Digest, PeerId};
 
 use crate::effect::Parameters;
 
@@ -10,6 +10,8 @@ use crate::effect::Parameters;
 #[derive(Clone, Debug)]
 pub(super) struct Arrived {
     pub(super) values: Parameters,
+    /// Hash of the values, where it is known.
+    pub(super) state: Option<Digest>,
     pub(super) samples: u64,
     pub(super) local_steps: u64,
 }
@@ -74,7 +76,7 @@ mod tests {
     }
 
     fn arrived() -> Arrived {
-        Arrived { values: Arc::new(vec![0.0]), samples: 1, local_steps: 1 }
+        Arrived { values: Arc::new(vec![0.0]), state: None, samples: 1, local_steps: 1 }
     }
 
     #[test]
