@@ -134,8 +134,9 @@ impl Exchange {
 
     // --- own updates ---
 
-    /// Encodes the own vector for publication: (base, body, resulting public vector). Does not advance the replica yet.
-    pub(super) fn encode(&self, values: &[f32], random: &mut Randomness) -> (Digest, Vec<u8>, Parameters) {
+    /// Encodes the own vector for publication: (base, body, resulting public vector). Does not advance the replica yet. `None`
+    /// for what the codec cannot say, such as a liar's NaN.
+    pub(super) fn encode(&self, values: &[f32], random: &mut Randomness) -> Option<(Digest, Vec<u8>, Parameters)> {
         let body = match self.codec.form() {
             Form::Stateless => self.codec.encode(values, random),
             Form::Replica => {
@@ -145,8 +146,8 @@ impl Exchange {
             }
         };
         let base = self.base(self.own_state);
-        let public = self.reconstruct(&self.own_replica, &body).expect("our own encoding decodes");
-        (base, body, Arc::new(public))
+        let public = self.reconstruct(&self.own_replica, &body).ok()?;
+        Some((base, body, Arc::new(public)))
     }
 
     fn base(&self, state: Digest) -> Digest {
