@@ -147,8 +147,9 @@ impl Exchange {
 
     // --- own updates ---
 
-    /// Encodes the own vector for publication: (base, body, resulting public vector). Does not advance the replica yet.
-    pub(super) fn encode(&self, values: &Parameters, random: &mut Randomness) -> (Digest, Vec<u8>, Parameters) {
+    /// Encodes the own vector for publication: (base, body, resulting public vector). Does not advance the replica yet. `None`
+    /// for what the codec cannot say, such as a liar's NaN.
+    pub(super) fn encode(&self, values: &Parameters, random: &mut Randomness) -> Option<(Digest, Vec<u8>, Parameters)> {
         let body = match self.codec.form() {
             Form::Stateless => self.codec.encode(values, random),
             Form::Replica => {
@@ -158,9 +159,9 @@ impl Exchange {
             }
         };
         let base = self.base(self.own_state);
-        let public = self.reconstruct(&self.own_replica, &body).expect("our own encoding decodes");
+        let public = self.reconstruct(&self.own_replica, &body).ok()?;
         // What arrives as it was sent is held once.
-        (base, body, if public == **values { Arc::clone(values) } else { Arc::new(public) })
+        Some((base, body, if public == **values { Arc::clone(values) } else { Arc::new(public) }))
     }
 
     fn base(&self, state: Digest) -> Digest {

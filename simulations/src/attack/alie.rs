@@ -3,6 +3,9 @@
 //! Assumes that honest values scatter like a normal distribution, and that the liars send the same. With z = 0 it takes the
 //! largest z that still hides, [`cover`]: n is its own neighbourhood, f what the charter expects there. For small
 //! neighbourhoods with few liars that is 0 or less, and nothing remains but to send the mean.
+//!
+//! On the digits, dealt evenly, two of nine with z = 1.5 cost a plain mean a point; dealt unevenly, three with z = 10 take it from
+//! 0.93 to 0.7 and below (measured, like `simulations/tests/attacks.rs`).
 
 use std::sync::Arc;
 

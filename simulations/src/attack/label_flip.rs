@@ -1,7 +1,7 @@
 //! `label-flip`: trains honestly on rows whose label y is turned into K − 1 − y, for K classes.
 //!
-//! It knows nothing and publishes a trained model, so it is about as near to the honest ones as they are to each other. On rows dealt
-//! evenly two liars of eight take a plain mean a few points of accuracy (measured); it is weak there.
+//! It knows nothing and publishes what it trained. On the digits, dealt evenly, two liars of nine take a plain mean from 0.93 to
+//! 0.87; dealt unevenly, three take it to between 0.5 and 0.75 (measured).
 
 use kith_consensus::Stream;
 use kith_gossip::Publication;

@@ -73,22 +73,24 @@ impl Attack for Optimal {
             Line::Alie => means.iter().zip(deviations).map(|(mean, deviation)| (*mean, -deviation)).collect(),
         };
         let at = |factor: f64| -> Vec<f32> { line.iter().map(|(from, step)| (from + factor * step) as f32).collect() };
-        let harm = |factor: f64| {
-            let vector = at(factor);
-            if vector.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt() > LENGTH_MAX {
-                return 0.0;
-            }
-            let byzantine = self.charter.as_ref().map_or(1, |charter| charter.aggregation.byzantine.max(1));
-            let ruled = self.charter.as_ref().and_then(|charter| aggregate(charter, scene, &vector, byzantine));
-            let averaged = || average(scene, &vector, byzantine);
-            let result = ruled.unwrap_or_else(averaged);
-            result.iter().zip(&means).map(|(value, mean)| (value - mean).powi(2)).sum::<f64>().sqrt()
-        };
-        Publication::Same(at(maximize(harm)))
+        Publication::Same(at(maximize(|factor| self.harm(scene, &means, &at(factor)))))
     }
 
     fn study(&mut self, charter: &Arc<Charter>) {
         self.charter = Some(Arc::clone(charter));
+    }
+}
+
+impl Optimal {
+    /// How far `vector` drives the rule's result from the honest means.
+    fn harm(&self, scene: &Scene<'_>, means: &[f64], vector: &[f32]) -> f64 {
+        if vector.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt() > LENGTH_MAX {
+            return 0.0;
+        }
+        let byzantine = self.charter.as_ref().map_or(1, |charter| charter.aggregation.byzantine.max(1));
+        let ruled = self.charter.as_ref().and_then(|charter| aggregate(charter, scene, vector, byzantine));
+        let result = ruled.unwrap_or_else(|| average(scene, vector, byzantine));
+        result.iter().zip(means).map(|(value, mean)| (value - mean).powi(2)).sum::<f64>().sqrt()
     }
 }
 
@@ -151,14 +153,14 @@ fn maximize(harm: impl Fn(f64) -> f64) -> f64 {
         }
         step *= 2.0;
     }
-    // Outwards and inwards in turn, nearer every time.
-    let mut outwards = false;
+    // Inwards and outwards in turn, nearer every time; of 0 there is no inside.
+    let mut outwards = true;
     while left > 0 {
         left -= 1;
         step *= SHRINKING;
         let inner = if best > step { best - step } else { 0.5 * best };
+        outwards = !outwards || best == 0.0;
         try_at(if outwards { best + step } else { inner }, &mut best);
-        outwards = !outwards;
     }
     best
 }
@@ -166,6 +168,11 @@ fn maximize(harm: impl Fn(f64) -> f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::attack::attack_from_text;
+    use kith_consensus::section::Section;
+    use kith_consensus::topology::Graph;
+    use kith_gossip::View;
+    use kith_gossip::codec::codec_from_section;
 
     #[test]
     fn the_search_comes_near_the_maximum_within_its_evaluations() {
@@ -178,6 +185,48 @@ mod tests {
             });
             assert_eq!(count.get(), EVALUATIONS);
             assert!((found - peak).abs() <= 0.15 * peak + 0.2, "{found} where the peak is at {peak}");
+        }
+    }
+
+    fn charter(rule: &str, on: &str) -> Arc<Charter> {
+        let text = format!(
+            "[federation]\nname = \"test\"\nrounds = 3\n[topology]\nkind = \"complete\"\n[aggregation]\nrule = \"{rule}\"\n\
+             byzantine = 2\non = \"{on}\"\n[codec]\nkind = \"identity\"\n[membership]\nmode = \"open\"\npeers = 12\n"
+        );
+        let mut codec = |section: &mut Section<'_>| drop(codec_from_section(section));
+        Arc::new(Charter::resolve(&text, &mut [("codec", &mut codec)]).expect("a good charter"))
+    }
+
+    #[test]
+    fn the_fitted_factor_harms_every_rule_about_as_much_as_any_fixed_one() {
+        let mut random = Seed::from_number(3).stream("test");
+        let start: Vec<f32> = (0..20).map(|_| random.normal() as f32).collect();
+        let rows: Vec<Vec<f32>> =
+            (0..10).map(|_| start.iter().map(|start| start + 0.5 + 0.3 * random.normal() as f32).collect()).collect();
+        let honest: Vec<(PeerId, &[f32])> = (0..10).map(|peer| (PeerId([peer; 32]), &rows[usize::from(peer)][..])).collect();
+        let (own, graph) = (PeerId([99; 32]), Graph::new_undirected(1, []).expect("a graph of one"));
+        let view = View { own, round: 0, start: &start, trained: &rows[0], neighbours: &[], roster: &[own], graph: &graph };
+        let scene = Scene { view: &view, honest: &honest, omniscient: true };
+        let (means, _) = moments(&scene);
+        let rules = ["mean", "median", "trimmed-mean", "krum", "geometric-median", "centered-clipping", "nnm+trimmed-mean"];
+        for (rule, on) in rules.iter().flat_map(|rule| [(rule, "models"), (rule, "updates")]) {
+            let charter = charter(rule, on);
+            for (optimal, line, fixed) in [("optimal-ipm", Line::InnerProduct, "ipm"), ("optimal-alie", Line::Alie, "alie")] {
+                let judge = Optimal { line, charter: Some(Arc::clone(&charter)) };
+                let harm = |text: &str| {
+                    let mut attack = attack_from_text(text).expect("a listed attack");
+                    attack.study(&charter);
+                    match attack.publish(&scene, &mut Seed::from_number(0).stream("test")) {
+                        Publication::Same(vector) => judge.harm(&scene, &means, &vector),
+                        other => panic!("it publishes one vector, not {other:?}"),
+                    }
+                };
+                let found = harm(optimal);
+                for factor in [0.25, 0.5, 1.0, 1.5, 3.0, 10.0, 100.0] {
+                    let known = harm(&format!("{fixed}:{factor}"));
+                    assert!(found >= 0.95 * known, "{rule} on {on}: {optimal} does {found}, {fixed}:{factor} does {known}");
+                }
+            }
         }
     }
 }
