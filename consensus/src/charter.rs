@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use crate::aggregate::{Rule, rule_from_section};
 use crate::identity::{Digest, PeerId};
+use crate::optimization::METHODS;
+use crate::optimization::staleness::StalenessWeight;
 use crate::section::{Document, Problem, Section};
 use crate::topology::{Graph, TopologyError, TopologySection, connected_together};
 
@@ -60,10 +62,12 @@ pub struct RoundSection {
 }
 
 /// How peers keep step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Mode {
     /// Each round waits for the neighbourhood, up to its deadline.
     Synchronous,
+    /// Nobody waits: a peer trains, tells its neighbours, merges what has come meanwhile weighed by its staleness, and goes on.
+    Asynchronous(StalenessWeight),
 }
 
 /// How models become one.
@@ -77,6 +81,19 @@ pub struct Aggregation {
     pub weighting: Weighting,
     /// What the rule gets to see.
     pub on: Space,
+    /// What else peers exchange, so that unlike data do not pull them apart.
+    pub method: Method,
+    /// How much of the last round's change is carried on (server momentum, at every peer); 0 is none.
+    pub momentum: f64,
+}
+
+/// What peers exchange beside their models.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Nothing: D-PSGD, or FedAvg among neighbours.
+    Plain,
+    /// Their mean corrected gradient of the round, from which each corrects its next one.
+    GradientTracking,
 }
 
 /// What a rule gets to see.
@@ -188,6 +205,11 @@ impl Charter {
         });
         let round = document.section("round", RoundSection::read);
         let aggregation = document.section("aggregation", |section| Aggregation::read(section, &graphs));
+        if let Some(aggregation) = &aggregation {
+            for (key, what) in aggregation.misfits(&round) {
+                document.note(key, what);
+            }
+        }
         document.section("privacy", |section| section.choice("mechanism", Some("none"), &["none"]));
         let (others, canonical): (toml::Table, toml::Table) =
             document.finish()?.into_iter().partition(|(name, _)| others.contains(&name.as_str()));
@@ -252,9 +274,12 @@ impl Charter {
 
 impl RoundSection {
     fn read(section: &mut Section<'_>) -> RoundSection {
-        section.choice("mode", Some("synchronous"), &["synchronous"]);
+        let mode = match section.choice("mode", Some("synchronous"), &["synchronous", "asynchronous"]).as_str() {
+            "asynchronous" => Mode::Asynchronous(StalenessWeight::read(section)),
+            _ => Mode::Synchronous,
+        };
         RoundSection {
-            mode: Mode::Synchronous,
+            mode,
             quorum: section.number("quorum", Some(1.0), 0.01..=1.0), // all that are awaited: nobody's update is wasted
             deadline: Duration::from_secs_f64(section.number("deadline_seconds", Some(30.0), 0.01..=604_800.0)), // guess
             start_deadline: Duration::from_secs_f64(section.number("start_deadline_seconds", Some(60.0), 0.01..=604_800.0)), // guess
@@ -275,6 +300,12 @@ impl Aggregation {
             "updates" => Space::Updates,
             _ => Space::Models,
         };
+        let names: Vec<&str> = METHODS.iter().map(|entry| entry.name).collect();
+        let method = match section.choice("method", Some("plain"), &names).as_str() {
+            "gradient-tracking" => Method::GradientTracking,
+            _ => Method::Plain,
+        };
+        let momentum = section.number("momentum", Some(0.0), 0.0..=0.9999);
         let rule = rule?;
         match (rule.needs_updates(), rule.needs_models(), on) {
             (true, true, _) => section.note(
@@ -302,7 +333,35 @@ impl Aggregation {
         if let Some(what) = too_small(rule.as_ref(), graphs) {
             section.note("byzantine", what);
         }
-        Some(Aggregation { byzantine: rule.byzantine(), rule, weighting, on })
+        Some(Aggregation { byzantine: rule.byzantine(), rule, weighting, on, method, momentum })
+    }
+}
+
+impl Aggregation {
+    /// What does not go together.
+    fn misfits(&self, round: &RoundSection) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
+        let asynchronous = round.mode != Mode::Synchronous;
+        if self.method == Method::GradientTracking {
+            if asynchronous {
+                let what = "gradient tracking keeps the mean of the corrections at zero only where everybody mixes the same round; \
+                            expected round.mode = \"synchronous\"";
+                found.push(("aggregation.method", what.to_owned()));
+            }
+            if self.on == Space::Updates || self.rule.needs_losses() {
+                let what = "gradient tracking needs a rule on models that looks at nothing but vectors";
+                found.push(("aggregation.method", what.to_owned()));
+            }
+        }
+        if asynchronous && !self.rule.uses_weights() {
+            let what = format!(
+                "rule {:?} gives every model the same weight, however old; asynchronous rounds need one that uses \
+                                weights, for example \"mean\"",
+                self.rule.name()
+            );
+            found.push(("round.mode", what));
+        }
+        found
     }
 }
 

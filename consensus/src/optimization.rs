@@ -8,6 +8,31 @@
 //! Not here: local training (another crate), which rule combines (`aggregate`), and when (the peer). All vectors of a call have the
 //! same length; where they do not, it is our own error, since what peers send is checked before.
 
+/// What peers may exchange beside their models, as a charter names it.
+#[derive(Debug)]
+pub struct MethodEntry {
+    /// Its name.
+    pub name: &'static str,
+    /// One line of help.
+    pub help: &'static str,
+    /// The paper it comes from.
+    pub source: &'static str,
+}
+
+/// Every method.
+pub static METHODS: &[MethodEntry] = &[
+    MethodEntry {
+        name: "plain",
+        help: "models alone: D-PSGD with one local step, FedAvg among neighbours with more",
+        source: "Lian et al. 2017, arXiv 1705.09056",
+    },
+    MethodEntry {
+        name: "gradient-tracking",
+        help: "also the round's mean corrected gradient, so that unlike data lead to one optimum; twice the bytes",
+        source: "Liu et al. 2023 (K-GT), arXiv 2301.01313; with one local step the tracking of Nedic et al. 2017",
+    },
+];
+
 pub mod fednova;
 pub mod gradient_tracking;
 pub mod push_sum;

@@ -35,6 +35,8 @@ pub enum Input {
         local_steps: u64,
         /// Mean training loss.
         loss: f64,
+        /// Step size that turned gradients into the change.
+        rate: f64,
         /// What the optimizer carries into the next round, where it carries anything.
         memory: Option<Parameters>,
     },
@@ -144,6 +146,8 @@ pub enum Effect {
         parameters: Parameters,
         /// What the optimizer carried out of the last round.
         memory: Option<Parameters>,
+        /// Added to every local gradient, where the method corrects them.
+        correction: Option<Parameters>,
     },
     /// Evaluate these parameters on held-out data; answered by [`Input::Evaluated`] or [`Input::NotEvaluated`].
     Evaluate {
@@ -275,10 +279,11 @@ pub struct Intent {
     pub announcement: Arc<Vec<u8>>,
     /// The encoded body.
     pub body: Arc<Vec<u8>>,
-    /// The exact own parameters after training: never sent, needed to aggregate.
+    /// The exact own row after training (the parameters, then what the method sends beside them): never sent, needed to
+    /// aggregate.
     pub own: Parameters,
-    /// What the optimizer carries into the next round.
-    pub memory: Option<Parameters>,
+    /// What is carried into the next round beside the model.
+    pub carried: Carried,
 }
 
 /// A completed round.
@@ -294,6 +299,9 @@ pub struct Checkpoint {
     pub parameters: Parameters,
     /// Public reconstructions by sender, the own one included. Empty for stateless codecs.
     pub replicas: BTreeMap<PeerId, Parameters>,
-    /// What the optimizer carries into that round.
-    pub memory: Option<Parameters>,
+    /// What is carried into that round beside the model.
+    pub carried: Carried,
 }
+
+/// Vectors that go from round to round beside the model, by name; private to the peer.
+pub type Carried = BTreeMap<String, Parameters>;

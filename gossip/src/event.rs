@@ -41,7 +41,9 @@ pub enum Event {
         round: u64,
         /// Whose.
         peer: PeerId,
-        /// Own round minus the update's.
+        /// The round that its sender made it in.
+        of: u64,
+        /// Own round minus the update's; 0 for one from a peer that is ahead.
         staleness: u64,
         /// Bytes of the encoded body.
         payload_bytes: usize,

@@ -20,7 +20,7 @@ mod roster;
 mod wire;
 
 pub use conduct::{Conduct, Honest, Publication, View};
-pub use effect::{Checkpoint, Command, Effect, Input, Intent, Parameters, Record, Stored, Timer};
+pub use effect::{Carried, Checkpoint, Command, Effect, Input, Intent, Parameters, Record, Stored, Timer};
 pub use envelope::{Authenticator, Envelope};
 pub use event::{Event, Refusal};
 pub use library::Library;

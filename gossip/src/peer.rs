@@ -17,13 +17,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kith_consensus::aggregate::{Aggregate, Context, Contribution};
-use kith_consensus::charter::{Charter, Space, Weighting};
+use kith_consensus::charter::{Charter, Method, Mode, Space, Weighting};
+use kith_consensus::optimization::server_momentum;
 use kith_consensus::{Digest, PeerId, Seed, Stream};
 use serde_bytes::ByteBuf;
 
 use crate::codec::{Codec, Randomness};
 use crate::conduct::{Conduct, Publication, View};
-use crate::effect::{Checkpoint, Command, Effect, Input, Intent, Parameters, Record, Stored, Timer};
+use crate::effect::{Carried, Checkpoint, Command, Effect, Input, Intent, Parameters, Record, Stored, Timer};
 use crate::envelope::{Authenticator, Envelope, Header, Kind, PROTOCOL_VERSION};
 use crate::event::{Closed, DroppedShare, Event, Refusal};
 use crate::library::Library;
@@ -145,6 +146,10 @@ pub struct Peer {
     own_local_steps: u64,
     /// What the optimizer carries into the next round.
     memory: Option<Parameters>,
+    /// What the method adds to every local gradient.
+    correction: Option<Parameters>,
+    /// The round's change that server momentum carries on.
+    velocity: Option<Parameters>,
     /// Announcements for single receivers, where the conduct tells them different things.
     forks: BTreeMap<PeerId, Arc<Vec<u8>>>,
     /// Promised before a crash, to be sent again as it was.
@@ -168,10 +173,16 @@ impl Peer {
     /// When the roster lacks the peer.
     pub fn new(setup: Setup) -> Peer {
         let id = setup.authenticator.peer();
+        let tracks = setup.charter.aggregation.method == Method::GradientTracking;
+        // Everybody's row before anything is published: the common start, and no gradient.
+        let row = match tracks {
+            true => Arc::new(setup.initial.iter().copied().chain(std::iter::repeat_n(0.0, setup.initial.len())).collect()),
+            false => Arc::clone(&setup.initial),
+        };
         Peer {
             id,
             overlay: Overlay::new(id, setup.roster, Arc::clone(&setup.charter)),
-            exchange: Exchange::new(setup.codec, id, Arc::clone(&setup.initial), !setup.conduct.is_honest(), setup.library),
+            exchange: Exchange::new(setup.codec, id, row, !setup.conduct.is_honest(), setup.library),
             charter: setup.charter,
             authenticator: setup.authenticator,
             conduct: setup.conduct,
@@ -186,6 +197,8 @@ impl Peer {
             own_samples: 0,
             own_local_steps: 0,
             memory: None,
+            correction: None,
+            velocity: None,
             forks: BTreeMap::new(),
             promised: None,
             published_before: None,
@@ -234,11 +247,11 @@ impl Peer {
         }
         match input {
             Input::Start { checkpoint, intent } => self.start(checkpoint, intent, out),
-            Input::Trained { round, parameters, samples, local_steps, loss, memory } => {
+            Input::Trained { round, parameters, samples, local_steps, loss, rate, memory } => {
                 if self.phase == Phase::Training && round == self.round {
                     self.memory = memory;
                     out.push(Effect::Emit(Event::Trained { round, loss, samples, local_steps }));
-                    self.trained(parameters, samples, local_steps, out);
+                    self.trained(parameters, samples, local_steps, rate, out);
                 }
             }
             Input::TrainingFailed { round, why } => {
@@ -290,13 +303,13 @@ impl Peer {
         assert_eq!(self.phase, Phase::Created, "a peer starts once");
         let resumed = checkpoint.is_some() || intent.is_some();
         if let Some(checkpoint) = checkpoint {
-            assert_eq!(checkpoint.parameters.len(), self.exchange.dimension(), "a checkpoint has the model's dimension");
+            assert_eq!(checkpoint.parameters.len(), self.parameters.len(), "a checkpoint has the model's dimension");
             self.round = checkpoint.round;
             self.sequence = checkpoint.sequence;
             self.parameters = checkpoint.parameters;
             self.overlay.restore(&checkpoint.roster);
             self.exchange.restore(checkpoint.replicas);
-            self.memory = checkpoint.memory;
+            self.restore(checkpoint.carried);
         }
         if let Some(ahead) = intent.as_ref().filter(|intent| intent.round > self.round) {
             // Promised after a jump, or on a checkpoint that is lost: it must not be contradicted.
@@ -401,14 +414,17 @@ impl Peer {
     fn open_round(&mut self, out: &mut Vec<Effect>) {
         self.witness.forget(self.round);
         let neighbours = self.overlay.receives_from(self.round);
-        self.window = Window::new(self.overlay.awaited(self.round));
+        // Where nobody waits for anybody the window has been open all the time.
+        if !self.is_asynchronous() {
+            self.window = Window::new(self.overlay.awaited(self.round));
+        }
         out.push(Effect::Emit(Event::RoundOpened { round: self.round, neighbours: neighbours.len() }));
         match self.promised.take() {
             Some(intent) => self.send_again(*intent, out),
             None => {
                 self.phase = Phase::Training;
                 let (parameters, memory) = (Arc::clone(&self.parameters), self.memory.clone());
-                out.push(Effect::Train { round: self.round, parameters, memory });
+                out.push(Effect::Train { round: self.round, parameters, memory, correction: self.correction.clone() });
             }
         }
         for sender in neighbours {
@@ -437,7 +453,7 @@ impl Peer {
             return;
         };
         self.own = Arc::clone(&intent.own);
-        self.memory = intent.memory;
+        self.restore(intent.carried);
         self.sequence = intent.sequence + 1;
         let digest = Digest::of(&intent.body);
         let outgoing = Outgoing::new(intent.sequence, intent.state, intent.announcement, digest, intent.body);
@@ -445,19 +461,46 @@ impl Peer {
         self.send_update(out);
     }
 
-    fn trained(&mut self, parameters: Parameters, samples: u64, local_steps: u64, out: &mut Vec<Effect>) {
+    /// What goes from round to round beside the model.
+    fn carried(&self) -> Carried {
+        let named = [("memory", &self.memory), ("correction", &self.correction), ("velocity", &self.velocity)];
+        named.into_iter().filter_map(|(name, vector)| Some((name.to_owned(), Arc::clone(vector.as_ref()?)))).collect()
+    }
+
+    fn restore(&mut self, mut carried: Carried) {
+        self.memory = carried.remove("memory");
+        self.correction = carried.remove("correction");
+        self.velocity = carried.remove("velocity");
+    }
+
+    fn tracks(&self) -> bool {
+        self.charter.aggregation.method == Method::GradientTracking
+    }
+
+    /// The own row: the parameters, and behind them what the method sends: the mean corrected gradient of the round's steps.
+    fn row(&self, parameters: &Parameters, steps: f64) -> Parameters {
+        if !self.tracks() {
+            return Arc::clone(parameters);
+        }
+        let gradient = |(start, end): (&f32, &f32)| ((f64::from(*start) - f64::from(*end)) / steps) as f32;
+        let tracked = self.parameters.iter().zip(parameters.iter()).map(gradient);
+        Arc::new(parameters.iter().copied().chain(tracked).collect())
+    }
+
+    fn trained(&mut self, parameters: Parameters, samples: u64, local_steps: u64, rate: f64, out: &mut Vec<Effect>) {
         if let Err(reason) = check_values(&parameters) {
             self.training_failed(format!("the trained model {reason}"), out);
             return;
         }
-        self.own = Arc::clone(&parameters);
+        let steps = rate * local_steps as f64;
+        self.own = self.row(&parameters, steps);
         (self.own_samples, self.own_local_steps) = (samples, local_steps);
         if self.published_before.is_some_and(|round| self.round <= round) {
             // Others hold a signed update of ours for this round which we no longer know: a second one would be a lie.
             self.collect(out);
             return;
         }
-        match self.publication(parameters) {
+        match self.publication(parameters, steps) {
             Told::Nobody => self.collect(out),
             Told::Everybody(vector) => match self.promise(&vector) {
                 Some((sealed, intent)) => self.publish(sealed, intent, BTreeMap::new(), out),
@@ -471,13 +514,14 @@ impl Peer {
     }
 
     /// What the peer's conduct makes of the trained parameters.
-    fn publication(&mut self, trained: Parameters) -> Told {
+    fn publication(&mut self, trained: Parameters, steps: f64) -> Told {
         if self.conduct.is_honest() {
-            return Told::Everybody(trained);
+            return Told::Everybody(Arc::clone(&self.own));
         }
         let neighbours: BTreeSet<PeerId> = self.overlay.receives_from(self.round).into_iter().collect();
         let (roster, graph) = (self.overlay.roster(), self.overlay.graph(self.round));
-        let newest: Vec<(PeerId, &[f32])> = self.exchange.newest().filter(|(peer, _)| neighbours.contains(peer)).collect();
+        let newest = self.exchange.newest().filter(|(peer, _)| neighbours.contains(peer));
+        let newest: Vec<(PeerId, &[f32])> = newest.map(|(peer, row)| (peer, &row[..trained.len()])).collect();
         let view = View {
             own: self.id,
             round: self.round,
@@ -490,8 +534,11 @@ impl Peer {
         let mut random = Stream::derive("kith.v1 conduct", &self.seed, self.round, 0, 0);
         match self.conduct.publish(&view, &mut random) {
             Publication::Nothing => Told::Nobody,
-            Publication::Same(vector) => Told::Everybody(Arc::new(vector)),
-            Publication::Each(vectors) => Told::Each(vectors),
+            Publication::Same(vector) => Told::Everybody(self.row(&Arc::new(vector), steps)),
+            Publication::Each(vectors) => {
+                let row = |vector: Vec<f32>| self.row(&Arc::new(vector), steps).to_vec();
+                Told::Each(vectors.into_iter().map(|(receiver, vector)| (receiver, row(vector))).collect())
+            }
         }
     }
 
@@ -525,7 +572,7 @@ impl Peer {
             announcement: Arc::clone(&announcement),
             body: Arc::clone(&body),
             own: Arc::clone(&self.own),
-            memory: self.memory.clone(),
+            carried: self.carried(),
         });
         Some((Sealed { public, outgoing: Outgoing::new(self.sequence, state, announcement, digest, body) }, intent))
     }
@@ -567,7 +614,7 @@ impl Peer {
 
     fn training_failed(&mut self, why: String, out: &mut Vec<Effect>) {
         out.push(Effect::Emit(Event::TrainingFailed { round: self.round, why }));
-        self.own = Arc::clone(&self.parameters);
+        self.own = self.row(&self.parameters, 1.0);
         (self.own_samples, self.own_local_steps) = (0, 0);
         self.collect(out);
     }
@@ -590,8 +637,15 @@ impl Peer {
         self.collect(out);
     }
 
+    fn is_asynchronous(&self) -> bool {
+        self.charter.round.mode != Mode::Synchronous
+    }
+
     fn collect(&mut self, out: &mut Vec<Effect>) {
         self.phase = Phase::Collecting;
+        if self.is_asynchronous() {
+            return self.close(Closed::Quorum, out);
+        }
         let (round, deadline) = (self.round, self.charter.round.deadline);
         out.push(Effect::SetTimer { timer: Timer::Deadline { round }, after: deadline });
         out.push(Effect::SetTimer { timer: Timer::Nudge { round }, after: deadline / NUDGES });
@@ -633,7 +687,7 @@ impl Peer {
             roster: self.overlay.roster(),
             parameters: Arc::clone(&self.parameters),
             replicas: self.exchange.replicas(),
-            memory: self.memory.clone(),
+            carried: self.carried(),
         };
         out.push(Effect::Persist(Record::Checkpoint(Box::new(checkpoint))));
     }
@@ -643,7 +697,8 @@ impl Peer {
         let arrived = self.window.arrived().iter();
         let mut rows: Vec<(PeerId, Arrived)> = arrived.map(|(peer, arrived)| (*peer, arrived.clone())).collect();
         let state = self.exchange.own_state_if(&self.own);
-        let own = Arrived { values: Arc::clone(&self.own), state, samples: self.own_samples, local_steps: self.own_local_steps };
+        let (round, samples, local_steps) = (self.round, self.own_samples, self.own_local_steps);
+        let own = Arrived { values: Arc::clone(&self.own), state, round, samples, local_steps };
         rows.push((self.id, own));
         rows.sort_by_key(|(peer, _)| *peer);
         rows
@@ -672,25 +727,27 @@ impl Peer {
             .zip(&weights)
             .enumerate()
             .map(|(index, ((peer, arrived), weight))| Contribution {
+                staleness: round.saturating_sub(arrived.round),
                 mixing_weight: *weight,
                 samples: arrived.samples,
                 local_steps: arrived.local_steps,
-                // What is moved to another origin has another name.
-                state: arrived.state.filter(|_| !updates),
-                ..Contribution::of(*peer, moved.get(index).unwrap_or(&arrived.values))
+                // What is moved to another origin, or is a part, has another name.
+                state: arrived.state.filter(|_| !updates && !self.tracks()),
+                ..Contribution::of(*peer, moved.get(index).map_or(&arrived.values[..start.len()], Vec::as_slice))
             })
             .collect();
         let context = Context {
             own: Some(own_index),
-            own_public: public.as_deref().map(Vec::as_slice),
-            round_start: (!updates).then_some(&self.parameters),
-            last_aggregate: (!updates).then_some(&self.parameters),
+            own_public: public.as_deref().map(|public| &public[..start.len()]),
+            round_start: (!updates).then_some(start.as_slice()),
+            last_aggregate: (!updates).then_some(start.as_slice()),
             round,
             rounds: self.charter.rounds,
             losses,
             seed: Seed(self.charter.id.0),
         };
-        match self.charter.aggregation.rule.aggregate(&context, &contributions) {
+        let charter = Arc::clone(&self.charter);
+        match charter.aggregation.rule.aggregate(&context, &contributions) {
             Ok(mut aggregate) => {
                 let dropped = self.judge(&rows, &aggregate, out);
                 let spread = spread(&contributions);
@@ -701,6 +758,10 @@ impl Peer {
                 if updates {
                     aggregate.parameters.iter_mut().zip(start.iter()).for_each(|(value, start)| *value += start);
                 }
+                if self.tracks() {
+                    self.track(&rows, &contributions, &context);
+                }
+                self.carry_on(&start, &mut aggregate.parameters);
                 let parameters = Arc::new(aggregate.parameters);
                 let state = Digest::of_values(&parameters);
                 out.push(Effect::Emit(Event::Aggregated { round, state, models: rows.len(), dropped, spread }));
@@ -709,13 +770,52 @@ impl Peer {
             Err(_) => {
                 let need = self.charter.aggregation.rule.minimum();
                 out.push(Effect::Emit(Event::MixingSkipped { round, have: rows.len(), need }));
-                Arc::clone(&self.own)
+                if self.tracks() { Arc::new(self.own[..start.len()].to_vec()) } else { Arc::clone(&self.own) }
             }
         }
     }
 
+    /// Gradient tracking (K-GT): the own correction moves by what the neighbourhood's mean gradient differs from the own one,
+    /// c ← c − z + Σ w z. Where everybody mixes doubly stochastic weights the corrections' mean stays zero; an update that a
+    /// neighbour misses for good shifts it, and with it where everybody ends.
+    fn track(&mut self, rows: &[(PeerId, Arrived)], models: &[Contribution<'_>], context: &Context<'_>) {
+        let dimension = self.parameters.len();
+        let tracked = |(model, (_, arrived)): (&Contribution<'_>, &(PeerId, Arrived))| -> Vec<f32> {
+            debug_assert_eq!(arrived.values.len(), 2 * model.parameters.len(), "a row is a model and its gradient");
+            arrived.values[dimension..].to_vec()
+        };
+        let gradients: Vec<Vec<f32>> = models.iter().zip(rows).map(tracked).collect();
+        let rows: Vec<Contribution<'_>> =
+            models.iter().zip(&gradients).map(|(model, gradient)| Contribution { parameters: gradient, ..*model }).collect();
+        let context = Context { round_start: None, last_aggregate: None, own_public: None, ..*context };
+        // What was enough for the models is enough for the gradients: the same rows, all of them finite.
+        let Ok(mixed) = self.charter.aggregation.rule.aggregate(&context, &rows) else { return };
+        let own = &self.own[dimension..];
+        let zero = Arc::new(vec![0.0; dimension]);
+        let before = self.correction.as_ref().unwrap_or(&zero);
+        let step =
+            |((before, own), mixed): ((&f32, &f32), &f32)| (f64::from(*before) - f64::from(*own) + f64::from(*mixed)) as f32;
+        self.correction = Some(Arc::new(before.iter().zip(own).zip(&mixed.parameters).map(step).collect()));
+    }
+
+    /// Server momentum at every peer: v ← β v + (aggregate − start), x ← start + v.
+    fn carry_on(&mut self, start: &Parameters, aggregate: &mut [f32]) {
+        let momentum = self.charter.aggregation.momentum;
+        if momentum == 0.0 {
+            return;
+        }
+        let change: Vec<f32> = aggregate.iter().zip(start.iter()).map(|(value, start)| value - start).collect();
+        let mut velocity = self.velocity.as_ref().map_or_else(|| vec![0.0; change.len()], |velocity| velocity.to_vec());
+        aggregate.copy_from_slice(start);
+        server_momentum::step(aggregate, &mut velocity, &change, momentum, 1.0);
+        self.velocity = Some(Arc::new(velocity));
+    }
+
     fn weight(&mut self, peer: &PeerId, arrived: &Arrived) -> f64 {
-        let mixing = self.overlay.mixing_weight(peer, self.round);
+        let mut mixing = self.overlay.mixing_weight(peer, self.round);
+        if let Mode::Asynchronous(weight) = self.charter.round.mode {
+            mixing *= weight.factor(self.round.saturating_sub(arrived.round));
+        }
         match self.charter.aggregation.weighting {
             Weighting::Mixing => mixing,
             Weighting::Samples { cap } => mixing * (arrived.samples as f64 / cap as f64).min(1.0),
@@ -803,6 +903,9 @@ impl Peer {
     }
 
     fn jump_target(&mut self) -> Option<u64> {
+        if self.is_asynchronous() {
+            return None; // being behind is no fault there
+        }
         let credible = self.overlay.credible_round(self.round, self.charter.aggregation.byzantine)?;
         let target = credible.min(self.charter.rounds - 1).min(self.round.saturating_add(JUMP_MAX));
         (credible >= self.round.saturating_add(AHEAD_MAX) && target > self.round).then_some(target)
@@ -1082,7 +1185,8 @@ impl Peer {
             return Ok(());
         }
         debug_assert_eq!(sender, from, "the door lets no relayed body in");
-        if round > self.round.saturating_add(AHEAD_MAX) {
+        let ahead_max = if self.is_asynchronous() { self.charter.rounds } else { AHEAD_MAX };
+        if round > self.round.saturating_add(ahead_max) {
             return Err(Refusal::FutureRound { theirs: round, ours: self.round });
         }
         if round.saturating_add(self.charter.round.staleness) < self.round || self.phase == Phase::Lingering {
@@ -1091,7 +1195,7 @@ impl Peer {
         if !self.overlay.is_neighbour(&sender, round) {
             return Err(Refusal::NotANeighbour { round });
         }
-        if round == self.round && self.window.contains(&sender) {
+        if !self.is_asynchronous() && round == self.round && self.window.contains(&sender) {
             return Err(Refusal::Duplicate);
         }
         let announcement = Announcement::decode(&envelope.payload, self.exchange.dimension(), self.exchange.body_bytes_max())?;
@@ -1110,7 +1214,8 @@ impl Peer {
             return;
         }
         loop {
-            match self.exchange.advance(sender, self.round) {
+            let up_to = if self.is_asynchronous() { u64::MAX } else { self.round };
+            match self.exchange.advance(sender, up_to) {
                 Progress::Idle => break,
                 Progress::Fetch { round, digest, length, keyframe } => {
                     if keyframe {
@@ -1129,16 +1234,20 @@ impl Peer {
                     out.push(Effect::Emit(Event::Accepted {
                         round: self.round,
                         peer: sender,
-                        staleness: self.round - applied.round,
+                        of: applied.round,
+                        staleness: self.round.saturating_sub(applied.round),
                         payload_bytes: applied.payload_bytes,
                         keyframe_bytes: applied.keyframe_bytes,
                         envelope_bytes: applied.envelope_bytes,
                         dense_bytes: self.exchange.dimension() * 4,
                     }));
-                    if applied.round == self.round {
-                        let (samples, local_steps) = (applied.samples, applied.local_steps);
-                        self.window
-                            .insert(sender, Arrived { values: applied.values, state: Some(applied.state), samples, local_steps });
+                    let (samples, local_steps) = (applied.samples, applied.local_steps);
+                    let (round, state) = (applied.round, Some(applied.state));
+                    let arrived = Arrived { values: applied.values, state, round, samples, local_steps };
+                    if self.is_asynchronous() {
+                        self.window.replace(sender, arrived);
+                    } else if applied.round == self.round {
+                        self.window.insert(sender, arrived);
                     }
                 }
             }

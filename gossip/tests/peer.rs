@@ -106,7 +106,15 @@ fn in_round_zero(charter: &Arc<Charter>) -> Peer {
 }
 
 fn trained(round: u64, value: f32) -> Input {
-    Input::Trained { round, parameters: Arc::new(vec![value; 4]), samples: 10, local_steps: 2, loss: 0.5, memory: None }
+    Input::Trained {
+        round,
+        parameters: Arc::new(vec![value; 4]),
+        samples: 10,
+        local_steps: 2,
+        loss: 0.5,
+        rate: 0.1,
+        memory: None,
+    }
 }
 
 /// The announcement that another peer sends for round 0 after training to `value`.
@@ -122,7 +130,7 @@ fn announcement_with(number: u8, charter: &Arc<Charter>, values: &[f32]) -> Vec<
         sent_to(&handle(&mut peer_of(1, charter), Input::PeerUp { peer: id(number), addresses: vec![] }), number).remove(0);
     handle(&mut other, Input::Received { from: id(1), bytes: hello.into() });
     let parameters = Arc::new(values.to_vec());
-    handle(&mut other, Input::Trained { round: 0, parameters, samples: 10, local_steps: 2, loss: 0.5, memory: None });
+    handle(&mut other, Input::Trained { round: 0, parameters, samples: 10, local_steps: 2, loss: 0.5, rate: 0.1, memory: None });
     sent_to(&handle(&mut other, Input::Stored(Stored::Intent { round: 0 })), 1).remove(0)
 }
 

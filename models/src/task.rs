@@ -404,6 +404,8 @@ pub struct Trained {
     pub samples: u64,
     /// Optimizer steps done.
     pub local_steps: u64,
+    /// The round's step size.
+    pub rate: f64,
     /// Mean training loss over the rows of the round's batches, each at the parameters before its step.
     pub loss: f64,
     /// What the optimizer carries to the next round, [`MomentumScope::memory_len`] values: the velocity, or m̂ and then the
@@ -443,8 +445,8 @@ impl Trainer {
                 return Err(ModelError::Diverged { round, step });
             }
         }
-        let (samples, loss) = (self.data.len() as u64, loss / samples as f64);
-        Ok(Trained { parameters, samples, local_steps: steps, loss, memory: optimizer.memory(start) })
+        let (samples, loss, rate) = (self.data.len() as u64, loss / samples as f64, training.rate(round));
+        Ok(Trained { parameters, samples, local_steps: steps, rate, loss, memory: optimizer.memory(start) })
     }
 
     fn check(&self, request: &Request<'_>) -> Result<(), ModelError> {

@@ -11,14 +11,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kith_consensus::{Digest, PeerId};
-use kith_gossip::{Checkpoint, Parameters, Roster};
+use kith_gossip::{Carried, Checkpoint, Parameters, Roster};
 use kith_models::{Layout, write_model};
 use safetensors::tensor::{Dtype, SafeTensors};
 
 /// What replicas' tensors are named before the peer id.
 const REPLICA_PREFIX: &str = "kith.replica.";
-/// What the optimizer carries into the next round, where it carries anything.
-const MEMORY: &str = "kith.memory";
+/// What vectors are named that go from round to round beside the model, before their own name.
+const CARRIED_PREFIX: &str = "kith.carried.";
 
 /// Names and shapes of the model's tensors in the order in which they stand in the parameter vector.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,8 +136,8 @@ fn to_bytes(shapes: &Shapes, federation: Digest, checkpoint: &Checkpoint) -> Vec
     for (peer, values) in &checkpoint.replicas {
         tensors.insert(format!("{REPLICA_PREFIX}{peer}"), (vec![values.len()], values));
     }
-    if let Some(memory) = &checkpoint.memory {
-        tensors.insert(MEMORY.to_owned(), (vec![memory.len()], memory));
+    for (name, values) in &checkpoint.carried {
+        tensors.insert(format!("{CARRIED_PREFIX}{name}"), (vec![values.len()], values));
     }
     let layout = Layout::new(tensors.iter().map(|(name, (shape, _))| (name.clone(), shape.clone())));
     let values: Vec<f32> = layout.tensors.iter().flat_map(|tensor| tensors[&tensor.name].1.iter().copied()).collect();
@@ -182,20 +182,26 @@ fn from_bytes(shapes: &Shapes, federation: Digest, bytes: &[u8]) -> Result<Check
         if let Some(text) = name.strip_prefix(REPLICA_PREFIX) {
             let peer = peer(text)?;
             let replica = values(name)?;
-            if replica.len() != parameters.len() {
+            // A row may hold what the charter's method sends beside the model.
+            if replica.is_empty() || !replica.len().is_multiple_of(parameters.len()) {
                 return Err(format!("the replica of {peer} has {} values, the model has {}", replica.len(), parameters.len()));
             }
             replicas.insert(peer, Arc::new(replica));
         }
     }
-    let memory = file.names().contains(&MEMORY).then(|| values(MEMORY)).transpose()?.map(Arc::new);
+    let mut carried = Carried::new();
+    for name in file.names() {
+        if let Some(own) = name.strip_prefix(CARRIED_PREFIX) {
+            carried.insert(own.to_owned(), Arc::new(values(name)?));
+        }
+    }
     Ok(Checkpoint {
         round: number("kith.round")?,
         sequence: number("kith.sequence")?,
         roster,
         parameters: Arc::new(parameters),
         replicas,
-        memory,
+        carried,
     })
 }
 
@@ -211,8 +217,15 @@ mod tests {
         let parameters = Arc::new((0..8).map(|value| value as f32 / 3.0).collect::<Vec<f32>>());
         let replica = Arc::new(vec![-0.5; 8]);
         let roster = Roster::new(vec![PeerId([3; 32]), PeerId([9; 32])]);
-        let memory = Some(Arc::new(vec![0.25; 8]));
-        Checkpoint { round: 42, sequence: 43, roster, parameters, replicas: BTreeMap::from([(PeerId([9; 32]), replica)]), memory }
+        let carried = Carried::from([("memory".to_owned(), Arc::new(vec![0.25; 8]))]);
+        Checkpoint {
+            round: 42,
+            sequence: 43,
+            roster,
+            parameters,
+            replicas: BTreeMap::from([(PeerId([9; 32]), replica)]),
+            carried,
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! One transactional file (`state/kith.redb`) beside the checkpoint files. Everything that [`Store::persist`] returned from is
 //! on disk. A second program on the same folder is refused by a file lock, which ends with the process however that ends.
 
+use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -115,9 +116,9 @@ struct StoredIntent {
     body: Vec<u8>,
     #[serde(with = "serde_bytes")]
     own: Vec<u8>,
-    /// Absent where the optimizer carries nothing, and in files of before it could.
+    /// Empty where nothing is carried, and in files of before anything could be.
     #[serde(default)]
-    memory: Option<serde_bytes::ByteBuf>,
+    carried: BTreeMap<String, serde_bytes::ByteBuf>,
 }
 
 impl Store {
@@ -199,7 +200,9 @@ impl Store {
             announcement: intent.announcement.to_vec(),
             body: intent.body.to_vec(),
             own: checkpoint::values_to_bytes(&intent.own),
-            memory: intent.memory.as_ref().map(|memory| checkpoint::values_to_bytes(memory).into()),
+            carried: (intent.carried.iter())
+                .map(|(name, values)| (name.clone(), checkpoint::values_to_bytes(values).into()))
+                .collect(),
         };
         let bytes = serde_cbor::to_vec(&stored).map_err(|error| self.failed(error))?;
         self.transact(|transaction| {
@@ -382,14 +385,15 @@ fn intent_from_bytes(round: u64, bytes: &[u8]) -> Result<Intent, String> {
         announcement: Arc::new(stored.announcement),
         body: Arc::new(stored.body),
         own: Arc::new(checkpoint::values_from_bytes(&stored.own)),
-        memory: stored.memory.map(|memory| Arc::new(checkpoint::values_from_bytes(&memory))),
+        carried: (stored.carried.into_iter())
+            .map(|(name, values)| (name, Arc::new(checkpoint::values_from_bytes(&values))))
+            .collect(),
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
 
     fn open(folder: &Path) -> Result<Store, StoreError> {
         let shapes = Shapes::new([("weight".to_owned(), vec![3])]);
@@ -404,7 +408,7 @@ mod tests {
             roster: kith_gossip::Roster::new(Vec::new()),
             parameters,
             replicas: BTreeMap::new(),
-            memory: None,
+            carried: BTreeMap::new(),
         }))
     }
 
@@ -416,7 +420,7 @@ mod tests {
             announcement: Arc::new(vec![1, 2]),
             body: Arc::new(vec![3]),
             own: Arc::new(vec![0.1, f32::MIN_POSITIVE, -0.0]),
-            memory: Some(Arc::new(vec![0.5, -1.5])),
+            carried: BTreeMap::from([("memory".to_owned(), Arc::new(vec![0.5, -1.5]))]),
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use kith_consensus::charter::{Admission, Aggregation};
 use kith_consensus::section::Document;
-use kith_consensus::{Charter, Digest, PeerId, Problem, Seed};
+use kith_consensus::{Charter, Digest, PeerId, Problem, Rule, Seed};
 use kith_gossip::codec::{Codec, TensorShape, codec_from_section};
 use kith_gossip::effect::Record;
 use kith_gossip::{Authenticator, Conduct, Effect, Event, Honest, Input, Library, Roster, Setup};
@@ -132,9 +132,9 @@ impl Experiment {
             return Err(problems);
         }
         let peers = charter.membership.peers;
-        let Aggregation { rule, byzantine, weighting, on } = charter.aggregation;
-        let rule = Box::new(Remembered::new(rule, peers));
-        let charter = Charter { aggregation: Aggregation { rule, byzantine, weighting, on }, ..charter };
+        let aggregation = charter.aggregation;
+        let rule: Box<dyn Rule> = Box::new(Remembered::new(aggregation.rule, peers));
+        let charter = Charter { aggregation: Aggregation { rule, ..aggregation }, ..charter };
         Ok(Experiment { charter: Arc::new(charter), world, task, canonical })
     }
 

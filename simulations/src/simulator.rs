@@ -570,7 +570,9 @@ impl<O: Observer> Simulation<O> {
         let moment = Moment { now, member, life: state.life, peer: &state.peer };
         self.observer.effect(&moment, &effect);
         match effect {
-            Effect::Train { round, parameters, memory } => self.train(member, round, parameters, memory),
+            Effect::Train { round, parameters, memory, correction } => {
+                self.train(member, round, parameters, [memory, correction]);
+            }
             Effect::Evaluate { round, parameters } => {
                 let local = Arc::clone(&self.members[member].local);
                 let job = self.pool.submit(move || Computed::Evaluated(local.evaluate(&parameters)));
@@ -637,7 +639,7 @@ impl<O: Observer> Simulation<O> {
         digest
     }
 
-    fn train(&mut self, member: usize, round: u64, start: Parameters, memory: Option<Parameters>) {
+    fn train(&mut self, member: usize, round: u64, start: Parameters, beside: [Option<Parameters>; 2]) {
         let state = &self.members[member];
         let local = Arc::clone(&state.local);
         let mut takes = nanoseconds(state.device.step) * local.steps();
@@ -647,8 +649,8 @@ impl<O: Observer> Simulation<O> {
         }
         let life = state.life;
         let job = self.pool.submit(move || {
-            let memory = memory.as_ref().map(|memory| memory.as_slice());
-            Computed::Trained(local.train(&Request { memory, ..Request::new(&start, round) }))
+            let [memory, correction] = beside.each_ref().map(|vector| vector.as_ref().map(|vector| vector.as_slice()));
+            Computed::Trained(local.train(&Request { start: &start, round, memory, correction }))
         });
         self.queue.push(self.now + takes, Entry::Trained { member: member as u32, life, round, job });
     }
@@ -656,12 +658,13 @@ impl<O: Observer> Simulation<O> {
     fn trained(&mut self, member: usize, round: u64, job: u64) {
         let Computed::Trained(result) = self.pool.collect(job) else { unreachable!("the job was to train") };
         let input = match result {
-            Ok(Trained { parameters, samples, local_steps, loss, memory }) => Input::Trained {
+            Ok(Trained { parameters, samples, local_steps, loss, rate, memory }) => Input::Trained {
                 round,
                 parameters: Arc::new(parameters),
                 samples,
                 local_steps,
                 loss,
+                rate,
                 memory: memory.map(Arc::new),
             },
             Err(why) => Input::TrainingFailed { round, why },

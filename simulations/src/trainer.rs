@@ -132,6 +132,7 @@ impl Local for Descent {
             samples: 1,
             local_steps: self.local_steps,
             loss: loss / self.local_steps as f64,
+            rate: self.learning_rate,
             memory: None,
         })
     }

@@ -29,7 +29,7 @@ impl Local for Pull {
     fn train(&self, request: &Request<'_>) -> Result<Trained, String> {
         let step = |(value, target): (&f32, &f32)| value + 0.5 * (target - value);
         let parameters = request.start.iter().zip(&self.target).map(step).collect();
-        Ok(Trained { parameters, samples: 10, local_steps: 1, loss: 0.0, memory: None })
+        Ok(Trained { parameters, samples: 10, local_steps: 1, loss: 0.0, rate: 1.0, memory: None })
     }
 
     fn loss(&self, _parameters: &[f32]) -> Option<f64> {

@@ -10,6 +10,8 @@ use crate::effect::Parameters;
 #[derive(Clone, Debug)]
 pub(super) struct Arrived {
     pub(super) values: Parameters,
+    /// The round that its sender made it in.
+    pub(super) round: u64,
     /// Hash of the values, where it is known.
     pub(super) state: Option<Digest>,
     pub(super) samples: u64,
@@ -30,6 +32,11 @@ impl Window {
     /// Adds a contribution; the first of a sender counts.
     pub(super) fn insert(&mut self, peer: PeerId, arrived: Arrived) {
         self.arrived.entry(peer).or_insert(arrived);
+    }
+
+    /// Puts a newer contribution of a sender in place of the one that is there.
+    pub(super) fn replace(&mut self, peer: PeerId, arrived: Arrived) {
+        self.arrived.insert(peer, arrived);
     }
 
     /// Takes a sender out again: its contribution and the wait for it.
@@ -76,7 +83,7 @@ mod tests {
     }
 
     fn arrived() -> Arrived {
-        Arrived { values: Arc::new(vec![0.0]), state: None, samples: 1, local_steps: 1 }
+        Arrived { values: Arc::new(vec![0.0]), state: None, round: 0, samples: 1, local_steps: 1 }
     }
 
     #[test]

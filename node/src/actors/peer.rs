@@ -79,8 +79,8 @@ impl PeerActor {
         let others = &self.arguments.others;
         // Where another actor has stopped, the supervisor is ending the node, and nobody waits for this effect.
         match effect {
-            Effect::Train { round, parameters, memory } => {
-                drop(others.trainer.tell(Work::Train { round, parameters, memory }).send().await);
+            Effect::Train { round, parameters, memory, correction } => {
+                drop(others.trainer.tell(Work::Train { round, parameters, memory, correction }).send().await);
             }
             Effect::Evaluate { round, parameters } => {
                 drop(others.trainer.tell(Work::Evaluate { round, parameters }).send().await);

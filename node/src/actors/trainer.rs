@@ -38,7 +38,7 @@ pub(crate) struct TrainerActor {
 #[derive(Clone, Debug)]
 pub(crate) enum Work {
     /// A round of local training.
-    Train { round: u64, parameters: Parameters, memory: Option<Parameters> },
+    Train { round: u64, parameters: Parameters, memory: Option<Parameters>, correction: Option<Parameters> },
     /// Held-out rows.
     Evaluate { round: u64, parameters: Parameters },
     /// The losses of several models on the own rows.
@@ -97,7 +97,11 @@ impl Actor for TrainerActor {
 fn run(task: Task, trainer: Trainer, held_out: Option<Dataset>, work: Receiver<(Work, oneshot::Sender<Input>)>) {
     for (work, answer) in work {
         let input = match work {
-            Work::Train { round, parameters, memory } => train(&trainer, round, &parameters, memory.as_deref()),
+            Work::Train { round, parameters, memory, correction } => {
+                let memory = memory.as_deref().map(Vec::as_slice);
+                let correction = correction.as_deref().map(Vec::as_slice);
+                train(&trainer, &Request { start: &parameters, round, memory, correction })
+            }
             Work::Evaluate { round, parameters } => evaluate(&task, held_out.as_ref(), round, &parameters),
             Work::Judge { round, models } => {
                 let loss = |model: &Parameters| Some(task.evaluate(model, trainer.data()).ok()?.loss);
@@ -109,15 +113,16 @@ fn run(task: Task, trainer: Trainer, held_out: Option<Dataset>, work: Receiver<(
     }
 }
 
-fn train(trainer: &Trainer, round: u64, start: &[f32], memory: Option<&Vec<f32>>) -> Input {
-    let memory = memory.map(Vec::as_slice);
-    match trainer.train(&Request { memory, ..Request::new(start, round) }) {
+fn train(trainer: &Trainer, request: &Request<'_>) -> Input {
+    let round = request.round;
+    match trainer.train(request) {
         Ok(trained) => Input::Trained {
             round,
             parameters: Arc::new(trained.parameters),
             samples: trained.samples,
             local_steps: trained.local_steps,
             loss: trained.loss,
+            rate: trained.rate,
             memory: trained.memory.map(Arc::new),
         },
         Err(error) => Input::TrainingFailed { round, why: error.to_string() },

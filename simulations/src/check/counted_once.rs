@@ -5,30 +5,38 @@ use std::collections::BTreeSet;
 use super::{Breach, Check, CheckEntry, Scope};
 use crate::simulator::Moment;
 use kith_consensus::PeerId;
+use kith_consensus::charter::Mode;
 use kith_gossip::Event;
 
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "counted-once",
     help: "no update is counted twice",
-    new: |scope| Box::new(CountedOnce { accepted: vec![BTreeSet::new(); scope.ids.len()] }),
+    new: |scope| {
+        Box::new(CountedOnce { accepted: vec![BTreeSet::new(); scope.ids.len()], since: vec![BTreeSet::new(); scope.ids.len()] })
+    },
 };
 
 struct CountedOnce {
     /// Per peer, (sender, the update's round) accepted in this life, for the newest rounds.
     accepted: Vec<BTreeSet<(u64, PeerId)>>,
+    /// Per peer, of whom something came since it combined.
+    since: Vec<BTreeSet<PeerId>>,
 }
 
 impl Check for CountedOnce {
-    fn event(&mut self, _: &Scope, moment: &Moment<'_>, event: &Event) -> Breach {
+    fn event(&mut self, scope: &Scope, moment: &Moment<'_>, event: &Event) -> Breach {
         match event {
-            Event::Accepted { round, peer, staleness, .. } => {
-                let of = round.saturating_sub(*staleness);
-                let fresh = self.accepted[moment.member].insert((of, *peer));
+            Event::Accepted { of, peer, .. } => {
+                let fresh = self.accepted[moment.member].insert((*of, *peer));
+                self.since[moment.member].insert(*peer);
                 (!fresh).then(|| format!("it accepted the update of round {of} from {} twice", peer.short()))
             }
             Event::Aggregated { round, models, .. } => {
                 let kept = &mut self.accepted[moment.member];
-                let came = kept.iter().filter(|(of, _)| of == round).count();
+                // Without rounds in step, whatever came since the last time is combined, one update of each sender.
+                let in_step = scope.charter.round.mode == Mode::Synchronous;
+                let since = std::mem::take(&mut self.since[moment.member]).len();
+                let came = if in_step { kept.iter().filter(|(of, _)| of == round).count() } else { since };
                 *kept = kept.split_off(&(round.saturating_sub(64), PeerId([0; 32])));
                 (*models > came + 1).then(|| format!("it combined {models} models in round {round}, {came} came in"))
             }
@@ -38,5 +46,6 @@ impl Check for CountedOnce {
 
     fn crashed(&mut self, _: &Scope, moment: &Moment<'_>) {
         self.accepted[moment.member].clear();
+        self.since[moment.member].clear();
     }
 }

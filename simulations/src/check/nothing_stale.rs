@@ -15,15 +15,14 @@ struct NothingStale;
 
 impl Check for NothingStale {
     fn event(&mut self, scope: &Scope, moment: &Moment<'_>, event: &Event) -> Breach {
-        let Event::Accepted { round, peer, staleness, .. } = event else { return None };
+        let Event::Accepted { of, peer, staleness, .. } = event else { return None };
         if *staleness > scope.charter.round.staleness {
             return Some(format!(
                 "it accepted an update {staleness} rounds old; the charter allows {}",
                 scope.charter.round.staleness
             ));
         }
-        let of = round - staleness;
-        let graph = scope.charter.topology.graph(scope.ids.len(), of).ok()?;
+        let graph = scope.charter.topology.graph(scope.ids.len(), *of).ok()?;
         let number = scope.number(peer);
         let neighbour = number.is_some_and(|number| graph.receives_from(moment.member).contains(&number));
         (!neighbour).then(|| format!("it accepted an update of round {of} from {}, who is no neighbour then", peer.short()))

@@ -31,13 +31,11 @@ impl Check for ReplicasAgree {
     }
 
     fn event(&mut self, scope: &Scope, moment: &Moment<'_>, event: &Event) -> Breach {
-        let Event::Accepted { round, peer, staleness, .. } = event else { return None };
+        let Event::Accepted { of, peer, .. } = event else { return None };
         let sender = scope.number(peer).filter(|sender| !scope.lies[*sender])?;
         let held = moment.peer.replica_of(peer)?;
-        let states = self.published[sender].get(&(round - staleness))?;
+        let states = self.published[sender].get(of)?;
         let known = states.contains(&held);
-        (!known).then(|| {
-            format!("its copy of {} is none that {} published in round {}", peer.short(), peer.short(), round - staleness)
-        })
+        (!known).then(|| format!("its copy of {} is none that {} published in round {}", peer.short(), peer.short(), of))
     }
 }

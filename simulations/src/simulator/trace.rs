@@ -38,7 +38,7 @@ impl Trace {
                 self.number(checkpoint.as_ref().map_or(u64::MAX, |checkpoint| checkpoint.round));
                 self.number(intent.as_ref().map_or(u64::MAX, |intent| intent.round));
             }
-            Input::Trained { round, parameters, samples, local_steps, loss, memory } => {
+            Input::Trained { round, parameters, samples, local_steps, loss, memory, .. } => {
                 self.tag(1);
                 self.numbers(&[*round, *samples, *local_steps, loss.to_bits()]);
                 self.digest_of(&Digest::of_values(parameters));

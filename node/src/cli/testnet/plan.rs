@@ -115,6 +115,13 @@ impl Plan {
         if adversaries > 0 {
             kith_simulations::attack::attack_from_text(&up.attack)
                 .map_err(|problems| Failure::of_problems("--attack cannot be used", &problems))?;
+            if kith_simulations::attack::entry_of(&up.attack).is_some_and(|entry| entry.poisons) {
+                let what = format!(
+                    "--attack {:?} poisons the rows that a liar trains on, and a testnet's processes read theirs as they are",
+                    up.attack
+                );
+                return Err(Failure::with_help(what, "`kith sim run` runs it: set world.attack"));
+            }
         }
         let seed = Seed::from_number(up.seed);
         let loaded =
