@@ -67,6 +67,22 @@ impl Entry {
         };
         Entry { node, span: NOWHERE, used: false }
     }
+
+    /// The value as it was written; `None` for what this module does not read.
+    fn value(&self) -> Option<toml::Value> {
+        Some(match &self.node {
+            Node::Text(text) => toml::Value::String(text.clone()),
+            Node::Integer(value) => toml::Value::Integer(*value),
+            Node::Number(value) => toml::Value::Float(*value),
+            Node::Flag(flag) => toml::Value::Boolean(*flag),
+            Node::List(items) => toml::Value::Array(items.iter().map(Entry::value).collect::<Option<_>>()?),
+            Node::Table(table) => {
+                let pairs = table.iter().map(|(key, entry)| Some((key.clone(), entry.value()?)));
+                toml::Value::Table(pairs.collect::<Option<_>>()?)
+            }
+            Node::Other(_) => return None,
+        })
+    }
 }
 
 fn supply(entries: &mut BTreeMap<String, Entry>, table: &toml::Table) {
@@ -192,6 +208,11 @@ impl Document {
             };
         }
         Ok(())
+    }
+
+    /// Takes a section out unread, where a file holds more than its reader is about; whether it was there.
+    pub fn remove(&mut self, name: &str) -> bool {
+        self.root.remove(name).is_some()
     }
 
     /// Whether a section of this name is written in the file.
@@ -417,6 +438,27 @@ impl Section<'_> {
         });
         self.canonical.insert(key.to_owned(), toml::Value::Array(value.iter().cloned().map(toml::Value::String).collect()));
         value
+    }
+
+    /// Every key of a section whose keys are its writer's own, in the file's order, each with a list of values.
+    pub fn lists(&mut self) -> Vec<(String, Vec<toml::Value>)> {
+        let mut found: Vec<(usize, String, Vec<toml::Value>)> = Vec::new();
+        let mut wrong = Vec::new();
+        for (key, entry) in self.entries.iter_mut() {
+            entry.used = true;
+            match entry.value() {
+                Some(toml::Value::Array(values)) if !values.is_empty() => found.push((entry.span.start, key.clone(), values)),
+                _ => wrong.push(key.clone()),
+            }
+        }
+        wrong.iter().for_each(|key| self.note(key, "expected a list of at least one value"));
+        found.sort_by_key(|(place, _, _)| *place);
+        let mut lists = Vec::new();
+        for (_, key, values) in found {
+            self.canonical.insert(key.clone(), toml::Value::Array(values.clone()));
+            lists.push((key, values));
+        }
+        lists
     }
 
     /// The table `[section.key]`, or an empty one where the file has none.
@@ -659,6 +701,19 @@ mod tests {
         assert_eq!(read("[a]\nx = [[0, 1],\n [2, 10]]").unwrap_err(), format!("line 3, column 2: {expected} [2, 10]"));
         assert_eq!(read("[a]\nx = [[0, 1, 2]]").unwrap_err(), format!("line 2, column 6: {expected} [0, 1, 2]"));
         assert_eq!(read("[a]\nx = 7").unwrap_err(), format!("line 2, column 5: {expected} 7"));
+    }
+
+    #[test]
+    fn lists_come_in_the_file_s_order_and_a_section_can_be_taken_out() {
+        let mut document = Document::parse("[a]\nz = [1, \"x\"]\n\"b.c\" = [{ k = [true] }, 0.5]\n[b]\nq = 1\n").unwrap();
+        assert!(document.remove("b") && !document.remove("b"));
+        let lists = document.section("a", |section| section.lists());
+        assert_eq!((lists[0].0.as_str(), lists[1].0.as_str()), ("z", "b.c"));
+        assert_eq!(toml::Value::Array(lists[1].1.clone()).to_string(), "[{ k = [true] }, 0.5]");
+        document.finish().unwrap();
+        let mut document = Document::parse("[a]\nx = []\ny = 3\n").unwrap();
+        assert!(document.section("a", |section| section.lists()).is_empty());
+        assert_eq!(document.finish().unwrap_err().len(), 2);
     }
 
     #[test]

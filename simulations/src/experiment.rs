@@ -62,11 +62,25 @@ pub type Setting = (String, toml::Value);
 pub fn setting(text: &str) -> Result<Setting, String> {
     let (key, value) =
         text.split_once('=').ok_or_else(|| format!("expected KEY=VALUE, for example aggregation.rule=median, found {text:?}"))?;
-    if !key.contains('.') {
-        return Err(format!("expected a section and a key, for example world.peers or aggregation.rule, found {key:?}"));
+    let value = value_from_text(value);
+    if !key.contains('.') && !value.is_table() {
+        return Err(format!(
+            "expected a section and a key, for example world.peers or aggregation.rule, or a whole section as {{ key = value }}, \
+             found {key:?}"
+        ));
     }
-    let parsed = format!("value = {value}").parse::<toml::Table>().ok().and_then(|mut table| table.remove("value"));
-    Ok((key.trim().to_owned(), parsed.unwrap_or_else(|| toml::Value::String(value.to_owned()))))
+    Ok((key.trim().to_owned(), value))
+}
+
+/// A value in TOML's notation; what is not that is a text.
+pub fn value_from_text(text: &str) -> toml::Value {
+    let parsed = format!("value = {text}").parse::<toml::Table>().ok().and_then(|mut table| table.remove("value"));
+    parsed.unwrap_or_else(|| toml::Value::String(text.trim().to_owned()))
+}
+
+/// A setting as [`setting`] reads it, for one word of a shell.
+pub fn setting_to_text((key, value): &Setting) -> String {
+    format!("'{key}={}'", value.to_string().replace('\'', "'\\''"))
 }
 
 impl Experiment {
@@ -77,12 +91,10 @@ impl Experiment {
     pub fn parse(text: &str, settings: &[Setting]) -> Result<Experiment, Vec<Problem>> {
         let mut document = Document::parse(text).map_err(|problem| vec![problem])?;
         let mut written: toml::Table = text.parse().unwrap_or_default(); // it was just parsed
+        document.remove(SWEEP);
         for (key, value) in settings {
             document.set(key, value).map_err(|problem| vec![problem])?;
-            if let Some(key) = key.strip_prefix("world.") {
-                let world = written.entry("world").or_insert_with(|| toml::Value::Table(toml::Table::new()));
-                world.as_table_mut().map(|world| world.insert(key.to_owned(), value.clone()));
-            }
+            note_setting(&mut written, key, value);
         }
         document.supply(&completion(&written));
         let closed_form = written.get("world").is_some_and(|world| world.get("trainer").is_some());
@@ -142,6 +154,11 @@ impl Experiment {
     pub fn to_toml(&self) -> String {
         let world = toml::to_string(&self.canonical).expect("tables of texts, numbers, flags and lists are TOML");
         format!("{}\n{world}", self.charter.to_toml())
+    }
+
+    /// The name of everything that decides the outcome: BLAKE3 of [`Experiment::to_toml`].
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.to_toml().as_bytes())
     }
 
     /// Peers of the world.
@@ -247,6 +264,7 @@ impl Experiment {
                 Signatures::KeyedHash => "keyed-hash",
             },
             trace: simulation.trace(),
+            experiment: self.digest(),
             accuracy: Range::of(&accuracies),
             attack_success: None,
             loss: Range::of(&losses),
@@ -395,7 +413,7 @@ impl Experiment {
         let wrong = |error: &dyn std::fmt::Display| ExperimentError::Rows(error.to_string());
         let task = self.task.as_ref().expect("without a formula there is a task");
         let entry = DATASETS.iter().find(|entry| entry.name == self.world.dataset).expect("the world names a known data set");
-        let options = DatasetOptions { directory: self.world.data_dir.clone(), ..DatasetOptions::default() };
+        let options = DatasetOptions { directory: self.world.data_dir.clone() };
         let loaded = (entry.load)(&options).map_err(|error| wrong(&error))?;
         let all = loaded.dataset(task.schema()).map_err(|error| wrong(&error))?;
         let test = (self.world.test_rows > 0).then_some(TestSize::Rows(self.world.test_rows));
@@ -449,6 +467,30 @@ fn lasts(fault: &Fault) -> Duration {
         | Fault::Loss { lasts, .. }
         | Fault::SlowDisk { lasts, .. } => *lasts,
         Fault::Clock { .. } | Fault::Heal => Duration::ZERO,
+    }
+}
+
+/// The section for whoever runs an experiment many times.
+pub(crate) const SWEEP: &str = "sweep";
+
+/// Whether the text has a section that only a sweep reads.
+pub fn has_sweep(text: &str) -> bool {
+    text.parse::<toml::Table>().is_ok_and(|table| table.contains_key(SWEEP))
+}
+
+/// Notes a setting among what is written, as far as [`completion`] asks: the world's keys, and which sections are written.
+fn note_setting(written: &mut toml::Table, key: &str, value: &toml::Value) {
+    let empty = || toml::Value::Table(toml::Table::new());
+    match key.splitn(3, '.').collect::<Vec<&str>>()[..] {
+        [name] => drop(written.insert(name.to_owned(), value.clone())),
+        ["world", key, ref rest @ ..] => {
+            if let toml::Value::Table(world) = written.entry("world").or_insert_with(empty) {
+                world.insert(key.to_owned(), if rest.is_empty() { value.clone() } else { empty() });
+            }
+        }
+        // A section of another kind has other keys than a data set's own.
+        [name, "kind"] => drop(written.entry(name).or_insert_with(empty)),
+        _ => {}
     }
 }
 
@@ -636,6 +678,7 @@ pub struct Outcome {
     pub peer_rounds_per_second: f64,
     pub signatures: &'static str,
     pub trace: Digest,
+    pub experiment: Digest,
     pub accuracy: Option<Range>,
     /// For attacks with a trigger: the share of triggered rows of other classes that honest models take for the target.
     pub attack_success: Option<Range>,

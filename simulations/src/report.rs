@@ -1,28 +1,137 @@
-//! The results of a run as files: tables as CSV, the outcome as JSON.
+//! The results of a run as files: tables as CSV, the outcome as JSON, plots as SVG, and a page that holds all of it.
+//!
+//! [`write`] leaves a run's measurements in a folder; [`run::page`] and [`sweep::page`] make a page of what lies in one, so that
+//! a report can be made again without running anything. A page needs no network and no script, and follows its reader's
+//! choice of light or dark.
 
 use std::io;
 use std::path::Path;
 
 use serde::Serialize;
 
-use crate::experiment::Outcome;
+use crate::experiment::{Experiment, Outcome};
+use crate::plot::{STYLE, escape};
 
-/// Writes `outcome.json`, `rounds.csv` and, for worlds that keep them, `peers.csv` into an existing folder.
+pub mod run;
+pub mod sweep;
+mod table;
+
+/// Writes `experiment.toml` (the resolved experiment, `command` in its first line), `rounds.csv`, `peers.csv` for worlds that keep
+/// it and where `peers` asks for it, and in the end `outcome.json` into an existing folder. Where `outcome.json` is, the rest is.
 ///
 /// # Errors
 /// When a file cannot be written.
-pub fn write(folder: &Path, outcome: &Outcome) -> io::Result<()> {
-    let json = serde_json::to_vec_pretty(outcome).map_err(io::Error::other)?;
-    std::fs::write(folder.join("outcome.json"), json)?;
-    table(&folder.join("rounds.csv"), &outcome.round_rows)?;
-    if !outcome.peer_rows.is_empty() {
-        table(&folder.join("peers.csv"), &outcome.peer_rows)?;
+pub fn write(folder: &Path, experiment: &Experiment, outcome: &Outcome, command: &str, peers: bool) -> io::Result<()> {
+    let command: String = command.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    std::fs::write(folder.join("experiment.toml"), format!("{COMMAND}{command}\n{}", experiment.to_toml()))?;
+    table_file(&folder.join("rounds.csv"), &outcome.round_rows)?;
+    if peers && !outcome.peer_rows.is_empty() {
+        table_file(&folder.join("peers.csv"), &outcome.peer_rows)?;
     }
-    Ok(())
+    let json = serde_json::to_vec_pretty(outcome).map_err(io::Error::other)?;
+    replace(&folder.join("outcome.json"), &json)
 }
 
-fn table<T: Serialize>(path: &Path, rows: &[T]) -> io::Result<()> {
+/// Begins the first line of a resolved experiment's file.
+const COMMAND: &str = "# ";
+
+/// Puts a file in the place of another in one step: whoever is killed in between leaves the old one or the new one.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".partial");
+    std::fs::write(&temporary, bytes)?;
+    std::fs::rename(&temporary, path)
+}
+
+fn table_file<T: Serialize>(path: &Path, rows: &[T]) -> io::Result<()> {
     let mut writer = csv::Writer::from_path(path)?;
     rows.iter().try_for_each(|row| writer.serialize(row))?;
     writer.flush()
+}
+
+/// A page of its own with this title and body.
+fn page(title: &str, body: &str) -> String {
+    format!(
+        "<!doctype html>\n<html lang=\"en-GB\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><meta name=\"color-scheme\" content=\"light dark\">\
+         <title>{title}</title><style>{PAGE_STYLE}{STYLE}</style></head>\n<body>\n<h1>{title}</h1>\n{body}</body></html>\n",
+        title = escape(title)
+    )
+}
+
+const PAGE_STYLE: &str = "\
+body{font:15px/1.5 system-ui,-apple-system,'Segoe UI','DejaVu Sans',sans-serif;max-width:1400px;margin:1.5rem auto;padding:0 1rem;\
+color:#222;background:#fff}\
+h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}a{color:#0072b2}\
+table{border-collapse:collapse;margin:.5rem 0 1rem;display:block;overflow-x:auto}\
+th,td{padding:.2rem .7rem;border-bottom:1px solid #8884;text-align:left;vertical-align:top}\
+td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}\
+.broken{font-weight:700}.note{color:#555}\
+pre{background:#8881;padding:.7rem;overflow-x:auto;font-size:13px}code{font-size:13px}\
+.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,560px),1fr));gap:1rem}\
+.plots svg{max-width:100%;height:auto;border:1px solid #8884}\
+@media (prefers-color-scheme:dark){body{color:#ddd;background:#101114}a{color:#4fa3e0}.note{color:#aaa}}";
+
+/// A plot's file in a folder of plots, and its place in a page.
+fn keep(plots: &Path, name: &str, svg: &str, body: &mut String) -> io::Result<()> {
+    std::fs::create_dir_all(plots)?;
+    std::fs::write(plots.join(format!("{name}.svg")), crate::plot::standalone(svg))?;
+    body.push_str(svg);
+    body.push('\n');
+    Ok(())
+}
+
+/// Bytes for people.
+fn bytes_text(count: f64) -> String {
+    let units = [(1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")];
+    let fitting = units.into_iter().find(|(size, _)| count >= *size);
+    fitting.map_or_else(|| format!("{count:.0} B"), |(size, unit)| format!("{:.1} {unit}", count / size))
+}
+
+/// A number for people: some five digits, with a power of ten where it is very large or small.
+pub fn number_text(value: f64) -> String {
+    match decimals(value) {
+        _ if value == 0.0 => "0".to_owned(),
+        Some(decimals) => format!("{value:.decimals$}"),
+        None => format!("{value:.3e}"),
+    }
+}
+
+/// A mean with its standard deviation, if there is one, to as many decimals.
+pub fn spread_text(mean: f64, deviation: Option<f64>) -> String {
+    let mean_text = number_text(mean);
+    match (deviation, decimals(mean)) {
+        (None, _) => mean_text,
+        (Some(0.0), None) => format!("{mean_text} ± 0"),
+        (Some(deviation), Some(decimals)) if deviation < 1e5 => format!("{mean_text} ± {deviation:.decimals$}"),
+        (Some(deviation), _) => format!("{mean_text} ± {deviation:.1e}"),
+    }
+}
+
+/// Decimals of a number that needs no power of ten.
+fn decimals(value: f64) -> Option<usize> {
+    match value.abs() {
+        size if (1e-3..1e1).contains(&size) => Some(4),
+        size if (1e1..1e3).contains(&size) => Some(2),
+        size if (1e3..1e5).contains(&size) => Some(1),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_told_in_few_digits() {
+        let told: Vec<String> = [0.0, 0.90441, 86528.52, 18.752, 3.142e6, 2e-5].map(number_text).to_vec();
+        assert_eq!(told, ["0", "0.9044", "86528.5", "18.75", "3.142e6", "2.000e-5"]);
+        assert_eq!(spread_text(0.9, Some(1.2e-4)), "0.9000 ± 0.0001");
+        assert_eq!(spread_text(0.0, Some(0.0)), "0 ± 0");
+        assert_eq!(spread_text(2e-5, Some(1e-6)), "2.000e-5 ± 1.0e-6");
+        assert_eq!((spread_text(7.0, None).as_str(), bytes_text(2.5e6).as_str()), ("7.0000", "2.5 MB"));
+    }
 }

@@ -54,8 +54,10 @@ pub trait Objective: Send + Sync {
 pub struct TrainerSection {
     /// The objectives.
     pub family: Arc<dyn Family>,
-    /// Step size η of local gradient descent.
+    /// Step size η of local gradient descent in round 0.
     pub learning_rate: f64,
+    /// From round to round the step size is multiplied by this, in (0, 1].
+    pub learning_rate_decay: f64,
     /// Local steps of a round.
     pub local_steps: u64,
     /// Standard deviation of Gaussian noise on every coordinate of every gradient; 0 is the exact gradient.
@@ -78,6 +80,7 @@ impl TrainerSection {
         TrainerSection {
             family,
             learning_rate: section.number("learning_rate", Some(0.1), 1e-9..=1e3), // the reference cases' own
+            learning_rate_decay: section.number("learning_rate_decay", Some(1.0), 1e-9..=1.0), // a constant step, theirs too
             local_steps: section.integer("local_steps", Some(1), 1..=1_000_000),
             noise: section.number("noise", Some(0.0), 0.0..=1e6),
         }
@@ -89,39 +92,52 @@ impl TrainerSection {
     pub fn hull(&self, lies: &[bool], seed: &Seed) -> Option<(f32, f32)> {
         if self.noise > 0.0 { None } else { self.family.hull(self.learning_rate, lies, seed) }
     }
+
+    /// The step size η · `learning_rate_decay`^k of round k.
+    fn rate(&self, round: u64) -> f64 {
+        // By squaring: the same bits on every machine, which powf does not promise.
+        let (mut rate, mut factor, mut exponent) = (self.learning_rate, self.learning_rate_decay, round);
+        while exponent > 0 {
+            if exponent % 2 == 1 {
+                rate *= factor;
+            }
+            factor *= factor;
+            exponent /= 2;
+        }
+        rate
+    }
 }
 
 /// A peer's objective with the way it descends.
 pub struct Descent {
+    section: TrainerSection,
     objective: Arc<dyn Objective>,
-    learning_rate: f64,
-    local_steps: u64,
-    noise: f64,
     seed: Seed,
 }
 
 impl Descent {
     /// Descends `objective` as the section says; `seed` is the noise's.
     pub fn new(section: &TrainerSection, objective: Arc<dyn Objective>, seed: Seed) -> Descent {
-        let TrainerSection { learning_rate, local_steps, noise, .. } = *section;
-        Descent { objective, learning_rate, local_steps, noise, seed }
+        Descent { section: section.clone(), objective, seed }
     }
 }
 
 impl Local for Descent {
     fn train(&self, request: &Request<'_>) -> Result<Trained, String> {
+        let TrainerSection { local_steps, noise, .. } = self.section;
+        let rate = self.section.rate(request.round);
         let mut at: Vec<f64> = request.start.iter().map(|value| f64::from(*value)).collect();
         let mut gradient = vec![0.0; at.len()];
-        let mut random = (self.noise > 0.0).then(|| Stream::derive("kith.v1 gradient noise", &self.seed, request.round, 0, 0));
+        let mut random = (noise > 0.0).then(|| Stream::derive("kith.v1 gradient noise", &self.seed, request.round, 0, 0));
         let mut loss = 0.0;
-        for _ in 0..self.local_steps {
+        for _ in 0..local_steps {
             loss += self.objective.gradient(&at, &mut gradient);
             if let Some(random) = &mut random {
-                gradient.iter_mut().for_each(|value| *value += self.noise * random.normal());
+                gradient.iter_mut().for_each(|value| *value += noise * random.normal());
             }
             for (index, value) in at.iter_mut().enumerate() {
                 let correction = request.correction.map_or(0.0, |correction| f64::from(correction[index]));
-                *value -= self.learning_rate * (gradient[index] + correction);
+                *value -= rate * (gradient[index] + correction);
             }
         }
         if !at.iter().all(|value| (*value as f32).is_finite()) {
@@ -130,15 +146,15 @@ impl Local for Descent {
         Ok(Trained {
             parameters: at.into_iter().map(|value| value as f32).collect(),
             samples: 1,
-            local_steps: self.local_steps,
-            loss: loss / self.local_steps as f64,
-            rate: self.learning_rate,
+            local_steps,
+            loss: loss / local_steps as f64,
+            rate,
             memory: None,
         })
     }
 
     fn steps(&self) -> u64 {
-        self.local_steps
+        self.section.local_steps
     }
 
     fn loss(&self, parameters: &[f32]) -> Option<f64> {
@@ -155,6 +171,25 @@ impl Local for Descent {
 mod tests {
     use super::*;
     use kith_consensus::section::Document;
+
+    #[test]
+    fn with_decay_round_zero_puts_a_peer_at_its_place_and_later_rounds_leave_it_where_it_is() {
+        let text = "[trainer]\nkind = \"quadratic\"\ncurvature_min = 1.0\ncurvature_max = 1.0\nlearning_rate = 1.0\n\
+                    learning_rate_decay = 1e-9\n";
+        let mut document = Document::parse(text).expect("toml");
+        let section = document.section("trainer", TrainerSection::read);
+        document.finish().expect("known keys");
+        let (objectives, place) = section.family.draw(1, &Seed::from_number(3));
+        let descent = Descent::new(&section, objectives[0].clone(), Seed::from_number(4));
+        let train = |round, start: &[f32]| descent.train(&Request::new(start, round)).expect("it converges");
+        let place: Vec<f32> = place.iter().map(|value| *value as f32).collect();
+        let first = train(0, &vec![0.0; place.len()]);
+        assert_eq!((first.parameters, first.rate), (place.clone(), 1.0));
+        let elsewhere: Vec<f32> = place.iter().map(|value| value + 1.0).collect();
+        let later = train(3, &elsewhere);
+        assert_eq!(later.parameters, elsewhere);
+        assert!((later.rate / 1e-27 - 1.0).abs() < 1e-12);
+    }
 
     #[test]
     fn the_mean_gradient_is_zero_at_every_family_s_optimum_and_a_difference_quotient_elsewhere() {

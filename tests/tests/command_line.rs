@@ -162,6 +162,7 @@ fn every_table_is_listed() {
         ("datasets", "heart"),
         ("partitions", "dirichlet"),
         ("objectives", "prox"),
+        ("checks", "heals"),
     ] {
         let output = run(&["list", table]);
         assert!(output.status.success(), "{table}: {}", told(&output));

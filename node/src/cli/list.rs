@@ -6,6 +6,7 @@ use kith_consensus::topology::TOPOLOGIES;
 use kith_gossip::codec::CODECS;
 use kith_models::{DATASETS, MODELS, OBJECTIVES, PARTITIONS};
 use kith_simulations::attack::ATTACKS;
+use kith_simulations::check::CHECKS;
 use serde_json::{Value, json};
 
 use super::done;
@@ -33,6 +34,7 @@ enum Table {
     Datasets,
     Partitions,
     Objectives,
+    Checks,
 }
 
 /// Name, one line of help, and what else the table says.
@@ -71,6 +73,7 @@ impl Table {
                 .map(|entry| (entry.name.to_owned(), entry.help, json!({"source": entry.source, "parameter": entry.parameter})))
                 .collect(),
             Table::Objectives => OBJECTIVES.iter().map(|entry| (entry.name.to_owned(), entry.help, json!({}))).collect(),
+            Table::Checks => CHECKS.iter().map(|entry| (entry.name.to_owned(), entry.help, json!({}))).collect(),
         }
     }
 }

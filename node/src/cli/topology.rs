@@ -1,15 +1,22 @@
 //! `kith topology explain`: what a graph is worth, before anybody builds a federation on it.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use clap::{Args, Subcommand};
+use kith_consensus::Rule;
 use kith_consensus::aggregate::rule_from_text;
 use kith_consensus::section::Document;
-use kith_consensus::topology::{PeriodAnalysis, TopologySection};
+use kith_consensus::topology::{Analysis, Graph, PeriodAnalysis, TopologySection, edges_from_text};
+use kith_gossip::envelope::HEADER_BYTES_MAX;
+use kith_simulations::plot;
 use serde_json::{Value, json};
 use toml::Table;
 
 use super::done;
-use super::output::{Failure, Verdict, print, print_json};
+use super::output::{Failure, Verdict, bytes, print, print_json, table, tell};
 use super::text;
+use crate::problems::BadFile;
 
 /// What a graph is worth
 #[derive(Debug, Subcommand)]
@@ -21,16 +28,24 @@ pub(crate) enum Topology {
 /// Degrees, connectivity, spectral gap, and how many liars a rule tolerates on it
 #[derive(Debug, Args)]
 #[command(after_help = "\
+An edge list has two peers' numbers on a line, for example \"0 1\"; # begins a comment.
+
 Examples:
   kith topology explain ring --peers 16
   kith topology explain random-regular:5 --peers 32 --rule krum --byzantine 1
-  kith topology explain torus --peers 12 --param rows=3 --json")]
+  kith topology explain torus --peers 12 --param rows=3 --json
+  kith topology explain ring --peers 64 --compare torus --compare exponential
+  kith topology explain --edges graph.txt --svg graph.svg")]
 pub(crate) struct Explain {
     /// Kind (`kith list topologies`), with its main parameter after a colon if you like
-    kind: String,
-    /// How many peers
-    #[arg(long)]
-    peers: usize,
+    #[arg(required_unless_present = "edges")]
+    kind: Option<String>,
+    /// How many peers; with --edges one more than the largest number in it
+    #[arg(long, required_unless_present = "edges")]
+    peers: Option<usize>,
+    /// A list of edges instead of a kind
+    #[arg(long, value_name = "FILE", conflicts_with = "kind")]
+    edges: Option<PathBuf>,
     /// Degree, for kinds that have one
     #[arg(long)]
     degree: Option<u64>,
@@ -40,12 +55,18 @@ pub(crate) struct Explain {
     /// Seed of random kinds
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Another kind to put beside it; may be given several times
+    #[arg(long, value_name = "KIND")]
+    compare: Vec<String>,
     /// A rule, to see whether every neighbourhood is large enough for it
     #[arg(long)]
     rule: Option<String>,
     /// Liars that the rule is to tolerate
     #[arg(long, default_value_t = 0)]
     byzantine: usize,
+    /// Draw the graph of round 0 into this file
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
     /// One JSON document
     #[arg(long)]
     json: bool,
@@ -59,14 +80,179 @@ impl Topology {
     }
 }
 
+/// Largest graph that is analysed: its spectrum takes n³ steps.
+const PEERS_MAX: usize = 4096;
+
+/// A graph and what is known of it.
+struct Explained {
+    /// As it was asked for.
+    asked: String,
+    kind: &'static str,
+    graph: Arc<Graph>,
+    analysis: Analysis,
+    /// Where the graph is another one in each round.
+    period: Option<PeriodAnalysis>,
+    /// Fewest peers that one receives from.
+    smallest: usize,
+}
+
+impl Explained {
+    fn of(asked: &str, section: &TopologySection, peers: usize) -> Result<Explained, Failure> {
+        let failure = |error: kith_consensus::topology::TopologyError| Failure::new(error.to_string());
+        let graph = section.graph(peers, 0).map_err(failure)?;
+        let mut period = None;
+        if section.kind.changes() {
+            let rounds = 0..section.kind.period(peers);
+            let graphs: Result<Vec<_>, _> = rounds.map(|round| section.graph(peers, round)).collect();
+            period = Some(PeriodAnalysis::of(&graphs.map_err(failure)?));
+        }
+        Ok(Explained::with(asked, section.kind.name(), graph, period))
+    }
+
+    fn with(asked: &str, kind: &'static str, graph: Arc<Graph>, period: Option<PeriodAnalysis>) -> Explained {
+        let smallest = (0..graph.peers()).map(|peer| graph.receives_from(peer).len()).min().unwrap_or(0);
+        Explained { asked: asked.to_owned(), kind, analysis: graph.analyse(), graph, period, smallest }
+    }
+
+    /// Bytes of signed headers that a peer sends in a round, at most, so that contradictions are noticed: each update it receives
+    /// is shown to the sender's other neighbours. Mean over the peers.
+    fn header_bytes(&self) -> f64 {
+        let graph = &self.graph;
+        let shown = |peer: usize| -> usize {
+            graph.receives_from(peer).iter().map(|from| graph.sends_to(*from).len().saturating_sub(1)).sum()
+        };
+        let headers: usize = (0..graph.peers()).map(shown).sum();
+        (headers * HEADER_BYTES_MAX) as f64 / graph.peers().max(1) as f64
+    }
+
+    fn to_json(&self, rule: Option<&dyn Rule>) -> Result<Value, Failure> {
+        let mut object = serde_json::to_value(&self.analysis).map_err(|error| Failure::new(error.to_string()))?;
+        let mut add = |key: &str, value: Value| drop(object.as_object_mut().map(|object| object.insert(key.to_owned(), value)));
+        add("kind", json!(self.kind));
+        add("asked", json!(self.asked));
+        if let Some(Ok(Value::Object(keys))) = self.period.as_ref().map(serde_json::to_value) {
+            keys.into_iter().for_each(|(key, value)| add(&key, value));
+        }
+        if self.period.is_some() {
+            add("rounds_to_consensus_over_periods", json!(self.rounds()));
+        }
+        add("byzantine_max", json!(self.tolerable()));
+        add("header_bytes_per_peer_and_round", json!(self.header_bytes()));
+        if let Some(rule) = rule {
+            let fits = self.fits(rule);
+            add(
+                "rule",
+                json!({"name": rule.name(), "byzantine": rule.byzantine(), "models_needed": rule.minimum(), "fits": fits}),
+            );
+        }
+        Ok(object)
+    }
+
+    /// Of the models in the smallest neighbourhood, the own one included, fewer than half may lie for any rule at all.
+    fn tolerable(&self) -> usize {
+        self.smallest / 2
+    }
+
+    fn fits(&self, rule: &dyn Rule) -> bool {
+        self.smallest + 1 >= rule.minimum()
+    }
+
+    fn diameter(&self) -> String {
+        self.analysis.diameter.map_or("none: it is not connected".to_owned(), |diameter| diameter.to_string())
+    }
+
+    /// Rounds until averaging alone has shrunk the distance to a thousandth; where graphs follow each other, over all of them.
+    fn rounds(&self) -> Option<u64> {
+        const SHRUNK: f64 = 1e-3;
+        let Some(period) = &self.period else { return self.analysis.rounds_to_consensus };
+        let left = &period.residual_two_norm_after_each_round;
+        if let Some(place) = left.iter().position(|left| *left <= SHRUNK) {
+            return Some(place as u64 + 1);
+        }
+        let last = left.last().copied().filter(|last| *last < 1.0 - 1e-12)?;
+        Some((period.period as f64 * SHRUNK.ln() / last.ln()).ceil() as u64)
+    }
+
+    fn rounds_text(&self) -> String {
+        self.rounds().map_or("never".to_owned(), |rounds| rounds.to_string())
+    }
+
+    fn text(&self, rule: Option<&dyn Rule>) -> String {
+        let analysis = &self.analysis;
+        let number = |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.6}"));
+        let mut text = format!("{} over {} peers\n", self.kind, analysis.n);
+        let mut line = |name: &str, value: String| text.push_str(&format!("  {name:<26}{value}\n"));
+        line("edges", analysis.edge_count.to_string());
+        line("degree", format!("{} to {}", analysis.min_degree, analysis.max_degree));
+        line("diameter", self.diameter());
+        line("vertex connectivity", format!("{}: so many peers must fail before it falls apart", analysis.vertex_connectivity));
+        line("second largest eigenvalue", format!("{:.6} (by absolute value)", analysis.slem));
+        line("spectral gap", format!("{:.6}: the larger, the faster peers agree", analysis.spectral_gap));
+        line("algebraic connectivity", number(analysis.algebraic_connectivity));
+        line("rounds to consensus", format!("{}: averaging alone shrinks the distance to a thousandth", self.rounds_text()));
+        if let Some(period) = &self.period {
+            let left = period.residual_two_norm_after_each_round.last().copied().unwrap_or(1.0);
+            line(
+                "rounds of a period",
+                format!("{}: the graph is another one in each, and {left:.6} of a distance is left after them", period.period),
+            );
+        }
+        line("liars tolerable", format!("at most {} in a neighbourhood, whatever the rule", self.tolerable()));
+        line(
+            "headers",
+            format!("at most {} a peer and round, so that contradictions are noticed", bytes(self.header_bytes() as u64)),
+        );
+        if let Some(rule) = rule {
+            let verdict = if self.fits(rule) { "enough" } else { "too few" };
+            let (name, byzantine, needed, have) = (rule.name(), rule.byzantine(), rule.minimum(), self.smallest + 1);
+            line(
+                "rule",
+                format!(
+                    "{name} with byzantine = {byzantine} needs {needed} models, the smallest neighbourhood has {have}: {verdict}"
+                ),
+            );
+        }
+        text
+    }
+}
+
+/// Graphs side by side.
+fn compared(all: &[Explained], rule: Option<&dyn Rule>) -> String {
+    let heads: Vec<&str> = std::iter::once("").chain(all.iter().map(|one| one.asked.as_str())).collect();
+    let mut lines = table(&heads);
+    let mut line = |name: &str, value: &dyn Fn(&Explained) -> String| {
+        lines.add_row(std::iter::once(name.to_owned()).chain(all.iter().map(value)));
+    };
+    line("edges", &|one| one.analysis.edge_count.to_string());
+    line("degree", &|one| format!("{} to {}", one.analysis.min_degree, one.analysis.max_degree));
+    line("diameter", &|one| one.analysis.diameter.map_or("–".to_owned(), |diameter| diameter.to_string()));
+    line("vertex connectivity", &|one| one.analysis.vertex_connectivity.to_string());
+    line("second largest eigenvalue", &|one| format!("{:.6}", one.analysis.slem));
+    line("spectral gap", &|one| format!("{:.6}", one.analysis.spectral_gap));
+    line("rounds to consensus", &|one| one.rounds_text());
+    line("rounds of a period", &|one| one.period.as_ref().map_or("1".to_owned(), |period| period.period.to_string()));
+    line("liars tolerable", &|one| one.tolerable().to_string());
+    line("headers a peer and round", &|one| bytes(one.header_bytes() as u64));
+    if let Some(rule) = rule {
+        let name = format!("{} with byzantine = {}", rule.name(), rule.byzantine());
+        line(&name, &|one| {
+            if one.fits(rule) { "enough".to_owned() } else { format!("{} of {} models", one.smallest + 1, rule.minimum()) }
+        });
+    }
+    let first = all.first().map_or(0, |one| one.analysis.n);
+    let note = "rounds to consensus: averaging alone shrinks the distance to a thousandth; liars tolerable: in a neighbourhood, by any rule";
+    format!("{first} peers\n{lines}\n{note}\n")
+}
+
 impl Explain {
-    fn section(&self) -> Result<TopologySection, Failure> {
-        let mut table = text::topology(&self.kind).map_err(Failure::new)?;
-        if let Some(degree) = self.degree {
+    /// The section of a kind; parameters are those of the kind that is explained, not of those beside it.
+    fn section(&self, kind: &str, own: bool) -> Result<TopologySection, Failure> {
+        let mut table = text::topology(kind).map_err(Failure::new)?;
+        table.insert("seed".to_owned(), toml::Value::Integer(i64::try_from(self.seed).unwrap_or(i64::MAX)));
+        if let Some(degree) = self.degree.filter(|_| own) {
             table.insert("degree".to_owned(), toml::Value::Integer(i64::try_from(degree).unwrap_or(i64::MAX)));
         }
-        table.insert("seed".to_owned(), toml::Value::Integer(i64::try_from(self.seed).unwrap_or(i64::MAX)));
-        for (key, value) in &self.parameters {
+        for (key, value) in self.parameters.iter().filter(|_| own) {
             let parsed: Table = toml::from_str(&format!("value = {value}")).map_err(|error| Failure::new(error.to_string()))?;
             table.insert(key.clone(), parsed["value"].clone());
         }
@@ -78,69 +264,59 @@ impl Explain {
         Ok(section)
     }
 
+    /// The graph that is explained, which fixes the number of peers.
+    fn first(&self) -> Result<Explained, Failure> {
+        let checked = |peers: usize| match peers {
+            1..=PEERS_MAX => Ok(peers),
+            _ => Err(Failure::new(format!("--peers: expected from 1 to {PEERS_MAX}, found {peers}"))),
+        };
+        if let Some(path) = &self.edges {
+            let name = path.display().to_string();
+            let text =
+                std::fs::read_to_string(path).map_err(|error| Failure::new(format!("cannot read the edges {name}: {error}")))?;
+            let edges = edges_from_text("edges", &text).map_err(|problem| BadFile::problems(path, &text, vec![problem]))?;
+            let least = edges.iter().map(|(a, b)| a.max(b) + 1).max().unwrap_or(0);
+            let peers = checked(self.peers.unwrap_or(least))?;
+            let graph = Graph::new_undirected(peers, edges).map_err(|error| Failure::new(format!("{name}: {error}")))?;
+            return Ok(Explained::with(&name, "edges", Arc::new(graph), None));
+        }
+        let (kind, peers) = (self.kind.as_deref().unwrap_or("ring"), checked(self.peers.unwrap_or(0))?);
+        Explained::of(kind, &self.section(kind, true)?, peers)
+    }
+
     fn run(self) -> Verdict {
-        const PEERS_MAX: usize = 4096;
-        if self.peers == 0 || self.peers > PEERS_MAX {
-            return Err(Failure::new(format!("--peers: expected from 1 to {PEERS_MAX}, found {}", self.peers)));
+        let first = self.first()?;
+        let peers = first.analysis.n;
+        let rule = match &self.rule {
+            None => None,
+            Some(rule) => Some(
+                rule_from_text(rule, self.byzantine, &[])
+                    .map_err(|problems| Failure::of_problems("there is no such rule", &problems))?,
+            ),
+        };
+        let rule = rule.as_deref();
+        if let Some(path) = &self.svg {
+            let title = format!("{} over {peers} peers", first.kind);
+            let drawing = plot::standalone(&plot::graph::svg(&title, first.kind, &first.graph, &[]));
+            std::fs::write(path, drawing).map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))?;
+            tell(&format!("drawn in {}", path.display()));
         }
-        let section = self.section()?;
-        let graph = section.graph(self.peers, 0).map_err(|error| Failure::new(error.to_string()))?;
-        let analysis = graph.analyse();
-        let mut object = serde_json::to_value(&analysis).map_err(|error| Failure::new(error.to_string()))?;
-        let mut add = |key: &str, value: Value| drop(object.as_object_mut().map(|object| object.insert(key.to_owned(), value)));
-        add("kind", json!(section.kind.name()));
-        if section.kind.changes() {
-            let rounds = 0..section.kind.period(self.peers);
-            let graphs: Result<Vec<_>, _> = rounds.map(|round| section.graph(self.peers, round)).collect();
-            let period = PeriodAnalysis::of(&graphs.map_err(|error| Failure::new(error.to_string()))?);
-            if let Ok(Value::Object(keys)) = serde_json::to_value(&period) {
-                keys.into_iter().for_each(|(key, value)| add(&key, value));
-            }
-        }
-        let degrees = (0..self.peers).map(|peer| graph.receives_from(peer).len());
-        let smallest = degrees.min().unwrap_or(0);
-        // Of the models in the smallest neighbourhood, the own one included, fewer than half may lie for any rule at all.
-        add("byzantine_max", json!(smallest / 2));
-        let mut fits = None;
-        if let Some(rule) = &self.rule {
-            let rule = rule_from_text(rule, self.byzantine, &[])
-                .map_err(|problems| Failure::of_problems("there is no such rule", &problems))?;
-            let enough = smallest + 1 >= rule.minimum();
-            fits = Some((rule.name(), rule.minimum(), enough));
-            add(
-                "rule",
-                json!({"name": rule.name(), "byzantine": self.byzantine, "models_needed": rule.minimum(), "fits": enough}),
-            );
+        let mut all = vec![first];
+        for kind in &self.compare {
+            all.push(Explained::of(kind, &self.section(kind, false)?, peers)?);
         }
         if self.json {
-            print_json(&object)?;
-            return done();
+            let mut objects: Vec<Value> = all.iter().map(|one| one.to_json(rule)).collect::<Result<_, _>>()?;
+            let others = objects.split_off(1);
+            if let (Some(Value::Object(first)), false) = (objects.first_mut(), others.is_empty()) {
+                first.insert("compared".to_owned(), Value::Array(others));
+            }
+            print_json(&objects[0])?;
+        } else if all.len() > 1 {
+            print(&compared(&all, rule))?;
+        } else {
+            print(&all[0].text(rule))?;
         }
-        let number = |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.6}"));
-        let mut text = format!("{} over {} peers\n", section.kind.name(), self.peers);
-        let mut line = |name: &str, value: String| text.push_str(&format!("  {name:<26}{value}\n"));
-        line("edges", analysis.edge_count.to_string());
-        line("degree", format!("{} to {}", analysis.min_degree, analysis.max_degree));
-        line("diameter", analysis.diameter.map_or("none: it is not connected".to_owned(), |diameter| diameter.to_string()));
-        line("vertex connectivity", format!("{}: so many peers must fail before it falls apart", analysis.vertex_connectivity));
-        line("second largest eigenvalue", format!("{:.6} (by absolute value)", analysis.slem));
-        line("spectral gap", format!("{:.6}: the larger, the faster peers agree", analysis.spectral_gap));
-        line("algebraic connectivity", number(analysis.algebraic_connectivity));
-        let rounds = analysis.rounds_to_consensus.map_or("never".to_owned(), |rounds| rounds.to_string());
-        line("rounds to consensus", format!("{rounds}: averaging alone shrinks the distance to a thousandth"));
-        line("liars tolerable", format!("at most {} in a neighbourhood, whatever the rule", smallest / 2));
-        if let Some((name, needed, enough)) = fits {
-            let verdict = if enough { "enough" } else { "too few" };
-            line(
-                "rule",
-                format!(
-                    "{name} with byzantine = {} needs {needed} models, the smallest neighbourhood has {}: {verdict}",
-                    self.byzantine,
-                    smallest + 1
-                ),
-            );
-        }
-        print(&text)?;
         done()
     }
 }

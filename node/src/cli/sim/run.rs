@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use kith_simulations::experiment::{Experiment, Outcome, Setting, setting};
+use kith_simulations::experiment::{Experiment, Outcome, Setting, has_sweep, setting, setting_to_text};
+use kith_simulations::report;
 
 use super::super::done;
 use super::super::output::{Failure, Verdict, bytes, print, print_json, tell};
@@ -58,7 +59,7 @@ pub(crate) struct Run {
 }
 
 /// Exit code where a promise was broken.
-const BROKEN: u8 = 5;
+pub(super) const BROKEN: u8 = 5;
 
 impl Run {
     pub(crate) fn run(self) -> Verdict {
@@ -67,10 +68,11 @@ impl Run {
         }
         let path = self.file.as_ref().expect("clap wants a file or a charter");
         let experiment = load(path, &self.settings())?;
+        let command = self.command(path, &experiment);
         let outcome = run(&experiment, self.threads)?;
         let folder = if self.no_files { None } else { Some(self.out.clone().unwrap_or_else(|| results_beside(path))) };
         if let Some(folder) = &folder {
-            report(&experiment, &outcome, folder)?;
+            report(&experiment, &outcome, folder, &command)?;
         }
         if self.json {
             print_json(&outcome)?
@@ -80,16 +82,21 @@ impl Run {
         if outcome.checks.failed.is_empty() {
             return done();
         }
-        let mut replay = format!("kith sim run {} --seed {}", path.display(), experiment.world.seed);
-        for (key, value) in self.settings.iter().filter(|(key, _)| key != "world.seed") {
-            replay.push_str(&format!(" --set '{key}={value}'"));
-        }
         for failure in &outcome.checks.failed {
             let peer = failure.peer.map_or("the run".to_owned(), |peer| format!("peer {peer}"));
             tell(&format!("promise {} broken by {peer} at {:.6} s: {}", failure.check, failure.virtual_seconds, failure.what));
         }
-        tell(&format!("replay it: {replay}"));
+        tell(&format!("replay it: {command}"));
         Ok(ExitCode::from(BROKEN))
+    }
+
+    /// The command that runs it again.
+    fn command(&self, path: &Path, experiment: &Experiment) -> String {
+        let mut text = format!("kith sim run {} --seed {}", path.display(), experiment.world.seed);
+        for setting in self.settings.iter().filter(|(key, _)| key != "world.seed") {
+            text.push_str(&format!(" --set {}", setting_to_text(setting)));
+        }
+        text
     }
 
     /// The settings of the command line, the seed among them.
@@ -119,6 +126,9 @@ pub(super) fn load(path: &Path, settings: &[Setting]) -> Result<Experiment, Fail
             "`kith sim run --help` shows examples",
         )
     })?;
+    if has_sweep(&text) {
+        tell(&format!("[sweep] of {path} is left out here; `kith sim sweep {path}` runs it", path = path.display()));
+    }
     Experiment::parse(&text, settings).map_err(|problems| BadFile::problems(path, &text, problems).into())
 }
 
@@ -153,11 +163,11 @@ pub(super) fn run(experiment: &Experiment, threads: usize) -> Result<Outcome, Fa
 }
 
 /// Writes the resolved experiment, the measurements and the report.
-fn report(experiment: &Experiment, outcome: &Outcome, folder: &Path) -> Result<(), Failure> {
+fn report(experiment: &Experiment, outcome: &Outcome, folder: &Path, command: &str) -> Result<(), Failure> {
     let wrong = |error: std::io::Error| Failure::new(format!("cannot write to {}: {error}", folder.display()));
     std::fs::create_dir_all(folder).map_err(wrong)?;
-    std::fs::write(folder.join("experiment.toml"), experiment.to_toml()).map_err(wrong)?;
-    kith_simulations::report::write(folder, outcome).map_err(wrong)
+    report::write(folder, experiment, outcome, command, true).map_err(wrong)?;
+    report::run::page(folder).map_err(wrong)
 }
 
 /// What a person reads at the end.

@@ -1,0 +1,86 @@
+//! `kith sim report`: the report of a folder again, from the files in it.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use kith_simulations::report;
+use kith_simulations::sweep::Manifest;
+use serde_json::Value;
+
+use super::super::done;
+use super::super::output::{Failure, Verdict, print, print_json, table};
+
+/// Make the report of a run's or a sweep's folder again
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Writes report.html and plots/ into the folder; for a sweep also sweep.csv (a line for each run) and summary.csv (one for each cell).
+
+Examples:
+  kith sim report experiments/first-results
+  kith sim report experiments/rules-sweep --json")]
+pub(crate) struct Report {
+    /// A folder that `kith sim run` or `kith sim sweep` left
+    dir: PathBuf,
+    /// One JSON document: a run's outcome, or the list of a sweep's cells
+    #[arg(long)]
+    json: bool,
+}
+
+impl Report {
+    pub(crate) fn run(self) -> Verdict {
+        let dir = &self.dir;
+        if dir.join("sweep.json").exists() {
+            let rows = of_sweep(dir)?;
+            let manifest = Manifest::read(dir).map_err(|error| wrong(dir, &error))?;
+            if self.json { print_json(&rows)? } else { print(&cells(&rows, &manifest.axes, dir))? }
+        } else if dir.join("outcome.json").exists() {
+            report::run::page(dir).map_err(|error| wrong(dir, &error))?;
+            if self.json {
+                let text = std::fs::read(dir.join("outcome.json")).map_err(|error| wrong(dir, &error))?;
+                let outcome: Value = serde_json::from_slice(&text).map_err(|error| wrong(dir, &error.into()))?;
+                print_json(&outcome)?
+            } else {
+                print(&format!("{}\n", dir.join("report.html").display()))?
+            }
+        } else {
+            return Err(Failure::with_help(
+                format!("{} holds no results: expected outcome.json of a run, or sweep.json of a sweep", dir.display()),
+                "`kith sim run FILE` and `kith sim sweep FILE` make such folders and name them at the end",
+            ));
+        }
+        done()
+    }
+}
+
+fn wrong(dir: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(format!("cannot make the report of {}: {error}", dir.display()))
+}
+
+/// Writes a sweep's report; its cells.
+pub(super) fn of_sweep(dir: &Path) -> Result<Vec<Value>, Failure> {
+    report::sweep::page(dir).and_then(|()| report::sweep::summary(dir)).map_err(|error| wrong(dir, &error))
+}
+
+/// The cells as a person reads them.
+pub(super) fn cells(rows: &[Value], axes: &[String], dir: &Path) -> String {
+    const SHOWN: [(&str, &str); 4] = [
+        ("accuracy", "accuracy"),
+        ("accuracy_min", "worst peer"),
+        ("optimum_distance", "to the optimum"),
+        ("consensus_distance", "consensus"),
+    ];
+    let shown: Vec<_> = SHOWN.iter().filter(|(key, _)| rows.iter().any(|row| !row[*key].is_null())).collect();
+    let heads = axes.iter().map(String::as_str).chain(["runs", "failed"]).chain(shown.iter().map(|(_, title)| *title));
+    let mut lines = table(&heads.collect::<Vec<_>>());
+    for row in rows {
+        let values = axes.iter().map(|axis| row["axes"][axis].as_str().unwrap_or_default().to_owned());
+        let counts = ["runs", "failed"].map(|key| row[key].to_string());
+        let numbers = shown.iter().map(|(key, _)| spread(&row[*key]));
+        lines.add_row(values.chain(counts).chain(numbers));
+    }
+    format!("{lines}\nmean ± standard deviation over seeds; results in {} (report.html)\n", dir.display())
+}
+
+fn spread(value: &Value) -> String {
+    value["mean"].as_f64().map_or("–".to_owned(), |mean| report::spread_text(mean, value["sd"].as_f64()))
+}

@@ -1,0 +1,284 @@
+//! `kith sim sweep`: one experiment over a grid and seeds, and campaigns over very many seeds.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use kith_simulations::experiment::{Experiment, Setting, setting, setting_to_text};
+use kith_simulations::sweep::campaign::Campaign;
+use kith_simulations::sweep::{Axis, Entry, Manifest, Run, Sweep as Grid, axis, execute};
+use serde_json::json;
+
+use super::super::done;
+use super::super::output::{Failure, Verdict, print, print_json, tell};
+use super::report;
+use super::run::BROKEN;
+use crate::problems::BadFile;
+
+/// Run an experiment over a grid of settings and seeds, or over very many seeds
+#[derive(Debug, Args)]
+#[command(after_help = "\
+An experiment file with [sweep]: seeds = 3 and [sweep.grid] \"aggregation.rule\" = [\"mean\", \"krum\"]; see docs/experiments.md.
+A sweep that was stopped goes on where it was: start it again. With --seed-range nothing is kept but failures.
+
+Examples:
+  kith sim sweep experiments/rules.toml
+  kith sim sweep experiments/first.toml --grid aggregation.rule=mean,krum --grid world.attack=sign-flip:10,ipm:10 --seeds 5
+  kith sim sweep experiments/faults.toml --seed-range 0..100000 --out campaign
+
+Exit codes: 0 done; 1 it could not be run; 5 a run failed: reasons and the commands that run each alone were printed")]
+pub(crate) struct Sweep {
+    /// The experiment
+    file: PathBuf,
+    /// A setting on top of the file, for example aggregation.byzantine=1
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+    settings: Vec<Setting>,
+    /// An axis of the grid, for example aggregation.rule=mean,krum
+    #[arg(long = "grid", value_name = "KEY=VALUE,VALUE,…", value_parser = axis, conflicts_with = "range")]
+    grid: Vec<Axis>,
+    /// Seeds of each cell, from the world's on
+    #[arg(long, conflicts_with = "range", value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: Option<u64>,
+    /// A campaign: run one cell with the seeds from A up to, but not with, B
+    #[arg(long = "seed-range", value_name = "A..B", value_parser = range)]
+    range: Option<(u64, u64)>,
+    /// What names the program in a campaign's state, beside its version
+    #[arg(long, value_name = "TEXT", requires = "range")]
+    commit: Option<String>,
+    /// Runs at a time, each on one thread; as many as there are processors where it is not given
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=4096))]
+    jobs: Option<u64>,
+    /// Folder for the results
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Run again what was run before
+    #[arg(long)]
+    again: bool,
+    /// End with one JSON object on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+fn range(text: &str) -> Result<(u64, u64), String> {
+    let ends = text.split_once("..").and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
+    ends.filter(|(from, to)| from < to && *to <= i64::MAX as u64)
+        .ok_or_else(|| format!("expected A..B with A below B, for example 0..1000, found {text:?}"))
+}
+
+impl Sweep {
+    pub(crate) fn run(self) -> Verdict {
+        let text = std::fs::read_to_string(&self.file).map_err(|error| {
+            let what = format!("cannot read the experiment {}: {error}", self.file.display());
+            Failure::with_help(what, "`kith sim sweep --help` shows examples")
+        })?;
+        let bad = |problems| Failure::from(BadFile::problems(&self.file, &text, problems));
+        let sweep = Grid::parse(&text, &self.settings, &self.grid, self.seeds).map_err(bad)?;
+        let out = self.out.clone().unwrap_or_else(|| {
+            let stem = self.file.file_stem().unwrap_or_default().to_string_lossy();
+            self.file.with_file_name(format!("{stem}-sweep"))
+        });
+        std::fs::create_dir_all(&out).map_err(|error| wrong(&out, &error))?;
+        if let Some((from, to)) = self.range {
+            return self.campaign(&text, &sweep, from, to, &out);
+        }
+        let runs = sweep.runs();
+        let first = resolves(&text, &runs).map_err(bad)?;
+        self.grid_of(&text, &sweep, &runs, &first, &out)
+    }
+
+    fn jobs(&self) -> usize {
+        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.jobs.map_or_else(processors, |jobs| jobs as usize)
+    }
+
+    fn command(&self) -> String {
+        let mut text = format!("kith sim sweep {}", self.file.display());
+        self.settings.iter().for_each(|setting| text.push_str(&format!(" --set {}", setting_to_text(setting))));
+        for axis in &self.grid {
+            let values: Vec<String> = axis.values.iter().map(toml::Value::to_string).collect();
+            text.push_str(&format!(" --grid '{}={}'", axis.key, values.join(",").replace('\'', "'\\''")));
+        }
+        self.seeds.iter().for_each(|seeds| text.push_str(&format!(" --seeds {seeds}")));
+        text
+    }
+
+    fn grid_of(&self, text: &str, sweep: &Grid, runs: &[Run], first: &Experiment, out: &Path) -> Verdict {
+        let file = self.file.display().to_string();
+        let waiting = |run: &Run| Entry {
+            slug: run.slug.clone(),
+            cell: run.cell,
+            values: run.values.clone(),
+            seed: run.seed,
+            failure: Some("not run: the sweep was stopped before".to_owned()),
+            kept: false,
+            command: run.command(&file),
+        };
+        let mut manifest = Manifest {
+            name: first.charter.name.clone(),
+            command: self.command(),
+            axes: sweep.axes.iter().map(|axis| axis.key.clone()).collect(),
+            values: sweep.axes.iter().map(Axis::labels).collect(),
+            seeds: sweep.seeds.clone(),
+            runs: runs.iter().map(waiting).collect(),
+        };
+        let begin = || {
+            if self.again {
+                for run in runs {
+                    let _ = std::fs::remove_file(out.join("cells").join(&run.slug).join("outcome.json")); // there may be none
+                }
+            }
+            std::fs::write(out.join("sweep.toml"), text)?;
+            manifest.write(out)
+        };
+        begin().map_err(|error| wrong(out, &error))?;
+        let progress = Progress::new(runs.len() as u64, "runs");
+        let (ended, failed) = (AtomicU64::new(0), AtomicU64::new(0));
+        let started = Instant::now();
+        let entries = execute(text, &file, runs, self.jobs(), out, &|entry| {
+            let failed =
+                failed.fetch_add(u64::from(entry.failure.is_some()), Ordering::Relaxed) + u64::from(entry.failure.is_some());
+            progress.at(ended.fetch_add(1, Ordering::Relaxed) + 1, failed);
+        });
+        progress.end();
+        manifest.runs = entries.map_err(|error| wrong(out, &error))?;
+        manifest.write(out).map_err(|error| wrong(out, &error))?;
+        let rows = report::of_sweep(out)?;
+        let failed: Vec<&Entry> = manifest.runs.iter().filter(|run| run.failure.is_some()).collect();
+        let kept = manifest.runs.iter().filter(|run| run.kept).count();
+        if self.json {
+            let failures =
+                failed.iter().map(|run| json!({"run": run.slug, "seed": run.seed, "why": run.failure, "command": run.command}));
+            print_json(&json!({
+                "name": manifest.name, "out": out.display().to_string(), "cells": sweep.cells(), "runs": runs.len(), "kept": kept,
+                "wall_seconds": started.elapsed().as_secs_f64(), "failed": failures.collect::<Vec<_>>(), "summary": rows,
+            }))?;
+        } else {
+            print(&report::cells(&rows, &manifest.axes, out))?;
+        }
+        tell(&format!("{} runs, {kept} of them done before, {} failed", runs.len(), failed.len()));
+        // Runs of a cell that failed alike are told once; --json and the report have the command of each.
+        for alike in failed.chunk_by(|left, right| left.cell == right.cell && left.failure == right.failure) {
+            let seeds: Vec<String> = alike.iter().map(|run| run.seed.to_string()).collect();
+            let cell = manifest.axes.iter().zip(&alike[0].values).map(|(key, value)| format!("{key} = {value}, "));
+            let why = alike[0].failure.as_deref().unwrap_or_default();
+            tell(&format!("{}seed {}: {why}\n  alone: {}", cell.collect::<String>(), seeds.join(", "), alike[0].command));
+        }
+        if failed.is_empty() { done() } else { Ok(ExitCode::from(BROKEN)) }
+    }
+
+    fn campaign(&self, text: &str, sweep: &Grid, from: u64, to: u64, out: &Path) -> Verdict {
+        if sweep.cells() > 1 {
+            return Err(Failure::with_help(
+                format!("--seed-range runs one cell; the grid of {} has {}", self.file.display(), sweep.cells()),
+                "choose one with --set KEY=VALUE and leave [sweep.grid] out of the file",
+            ));
+        }
+        let mut settings: Vec<Setting> = self.settings.clone();
+        settings.extend(sweep.axes.iter().map(|axis| (axis.key.clone(), axis.values[0].clone())));
+        let experiment = Experiment::parse(text, &settings)
+            .map_err(|problems| Failure::from(BadFile::problems(&self.file, text, problems)))?;
+        let path = out.join("campaign.json");
+        let mut campaign = Campaign::new(&experiment, env!("CARGO_PKG_VERSION"), self.commit.clone(), from, to);
+        if !self.again {
+            let resumed = campaign.resume(&path).map_err(|why| {
+                let what = format!("{} cannot be continued: {why}", path.display());
+                Failure::with_help(what, "choose another folder with --out, or start anew with --again")
+            })?;
+            if resumed && campaign.seeds() > 0 {
+                tell(&format!("going on at seed {}: {} seeds were done before", campaign.next, campaign.seeds()));
+            }
+        }
+        let (before, started) = (campaign.seeds(), Instant::now());
+        let progress = Progress::new(to - from, "seeds");
+        let ran =
+            campaign.run(text, &settings, self.jobs(), &path, &mut |campaign| progress.at(campaign.seeds(), campaign.failed()));
+        progress.end();
+        ran.map_err(|error| wrong(out, &error))?;
+        let rate = (campaign.seeds() - before) as f64 / started.elapsed().as_secs_f64().max(1e-9);
+        let (seeds, failed, bound) = (campaign.seeds(), campaign.failed(), campaign.bound());
+        let command = |seed: u64| {
+            let mut text = format!("kith sim run {} --seed {seed}", self.file.display());
+            settings
+                .iter()
+                .filter(|(key, _)| key != "world.seed")
+                .for_each(|own| text.push_str(&format!(" --set {}", setting_to_text(own))));
+            text
+        };
+        if self.json {
+            print_json(&json!({
+                "name": experiment.charter.name, "from": from, "to": to, "next": campaign.next, "seeds": seeds, "failed": failed,
+                "seeds_per_second": rate, "failure_rate_upper_95": bound, "failures": campaign.failures, "version": campaign.version,
+                "commit": campaign.commit, "wall_seconds": campaign.wall_seconds, "experiment": campaign.experiment,
+            }))?;
+        } else {
+            let bound = bound
+                .map_or(String::new(), |bound| format!("; with 95 % confidence fewer than {bound:.2e} of all seeds fail (3/N)"));
+            print(&format!("{seeds} seeds, {failed} failures, {rate:.1} seeds/s{bound}\n"))?;
+        }
+        let mut told = None;
+        for failure in &campaign.failures {
+            let peer = failure.peer.map_or("the run".to_owned(), |peer| format!("peer {peer}"));
+            tell(&format!("seed {}: {} broken by {peer}: {}", failure.seed, failure.check, failure.what));
+            if told != Some(failure.seed) {
+                tell(&format!("  alone: {}", command(failure.seed)));
+            }
+            told = Some(failure.seed);
+        }
+        if failed == 0 { done() } else { Ok(ExitCode::from(BROKEN)) }
+    }
+}
+
+/// The first cell that can be run, or what is wrong with the first where none can.
+fn resolves(text: &str, runs: &[Run]) -> Result<Experiment, Vec<kith_consensus::Problem>> {
+    let mut cells = runs.iter().enumerate().filter(|(place, run)| *place == 0 || runs[place - 1].cell != run.cell);
+    let first = cells.next().map(|(_, run)| Experiment::parse(text, &run.settings)).expect("a sweep has a cell and a seed");
+    first.or_else(|problems| cells.find_map(|(_, run)| Experiment::parse(text, &run.settings).ok()).ok_or(problems))
+}
+
+fn wrong(out: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(format!("cannot write to {}: {error}", out.display()))
+}
+
+/// A bar where stderr is a terminal, a line every ten seconds elsewhere.
+struct Progress {
+    bar: Option<ProgressBar>,
+    count: u64,
+    what: &'static str,
+    started: Instant,
+    told: Mutex<Instant>,
+}
+
+impl Progress {
+    fn new(count: u64, what: &'static str) -> Progress {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let style = ProgressStyle::with_template("{pos}/{len} {msg} {wide_bar} {eta} left");
+            ProgressBar::new(count).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        });
+        Progress { bar, count, what, started: Instant::now(), told: Mutex::new(Instant::now()) }
+    }
+
+    fn at(&self, done: u64, failed: u64) {
+        let message = if failed > 0 { format!("{}, {failed} failed", self.what) } else { self.what.to_owned() };
+        match (&self.bar, self.told.lock()) {
+            (Some(bar), _) => {
+                bar.set_position(done);
+                bar.set_message(message);
+            }
+            (None, Ok(mut told)) if told.elapsed() > Duration::from_secs(10) => {
+                *told = Instant::now();
+                let left = self.started.elapsed().as_secs_f64() / done.max(1) as f64 * (self.count - done.min(self.count)) as f64;
+                tell(&format!("{done} of {} {message}, about {left:.0} s left", self.count));
+            }
+            (None, _) => {}
+        }
+    }
+
+    fn end(&self) {
+        self.bar.iter().for_each(ProgressBar::finish_and_clear);
+    }
+}

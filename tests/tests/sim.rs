@@ -1,0 +1,366 @@
+//! `kith sim` and `kith topology explain` as a person meets them: files in, folders and one JSON document out.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::time::Instant;
+
+use common::{PATIENCE, kith, told};
+use serde_json::Value;
+
+/// Six peers that learn at once: each descends its own parabola.
+const TINY: &str = "\
+[federation]
+name = \"tiny\"
+rounds = 6
+
+[topology]
+kind = \"complete\"
+
+[aggregation]
+rule = \"trimmed-mean\"
+byzantine = 1
+
+[world]
+peers = 6
+adversaries = 1
+seed = 4
+evaluate_every = 1
+
+[world.trainer]
+kind = \"quadratic\"
+dimension = 4
+";
+
+const GRID: &str = "
+[sweep]
+seeds = 2
+
+[sweep.grid]
+\"aggregation.rule\" = [\"mean\", \"median\"]
+codec = [{ kind = \"identity\" }, { kind = \"top-k\", share = 0.5 }]
+";
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Folder {
+        Folder(tempfile::tempdir().expect("a temporary folder"))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        std::fs::write(self.path(name), text).expect("written");
+        self.path(name)
+    }
+
+    /// Runs `kith` in the folder.
+    fn kith(&self, arguments: &[&str]) -> Output {
+        kith().current_dir(self.0.path()).args(arguments).output().expect("the program starts")
+    }
+
+    /// Runs it and reads the one JSON document that it must print.
+    fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.kith(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", told(&output));
+        one_document(&output)
+    }
+
+    fn refused(&self, arguments: &[&str], expected: &[&str]) {
+        let output = self.kith(arguments);
+        let text = told(&output);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {text}");
+        assert!(output.stdout.is_empty(), "{arguments:?}: data on stdout though it failed");
+        for part in expected {
+            assert!(text.contains(part), "{arguments:?}: expected {part:?} in: {text}");
+        }
+    }
+}
+
+fn one_document(output: &Output) -> Value {
+    let mut documents = serde_json::Deserializer::from_slice(&output.stdout).into_iter::<Value>();
+    let first = documents.next().expect("a document").expect("JSON");
+    assert!(documents.next().is_none(), "one document: {}", String::from_utf8_lossy(&output.stdout));
+    first
+}
+
+fn text_of(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// A page or plot is well formed as far as tags and numbers go, and asks for nothing from elsewhere.
+fn stands_alone(text: &str) {
+    for absent in ["<script", "<link", "src=", "@import", "url(", "NaN", "inf\""] {
+        assert!(!text.contains(absent), "{absent} in {}", &text[..text.len().min(400)]);
+    }
+    assert!(!text.replace("http://www.w3.org/2000/svg", "").contains("http"), "an address in the page");
+    assert_eq!(text.matches("<svg").count(), text.matches("</svg>").count());
+}
+
+#[test]
+fn a_run_leaves_a_report_that_stands_alone_and_can_be_made_again() {
+    let folder = Folder::new();
+    folder.write("tiny.toml", TINY);
+    let outcome = folder.json(&["sim", "run", "tiny.toml", "--json"]);
+    assert_eq!((&outcome["peers"], &outcome["checks"]["failed"]), (&6.into(), &Value::Array(vec![])));
+    let results = folder.path("tiny-results");
+    let page = text_of(&results.join("report.html"));
+    stands_alone(&page);
+    for part in ["prefers-color-scheme:dark", "kith sim run tiny.toml --seed 4", "<details>", "12 kept, 0 broken", "lies"] {
+        assert!(page.contains(part), "{part}");
+    }
+    for plot in ["consensus-distance", "optimum-distance", "bytes", "filtered", "closing-time", "loss", "graph"] {
+        stands_alone(&text_of(&results.join(format!("plots/{plot}.svg"))));
+    }
+    assert!(!results.join("plots/accuracy.svg").exists(), "a parabola has no accuracy");
+    std::fs::remove_file(results.join("report.html")).expect("removed");
+    let again = folder.json(&["sim", "report", "tiny-results", "--json"]);
+    assert_eq!(again["trace"], outcome["trace"]);
+    assert_eq!(text_of(&results.join("report.html")), page);
+    // The resolved experiment is an experiment, and the same one.
+    let resolved = folder.json(&["sim", "run", "tiny-results/experiment.toml", "--no-files", "--json"]);
+    assert_eq!((&resolved["trace"], &resolved["experiment"]), (&outcome["trace"], &outcome["experiment"]));
+}
+
+#[test]
+fn a_world_of_one_round_without_liars_is_reported_as_well() {
+    let folder = Folder::new();
+    folder.write("one.toml", TINY);
+    let set = ["--set", "federation.rounds=1", "--set", "world.adversaries=0"];
+    folder.json(&[&["sim", "run", "one.toml", "--json"][..], &set].concat());
+    let page = text_of(&folder.path("one-results/report.html"));
+    stands_alone(&page);
+    assert!(page.contains("<svg") && !page.contains("of liars"));
+}
+
+#[test]
+fn one_seed_has_one_trace_on_any_number_of_threads() {
+    let folder = Folder::new();
+    let rows = "[federation]\nname = \"rows\"\nrounds = 2\n[world]\npeers = 4\ndataset = \"digits\"\n";
+    for (file, text) in [("tiny.toml", TINY), ("rows.toml", rows)] {
+        folder.write(file, text);
+        let trace =
+            |threads: &str| folder.json(&["sim", "run", file, "--threads", threads, "--no-files", "--json"])["trace"].clone();
+        let alone = trace("0");
+        assert_eq!([trace("1"), trace("3")], [alone.clone(), alone.clone()], "{file}");
+        let other = folder.json(&["sim", "run", file, "--seed", "5", "--no-files", "--json"])["trace"].clone();
+        assert_ne!(other, alone, "another seed is another run");
+    }
+}
+
+#[test]
+fn a_sweep_makes_tables_and_goes_on_where_it_stopped() {
+    let folder = Folder::new();
+    folder.write("tiny.toml", &format!("{TINY}{GRID}"));
+    let first = folder.json(&["sim", "sweep", "tiny.toml", "--jobs", "2", "--json"]);
+    assert_eq!((&first["cells"], &first["runs"], &first["kept"]), (&4.into(), &8.into(), &0.into()));
+    assert_eq!(first["summary"].as_array().map(Vec::len), Some(4));
+    assert!(first["summary"][0]["optimum_distance"]["sd"].is_number(), "{first}");
+    let out = folder.path("tiny-sweep");
+    let page = text_of(&out.join("report.html"));
+    stands_alone(&page);
+    assert!(page.contains("<strong>") && page.contains("aggregation.rule"));
+    assert!(out.join("plots/pareto.svg").exists(), "codecs vary");
+    assert_eq!(text_of(&out.join("sweep.csv")).lines().count(), 9);
+    assert_eq!(text_of(&out.join("summary.csv")).lines().count(), 5);
+    // Of two runs the results are spoilt; only they are run again, and come out the same.
+    let cells = out.join("cells");
+    let mut slugs: Vec<PathBuf> =
+        std::fs::read_dir(&cells).expect("cells").map(|entry| entry.expect("an entry").path()).collect();
+    slugs.sort();
+    let trace = |slug: &Path| -> Value {
+        serde_json::from_str::<Value>(&text_of(&slug.join("outcome.json"))).expect("JSON")["trace"].clone()
+    };
+    let before = trace(&slugs[0]);
+    std::fs::write(slugs[0].join("outcome.json"), "{\"half\":").expect("written");
+    std::fs::remove_dir_all(&slugs[1]).expect("removed");
+    let second = folder.json(&["sim", "sweep", "tiny.toml", "--json"]);
+    assert_eq!((&second["kept"], &second["summary"]), (&6.into(), &first["summary"]));
+    assert_eq!(trace(&slugs[0]), before);
+    let report = folder.json(&["sim", "report", "tiny-sweep", "--json"]);
+    assert_eq!(report, first["summary"]);
+    assert_eq!(folder.json(&["sim", "sweep", "tiny.toml", "--set", "federation.rounds=3", "--json"])["kept"], 0);
+}
+
+#[test]
+fn a_killed_sweep_keeps_what_was_finished() {
+    let folder = Folder::new();
+    folder.write("tiny.toml", &TINY.replace("rounds = 6", "rounds = 60"));
+    let arguments = ["sim", "sweep", "tiny.toml", "--seeds", "400", "--jobs", "1", "--json"];
+    let mut child = kith().current_dir(folder.0.path()).args(arguments).spawn().expect("starts");
+    let cells = folder.path("tiny-sweep/cells");
+    let finished = || {
+        let entries = std::fs::read_dir(&cells).into_iter().flatten().flatten();
+        entries.filter(|entry| entry.path().join("outcome.json").exists()).count() as u64
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while finished() < 3 {
+        assert!(Instant::now() < deadline, "no run ends");
+        std::thread::yield_now();
+    }
+    child.kill().expect("SIGKILL");
+    child.wait().expect("gone");
+    let kept = finished();
+    let report = folder.kith(&["sim", "report", "tiny-sweep"]);
+    assert!(report.status.success(), "what there is can be reported: {}", told(&report));
+    if kept < 400 {
+        // As many as were finished, and one more for what the kill came too late for.
+        let count = (kept + 1).min(400).to_string();
+        let again = folder.json(&["sim", "sweep", "tiny.toml", "--seeds", &count, "--jobs", "1", "--json"]);
+        assert_eq!((&again["kept"], &again["failed"]), (&kept.into(), &Value::Array(vec![])));
+    }
+}
+
+#[test]
+fn what_fails_in_a_sweep_is_listed_and_the_rest_goes_on() {
+    let folder = Folder::new();
+    folder.write("tiny.toml", TINY);
+    let grid = ["--grid", "aggregation.rule=krum,mean", "--grid", "aggregation.byzantine=1,4", "--set", "world.adversaries=0"];
+    let output = folder.kith(&[&["sim", "sweep", "tiny.toml", "--json"][..], &grid].concat());
+    assert_eq!(output.status.code(), Some(5), "{}", told(&output));
+    let document = one_document(&output);
+    let failed = document["failed"].as_array().expect("a list");
+    assert_eq!(failed.len(), 1, "{document}");
+    assert!(failed[0]["why"].as_str().expect("a reason").contains("needs 11 models"), "{document}");
+    let command = failed[0]["command"].as_str().expect("a command");
+    assert!(told(&output).contains(command), "{}", told(&output));
+    let alone = folder.kith(&[
+        "sim",
+        "run",
+        "tiny.toml",
+        "--seed",
+        "4",
+        "--set",
+        "aggregation.byzantine=4",
+        "--set",
+        "aggregation.rule=krum",
+    ]);
+    assert_eq!(alone.status.code(), Some(1));
+    assert_eq!(document["summary"].as_array().map(Vec::len), Some(4));
+}
+
+#[test]
+fn a_campaign_counts_seeds_and_goes_on() {
+    let folder = Folder::new();
+    folder.write("tiny.toml", TINY);
+    let run = |range: &str, more: &[&str]| {
+        folder.kith(&[&["sim", "sweep", "tiny.toml", "--seed-range", range, "--out", "campaign", "--json"][..], more].concat())
+    };
+    let first = one_document(&run("0..40", &["--commit", "one"]));
+    assert_eq!((&first["seeds"], &first["failed"], &first["failure_rate_upper_95"]), (&40.into(), &0.into(), &0.075.into()));
+    let second = one_document(&run("0..50", &["--commit", "one"]));
+    assert_eq!((&second["seeds"], &second["next"]), (&50.into(), &50.into()));
+    assert!(!folder.path("campaign/cells").exists(), "nothing is kept of a seed");
+    let other = run("0..50", &["--commit", "two"]);
+    assert_eq!(other.status.code(), Some(1));
+    assert!(told(&other).contains("of commit one, not two"), "{}", told(&other));
+    let broken = folder.kith(&[
+        "sim",
+        "sweep",
+        "tiny.toml",
+        "--seed-range",
+        "3..5",
+        "--set",
+        "world.limit_seconds=0.0001",
+        "--out",
+        "broken",
+    ]);
+    assert_eq!(broken.status.code(), Some(5), "{}", told(&broken));
+    assert!(
+        told(&broken).contains("seed 3: heals") && told(&broken).contains("kith sim run tiny.toml --seed 3"),
+        "{}",
+        told(&broken)
+    );
+}
+
+#[test]
+fn a_file_that_is_wrong_is_refused_with_line_and_value() {
+    let folder = Folder::new();
+    let refused = |from: &str, to: &str, expected: &[&str]| {
+        assert!(from.is_empty() || TINY.contains(from), "{from}");
+        folder.write("bad.toml", &TINY.replace(from, to));
+        folder.refused(&["sim", "run", "bad.toml", "--json"], &[&["bad.toml"], expected].concat());
+        folder.refused(&["sim", "sweep", "bad.toml", "--json"], &[&["bad.toml"], expected].concat());
+    };
+    refused("peers = 6", "pears = 6\npeers = 6", &["line 13", "unknown key \"pears\"", "did you mean \"peers\"?"]);
+    refused("trimmed-mean", "trimed-mean", &["line 9", "unknown rule \"trimed-mean\"", "known: mean", "did you mean"]);
+    refused("byzantine = 1", "byzantine = 3", &["trimmed-mean", "byzantine = 3", "needs 7 models"]);
+    refused("adversaries = 1", "adversaries = 7", &["7 of 6 peers lie"]);
+    refused("kind = \"quadratic\"", "kind = \"cubic\"", &["unknown trainer \"cubic\"", "quadratic"]);
+    refused("seed = 4", "seed = \"four\"", &["line 15", "expected an integer", "found \"four\""]);
+    refused("[world]", "[world", &["line 12", "not TOML"]);
+    folder.write("bad.toml", &format!("{TINY}[sweep]\nseed = 3\n"));
+    folder.refused(&["sim", "sweep", "bad.toml"], &["bad.toml", "line 22", "unknown key \"seed\"", "known: grid, seeds"]);
+    // Half a data set: a folder without files would leave it to the machine whether there are others.
+    std::fs::create_dir(folder.path("half")).expect("made");
+    folder.write("half/train-images-idx3-ubyte", "no images");
+    let rows = "[federation]\nname = \"rows\"\n[world]\npeers = 4\ndataset = \"fashion-mnist\"\ndata_dir = \"half\"\n";
+    folder.write("rows.toml", rows);
+    folder.refused(&["sim", "run", "rows.toml"], &["half", "the rows"]);
+    folder.refused(&["sim", "run", "missing.toml"], &["missing.toml"]);
+    folder.refused(&["sim", "report", "."], &["outcome.json", "sweep.json"]);
+}
+
+#[test]
+fn a_run_leaves_the_sweep_out_and_says_so() {
+    let folder = Folder::new();
+    folder.write("tiny.toml", &format!("{TINY}{GRID}"));
+    let output = folder.kith(&["sim", "run", "tiny.toml", "--no-files", "--json"]);
+    assert!(output.status.success(), "{}", told(&output));
+    assert!(told(&output).contains("kith sim sweep tiny.toml"), "{}", told(&output));
+    one_document(&output);
+}
+
+#[test]
+fn graphs_are_compared_drawn_and_read_from_a_list() {
+    let folder = Folder::new();
+    let both =
+        folder.json(&["topology", "explain", "ring", "--peers", "16", "--compare", "torus", "--compare", "complete", "--json"]);
+    assert_eq!((&both["kind"], &both["diameter"]), (&"ring".into(), &8.into()));
+    assert_eq!((&both["compared"][1]["kind"], &both["compared"][1]["diameter"]), (&"complete".into(), &1.into()));
+    assert_eq!(both["header_bytes_per_peer_and_round"], 512.0, "two neighbours, one other neighbour each");
+    let table = folder.kith(&["topology", "explain", "ring", "--peers", "16", "--compare", "torus"]);
+    let text = String::from_utf8(table.stdout).expect("text");
+    assert!(text.contains("ring") && text.contains("torus") && text.contains("spectral gap"), "{text}");
+    for kind in ["ring", "torus", "dumbbell", "hierarchical", "exponential", "random-regular:4", "star", "erdos-renyi"] {
+        let output = folder.kith(&["topology", "explain", kind, "--peers", "16", "--svg", "graph.svg", "--json"]);
+        assert!(output.status.success(), "{kind}: {}", told(&output));
+        let drawing = text_of(&folder.path("graph.svg"));
+        stands_alone(&drawing);
+        assert_eq!(drawing.matches("<circle").count(), 16, "{kind}");
+    }
+    folder.write("good.txt", "# a path\n0 1\n1,2\n");
+    let path = folder.json(&["topology", "explain", "--edges", "good.txt", "--json"]);
+    assert_eq!((&path["n"], &path["diameter"], &path["kind"]), (&3.into(), &2.into(), &"edges".into()));
+    folder.write("bad.txt", "0 1\n1 two\n");
+    folder.refused(&["topology", "explain", "--edges", "bad.txt"], &["bad.txt", "line 2", "\"two\"", "an integer from 0"]);
+    folder.refused(&["topology", "explain", "--edges", "good.txt", "--peers", "2"], &["good.txt", "0..2"]);
+}
+
+/// The file that is documented: complete examples, and every key of the world.
+#[test]
+fn the_documented_examples_run_and_every_key_is_documented() {
+    let folder = Folder::new();
+    let documented = text_of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/experiments.md"));
+    let examples: Vec<&str> =
+        documented.split("```toml\n").skip(1).map(|rest| rest.split("```").next().expect("a block")).collect();
+    assert_eq!(examples.len(), 2);
+    folder.write("first.toml", examples[0]);
+    folder.write("rules.toml", examples[1]);
+    folder.json(&["sim", "run", "first.toml", "--json"]);
+    let sweep = folder.json(&["sim", "sweep", "rules.toml", "--json"]);
+    assert_eq!(sweep["runs"], 18);
+    let everything =
+        format!("{TINY}noise = 0.1\n[world.churn]\ncrashes_per_hour = 1.0\n[world.chaos]\n[[world.special]]\npeers = [1]\n");
+    let experiment = kith_simulations::experiment::Experiment::parse(&everything, &[]).expect("an experiment");
+    let resolved = experiment.to_toml();
+    let world = &resolved[resolved.find("[world").expect("a world")..];
+    let keys = world.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key.trim());
+    let told = |key: &str| documented.contains(&format!("`{key}`")) || documented.contains(&format!("[[world.{key}]]"));
+    let missing: Vec<&str> = keys.filter(|key| !told(key)).collect();
+    assert!(missing.is_empty(), "docs/experiments.md says nothing of {missing:?}");
+}
