@@ -413,6 +413,7 @@ impl Peer {
 
     fn open_round(&mut self, out: &mut Vec<Effect>) {
         self.witness.forget(self.round);
+        self.exchange.forget(self.round.saturating_sub(self.charter.round.staleness));
         let neighbours = self.overlay.receives_from(self.round);
         // Where nobody waits for anybody the window has been open all the time.
         if !self.is_asynchronous() {

@@ -310,6 +310,13 @@ impl Exchange {
         failed
     }
 
+    /// Forgets waiting updates of rounds before `oldest`: what a jump or another graph has left behind.
+    pub(super) fn forget(&mut self, oldest: u64) {
+        for incoming in self.incoming.values_mut() {
+            incoming.queue.retain(|round, _| *round >= oldest);
+        }
+    }
+
     /// Works on the oldest waiting update of a sender whose round is not ahead of `own_round`.
     pub(super) fn advance(&mut self, sender: PeerId, own_round: u64) -> Progress {
         let form = self.codec.form();
