@@ -1,6 +1,6 @@
 //! Promises that a run must keep, evaluated while it runs. One file each.
 //!
-//! Safety promises hold at every moment, under any fault; [`heals`] is the promise of liveness: once faults have stopped,
+//! Safety promises hold at every moment, under any fault; `heals` is the promise of liveness: once faults have stopped,
 //! everybody finishes. Promises speak of honest peers only. The first breach of each is kept, with when and where, so that the
 //! run's seed replays it.
 

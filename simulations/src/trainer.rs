@@ -1,7 +1,7 @@
 //! Trainers whose optimum is known, for worlds that are about the protocol or about an algorithm's arithmetic.
 //!
-//! Each peer has a smooth strongly convex objective; the federation's is their mean, and [`Problem::optimum`] is where it is
-//! least. So what an algorithm is said to reach can be compared with what it should reach, without a data set.
+//! Each peer has a smooth strongly convex objective; the federation's is their mean, and [`Family::draw`] tells where it is least. So
+//! what an algorithm is said to reach can be compared with what it should reach, without a data set.
 
 use std::sync::Arc;
 
