@@ -1,6 +1,6 @@
 //! The results of a run as files: tables as CSV, the outcome as JSON, plots as SVG, and a page that holds all of it.
 //!
-//! [`write`] leaves a run's measurements in a folder; [`run::page`] and [`sweep::page`] make a page of what lies in one, so that
+//! [`write()`] leaves a run's measurements in a folder; [`run::page`] and [`sweep::page`] make a page of what lies in one, so that
 //! a report can be made again without running anything. A page needs no network and no script, and follows its reader's
 //! choice of light or dark.
 
