@@ -483,9 +483,9 @@ fn note_setting(written: &mut toml::Table, key: &str, value: &toml::Value) {
     let empty = || toml::Value::Table(toml::Table::new());
     match key.splitn(3, '.').collect::<Vec<&str>>()[..] {
         [name] => drop(written.insert(name.to_owned(), value.clone())),
-        ["world", key, ref rest @ ..] => {
+        ["world", key, ..] => {
             if let toml::Value::Table(world) = written.entry("world").or_insert_with(empty) {
-                world.insert(key.to_owned(), if rest.is_empty() { value.clone() } else { empty() });
+                world.insert(key.to_owned(), value.clone()); // of a table in [world] only that it is there
             }
         }
         // A section of another kind has other keys than a data set's own.

@@ -449,6 +449,17 @@ mod tests {
     }
 
     #[test]
+    fn a_section_of_another_kind_leaves_the_data_set_s_own_keys_behind() {
+        let text = "[federation]\nname = \"t\"\n[world]\npeers = 4\n";
+        let model = |text: &str| crate::experiment::setting(text).unwrap();
+        for one in [model("model.kind=softmax"), model("model={ kind = \"softmax\" }"), model("training.learning_rate=0.5")] {
+            assert!(Experiment::parse(text, std::slice::from_ref(&one)).is_ok(), "{one:?}");
+        }
+        let formula = [model("world.trainer.kind=quadratic"), model("world.trainer.noise=0.5")];
+        assert!(Experiment::parse(text, &formula).is_ok(), "a setting below [world] counts as written");
+    }
+
+    #[test]
     fn what_a_sweep_does_not_know_is_refused_with_its_line() {
         let told = |section: &str| sweep(section).unwrap_err()[0].to_string();
         assert!(

@@ -110,9 +110,10 @@ fn a_run_leaves_a_report_that_stands_alone_and_can_be_made_again() {
     let results = folder.path("tiny-results");
     let page = text_of(&results.join("report.html"));
     stands_alone(&page);
-    for part in ["prefers-color-scheme:dark", "kith sim run tiny.toml --seed 4", "<details>", "12 kept, 0 broken", "lies"] {
+    for part in ["<pre>kith sim run tiny.toml --seed 4</pre>", "<details>", "Promises: ", ", 0 broken", "lies"] {
         assert!(page.contains(part), "{part}");
     }
+    assert_eq!(page.matches("prefers-color-scheme:dark").count(), 2, "the page's colours and the plots'");
     for plot in ["consensus-distance", "optimum-distance", "bytes", "filtered", "closing-time", "loss", "graph"] {
         stands_alone(&text_of(&results.join(format!("plots/{plot}.svg"))));
     }
@@ -135,6 +136,12 @@ fn a_world_of_one_round_without_liars_is_reported_as_well() {
     let page = text_of(&folder.path("one-results/report.html"));
     stands_alone(&page);
     assert!(page.contains("<svg") && !page.contains("of liars"));
+    // A run that was cut short in the middle of a round is one with a broken promise, and has its plots.
+    let broken = folder.kith(&["sim", "run", "one.toml", "--set", "world.limit_seconds=0.0045", "--out", "broken"]);
+    assert_eq!(broken.status.code(), Some(5), "{}", told(&broken));
+    let page = text_of(&folder.path("broken/report.html"));
+    stands_alone(&page);
+    assert!(page.contains("broken promise") && page.contains("heals"));
 }
 
 #[test]
@@ -323,6 +330,9 @@ fn graphs_are_compared_drawn_and_read_from_a_list() {
     assert_eq!((&both["kind"], &both["diameter"]), (&"ring".into(), &8.into()));
     assert_eq!((&both["compared"][1]["kind"], &both["compared"][1]["diameter"]), (&"complete".into(), &1.into()));
     assert_eq!(both["header_bytes_per_peer_and_round"], 512.0, "two neighbours, one other neighbour each");
+    let rows =
+        folder.json(&["topology", "explain", "torus", "--peers", "12", "--param", "rows=2", "--compare", "ring", "--json"]);
+    assert_eq!((&rows["diameter"], &rows["compared"][0]["diameter"]), (&4.into(), &6.into()), "a parameter is the first kind's");
     let table = folder.kith(&["topology", "explain", "ring", "--peers", "16", "--compare", "torus"]);
     let text = String::from_utf8(table.stdout).expect("text");
     assert!(text.contains("ring") && text.contains("torus") && text.contains("spectral gap"), "{text}");
@@ -331,6 +341,7 @@ fn graphs_are_compared_drawn_and_read_from_a_list() {
         assert!(output.status.success(), "{kind}: {}", told(&output));
         let drawing = text_of(&folder.path("graph.svg"));
         stands_alone(&drawing);
+        assert!(drawing.contains("prefers-color-scheme:dark"), "{kind}");
         assert_eq!(drawing.matches("<circle").count(), 16, "{kind}");
     }
     folder.write("good.txt", "# a path\n0 1\n1,2\n");

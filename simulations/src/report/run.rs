@@ -11,9 +11,10 @@ use super::{COMMAND, bytes_text, keep, number_text, page as whole};
 use crate::experiment::Experiment;
 use crate::plot::{Axis, Plot, Series, Unit, escape, graph};
 
-/// Columns of `rounds.csv` that are drawn.
-const ROUND_COLUMNS: [&str; 12] = [
+/// Columns of `rounds.csv` that are drawn, for rounds that somebody completed.
+const ROUND_COLUMNS: [&str; 13] = [
     "round",
+    "peers",
     "virtual_seconds",
     "train_loss",
     "loss",
@@ -30,14 +31,14 @@ const ROUND_COLUMNS: [&str; 12] = [
 /// Largest world whose graph is drawn.
 const GRAPH_PEERS_MAX: usize = 64;
 
-/// Makes `report.html` and `plots/` of the files that [`super::write`] left in a folder.
+/// Makes `report.html` and `plots/` of the files that [`super::write()`] left in a folder.
 ///
 /// # Errors
 /// When a file cannot be read or written.
 pub fn page(folder: &Path) -> io::Result<()> {
     let outcome: Value = serde_json::from_slice(&std::fs::read(folder.join("outcome.json"))?).map_err(io::Error::other)?;
     let text = std::fs::read_to_string(folder.join("experiment.toml"))?;
-    let rounds = Table::read(&folder.join("rounds.csv"), &ROUND_COLUMNS)?;
+    let rounds = Table::read(&folder.join("rounds.csv"), &ROUND_COLUMNS)?.above_zero("peers");
     let peers = Table::read(&folder.join("peers.csv"), &["round", "lies", "loss", "virtual_seconds"])?;
     let (command, resolved) = match text.split_once('\n') {
         Some((first, rest)) if first.starts_with(COMMAND) => (first.trim_start_matches(COMMAND), rest),

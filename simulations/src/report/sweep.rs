@@ -46,8 +46,8 @@ fn body_bytes(outcome: &Value) -> Option<f64> {
     Some(outcome["bytes"]["payload"].as_f64()? + outcome["bytes"]["keyframes"].as_f64()?)
 }
 
-/// Columns of a run's `rounds.csv` that are drawn.
-const CURVE_COLUMNS: [&str; 4] = ["round", "accuracy", "optimum_distance", "consensus_distance"];
+/// Columns of a run's `rounds.csv` that are drawn, for rounds that somebody completed.
+const CURVE_COLUMNS: [&str; 5] = ["round", "peers", "accuracy", "optimum_distance", "consensus_distance"];
 
 /// Plots of curves at most: one for each combination of the other axes' values.
 const CURVES_MAX: usize = 24;
@@ -400,7 +400,8 @@ fn curves(folder: &Path, read: &Read) -> io::Result<Vec<(String, Plot)>> {
         .iter()
         .zip(&read.outcomes)
         .map(|(run, outcome)| match outcome {
-            Some(_) => Table::read(&folder.join("cells").join(&run.slug).join("rounds.csv"), &CURVE_COLUMNS),
+            Some(_) => Table::read(&folder.join("cells").join(&run.slug).join("rounds.csv"), &CURVE_COLUMNS)
+                .map(|table| table.above_zero("peers")),
             None => Ok(Table::default()),
         })
         .collect::<io::Result<_>>()?;

@@ -30,6 +30,13 @@ impl Table {
         Ok(Table { names, rows: rows? })
     }
 
+    /// Only the rows in which a column is above 0.
+    pub(super) fn above_zero(mut self, name: &str) -> Table {
+        let place = self.names.iter().position(|known| known == name);
+        self.rows.retain(|row| place.and_then(|place| row[place]).is_some_and(|value| value > 0.0));
+        self
+    }
+
     /// (x, y) of every row that has both.
     pub(super) fn pairs(&self, x: &str, y: &str) -> Vec<(f64, f64)> {
         self.each([x, y]).map(|[x, y]| (x, y)).collect()

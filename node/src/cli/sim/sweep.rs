@@ -220,6 +220,9 @@ impl Sweep {
                 .map_or(String::new(), |bound| format!("; with 95 % confidence fewer than {bound:.2e} of all seeds fail (3/N)"));
             print(&format!("{seeds} seeds, {failed} failures, {rate:.1} seeds/s{bound}\n"))?;
         }
+        if campaign.next < to {
+            tell(&format!("ended before seed {}: so many failures are enough", campaign.next));
+        }
         let mut told = None;
         for failure in &campaign.failures {
             let peer = failure.peer.map_or("the run".to_owned(), |peer| format!("peer {peer}"));
