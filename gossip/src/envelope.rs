@@ -143,6 +143,14 @@ impl Envelope {
         wire::encode_sized(&encoded, HEADER_BYTES_MAX + payload.len())
     }
 
+    /// The beginning of the signature in bytes that look like an envelope: a name for the header, not a proof of anything.
+    pub(crate) fn signature_in(bytes: &[u8]) -> Option<[u8; 8]> {
+        // CBOR: a list of three, a byte string of at most 255 bytes, and one of 64 bytes, each length in a byte of its own.
+        let [0x83, 0x58, length, rest @ ..] = bytes else { return None };
+        let [0x58, 64, signature @ ..] = rest.get(usize::from(*length)..)? else { return None };
+        signature.first_chunk().copied()
+    }
+
     /// Whether only the header came.
     pub fn is_header_only(&self) -> bool {
         self.payload.is_empty() && self.header.payload() != Digest::of(&[])

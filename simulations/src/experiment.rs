@@ -98,7 +98,14 @@ impl Experiment {
         }
         document.supply(&completion(&written));
         let closed_form = written.get("world").is_some_and(|world| world.get("trainer").is_some());
-        Experiment::resolve(document, closed_form)
+        let nobody = !written.contains_key("membership") && written.get("world").is_none_or(|world| world.get("peers").is_none());
+        Experiment::resolve(document, closed_form).map_err(|mut problems| {
+            for problem in problems.iter_mut().filter(|problem| nobody && problem.key == "membership.member") {
+                problem.key = "world.peers".to_owned();
+                problem.what = "this key is missing; expected how many peers take part, or a charter's [membership]".to_owned();
+            }
+            problems
+        })
     }
 
     fn resolve(document: Document, closed_form: bool) -> Result<Experiment, Vec<Problem>> {

@@ -48,6 +48,8 @@ pub(super) enum Recognised {
 #[derive(Debug, Default)]
 pub(super) struct Witness {
     seen: BTreeMap<(u64, PeerId), Seen>,
+    /// Where a header stands, by the beginning of its signature.
+    signatures: BTreeMap<[u8; 8], (u64, PeerId)>,
 }
 
 impl Witness {
@@ -66,6 +68,7 @@ impl Witness {
             return Testimony::Second;
         }
         let seen = Seen { sequence: header.sequence(), state: header.state(), header: envelope.header_to_bytes() };
+        self.signatures.extend(Envelope::signature_in(&seen.header).map(|signature| (signature, key)));
         self.seen.insert(key, seen);
         Testimony::New
     }
@@ -73,12 +76,10 @@ impl Witness {
     /// What is known of a message before it is opened: whether its header was verified before, byte for byte, and whether it
     /// is nothing but that header.
     pub(super) fn recognise(&self, bytes: &[u8]) -> Recognised {
+        let seen = Envelope::signature_in(bytes).and_then(|signature| self.seen.get(self.signatures.get(&signature)?));
         // A header alone ends in an empty payload, one byte; what is before it begins every message that carries the header.
-        let known = |seen: &&Seen| {
-            let beginning = &seen.header[..seen.header.len() - 1];
-            bytes.len() > beginning.len() && bytes[..beginning.len()] == *beginning
-        };
-        match self.seen.values().find(known) {
+        let begins = |seen: &&Seen| bytes.starts_with(&seen.header[..seen.header.len() - 1]);
+        match seen.filter(begins) {
             None => Recognised::Nothing,
             Some(seen) if seen.header == bytes => Recognised::Everything,
             Some(_) => Recognised::Header,
@@ -98,7 +99,9 @@ impl Witness {
 
     /// Forgets rounds that are over.
     pub(super) fn forget(&mut self, round: u64) {
-        self.seen.retain(|(seen, _), _| seen.saturating_add(ROUNDS_KEPT) >= round);
+        let kept = |seen: u64| seen.saturating_add(ROUNDS_KEPT) >= round;
+        self.seen.retain(|(seen, _), _| kept(*seen));
+        self.signatures.retain(|_, (seen, _)| kept(*seen));
     }
 
     /// Whether a round is one whose headers are kept.
@@ -114,4 +117,39 @@ pub(super) fn contradict(a: &Envelope, b: &Envelope) -> bool {
         (header.federation(), header.kind(), header.sender(), header.round(), header.sequence())
     };
     claim(a) == claim(b) && a.header.kind() == Kind::Update && a.header.state() != b.header.state()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope::{Authenticator, Header, PROTOCOL_VERSION};
+
+    #[test]
+    fn a_header_is_recognised_alone_and_before_its_payload_and_nothing_else_is() {
+        let liar = Authenticator::from_secret(&[1; 32]);
+        let payload = vec![7; 300];
+        let update = |state: &[u8], payload: &[u8]| {
+            let hash = Digest::of(payload);
+            let header = Header(PROTOCOL_VERSION, Digest::default(), Kind::Update, liar.peer(), 3, 3, Digest::of(state), hash);
+            Envelope::seal(&liar, header, payload.to_vec())
+        };
+        let known = update(b"state", &payload);
+        let mut witness = Witness::default();
+        assert_eq!(witness.recognise(&known.to_bytes()), Recognised::Nothing);
+        witness.hear(&known);
+        assert_eq!(witness.recognise(&known.to_bytes()), Recognised::Header);
+        assert_eq!(witness.recognise(&known.header_to_bytes()), Recognised::Everything);
+        for place in 0..known.header_to_bytes().len() - 1 {
+            let mut other = known.to_bytes();
+            other[place] ^= 1;
+            assert_eq!(witness.recognise(&other), Recognised::Nothing, "byte {place}");
+        }
+        assert_eq!(witness.recognise(&update(b"another", &payload).to_bytes()), Recognised::Nothing);
+        for length in 0..known.header_to_bytes().len() - 1 {
+            assert_eq!(witness.recognise(&known.to_bytes()[..length]), Recognised::Nothing);
+        }
+        witness.forget(3 + ROUNDS_KEPT + 1);
+        assert_eq!(witness.recognise(&known.to_bytes()), Recognised::Nothing);
+        assert!(witness.signatures.is_empty());
+    }
 }
