@@ -397,6 +397,7 @@ impl Peer {
 
     fn open_round(&mut self, out: &mut Vec<Effect>) {
         self.witness.forget(self.round);
+        self.exchange.forget(self.round.saturating_sub(self.charter.round.staleness));
         let neighbours = self.overlay.receives_from(self.round);
         self.window = Window::new(self.overlay.awaited(self.round));
         out.push(Effect::Emit(Event::RoundOpened { round: self.round, neighbours: neighbours.len() }));
@@ -456,10 +457,10 @@ impl Peer {
         }
         match self.publication(parameters) {
             Told::Nobody => self.collect(out),
-            Told::Everybody(vector) => {
-                let (sealed, intent) = self.promise(&vector);
-                self.publish(sealed, intent, BTreeMap::new(), out);
-            }
+            Told::Everybody(vector) => match self.promise(&vector) {
+                Some((sealed, intent)) => self.publish(sealed, intent, BTreeMap::new(), out),
+                None => self.collect(out),
+            },
             Told::Each(vectors) => self.publish_each(vectors, out),
         }
     }
@@ -489,13 +490,13 @@ impl Peer {
         }
     }
 
-    /// The update of this round that says `vector`, and the promise to send exactly that.
-    fn promise(&self, vector: &[f32]) -> (Sealed, Box<Intent>) {
+    /// The update of this round that says `vector`, and the promise to send exactly that; `None` where the codec cannot say it.
+    fn promise(&self, vector: &[f32]) -> Option<(Sealed, Box<Intent>)> {
         let mut random = Randomness {
             own: Stream::derive("kith.v1 codec", &self.seed, self.round, 0, 0),
             shared: Stream::derive("kith.v1 shared codec", &Seed(self.charter.id.0), self.round, 0, 0),
         };
-        let (base, body, public) = self.exchange.encode(vector, &mut random);
+        let (base, body, public) = self.exchange.encode(vector, &mut random)?;
         let state = Digest::of_values(&public);
         let inline = (body.len() <= INLINE_BYTES_MAX).then(|| ByteBuf::from(body.clone()));
         // What travels inside has no need of a name.
@@ -521,7 +522,7 @@ impl Peer {
             own: Arc::clone(&self.own),
             memory: self.memory.clone(),
         });
-        (Sealed { public, outgoing: Outgoing::new(self.sequence, state, announcement, digest, body) }, intent)
+        Some((Sealed { public, outgoing: Outgoing::new(self.sequence, state, announcement, digest, body) }, intent))
     }
 
     fn publish(&mut self, sealed: Sealed, intent: Box<Intent>, forks: BTreeMap<PeerId, Arc<Vec<u8>>>, out: &mut Vec<Effect>) {
@@ -534,12 +535,14 @@ impl Peer {
 
     /// A liar tells its receivers different things under one round and sequence. Its own replica follows the first.
     fn publish_each(&mut self, vectors: BTreeMap<PeerId, Vec<f32>>, out: &mut Vec<Effect>) {
-        let mut vectors = vectors.into_iter();
-        let Some((first, vector)) = vectors.next() else { return self.collect(out) };
-        let (mut sealed, intent) = self.promise(&vector);
+        let promised = vectors.into_iter().filter_map(|(receiver, vector)| Some((receiver, self.promise(&vector)?)));
+        let mut promised: Vec<_> = promised.collect();
+        if promised.is_empty() {
+            return self.collect(out);
+        }
+        let (first, (mut sealed, intent)) = promised.remove(0);
         let mut forks = BTreeMap::from([(first, Arc::clone(&sealed.outgoing.announcement))]);
-        for (receiver, vector) in vectors {
-            let (other, _) = self.promise(&vector);
+        for (receiver, (other, _)) in promised {
             forks.insert(receiver, Arc::clone(&other.outgoing.announcement));
             sealed.outgoing.absorb(other.outgoing);
         }

@@ -134,8 +134,9 @@ impl Exchange {
 
     // --- own updates ---
 
-    /// Encodes the own vector for publication: (base, body, resulting public vector). Does not advance the replica yet.
-    pub(super) fn encode(&self, values: &[f32], random: &mut Randomness) -> (Digest, Vec<u8>, Parameters) {
+    /// Encodes the own vector for publication: (base, body, resulting public vector). Does not advance the replica yet. `None`
+    /// where the codec cannot say it, as an infinity of a liar's.
+    pub(super) fn encode(&self, values: &[f32], random: &mut Randomness) -> Option<(Digest, Vec<u8>, Parameters)> {
         let body = match self.codec.form() {
             Form::Stateless => self.codec.encode(values, random),
             Form::Replica => {
@@ -145,8 +146,8 @@ impl Exchange {
             }
         };
         let base = self.base(self.own_state);
-        let public = self.reconstruct(&self.own_replica, &body).expect("our own encoding decodes");
-        (base, body, Arc::new(public))
+        let public = self.reconstruct(&self.own_replica, &body).ok()?;
+        Some((base, body, Arc::new(public)))
     }
 
     fn base(&self, state: Digest) -> Digest {
@@ -287,6 +288,13 @@ impl Exchange {
             }
         }
         failed
+    }
+
+    /// Forgets waiting updates of rounds before `oldest`: what a jump or another graph has left behind.
+    pub(super) fn forget(&mut self, oldest: u64) {
+        for incoming in self.incoming.values_mut() {
+            incoming.queue.retain(|round, _| *round >= oldest);
+        }
     }
 
     /// Works on the oldest waiting update of a sender whose round is not ahead of `own_round`.

@@ -4,18 +4,24 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Breach, Check, CheckEntry, Scope};
 use crate::simulator::Moment;
-use kith_consensus::Digest;
-use kith_gossip::{Effect, Event, Record};
+use kith_consensus::{Digest, PeerId};
+use kith_gossip::{Effect, Event, Input, Record};
 
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "replicas-agree",
     help: "a peer's copy of an honest sender's vector is one that the sender published",
-    new: |scope| Box::new(ReplicasAgree { published: vec![BTreeMap::new(); scope.ids.len()] }),
+    new: |scope| {
+        let peers = scope.ids.len();
+        Box::new(ReplicasAgree { published: vec![BTreeMap::new(); peers], accepted: vec![BTreeMap::new(); peers] })
+    },
 };
 
 struct ReplicasAgree {
     /// Per peer, the states it promised, by round.
     published: Vec<BTreeMap<u64, BTreeSet<Digest>>>,
+    /// Per peer, whose update of which round it accepted last in the input that it handled last: one input can lead to several,
+    /// and events are shown when all of them are applied.
+    accepted: Vec<BTreeMap<PeerId, u64>>,
 }
 
 impl Check for ReplicasAgree {
@@ -30,14 +36,24 @@ impl Check for ReplicasAgree {
         None
     }
 
-    fn event(&mut self, scope: &Scope, moment: &Moment<'_>, event: &Event) -> Breach {
-        let Event::Accepted { round, peer, staleness, .. } = event else { return None };
-        let sender = scope.number(peer).filter(|sender| !scope.lies[*sender])?;
-        let held = moment.peer.replica_of(peer)?;
-        let states = self.published[sender].get(&(round - staleness))?;
-        let known = states.contains(&held);
-        (!known).then(|| {
-            format!("its copy of {} is none that {} published in round {}", peer.short(), peer.short(), round - staleness)
+    fn event(&mut self, _: &Scope, moment: &Moment<'_>, event: &Event) -> Breach {
+        if let Event::Accepted { round, peer, staleness, .. } = event {
+            self.accepted[moment.member].insert(*peer, round - staleness);
+        }
+        None
+    }
+
+    fn input(&mut self, scope: &Scope, moment: &Moment<'_>, _: &Input) -> Breach {
+        let mut accepted = std::mem::take(&mut self.accepted[moment.member]).into_iter();
+        accepted.find_map(|(peer, of)| {
+            let sender = scope.number(&peer).filter(|sender| !scope.lies[*sender])?;
+            let held = moment.peer.replica_of(&peer)?;
+            let known = self.published[sender].get(&of)?.contains(&held);
+            (!known).then(|| format!("its copy of {} is none that {} published in round {of}", peer.short(), peer.short()))
         })
+    }
+
+    fn crashed(&mut self, _: &Scope, moment: &Moment<'_>) {
+        self.accepted[moment.member].clear();
     }
 }

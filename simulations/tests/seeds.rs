@@ -1,0 +1,106 @@
+//! Hundreds of seeds of chaos: whatever is drawn, no promise is broken while faults last, and once they have stopped everybody
+//! finishes.
+
+mod worlds;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use worlds::Play;
+
+/// Plays `count` seeds from 0 on and says what broke.
+fn play(name: &str, count: u64, draw: impl Fn(u64) -> Play + Sync) {
+    let began = Instant::now();
+    let (next, inputs, rounds) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let failures = Mutex::new(Vec::new());
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= count {
+                        break;
+                    }
+                    let play = draw(seed);
+                    let outcome = play.run();
+                    inputs.fetch_add(outcome.events, Ordering::Relaxed);
+                    rounds.fetch_add(outcome.peer_rounds, Ordering::Relaxed);
+                    let mut broken: Vec<String> = outcome
+                        .checks
+                        .failed
+                        .iter()
+                        .map(|failure| {
+                            format!(
+                                "{} at {:.3} s, peer {:?}: {}",
+                                failure.check, failure.virtual_seconds, failure.peer, failure.what
+                            )
+                        })
+                        .collect();
+                    if outcome.ended != "stopped" {
+                        broken.push(format!("the run ended as {:?}", outcome.ended));
+                    }
+                    if !broken.is_empty() {
+                        failures
+                            .lock()
+                            .expect("nobody panics here")
+                            .push((seed, format!("{}\n    {}", play.replay(), broken.join("\n    "))));
+                    }
+                }
+            });
+        }
+    });
+    let mut failures = failures.into_inner().expect("nobody panics here");
+    failures.sort();
+    let seconds = began.elapsed().as_secs_f64();
+    println!(
+        "{name}: {count} seeds, {} failures, {seconds:.1} s, {:.1} seeds/s, {} inputs handled, {} rounds of peers",
+        failures.len(),
+        count as f64 / seconds,
+        inputs.into_inner(),
+        rounds.into_inner()
+    );
+    let shown: Vec<&str> = failures.iter().map(|(_, failure)| failure.as_str()).collect();
+    assert!(failures.is_empty(), "{} of {count} seeds break a promise:\n{}", failures.len(), shown.join("\n"));
+}
+
+/// So many seeds, or as many as are asked for.
+fn seeds(count: u64) -> u64 {
+    std::env::var("KITH_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(count)
+}
+
+#[test]
+fn everything_that_can_go_wrong() {
+    play("chaos", seeds(300), |seed| Play::draw("chaos", seed, 8..=16));
+}
+
+#[test]
+fn much_is_lost_and_repeated() {
+    play("storm", seeds(60), |seed| Play::draw("storm", seed, 8..=16));
+}
+
+#[test]
+fn disks_are_lost() {
+    play("forgetful", seeds(40), |seed| Play::draw("forgetful", seed, 8..=16));
+}
+
+#[test]
+fn disks_are_slow() {
+    play("restarting", seeds(40), |seed| Play::draw("restarting", seed, 8..=16));
+}
+
+#[test]
+fn some_are_slow() {
+    play("slow", seeds(40), |seed| Play::draw("slow", seed, 8..=16));
+}
+
+#[test]
+fn bodies_are_pulled() {
+    play("pulled", seeds(12), |seed| Play::draw("pulled", seed, 8..=10));
+}
+
+#[test]
+fn signatures_are_real() {
+    play("signed", seeds(8), |seed| Play::draw("signed", seed, 8..=10));
+}
