@@ -816,11 +816,16 @@ impl Peer {
     fn peer_up(&mut self, peer: PeerId, addresses: Vec<String>, out: &mut Vec<Effect>) {
         self.overlay.connected(peer);
         self.overlay.learn_addresses(peer, addresses, true);
-        // Its own newest header first, in case it comes back without its state and would contradict itself.
+        // First, so that it is there before the handshake that lets it begin; once more after the handshake, in case it is lost.
+        self.give_back(peer, out);
+        self.greet(peer, out);
+    }
+
+    /// Gives a peer its own newest header, in case it comes back without its state and would contradict itself.
+    fn give_back(&self, peer: PeerId, out: &mut Vec<Effect>) {
         if let Some((_, bytes)) = self.witness.newest(&peer) {
             out.push(Effect::Send { to: peer, bytes: Arc::new(bytes.to_vec()) });
         }
-        self.greet(peer, out);
     }
 
     /// Sends the handshake with all that is known of addresses.
@@ -989,6 +994,7 @@ impl Peer {
             }
             return Ok(()); // else it only told addresses
         }
+        self.give_back(sender, out);
         let needed = envelope.header.round();
         for round in self.exchange.outgoing_rounds().into_iter().filter(|round| *round >= needed) {
             self.send_outgoing(sender, round, out);
@@ -1063,8 +1069,10 @@ impl Peer {
                     return Err(Refusal::Equivocator);
                 }
                 Testimony::Second => {
-                    self.window.remove(&sender);
-                    self.close_if_complete(out);
+                    if round == self.round {
+                        self.window.remove(&sender);
+                        self.close_if_complete(out);
+                    }
                     return Err(Refusal::Announcement { why: "it is the second update of its round".into() });
                 }
                 Testimony::New if !envelope.is_header_only() => self.pass_on(envelope, out),
@@ -1129,7 +1137,8 @@ impl Peer {
                         envelope_bytes: applied.envelope_bytes,
                         dense_bytes: self.exchange.dimension() * 4,
                     }));
-                    if applied.round == self.round {
+                    let disputed = self.witness.is_disputed(applied.round, &sender);
+                    if applied.round == self.round && !disputed {
                         let (samples, local_steps) = (applied.samples, applied.local_steps);
                         self.window.insert(sender, Arrived { values: applied.values, samples, local_steps });
                     }

@@ -19,6 +19,8 @@ struct Seen {
     sequence: u64,
     state: Digest,
     header: Vec<u8>,
+    /// Whether another header of the same sender and round came.
+    disputed: bool,
 }
 
 /// What a header means next to the ones already seen.
@@ -55,19 +57,30 @@ impl Witness {
     pub(super) fn hear(&mut self, envelope: &Envelope) -> Testimony {
         let header = &envelope.header;
         let key = (header.round(), header.sender());
-        if let Some(seen) = self.seen.get(&key) {
+        if let Some(seen) = self.seen.get_mut(&key) {
             if seen.state == header.state() && seen.sequence == header.sequence() {
                 return Testimony::Known;
             }
+            seen.disputed = true;
             if seen.sequence == header.sequence() {
                 let proof = Proof(ByteBuf::from(seen.header.clone()), ByteBuf::from(envelope.header_to_bytes()));
                 return Testimony::Contradiction(Box::new(proof), [seen.state, header.state()]);
             }
             return Testimony::Second;
         }
-        let seen = Seen { sequence: header.sequence(), state: header.state(), header: envelope.header_to_bytes() };
+        let seen = Seen {
+            sequence: header.sequence(),
+            state: header.state(),
+            header: envelope.header_to_bytes(),
+            disputed: false,
+        };
         self.seen.insert(key, seen);
         Testimony::New
+    }
+
+    /// Whether a sender signed more than one update for a round: then none of them counts, in whatever order they come.
+    pub(super) fn is_disputed(&self, round: u64, sender: &PeerId) -> bool {
+        self.seen.get(&(round, *sender)).is_some_and(|seen| seen.disputed)
     }
 
     /// What is known of a message before it is opened: whether its header was verified before, byte for byte, and whether it
