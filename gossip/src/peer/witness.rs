@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use kith_consensus::mutant::{Mutant, planted};
 use kith_consensus::{Digest, PeerId};
 use serde_bytes::ByteBuf;
 
@@ -68,12 +69,8 @@ impl Witness {
             }
             return Testimony::Second;
         }
-        let seen = Seen {
-            sequence: header.sequence(),
-            state: header.state(),
-            header: envelope.header_to_bytes(),
-            disputed: false,
-        };
+        let seen =
+            Seen { sequence: header.sequence(), state: header.state(), header: envelope.header_to_bytes(), disputed: false };
         self.seen.insert(key, seen);
         Testimony::New
     }
@@ -111,7 +108,7 @@ impl Witness {
 
     /// Forgets rounds that are over.
     pub(super) fn forget(&mut self, round: u64) {
-        self.seen.retain(|(seen, _), _| seen.saturating_add(ROUNDS_KEPT) >= round);
+        self.seen.retain(|(seen, _), _| seen.saturating_add(ROUNDS_KEPT) >= round || planted(Mutant::KeepSeen));
     }
 
     /// Whether a round is one whose headers are kept.
