@@ -11,6 +11,8 @@ pub mod aggregate;
 mod arithmetic;
 pub mod charter;
 pub mod identity;
+#[doc(hidden)]
+pub mod mutant;
 pub mod optimization;
 pub mod random;
 pub mod section;

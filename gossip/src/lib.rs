@@ -19,6 +19,10 @@ pub mod peer;
 mod roster;
 mod wire;
 
+#[doc(hidden)]
+#[cfg(feature = "mutants")]
+pub use kith_consensus::mutant;
+
 pub use conduct::{Conduct, Honest, Publication, View};
 pub use effect::{Carried, Checkpoint, Command, Effect, Input, Intent, Parameters, Record, Stored, Timer};
 pub use envelope::{Authenticator, Envelope};

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use kith_consensus::aggregate::{Aggregate, Context, Contribution};
 use kith_consensus::charter::{Charter, Method, Mode, Space, Weighting};
+use kith_consensus::mutant::{Mutant, planted};
 use kith_consensus::optimization::server_momentum;
 use kith_consensus::{Digest, PeerId, Seed, Stream};
 use serde_bytes::ByteBuf;
@@ -306,17 +307,21 @@ impl Peer {
             assert_eq!(checkpoint.parameters.len(), self.parameters.len(), "a checkpoint has the model's dimension");
             self.round = checkpoint.round;
             self.sequence = checkpoint.sequence;
-            self.parameters = checkpoint.parameters;
+            if !planted(Mutant::ForgetParameters) {
+                self.parameters = checkpoint.parameters;
+            }
             self.overlay.restore(&checkpoint.roster);
-            self.exchange.restore(checkpoint.replicas);
+            if !planted(Mutant::ForgetReplicas) {
+                self.exchange.restore(checkpoint.replicas);
+            }
             self.restore(checkpoint.carried);
         }
-        if let Some(ahead) = intent.as_ref().filter(|intent| intent.round > self.round) {
+        if let Some(ahead) = intent.as_ref().filter(|intent| intent.round > self.round && !planted(Mutant::ForgetIntentAhead)) {
             // Promised after a jump, or on a checkpoint that is lost: it must not be contradicted.
             self.published_before = Some(ahead.round);
             self.sequence = self.sequence.max(ahead.sequence + 1);
         }
-        self.promised = intent.filter(|intent| intent.round == self.round);
+        self.promised = intent.filter(|intent| intent.round == self.round && !planted(Mutant::TrainAgain));
         out.push(Effect::Emit(Event::Started { round: self.round, resumed, federation: self.charter.id }));
         out.push(Effect::SetTimer { timer: Timer::Redial, after: REDIAL });
         if self.round >= self.charter.rounds {
@@ -368,7 +373,7 @@ impl Peer {
     }
 
     fn evaluated(&mut self, round: u64, out: &mut Vec<Effect>) {
-        if self.evaluating == Some(round) {
+        if self.evaluating == Some(round) && !planted(Mutant::NeverEvaluated) {
             self.evaluating = None;
             self.leave_when_done(out);
         }
@@ -584,6 +589,9 @@ impl Peer {
         self.exchange.publish(self.round, sealed.public, sealed.outgoing);
         self.phase = Phase::Promising;
         out.push(Effect::Persist(Record::Intent(intent)));
+        if planted(Mutant::SendUnpromised) {
+            self.send_update(out);
+        }
     }
 
     /// A liar tells its receivers different things under one round and sequence. Its own replica follows the first.
@@ -648,7 +656,9 @@ impl Peer {
             return self.close(Closed::Quorum, out);
         }
         let (round, deadline) = (self.round, self.charter.round.deadline);
-        out.push(Effect::SetTimer { timer: Timer::Deadline { round }, after: deadline });
+        if !planted(Mutant::NoDeadline) {
+            out.push(Effect::SetTimer { timer: Timer::Deadline { round }, after: deadline });
+        }
         out.push(Effect::SetTimer { timer: Timer::Nudge { round }, after: deadline / NUDGES });
         self.close_if_complete(out);
         self.jump_if_behind(out);
@@ -680,7 +690,9 @@ impl Peer {
     /// Combines what the closed window holds and stores the result.
     fn conclude(&mut self, losses: Option<&[f64]>, out: &mut Vec<Effect>) {
         self.parameters = self.combine(losses, out);
-        self.round += 1;
+        if !(planted(Mutant::StayAfterSkip) && Arc::ptr_eq(&self.parameters, &self.own)) {
+            self.round += 1;
+        }
         self.phase = Phase::Storing;
         let checkpoint = Checkpoint {
             round: self.round,
@@ -701,7 +713,9 @@ impl Peer {
         let (round, samples, local_steps) = (self.round, self.own_samples, self.own_local_steps);
         let own = Arrived { values: Arc::clone(&self.own), state, round, samples, local_steps };
         rows.push((self.id, own));
-        rows.sort_by_key(|(peer, _)| *peer);
+        if !planted(Mutant::UnsortedRows) {
+            rows.sort_by_key(|(peer, _)| *peer);
+        }
         rows
     }
 
@@ -713,8 +727,10 @@ impl Peer {
         let own_index = rows.iter().position(|(peer, _)| *peer == self.id).expect("the own row was just added");
 
         let mut weights: Vec<f64> = rows.iter().map(|(peer, arrived)| self.weight(peer, arrived)).collect();
-        weights[own_index] = 0.0;
-        weights[own_index] = 1.0 - weights.iter().sum::<f64>(); // who is absent leaves its weight to the own model
+        if !planted(Mutant::LoseWeight) {
+            weights[own_index] = 0.0;
+            weights[own_index] = 1.0 - weights.iter().sum::<f64>(); // who is absent leaves its weight to the own model
+        }
         // Seen from the origin that the charter says: zero for models, the start of the round for updates.
         let start = Arc::clone(&self.parameters);
         let updates = self.charter.aggregation.on == Space::Updates;
@@ -860,7 +876,9 @@ impl Peer {
     fn expired(&mut self, timer: Timer, out: &mut Vec<Effect>) {
         match timer {
             Timer::Start => self.gather(true, out),
-            Timer::Deadline { round } if self.phase == Phase::Collecting && round == self.round => {
+            Timer::Deadline { round }
+                if self.phase == Phase::Collecting && (round == self.round || planted(Mutant::StaleDeadline)) =>
+            {
                 self.close(Closed::Deadline, out);
             }
             Timer::Nudge { round } if self.phase == Phase::Collecting && round == self.round => self.nudge(out),
@@ -872,7 +890,9 @@ impl Peer {
                 for peer in self.overlay.speechless() {
                     self.greet(peer, out);
                 }
-                out.push(Effect::SetTimer { timer: Timer::Redial, after: REDIAL });
+                if !planted(Mutant::NoRedial) {
+                    out.push(Effect::SetTimer { timer: Timer::Redial, after: REDIAL });
+                }
             }
             Timer::Deadline { .. } | Timer::Nudge { .. } | Timer::Linger => {} // stale
         }
@@ -926,11 +946,16 @@ impl Peer {
     fn peer_up(&mut self, peer: PeerId, addresses: Vec<String>, out: &mut Vec<Effect>) {
         self.overlay.connected(peer);
         self.overlay.learn_addresses(peer, addresses, true);
-        // Its own newest header first, in case it comes back without its state and would contradict itself.
-        if let Some((_, bytes)) = self.witness.newest(&peer) {
+        // First, so that it is there before the handshake that lets it begin; once more after the handshake, in case it is lost.
+        self.give_back(peer, out);
+        self.greet(peer, out);
+    }
+
+    /// Gives a peer its own newest header, in case it comes back without its state and would contradict itself.
+    fn give_back(&self, peer: PeerId, out: &mut Vec<Effect>) {
+        if let Some((_, bytes)) = self.witness.newest(&peer).filter(|_| !planted(Mutant::KeepHeaders)) {
             out.push(Effect::Send { to: peer, bytes: Arc::new(bytes.to_vec()) });
         }
-        self.greet(peer, out);
     }
 
     /// Sends the handshake with all that is known of addresses.
@@ -1099,6 +1124,7 @@ impl Peer {
             }
             return Ok(()); // else it only told addresses
         }
+        self.give_back(sender, out);
         let needed = envelope.header.round();
         for round in self.exchange.outgoing_rounds().into_iter().filter(|round| *round >= needed) {
             self.send_outgoing(sender, round, out);
@@ -1126,7 +1152,8 @@ impl Peer {
     fn send_outgoing(&mut self, to: PeerId, round: u64, out: &mut Vec<Effect>) {
         let own = self.id;
         let unpromised = self.phase == Phase::Promising && round == self.round;
-        if unpromised || !self.overlay.audience(&own, round).contains(&to) {
+        let heard = self.overlay.audience(&own, round).contains(&to) || planted(Mutant::SendToStrangers);
+        if unpromised || !heard {
             return;
         }
         if let Some(bytes) = self.announcement_for(&to, round) {
@@ -1161,7 +1188,7 @@ impl Peer {
         let (sender, round) = (header.sender(), header.round());
         if sender == self.id {
             // A neighbour tells what we signed before. Unknown to our own store, it must not be contradicted.
-            if self.exchange.outgoing(round).is_none() && round >= self.round {
+            if self.exchange.outgoing(round).is_none() && round >= self.round && !planted(Mutant::ForgetSigned) {
                 self.published_before = self.published_before.max(Some(round));
             }
             return Ok(());
@@ -1173,8 +1200,10 @@ impl Peer {
                     return Err(Refusal::Equivocator);
                 }
                 Testimony::Second => {
-                    self.window.remove(&sender);
-                    self.close_if_complete(out);
+                    if round == self.round {
+                        self.window.remove(&sender);
+                        self.close_if_complete(out);
+                    }
                     return Err(Refusal::Announcement { why: "it is the second update of its round".into() });
                 }
                 Testimony::New if !envelope.is_header_only() => self.pass_on(envelope, out),
@@ -1190,7 +1219,8 @@ impl Peer {
         if round > self.round.saturating_add(ahead_max) {
             return Err(Refusal::FutureRound { theirs: round, ours: self.round });
         }
-        if round.saturating_add(self.charter.round.staleness) < self.round || self.phase == Phase::Lingering {
+        let stale = round.saturating_add(self.charter.round.staleness) < self.round && !planted(Mutant::AcceptStale);
+        if stale || self.phase == Phase::Lingering {
             return Err(Refusal::StaleRound { theirs: round, ours: self.round });
         }
         if !self.overlay.is_neighbour(&sender, round) {
@@ -1242,12 +1272,13 @@ impl Peer {
                         envelope_bytes: applied.envelope_bytes,
                         dense_bytes: self.exchange.dimension() * 4,
                     }));
+                    let disputed = self.witness.is_disputed(applied.round, &sender);
                     let (samples, local_steps) = (applied.samples, applied.local_steps);
                     let (round, state) = (applied.round, Some(applied.state));
                     let arrived = Arrived { values: applied.values, state, round, samples, local_steps };
-                    if self.is_asynchronous() {
+                    if self.is_asynchronous() && !disputed {
                         self.window.replace(sender, arrived);
-                    } else if applied.round == self.round {
+                    } else if (applied.round == self.round && !disputed) || planted(Mutant::MixOldUpdates) {
                         self.window.insert(sender, arrived);
                     }
                 }
@@ -1260,6 +1291,9 @@ impl Peer {
 
     /// Shows a header to the sender's other neighbours, so that two different ones meet somewhere.
     fn pass_on(&mut self, envelope: &Envelope, out: &mut Vec<Effect>) {
+        if planted(Mutant::PassNothingOn) {
+            return;
+        }
         let header = &envelope.header;
         let bytes = Arc::new(envelope.header_to_bytes());
         for peer in self.overlay.audience(&header.sender(), header.round()) {
@@ -1274,7 +1308,9 @@ impl Peer {
             return;
         }
         self.overlay.expel(peer);
-        self.window.remove(&peer);
+        if !planted(Mutant::CountExpelled) {
+            self.window.remove(&peer);
+        }
         out.push(Effect::Emit(Event::Equivocated { peer, round, states }));
         if let Some(proof) = proof {
             let envelope = self.seal(Kind::Proof, Digest::default(), wire::encode(&proof));
@@ -1290,6 +1326,9 @@ impl Peer {
         let ours = first.header.federation() == self.charter.id && self.overlay.on_roster(&first.header.sender());
         if !ours || !witness::contradict(&first, &second) {
             return Err(Refusal::Announcement { why: "its two headers do not contradict each other".into() });
+        }
+        if planted(Mutant::IgnoreProof) {
+            return Ok(());
         }
         let states = [first.header.state(), second.header.state()];
         self.convict(first.header.sender(), first.header.round(), states, None, out);

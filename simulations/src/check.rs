@@ -13,15 +13,24 @@ use serde::Serialize;
 
 use crate::simulator::Moment;
 
+mod awaited_again;
 mod bounded;
 mod counted_once;
+mod evidence_spreads;
+mod expelled_is_out;
+mod finds_back;
 mod finite;
 mod heals;
 mod honest_are_heard;
 mod inside_the_hull;
+mod jumps_are_credible;
+mod mixes_as_agreed;
 mod no_contradiction;
+mod not_too_early;
 mod nothing_stale;
+mod promise_kept;
 mod promised_first;
+mod quorum_is_kept;
 mod replicas_agree;
 mod round_goes_on;
 mod rule_has_enough;
@@ -42,13 +51,22 @@ pub static CHECKS: &[CheckEntry] = &[
     counted_once::ENTRY,
     nothing_stale::ENTRY,
     promised_first::ENTRY,
+    promise_kept::ENTRY,
     no_contradiction::ENTRY,
+    expelled_is_out::ENTRY,
+    evidence_spreads::ENTRY,
     honest_are_heard::ENTRY,
     replicas_agree::ENTRY,
     rule_has_enough::ENTRY,
+    mixes_as_agreed::ENTRY,
+    quorum_is_kept::ENTRY,
+    not_too_early::ENTRY,
+    awaited_again::ENTRY,
+    jumps_are_credible::ENTRY,
     inside_the_hull::ENTRY,
     finite::ENTRY,
     bounded::ENTRY,
+    finds_back::ENTRY,
     heals::ENTRY,
 ];
 

@@ -42,6 +42,14 @@ pub trait Local: Send + Sync {
     /// For people: why there is no result.
     fn train(&self, request: &Request<'_>) -> Result<Trained, String>;
 
+    /// The same by a process that has died `life` times: whose noise need not be what it was.
+    ///
+    /// # Errors
+    /// See [`Local::train`].
+    fn train_again(&self, request: &Request<'_>, _life: u32) -> Result<Trained, String> {
+        self.train(request)
+    }
+
     /// Local steps of a round: what a device's speed is multiplied with.
     fn steps(&self) -> u64 {
         1
@@ -287,12 +295,16 @@ struct Member {
     life: u32,
     process: Process,
     paused_until: Nanoseconds,
+    /// What comes for it while it stands still, in order.
+    held: Vec<Entry>,
     write: Nanoseconds,
     /// When the disk has done what it was given so far: writes are done in order.
     disk_free: Nanoseconds,
     clock: f64,
     /// Whom it is connected with, and when the last message to them arrives.
     connections: BTreeMap<u32, Nanoseconds>,
+    /// When it last hears that a connection to somebody began or ended: it hears so in this order.
+    news: BTreeMap<u32, Nanoseconds>,
 }
 
 /// Peers, the queue between them, and who looks on.
@@ -350,10 +362,12 @@ impl<O: Observer> Simulation<O> {
                 life: 0,
                 process: Process::Waiting,
                 paused_until: 0,
+                held: Vec::new(),
                 write: 0,
                 disk_free: 0,
                 clock: 1.0,
                 connections: BTreeMap::new(),
+                news: BTreeMap::new(),
             }
         };
         let members: Vec<Member> = participants.into_iter().map(member).collect();
@@ -509,8 +523,7 @@ impl<O: Observer> Simulation<O> {
                 return;
             }
             if state.paused_until > self.now {
-                // Kept in its order: entries put back at one time come out as they went in.
-                return self.queue.push(self.members[member].paused_until, entry);
+                return self.members[member].held.push(entry);
             }
         }
         match entry {
@@ -650,7 +663,7 @@ impl<O: Observer> Simulation<O> {
         let life = state.life;
         let job = self.pool.submit(move || {
             let [memory, correction] = beside.each_ref().map(|vector| vector.as_ref().map(|vector| vector.as_slice()));
-            Computed::Trained(local.train(&Request { start: &start, round, memory, correction }))
+            Computed::Trained(local.train_again(&Request { start: &start, round, memory, correction }, life))
         });
         self.queue.push(self.now + takes, Entry::Trained { member: member as u32, life, round, job });
     }
@@ -808,7 +821,7 @@ impl<O: Observer> Simulation<O> {
                 Meeting::Everyone => vec![format!("/memory/{other}")],
                 Meeting::Neighbours(_) => Vec::new(),
             };
-            self.push_input(own, Input::PeerUp { peer, addresses }, after);
+            self.hear(own, other, Input::PeerUp { peer, addresses }, after);
         }
     }
 
@@ -820,8 +833,16 @@ impl<O: Observer> Simulation<O> {
         for (own, other) in [(a, b), (b, a)] {
             let peer = self.id(other);
             let after = self.network.latency(a, b);
-            self.push_input(own, Input::PeerDown { peer }, after);
+            self.hear(own, other, Input::PeerDown { peer }, after);
         }
+    }
+
+    /// Tells a member that a connection began or ended, never before what it is told of an earlier one.
+    fn hear(&mut self, own: usize, other: usize, input: Input, after: Nanoseconds) {
+        let last = self.members[own].news.entry(other as u32).or_default();
+        *last = (*last).max(self.now + after);
+        let after = *last - self.now;
+        self.push_input(own, input, after);
     }
 
     /// Ends all connections of a member.
@@ -880,7 +901,11 @@ impl<O: Observer> Simulation<O> {
                     }
                 }
             }
-            Fault::Pause { peer, lasts } => self.members[peer].paused_until = self.now + nanoseconds(lasts),
+            Fault::Pause { peer, lasts } => {
+                let until = &mut self.members[peer].paused_until;
+                *until = (*until).max(self.now + nanoseconds(lasts));
+                ends(self, lasts);
+            }
             Fault::Partition { cut, lasts } => {
                 self.network.cut(number, &cut);
                 self.queue.push(self.now + nanoseconds(DETECTION), Entry::CutNoticed(number));
@@ -903,6 +928,7 @@ impl<O: Observer> Simulation<O> {
         match self.faults[number].clone() {
             Fault::Crash { peer, .. } if self.members[peer].process == Process::Down => self.revive(peer),
             Fault::Partition { .. } => self.network.heal(number),
+            Fault::Pause { peer, .. } => self.wake(peer),
             Fault::Loss { .. } => self.network.extra_loss = 0.0,
             Fault::SlowDisk { peer, .. } => self.members[peer].write = 0,
             _ => {}
@@ -922,6 +948,15 @@ impl<O: Observer> Simulation<O> {
         if !keeps_disk {
             (state.checkpoint, state.intent) = (None, None);
         }
+        self.wake(member); // of what was held nothing is meant for another life
+    }
+
+    /// Who stands still no longer takes what came meanwhile, before anything that comes from now on.
+    fn wake(&mut self, member: usize) {
+        let state = &mut self.members[member];
+        if state.paused_until <= self.now {
+            state.held.drain(..).for_each(|entry| self.queue.push(self.now, entry));
+        }
     }
 
     fn revive(&mut self, member: usize) {
@@ -936,6 +971,8 @@ impl<O: Observer> Simulation<O> {
             let state = &mut self.members[member];
             (state.write, state.clock) = (0, 1.0);
             state.paused_until = state.paused_until.min(self.now);
+            self.wake(member);
+            let state = &mut self.members[member];
             if state.process == Process::Gone {
                 self.running += 1;
             }

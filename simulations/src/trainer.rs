@@ -124,11 +124,16 @@ impl Descent {
 
 impl Local for Descent {
     fn train(&self, request: &Request<'_>) -> Result<Trained, String> {
+        self.train_again(request, 0)
+    }
+
+    fn train_again(&self, request: &Request<'_>, life: u32) -> Result<Trained, String> {
         let TrainerSection { local_steps, noise, .. } = self.section;
         let rate = self.section.rate(request.round);
         let mut at: Vec<f64> = request.start.iter().map(|value| f64::from(*value)).collect();
         let mut gradient = vec![0.0; at.len()];
-        let mut random = (noise > 0.0).then(|| Stream::derive("kith.v1 gradient noise", &self.seed, request.round, 0, 0));
+        let mut random =
+            (noise > 0.0).then(|| Stream::derive("kith.v1 gradient noise", &self.seed, request.round, u64::from(life), 0));
         let mut loss = 0.0;
         for _ in 0..local_steps {
             loss += self.objective.gradient(&at, &mut gradient);

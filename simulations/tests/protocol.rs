@@ -331,9 +331,10 @@ fn hostile_bytes_are_refused_by_name_and_the_peer_lives() {
     // The same header spelled in another way, and signed so: a longer integer.
     let respelled = {
         let Envelope { header, header_bytes, payload, .. } = Envelope::open(&liar, &good).expect("good");
-        assert_eq!(header_bytes[1], 1, "the version is the first item, one byte");
+        let version = PROTOCOL_VERSION as u8;
+        assert_eq!(header_bytes[1], version, "the version is the first item, one byte");
         let mut bytes = header_bytes;
-        bytes.splice(1..2, [0x18, 1]);
+        bytes.splice(1..2, [0x18, version]);
         Envelope { signature: liar.sign_bytes(&bytes), header, header_bytes: bytes, payload }.to_bytes()
     };
     let mut flipped = good.clone();

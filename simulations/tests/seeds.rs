@@ -95,6 +95,15 @@ fn some_are_slow() {
     play("slow", seeds(40), |seed| Play::draw("slow", seed, 8..=16));
 }
 
+/// A liar's infinity has no int8: it says nothing then, and nobody panics.
+#[test]
+fn a_lie_that_its_codec_cannot_say_is_not_sent() {
+    let settings =
+        ["codec.kind=int8", "codec.replica=true", "aggregation.rule=median", "aggregation.byzantine=1", "world.adversaries=1"];
+    let settings: Vec<String> = settings.into_iter().chain(["world.attack=infinity"]).map(str::to_owned).collect();
+    play("infinity", 3, |seed| Play { file: "simulations/tests/worlds/chaos.toml".into(), seed, settings: settings.clone() });
+}
+
 #[test]
 fn bodies_are_pulled() {
     play("pulled", seeds(12), |seed| Play::draw("pulled", seed, 8..=10));

@@ -6,6 +6,7 @@
 
 use super::kernel::{self, BLOCK};
 use super::{Aggregate, AggregateError, Context, Rows, Rule, RuleEntry};
+use crate::mutant::{Mutant, planted};
 
 pub(super) const ENTRY: RuleEntry = RuleEntry {
     name: "trimmed-mean",
@@ -34,7 +35,7 @@ impl Rule for TrimmedMean {
 
     fn combine(&self, _: &Context<'_>, rows: &Rows<'_>) -> Result<Aggregate, AggregateError> {
         Ok(Aggregate {
-            parameters: middle_mean(rows, self.byzantine),
+            parameters: middle_mean(rows, self.byzantine.saturating_sub(usize::from(planted(Mutant::TrimOneTooFew)))),
             influence: middle_influence(rows, self.byzantine),
             scores: Vec::new(),
         })

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use kith_consensus::mutant::{Mutant, planted};
 use kith_consensus::{Digest, PeerId};
 
 use crate::codec::{Codec, Form, Randomness, identity};
@@ -185,10 +186,12 @@ impl Exchange {
 
     /// The update is promised: from now on this is what others have of this peer.
     pub(super) fn publish(&mut self, round: u64, public: Parameters, outgoing: Outgoing) {
-        self.own_replica = public;
-        self.own_state = outgoing.state;
+        if !planted(Mutant::ForgetOwnReplica) {
+            self.own_replica = public;
+            self.own_state = outgoing.state;
+        }
         self.outgoing.insert(round, outgoing);
-        while self.outgoing.len() > OUTGOING_MAX {
+        while self.outgoing.len() > OUTGOING_MAX && !planted(Mutant::KeepOutgoing) {
             self.outgoing.pop_first();
         }
     }
@@ -260,7 +263,8 @@ impl Exchange {
         let body = announcement.inline.take().map(|inline| Arc::new(inline.into_vec()));
         let envelope_bytes = envelope_bytes - body.as_ref().map_or(0, |body| body.len());
         let incoming = self.incoming(sender);
-        if incoming.queue.contains_key(&round) || incoming.newest.is_some_and(|newest| round <= newest) {
+        let applied = incoming.newest.is_some_and(|newest| round <= newest) && !planted(Mutant::CountRepetitions);
+        if incoming.queue.contains_key(&round) || applied {
             return false;
         }
         incoming.queue.insert(round, Pending { announcement, state, payload, envelope_bytes, body, keyframe: None });
@@ -313,7 +317,7 @@ impl Exchange {
     /// Forgets waiting updates of rounds before `oldest`: what a jump or another graph has left behind.
     pub(super) fn forget(&mut self, oldest: u64) {
         for incoming in self.incoming.values_mut() {
-            incoming.queue.retain(|round, _| *round >= oldest);
+            incoming.queue.retain(|round, _| *round >= oldest || planted(Mutant::KeepLeftBehind));
         }
     }
 
@@ -326,12 +330,12 @@ impl Exchange {
             return Progress::Idle;
         }
         let Some((&round, pending)) = incoming.queue.first_key_value() else { return Progress::Idle };
-        if round > own_round {
+        if round > own_round + u64::from(planted(Mutant::AcceptFuture)) {
             return Progress::Idle;
         }
         // The same update may have come another way, as a keyframe for instance.
         let known = form == Form::Replica && pending.state == incoming.state;
-        let fits = form == Form::Stateless || known || pending.announcement.base == incoming.state;
+        let fits = form == Form::Stateless || known || pending.announcement.base == incoming.state || planted(Mutant::SkipBase);
         if !fits && pending.keyframe.is_none() {
             let digest = pending.state;
             incoming.fetching = Some(digest);
@@ -377,13 +381,23 @@ impl Exchange {
         }
         let none = Vec::new();
         let values = if fits {
+            let twice: Vec<f32>;
+            let replica = match planted(Mutant::AddReplicaTwice) {
+                true => {
+                    twice = replica.iter().map(|value| 2.0 * value).collect();
+                    &twice
+                }
+                false => replica,
+            };
             self.reconstruct(replica, pending.body.as_deref().unwrap_or(&none))?
         } else {
             let keyframe = pending.keyframe.as_deref().unwrap_or(&none);
             identity::from_bytes(keyframe, self.dimension).map_err(|error| Refusal::Body { why: error.to_string() })?
         };
-        check_values(&values)?;
-        if Digest::of_values(&values) != pending.state {
+        if !planted(Mutant::SkipFinite) {
+            check_values(&values)?;
+        }
+        if Digest::of_values(&values) != pending.state && !planted(Mutant::SkipState) {
             return Err(Refusal::StateMismatch);
         }
         let values = Arc::new(values);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use kith_consensus::Digest;
 use kith_consensus::PeerId;
 use kith_consensus::charter::{Admission, Charter};
+use kith_consensus::mutant::{Mutant, planted};
 use kith_consensus::topology::Graph;
 
 use crate::message::{ADDRESS_PEERS_MAX, ADDRESSES_MAX};
@@ -156,7 +157,9 @@ impl Overlay {
             return false;
         }
         let graph = self.graph(round);
-        self.index(peer).is_some_and(|index| graph.receives_from(self.own_index()).contains(&index))
+        let own = self.own_index();
+        let neighbours = if planted(Mutant::MistakeDirection) { graph.sends_to(own) } else { graph.receives_from(own) };
+        self.index(peer).is_some_and(|index| neighbours.contains(&index))
     }
 
     /// The mixing weight with which `from` enters this peer's models.
@@ -289,7 +292,9 @@ impl Overlay {
 
     /// A peer said goodbye.
     pub(super) fn leave(&mut self, peer: PeerId) {
-        self.gone.insert(peer);
+        if !planted(Mutant::ForgetGoodbye) {
+            self.gone.insert(peer);
+        }
     }
 
     pub(super) fn is_gone(&self, peer: &PeerId) -> bool {
@@ -324,9 +329,9 @@ impl Overlay {
 
     /// Records whether a neighbour was on time.
     pub(super) fn on_time(&mut self, peer: PeerId, on_time: bool) {
-        if on_time {
+        if on_time && !planted(Mutant::NeverForgive) {
             self.missed.remove(&peer);
-        } else {
+        } else if !on_time {
             *self.missed.entry(peer).or_default() += 1;
         }
     }
@@ -344,6 +349,6 @@ impl Overlay {
         let neighbours = self.neighbourhood(round);
         let mut claims: Vec<u64> = neighbours.iter().filter_map(|peer| self.claims.get(peer).copied()).collect();
         claims.sort_unstable_by(|a, b| b.cmp(a));
-        claims.get(byzantine).copied()
+        claims.get(byzantine.saturating_sub(usize::from(planted(Mutant::BelieveOne)))).copied()
     }
 }

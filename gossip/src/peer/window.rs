@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use kith_consensus::mutant::{Mutant, planted};
 use kith_consensus::{Digest, PeerId};
 
 use crate::effect::Parameters;
@@ -68,7 +69,8 @@ impl Window {
 
     /// Whether enough of the awaited are in: `quorum` is their share, rounded up.
     pub(super) fn is_complete(&self, quorum: f64) -> bool {
-        let needed = (quorum * self.awaited.len() as f64).ceil() as usize;
+        let share = quorum * self.awaited.len() as f64;
+        let needed = if planted(Mutant::LowQuorum) { share.floor() } else { share.ceil() } as usize;
         self.awaited.len() - self.missing().len() >= needed
     }
 }

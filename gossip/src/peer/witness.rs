@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use kith_consensus::mutant::{Mutant, planted};
 use kith_consensus::{Digest, PeerId};
 use serde_bytes::ByteBuf;
 
@@ -19,6 +20,8 @@ struct Seen {
     sequence: u64,
     state: Digest,
     header: Vec<u8>,
+    /// Whether another header of the same sender and round came.
+    disputed: bool,
 }
 
 /// What a header means next to the ones already seen.
@@ -57,20 +60,27 @@ impl Witness {
     pub(super) fn hear(&mut self, envelope: &Envelope) -> Testimony {
         let header = &envelope.header;
         let key = (header.round(), header.sender());
-        if let Some(seen) = self.seen.get(&key) {
+        if let Some(seen) = self.seen.get_mut(&key) {
             if seen.state == header.state() && seen.sequence == header.sequence() {
                 return Testimony::Known;
             }
+            seen.disputed = true;
             if seen.sequence == header.sequence() {
                 let proof = Proof(ByteBuf::from(seen.header.clone()), ByteBuf::from(envelope.header_to_bytes()));
                 return Testimony::Contradiction(Box::new(proof), [seen.state, header.state()]);
             }
             return Testimony::Second;
         }
-        let seen = Seen { sequence: header.sequence(), state: header.state(), header: envelope.header_to_bytes() };
+        let seen =
+            Seen { sequence: header.sequence(), state: header.state(), header: envelope.header_to_bytes(), disputed: false };
         self.signatures.extend(Envelope::signature_in(&seen.header).map(|signature| (signature, key)));
         self.seen.insert(key, seen);
         Testimony::New
+    }
+
+    /// Whether a sender signed more than one update for a round: then none of them counts, in whatever order they come.
+    pub(super) fn is_disputed(&self, round: u64, sender: &PeerId) -> bool {
+        self.seen.get(&(round, *sender)).is_some_and(|seen| seen.disputed)
     }
 
     /// What is known of a message before it is opened: whether its header was verified before, byte for byte, and whether it
@@ -99,7 +109,7 @@ impl Witness {
 
     /// Forgets rounds that are over.
     pub(super) fn forget(&mut self, round: u64) {
-        let kept = |seen: u64| seen.saturating_add(ROUNDS_KEPT) >= round;
+        let kept = |seen: u64| seen.saturating_add(ROUNDS_KEPT) >= round || planted(Mutant::KeepSeen);
         self.seen.retain(|(seen, _), _| kept(*seen));
         self.signatures.retain(|_, (seen, _)| kept(*seen));
     }

@@ -1,20 +1,21 @@
-//! `round-goes-on`: a peer's round never goes back, not even over a crash that leaves it its disk.
+//! `round-goes-on`: a peer's round never goes back, not even over a crash that leaves it its disk, and it goes on from the model
+//! that it stored.
 
 use super::{Breach, Check, CheckEntry, Scope};
 use crate::simulator::Moment;
-use kith_gossip::{Event, Record};
+use kith_gossip::{Effect, Event, Parameters, Record};
 
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "round-goes-on",
     help: "a round never goes back, and what is durable is never forgotten",
-    new: |scope| Box::new(RoundGoesOn { opened: vec![None; scope.ids.len()], durable: vec![0; scope.ids.len()] }),
+    new: |scope| Box::new(RoundGoesOn { opened: vec![None; scope.ids.len()], durable: vec![None; scope.ids.len()] }),
 };
 
 struct RoundGoesOn {
     /// The life and the round each peer opened last.
     opened: Vec<Option<(u32, u64)>>,
-    /// Rounds completed on its disk.
-    durable: Vec<u64>,
+    /// Rounds completed on its disk, and the model they led to.
+    durable: Vec<Option<(u64, Parameters)>>,
 }
 
 impl Check for RoundGoesOn {
@@ -22,9 +23,9 @@ impl Check for RoundGoesOn {
         match event {
             Event::Started { round, resumed, .. } => {
                 if !resumed {
-                    self.durable[moment.member] = 0; // a disk that is lost takes its promise with it
+                    self.durable[moment.member] = None; // a disk that is lost takes its promise with it
                 }
-                let durable = self.durable[moment.member];
+                let durable = self.durable[moment.member].as_ref().map_or(0, |(round, _)| *round);
                 (*round < durable).then(|| format!("it resumed in round {round}, its disk held {durable} completed rounds"))
             }
             Event::RoundOpened { round, .. } => {
@@ -42,8 +43,15 @@ impl Check for RoundGoesOn {
 
     fn stored(&mut self, _: &Scope, moment: &Moment<'_>, record: &Record) -> Breach {
         if let Record::Checkpoint(checkpoint) = record {
-            self.durable[moment.member] = checkpoint.round;
+            self.durable[moment.member] = Some((checkpoint.round, Parameters::clone(&checkpoint.parameters)));
         }
         None
+    }
+
+    fn effect(&mut self, _: &Scope, moment: &Moment<'_>, effect: &Effect) -> Breach {
+        let Effect::Train { round, parameters, .. } = effect else { return None };
+        let (durable, stored) = self.durable[moment.member].as_ref()?;
+        (durable == round && stored != parameters)
+            .then(|| format!("it trains in round {round} from another model than it stored"))
     }
 }

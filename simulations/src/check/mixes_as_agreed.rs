@@ -1,0 +1,127 @@
+//! `mixes-as-agreed`: what comes out of a round is what the rule makes of what went in.
+//!
+//! Watched where it can be told from outside: every model combined is an honest peer's, and the codec says exactly what it is
+//! given. Then the plain mean must be W's row, the weight of who is absent on the own model; any other rule must stay between the
+//! least and the greatest of each coordinate.
+
+use std::collections::BTreeMap;
+
+use super::{Breach, Check, CheckEntry, Scope};
+use crate::simulator::Moment;
+use kith_consensus::PeerId;
+use kith_consensus::charter::{Space, Weighting};
+use kith_gossip::{Effect, Event, Input, Parameters, Record};
+
+pub(super) const ENTRY: CheckEntry = CheckEntry {
+    name: "mixes-as-agreed",
+    help: "a round's model is what the rule makes of the models that came in",
+    new: |scope| {
+        let kind = scope.charter.canonical.get("codec").and_then(|codec| codec.get("kind")).and_then(|kind| kind.as_str());
+        let aggregation = &scope.charter.aggregation;
+        // Larger models would be kept for many rounds of many peers.
+        let watches = kind == Some("identity") && aggregation.on == Space::Models && scope.ids.len() <= PEERS_MAX;
+        let exact = aggregation.rule.name() == "mean" && matches!(aggregation.weighting, Weighting::Mixing);
+        Box::new(MixesAsAgreed {
+            watches,
+            exact,
+            published: vec![BTreeMap::new(); scope.ids.len()],
+            own: vec![None; scope.ids.len()],
+            combined: vec![None; scope.ids.len()],
+        })
+    },
+};
+
+/// In larger worlds nothing is watched (guess: 64 peers show what there is to see).
+const PEERS_MAX: usize = 64;
+
+/// Rounds whose models are remembered: no two neighbours are further apart and hear each other.
+const ROUNDS_KEPT: usize = 16;
+
+struct MixesAsAgreed {
+    watches: bool,
+    exact: bool,
+    /// Per peer, what it promised by round; `None` where it promised two things (its disk was lost in between).
+    published: Vec<BTreeMap<u64, Option<Parameters>>>,
+    /// Per peer, what its own training led to.
+    own: Vec<Option<Parameters>>,
+    /// Per peer, the round combined last and whose models; taken out by its checkpoint.
+    combined: Vec<Option<(u64, Vec<PeerId>)>>,
+}
+
+impl Check for MixesAsAgreed {
+    fn input(&mut self, _: &Scope, moment: &Moment<'_>, input: &Input) -> Breach {
+        match input {
+            Input::Trained { round, parameters, .. } if *round == moment.peer.round() => {
+                self.own[moment.member] = Some(Parameters::clone(parameters));
+            }
+            Input::TrainingFailed { .. } => self.own[moment.member] = None,
+            Input::Start { intent, .. } => {
+                self.own[moment.member] = intent.as_ref().map(|intent| Parameters::clone(&intent.own));
+            }
+            _ => {}
+        }
+        None
+    }
+
+    fn event(&mut self, _: &Scope, moment: &Moment<'_>, event: &Event) -> Breach {
+        match event {
+            Event::Aggregated { round, dropped, .. } => {
+                self.combined[moment.member] = Some((*round, dropped.iter().map(|dropped| dropped.peer).collect()));
+            }
+            Event::TrainingFailed { .. } => self.own[moment.member] = None,
+            _ => {}
+        }
+        None
+    }
+
+    fn effect(&mut self, scope: &Scope, moment: &Moment<'_>, effect: &Effect) -> Breach {
+        match effect {
+            Effect::Persist(Record::Intent(intent)) if self.watches => {
+                let published = &mut self.published[moment.member];
+                let entry = published.entry(intent.round).or_insert_with(|| Some(Parameters::clone(&intent.own)));
+                if entry.as_ref().is_some_and(|before| *before != intent.own) {
+                    *entry = None;
+                }
+                while published.len() > ROUNDS_KEPT {
+                    published.pop_first();
+                }
+                None
+            }
+            Effect::Persist(Record::Checkpoint(checkpoint)) if self.watches => {
+                let (round, peers) = self.combined[moment.member].take()?;
+                let own = self.own[moment.member].as_ref()?;
+                let graph = scope.charter.topology.graph(scope.ids.len(), round).ok()?;
+                let mut rows: Vec<(f64, &[f32])> = Vec::with_capacity(peers.len() + 1);
+                for peer in &peers {
+                    let number = scope.number(peer).filter(|number| !scope.lies[*number])?;
+                    let model = self.published[number].get(&round)?.as_ref()?;
+                    rows.push((graph.mixing_weight(moment.member, number), model));
+                }
+                rows.push((1.0 - rows.iter().map(|(weight, _)| weight).sum::<f64>(), own));
+                compare(&rows, &checkpoint.parameters, self.exact)
+                    .map(|what| format!("in round {round} it made of {} honest models one whose {what}", rows.len()))
+            }
+            _ => None,
+        }
+    }
+
+    fn crashed(&mut self, _: &Scope, moment: &Moment<'_>) {
+        (self.own[moment.member], self.combined[moment.member]) = (None, None);
+    }
+}
+
+fn compare(rows: &[(f64, &[f32])], result: &[f32], exact: bool) -> Option<String> {
+    result.iter().enumerate().find_map(|(column, value)| {
+        let values = || rows.iter().map(|(_, row)| f64::from(row[column]));
+        let (low, high) =
+            values().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
+        let slack = 1e-5 * (1.0 + low.abs().max(high.abs())); // rounding to f32
+        let value = f64::from(*value);
+        if value < low - slack || value > high + slack {
+            return Some(format!("coordinate {column} is {value}, they lie between {low} and {high}"));
+        }
+        let mean: f64 = rows.iter().map(|(weight, row)| weight * f64::from(row[column])).sum();
+        let off = exact && (value - mean).abs() > slack;
+        off.then(|| format!("coordinate {column} is {value}, their mean by weight is {mean}"))
+    })
+}

@@ -1,0 +1,49 @@
+//! `promise-kept`: who comes back with its disk sends what the disk promises for the round in which it comes back.
+
+use super::{Breach, Check, CheckEntry, Scope};
+use crate::simulator::Moment;
+use kith_consensus::Digest;
+use kith_gossip::{Event, Input};
+
+pub(super) const ENTRY: CheckEntry = CheckEntry {
+    name: "promise-kept",
+    help: "who comes back with its disk sends in its round what the disk promises",
+    new: |scope| Box::new(PromiseKept { owed: vec![None; scope.ids.len()] }),
+};
+
+struct PromiseKept {
+    /// Per peer, the round and the state of the update that it came back with and has not sent yet.
+    owed: Vec<Option<(u64, Digest)>>,
+}
+
+impl Check for PromiseKept {
+    fn input(&mut self, _: &Scope, moment: &Moment<'_>, input: &Input) -> Breach {
+        if let Input::Start { checkpoint, intent } = input {
+            let round = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.round);
+            let owed = intent.as_ref().filter(|intent| intent.round == round);
+            self.owed[moment.member] = owed.map(|intent| (intent.round, intent.state));
+        }
+        None
+    }
+
+    fn event(&mut self, _: &Scope, moment: &Moment<'_>, event: &Event) -> Breach {
+        let owed = &mut self.owed[moment.member];
+        match event {
+            Event::Published { round, state, .. } => {
+                let (promised, what) = owed.take()?;
+                let kept = promised == *round && what == *state;
+                (!kept)
+                    .then(|| format!("it came back with a promise for round {promised} and published another update in {round}"))
+            }
+            Event::RoundClosed { round, .. } => {
+                let (promised, _) = owed.take()?;
+                Some(format!("it came back with a promise for round {promised} and closed round {round} without keeping it"))
+            }
+            _ => None,
+        }
+    }
+
+    fn crashed(&mut self, _: &Scope, moment: &Moment<'_>) {
+        self.owed[moment.member] = None;
+    }
+}
