@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::{Breach, Check, CheckEntry, Scope};
 use crate::simulator::Moment;
 use kith_consensus::PeerId;
+use kith_consensus::charter::Mode;
 use kith_gossip::Event;
 
 pub(super) const ENTRY: CheckEntry = CheckEntry {
@@ -29,6 +30,9 @@ struct AwaitedAgain {
 
 impl Check for AwaitedAgain {
     fn event(&mut self, scope: &Scope, moment: &Moment<'_>, event: &Event) -> Breach {
+        if scope.charter.round.mode != Mode::Synchronous {
+            return None; // nobody is waited for
+        }
         let seat = &mut self.seats[moment.member];
         match event {
             Event::RoundClosed { awaited, .. } => {

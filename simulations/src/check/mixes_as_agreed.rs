@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::{Breach, Check, CheckEntry, Scope};
 use crate::simulator::Moment;
 use kith_consensus::PeerId;
-use kith_consensus::charter::{Space, Weighting};
+use kith_consensus::charter::{Method, Mode, Space, Weighting};
 use kith_gossip::{Effect, Event, Input, Parameters, Record};
 
 pub(super) const ENTRY: CheckEntry = CheckEntry {
@@ -19,7 +19,10 @@ pub(super) const ENTRY: CheckEntry = CheckEntry {
         let kind = scope.charter.canonical.get("codec").and_then(|codec| codec.get("kind")).and_then(|kind| kind.as_str());
         let aggregation = &scope.charter.aggregation;
         // Larger models would be kept for many rounds of many peers.
-        let watches = kind == Some("identity") && aggregation.on == Space::Models && scope.ids.len() <= PEERS_MAX;
+        // What is carried on from round to round, sent beside the models or weighed by its age is no plain mean.
+        let plain =
+            aggregation.momentum == 0.0 && aggregation.method == Method::Plain && scope.charter.round.mode == Mode::Synchronous;
+        let watches = plain && kind == Some("identity") && aggregation.on == Space::Models && scope.ids.len() <= PEERS_MAX;
         let exact = aggregation.rule.name() == "mean" && matches!(aggregation.weighting, Weighting::Mixing);
         Box::new(MixesAsAgreed {
             watches,
