@@ -384,7 +384,7 @@ impl Experiment {
         let wrong = |error: &dyn std::fmt::Display| ExperimentError::Rows(error.to_string());
         let task = self.task.as_ref().expect("without a formula there is a task");
         let entry = DATASETS.iter().find(|entry| entry.name == self.world.dataset).expect("the world names a known data set");
-        let options = DatasetOptions { directory: self.world.data_dir.clone(), ..DatasetOptions::default() };
+        let options = DatasetOptions { directory: self.world.data_dir.clone() };
         let loaded = (entry.load)(&options).map_err(|error| wrong(&error))?;
         let all = loaded.dataset(task.schema()).map_err(|error| wrong(&error))?;
         let test = (self.world.test_rows > 0).then_some(TestSize::Rows(self.world.test_rows));
