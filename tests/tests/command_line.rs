@@ -162,6 +162,8 @@ fn every_table_is_listed() {
         ("datasets", "heart"),
         ("partitions", "dirichlet"),
         ("objectives", "prox"),
+        ("methods", "gradient-tracking"),
+        ("trainers", "quadratic"),
         ("checks", "heals"),
     ] {
         let output = run(&["list", table]);

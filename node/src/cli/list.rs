@@ -2,11 +2,13 @@
 
 use clap::{Args, ValueEnum};
 use kith_consensus::aggregate::{PRE_AGGREGATORS, RULES};
+use kith_consensus::optimization::METHODS;
 use kith_consensus::topology::TOPOLOGIES;
 use kith_gossip::codec::CODECS;
 use kith_models::{DATASETS, MODELS, OBJECTIVES, PARTITIONS};
 use kith_simulations::attack::ATTACKS;
 use kith_simulations::check::CHECKS;
+use kith_simulations::trainer::TRAINERS;
 use serde_json::{Value, json};
 
 use super::done;
@@ -34,6 +36,8 @@ enum Table {
     Datasets,
     Partitions,
     Objectives,
+    Methods,
+    Trainers,
     Checks,
 }
 
@@ -73,6 +77,10 @@ impl Table {
                 .map(|entry| (entry.name.to_owned(), entry.help, json!({"source": entry.source, "parameter": entry.parameter})))
                 .collect(),
             Table::Objectives => OBJECTIVES.iter().map(|entry| (entry.name.to_owned(), entry.help, json!({}))).collect(),
+            Table::Methods => {
+                METHODS.iter().map(|entry| (entry.name.to_owned(), entry.help, json!({"source": entry.source}))).collect()
+            }
+            Table::Trainers => TRAINERS.iter().map(|entry| (entry.name.to_owned(), entry.help, json!({}))).collect(),
             Table::Checks => CHECKS.iter().map(|entry| (entry.name.to_owned(), entry.help, json!({}))).collect(),
         }
     }
@@ -93,7 +101,11 @@ impl List {
             return done();
         }
         let width = rows.iter().map(|(name, ..)| name.len()).max().unwrap_or(0);
-        print(&rows.iter().map(|(name, help, _)| format!("{name:<width$}  {help}\n")).collect::<String>())?;
+        let line = |(name, help, more): &Row| match more["source"].as_str() {
+            Some(source) => format!("{name:<width$}  {help} [{source}]\n"),
+            None => format!("{name:<width$}  {help}\n"),
+        };
+        print(&rows.iter().map(line).collect::<String>())?;
         done()
     }
 }
