@@ -222,34 +222,8 @@ impl Document {
 
     /// Reads the section `name` (an empty one where the file has none).
     pub fn section<T>(&mut self, name: &str, read: impl FnOnce(&mut Section<'_>) -> T) -> T {
-        let mut empty = BTreeMap::new();
-        let mut not_a_table = None;
-        let entries = match self.root.get_mut(name) {
-            None => &mut empty,
-            Some(entry) => {
-                entry.used = true;
-                match &mut entry.node {
-                    Node::Table(table) => table,
-                    other => {
-                        not_a_table = Some((entry.span.clone(), other.kind()));
-                        &mut empty
-                    }
-                }
-            }
-        };
-        let mut section = Section {
-            path: name.to_owned(),
-            source: &self.source,
-            entries,
-            canonical: toml::Table::new(),
-            problems: &mut self.problems,
-        };
-        if let Some((span, kind)) = not_a_table {
-            section.note_at(Some(span), name.to_owned(), format!("expected a section [{name}], found {kind}"));
-        }
-        let value = read(&mut section);
-        section.refuse_unknown();
-        let canonical = section.canonical;
+        let place = Place { path: name.to_owned(), what: "a section", source: &self.source };
+        let (value, canonical) = read_table(self.root.get_mut(name), place, &mut self.problems, read);
         self.canonical.insert(name.to_owned(), toml::Value::Table(canonical));
         value
     }
@@ -274,6 +248,44 @@ impl Document {
         }
         if self.problems.is_empty() { Ok(self.canonical) } else { Err(self.problems) }
     }
+}
+
+/// Where a table stands and what it is called when it is none.
+struct Place<'a> {
+    path: String,
+    what: &'static str,
+    source: &'a str,
+}
+
+/// Reads the table of an entry, an empty one where there is none: its value and its canonical form.
+fn read_table<T>(
+    entry: Option<&mut Entry>,
+    place: Place<'_>,
+    problems: &mut Vec<Problem>,
+    read: impl FnOnce(&mut Section<'_>) -> T,
+) -> (T, toml::Table) {
+    let Place { path, what, source } = place;
+    let (mut empty, mut wrong) = (BTreeMap::new(), None);
+    let entries = match entry {
+        None => &mut empty,
+        Some(entry) => {
+            entry.used = true;
+            match &mut entry.node {
+                Node::Table(table) => table,
+                other => {
+                    wrong = Some((entry.span.clone(), other.kind()));
+                    &mut empty
+                }
+            }
+        }
+    };
+    let mut section = Section { path: path.clone(), source, entries, canonical: toml::Table::new(), problems };
+    if let Some((span, kind)) = wrong {
+        section.note_at(Some(span), path.clone(), format!("expected {what} [{path}], found {kind}"));
+    }
+    let value = read(&mut section);
+    section.refuse_unknown();
+    (value, section.canonical)
 }
 
 /// One section while it is read. Each reader takes the key's default (`None`: the key is required) and its range, notes
@@ -463,30 +475,8 @@ impl Section<'_> {
 
     /// The table `[section.key]`, or an empty one where the file has none.
     pub fn table<T>(&mut self, key: &str, read: impl FnOnce(&mut Section<'_>) -> T) -> T {
-        let path = self.path_of(key);
-        let mut empty = BTreeMap::new();
-        let mut wrong = None;
-        let entries = match self.entries.get_mut(key) {
-            None => &mut empty,
-            Some(entry) => {
-                entry.used = true;
-                match &mut entry.node {
-                    Node::Table(table) => table,
-                    other => {
-                        wrong = Some((entry.span.clone(), other.kind()));
-                        &mut empty
-                    }
-                }
-            }
-        };
-        let mut section =
-            Section { path: path.clone(), source: self.source, entries, canonical: toml::Table::new(), problems: self.problems };
-        if let Some((span, kind)) = wrong {
-            section.note_at(Some(span), path.clone(), format!("expected a table [{path}], found {kind}"));
-        }
-        let value = read(&mut section);
-        section.refuse_unknown();
-        let canonical = section.canonical;
+        let place = Place { path: self.path_of(key), what: "a table", source: self.source };
+        let (value, canonical) = read_table(self.entries.get_mut(key), place, self.problems, read);
         self.canonical.insert(key.to_owned(), toml::Value::Table(canonical));
         value
     }

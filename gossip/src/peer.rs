@@ -122,8 +122,6 @@ pub struct Load {
     pub outgoing: usize,
     /// Headers remembered to notice contradictions.
     pub headers: usize,
-    /// Graphs of rounds that may still be asked about.
-    pub graphs: usize,
 }
 
 /// A participant of the protocol.
@@ -238,7 +236,7 @@ impl Peer {
     /// How much this peer keeps of others.
     pub fn load(&self) -> Load {
         let (waiting, outgoing) = self.exchange.load();
-        Load { waiting, outgoing, headers: self.witness.len(), graphs: self.overlay.graphs_kept() }
+        Load { waiting, outgoing, headers: self.witness.len() }
     }
 
     /// Takes one input at time `now` (since the driver's start) and appends what has to be done to `out`, in order.
@@ -267,8 +265,9 @@ impl Peer {
             Input::NotEvaluated { round } => self.evaluated(round, out),
             Input::Judged { round, losses } => {
                 if self.phase == Phase::Judging && round == self.round {
-                    assert!(losses.as_ref().is_none_or(|losses| losses.len() == self.rows().len()), "a loss for each model");
-                    self.conclude(losses.as_deref(), out);
+                    // Nothing comes in meanwhile, but a contradiction takes out what had come.
+                    let of_these = losses.as_ref().is_none_or(|losses| losses.len() == self.rows().len());
+                    if of_these { self.conclude(losses.as_deref(), out) } else { self.ask_for_losses(out) }
                 }
             }
             Input::Received { from, bytes } => self.received(from, &bytes, out),
@@ -680,11 +679,15 @@ impl Peer {
         out.push(Effect::Emit(Event::RoundClosed { round: self.round, why, have, awaited, missing }));
         if self.charter.aggregation.rule.needs_losses() {
             self.phase = Phase::Judging;
-            let models = self.rows().into_iter().map(|(_, arrived)| arrived.values).collect();
-            out.push(Effect::Judge { round: self.round, models });
+            self.ask_for_losses(out);
         } else {
             self.conclude(None, out);
         }
+    }
+
+    fn ask_for_losses(&self, out: &mut Vec<Effect>) {
+        let models = self.rows().into_iter().map(|(_, arrived)| arrived.values).collect();
+        out.push(Effect::Judge { round: self.round, models });
     }
 
     /// Combines what the closed window holds and stores the result.

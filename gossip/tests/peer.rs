@@ -293,3 +293,22 @@ fn a_replayed_update_is_refused_by_name_and_counted_once() {
     }
     assert_eq!(refusals(&receive(&mut peer)), ["stale-round"]);
 }
+
+#[test]
+fn a_contribution_that_goes_while_losses_are_awaited_is_judged_without_it() {
+    let charter = charter(2, "rule = \"ubar\"");
+    let mut peer = in_round_zero(&charter);
+    handle(&mut peer, trained(0, 1.0));
+    handle(&mut peer, Input::Stored(Stored::Intent { round: 0 }));
+    for (number, value) in [(2, 2.0), (3, 6.0)] {
+        let bytes = announcement_of(number, &charter, value);
+        handle(&mut peer, Input::Received { from: id(number), bytes: bytes.into() });
+    }
+    // Peer 2 contradicts itself: what it sent is taken out of the round whose losses are on their way.
+    let bytes = announcement_of(2, &charter, 9.0);
+    handle(&mut peer, Input::Received { from: id(2), bytes: bytes.into() });
+    let effects = handle(&mut peer, Input::Judged { round: 0, losses: Some(vec![0.3, 0.2, 0.1]) });
+    assert_eq!(lines(&effects), ["judge 0"], "three losses are no longer those of the models there are");
+    let effects = handle(&mut peer, Input::Judged { round: 0, losses: Some(vec![0.3, 0.1]) });
+    assert!(lines(&effects).contains(&"persist checkpoint 1".to_owned()), "{:?}", lines(&effects));
+}

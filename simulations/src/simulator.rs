@@ -490,11 +490,6 @@ impl<O: Observer> Simulation<O> {
         self.handled
     }
 
-    /// Entries that wait in the queue.
-    pub fn waiting(&self) -> usize {
-        self.queue.len()
-    }
-
     /// Hash over all inputs and effects so far.
     pub fn trace(&self) -> Digest {
         self.trace.digest()

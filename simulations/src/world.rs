@@ -9,7 +9,7 @@ use kith_consensus::{Section, Seed, Stream};
 use kith_models::DATASETS;
 use kith_models::partition::Partition;
 
-use crate::attack::{ATTACKS, attack_from_text};
+use crate::attack::attack_from_text;
 use crate::simulator::{Cut, Device, Fault, Jitter, Line, Links};
 use crate::trainer::TrainerSection;
 
@@ -398,9 +398,4 @@ impl Chaos {
             timeline.push((at, fault));
         }
     }
-}
-
-/// Attacks that only a simulation can give what they need, by name.
-pub fn omniscient_attacks() -> impl Iterator<Item = &'static str> {
-    ATTACKS.iter().filter(|entry| entry.knowledge == crate::attack::Knowledge::Omniscient).map(|entry| entry.name)
 }

@@ -12,9 +12,6 @@ use kith_consensus::topology::Graph;
 use crate::message::{ADDRESS_PEERS_MAX, ADDRESSES_MAX};
 use crate::roster::Roster;
 
-/// Graphs kept when the topology changes: the rounds that can still be asked about.
-const GRAPHS_MAX: usize = 8;
-
 /// Malformed messages after which a peer is sent away (RELIABILITY, section 5).
 const STRIKES_MAX: u32 = 5;
 
@@ -24,7 +21,6 @@ pub(super) struct Overlay {
     /// Participants that the charter has; in open membership the roster grows to this number and then is fixed.
     wanted: usize,
     charter: Arc<Charter>,
-    graphs: BTreeMap<u64, Arc<Graph>>,
     up: BTreeSet<PeerId>,
     ready: BTreeSet<PeerId>,
     gone: BTreeSet<PeerId>,
@@ -49,7 +45,6 @@ impl Overlay {
             roster,
             wanted,
             charter,
-            graphs: BTreeMap::new(),
             up: BTreeSet::new(),
             ready: BTreeSet::new(),
             gone: BTreeSet::new(),
@@ -105,24 +100,10 @@ impl Overlay {
 
     // --- the graph: from charter, roster and round, never from liveness ---
 
-    pub(super) fn graph(&mut self, round: u64) -> Arc<Graph> {
-        let key = if self.charter.topology.changes() { round } else { 0 };
-        if !self.graphs.contains_key(&key) {
-            let graph = self
-                .charter
-                .topology
-                .graph(self.roster.len(), round)
-                .expect("the charter was refused unless its topology can be drawn for its roster");
-            while self.graphs.len() >= GRAPHS_MAX {
-                self.graphs.pop_first();
-            }
-            self.graphs.insert(key, graph);
-        }
-        Arc::clone(&self.graphs[&key])
-    }
-
-    pub(super) fn graphs_kept(&self) -> usize {
-        self.graphs.len()
+    /// The graph of a round; the charter's topology remembers those of the rounds that are asked about.
+    pub(super) fn graph(&self, round: u64) -> Arc<Graph> {
+        let graph = self.charter.topology.graph(self.roster.len(), round);
+        graph.expect("the charter was refused unless its topology can be drawn for its roster")
     }
 
     fn index(&self, peer: &PeerId) -> Option<usize> {
@@ -134,7 +115,7 @@ impl Overlay {
     }
 
     /// Whose updates this peer mixes in that round.
-    pub(super) fn receives_from(&mut self, round: u64) -> Vec<PeerId> {
+    pub(super) fn receives_from(&self, round: u64) -> Vec<PeerId> {
         if !self.is_formed() {
             return Vec::new();
         }
@@ -143,7 +124,7 @@ impl Overlay {
     }
 
     /// Who mixes `peer`'s updates in that round.
-    pub(super) fn audience(&mut self, peer: &PeerId, round: u64) -> Vec<PeerId> {
+    pub(super) fn audience(&self, peer: &PeerId, round: u64) -> Vec<PeerId> {
         if !self.is_formed() {
             return Vec::new();
         }
@@ -152,7 +133,7 @@ impl Overlay {
         index.map_or(Vec::new(), |index| graph.sends_to(index).iter().map(|index| self.roster[*index]).collect())
     }
 
-    pub(super) fn is_neighbour(&mut self, peer: &PeerId, round: u64) -> bool {
+    pub(super) fn is_neighbour(&self, peer: &PeerId, round: u64) -> bool {
         if !self.is_formed() {
             return false;
         }
@@ -163,19 +144,19 @@ impl Overlay {
     }
 
     /// The mixing weight with which `from` enters this peer's models.
-    pub(super) fn mixing_weight(&mut self, from: &PeerId, round: u64) -> f64 {
+    pub(super) fn mixing_weight(&self, from: &PeerId, round: u64) -> f64 {
         let graph = self.graph(round);
         self.index(from).map_or(0.0, |index| graph.mixing_weight(self.own_index(), index))
     }
 
     /// Everyone this peer exchanges updates with in that round, in either direction.
-    pub(super) fn neighbourhood(&mut self, round: u64) -> BTreeSet<PeerId> {
+    pub(super) fn neighbourhood(&self, round: u64) -> BTreeSet<PeerId> {
         let own = self.own;
         self.neighbourhood_of(&own, round)
     }
 
     /// Everyone that `peer` exchanges updates with in that round, in either direction; anyone, while the roster forms.
-    pub(super) fn neighbourhood_of(&mut self, peer: &PeerId, round: u64) -> BTreeSet<PeerId> {
+    pub(super) fn neighbourhood_of(&self, peer: &PeerId, round: u64) -> BTreeSet<PeerId> {
         if !self.is_formed() {
             return self.roster.iter().filter(|other| *other != peer).copied().collect();
         }
@@ -277,7 +258,7 @@ impl Overlay {
     }
 
     /// Neighbours of `round` that are not connected, with the addresses that are known.
-    pub(super) fn unreached(&mut self, round: u64) -> Vec<(PeerId, Vec<String>)> {
+    pub(super) fn unreached(&self, round: u64) -> Vec<(PeerId, Vec<String>)> {
         let neighbours = match self.is_formed() {
             true => self.neighbourhood(round),
             false => self.addresses.keys().filter(|peer| **peer != self.own).copied().collect(),
@@ -317,7 +298,7 @@ impl Overlay {
 
     /// Whom a round waits for: the neighbours that are awaited, or, where those are too few for the rule, everyone who may
     /// still come. So a peer that is cut off goes on slowly and alone instead of running ahead of everybody.
-    pub(super) fn awaited(&mut self, round: u64) -> BTreeSet<PeerId> {
+    pub(super) fn awaited(&self, round: u64) -> BTreeSet<PeerId> {
         let neighbours = self.receives_from(round);
         let awaited: BTreeSet<PeerId> = neighbours.iter().filter(|peer| self.is_awaited(peer)).copied().collect();
         let enough = self.charter.aggregation.rule.minimum().max(2);
@@ -345,7 +326,7 @@ impl Overlay {
     }
 
     /// The (byzantine + 1)-th highest round that distinct neighbours have claimed: at least one honest peer got that far.
-    pub(super) fn credible_round(&mut self, round: u64, byzantine: usize) -> Option<u64> {
+    pub(super) fn credible_round(&self, round: u64, byzantine: usize) -> Option<u64> {
         let neighbours = self.neighbourhood(round);
         let mut claims: Vec<u64> = neighbours.iter().filter_map(|peer| self.claims.get(peer).copied()).collect();
         claims.sort_unstable_by(|a, b| b.cmp(a));

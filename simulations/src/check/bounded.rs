@@ -22,7 +22,6 @@ impl Check for Bounded {
             ("updates that wait", load.waiting, ROUNDS * peers),
             ("own updates that are kept", load.outgoing, ROUNDS),
             ("headers that are remembered", load.headers, ROUNDS * peers),
-            ("graphs that are remembered", load.graphs, 2 * ROUNDS),
         ];
         let over = limits.into_iter().find(|(_, found, limit)| found > limit);
         over.map(|(what, found, limit)| format!("{found} {what}; at most {limit} are ever needed"))

@@ -47,11 +47,6 @@ impl<T> Queue<T> {
     pub(crate) fn next_time(&self) -> Option<Nanoseconds> {
         self.heap.peek().map(|Reverse((at, ..))| *at)
     }
-
-    /// Entries that wait.
-    pub(crate) fn len(&self) -> usize {
-        self.heap.len()
-    }
 }
 
 #[cfg(test)]
@@ -73,6 +68,6 @@ mod tests {
             }
         }
         assert_eq!(order, ['e', 'b', 'd', 'f', 'a', 'c']);
-        assert_eq!(queue.len(), 0);
+        assert_eq!(queue.next_time(), None);
     }
 }
