@@ -350,6 +350,25 @@ fn aggregate_finite<R: Rule + ?Sized>(
     Ok(Aggregate { parameters: aggregate.parameters, influence, scores })
 }
 
+/// Root mean square distance of the contributions, of one length each, to their mean; 0 without any.
+pub fn spread(contributions: &[Contribution<'_>]) -> f64 {
+    /// Columns at a time, so that their sums stay in the first-level cache.
+    const COLUMNS: usize = 1024;
+    let Some((first, others)) = contributions.split_first() else { return 0.0 };
+    // Σ‖x − r‖² − ‖Σ(x − r)‖² / n with the first row as r, so that nearly equal rows do not cancel.
+    let (mut squares, mut squared_sums) = ([0.0; COLUMNS], 0.0);
+    for (block, reference) in first.parameters.chunks(COLUMNS).enumerate() {
+        let mut sums = [0.0; COLUMNS];
+        let columns = block * COLUMNS..block * COLUMNS + reference.len();
+        for other in others {
+            kernel::add_differences(&other.parameters[columns.clone()], reference, &mut sums, &mut squares);
+        }
+        squared_sums += sums.iter().map(|sum| sum * sum).sum::<f64>();
+    }
+    let count = contributions.len() as f64;
+    ((squares.iter().sum::<f64>() - squared_sums / count).max(0.0) / count).sqrt()
+}
+
 /// A rule that a charter can name.
 #[derive(Debug)]
 pub struct RuleEntry {

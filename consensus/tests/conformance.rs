@@ -988,3 +988,20 @@ fn a_graph_in_two_parts_is_told() {
     assert!(Graph::new_undirected(2, [(0, 2)]).is_err() && Graph::new_undirected(2, [(1, 1)]).is_err());
     assert!(Graph::new_directed(&[vec![(1, 0.7)], vec![], vec![(1, 0.7)]]).is_err());
 }
+
+#[test]
+fn the_spread_is_the_distance_to_the_mean_also_where_models_are_nearly_equal_and_longer_than_a_block() {
+    use kith_consensus::aggregate::spread;
+    assert_eq!(spread(&[]), 0.0);
+    for (dimension, offset) in [(1, 0.0f32), (1023, 0.0), (2500, 1000.0)] {
+        let value = |row: usize, column: usize| offset + ((row * 31 + column * 7) % 13) as f32 / 8.0;
+        let rows: Vec<Vec<f32>> = (0..5).map(|row| (0..dimension).map(|column| value(row, column)).collect()).collect();
+        let contributions: Vec<_> =
+            rows.iter().enumerate().map(|(peer, row)| Contribution::of(PeerId([peer as u8; 32]), row)).collect();
+        let mean = |column: usize| rows.iter().map(|row| f64::from(row[column])).sum::<f64>() / 5.0;
+        let square = |column: usize| rows.iter().map(|row| (f64::from(row[column]) - mean(column)).powi(2)).sum::<f64>();
+        let expected = ((0..dimension).map(square).sum::<f64>() / 5.0).sqrt();
+        let found = spread(&contributions);
+        assert!((found - expected).abs() < 1e-9 * expected, "{dimension}: {found}, expected {expected}");
+    }
+}

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kith_consensus::aggregate::{Aggregate, Context, Contribution};
+use kith_consensus::aggregate::{Aggregate, Context, Contribution, spread};
 use kith_consensus::charter::{Charter, Method, Mode, Space, Weighting};
 use kith_consensus::mutant::{Mutant, planted};
 use kith_consensus::optimization::server_momentum;
@@ -1343,22 +1343,4 @@ impl Peer {
         let header = Header(PROTOCOL_VERSION, self.charter.id, kind, self.id, self.round, self.sequence, state, digest);
         Envelope::seal(&self.authenticator, header, payload)
     }
-}
-
-/// Root mean square distance of the contributions to their mean.
-fn spread(contributions: &[Contribution<'_>]) -> f64 {
-    let count = contributions.len() as f64;
-    let dimension = contributions.first().map_or(0, |contribution| contribution.parameters.len());
-    // Row by row, as they lie in memory: Σ‖x − r‖² − ‖Σ(x − r)‖² / n with the first row as r, so that nearly equal rows do not
-    // cancel.
-    let (mut sums, mut squares) = (vec![0.0; dimension], 0.0);
-    for row in contributions.iter().skip(1) {
-        for ((sum, value), reference) in sums.iter_mut().zip(row.parameters).zip(contributions[0].parameters) {
-            let difference = f64::from(*value) - f64::from(*reference);
-            *sum += difference;
-            squares += difference * difference;
-        }
-    }
-    let mean_squares: f64 = sums.iter().map(|sum| sum * sum).sum::<f64>() / count;
-    ((squares - mean_squares).max(0.0) / count).sqrt()
 }

@@ -49,6 +49,15 @@ kernels! {
         padding.fill(0.0);
     }
 
+    /// Adds `row` − `reference` to `sums` and its square to `squares`, each at its place.
+    fn add_differences(row: &[f32], reference: &[f32], sums: &mut [f64], squares: &mut [f64]) {
+        for (((value, reference), sum), square) in row.iter().zip(reference).zip(sums).zip(squares) {
+            let difference = f64::from(*value) - f64::from(*reference);
+            *sum += difference;
+            *square += difference * difference;
+        }
+    }
+
     /// `narrow` = `wide`, each value rounded to f32.
     fn narrow(wide: &[f64], narrow: &mut [f32]) {
         for (slot, value) in narrow.iter_mut().zip(wide) {
