@@ -8,6 +8,7 @@ use kith_consensus::{Digest, PeerId};
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, Refusal};
+use crate::packet::Packet;
 use crate::roster::Roster;
 
 /// Model parameters as one vector, shared rather than copied between peer, trainer and store.
@@ -74,8 +75,8 @@ pub enum Input {
     Received {
         /// The peer at the other end.
         from: PeerId,
-        /// At most 64 KiB; shared, since in one process many may receive the same bytes.
-        bytes: Arc<Vec<u8>>,
+        /// At most 64 KiB.
+        bytes: Packet,
     },
     /// A body that was asked for is here; the carrier has checked that it hashes to `digest`.
     Fetched {
@@ -168,12 +169,12 @@ pub enum Effect {
         /// To whom.
         to: PeerId,
         /// At most 64 KiB.
-        bytes: Arc<Vec<u8>>,
+        bytes: Packet,
     },
     /// Tell everyone (gossip).
     Announce {
         /// At most 64 KiB.
-        bytes: Arc<Vec<u8>>,
+        bytes: Packet,
     },
     /// Pull a body of exactly `length` bytes from the first of `sources` that has it.
     Fetch {
@@ -276,7 +277,7 @@ pub struct Intent {
     /// `state_hash` it announces.
     pub state: Digest,
     /// The signed announcement.
-    pub announcement: Arc<Vec<u8>>,
+    pub announcement: Packet,
     /// The encoded body.
     pub body: Arc<Vec<u8>>,
     /// The exact own row after training (the parameters, then what the method sends beside them): never sent, needed to

@@ -5,6 +5,8 @@
 //! encoded again to be verified. A header alone, without its payload, still proves what its sender claimed: that is what
 //! witnesses pass on (at most [`HEADER_BYTES_MAX`] bytes).
 
+use std::ops::Range;
+
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use kith_consensus::{Digest, PeerId};
 use serde::{Deserialize, Serialize};
@@ -95,6 +97,11 @@ impl Header {
     pub fn payload(&self) -> Digest {
         self.7
     }
+
+    /// Whether this header came without the payload that it names.
+    pub(crate) fn is_without(&self, payload: &[u8]) -> bool {
+        payload.is_empty() && self.payload() != Digest::of(&[])
+    }
 }
 
 #[derive(Serialize)]
@@ -132,9 +139,7 @@ impl Envelope {
 
     /// The bytes of the header alone, which prove the claim without its body.
     pub fn header_to_bytes(&self) -> Vec<u8> {
-        let bytes = self.encode(&[]);
-        assert!(bytes.len() <= HEADER_BYTES_MAX, "a signed header has {} bytes, more than {HEADER_BYTES_MAX}", bytes.len());
-        bytes
+        self.encode(&[])
     }
 
     fn encode(&self, payload: &[u8]) -> Vec<u8> {
@@ -143,17 +148,9 @@ impl Envelope {
         wire::encode_sized(&encoded, HEADER_BYTES_MAX + payload.len())
     }
 
-    /// The beginning of the signature in bytes that look like an envelope: a name for the header, not a proof of anything.
-    pub(crate) fn signature_in(bytes: &[u8]) -> Option<[u8; 8]> {
-        // CBOR: a list of three, a byte string of at most 255 bytes, and one of 64 bytes, each length in a byte of its own.
-        let [0x83, 0x58, length, rest @ ..] = bytes else { return None };
-        let [0x58, 64, signature @ ..] = rest.get(usize::from(*length)..)? else { return None };
-        signature.first_chunk().copied()
-    }
-
     /// Whether only the header came.
     pub fn is_header_only(&self) -> bool {
-        self.payload.is_empty() && self.header.payload() != Digest::of(&[])
+        self.header.is_without(&self.payload)
     }
 
     /// Opens bytes from outside: size, encoding, version, signature, payload hash, in this order.
@@ -161,11 +158,24 @@ impl Envelope {
     /// # Errors
     /// The [`Refusal`] that names what is wrong.
     pub fn open(authenticator: &Authenticator, bytes: &[u8]) -> Result<Envelope, Refusal> {
-        Envelope::open_verified(authenticator, bytes, false)
+        let Parts { header, payload, .. } = Parts::of(authenticator, bytes, false)?;
+        let Decoded(header_bytes, signature, _) = wire::decode(bytes)?;
+        let payload = bytes[payload].to_vec();
+        Ok(Envelope { header, header_bytes: header_bytes.to_vec(), signature: signature.to_vec(), payload })
     }
+}
 
-    /// [`Envelope::open`] for bytes whose header and signature, byte for byte, were `verified` before.
-    pub(crate) fn open_verified(authenticator: &Authenticator, bytes: &[u8], verified: bool) -> Result<Envelope, Refusal> {
+/// Where the parts of a verified envelope are.
+pub(crate) struct Parts {
+    pub(crate) header: Header,
+    /// Header and signature, and what comes before them, are the first so many bytes.
+    pub(crate) front: usize,
+    pub(crate) payload: Range<usize>,
+}
+
+impl Parts {
+    /// See [`Envelope::open`]; `verified` tells that header and signature were verified before, byte for byte.
+    pub(crate) fn of(authenticator: &Authenticator, bytes: &[u8], verified: bool) -> Result<Parts, Refusal> {
         if bytes.len() > ENVELOPE_BYTES_MAX {
             return Err(Refusal::Oversize { bytes: bytes.len(), limit: ENVELOPE_BYTES_MAX });
         }
@@ -181,12 +191,30 @@ impl Envelope {
         if !verified && !authenticator.verify(&header.sender(), header_bytes, signature) {
             return Err(Refusal::Signature);
         }
-        let envelope =
-            Envelope { header, header_bytes: header_bytes.to_vec(), signature: signature.to_vec(), payload: payload.to_vec() };
-        if !envelope.is_header_only() && envelope.header.payload() != Digest::of(&envelope.payload) {
+        if !header.is_without(payload) && header.payload() != Digest::of(payload) {
             return Err(Refusal::PayloadHash);
         }
-        Ok(envelope)
+        let end_of = |part: &[u8]| part.as_ptr() as usize + part.len() - bytes.as_ptr() as usize;
+        let end = end_of(payload);
+        Ok(Parts { header, front: end_of(signature), payload: end - payload.len()..end })
+    }
+
+    /// What a message claims to be, of which nothing is verified yet: its header, and where header and signature end.
+    pub(crate) fn claimed(bytes: &[u8]) -> Option<(Header, usize)> {
+        if bytes.len() > ENVELOPE_BYTES_MAX {
+            return None;
+        }
+        let Decoded(header, signature, _) = wire::decode(bytes).ok()?;
+        let front = signature.as_ptr() as usize + signature.len() - bytes.as_ptr() as usize;
+        Some((wire::decode(header).ok()?, front))
+    }
+
+    /// An envelope that begins with `front` and has no payload.
+    pub(crate) fn header_alone(front: &[u8]) -> Vec<u8> {
+        const EMPTY_BYTE_STRING: u8 = 0x40; // CBOR
+        let bytes = [front, &[EMPTY_BYTE_STRING]].concat();
+        assert!(bytes.len() <= HEADER_BYTES_MAX, "a signed header has {} bytes, more than {HEADER_BYTES_MAX}", bytes.len());
+        bytes
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kith_consensus::{Digest, PeerId};
 use serde::{Deserialize, Serialize};
-use serde_bytes::ByteBuf;
+use serde_bytes::{ByteBuf, Bytes};
 
 use crate::event::Refusal;
 use crate::wire;
@@ -54,7 +54,7 @@ impl Hello {
 
 /// What an update is, without (or with) its body.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Announcement {
+pub(crate) struct Announcement<'a> {
     /// State of the sender's replica that the body builds on; zeros for a stateless codec.
     pub(crate) base: Digest,
     /// BLAKE3 of a body that is pulled; zeros where the body is inline, since the payload's hash covers it.
@@ -68,14 +68,15 @@ pub(crate) struct Announcement {
     /// Optimizer steps taken, as claimed.
     pub(crate) local_steps: u64,
     /// The body itself where it is small.
-    pub(crate) inline: Option<ByteBuf>,
+    #[serde(borrow)]
+    pub(crate) inline: Option<&'a Bytes>,
 }
 
-impl Announcement {
+impl<'a> Announcement<'a> {
     /// Decodes and checks what can be checked before the body: dimension, length, and that an inline body has no
     /// other name.
-    pub(crate) fn decode(payload: &[u8], dimension: usize, body_bytes_max: usize) -> Result<Announcement, Refusal> {
-        let announcement: Announcement = wire::decode(payload)?;
+    pub(crate) fn decode(payload: &'a [u8], dimension: usize, body_bytes_max: usize) -> Result<Announcement<'a>, Refusal> {
+        let announcement: Announcement<'a> = wire::decode(payload)?;
         let found = usize::try_from(announcement.dimension).unwrap_or(usize::MAX);
         if found != dimension {
             return Err(Refusal::Dimension { found, expected: dimension });

@@ -20,6 +20,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 
 use crate::envelope::{Authenticator, ENVELOPE_BYTES_MAX, Envelope, Kind};
+use crate::packet::Packet;
 
 mod bodies;
 mod messages;
@@ -52,12 +53,12 @@ pub enum NetworkCommand {
         /// To whom.
         to: PeerId,
         /// At most 64 KiB.
-        bytes: Arc<Vec<u8>>,
+        bytes: Packet,
     },
     /// Publish to everyone.
     Announce {
         /// At most 64 KiB.
-        bytes: Arc<Vec<u8>>,
+        bytes: Packet,
     },
     /// Pull a body; answered by `Fetched` or `FetchFailed`.
     Fetch {
@@ -238,7 +239,7 @@ pub struct Network {
     dismissed: BTreeMap<PeerId, tokio::time::Instant>,
     /// Peers that are not let in, and until when.
     banned: BTreeMap<PeerId, tokio::time::Instant>,
-    unpublished: VecDeque<Arc<Vec<u8>>>,
+    unpublished: VecDeque<Packet>,
     bodies: bodies::Bodies,
     tasks: tokio_util::task::AbortOnDropHandle<()>,
     body_tasks: tokio_util::task::AbortOnDropHandle<()>,
@@ -364,7 +365,7 @@ impl Network {
         !self.tasks.is_finished() && !self.body_tasks.is_finished()
     }
 
-    fn announce(&mut self, bytes: Arc<Vec<u8>>) {
+    fn announce(&mut self, bytes: Packet) {
         match self.swarm.behaviour_mut().gossip.publish(self.topic.clone(), bytes.to_vec()) {
             Ok(_) | Err(gossipsub::PublishError::Duplicate) => {}
             Err(error) => {

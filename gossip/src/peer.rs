@@ -21,21 +21,21 @@ use kith_consensus::charter::{Charter, Method, Mode, Space, Weighting};
 use kith_consensus::mutant::{Mutant, planted};
 use kith_consensus::optimization::server_momentum;
 use kith_consensus::{Digest, PeerId, Seed, Stream};
-use serde_bytes::ByteBuf;
+use serde_bytes::Bytes;
 
 use crate::codec::{Codec, Randomness};
 use crate::conduct::{Conduct, Publication, View};
 use crate::effect::{Carried, Checkpoint, Command, Effect, Input, Intent, Parameters, Record, Stored, Timer};
 use crate::envelope::{Authenticator, Envelope, Header, Kind, PROTOCOL_VERSION};
 use crate::event::{Closed, DroppedShare, Event, Refusal};
-use crate::library::Library;
 use crate::message::{Announcement, Goodbye, Hello, INLINE_BYTES_MAX, Proof, Want};
+use crate::packet::{Opened, Packet};
 use crate::roster::Roster;
 use crate::wire;
 use exchange::{AHEAD_MAX, Exchange, Outgoing, Progress, check_values};
 use overlay::Overlay;
 use window::{Arrived, Window};
-use witness::{Recognised, Testimony, Witness};
+use witness::{Testimony, Witness};
 
 /// How often neighbours that are not connected are dialled again (guess: fast enough for a person restarting a peer).
 const REDIAL: Duration = Duration::from_secs(2);
@@ -73,8 +73,6 @@ pub struct Setup {
     pub conduct: Box<dyn Conduct>,
     /// Evaluate after every so many rounds; 0 evaluates after the last one only.
     pub evaluate_every: u64,
-    /// What the peers of one process share; `None` in a node.
-    pub library: Option<Arc<Library>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,7 +148,7 @@ pub struct Peer {
     /// The round's change that server momentum carries on.
     velocity: Option<Parameters>,
     /// Announcements for single receivers, where the conduct tells them different things.
-    forks: BTreeMap<PeerId, Arc<Vec<u8>>>,
+    forks: BTreeMap<PeerId, Packet>,
     /// Promised before a crash, to be sent again as it was.
     promised: Option<Box<Intent>>,
     /// Highest round of which others hold a signed header of ours that our own store does not know.
@@ -181,7 +179,7 @@ impl Peer {
         Peer {
             id,
             overlay: Overlay::new(id, setup.roster, Arc::clone(&setup.charter)),
-            exchange: Exchange::new(setup.codec, id, row, !setup.conduct.is_honest(), setup.library),
+            exchange: Exchange::new(setup.codec, id, row, !setup.conduct.is_honest()),
             charter: setup.charter,
             authenticator: setup.authenticator,
             conduct: setup.conduct,
@@ -224,7 +222,7 @@ impl Peer {
     }
 
     /// The round of which `bytes` are an own update's announcement that is still kept.
-    pub fn announced_in(&self, bytes: &Arc<Vec<u8>>) -> Option<u64> {
+    pub fn announced_in(&self, bytes: &Packet) -> Option<u64> {
         self.exchange.announced_in(bytes)
     }
 
@@ -402,10 +400,10 @@ impl Peer {
     }
 
     fn say_goodbye(&mut self, finished: bool, out: &mut Vec<Effect>) {
-        let bytes = Arc::new(self.seal(Kind::Goodbye, Digest::default(), wire::encode(&Goodbye { finished })).to_bytes());
+        let bytes = self.seal(Kind::Goodbye, Digest::default(), wire::encode(&Goodbye { finished }));
         let neighbours = self.overlay.neighbourhood(self.last_or_current_round());
         for peer in neighbours.into_iter().filter(|peer| self.overlay.is_ready(peer)) {
-            out.push(Effect::Send { to: peer, bytes: Arc::clone(&bytes) });
+            out.push(Effect::Send { to: peer, bytes: bytes.clone() });
         }
         // Who has finished has nothing more for anybody but the neighbours of its last round; who leaves early has.
         if !finished {
@@ -555,7 +553,7 @@ impl Peer {
         };
         let (base, body, public) = self.exchange.encode(vector, &mut random)?;
         let state = Digest::of_values(&public);
-        let inline = (body.len() <= INLINE_BYTES_MAX).then(|| ByteBuf::from(body.clone()));
+        let inline = (body.len() <= INLINE_BYTES_MAX).then(|| Bytes::new(&body));
         // What travels inside has no need of a name.
         let digest = if inline.is_some() { Digest::default() } else { Digest::of(&body) };
         let room = 256 + inline.as_ref().map_or(0, |inline| inline.len());
@@ -568,13 +566,13 @@ impl Peer {
             local_steps: self.own_local_steps,
             inline,
         };
-        let announcement = Arc::new(self.seal(Kind::Update, state, wire::encode_sized(&announcement, room)).to_bytes());
+        let announcement = self.seal(Kind::Update, state, wire::encode_sized(&announcement, room));
         let body = Arc::new(body);
         let intent = Box::new(Intent {
             round: self.round,
             sequence: self.sequence,
             state,
-            announcement: Arc::clone(&announcement),
+            announcement: announcement.clone(),
             body: Arc::clone(&body),
             own: Arc::clone(&self.own),
             carried: self.carried(),
@@ -582,7 +580,7 @@ impl Peer {
         Some((Sealed { public, outgoing: Outgoing::new(self.sequence, state, announcement, digest, body) }, intent))
     }
 
-    fn publish(&mut self, sealed: Sealed, intent: Box<Intent>, forks: BTreeMap<PeerId, Arc<Vec<u8>>>, out: &mut Vec<Effect>) {
+    fn publish(&mut self, sealed: Sealed, intent: Box<Intent>, forks: BTreeMap<PeerId, Packet>, out: &mut Vec<Effect>) {
         self.sequence += 1;
         self.forks = forks;
         self.exchange.publish(self.round, sealed.public, sealed.outgoing);
@@ -599,25 +597,25 @@ impl Peer {
             vectors.into_iter().filter_map(|(receiver, vector)| Some((receiver, self.promise(&Arc::new(vector))?))).collect();
         let mut said = said.into_iter();
         let Some((first, (mut sealed, intent))) = said.next() else { return self.collect(out) };
-        let mut forks = BTreeMap::from([(first, Arc::clone(&sealed.outgoing.announcement))]);
+        let mut forks = BTreeMap::from([(first, sealed.outgoing.announcement.clone())]);
         for (receiver, (other, _)) in said {
-            forks.insert(receiver, Arc::clone(&other.outgoing.announcement));
+            forks.insert(receiver, other.outgoing.announcement.clone());
             sealed.outgoing.absorb(other.outgoing);
         }
         self.publish(sealed, intent, forks, out);
     }
 
     /// What `receiver` is told in `round`; an honest peer tells everybody the same.
-    fn announcement_for(&mut self, receiver: &PeerId, round: u64) -> Option<Arc<Vec<u8>>> {
+    fn announcement_for(&mut self, receiver: &PeerId, round: u64) -> Option<Packet> {
         let outgoing = self.exchange.outgoing(round)?;
         if self.conduct.is_honest() {
-            return Some(Arc::clone(&outgoing.announcement));
+            return Some(outgoing.announcement.clone());
         }
         if self.conduct.withholds(round, receiver) {
             return None;
         }
         let forked = round == self.round && !self.forks.is_empty();
-        if forked { self.forks.get(receiver).cloned() } else { Some(Arc::clone(&outgoing.announcement)) }
+        if forked { self.forks.get(receiver).cloned() } else { Some(outgoing.announcement.clone()) }
     }
 
     fn training_failed(&mut self, why: String, out: &mut Vec<Effect>) {
@@ -636,7 +634,7 @@ impl Peer {
             out.push(Effect::Send { to: peer, bytes });
             receivers += 1;
             if let Some(old) = self.conduct.replays(round).and_then(|old| self.exchange.outgoing(old)) {
-                out.push(Effect::Send { to: peer, bytes: Arc::clone(&old.announcement) });
+                out.push(Effect::Send { to: peer, bytes: old.announcement.clone() });
             }
         }
         let outgoing = self.exchange.outgoing(round).expect("the update was just published");
@@ -904,9 +902,9 @@ impl Peer {
     /// Says whom the round waits for, and asks them.
     fn nudge(&mut self, out: &mut Vec<Effect>) {
         let missing = self.window.missing();
-        let bytes = Arc::new(self.seal(Kind::Want, Digest::default(), wire::encode(&Want { round: self.round })).to_bytes());
+        let bytes = self.seal(Kind::Want, Digest::default(), wire::encode(&Want { round: self.round }));
         for peer in missing.iter().filter(|peer| self.overlay.is_ready(peer)) {
-            out.push(Effect::Send { to: *peer, bytes: Arc::clone(&bytes) });
+            out.push(Effect::Send { to: *peer, bytes: bytes.clone() });
         }
         out.push(Effect::Emit(Event::Stalled { round: self.round, missing }));
         out.push(Effect::SetTimer { timer: Timer::Nudge { round: self.round }, after: self.charter.round.deadline / NUDGES });
@@ -956,18 +954,18 @@ impl Peer {
 
     /// Gives a peer its own newest header, in case it comes back without its state and would contradict itself.
     fn give_back(&self, peer: PeerId, out: &mut Vec<Effect>) {
-        if let Some((_, bytes)) = self.witness.newest(&peer).filter(|_| !planted(Mutant::KeepHeaders)) {
-            out.push(Effect::Send { to: peer, bytes: Arc::new(bytes.to_vec()) });
+        if let Some(bytes) = self.witness.newest(&peer).filter(|_| !planted(Mutant::KeepHeaders)) {
+            out.push(Effect::Send { to: peer, bytes });
         }
     }
 
     /// Sends the handshake with all that is known of addresses.
     fn greet(&self, peer: PeerId, out: &mut Vec<Effect>) {
-        let bytes = Arc::new(self.handshake(self.overlay.address_book(), self.overlay.is_ready(&peer)));
+        let bytes = self.handshake(self.overlay.address_book(), self.overlay.is_ready(&peer));
         out.push(Effect::Send { to: peer, bytes });
     }
 
-    fn handshake(&self, addresses: BTreeMap<PeerId, Vec<String>>, answered: bool) -> Vec<u8> {
+    fn handshake(&self, addresses: BTreeMap<PeerId, Vec<String>>, answered: bool) -> Packet {
         let hello = Hello {
             height: 0,
             head: self.charter.id,
@@ -977,16 +975,16 @@ impl Peer {
             roster: self.overlay.roster_digest(),
             addresses,
         };
-        self.seal(Kind::Hello, Digest::default(), wire::encode(&hello)).to_bytes()
+        self.seal(Kind::Hello, Digest::default(), wire::encode(&hello))
     }
 
     /// Tells a member's addresses to those of its neighbours that are connected here: two peers that know only this one
     /// must find each other, whichever came first.
     fn introduce(&mut self, peer: PeerId, told_by: PeerId, out: &mut Vec<Effect>) {
-        let bytes = Arc::new(self.handshake([(peer, self.overlay.addresses_of(&peer))].into(), true));
+        let bytes = self.handshake([(peer, self.overlay.addresses_of(&peer))].into(), true);
         for neighbour in self.overlay.neighbourhood_of(&peer, self.last_or_current_round()) {
             if neighbour != told_by && neighbour != self.id && self.overlay.is_ready(&neighbour) {
-                out.push(Effect::Send { to: neighbour, bytes: Arc::clone(&bytes) });
+                out.push(Effect::Send { to: neighbour, bytes: bytes.clone() });
             }
         }
     }
@@ -1023,14 +1021,11 @@ impl Peer {
 
     // --- the door ---
 
-    fn received(&mut self, from: PeerId, bytes: &[u8], out: &mut Vec<Effect>) {
-        // Every neighbour of a sender shows its header to the others: it is verified once, not once for each.
-        let recognised = self.witness.recognise(bytes);
-        if recognised == Recognised::Everything {
-            return;
-        }
-        let verified = recognised == Recognised::Header;
-        let envelope = match Envelope::open_verified(&self.authenticator, bytes, verified) {
+    fn received(&mut self, from: PeerId, packet: &Packet, out: &mut Vec<Effect>) {
+        // The neighbours of a sender show its header to each other: it is verified once, not once for each.
+        let verified = !packet.is_open() && self.witness.recognises(packet);
+        let envelope = match packet.open(&self.authenticator, verified) {
+            Ok(envelope) if self.witness.knows(&envelope) => return,
             Ok(envelope) => envelope,
             Err(reason) => {
                 self.refuse(from, None, None, reason, out);
@@ -1038,7 +1033,7 @@ impl Peer {
                 return;
             }
         };
-        let header = envelope.header.clone();
+        let header = envelope.header;
         let (kind, round, sender) = (header.kind(), header.round(), header.sender());
         if let Err(reason) = self.admit_message(from, &envelope, out) {
             // Who passes on what a convicted peer signed has done nothing wrong.
@@ -1048,7 +1043,7 @@ impl Peer {
         }
         let outcome = match kind {
             Kind::Hello => self.hello(sender, &envelope, out),
-            Kind::Update => self.update(from, &envelope, bytes.len(), out),
+            Kind::Update => self.update(from, &envelope, out),
             Kind::Want => self.want(sender, &envelope, out),
             Kind::Proof => self.proof(&envelope, out),
             Kind::Goodbye => self.goodbye(from, &envelope, out),
@@ -1069,11 +1064,11 @@ impl Peer {
     }
 
     /// Whether a verified message may come in at all: federation, roster, and who may hand over whose messages.
-    fn admit_message(&mut self, from: PeerId, envelope: &Envelope, out: &mut Vec<Effect>) -> Result<(), Refusal> {
-        let header = &envelope.header;
+    fn admit_message(&mut self, from: PeerId, envelope: &Opened<'_>, out: &mut Vec<Effect>) -> Result<(), Refusal> {
+        let header = envelope.header;
         let relayed = header.sender() != from;
         if header.federation() != self.charter.id {
-            let theirs = if header.kind() == Kind::Hello { Hello::decode(&envelope.payload)?.sections } else { BTreeMap::new() };
+            let theirs = if header.kind() == Kind::Hello { Hello::decode(envelope.payload())?.sections } else { BTreeMap::new() };
             let reason = Refusal::WrongFederation { sections: self.charter.differing_sections(&theirs) };
             self.dismiss(from, reason.clone(), out);
             return Err(reason);
@@ -1094,8 +1089,8 @@ impl Peer {
         if relayed && !may_travel { Err(Refusal::NotTheSigner) } else { Ok(()) }
     }
 
-    fn hello(&mut self, sender: PeerId, envelope: &Envelope, out: &mut Vec<Effect>) -> Result<(), Refusal> {
-        let hello = Hello::decode(&envelope.payload)?;
+    fn hello(&mut self, sender: PeerId, envelope: &Opened<'_>, out: &mut Vec<Effect>) -> Result<(), Refusal> {
+        let hello = Hello::decode(envelope.payload())?;
         if hello.layout != self.layout {
             let reason = Refusal::Layout { theirs: hello.layout, ours: self.layout };
             self.dismiss(sender, reason.clone(), out);
@@ -1134,8 +1129,8 @@ impl Peer {
         }
         if self.phase == Phase::Lingering || self.round >= self.charter.rounds {
             let bytes = wire::encode(&Goodbye { finished: true });
-            let goodbye = self.seal(Kind::Goodbye, Digest::default(), bytes).to_bytes();
-            out.push(Effect::Send { to: sender, bytes: Arc::new(goodbye) });
+            let goodbye = self.seal(Kind::Goodbye, Digest::default(), bytes);
+            out.push(Effect::Send { to: sender, bytes: goodbye });
         }
         self.gather(false, out);
         Ok(())
@@ -1144,9 +1139,9 @@ impl Peer {
     /// Tells everyone which roster this peer came to: two different ones must not go unnoticed.
     fn roster_formed(&mut self, out: &mut Vec<Effect>) {
         out.push(Effect::Emit(Event::RosterFormed { peers: self.overlay.roster().len() }));
-        let bytes = Arc::new(self.handshake(BTreeMap::new(), true));
+        let bytes = self.handshake(BTreeMap::new(), true);
         for peer in self.overlay.everyone_ready() {
-            out.push(Effect::Send { to: peer, bytes: Arc::clone(&bytes) });
+            out.push(Effect::Send { to: peer, bytes: bytes.clone() });
         }
         self.gather(false, out);
     }
@@ -1164,14 +1159,14 @@ impl Peer {
         }
     }
 
-    fn want(&mut self, sender: PeerId, envelope: &Envelope, out: &mut Vec<Effect>) -> Result<(), Refusal> {
-        let want: Want = wire::decode(&envelope.payload)?;
+    fn want(&mut self, sender: PeerId, envelope: &Opened<'_>, out: &mut Vec<Effect>) -> Result<(), Refusal> {
+        let want: Want = wire::decode(envelope.payload())?;
         self.send_outgoing(sender, want.round, out);
         Ok(())
     }
 
-    fn goodbye(&mut self, from: PeerId, envelope: &Envelope, out: &mut Vec<Effect>) -> Result<(), Refusal> {
-        let goodbye: Goodbye = wire::decode(&envelope.payload)?;
+    fn goodbye(&mut self, from: PeerId, envelope: &Opened<'_>, out: &mut Vec<Effect>) -> Result<(), Refusal> {
+        let goodbye: Goodbye = wire::decode(envelope.payload())?;
         let sender = envelope.header.sender();
         // Who is connected here says goodbye itself: a copy that others hand over may be an old one.
         if from != sender && self.overlay.is_ready(&sender) {
@@ -1186,8 +1181,8 @@ impl Peer {
         Ok(())
     }
 
-    fn update(&mut self, from: PeerId, envelope: &Envelope, bytes: usize, out: &mut Vec<Effect>) -> Result<(), Refusal> {
-        let header = &envelope.header;
+    fn update(&mut self, from: PeerId, envelope: &Opened<'_>, out: &mut Vec<Effect>) -> Result<(), Refusal> {
+        let header = envelope.header;
         let (sender, round) = (header.sender(), header.round());
         if sender == self.id {
             // A neighbour tells what we signed before. Unknown to our own store, it must not be contradicted.
@@ -1232,8 +1227,8 @@ impl Peer {
         if !self.is_asynchronous() && round == self.round && self.window.contains(&sender) {
             return Err(Refusal::Duplicate);
         }
-        let announcement = Announcement::decode(&envelope.payload, self.exchange.dimension(), self.exchange.body_bytes_max())?;
-        if !self.exchange.announce(sender, round, header, announcement, bytes) {
+        let announcement = Announcement::decode(envelope.payload(), self.exchange.dimension(), self.exchange.body_bytes_max())?;
+        if !self.exchange.announce(envelope, &announcement) {
             return Err(Refusal::Duplicate);
         }
         self.advance(sender, out);
@@ -1292,16 +1287,16 @@ impl Peer {
 
     // --- contradictions ---
 
-    /// Shows a header to the sender's other neighbours, so that two different ones meet somewhere.
-    fn pass_on(&mut self, envelope: &Envelope, out: &mut Vec<Effect>) {
+    /// Shows a header to others who should have it from its sender, so that two different ones meet somewhere.
+    fn pass_on(&mut self, envelope: &Opened<'_>, out: &mut Vec<Effect>) {
         if planted(Mutant::PassNothingOn) {
             return;
         }
-        let header = &envelope.header;
-        let bytes = Arc::new(envelope.header_to_bytes());
-        for peer in self.overlay.audience(&header.sender(), header.round()) {
-            if peer != self.id && self.overlay.is_ready(&peer) {
-                out.push(Effect::Send { to: peer, bytes: Arc::clone(&bytes) });
+        let header = envelope.header;
+        let bytes = envelope.header_alone();
+        for peer in self.overlay.shown(&header.sender(), header.round()) {
+            if self.overlay.is_ready(&peer) {
+                out.push(Effect::Send { to: peer, bytes: bytes.clone() });
             }
         }
     }
@@ -1317,30 +1312,30 @@ impl Peer {
         out.push(Effect::Emit(Event::Equivocated { peer, round, states }));
         if let Some(proof) = proof {
             let envelope = self.seal(Kind::Proof, Digest::default(), wire::encode(&proof));
-            out.push(Effect::Announce { bytes: Arc::new(envelope.to_bytes()) });
+            out.push(Effect::Announce { bytes: envelope });
         }
         self.close_if_complete(out);
     }
 
-    fn proof(&mut self, envelope: &Envelope, out: &mut Vec<Effect>) -> Result<(), Refusal> {
-        let Proof(first, second) = wire::decode(&envelope.payload)?;
-        let first = Envelope::open(&self.authenticator, &first)?;
-        let second = Envelope::open(&self.authenticator, &second)?;
-        let ours = first.header.federation() == self.charter.id && self.overlay.on_roster(&first.header.sender());
+    fn proof(&mut self, envelope: &Opened<'_>, out: &mut Vec<Effect>) -> Result<(), Refusal> {
+        let Proof(first, second) = wire::decode(envelope.payload())?;
+        let first = Envelope::open(&self.authenticator, &first)?.header;
+        let second = Envelope::open(&self.authenticator, &second)?.header;
+        let ours = first.federation() == self.charter.id && self.overlay.on_roster(&first.sender());
         if !ours || !witness::contradict(&first, &second) {
             return Err(Refusal::Announcement { why: "its two headers do not contradict each other".into() });
         }
         if planted(Mutant::IgnoreProof) {
             return Ok(());
         }
-        let states = [first.header.state(), second.header.state()];
-        self.convict(first.header.sender(), first.header.round(), states, None, out);
+        let states = [first.state(), second.state()];
+        self.convict(first.sender(), first.round(), states, None, out);
         Ok(())
     }
 
-    fn seal(&self, kind: Kind, state: Digest, payload: Vec<u8>) -> Envelope {
+    fn seal(&self, kind: Kind, state: Digest, payload: Vec<u8>) -> Packet {
         let digest = Digest::of(&payload);
         let header = Header(PROTOCOL_VERSION, self.charter.id, kind, self.id, self.round, self.sequence, state, digest);
-        Envelope::seal(&self.authenticator, header, payload)
+        Envelope::seal(&self.authenticator, header, payload).to_bytes().into()
     }
 }

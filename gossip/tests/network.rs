@@ -71,7 +71,7 @@ async fn messages_and_bodies_travel_over_tcp_and_quic() {
     for listen in ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"] {
         let (mut first, mut second) = pair(listen).await;
         for number in 0..50u8 {
-            first.execute(NetworkCommand::Send { to: id(2), bytes: Arc::new(vec![number; 1000]) });
+            first.execute(NetworkCommand::Send { to: id(2), bytes: vec![number; 1000].into() });
         }
         let mut received = Vec::new();
         let collect = until(&mut second, |event| {

@@ -176,7 +176,6 @@ impl Node {
             seed,
             conduct,
             evaluate_every: config.evaluate_every,
-            library: None,
         });
 
         let (end_sender, end) = watch::channel(None);

@@ -382,7 +382,7 @@ fn intent_from_bytes(round: u64, bytes: &[u8]) -> Result<Intent, String> {
         round,
         sequence: stored.sequence,
         state: stored.state,
-        announcement: Arc::new(stored.announcement),
+        announcement: stored.announcement.into(),
         body: Arc::new(stored.body),
         own: Arc::new(checkpoint::values_from_bytes(&stored.own)),
         carried: (stored.carried.into_iter())
@@ -417,7 +417,7 @@ mod tests {
             round,
             sequence: round + 1,
             state: Digest::of(b"state"),
-            announcement: Arc::new(vec![1, 2]),
+            announcement: vec![1, 2].into(),
             body: Arc::new(vec![3]),
             own: Arc::new(vec![0.1, f32::MIN_POSITIVE, -0.0]),
             carried: BTreeMap::from([("memory".to_owned(), Arc::new(vec![0.5, -1.5]))]),

@@ -12,7 +12,7 @@ use kith_consensus::section::Document;
 use kith_consensus::{Charter, Digest, PeerId, Problem, Rule, Seed};
 use kith_gossip::codec::{Codec, TensorShape, codec_from_section};
 use kith_gossip::effect::Record;
-use kith_gossip::{Authenticator, Conduct, Effect, Event, Honest, Input, Library, Roster, Setup};
+use kith_gossip::{Authenticator, Conduct, Effect, Event, Honest, Input, Roster, Setup};
 use kith_models::{DATASETS, Dataset, DatasetOptions, ModelSection, Schema, Task, TestSize, TrainingSection, partition};
 use serde::Serialize;
 
@@ -315,7 +315,6 @@ impl Experiment {
             .flat_map(|task| task.layout().matrices())
             .map(|[offset, rows, columns]| TensorShape { offset, rows, columns })
             .collect();
-        let library = Arc::new(Library::default());
         let mut participants = Vec::with_capacity(peers);
         for (peer, (key, pupil)) in keys.into_iter().zip(school.pupils).enumerate() {
             let (charter, roster, initial) = (Arc::clone(&self.charter), roster.clone(), Arc::clone(&initial));
@@ -323,7 +322,6 @@ impl Experiment {
             let seed = seed.child(&format!("peer {peer}"));
             let evaluate_every = if evaluating[peer] { self.world.evaluate_every } else { 0 };
             let (codec_text, shapes) = (codec_text.clone(), Arc::clone(&shapes));
-            let library = Arc::clone(&library);
             let setup = move || Setup {
                 authenticator: key.clone(),
                 charter: Arc::clone(&charter),
@@ -334,7 +332,6 @@ impl Experiment {
                 seed,
                 conduct: conduct(lie.as_ref(), &charter),
                 evaluate_every,
-                library: Some(Arc::clone(&library)),
             };
             let pupil: Pupil = match (pupil, evaluating[peer]) {
                 (Pupil::Learner(learner), false) => Pupil::Learner(learner.without_held_out()),

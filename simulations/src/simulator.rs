@@ -13,13 +13,13 @@ mod pool;
 mod queue;
 mod trace;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use kith_consensus::charter::Charter;
 use kith_consensus::{Digest, PeerId, Seed, Stream};
-use kith_gossip::{Checkpoint, Effect, Event, Input, Intent, Parameters, Peer, Record, Setup, Stored, Timer};
+use kith_gossip::{Checkpoint, Effect, Event, Input, Intent, Packet, Parameters, Peer, Record, Setup, Stored, Timer};
 use kith_models::{Request, Trained};
 
 use network::Network;
@@ -192,12 +192,11 @@ pub enum Ended {
 /// Something that will happen.
 enum Entry {
     Start(usize),
+    /// Messages that arrive at one peer at one time come together, in the order in which they were sent.
     Deliver {
         to: u32,
-        from: u32,
         life: u32,
-        bytes: Arc<Vec<u8>>,
-        digest: Digest,
+        messages: Vec<(u32, Packet)>,
     },
     Input {
         member: u32,
@@ -303,6 +302,8 @@ struct Member {
     clock: f64,
     /// Whom it is connected with, and when the last message to them arrives.
     connections: BTreeMap<u32, Nanoseconds>,
+    /// The newest entry of the queue that delivers to it: when, for which life, where it stands.
+    delivery: Option<(Nanoseconds, u32, u32)>,
     /// When it last hears that a connection to somebody began or ended: it hears so in this order.
     news: BTreeMap<u32, Nanoseconds>,
 }
@@ -327,8 +328,8 @@ pub struct Simulation<O> {
     running: usize,
     handled: u64,
     effects: Vec<Effect>,
-    /// Hash of the message sent last: the same bytes go to many.
-    hashed: Option<(Arc<Vec<u8>>, Digest)>,
+    /// What follows at once from what has just happened: records on disks that take no time.
+    at_once: VecDeque<Entry>,
     /// Who looks on.
     pub observer: O,
 }
@@ -367,6 +368,7 @@ impl<O: Observer> Simulation<O> {
                 disk_free: 0,
                 clock: 1.0,
                 connections: BTreeMap::new(),
+                delivery: None,
                 news: BTreeMap::new(),
             }
         };
@@ -391,7 +393,7 @@ impl<O: Observer> Simulation<O> {
             trace: Trace::default(),
             handled: 0,
             effects: Vec::new(),
-            hashed: None,
+            at_once: VecDeque::new(),
             observer,
         };
         for (member, at) in starts.into_iter().enumerate() {
@@ -439,6 +441,10 @@ impl<O: Observer> Simulation<O> {
 
     /// What happens next; how the run ended, if it did.
     fn step(&mut self, limit: Nanoseconds) -> Option<Ended> {
+        if let Some(entry) = self.at_once.pop_front() {
+            self.happen(entry);
+            return (self.running == 0).then_some(Ended::Stopped);
+        }
         match self.queue.next_time() {
             None => return Some(if self.running == 0 { Ended::Stopped } else { Ended::Quiet }),
             Some(at) if at > limit => return Some(Ended::Limit),
@@ -512,7 +518,8 @@ impl<O: Observer> Simulation<O> {
 
     fn happen(&mut self, entry: Entry) {
         if let Some((member, life)) = entry.process() {
-            let state = &self.members[member];
+            let state = &mut self.members[member];
+            state.delivery = state.delivery.filter(|(at, ..)| *at > self.now);
             if state.life != life || state.process != Process::Up {
                 entry.job().into_iter().for_each(|job| self.pool.forget(job));
                 return;
@@ -523,19 +530,22 @@ impl<O: Observer> Simulation<O> {
         }
         match entry {
             Entry::Start(member) => self.start(member),
-            Entry::Deliver { to, from, bytes, digest, .. } => {
-                let from = self.id(from as usize);
-                self.handle(to as usize, Input::Received { from, bytes }, digest);
+            Entry::Deliver { to, messages, .. } => {
+                for (from, bytes) in messages {
+                    // A message may be the last that it takes.
+                    if self.members[to as usize].process == Process::Up {
+                        let from = self.id(from as usize);
+                        self.handle(to as usize, Input::Received { from, bytes });
+                    }
+                }
             }
-            Entry::Input { member, input, .. } => self.handle(member as usize, *input, Digest::default()),
-            Entry::Timer { member, timer, .. } => {
-                self.handle(member as usize, Input::TimerExpired(timer), Digest::default());
-            }
+            Entry::Input { member, input, .. } => self.handle(member as usize, *input),
+            Entry::Timer { member, timer, .. } => self.handle(member as usize, Input::TimerExpired(timer)),
             Entry::Trained { member, round, job, .. } => self.trained(member as usize, round, job),
             Entry::Evaluated { member, round, job, .. } => self.evaluated(member as usize, round, job),
             Entry::Judged { member, round, job, .. } => {
                 let Computed::Judged(losses) = self.pool.collect(job) else { unreachable!("the job was to judge") };
-                self.handle(member as usize, Input::Judged { round, losses }, Digest::default());
+                self.handle(member as usize, Input::Judged { round, losses });
             }
             Entry::Durable { member, record, .. } => self.durable(member as usize, *record),
             Entry::PullTimeout { request } => {
@@ -549,9 +559,9 @@ impl<O: Observer> Simulation<O> {
         }
     }
 
-    fn handle(&mut self, member: usize, input: Input, message: Digest) {
+    fn handle(&mut self, member: usize, input: Input) {
         self.handled += 1;
-        self.trace.input(self.now, member, &input, message);
+        self.trace.input(self.now, member, &input);
         let now = Duration::from_nanos(self.now);
         let state = &self.members[member];
         self.observer.input(&Moment { now, member, life: state.life, peer: &state.peer }, &input);
@@ -568,11 +578,7 @@ impl<O: Observer> Simulation<O> {
     // --- effects ---
 
     fn perform(&mut self, member: usize, effect: Effect) {
-        let message = match &effect {
-            Effect::Send { bytes, .. } | Effect::Announce { bytes } => self.name(bytes),
-            _ => Digest::default(),
-        };
-        self.trace.effect(self.now, member, &effect, message);
+        self.trace.effect(self.now, member, &effect);
         let now = Duration::from_nanos(self.now);
         let state = &self.members[member];
         let moment = Moment { now, member, life: state.life, peer: &state.peer };
@@ -598,10 +604,10 @@ impl<O: Observer> Simulation<O> {
             }
             Effect::Send { to, bytes } => {
                 if let Some(to) = self.member_of(&to) {
-                    self.send(member, to, &bytes, message);
+                    self.send(member, to, bytes);
                 }
             }
-            Effect::Announce { bytes } => self.announce(member, &bytes, message),
+            Effect::Announce { bytes } => self.announce(member, &bytes),
             Effect::Fetch { digest, sources, .. } => self.pull(member, digest, &sources),
             Effect::Provide { request, body } => self.provide(member, request, body),
             Effect::Connect { peer, .. } => {
@@ -623,7 +629,11 @@ impl<O: Observer> Simulation<O> {
                 let state = &mut self.members[member];
                 state.disk_free = state.disk_free.max(self.now) + state.write;
                 let entry = Entry::Durable { member: member as u32, life: state.life, record: Box::new(record) };
-                self.queue.push(state.disk_free, entry);
+                if state.disk_free == self.now {
+                    self.at_once.push_back(entry);
+                } else {
+                    self.queue.push(state.disk_free, entry);
+                }
             }
             Effect::Emit(event) => self.observer.event(&moment, &event),
             Effect::Stop => {
@@ -632,19 +642,6 @@ impl<O: Observer> Simulation<O> {
                 self.hang_up(member);
             }
         }
-    }
-
-    /// The hash of a message; the last one is remembered, since the same bytes go to many.
-    fn name(&mut self, bytes: &Arc<Vec<u8>>) -> Digest {
-        if let Some((last, digest)) = &self.hashed
-            && Arc::ptr_eq(last, bytes)
-        {
-            return *digest;
-        }
-        // An envelope begins with its signed header, which names the payload by its hash: that much tells messages apart.
-        let digest = Digest::of(&bytes[..bytes.len().min(kith_gossip::envelope::HEADER_BYTES_MAX)]);
-        self.hashed = Some((Arc::clone(bytes), digest));
-        digest
     }
 
     fn train(&mut self, member: usize, round: u64, start: Parameters, beside: [Option<Parameters>; 2]) {
@@ -677,7 +674,7 @@ impl<O: Observer> Simulation<O> {
             },
             Err(why) => Input::TrainingFailed { round, why },
         };
-        self.handle(member, input, Digest::default());
+        self.handle(member, input);
     }
 
     fn evaluated(&mut self, member: usize, round: u64, job: u64) {
@@ -686,7 +683,7 @@ impl<O: Observer> Simulation<O> {
             Some((loss, accuracy, samples)) => Input::Evaluated { round, loss, accuracy, samples },
             None => Input::NotEvaluated { round },
         };
-        self.handle(member, input, Digest::default());
+        self.handle(member, input);
     }
 
     fn durable(&mut self, member: usize, record: Record) {
@@ -708,12 +705,12 @@ impl<O: Observer> Simulation<O> {
                 stored
             }
         };
-        self.handle(member, Input::Stored(stored), Digest::default());
+        self.handle(member, Input::Stored(stored));
     }
 
     // --- messages ---
 
-    fn send(&mut self, from: usize, to: usize, bytes: &Arc<Vec<u8>>, digest: Digest) {
+    fn send(&mut self, from: usize, to: usize, bytes: Packet) {
         if !self.members[from].connections.contains_key(&(to as u32)) {
             return; // the carrier drops what is for somebody who is not connected
         }
@@ -728,12 +725,12 @@ impl<O: Observer> Simulation<O> {
                 at = at.max(*last);
                 *last = at;
             }
-            self.deliver(from, to, at, bytes, digest);
+            self.deliver(from, to, at, bytes.clone());
         }
     }
 
     /// Gossip reaches everybody who runs; what it costs is counted once for each.
-    fn announce(&mut self, from: usize, bytes: &Arc<Vec<u8>>, digest: Digest) {
+    fn announce(&mut self, from: usize, bytes: &Packet) {
         for to in (0..self.members.len()).filter(|to| *to != from) {
             if self.members[to].process != Process::Up {
                 continue;
@@ -744,15 +741,22 @@ impl<O: Observer> Simulation<O> {
             }
             for _ in 0..self.network.copies() {
                 let at = self.network.arrival(self.now, from, to, bytes.len());
-                self.deliver(from, to, at, bytes, digest);
+                self.deliver(from, to, at, bytes.clone());
             }
         }
     }
 
-    fn deliver(&mut self, from: usize, to: usize, at: Nanoseconds, bytes: &Arc<Vec<u8>>, digest: Digest) {
-        let life = self.members[to].life;
-        let entry = Entry::Deliver { to: to as u32, from: from as u32, life, bytes: Arc::clone(bytes), digest };
-        self.queue.push(at, entry);
+    fn deliver(&mut self, from: usize, to: usize, at: Nanoseconds, bytes: Packet) {
+        let state = &mut self.members[to];
+        let message = (from as u32, bytes);
+        if let Some((when, life, slot)) = state.delivery
+            && (when, life) == (at, state.life)
+            && let Some(Entry::Deliver { messages, .. }) = self.queue.waiting(slot)
+        {
+            return messages.push(message);
+        }
+        let entry = Entry::Deliver { to: to as u32, life: state.life, messages: vec![message] };
+        state.delivery = Some((at, state.life, self.queue.push(at, entry)));
     }
 
     /// A pull is a reliable stream that can fail as a whole, after a while.
@@ -950,7 +954,9 @@ impl<O: Observer> Simulation<O> {
     fn wake(&mut self, member: usize) {
         let state = &mut self.members[member];
         if state.paused_until <= self.now {
-            state.held.drain(..).for_each(|entry| self.queue.push(self.now, entry));
+            for entry in state.held.drain(..) {
+                self.queue.push(self.now, entry);
+            }
         }
     }
 

@@ -132,7 +132,6 @@ impl Sites<'_> {
                 seed,
                 conduct: Box::new(Honest),
                 evaluate_every: 0,
-                library: None,
             };
             members.push(Participant::new(setup, learner));
         }

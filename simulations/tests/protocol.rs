@@ -120,7 +120,6 @@ impl World {
                     seed: Seed::from_number(index as u64),
                     conduct,
                     evaluate_every: 0,
-                    library: None,
                 }
             };
             let duration = if self.slow == Some(index) { Duration::from_secs(30) } else { Duration::from_millis(1) };

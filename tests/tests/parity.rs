@@ -45,7 +45,6 @@ async fn four_peers_over_sockets_and_four_in_memory_end_with_equal_parameters() 
             seed,
             conduct: Box::new(Honest),
             evaluate_every: 0,
-            library: None,
         };
         Participant::new(setup, learner)
     });

@@ -3,7 +3,6 @@
 //! A stream is opened with the first message and again when it breaks. What is lost then is not this module's concern: the
 //! peer asks again for what it misses.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
@@ -12,6 +11,8 @@ use libp2p::{Stream, StreamProtocol};
 use libp2p_stream::{AlreadyRegistered, Control};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
+
+use crate::packet::Packet;
 
 use super::{ENVELOPE_BYTES_MAX, NetworkEvent, SEND_QUEUE_MAX, from_libp2p};
 
@@ -26,7 +27,7 @@ const INBOUND_MAX: usize = 1024;
 
 /// The queue of messages to one peer; its stream closes when this is dropped.
 pub(super) struct Outbox {
-    queue: mpsc::Sender<Arc<Vec<u8>>>,
+    queue: mpsc::Sender<Packet>,
 }
 
 impl Outbox {
@@ -37,12 +38,12 @@ impl Outbox {
     }
 
     /// False when the queue is full.
-    pub(super) fn push(&self, bytes: Arc<Vec<u8>>) -> bool {
+    pub(super) fn push(&self, bytes: Packet) -> bool {
         !matches!(self.queue.try_send(bytes), Err(mpsc::error::TrySendError::Full(_)))
     }
 }
 
-async fn write_all(peer: libp2p::PeerId, mut control: Control, mut messages: mpsc::Receiver<Arc<Vec<u8>>>) {
+async fn write_all(peer: libp2p::PeerId, mut control: Control, mut messages: mpsc::Receiver<Packet>) {
     let mut stream: Option<Stream> = None;
     while let Some(message) = messages.recv().await {
         for _attempt in 0..2 {

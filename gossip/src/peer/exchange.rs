@@ -6,6 +6,7 @@
 //! never in a third vector.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use kith_consensus::mutant::{Mutant, planted};
@@ -13,10 +14,9 @@ use kith_consensus::{Digest, PeerId};
 
 use crate::codec::{Codec, Form, Randomness, identity};
 use crate::effect::Parameters;
-use crate::envelope::Header;
 use crate::event::Refusal;
-use crate::library::Library;
 use crate::message::{Announcement, INLINE_BYTES_MAX};
+use crate::packet::{Opened, Packet};
 
 /// Rounds that an update may be ahead of the own round and still wait here.
 pub(super) const AHEAD_MAX: u64 = 2;
@@ -30,13 +30,35 @@ const NORM_CAP: f64 = 1e9;
 /// An announced update on its way into a round.
 #[derive(Clone, Debug)]
 struct Pending {
-    announcement: Announcement,
+    /// The message that announced it.
+    packet: Packet,
     state: Digest,
-    envelope_bytes: usize,
-    /// Hash of the payload that announced it.
-    payload: Digest,
-    body: Option<Arc<Vec<u8>>>,
+    base: Digest,
+    /// Name of a body that is pulled.
+    digest: Digest,
+    length: usize,
+    samples: u64,
+    local_steps: u64,
+    body: Option<Body>,
     keyframe: Option<Arc<Vec<u8>>>,
+}
+
+/// The encoded vector.
+#[derive(Clone, Debug)]
+enum Body {
+    /// At this place of the message.
+    Inline(Range<usize>),
+    Pulled(Arc<Vec<u8>>),
+}
+
+impl Pending {
+    fn body(&self) -> &[u8] {
+        match &self.body {
+            Some(Body::Inline(place)) => &self.packet[place.clone()],
+            Some(Body::Pulled(bytes)) => bytes,
+            None => &[],
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -54,14 +76,14 @@ struct Incoming {
 pub(super) struct Outgoing {
     pub(super) sequence: u64,
     pub(super) state: Digest,
-    pub(super) announcement: Arc<Vec<u8>>,
+    pub(super) announcement: Packet,
     pub(super) body_bytes: usize,
     /// What others may pull: nothing where the body travels inside the announcement, several where a liar has several.
     bodies: Vec<(Digest, Arc<Vec<u8>>)>,
 }
 
 impl Outgoing {
-    pub(super) fn new(sequence: u64, state: Digest, announcement: Arc<Vec<u8>>, digest: Digest, body: Arc<Vec<u8>>) -> Outgoing {
+    pub(super) fn new(sequence: u64, state: Digest, announcement: Packet, digest: Digest, body: Arc<Vec<u8>>) -> Outgoing {
         let body_bytes = body.len();
         let bodies = if body_bytes > INLINE_BYTES_MAX { vec![(digest, body)] } else { Vec::new() };
         Outgoing { sequence, state, announcement, body_bytes, bodies }
@@ -111,17 +133,10 @@ pub(super) struct Exchange {
     outgoing: BTreeMap<u64, Outgoing>,
     /// Whether the newest vectors are kept although a stateless codec does not need them: a liar looks at them.
     keeps_newest: bool,
-    library: Option<Arc<Library>>,
 }
 
 impl Exchange {
-    pub(super) fn new(
-        codec: Box<dyn Codec>,
-        own: PeerId,
-        initial: Parameters,
-        keeps_newest: bool,
-        library: Option<Arc<Library>>,
-    ) -> Exchange {
+    pub(super) fn new(codec: Box<dyn Codec>, own: PeerId, initial: Parameters, keeps_newest: bool) -> Exchange {
         let initial_state = Digest::of_values(&initial);
         Exchange {
             codec,
@@ -134,7 +149,6 @@ impl Exchange {
             incoming: BTreeMap::new(),
             outgoing: BTreeMap::new(),
             keeps_newest,
-            library,
         }
     }
 
@@ -222,8 +236,8 @@ impl Exchange {
     }
 
     /// The round whose announcement these bytes are.
-    pub(super) fn announced_in(&self, bytes: &Arc<Vec<u8>>) -> Option<u64> {
-        let own = self.outgoing.iter().find(|(_, outgoing)| Arc::ptr_eq(&outgoing.announcement, bytes));
+    pub(super) fn announced_in(&self, bytes: &Packet) -> Option<u64> {
+        let own = self.outgoing.iter().find(|(_, outgoing)| outgoing.announcement.is(bytes));
         own.map(|(round, _)| *round)
     }
 
@@ -251,23 +265,25 @@ impl Exchange {
     }
 
     /// Takes an announced update in. False when one of this round waits already, or one of this round or a later is applied.
-    pub(super) fn announce(
-        &mut self,
-        sender: PeerId,
-        round: u64,
-        header: &Header,
-        mut announcement: Announcement,
-        envelope_bytes: usize,
-    ) -> bool {
-        let (state, payload) = (header.state(), header.payload());
-        let body = announcement.inline.take().map(|inline| Arc::new(inline.into_vec()));
-        let envelope_bytes = envelope_bytes - body.as_ref().map_or(0, |body| body.len());
+    pub(super) fn announce(&mut self, message: &Opened<'_>, announcement: &Announcement<'_>) -> bool {
+        let (sender, round, state) = (message.header.sender(), message.header.round(), message.header.state());
         let incoming = self.incoming(sender);
         let applied = incoming.newest.is_some_and(|newest| round <= newest) && !planted(Mutant::CountRepetitions);
         if incoming.queue.contains_key(&round) || applied {
             return false;
         }
-        incoming.queue.insert(round, Pending { announcement, state, payload, envelope_bytes, body, keyframe: None });
+        let pending = Pending {
+            packet: message.packet().clone(),
+            state,
+            base: announcement.base,
+            digest: announcement.body,
+            length: announcement.length as usize,
+            samples: announcement.samples,
+            local_steps: announcement.local_steps,
+            body: announcement.inline.map(|inline| Body::Inline(message.place_of(inline))),
+            keyframe: None,
+        };
+        incoming.queue.insert(round, pending);
         // At most one update for each round that can wait: the door refuses the others.
         while incoming.queue.len() > AHEAD_MAX as usize + 2 {
             incoming.queue.pop_first();
@@ -284,8 +300,8 @@ impl Exchange {
             }
             incoming.fetching = None;
             for pending in incoming.queue.values_mut() {
-                if pending.body.is_none() && pending.announcement.body == digest {
-                    pending.body = Some(Arc::clone(bytes));
+                if pending.body.is_none() && pending.digest == digest {
+                    pending.body = Some(Body::Pulled(Arc::clone(bytes)));
                 } else if pending.state == digest {
                     pending.keyframe = Some(Arc::clone(bytes));
                 }
@@ -303,7 +319,7 @@ impl Exchange {
             if incoming.fetching == Some(digest) && sources.contains(sender) {
                 incoming.fetching = None;
                 incoming.queue.retain(|round, pending| {
-                    let lost = pending.announcement.body == digest || pending.state == digest;
+                    let lost = pending.digest == digest || pending.state == digest;
                     if lost {
                         failed.push((*sender, *round));
                     }
@@ -335,14 +351,14 @@ impl Exchange {
         }
         // The same update may have come another way, as a keyframe for instance.
         let known = form == Form::Replica && pending.state == incoming.state;
-        let fits = form == Form::Stateless || known || pending.announcement.base == incoming.state || planted(Mutant::SkipBase);
+        let fits = form == Form::Stateless || known || pending.base == incoming.state || planted(Mutant::SkipBase);
         if !fits && pending.keyframe.is_none() {
             let digest = pending.state;
             incoming.fetching = Some(digest);
             return Progress::Fetch { round, digest, length: dimension * 4, keyframe: true };
         }
         if fits && !known && pending.body.is_none() {
-            let (digest, length) = (pending.announcement.body, pending.announcement.length as usize);
+            let (digest, length) = (pending.digest, pending.length);
             incoming.fetching = Some(digest);
             return Progress::Fetch { round, digest, length, keyframe: false };
         }
@@ -359,24 +375,24 @@ impl Exchange {
                 }
                 incoming.state = pending.state;
                 incoming.newest = Some(round);
+                let inline = matches!(pending.body, Some(Body::Inline(_)));
                 Progress::Applied(Applied {
                     round,
                     values,
                     state: pending.state,
-                    samples: pending.announcement.samples,
-                    local_steps: pending.announcement.local_steps,
-                    payload_bytes: pending.body.as_ref().map_or(0, |body| body.len()),
+                    samples: pending.samples,
+                    local_steps: pending.local_steps,
+                    payload_bytes: pending.body().len(),
                     keyframe_bytes: pending.keyframe.as_ref().map_or(0, |keyframe| keyframe.len()),
-                    envelope_bytes: pending.envelope_bytes,
+                    envelope_bytes: pending.packet.len() - if inline { pending.body().len() } else { 0 },
                 })
             }
         }
     }
 
     fn apply(&self, replica: &[f32], pending: &Pending, fits: bool) -> Result<Parameters, Refusal> {
-        let name = (pending.payload, pending.state);
-        let library = self.library.as_ref().filter(|_| fits);
-        if let Some(values) = library.and_then(|library| library.get(&name)) {
+        // Whoever came from the base that the message names to the state that it names came to the same vector.
+        if let Some(values) = pending.packet.borrow_vector().filter(|_| fits) {
             return Ok(values);
         }
         let none = Vec::new();
@@ -389,7 +405,7 @@ impl Exchange {
                 }
                 false => replica,
             };
-            self.reconstruct(replica, pending.body.as_deref().unwrap_or(&none))?
+            self.reconstruct(replica, pending.body())?
         } else {
             let keyframe = pending.keyframe.as_deref().unwrap_or(&none);
             identity::from_bytes(keyframe, self.dimension).map_err(|error| Refusal::Body { why: error.to_string() })?
@@ -401,7 +417,7 @@ impl Exchange {
             return Err(Refusal::StateMismatch);
         }
         let values = Arc::new(values);
-        library.into_iter().for_each(|library| library.lend(name, &values));
+        pending.packet.lend_vector(&values);
         Ok(values)
     }
 

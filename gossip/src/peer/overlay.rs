@@ -133,6 +133,18 @@ impl Overlay {
         index.map_or(Vec::new(), |index| graph.sends_to(index).iter().map(|index| self.roster[*index]).collect())
     }
 
+    /// To whom this peer shows headers of `sender` of that round: of any two receivers one shows what it has to the other, and each to
+    /// about half of them. So every two that are honest compare what they were told, for half of the messages.
+    pub(super) fn shown(&self, sender: &PeerId, round: u64) -> Vec<PeerId> {
+        let Some(sender) = self.index(sender).filter(|_| self.is_formed()) else { return Vec::new() };
+        let (own, graph) = (self.own_index(), self.graph(round));
+        let shows = |other: &&usize| {
+            let lower_shows = (own + **other) as u64 % 2 == round % 2;
+            **other != own && (own < **other) == lower_shows
+        };
+        graph.sends_to(sender).iter().filter(shows).map(|index| self.roster[*index]).collect()
+    }
+
     pub(super) fn is_neighbour(&self, peer: &PeerId, round: u64) -> bool {
         if !self.is_formed() {
             return false;

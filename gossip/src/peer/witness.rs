@@ -9,8 +9,9 @@ use kith_consensus::mutant::{Mutant, planted};
 use kith_consensus::{Digest, PeerId};
 use serde_bytes::ByteBuf;
 
-use crate::envelope::{Envelope, Kind};
+use crate::envelope::{Header, Kind, Parts};
 use crate::message::Proof;
+use crate::packet::{Opened, Packet};
 
 /// Rounds for which headers are kept, before and after the own one.
 const ROUNDS_KEPT: u64 = 3;
@@ -19,7 +20,7 @@ const ROUNDS_KEPT: u64 = 3;
 struct Seen {
     sequence: u64,
     state: Digest,
-    header: Vec<u8>,
+    header: Packet,
     /// Whether another header of the same sender and round came.
     disputed: bool,
 }
@@ -37,28 +38,15 @@ pub(super) enum Testimony {
     Contradiction(Box<Proof>, [Digest; 2]),
 }
 
-/// How much of a message is known before it is opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Recognised {
-    /// Nothing.
-    Nothing,
-    /// Its header was verified before.
-    Header,
-    /// It is a header that was verified before, and nothing else.
-    Everything,
-}
-
 #[derive(Debug, Default)]
 pub(super) struct Witness {
     seen: BTreeMap<(u64, PeerId), Seen>,
-    /// Where a header stands, by the beginning of its signature.
-    signatures: BTreeMap<[u8; 8], (u64, PeerId)>,
 }
 
 impl Witness {
     /// Remembers the header of an update.
-    pub(super) fn hear(&mut self, envelope: &Envelope) -> Testimony {
-        let header = &envelope.header;
+    pub(super) fn hear(&mut self, message: &Opened<'_>) -> Testimony {
+        let header = message.header;
         let key = (header.round(), header.sender());
         if let Some(seen) = self.seen.get_mut(&key) {
             if seen.state == header.state() && seen.sequence == header.sequence() {
@@ -66,15 +54,13 @@ impl Witness {
             }
             seen.disputed = true;
             if seen.sequence == header.sequence() {
-                let proof = Proof(ByteBuf::from(seen.header.clone()), ByteBuf::from(envelope.header_to_bytes()));
+                let proof = Proof(ByteBuf::from(seen.header.to_vec()), ByteBuf::from(message.header_alone().to_vec()));
                 return Testimony::Contradiction(Box::new(proof), [seen.state, header.state()]);
             }
             return Testimony::Second;
         }
-        let seen =
-            Seen { sequence: header.sequence(), state: header.state(), header: envelope.header_to_bytes(), disputed: false };
-        self.signatures.extend(Envelope::signature_in(&seen.header).map(|signature| (signature, key)));
-        self.seen.insert(key, seen);
+        let (sequence, state) = (header.sequence(), header.state());
+        self.seen.insert(key, Seen { sequence, state, header: message.header_alone(), disputed: false });
         Testimony::New
     }
 
@@ -83,23 +69,25 @@ impl Witness {
         self.seen.get(&(round, *sender)).is_some_and(|seen| seen.disputed)
     }
 
-    /// What is known of a message before it is opened: whether its header was verified before, byte for byte, and whether it
-    /// is nothing but that header.
-    pub(super) fn recognise(&self, bytes: &[u8]) -> Recognised {
-        let seen = Envelope::signature_in(bytes).and_then(|signature| self.seen.get(self.signatures.get(&signature)?));
-        // A header alone ends in an empty payload, one byte; what is before it begins every message that carries the header.
-        let begins = |seen: &&Seen| bytes.starts_with(&seen.header[..seen.header.len() - 1]);
-        match seen.filter(begins) {
-            None => Recognised::Nothing,
-            Some(seen) if seen.header == bytes => Recognised::Everything,
-            Some(_) => Recognised::Header,
-        }
+    /// Whether the header of a message that is not open yet was verified before, byte for byte: in a neighbourhood many show one
+    /// header.
+    pub(super) fn recognises(&self, packet: &Packet) -> bool {
+        let Some((header, front)) = Parts::claimed(packet) else { return false };
+        let seen = self.seen.get(&(header.round(), header.sender()));
+        seen.is_some_and(|seen| packet[..front] == seen.header[..seen.header.len() - 1])
+    }
+
+    /// Whether a message is nothing but a header that was seen before.
+    pub(super) fn knows(&self, message: &Opened<'_>) -> bool {
+        let header = message.header;
+        let seen = || self.seen.get(&(header.round(), header.sender()));
+        message.is_header_only() && seen().is_some_and(|seen| seen.header == *message.packet())
     }
 
     /// The newest header of a peer, to give back to it when it returns without its state.
-    pub(super) fn newest(&self, peer: &PeerId) -> Option<(u64, &[u8])> {
+    pub(super) fn newest(&self, peer: &PeerId) -> Option<Packet> {
         let newest = self.seen.iter().rev().find(|((_, sender), _)| sender == peer);
-        newest.map(|((round, _), seen)| (*round, seen.header.as_slice()))
+        newest.map(|(_, seen)| seen.header.clone())
     }
 
     /// Headers remembered.
@@ -109,9 +97,10 @@ impl Witness {
 
     /// Forgets rounds that are over.
     pub(super) fn forget(&mut self, round: u64) {
-        let kept = |seen: u64| seen.saturating_add(ROUNDS_KEPT) >= round || planted(Mutant::KeepSeen);
-        self.seen.retain(|(seen, _), _| kept(*seen));
-        self.signatures.retain(|_, (seen, _)| kept(*seen));
+        let over = |((seen, _), _): (&(u64, PeerId), &Seen)| seen.saturating_add(ROUNDS_KEPT) < round;
+        while self.seen.first_key_value().is_some_and(over) && !planted(Mutant::KeepSeen) {
+            self.seen.pop_first();
+        }
     }
 
     /// Whether a round is one whose headers are kept.
@@ -121,18 +110,15 @@ impl Witness {
 }
 
 /// Whether two verified headers contradict each other.
-pub(super) fn contradict(a: &Envelope, b: &Envelope) -> bool {
-    let claim = |envelope: &Envelope| {
-        let header = &envelope.header;
-        (header.federation(), header.kind(), header.sender(), header.round(), header.sequence())
-    };
-    claim(a) == claim(b) && a.header.kind() == Kind::Update && a.header.state() != b.header.state()
+pub(super) fn contradict(a: &Header, b: &Header) -> bool {
+    let claim = |header: &Header| (header.federation(), header.kind(), header.sender(), header.round(), header.sequence());
+    claim(a) == claim(b) && a.kind() == Kind::Update && a.state() != b.state()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::envelope::{Authenticator, Header, PROTOCOL_VERSION};
+    use crate::envelope::{Authenticator, Envelope, PROTOCOL_VERSION};
 
     #[test]
     fn a_header_is_recognised_alone_and_before_its_payload_and_nothing_else_is() {
@@ -145,21 +131,49 @@ mod tests {
         };
         let known = update(b"state", &payload);
         let mut witness = Witness::default();
-        assert_eq!(witness.recognise(&known.to_bytes()), Recognised::Nothing);
-        witness.hear(&known);
-        assert_eq!(witness.recognise(&known.to_bytes()), Recognised::Header);
-        assert_eq!(witness.recognise(&known.header_to_bytes()), Recognised::Everything);
-        for place in 0..known.header_to_bytes().len() - 1 {
+        let packet = Packet::from(known.to_bytes());
+        assert!(!witness.recognises(&packet));
+        let opened = packet.open(&liar, false).unwrap();
+        witness.hear(&opened);
+        let header = opened.header_alone();
+        assert_eq!(header.to_vec(), known.header_to_bytes());
+        assert!(header.open(&liar, false).unwrap().is_header_only() && !opened.is_header_only());
+        let recognises = |witness: &Witness, bytes: &[u8]| witness.recognises(&Packet::from(bytes.to_vec()));
+        assert!(recognises(&witness, &known.to_bytes()));
+        assert!(recognises(&witness, &header));
+        for place in 0..header.len() - 1 {
             let mut other = known.to_bytes();
             other[place] ^= 1;
-            assert_eq!(witness.recognise(&other), Recognised::Nothing, "byte {place}");
+            assert!(!recognises(&witness, &other), "byte {place}");
         }
-        assert_eq!(witness.recognise(&update(b"another", &payload).to_bytes()), Recognised::Nothing);
-        for length in 0..known.header_to_bytes().len() - 1 {
-            assert_eq!(witness.recognise(&known.to_bytes()[..length]), Recognised::Nothing);
+        assert!(!recognises(&witness, &update(b"another", &payload).to_bytes()));
+        for length in 0..header.len() - 1 {
+            assert!(!recognises(&witness, &known.to_bytes()[..length]));
         }
         witness.forget(3 + ROUNDS_KEPT + 1);
-        assert_eq!(witness.recognise(&known.to_bytes()), Recognised::Nothing);
-        assert!(witness.signatures.is_empty());
+        assert!(!recognises(&witness, &known.to_bytes()));
+        assert_eq!(witness.len(), 0);
+    }
+
+    #[test]
+    fn what_was_recognised_is_still_refused_for_another_payload() {
+        let sender = Authenticator::from_secret(&[1; 32]);
+        let header = Header(
+            PROTOCOL_VERSION,
+            Digest::default(),
+            Kind::Update,
+            sender.peer(),
+            3,
+            3,
+            Digest::of(b"state"),
+            Digest::of(b"payload"),
+        );
+        let envelope = Envelope::seal(&sender, header, b"payload".to_vec());
+        let mut witness = Witness::default();
+        let packet = Packet::from(envelope.to_bytes());
+        witness.hear(&packet.open(&sender, false).unwrap());
+        let other = Packet::from(Envelope { payload: b"another".to_vec(), ..envelope }.to_bytes());
+        assert!(witness.recognises(&other));
+        assert!(matches!(other.open(&sender, true), Err(crate::event::Refusal::PayloadHash)));
     }
 }

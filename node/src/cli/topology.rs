@@ -114,14 +114,12 @@ impl Explained {
         Explained { asked: asked.to_owned(), kind, analysis: graph.analyse(), graph, period, smallest }
     }
 
-    /// Bytes of signed headers that a peer sends in a round, at most, so that contradictions are noticed: each update it receives
-    /// is shown to the sender's other neighbours. Mean over the peers.
+    /// Bytes of signed headers that a peer sends in a round, at most, so that contradictions are noticed: of any two receivers of
+    /// an update one shows its header to the other. Mean over the peers.
     fn header_bytes(&self) -> f64 {
         let graph = &self.graph;
-        let shown = |peer: usize| -> usize {
-            graph.receives_from(peer).iter().map(|from| graph.sends_to(*from).len().saturating_sub(1)).sum()
-        };
-        let headers: usize = (0..graph.peers()).map(shown).sum();
+        let pairs = |receivers: usize| receivers * receivers.saturating_sub(1) / 2;
+        let headers: usize = (0..graph.peers()).map(|sender| pairs(graph.sends_to(sender).len())).sum();
         (headers * HEADER_BYTES_MAX) as f64 / graph.peers().max(1) as f64
     }
 

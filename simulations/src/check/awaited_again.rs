@@ -1,7 +1,5 @@
 //! `awaited-again`: a neighbour that was on time in the last round is waited for in the next, unless it has gone through all.
 
-use std::collections::BTreeSet;
-
 use super::{Breach, Check, CheckEntry, Scope};
 use crate::simulator::Moment;
 use kith_consensus::PeerId;
@@ -17,7 +15,7 @@ pub(super) const ENTRY: CheckEntry = CheckEntry {
 #[derive(Clone, Debug, Default)]
 struct Seat {
     /// Who was combined in the last round, and which that was.
-    last: (u64, BTreeSet<PeerId>),
+    last: (u64, Vec<PeerId>),
     /// Those awaited when the newest round closed.
     awaited: usize,
 }
@@ -40,9 +38,10 @@ impl Check for AwaitedAgain {
                 None
             }
             Event::Aggregated { round, dropped, .. } => {
-                let now: BTreeSet<PeerId> = dropped.iter().map(|dropped| dropped.peer).collect();
+                let now: Vec<PeerId> = dropped.iter().map(|dropped| dropped.peer).collect();
+                let was = |peer: &&PeerId| seat.last.0 + 1 == *round && seat.last.1.contains(peer);
                 let stays = |peer: &&PeerId| scope.number(peer).is_some_and(|number| !self.finished[number]);
-                let again = if seat.last.0 + 1 == *round { now.intersection(&seat.last.1).filter(stays).count() } else { 0 };
+                let again = now.iter().filter(was).filter(stays).count();
                 seat.last = (*round, now);
                 let awaited = seat.awaited;
                 (awaited < again).then(|| {

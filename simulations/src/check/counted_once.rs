@@ -12,32 +12,35 @@ pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "counted-once",
     help: "no update is counted twice",
     new: |scope| {
-        Box::new(CountedOnce { accepted: vec![BTreeSet::new(); scope.ids.len()], since: vec![BTreeSet::new(); scope.ids.len()] })
+        Box::new(CountedOnce { accepted: vec![Vec::new(); scope.ids.len()], since: vec![BTreeSet::new(); scope.ids.len()] })
     },
 };
 
 struct CountedOnce {
-    /// Per peer, (sender, the update's round) accepted in this life, for the newest rounds.
-    accepted: Vec<BTreeSet<(u64, PeerId)>>,
-    /// Per peer, of whom something came since it combined.
+    /// Per peer, (the update's round, sender) accepted in this life, of rounds that are not stale.
+    accepted: Vec<Vec<(u64, PeerId)>>,
+    /// Per peer, of whom something came since it combined, where rounds are not in step.
     since: Vec<BTreeSet<PeerId>>,
 }
 
 impl Check for CountedOnce {
     fn event(&mut self, scope: &Scope, moment: &Moment<'_>, event: &Event) -> Breach {
+        // Without rounds in step, whatever came since the last time is combined, one update of each sender.
+        let in_step = scope.charter.round.mode == Mode::Synchronous;
+        let kept = &mut self.accepted[moment.member];
         match event {
             Event::Accepted { of, peer, .. } => {
-                let fresh = self.accepted[moment.member].insert((*of, *peer));
-                self.since[moment.member].insert(*peer);
+                let fresh = !kept.contains(&(*of, *peer));
+                kept.push((*of, *peer));
+                if !in_step {
+                    self.since[moment.member].insert(*peer);
+                }
                 (!fresh).then(|| format!("it accepted the update of round {of} from {} twice", peer.short()))
             }
             Event::Aggregated { round, models, .. } => {
-                let kept = &mut self.accepted[moment.member];
-                // Without rounds in step, whatever came since the last time is combined, one update of each sender.
-                let in_step = scope.charter.round.mode == Mode::Synchronous;
                 let since = std::mem::take(&mut self.since[moment.member]).len();
                 let came = if in_step { kept.iter().filter(|(of, _)| of == round).count() } else { since };
-                *kept = kept.split_off(&(round.saturating_sub(64), PeerId([0; 32])));
+                kept.retain(|(of, _)| of.saturating_add(scope.charter.round.staleness) >= *round); // an older one is stale
                 (*models > came + 1).then(|| format!("it combined {models} models in round {round}, {came} came in"))
             }
             _ => None,

@@ -2,11 +2,10 @@
 //! what goes out under one (round, sequence) is always the same bytes.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::{Breach, Check, CheckEntry, Scope};
 use crate::simulator::Moment;
-use kith_gossip::{Effect, Event, Record};
+use kith_gossip::{Effect, Event, Packet, Record};
 
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "promised-first",
@@ -14,16 +13,14 @@ pub(super) const ENTRY: CheckEntry = CheckEntry {
     new: |scope| Box::new(PromisedFirst { promised: vec![BTreeMap::new(); scope.ids.len()], last: None }),
 };
 
-type Announcement = Arc<Vec<u8>>;
-
 /// Rounds whose promises are remembered: no update is sent that is older.
-const ROUNDS_KEPT: usize = 8;
+const ROUNDS_KEPT: usize = 4;
 
 struct PromisedFirst {
     /// Per peer, the announcement that its disk promises, by round.
-    promised: Vec<BTreeMap<u64, Announcement>>,
+    promised: Vec<BTreeMap<u64, Packet>>,
     /// The announcement found promised last: the same bytes go to many.
-    last: Option<Announcement>,
+    last: Option<Packet>,
 }
 
 impl Check for PromisedFirst {
@@ -36,13 +33,13 @@ impl Check for PromisedFirst {
 
     fn effect(&mut self, _: &Scope, moment: &Moment<'_>, effect: &Effect) -> Breach {
         let Effect::Send { bytes, .. } = effect else { return None };
-        if self.last.as_ref().is_some_and(|last| Arc::ptr_eq(last, bytes)) {
+        if self.last.as_ref().is_some_and(|last| last.is(bytes)) {
             return None;
         }
         let round = moment.peer.announced_in(bytes)?;
         let promised = self.promised[moment.member].get(&round);
-        if promised.is_some_and(|promised| Arc::ptr_eq(promised, bytes) || promised == bytes) {
-            self.last = Some(Arc::clone(bytes));
+        if promised.is_some_and(|promised| promised == bytes) {
+            self.last = Some(bytes.clone());
             return None;
         }
         Some(match promised {
@@ -54,7 +51,7 @@ impl Check for PromisedFirst {
     fn stored(&mut self, _: &Scope, moment: &Moment<'_>, record: &Record) -> Breach {
         let Record::Intent(intent) = record else { return None };
         let promised = &mut self.promised[moment.member];
-        let before = promised.insert(intent.round, Arc::clone(&intent.announcement));
+        let before = promised.insert(intent.round, intent.announcement.clone());
         while promised.len() > ROUNDS_KEPT {
             promised.pop_first();
         }

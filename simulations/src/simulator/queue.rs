@@ -24,8 +24,8 @@ impl<T> Default for Queue<T> {
 }
 
 impl<T> Queue<T> {
-    /// Puts an entry in; its sequence is the number of entries before it.
-    pub(crate) fn push(&mut self, at: Nanoseconds, entry: T) {
+    /// Puts an entry in; its sequence is the number of entries before it. The slot in which it waits.
+    pub(crate) fn push(&mut self, at: Nanoseconds, entry: T) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 entries wait at once: memory ends before")
@@ -33,6 +33,12 @@ impl<T> Queue<T> {
         self.slots[slot as usize] = Some(entry);
         self.heap.push(Reverse((at, self.sequence, slot)));
         self.sequence += 1;
+        slot
+    }
+
+    /// What waits in a slot.
+    pub(crate) fn waiting(&mut self, slot: u32) -> Option<&mut T> {
+        self.slots[slot as usize].as_mut()
     }
 
     /// Takes the next entry out, with its time.

@@ -29,8 +29,8 @@ impl Trace {
         Digest(*hasher.finalize().as_bytes())
     }
 
-    /// An input of `member` at `now`; `message` names what a message or a body holds.
-    pub(crate) fn input(&mut self, now: u64, member: usize, input: &Input, message: Digest) {
+    /// An input of `member` at `now`.
+    pub(crate) fn input(&mut self, now: u64, member: usize, input: &Input) {
         self.begin(now, member);
         match input {
             Input::Start { checkpoint, intent } => {
@@ -62,10 +62,10 @@ impl Trace {
                 self.number(*round);
                 losses.iter().flatten().for_each(|loss| self.number(loss.to_bits()));
             }
-            Input::Received { from, .. } => {
+            Input::Received { from, bytes } => {
                 self.tag(5);
                 self.peer(from);
-                self.digest_of(&message);
+                self.digest_of(&bytes.name());
             }
             Input::Fetched { digest, .. } => {
                 self.tag(6);
@@ -111,7 +111,7 @@ impl Trace {
     }
 
     /// An effect of `member` at `now`.
-    pub(crate) fn effect(&mut self, now: u64, member: usize, effect: &Effect, message: Digest) {
+    pub(crate) fn effect(&mut self, now: u64, member: usize, effect: &Effect) {
         self.begin(now, member);
         match effect {
             Effect::Train { round, .. } => {
@@ -126,14 +126,14 @@ impl Trace {
                 self.tag(76);
                 self.numbers(&[*round, models.len() as u64]);
             }
-            Effect::Send { to, .. } => {
+            Effect::Send { to, bytes } => {
                 self.tag(66);
                 self.peer(to);
-                self.digest_of(&message);
+                self.digest_of(&bytes.name());
             }
-            Effect::Announce { .. } => {
+            Effect::Announce { bytes } => {
                 self.tag(67);
-                self.digest_of(&message);
+                self.digest_of(&bytes.name());
             }
             Effect::Fetch { digest, length, .. } => {
                 self.tag(68);
