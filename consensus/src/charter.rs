@@ -94,6 +94,11 @@ pub enum Method {
     Plain,
     /// Their mean corrected gradient of the round, from which each corrects its next one.
     GradientTracking,
+    /// Models as if everybody had taken `reference_steps` local steps.
+    FedNova {
+        /// Local steps of a round that everybody's change is scaled to.
+        reference_steps: u64,
+    },
     /// Their control, the mean gradient of the round, from whose mean each corrects its next one.
     Scaffold,
 }
@@ -102,7 +107,7 @@ impl Method {
     /// Values of what a peer sends for a model of `dimension` values: the model first, then what the method adds.
     pub fn row_len(self, dimension: usize) -> usize {
         match self {
-            Method::Plain => dimension,
+            Method::Plain | Method::FedNova { .. } => dimension,
             Method::GradientTracking | Method::Scaffold => 2 * dimension,
         }
     }
@@ -110,7 +115,7 @@ impl Method {
     /// Vectors of the model's length that a peer with so many senders keeps for the method beside model and row.
     pub fn carried_vectors(self, _senders: usize) -> usize {
         match self {
-            Method::Plain => 0,
+            Method::Plain | Method::FedNova { .. } => 0,
             Method::GradientTracking => 2, // the correction, and the row's second half
             Method::Scaffold => 4,         // the control, the controls' mean, the correction, and the row's second half
         }
@@ -364,7 +369,7 @@ impl Aggregation {
         let asynchronous = round.mode != Mode::Synchronous;
         let mut misfit = |key, what: &str| found.push((key, what.to_owned()));
         match self.method {
-            Method::Plain => {}
+            Method::Plain | Method::FedNova { .. } => {}
             Method::GradientTracking => {
                 if asynchronous {
                     misfit(

@@ -39,6 +39,13 @@ pub static METHODS: &[MethodEntry] = &[
         read: |_| Method::GradientTracking,
     },
     MethodEntry {
+        name: "fednova",
+        help: "models as if everybody had taken reference_steps local steps, so that unequal steps do not pull them aside",
+        source: "Wang et al. 2020 (FedNova), arXiv 2007.07481",
+        // 10: a guess. It scales what a round changes as a learning rate does.
+        read: |section| Method::FedNova { reference_steps: section.integer("reference_steps", Some(10), 1..=1_000_000) },
+    },
+    MethodEntry {
         name: "scaffold",
         help: "also the round's mean gradient, towards whose mean over the neighbourhood each corrects; twice the bytes",
         source: "Karimireddy et al. 2020 (SCAFFOLD), arXiv 1910.06378",

@@ -485,18 +485,19 @@ impl Peer {
 
     /// A row: `model`, and behind it what the method says of a training that led to `end` over such a way.
     fn row(&self, model: Parameters, end: &Parameters, way: f64) -> Parameters {
-        let beside = self.method.beside(&Training { start: &self.parameters, end, way });
+        let beside = self.method.beside(&Training { start: &self.parameters, end, way, rate: 0.0 });
         if beside.is_empty() { model } else { Arc::new(model.iter().copied().chain(beside).collect()) }
     }
 
     fn trained(&mut self, parameters: Parameters, samples: u64, local_steps: u64, rate: f64, out: &mut Vec<Effect>) {
-        if let Err(reason) = check_values(&parameters) {
+        let way = rate * self.practice.effective_steps(local_steps, rate);
+        let model = self.method.model(&Training { start: &self.parameters, end: &parameters, way, rate });
+        let own = self.row(Arc::clone(&model), &parameters, way);
+        if let Err(reason) = check_values(&own) {
             self.training_failed(format!("the trained model {reason}"), out);
             return;
         }
-        let way = rate * self.practice.effective_steps(local_steps, rate);
-        let model = self.method.model(&Training { start: &self.parameters, end: &parameters, way });
-        self.own = self.row(Arc::clone(&model), &parameters, way);
+        self.own = own;
         (self.own_samples, self.own_local_steps) = (samples, local_steps);
         if self.published_before.is_some_and(|round| self.round <= round) {
             // Others hold a signed update of ours for this round which we no longer know: a second one would be a lie.

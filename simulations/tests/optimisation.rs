@@ -116,6 +116,44 @@ fn scaffold_in_a_ring_undoes_a_part() {
     }
 }
 
+const UNEQUAL: &str = r#"
+[federation]
+name = "unequal"
+rounds = 600
+[topology]
+kind = "complete"
+[aggregation]
+rule = "mean"
+[world]
+peers = 8
+[world.trainer]
+kind = "quadratic"
+learning_rate = 0.002
+[[world.special]]
+peers = [0, 1]
+local_steps = 20
+[[world.special]]
+peers = [2, 3]
+local_steps = 7
+"#;
+
+#[test]
+fn fednova_ends_near_the_optimum_where_peers_that_take_more_steps_pull_plain_averaging_aside() {
+    let ring = "topology.kind=ring";
+    let lossy = "world.links={ loss = 0.1, duplication = 0.2, reordering = true, jitter = \"uniform\", jitter_ms = 20 }";
+    for seed in 0..3 {
+        let seed = format!("world.seed={seed}");
+        for more in [COMPLETE, ring, lossy] {
+            let end = |method: &str| distance(&run(UNEQUAL, &[&seed, more, "round.deadline_seconds=0.1", method]));
+            let (plain, normalised) = (end("aggregation.method=plain"), end("aggregation.method=fednova"));
+            println!("{seed}, {more}: plain {plain:.2e}, fednova {normalised:.2e}");
+            assert!(plain > 1.0 && normalised < 0.25 * plain, "seed {seed}, {more}: {plain} and {normalised}");
+            // What is left is drift within the steps; in a ring, also what unlike data leave of plain mixing.
+            assert!(more == ring || normalised < 0.05, "seed {seed}, {more}: {normalised}");
+        }
+    }
+}
+
 /// Momentum multiplies what a gradient does. Were the way of a round's steps taken without it, the corrections would overshoot
 /// by that much and grow without end.
 #[test]
@@ -172,6 +210,12 @@ fn what_does_not_go_together_is_refused_with_what_would() {
         assert!(told(&[&method, "round.mode=asynchronous"]).contains("expected round.mode"));
         assert!(told(&[&method, "aggregation.on=updates"]).contains("looks at nothing but vectors"));
     }
+    let special = "world.special=[{ peers = [1], local_steps = 3 }]";
+    let text = RING.split("[world.trainer]").next().expect("the part before it");
+    let settings = [kith_simulations::experiment::setting(special).expect("a good setting")];
+    let problems = Experiment::parse(text, &settings).expect_err("rows have their own steps");
+    assert!(problems.iter().any(|problem| problem.key == "world.special.local_steps"), "{problems:?}");
+    assert!(told(&["aggregation.reference_steps=3"]).contains("unknown key \"reference_steps\""));
     let pushes = "topology={ kind = \"epidemic-local\", s = 2 }";
     assert!(told(&["aggregation.method=gradient-tracking", pushes]).contains("expected another topology"));
     assert!(told(&["round.mode=asynchronous", "aggregation.rule=median"]).contains("for example \"mean\""));

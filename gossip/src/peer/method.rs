@@ -4,6 +4,7 @@
 //! training, what the neighbourhood's rows mean to the rule, and what goes on to the next round. The formulas are
 //! `kith_consensus::optimization`'s; when something is sent, combined or stored is the peer's.
 
+mod fednova;
 mod gradient_tracking;
 mod plain;
 mod scaffold;
@@ -62,6 +63,7 @@ pub(super) trait Method: Send {
 pub(super) fn new(charter: &Charter, dimension: usize) -> Box<dyn Method> {
     match charter.aggregation.method {
         charter::Method::Plain => Box::new(plain::Plain),
+        charter::Method::FedNova { reference_steps } => Box::new(fednova::FedNova::new(Practice::of(charter), reference_steps)),
         charter::Method::GradientTracking => Box::new(gradient_tracking::GradientTracking::new(dimension)),
         charter::Method::Scaffold => Box::new(scaffold::Scaffold::new(dimension)),
     }
@@ -75,6 +77,8 @@ pub(super) struct Training<'a> {
     pub(super) end: &'a Parameters,
     /// How far a constant gradient of 1 would have led, the step size times ‖a‖₁ of FedNova; 0 where nothing was trained.
     pub(super) way: f64,
+    /// The size of its steps.
+    pub(super) rate: f64,
 }
 
 impl Training<'_> {
