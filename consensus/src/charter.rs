@@ -94,6 +94,32 @@ pub enum Method {
     Plain,
     /// Their mean corrected gradient of the round, from which each corrects its next one.
     GradientTracking,
+    /// Models as if everybody had taken `reference_steps` local steps.
+    FedNova {
+        /// Local steps of a round that everybody's change is scaled to.
+        reference_steps: u64,
+    },
+    /// Their control, the mean gradient of the round, from whose mean each corrects its next one.
+    Scaffold,
+}
+
+impl Method {
+    /// Values of what a peer sends for a model of `dimension` values: the model first, then what the method adds.
+    pub fn row_len(self, dimension: usize) -> usize {
+        match self {
+            Method::Plain | Method::FedNova { .. } => dimension,
+            Method::GradientTracking | Method::Scaffold => 2 * dimension,
+        }
+    }
+
+    /// Vectors of the model's length that a peer with so many senders keeps for the method beside model and row.
+    pub fn carried_vectors(self, _senders: usize) -> usize {
+        match self {
+            Method::Plain | Method::FedNova { .. } => 0,
+            Method::GradientTracking => 2, // the correction, and the row's second half
+            Method::Scaffold => 4,         // the control, the controls' mean, the correction, and the row's second half
+        }
+    }
 }
 
 /// What a rule gets to see.
@@ -206,7 +232,7 @@ impl Charter {
         let round = document.section("round", RoundSection::read);
         let aggregation = document.section("aggregation", |section| Aggregation::read(section, &graphs));
         if let Some(aggregation) = &aggregation {
-            for (key, what) in aggregation.misfits(&round) {
+            for (key, what) in aggregation.misfits(&round, &topology) {
                 document.note(key, what);
             }
         }
@@ -301,10 +327,9 @@ impl Aggregation {
             _ => Space::Models,
         };
         let names: Vec<&str> = METHODS.iter().map(|entry| entry.name).collect();
-        let method = match section.choice("method", Some("plain"), &names).as_str() {
-            "gradient-tracking" => Method::GradientTracking,
-            _ => Method::Plain,
-        };
+        let name = section.choice("method", Some("plain"), &names);
+        let entry = METHODS.iter().find(|entry| entry.name == name).unwrap_or(&METHODS[0]);
+        let method = (entry.read)(section);
         let momentum = section.number("momentum", Some(0.0), 0.0..=0.9999);
         let rule = rule?;
         match (rule.needs_updates(), rule.needs_models(), on) {
@@ -339,18 +364,42 @@ impl Aggregation {
 
 impl Aggregation {
     /// What does not go together.
-    fn misfits(&self, round: &RoundSection) -> Vec<(&'static str, String)> {
+    fn misfits(&self, round: &RoundSection, topology: &TopologySection) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         let asynchronous = round.mode != Mode::Synchronous;
-        if self.method == Method::GradientTracking {
-            if asynchronous {
-                let what = "gradient tracking keeps the mean of the corrections at zero only where everybody mixes the same round; \
-                            expected round.mode = \"synchronous\"";
-                found.push(("aggregation.method", what.to_owned()));
+        let mut misfit = |key, what: &str| found.push((key, what.to_owned()));
+        match self.method {
+            Method::Plain | Method::FedNova { .. } => {}
+            Method::GradientTracking => {
+                if asynchronous {
+                    misfit(
+                        "aggregation.method",
+                        "gradient tracking keeps the mean of the corrections at zero only where everybody mixes the same round; \
+                         expected round.mode = \"synchronous\"",
+                    );
+                }
+                if !topology.kind.doubly_stochastic() {
+                    misfit(
+                        "aggregation.method",
+                        "gradient tracking keeps the mean of the corrections at zero only where everybody's weights sum to 1 over \
+                         its receivers too; expected another topology",
+                    );
+                }
+                if self.on == Space::Updates || self.rule.needs_losses() {
+                    misfit("aggregation.method", "gradient tracking needs a rule on models that looks at nothing but vectors");
+                }
             }
-            if self.on == Space::Updates || self.rule.needs_losses() {
-                let what = "gradient tracking needs a rule on models that looks at nothing but vectors";
-                found.push(("aggregation.method", what.to_owned()));
+            Method::Scaffold => {
+                if asynchronous {
+                    misfit(
+                        "aggregation.method",
+                        "scaffold corrects towards the mean of the whole neighbourhood, of which asynchronous rounds hear a part; \
+                         expected round.mode = \"synchronous\"",
+                    );
+                }
+                if self.on == Space::Updates || self.rule.needs_losses() {
+                    misfit("aggregation.method", "scaffold needs a rule on models that looks at nothing but vectors");
+                }
             }
         }
         if asynchronous && !self.rule.uses_weights() {

@@ -8,6 +8,9 @@
 //! Not here: local training (another crate), which rule combines (`aggregate`), and when (the peer). All vectors of a call have the
 //! same length; where they do not, it is our own error, since what peers send is checked before.
 
+use crate::charter::Method;
+use crate::section::Section;
+
 /// What peers may exchange beside their models, as a charter names it.
 #[derive(Debug)]
 pub struct MethodEntry {
@@ -17,6 +20,8 @@ pub struct MethodEntry {
     pub help: &'static str,
     /// The paper it comes from.
     pub source: &'static str,
+    /// Reads its own keys of `[aggregation]`.
+    pub read: fn(&mut Section<'_>) -> Method,
 }
 
 /// Every method.
@@ -25,11 +30,26 @@ pub static METHODS: &[MethodEntry] = &[
         name: "plain",
         help: "models alone: D-PSGD with one local step, FedAvg among neighbours with more",
         source: "Lian et al. 2017, arXiv 1705.09056",
+        read: |_| Method::Plain,
     },
     MethodEntry {
         name: "gradient-tracking",
         help: "also the round's mean corrected gradient, so that unlike data lead to one optimum; twice the bytes",
         source: "Liu et al. 2023 (K-GT), arXiv 2301.01313; with one local step the tracking of Nedic et al. 2017",
+        read: |_| Method::GradientTracking,
+    },
+    MethodEntry {
+        name: "fednova",
+        help: "models as if everybody had taken reference_steps local steps, so that unequal steps do not pull them aside",
+        source: "Wang et al. 2020 (FedNova), arXiv 2007.07481",
+        // 10: a guess. It scales what a round changes as a learning rate does.
+        read: |section| Method::FedNova { reference_steps: section.integer("reference_steps", Some(10), 1..=1_000_000) },
+    },
+    MethodEntry {
+        name: "scaffold",
+        help: "also the round's mean gradient, towards whose mean over the neighbourhood each corrects; twice the bytes",
+        source: "Karimireddy et al. 2020 (SCAFFOLD), arXiv 1910.06378",
+        read: |_| Method::Scaffold,
     },
 ];
 

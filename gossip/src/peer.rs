@@ -8,6 +8,7 @@
 //! deadline passes → combine → store → next. No absence ever aborts it.
 
 mod exchange;
+mod method;
 mod overlay;
 mod window;
 mod witness;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kith_consensus::aggregate::{Aggregate, Context, Contribution, spread};
-use kith_consensus::charter::{Charter, Method, Mode, Space, Weighting};
+use kith_consensus::charter::{Charter, Mode, Space, Weighting};
 use kith_consensus::mutant::{Mutant, planted};
 use kith_consensus::optimization::server_momentum;
 use kith_consensus::{Digest, PeerId, Seed, Stream};
@@ -33,6 +34,7 @@ use crate::packet::{Opened, Packet};
 use crate::roster::Roster;
 use crate::wire;
 use exchange::{AHEAD_MAX, Exchange, Outgoing, Progress, check_values};
+use method::{Method, Practice, Training};
 use overlay::Overlay;
 use window::{Arrived, Window};
 use witness::{Testimony, Witness};
@@ -137,14 +139,15 @@ pub struct Peer {
     sequence: u64,
     /// Where the round starts; replaced by the aggregate when it ends.
     parameters: Parameters,
-    /// Where the own training led; what the rule sees of this peer.
+    /// The own row: where the own training led, what the rule sees of this peer, and what the method adds.
     own: Parameters,
     own_samples: u64,
     own_local_steps: u64,
     /// What the optimizer carries into the next round.
     memory: Option<Parameters>,
-    /// What the method adds to every local gradient.
-    correction: Option<Parameters>,
+    /// What happens to models beside the rule.
+    method: Box<dyn Method>,
+    practice: Practice,
     /// The round's change that server momentum carries on.
     velocity: Option<Parameters>,
     /// Announcements for single receivers, where the conduct tells them different things.
@@ -170,16 +173,18 @@ impl Peer {
     /// When the roster lacks the peer.
     pub fn new(setup: Setup) -> Peer {
         let id = setup.authenticator.peer();
-        let tracks = setup.charter.aggregation.method == Method::GradientTracking;
-        // Everybody's row before anything is published: the common start, and no gradient.
-        let row = match tracks {
-            true => Arc::new(setup.initial.iter().copied().chain(std::iter::repeat_n(0.0, setup.initial.len())).collect()),
-            false => Arc::clone(&setup.initial),
+        // Everybody's row before anything is published: the common start, and nothing beside it.
+        let length = setup.charter.aggregation.method.row_len(setup.initial.len());
+        let row = match length == setup.initial.len() {
+            true => Arc::clone(&setup.initial),
+            false => Arc::new(setup.initial.iter().copied().chain(std::iter::repeat(0.0)).take(length).collect()),
         };
         Peer {
             id,
             overlay: Overlay::new(id, setup.roster, Arc::clone(&setup.charter)),
             exchange: Exchange::new(setup.codec, id, row, !setup.conduct.is_honest()),
+            method: method::new(&setup.charter, setup.initial.len()),
+            practice: Practice::of(&setup.charter),
             charter: setup.charter,
             authenticator: setup.authenticator,
             conduct: setup.conduct,
@@ -194,7 +199,6 @@ impl Peer {
             own_samples: 0,
             own_local_steps: 0,
             memory: None,
-            correction: None,
             velocity: None,
             forks: BTreeMap::new(),
             promised: None,
@@ -427,7 +431,7 @@ impl Peer {
             None => {
                 self.phase = Phase::Training;
                 let (parameters, memory) = (Arc::clone(&self.parameters), self.memory.clone());
-                out.push(Effect::Train { round: self.round, parameters, memory, correction: self.correction.clone() });
+                out.push(Effect::Train { round: self.round, parameters, memory, correction: self.method.correction() });
             }
         }
         for sender in neighbours {
@@ -466,44 +470,39 @@ impl Peer {
 
     /// What goes from round to round beside the model.
     fn carried(&self) -> Carried {
-        let named = [("memory", &self.memory), ("correction", &self.correction), ("velocity", &self.velocity)];
-        named.into_iter().filter_map(|(name, vector)| Some((name.to_owned(), Arc::clone(vector.as_ref()?)))).collect()
+        let named = [("memory", &self.memory), ("velocity", &self.velocity)];
+        let own = named.into_iter().filter_map(|(name, vector)| Some((name.to_owned(), Arc::clone(vector.as_ref()?))));
+        own.chain(self.method.carried()).collect()
     }
 
     fn restore(&mut self, mut carried: Carried) {
         self.memory = carried.remove("memory");
-        self.correction = carried.remove("correction");
         self.velocity = carried.remove("velocity");
+        self.method.restore(&mut carried);
     }
 
-    fn tracks(&self) -> bool {
-        self.charter.aggregation.method == Method::GradientTracking
-    }
-
-    /// The own row: the parameters, and behind them what the method sends: the mean corrected gradient of the round's steps.
-    fn row(&self, parameters: &Parameters, steps: f64) -> Parameters {
-        if !self.tracks() {
-            return Arc::clone(parameters);
-        }
-        let gradient = |(start, end): (&f32, &f32)| ((f64::from(*start) - f64::from(*end)) / steps) as f32;
-        let tracked = self.parameters.iter().zip(parameters.iter()).map(gradient);
-        Arc::new(parameters.iter().copied().chain(tracked).collect())
+    /// A row: `model`, and behind it what the method says of a training that led to `end` over such a way.
+    fn row(&self, model: Parameters, end: &Parameters, way: f64) -> Parameters {
+        let beside = self.method.beside(&Training { start: &self.parameters, end, way, rate: 0.0 });
+        if beside.is_empty() { model } else { Arc::new(model.iter().copied().chain(beside).collect()) }
     }
 
     fn trained(&mut self, parameters: Parameters, samples: u64, local_steps: u64, rate: f64, out: &mut Vec<Effect>) {
-        if let Err(reason) = check_values(&parameters) {
+        let way = rate * self.practice.effective_steps(local_steps, rate);
+        let model = self.method.model(&Training { start: &self.parameters, end: &parameters, way, rate });
+        let own = self.row(Arc::clone(&model), &parameters, way);
+        if let Err(reason) = check_values(&own) {
             self.training_failed(format!("the trained model {reason}"), out);
             return;
         }
-        let steps = rate * local_steps as f64;
-        self.own = self.row(&parameters, steps);
+        self.own = own;
         (self.own_samples, self.own_local_steps) = (samples, local_steps);
         if self.published_before.is_some_and(|round| self.round <= round) {
             // Others hold a signed update of ours for this round which we no longer know: a second one would be a lie.
             self.collect(out);
             return;
         }
-        match self.publication(parameters, steps) {
+        match self.publication(model, way) {
             Told::Nobody => self.collect(out),
             Told::Everybody(vector) => match self.promise(&vector) {
                 Some((sealed, intent)) => self.publish(sealed, intent, BTreeMap::new(), out),
@@ -516,8 +515,8 @@ impl Peer {
         }
     }
 
-    /// What the peer's conduct makes of the trained parameters.
-    fn publication(&mut self, trained: Parameters, steps: f64) -> Told {
+    /// What the peer's conduct makes of the trained model.
+    fn publication(&mut self, trained: Parameters, way: f64) -> Told {
         if self.conduct.is_honest() {
             return Told::Everybody(Arc::clone(&self.own));
         }
@@ -537,12 +536,18 @@ impl Peer {
         let mut random = Stream::derive("kith.v1 conduct", &self.seed, self.round, 0, 0);
         match self.conduct.publish(&view, &mut random) {
             Publication::Nothing => Told::Nobody,
-            Publication::Same(vector) => Told::Everybody(self.row(&Arc::new(vector), steps)),
+            Publication::Same(vector) => Told::Everybody(self.lie(vector, way)),
             Publication::Each(vectors) => {
-                let row = |vector: Vec<f32>| self.row(&Arc::new(vector), steps).to_vec();
+                let row = |vector: Vec<f32>| self.lie(vector, way).to_vec();
                 Told::Each(vectors.into_iter().map(|(receiver, vector)| (receiver, row(vector))).collect())
             }
         }
+    }
+
+    /// The row of one who says that training led to `vector`.
+    fn lie(&self, vector: Vec<f32>, way: f64) -> Parameters {
+        let end = Arc::new(vector);
+        self.row(Arc::clone(&end), &end, way)
     }
 
     /// The update of this round that says `vector`, and the promise to send exactly that; `None` for what the codec cannot say.
@@ -620,7 +625,7 @@ impl Peer {
 
     fn training_failed(&mut self, why: String, out: &mut Vec<Effect>) {
         out.push(Effect::Emit(Event::TrainingFailed { round: self.round, why }));
-        self.own = self.row(&self.parameters, 1.0);
+        self.own = self.row(Arc::clone(&self.parameters), &self.parameters, 0.0);
         (self.own_samples, self.own_local_steps) = (0, 0);
         self.collect(out);
     }
@@ -750,7 +755,7 @@ impl Peer {
                 samples: arrived.samples,
                 local_steps: arrived.local_steps,
                 // What is moved to another origin, or is a part, has another name.
-                state: arrived.state.filter(|_| !updates && !self.tracks()),
+                state: arrived.state.filter(|_| !updates && arrived.values.len() == start.len()),
                 ..Contribution::of(*peer, moved.get(index).map_or(&arrived.values[..start.len()], Vec::as_slice))
             })
             .collect();
@@ -765,7 +770,8 @@ impl Peer {
             seed: Seed(self.charter.id.0),
         };
         let charter = Arc::clone(&self.charter);
-        match charter.aggregation.rule.aggregate(&context, &contributions) {
+        let beside: Vec<&[f32]> = rows.iter().map(|(_, arrived)| &arrived.values[start.len()..]).collect();
+        match self.method.combine(charter.aggregation.rule.as_ref(), &context, &contributions, &beside) {
             Ok(mut aggregate) => {
                 let dropped = self.judge(&rows, &aggregate, out);
                 let spread = spread(&contributions);
@@ -776,9 +782,6 @@ impl Peer {
                 if updates {
                     aggregate.parameters.iter_mut().zip(start.iter()).for_each(|(value, start)| *value += start);
                 }
-                if self.tracks() {
-                    self.track(&rows, &contributions, &context);
-                }
                 self.carry_on(&start, &mut aggregate.parameters);
                 let parameters = Arc::new(aggregate.parameters);
                 let state = Digest::of_values(&parameters);
@@ -788,32 +791,9 @@ impl Peer {
             Err(_) => {
                 let need = self.charter.aggregation.rule.minimum();
                 out.push(Effect::Emit(Event::MixingSkipped { round, have: rows.len(), need }));
-                if self.tracks() { Arc::new(self.own[..start.len()].to_vec()) } else { Arc::clone(&self.own) }
+                if self.own.len() == start.len() { Arc::clone(&self.own) } else { Arc::new(self.own[..start.len()].to_vec()) }
             }
         }
-    }
-
-    /// Gradient tracking (K-GT): the own correction moves by what the neighbourhood's mean gradient differs from the own one,
-    /// c ← c − z + Σ w z. Where everybody mixes doubly stochastic weights the corrections' mean stays zero; an update that a
-    /// neighbour misses for good shifts it, and with it where everybody ends.
-    fn track(&mut self, rows: &[(PeerId, Arrived)], models: &[Contribution<'_>], context: &Context<'_>) {
-        let dimension = self.parameters.len();
-        let tracked = |(model, (_, arrived)): (&Contribution<'_>, &(PeerId, Arrived))| -> Vec<f32> {
-            debug_assert_eq!(arrived.values.len(), 2 * model.parameters.len(), "a row is a model and its gradient");
-            arrived.values[dimension..].to_vec()
-        };
-        let gradients: Vec<Vec<f32>> = models.iter().zip(rows).map(tracked).collect();
-        let rows: Vec<Contribution<'_>> =
-            models.iter().zip(&gradients).map(|(model, gradient)| Contribution { parameters: gradient, ..*model }).collect();
-        let context = Context { round_start: None, last_aggregate: None, own_public: None, ..*context };
-        // What was enough for the models is enough for the gradients: the same rows, all of them finite.
-        let Ok(mixed) = self.charter.aggregation.rule.aggregate(&context, &rows) else { return };
-        let own = &self.own[dimension..];
-        let zero = Arc::new(vec![0.0; dimension]);
-        let before = self.correction.as_ref().unwrap_or(&zero);
-        let step =
-            |((before, own), mixed): ((&f32, &f32), &f32)| (f64::from(*before) - f64::from(*own) + f64::from(*mixed)) as f32;
-        self.correction = Some(Arc::new(before.iter().zip(own).zip(&mixed.parameters).map(step).collect()));
     }
 
     /// Server momentum at every peer: v ← β v + (aggregate − start), x ← start + v.

@@ -122,6 +122,10 @@ fn announcement_of(number: u8, charter: &Arc<Charter>, value: f32) -> Vec<u8> {
 }
 
 fn announcement_with(number: u8, charter: &Arc<Charter>, values: &[f32]) -> Vec<u8> {
+    announcement_claiming(number, charter, values, 2)
+}
+
+fn announcement_claiming(number: u8, charter: &Arc<Charter>, values: &[f32], local_steps: u64) -> Vec<u8> {
     let mut other = peer_with(number, charter, values.len());
     handle(&mut other, Input::Start { checkpoint: None, intent: None });
     handle(&mut other, Input::TimerExpired(Timer::Start));
@@ -129,7 +133,7 @@ fn announcement_with(number: u8, charter: &Arc<Charter>, values: &[f32]) -> Vec<
         sent_to(&handle(&mut peer_of(1, charter), Input::PeerUp { peer: id(number), addresses: vec![] }), number).remove(0);
     handle(&mut other, Input::Received { from: id(1), bytes: hello.into() });
     let parameters = Arc::new(values.to_vec());
-    handle(&mut other, Input::Trained { round: 0, parameters, samples: 10, local_steps: 2, loss: 0.5, rate: 0.1, memory: None });
+    handle(&mut other, Input::Trained { round: 0, parameters, samples: 10, local_steps, loss: 0.5, rate: 0.1, memory: None });
     sent_to(&handle(&mut other, Input::Stored(Stored::Intent { round: 0 })), 1).remove(0)
 }
 
@@ -188,6 +192,22 @@ fn late_update_is_not_mixed_after_the_deadline() {
     let late = announcement_of(2, &charter, 9.0);
     handle(&mut peer, Input::Received { from: id(2), bytes: late.into() });
     assert_eq!(peer.parameters().as_slice(), [1.0; 4], "alone with its own step");
+}
+
+/// Who took how many steps is scaled out by the sender, so that a lie about them moves nobody.
+#[test]
+fn under_fednova_claimed_steps_move_nothing() {
+    let charter = charter(2, "rule = \"mean\"\nmethod = \"fednova\"\nreference_steps = 4");
+    for (claim, trained_to) in [(2, 3.0), (4, 6.0), (0, 6.0), (1_000_000_000, 1.5e9)] {
+        let mut peer = in_round_zero(&charter);
+        handle(&mut peer, trained(0, 1.5)); // two steps, so that four would have led to 3
+        handle(&mut peer, Input::Stored(Stored::Intent { round: 0 }));
+        let bytes = announcement_claiming(2, &charter, &[trained_to, 0.0, 0.0, 0.0], claim);
+        let effects = handle(&mut peer, Input::Received { from: id(2), bytes: bytes.into() });
+        assert!(lines(&effects).contains(&"event accepted".into()), "{claim}: {:?}", lines(&effects));
+        handle(&mut peer, Input::TimerExpired(Timer::Deadline { round: 0 }));
+        assert_eq!(peer.parameters().as_slice(), [4.0, 2.0, 2.0, 2.0], "{claim}");
+    }
 }
 
 #[test]

@@ -252,7 +252,8 @@ async fn watch<A: Actor>(supervisor: &ActorRef<Supervisor>, actor: &ActorRef<A>)
 }
 
 fn network_settings(config: &Config, agreement: &Agreement, identity: &Identity) -> Result<NetworkSettings, NodeError> {
-    let dimension = agreement.task.layout().dimension;
+    // What travels is a row: the model and what the charter's method adds.
+    let dimension = agreement.charter.aggregation.method.row_len(agreement.task.layout().dimension);
     let mut settings = NetworkSettings {
         secret: identity.secret(),
         federation: agreement.charter.id,

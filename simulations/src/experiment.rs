@@ -405,7 +405,8 @@ impl Experiment {
                 let (objectives, optimum) = trainer.family.draw(lies.len(), seed);
                 let hull = trainer.hull(lies, seed);
                 let pupil = |(peer, objective): (usize, Arc<dyn Objective>)| {
-                    Pupil::Descent(Descent::new(trainer, objective, seed.child(&format!("noise {peer}"))))
+                    let own = self.world.trainer_of(peer).expect("this world has a trainer");
+                    Pupil::Descent(Descent::new(&own, objective, seed.child(&format!("noise {peer}"))))
                 };
                 let pupils = objectives.into_iter().enumerate().map(pupil).collect();
                 Ok(School { pupils, dimension: optimum.len(), optimum: Some(optimum), hull, triggered: None })

@@ -85,6 +85,8 @@ struct Special {
     line: Line,
     slowness: f64,
     starts: Duration,
+    /// 0: the trainer's.
+    local_steps: u64,
 }
 
 /// Peers that crash and come back at random times.
@@ -192,6 +194,15 @@ impl World {
         (device, line, starts)
     }
 
+    /// How a peer descends, where the world has an objective of its own.
+    pub fn trainer_of(&self, peer: usize) -> Option<TrainerSection> {
+        let mut trainer = self.trainer.clone()?;
+        for special in self.special.iter().filter(|special| special.local_steps > 0 && special.peers.contains(&peer)) {
+            trainer.local_steps = special.local_steps;
+        }
+        Some(trainer)
+    }
+
     /// Who lies among `peers`, ascending.
     pub fn adversaries_among(&self, peers: usize) -> Vec<usize> {
         let mut liars = self.liars.clone();
@@ -235,6 +246,10 @@ impl World {
         let special: Vec<usize> = self.special.iter().flat_map(|special| special.peers.clone()).collect();
         if let Some(peer) = beyond(&special) {
             found.push(("world.special.peers", format!("there is no peer {peer}; peers are numbered from 0 to {}", peers - 1)));
+        }
+        if self.trainer.is_none() && self.special.iter().any(|special| special.local_steps > 0) {
+            let what = "a model's local steps are the charter's, [training]; expected 0 without [world.trainer]";
+            found.push(("world.special.local_steps", what.to_owned()));
         }
         let faulty: Vec<usize> = self.faults.iter().flat_map(|(_, fault)| peers_of(fault)).collect();
         if let Some(peer) = beyond(&faulty) {
@@ -300,6 +315,7 @@ fn read_special(section: &mut Section<'_>) -> Special {
         line: read_line(section),
         slowness: section.number("slowness", Some(1.0), 1e-3..=1e6),
         starts: Duration::from_secs_f64(section.number("starts_seconds", Some(0.0), 0.0..=1e9)),
+        local_steps: section.integer("local_steps", Some(0), 0..=1_000_000),
     }
 }
 

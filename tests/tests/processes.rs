@@ -151,7 +151,7 @@ fn a_stranger_is_denied_and_a_tampering_member_is_refused_by_name_and_sent_away(
         loop {
             if let NetworkEvent::PeerUp { .. } = member.next().await {
                 for bytes in [b"junk".to_vec(), vec![0x9f; 5000], vec![1; 30], vec![0xff; 40], vec![0; 1]] {
-                    member.execute(NetworkCommand::Send { to: ada_id, bytes: Arc::new(bytes) });
+                    member.execute(NetworkCommand::Send { to: ada_id, bytes: bytes.into() });
                 }
             }
         }

@@ -177,21 +177,26 @@ impl Findings {
             _ => 0,
         };
         let (receives, sends) = (degree(Graph::receives_from), degree(Graph::sends_to));
-        let body = agreement.codec.bytes_max(agreement.task.layout().dimension) as u64;
-        let update = body + ANNOUNCEMENT_BYTES;
-        // Own model, start, gradient, velocity and result; each neighbour's vector, and its replica where there is one.
+        // What travels is a row: the model and what the charter's method adds.
+        let method = agreement.charter.aggregation.method;
+        let row = method.row_len(agreement.task.layout().dimension);
+        let body = agreement.codec.bytes_max(row) as u64;
+        let (row, update) = (row as u64, body + ANNOUNCEMENT_BYTES);
+        // Own model, start, gradient, velocity and result, and what the method keeps; each neighbour's row, and its replica where
+        // there is one.
         let replicas = u64::from(agreement.codec.form() == Form::Replica);
-        let vectors = 6 + receives * (1 + replicas) + replicas;
+        let own = 6 + method.carried_vectors(receives as usize) as u64;
+        let others = receives * (1 + replicas) + replicas;
         let data = Dataset::memory_bytes_of(std::iter::once(rows).chain(held_out)) as u64;
         self.fact(
             "expected",
             json!({
-                "memory_bytes": BASE_BYTES + data + 4 * dimension * vectors,
+                "memory_bytes": BASE_BYTES + data + 4 * (dimension * own + row * others),
                 "update_bytes_max": update,
                 "bytes_out_per_round": sends * update,
                 "bytes_in_per_round": receives * update,
-                "dense_bytes_per_round": receives * 4 * dimension,
-                "keyframe_bytes": if replicas > 0 { json!(4 * dimension) } else { Value::Null },
+                "dense_bytes_per_round": receives * 4 * row,
+                "keyframe_bytes": if replicas > 0 { json!(4 * row) } else { Value::Null },
                 "graph_changes": agreement.charter.topology.changes(),
                 "local_steps_per_round": agreement.task.training().steps(rows.len()),
             }),

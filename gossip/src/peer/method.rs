@@ -1,0 +1,165 @@
+//! What the charter's method of optimisation does to a round: one file each.
+//!
+//! A row is what a peer sends: its model and, behind it, what the method adds. [`Method`] says how the own row follows from
+//! training, what the neighbourhood's rows mean to the rule, and what goes on to the next round. The formulas are
+//! `kith_consensus::optimization`'s; when something is sent, combined or stored is the peer's.
+
+mod fednova;
+mod gradient_tracking;
+mod plain;
+mod scaffold;
+
+use std::sync::Arc;
+
+use kith_consensus::Rule;
+use kith_consensus::aggregate::{Aggregate, AggregateError, Context, Contribution};
+use kith_consensus::charter::{self, Charter};
+use kith_consensus::optimization::fednova::LocalTraining;
+
+use crate::effect::{Carried, Parameters};
+
+/// A method of optimisation at one peer, with what it carries from round to round.
+pub(super) trait Method: Send {
+    /// What every local gradient of the round that begins is corrected by.
+    fn correction(&self) -> Option<Parameters> {
+        None
+    }
+
+    /// The model of the own row.
+    fn model(&self, training: &Training<'_>) -> Parameters {
+        Arc::clone(training.end)
+    }
+
+    /// What stands behind the model in the own row.
+    fn beside(&self, _training: &Training<'_>) -> Vec<f32> {
+        Vec::new()
+    }
+
+    /// What the rule makes of the models. `beside` is what stood behind each in its row; what the method carries follows from it
+    /// once there is an aggregate.
+    ///
+    /// # Errors
+    /// The rule's; then nothing has changed.
+    fn combine(
+        &mut self,
+        rule: &dyn Rule,
+        context: &Context<'_>,
+        models: &[Contribution<'_>],
+        _beside: &[&[f32]],
+    ) -> Result<Aggregate, AggregateError> {
+        rule.aggregate(context, models)
+    }
+
+    /// What goes on to the next round, by name.
+    fn carried(&self) -> Carried {
+        Carried::new()
+    }
+
+    /// Takes back what it carried.
+    fn restore(&mut self, _carried: &mut Carried) {}
+}
+
+/// The method that a charter names, for models of `dimension` values.
+pub(super) fn new(charter: &Charter, dimension: usize) -> Box<dyn Method> {
+    match charter.aggregation.method {
+        charter::Method::Plain => Box::new(plain::Plain),
+        charter::Method::FedNova { reference_steps } => Box::new(fednova::FedNova::new(Practice::of(charter), reference_steps)),
+        charter::Method::GradientTracking => Box::new(gradient_tracking::GradientTracking::new(dimension)),
+        charter::Method::Scaffold => Box::new(scaffold::Scaffold::new(dimension)),
+    }
+}
+
+/// A round's training as the methods see it.
+pub(super) struct Training<'a> {
+    /// Where the round started.
+    pub(super) start: &'a Parameters,
+    /// Where it led; the start where nothing was trained.
+    pub(super) end: &'a Parameters,
+    /// How far a constant gradient of 1 would have led, the step size times ‖a‖₁ of FedNova; 0 where nothing was trained.
+    pub(super) way: f64,
+    /// The size of its steps.
+    pub(super) rate: f64,
+}
+
+impl Training<'_> {
+    /// The mean gradient of the round's steps, corrections included: (start − end) / way; zero where nothing was trained.
+    fn mean_gradient(&self) -> Vec<f32> {
+        if self.way == 0.0 {
+            return vec![0.0; self.start.len()];
+        }
+        let gradient = |(start, end): (&f32, &f32)| ((f64::from(*start) - f64::from(*end)) / self.way) as f32;
+        self.start.iter().zip(self.end.iter()).map(gradient).collect()
+    }
+}
+
+/// As much of the charter's `[training]` as tells how far gradients lead. Worlds whose objective is a formula have no such
+/// section: they descend by plain steps.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Practice {
+    momentum: f64,
+    dampening: f64,
+    prox: f64,
+    /// Whether momentum goes on from round to round.
+    lasting: bool,
+}
+
+impl Practice {
+    pub(super) fn of(charter: &Charter) -> Practice {
+        let training = charter.canonical.get("training");
+        let key = |name: &str| training.and_then(|training| training.get(name));
+        let number = |name: &str| key(name).and_then(|value| value.as_float()).unwrap_or(0.0);
+        let scope = key("momentum_scope").and_then(|value| value.as_str()).unwrap_or("round");
+        Practice {
+            momentum: number("momentum"),
+            dampening: number("dampening"),
+            prox: number("prox_mu"),
+            lasting: scope != "round",
+        }
+    }
+
+    /// ‖a‖₁: how many plain steps so many local steps of size `rate` amount to. Where momentum goes on over rounds it is what they
+    /// amount to in the long run. Weight decay is left out of it.
+    pub(super) fn effective_steps(&self, steps: u64, rate: f64) -> f64 {
+        let fresh = 1.0 - self.dampening;
+        if self.lasting {
+            return fresh * steps as f64 / (1.0 - self.momentum);
+        }
+        if self.momentum == 0.0 && self.prox == 0.0 {
+            return fresh * steps as f64;
+        }
+        let (learning_rate, learning_rate_decay) = (fresh * rate, 1.0);
+        let training = LocalTraining { steps, learning_rate, learning_rate_decay, momentum: self.momentum, prox: self.prox };
+        fresh * training.effective_steps()
+    }
+}
+
+/// What the rule that combines models makes of what stands beside them: the same rows and weights. `None` where it cannot tell,
+/// which what was enough for the models seldom is.
+fn mixed(rule: &dyn Rule, context: &Context<'_>, models: &[Contribution<'_>], beside: &[&[f32]]) -> Option<Vec<f32>> {
+    let rows: Vec<Contribution<'_>> =
+        models.iter().zip(beside).map(|(model, beside)| Contribution { parameters: beside, ..*model }).collect();
+    let context = Context { round_start: None, last_aggregate: None, own_public: None, ..*context };
+    rule.aggregate(&context, &rows).ok().map(|aggregate| aggregate.parameters)
+}
+
+/// The place of the own row.
+fn own_of<'a>(context: &Context<'_>, beside: &[&'a [f32]]) -> &'a [f32] {
+    beside[context.own.expect("a peer combines its own row too")]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn effective_steps_are_those_of_fednova_times_what_dampening_leaves() {
+        let plain = Practice { momentum: 0.0, dampening: 0.0, prox: 0.0, lasting: false };
+        assert_eq!(plain.effective_steps(7, 0.1), 7.0);
+        // v = g, ρ g + g, …: 1, 1.5, 1.75 of η after three steps.
+        let momentum = Practice { momentum: 0.5, ..plain };
+        assert!((momentum.effective_steps(3, 0.1) - 4.25).abs() < 1e-12);
+        assert!((Practice { dampening: 0.5, ..momentum }.effective_steps(3, 0.1) - 2.125).abs() < 1e-12);
+        assert_eq!(Practice { lasting: true, ..momentum }.effective_steps(3, 0.1), 6.0);
+        assert!((Practice { prox: 1.0, ..plain }.effective_steps(2, 0.5) - 1.5).abs() < 1e-12);
+    }
+}

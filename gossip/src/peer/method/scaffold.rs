@@ -1,0 +1,83 @@
+//! `scaffold`: SCAFFOLD, option II (Karimireddy et al. 2020, arXiv 1910.06378), without a server.
+//!
+//! Peer i holds a control cᵢ. Local steps y ← y − η (g − cᵢ + c); afterwards cᵢ ← cᵢ − c + (x − y) / (K η), the mean of the round's
+//! own gradients, which it sends behind its model. c is what the rule makes of the neighbourhood's controls.
+//!
+//! In a complete graph this is the paper's algorithm with everybody taking part: the exact optimum. In a sparse graph c is the
+//! mean of a neighbourhood and not of all, so the drift of many local steps is undone and what unlike neighbourhoods differ by is
+//! not: gradient tracking goes further there. What it has over gradient tracking is that nothing is summed up over rounds. A
+//! missed update spoils one round's correction and no other, and a rule that withstands liars withstands them among controls too:
+//! the rule is the same, and so is `byzantine`. Twice the bytes.
+
+use std::sync::Arc;
+
+use kith_consensus::Rule;
+use kith_consensus::aggregate::{Aggregate, AggregateError, Context, Contribution};
+use kith_consensus::optimization::scaffold::{corrected_gradient, updated_control};
+
+use super::{Method, Training, mixed, own_of};
+use crate::effect::{Carried, Parameters};
+
+pub(super) struct Scaffold {
+    /// cᵢ
+    own: Parameters,
+    /// c
+    all: Parameters,
+    /// c − cᵢ; nothing before the first round is over.
+    correction: Option<Parameters>,
+}
+
+impl Scaffold {
+    pub(super) fn new(dimension: usize) -> Scaffold {
+        let zero = Arc::new(vec![0.0; dimension]);
+        Scaffold { own: Arc::clone(&zero), all: zero, correction: None }
+    }
+
+    fn set(&mut self, own: Parameters, all: Parameters) {
+        (self.own, self.all) = (own, all);
+        self.correction = Some(Arc::new(corrected_gradient(&vec![0.0; self.own.len()], &self.own, &self.all)));
+    }
+}
+
+impl Method for Scaffold {
+    fn correction(&self) -> Option<Parameters> {
+        self.correction.clone()
+    }
+
+    fn beside(&self, training: &Training<'_>) -> Vec<f32> {
+        if training.way == 0.0 {
+            return self.own.to_vec(); // it says what it said last
+        }
+        updated_control(&self.own, &self.all, training.start, training.end, 1, training.way)
+    }
+
+    fn combine(
+        &mut self,
+        rule: &dyn Rule,
+        context: &Context<'_>,
+        models: &[Contribution<'_>],
+        beside: &[&[f32]],
+    ) -> Result<Aggregate, AggregateError> {
+        let aggregate = rule.aggregate(context, models)?;
+        let own = Arc::new(own_of(context, beside).to_vec());
+        // Where the controls cannot be combined there is nothing to correct towards.
+        let all = mixed(rule, context, models, beside).map_or_else(|| Arc::clone(&own), Arc::new);
+        self.set(own, all);
+        Ok(aggregate)
+    }
+
+    fn carried(&self) -> Carried {
+        match self.correction {
+            None => Carried::new(),
+            Some(_) => {
+                Carried::from([("control".to_owned(), Arc::clone(&self.own)), ("controls".to_owned(), Arc::clone(&self.all))])
+            }
+        }
+    }
+
+    fn restore(&mut self, carried: &mut Carried) {
+        if let (Some(own), Some(all)) = (carried.remove("control"), carried.remove("controls")) {
+            self.set(own, all);
+        }
+    }
+}
