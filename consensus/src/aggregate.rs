@@ -353,7 +353,7 @@ fn aggregate_finite<R: Rule + ?Sized>(
 /// Root mean square distance of the contributions, of one length each, to their mean; 0 without any.
 pub fn spread(contributions: &[Contribution<'_>]) -> f64 {
     /// Columns at a time, so that their sums stay in the first-level cache.
-    const COLUMNS: usize = 1024;
+    const COLUMNS: usize = 256;
     let Some((first, others)) = contributions.split_first() else { return 0.0 };
     // Σ‖x − r‖² − ‖Σ(x − r)‖² / n with the first row as r, so that nearly equal rows do not cancel.
     let (mut squares, mut squared_sums) = ([0.0; COLUMNS], 0.0);

@@ -77,6 +77,11 @@ pub trait Codec: std::fmt::Debug + Send + Sync {
     /// Most bytes that an encoding of `dimension` values can have; a longer body is refused before it is pulled.
     fn bytes_max(&self, dimension: usize) -> usize;
 
+    /// Whether an encoding is the values as they are ([`identity::to_bytes`]), not added to anything.
+    fn is_exact(&self) -> bool {
+        false
+    }
+
     /// Encodes finite values.
     fn encode(&self, values: &[f32], random: &mut Randomness) -> Vec<u8>;
 

@@ -552,11 +552,11 @@ impl Peer {
 
     /// The update of this round that says `vector`, and the promise to send exactly that; `None` for what the codec cannot say.
     fn promise(&self, vector: &Parameters) -> Option<(Sealed, Box<Intent>)> {
-        let mut random = Randomness {
+        let random = || Randomness {
             own: Stream::derive("kith.v1 codec", &self.seed, self.round, 0, 0),
             shared: Stream::derive("kith.v1 shared codec", &Seed(self.charter.id.0), self.round, 0, 0),
         };
-        let (base, body, public) = self.exchange.encode(vector, &mut random)?;
+        let (base, body, public) = self.exchange.encode(vector, random)?;
         let state = Digest::of_values(&public);
         let inline = (body.len() <= INLINE_BYTES_MAX).then(|| Bytes::new(&body));
         // What travels inside has no need of a name.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use kith_consensus::PeerId;
 use kith_consensus::charter::Charter;
-use kith_gossip::{Effect, Event, Input, Record};
+use kith_gossip::{Effect, Event, Input, Record, Roster};
 use serde::Serialize;
 
 use crate::simulator::Moment;
@@ -76,7 +76,7 @@ pub struct Scope {
     /// The agreement.
     pub charter: std::sync::Arc<Charter>,
     /// The peers' ids by number.
-    pub ids: Vec<PeerId>,
+    pub ids: Roster,
     /// Who lies.
     pub lies: Vec<bool>,
     /// Whether links lose or spoil nothing and no fault is drawn: then stricter promises hold.
@@ -93,7 +93,7 @@ pub struct Scope {
 impl Scope {
     /// The number of a peer.
     pub fn number(&self, peer: &PeerId) -> Option<usize> {
-        self.ids.binary_search(peer).ok()
+        self.ids.index(peer)
     }
 
     /// Whether a peer is an honest one of this world.

@@ -4,7 +4,6 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
-use std::sync::Arc;
 
 use common::{Federation, PATIENCE, fold, kith, run, told};
 use kith_consensus::Digest;

@@ -41,6 +41,9 @@ impl Codec for Identity {
     fn bytes_max(&self, dimension: usize) -> usize {
         dimension * 4
     }
+    fn is_exact(&self) -> bool {
+        self.form == Form::Stateless
+    }
     fn encode(&self, values: &[f32], _random: &mut Randomness) -> Vec<u8> {
         to_bytes(values)
     }

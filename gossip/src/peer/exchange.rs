@@ -65,7 +65,8 @@ impl Pending {
 struct Incoming {
     values: Parameters,
     state: Digest,
-    queue: BTreeMap<u64, Pending>,
+    /// What waits, by round; few at a time.
+    queue: Vec<(u64, Pending)>,
     fetching: Option<Digest>,
     /// Newest round applied in this life: an older update that comes again would only turn the vector back.
     newest: Option<u64>,
@@ -164,7 +165,16 @@ impl Exchange {
 
     /// Encodes the own vector for publication: (base, body, resulting public vector). Does not advance the replica yet. `None`
     /// for what the codec cannot say, such as a liar's NaN.
-    pub(super) fn encode(&self, values: &Parameters, random: &mut Randomness) -> Option<(Digest, Vec<u8>, Parameters)> {
+    pub(super) fn encode(
+        &self,
+        values: &Parameters,
+        random: impl FnOnce() -> Randomness,
+    ) -> Option<(Digest, Vec<u8>, Parameters)> {
+        if self.codec.is_exact() {
+            // What arrives as it was sent is held once.
+            return Some((Digest::default(), identity::to_bytes(values), Arc::clone(values)));
+        }
+        let random = &mut random();
         let body = match self.codec.form() {
             Form::Stateless => self.codec.encode(values, random),
             Form::Replica => {
@@ -175,7 +185,6 @@ impl Exchange {
         };
         let base = self.base(self.own_state);
         let public = self.reconstruct(&self.own_replica, &body).ok()?;
-        // What arrives as it was sent is held once.
         Some((base, body, if public == **values { Arc::clone(values) } else { Arc::new(public) }))
     }
 
@@ -255,13 +264,7 @@ impl Exchange {
 
     fn incoming(&mut self, sender: PeerId) -> &mut Incoming {
         let (values, state) = (Arc::clone(&self.initial), self.initial_state);
-        self.incoming.entry(sender).or_insert_with(|| Incoming {
-            values,
-            state,
-            queue: BTreeMap::new(),
-            fetching: None,
-            newest: None,
-        })
+        self.incoming.entry(sender).or_insert_with(|| Incoming { values, state, queue: Vec::new(), fetching: None, newest: None })
     }
 
     /// Takes an announced update in. False when one of this round waits already, or one of this round or a later is applied.
@@ -269,7 +272,8 @@ impl Exchange {
         let (sender, round, state) = (message.header.sender(), message.header.round(), message.header.state());
         let incoming = self.incoming(sender);
         let applied = incoming.newest.is_some_and(|newest| round <= newest) && !planted(Mutant::CountRepetitions);
-        if incoming.queue.contains_key(&round) || applied {
+        let Err(place) = incoming.queue.binary_search_by_key(&round, |(round, _)| *round) else { return false };
+        if applied {
             return false;
         }
         let pending = Pending {
@@ -283,10 +287,10 @@ impl Exchange {
             body: announcement.inline.map(|inline| Body::Inline(message.place_of(inline))),
             keyframe: None,
         };
-        incoming.queue.insert(round, pending);
+        incoming.queue.insert(place, (round, pending));
         // At most one update for each round that can wait: the door refuses the others.
         while incoming.queue.len() > AHEAD_MAX as usize + 2 {
-            incoming.queue.pop_first();
+            incoming.queue.remove(0);
         }
         true
     }
@@ -299,7 +303,7 @@ impl Exchange {
                 continue;
             }
             incoming.fetching = None;
-            for pending in incoming.queue.values_mut() {
+            for (_, pending) in &mut incoming.queue {
                 if pending.body.is_none() && pending.digest == digest {
                     pending.body = Some(Body::Pulled(Arc::clone(bytes)));
                 } else if pending.state == digest {
@@ -318,7 +322,7 @@ impl Exchange {
             // Another sender may have announced the same bytes; that this one has none says nothing about it.
             if incoming.fetching == Some(digest) && sources.contains(sender) {
                 incoming.fetching = None;
-                incoming.queue.retain(|round, pending| {
+                incoming.queue.retain(|(round, pending)| {
                     let lost = pending.digest == digest || pending.state == digest;
                     if lost {
                         failed.push((*sender, *round));
@@ -333,7 +337,7 @@ impl Exchange {
     /// Forgets waiting updates of rounds before `oldest`: what a jump or another graph has left behind.
     pub(super) fn forget(&mut self, oldest: u64) {
         for incoming in self.incoming.values_mut() {
-            incoming.queue.retain(|round, _| *round >= oldest || planted(Mutant::KeepLeftBehind));
+            incoming.queue.retain(|(round, _)| *round >= oldest || planted(Mutant::KeepLeftBehind));
         }
     }
 
@@ -345,7 +349,9 @@ impl Exchange {
         if incoming.fetching.is_some() {
             return Progress::Idle;
         }
-        let Some((&round, pending)) = incoming.queue.first_key_value() else { return Progress::Idle };
+        let Some((round, pending)) = incoming.queue.first().map(|(round, pending)| (*round, pending)) else {
+            return Progress::Idle;
+        };
         if round > own_round + u64::from(planted(Mutant::AcceptFuture)) {
             return Progress::Idle;
         }
@@ -362,7 +368,7 @@ impl Exchange {
             incoming.fetching = Some(digest);
             return Progress::Fetch { round, digest, length, keyframe: false };
         }
-        let pending = incoming.queue.remove(&round).expect("it was the first of the queue");
+        let (_, pending) = incoming.queue.remove(0);
         let before = Arc::clone(&incoming.values);
         let applied = if known { Ok(before) } else { self.apply(&before, &pending, fits) };
         match applied {
@@ -447,7 +453,7 @@ impl Exchange {
             if peer == self.own {
                 (self.own_replica, self.own_state) = (values, state);
             } else {
-                self.incoming.insert(peer, Incoming { values, state, queue: BTreeMap::new(), fetching: None, newest: None });
+                self.incoming.insert(peer, Incoming { values, state, queue: Vec::new(), fetching: None, newest: None });
             }
         }
     }
@@ -458,6 +464,11 @@ pub(super) fn check_values(values: &[f32]) -> Result<(), Refusal> {
     if let Some(index) = values.iter().position(|value| !value.is_finite()) {
         return Err(Refusal::NotFinite { index });
     }
-    let norm = values.iter().map(|value| f64::from(*value) * f64::from(*value)).sum::<f64>().sqrt();
+    // Sums beside each other, since one alone would wait for itself at every value.
+    let mut squares = [0.0; 8];
+    for values in values.chunks(squares.len()) {
+        squares.iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(*value) * f64::from(*value));
+    }
+    let norm = squares.iter().sum::<f64>().sqrt();
     if norm > NORM_CAP { Err(Refusal::Norm { norm, cap: NORM_CAP }) } else { Ok(()) }
 }

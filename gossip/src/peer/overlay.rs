@@ -20,16 +20,33 @@ pub(super) struct Overlay {
     roster: Roster,
     /// Participants that the charter has; in open membership the roster grows to this number and then is fixed.
     wanted: usize,
+    /// The own place in the roster, once it is complete.
+    place: Option<usize>,
     charter: Arc<Charter>,
-    up: BTreeSet<PeerId>,
-    ready: BTreeSet<PeerId>,
-    gone: BTreeSet<PeerId>,
-    expelled: BTreeSet<PeerId>,
-    dismissed: BTreeSet<PeerId>,
-    addresses: BTreeMap<PeerId, Vec<String>>,
-    claims: BTreeMap<PeerId, u64>,
-    missed: BTreeMap<PeerId, u64>,
-    strikes: BTreeMap<PeerId, u32>,
+    /// Members of whom something is known, and whoever is connected; while the roster forms, also whose addresses are known.
+    known: BTreeMap<PeerId, Known>,
+}
+
+/// What is known of a peer.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    /// Connected.
+    up: bool,
+    /// The handshake is complete.
+    ready: bool,
+    /// It said goodbye.
+    gone: bool,
+    expelled: bool,
+    /// It was sent away, and is not dialled.
+    dismissed: bool,
+    /// Malformed messages over this connection.
+    strikes: u32,
+    /// The highest round that it has signed.
+    claim: Option<u64>,
+    /// Deadlines missed in a row.
+    missed: u64,
+    /// Where it can be dialled.
+    addresses: Vec<String>,
 }
 
 impl Overlay {
@@ -40,21 +57,8 @@ impl Overlay {
             Admission::Open => charter.membership.peers,
         };
         assert!(roster.len() <= wanted, "a roster has no more peers than its charter");
-        Overlay {
-            own,
-            roster,
-            wanted,
-            charter,
-            up: BTreeSet::new(),
-            ready: BTreeSet::new(),
-            gone: BTreeSet::new(),
-            expelled: BTreeSet::new(),
-            dismissed: BTreeSet::new(),
-            addresses: BTreeMap::new(),
-            claims: BTreeMap::new(),
-            missed: BTreeMap::new(),
-            strikes: BTreeMap::new(),
-        }
+        let place = roster.index(&own).filter(|_| roster.len() == wanted);
+        Overlay { own, roster, wanted, place, charter, known: BTreeMap::new() }
     }
 
     // --- the roster ---
@@ -70,6 +74,7 @@ impl Overlay {
             return false;
         }
         self.roster = self.roster.with(peer);
+        self.place = self.index(&self.own).filter(|_| self.is_formed());
         self.is_formed()
     }
 
@@ -95,7 +100,19 @@ impl Overlay {
 
     /// Everyone with whom the handshake is complete.
     pub(super) fn everyone_ready(&self) -> Vec<PeerId> {
-        self.ready.iter().copied().collect()
+        self.those(|known| known.ready)
+    }
+
+    fn those(&self, which: impl Fn(&Known) -> bool) -> Vec<PeerId> {
+        self.known.iter().filter(|(_, known)| which(known)).map(|(peer, _)| *peer).collect()
+    }
+
+    fn is(&self, peer: &PeerId, what: impl Fn(&Known) -> bool) -> bool {
+        self.known.get(peer).is_some_and(what)
+    }
+
+    fn of(&mut self, peer: PeerId) -> &mut Known {
+        self.known.entry(peer).or_default()
     }
 
     // --- the graph: from charter, roster and round, never from liveness ---
@@ -111,7 +128,7 @@ impl Overlay {
     }
 
     fn own_index(&self) -> usize {
-        self.index(&self.own).expect("a peer is on its own roster")
+        self.place.expect("without a roster nobody asks for the graph")
     }
 
     /// Whose updates this peer mixes in that round.
@@ -185,52 +202,55 @@ impl Overlay {
     // --- connections and handshakes ---
 
     pub(super) fn connected(&mut self, peer: PeerId) {
-        self.up.insert(peer);
-        self.dismissed.remove(&peer);
+        let known = self.of(peer);
+        (known.up, known.dismissed) = (true, false);
     }
 
     /// A peer was sent away: it is not dialled again; it may come back by itself.
     pub(super) fn dismiss(&mut self, peer: PeerId) {
         if self.on_roster(&peer) {
-            self.dismissed.insert(peer);
+            self.of(peer).dismissed = true;
         }
     }
 
     /// Whether the handshake was complete before.
     pub(super) fn disconnected(&mut self, peer: &PeerId) -> bool {
-        self.up.remove(peer);
-        self.strikes.remove(peer);
-        self.ready.remove(peer)
+        let Some(known) = self.known.get_mut(peer) else { return false };
+        let was_ready = known.ready;
+        (known.up, known.ready, known.strikes) = (false, false, 0);
+        // Of strangers nothing is remembered that could add up.
+        if known.addresses.is_empty() && self.roster.index(peer).is_none() {
+            self.known.remove(peer);
+        }
+        was_ready
     }
 
     /// Whether the handshake is new.
     pub(super) fn admit(&mut self, peer: PeerId) -> bool {
-        self.up.insert(peer);
-        self.gone.remove(&peer);
-        self.ready.insert(peer)
+        let known = self.of(peer);
+        let fresh = !known.ready;
+        (known.up, known.gone, known.ready) = (true, false, true);
+        fresh
     }
 
     /// Connected peers whose handshake has not come: a message may be lost with a connection while another one stays.
     pub(super) fn speechless(&self) -> Vec<PeerId> {
-        self.up.iter().filter(|peer| !self.ready.contains(peer) && !self.dismissed.contains(peer)).copied().collect()
+        self.those(|known| known.up && !known.ready && !known.dismissed)
     }
 
     pub(super) fn is_up(&self, peer: &PeerId) -> bool {
-        self.up.contains(peer)
+        self.is(peer, |known| known.up)
     }
 
     pub(super) fn is_ready(&self, peer: &PeerId) -> bool {
-        self.ready.contains(peer)
+        self.is(peer, |known| known.ready)
     }
 
     /// Counts a malformed message; true when it was one too many.
     pub(super) fn strike(&mut self, peer: &PeerId) -> bool {
-        if !self.up.contains(peer) {
-            return false;
-        }
-        let strikes = self.strikes.entry(*peer).or_default();
-        *strikes += 1;
-        *strikes >= STRIKES_MAX
+        let Some(known) = self.known.get_mut(peer).filter(|known| known.up) else { return false };
+        known.strikes += 1;
+        known.strikes >= STRIKES_MAX
     }
 
     pub(super) fn strikes_max() -> usize {
@@ -244,11 +264,11 @@ impl Overlay {
     /// `first_hand` tells that the peer itself named them, or that it was reached there.
     pub(super) fn learn_addresses(&mut self, peer: PeerId, addresses: Vec<String>, first_hand: bool) -> bool {
         // While the roster forms, a few more than will be on it: some may never answer.
-        let room = !self.is_formed() && self.addresses.len() < 2 * self.wanted;
+        let room = !self.is_formed() && self.known.values().filter(|known| !known.addresses.is_empty()).count() < 2 * self.wanted;
         if !self.on_roster(&peer) && !room {
             return false;
         }
-        let known = self.addresses.entry(peer).or_default();
+        let known = &mut self.of(peer).addresses;
         let mut fresh: Vec<String> = addresses.into_iter().filter(|address| !known.contains(address)).collect();
         if !first_hand {
             fresh.truncate(ADDRESSES_MAX.saturating_sub(known.len())); // what others say pushes nothing out
@@ -261,24 +281,25 @@ impl Overlay {
 
     /// Where a member can be dialled, as far as it is known.
     pub(super) fn addresses_of(&self, peer: &PeerId) -> Vec<String> {
-        self.addresses.get(peer).cloned().unwrap_or_default()
+        self.known.get(peer).map(|known| known.addresses.clone()).unwrap_or_default()
     }
 
     /// Addresses to tell others, bounded by what a handshake may carry.
     pub(super) fn address_book(&self) -> BTreeMap<PeerId, Vec<String>> {
-        self.addresses.iter().take(ADDRESS_PEERS_MAX).map(|(peer, addresses)| (*peer, addresses.clone())).collect()
+        let told = self.known.iter().filter(|(_, known)| !known.addresses.is_empty());
+        told.take(ADDRESS_PEERS_MAX).map(|(peer, known)| (*peer, known.addresses.clone())).collect()
     }
 
     /// Neighbours of `round` that are not connected, with the addresses that are known.
     pub(super) fn unreached(&self, round: u64) -> Vec<(PeerId, Vec<String>)> {
         let neighbours = match self.is_formed() {
             true => self.neighbourhood(round),
-            false => self.addresses.keys().filter(|peer| **peer != self.own).copied().collect(),
+            false => self.those(|known| !known.addresses.is_empty()).into_iter().filter(|peer| *peer != self.own).collect(),
         };
-        let lost = |peer: &PeerId| [&self.up, &self.gone, &self.dismissed].iter().all(|there| !there.contains(peer));
+        let lost = |peer: &PeerId| !self.is(peer, |known| known.up || known.gone || known.dismissed);
         let unreached = neighbours.into_iter().filter(lost);
         // An empty list leaves it to the carrier, which may know an address that nobody told (mDNS, an earlier connection).
-        unreached.map(|peer| (peer, self.addresses.get(&peer).cloned().unwrap_or_default())).collect()
+        unreached.map(|peer| (peer, self.addresses_of(&peer))).collect()
     }
 
     // --- who is awaited ---
@@ -286,26 +307,30 @@ impl Overlay {
     /// A peer said goodbye.
     pub(super) fn leave(&mut self, peer: PeerId) {
         if !planted(Mutant::ForgetGoodbye) {
-            self.gone.insert(peer);
+            self.of(peer).gone = true;
         }
     }
 
     pub(super) fn is_gone(&self, peer: &PeerId) -> bool {
-        self.gone.contains(peer)
+        self.is(peer, |known| known.gone)
     }
 
     pub(super) fn expel(&mut self, peer: PeerId) {
-        self.expelled.insert(peer);
+        self.of(peer).expelled = true;
     }
 
     pub(super) fn is_expelled(&self, peer: &PeerId) -> bool {
-        self.expelled.contains(peer)
+        self.is(peer, |known| known.expelled)
+    }
+
+    /// Whether an update of a peer may still come.
+    fn may_come(&self, peer: &PeerId) -> bool {
+        !self.is(peer, |known| known.gone || known.expelled)
     }
 
     /// Whether a round waits for this neighbour: not gone, not expelled, and not late too often in a row.
     fn is_awaited(&self, peer: &PeerId) -> bool {
-        let patient = self.missed.get(peer).copied().unwrap_or(0) < self.charter.round.patience;
-        patient && !self.gone.contains(peer) && !self.expelled.contains(peer)
+        self.may_come(peer) && !self.is(peer, |known| known.missed >= self.charter.round.patience)
     }
 
     /// Whom a round waits for: the neighbours that are awaited, or, where those are too few for the rule, everyone who may
@@ -317,15 +342,16 @@ impl Overlay {
         if awaited.len() + 1 >= enough {
             return awaited;
         }
-        neighbours.into_iter().filter(|peer| !self.gone.contains(peer) && !self.expelled.contains(peer)).collect()
+        neighbours.into_iter().filter(|peer| self.may_come(peer)).collect()
     }
 
     /// Records whether a neighbour was on time.
     pub(super) fn on_time(&mut self, peer: PeerId, on_time: bool) {
+        let known = self.of(peer);
         if on_time && !planted(Mutant::NeverForgive) {
-            self.missed.remove(&peer);
+            known.missed = 0;
         } else if !on_time {
-            *self.missed.entry(peer).or_default() += 1;
+            known.missed += 1;
         }
     }
 
@@ -333,14 +359,18 @@ impl Overlay {
 
     /// A signed header said that `peer` is in `round`.
     pub(super) fn claim(&mut self, peer: PeerId, round: u64) {
-        let claim = self.claims.entry(peer).or_default();
-        *claim = (*claim).max(round);
+        let claim = &mut self.of(peer).claim;
+        *claim = (*claim).max(Some(round));
     }
 
     /// The (byzantine + 1)-th highest round that distinct neighbours have claimed: at least one honest peer got that far.
     pub(super) fn credible_round(&self, round: u64, byzantine: usize) -> Option<u64> {
+        // Mostly nobody is ahead.
+        if self.known.values().all(|known| known.claim <= Some(round)) {
+            return None;
+        }
         let neighbours = self.neighbourhood(round);
-        let mut claims: Vec<u64> = neighbours.iter().filter_map(|peer| self.claims.get(peer).copied()).collect();
+        let mut claims: Vec<u64> = neighbours.iter().filter_map(|peer| self.known.get(peer)?.claim).collect();
         claims.sort_unstable_by(|a, b| b.cmp(a));
         claims.get(byzantine.saturating_sub(usize::from(planted(Mutant::BelieveOne)))).copied()
     }

@@ -38,11 +38,10 @@ impl Trace {
                 self.number(checkpoint.as_ref().map_or(u64::MAX, |checkpoint| checkpoint.round));
                 self.number(intent.as_ref().map_or(u64::MAX, |intent| intent.round));
             }
-            Input::Trained { round, parameters, samples, local_steps, loss, memory, .. } => {
+            Input::Trained { round, samples, local_steps, loss, .. } => {
                 self.tag(1);
+                // Where it led shows in the intent's state and in the aggregate's.
                 self.numbers(&[*round, *samples, *local_steps, loss.to_bits()]);
-                self.digest_of(&Digest::of_values(parameters));
-                memory.iter().for_each(|memory| self.digest_of(&Digest::of_values(memory)));
             }
             Input::TrainingFailed { round, why } => {
                 self.tag(2);
