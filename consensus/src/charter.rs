@@ -204,9 +204,9 @@ impl Charter {
             (topology, graphs)
         });
         let round = document.section("round", RoundSection::read);
-        let aggregation = document.section("aggregation", |section| Aggregation::read(section, &graphs));
+        let aggregation = document.section("aggregation", |section| Aggregation::read(section, &topology, &graphs));
         if let Some(aggregation) = &aggregation {
-            for (key, what) in aggregation.misfits(&round) {
+            for (key, what) in aggregation.misfits(&round).into_iter().chain(aggregation.misfits_of(&topology, peers, &round)) {
                 document.note(key, what);
             }
         }
@@ -265,7 +265,8 @@ impl Charter {
             Err(error) => vec![problem("topology.kind", error.to_string())],
             Ok(graphs) => {
                 let apart = disconnection(&self.topology, &graphs).map(|what| problem("topology.kind", what));
-                let small = too_small(self.aggregation.rule.as_ref(), &graphs).map(|what| problem("aggregation.byzantine", what));
+                let small = too_small(self.aggregation.rule.as_ref(), &self.topology, &graphs)
+                    .map(|what| problem("aggregation.byzantine", what));
                 apart.into_iter().chain(small).collect()
             }
         }
@@ -290,7 +291,7 @@ impl RoundSection {
 }
 
 impl Aggregation {
-    fn read(section: &mut Section<'_>, graphs: &[Arc<Graph>]) -> Option<Aggregation> {
+    fn read(section: &mut Section<'_>, topology: &TopologySection, graphs: &[Arc<Graph>]) -> Option<Aggregation> {
         let rule = rule_from_section(section);
         let weighting = match section.choice("weighting", Some("mixing"), &["mixing", "samples"]).as_str() {
             "samples" => Weighting::Samples { cap: section.integer("sample_cap", None, 1..=1_000_000_000_000) },
@@ -330,7 +331,7 @@ impl Aggregation {
         if weighting != Weighting::Mixing && !rule.uses_weights() {
             section.note("weighting", format!("rule {:?} gives every model the same weight; expected \"mixing\"", rule.name()));
         }
-        if let Some(what) = too_small(rule.as_ref(), graphs) {
+        if let Some(what) = too_small(rule.as_ref(), topology, graphs) {
             section.note("byzantine", what);
         }
         Some(Aggregation { byzantine: rule.byzantine(), rule, weighting, on, method, momentum })
@@ -360,6 +361,35 @@ impl Aggregation {
                 self.rule.name()
             );
             found.push(("round.mode", what));
+        }
+        found
+    }
+
+    /// What does not go together with the topology.
+    fn misfits_of(&self, topology: &TopologySection, peers: usize, round: &RoundSection) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
+        let (kind, stages) = (topology.kind.name(), topology.has_stages(peers));
+        if stages && round.mode != Mode::Synchronous {
+            let what = format!(
+                "in a {kind} topology a round builds on what others did in the round before, so that all must keep step; expected \
+                 \"synchronous\""
+            );
+            found.push(("round.mode", what));
+        }
+        if self.method == Method::GradientTracking && !topology.kind.doubly_stochastic() {
+            let what = format!(
+                "gradient tracking needs a topology whose mixing keeps the mean of all models, in every round; a {kind} one does \
+                 not; expected another topology.kind, for example \"ring\", or method = \"plain\""
+            );
+            found.push(("aggregation.method", what));
+        }
+        if self.rule.needs_updates() && stages && topology.exchanges_combine(peers) {
+            let what = format!(
+                "rule {:?} judges what a round's training changed, and in some rounds of a {kind} topology models are combined \
+                 without training; expected a rule on models, for example \"trimmed-mean\"",
+                self.rule.name()
+            );
+            found.push(("aggregation.rule", what));
         }
         found
     }
@@ -434,10 +464,14 @@ fn disconnection(topology: &TopologySection, graphs: &[Arc<Graph>]) -> Option<St
     (!connected).then(|| format!("a {} topology leaves peers that no update can reach", topology.kind.name()))
 }
 
-/// The message where a neighbourhood, the own model included, is smaller than the rule's minimum; names the smallest.
-fn too_small(rule: &dyn Rule, graphs: &[Arc<Graph>]) -> Option<String> {
-    let degrees = graphs.iter().flat_map(|graph| (0..graph.peers()).map(|peer| (graph.receives_from(peer).len(), peer)));
-    let (degree, peer) = degrees.min()?;
+/// The message where a neighbourhood, the own model included, is smaller than the rule's minimum; names the smallest. Nothing is
+/// asked of the rule where a peer adopts what it receives, and where by design nobody sends to it.
+fn too_small(rule: &dyn Rule, topology: &TopologySection, graphs: &[Arc<Graph>]) -> Option<String> {
+    let stages = graphs.first().is_some_and(|graph| topology.has_stages(graph.peers()));
+    let combines = |graph: &Graph, peer: usize| !(graph.adopts(peer) || stages && graph.receives_from(peer).is_empty());
+    let neighbourhoods = graphs.iter().flat_map(|graph| (0..graph.peers()).map(move |peer| (graph, peer)));
+    let combined = neighbourhoods.filter(|(graph, peer)| combines(graph, *peer));
+    let (degree, peer) = combined.map(|(graph, peer)| (graph.models_received(peer), peer)).min()?;
     let (needed, found) = (rule.minimum(), degree + 1);
     (found < needed).then(|| {
         format!(

@@ -75,6 +75,11 @@ pub enum Event {
     },
     /// Too few contributions for the rule: the peer keeps its own step.
     MixingSkipped { round: u64, have: usize, need: usize },
+    /// The own model was replaced by a neighbour's, as the topology has it in this round.
+    Adopted { round: u64, peer: PeerId, state: Digest },
+    /// No rule was asked and the peer kept its own model: nobody sends to it in this round, or, where one was `expected`, the
+    /// model that it would have adopted has not come.
+    Kept { round: u64, expected: bool },
     /// A neighbour's contributions have been dropped round after round.
     Suspected { peer: PeerId, score: f64 },
     /// A peer signed two different updates for one round.

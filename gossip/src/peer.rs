@@ -5,10 +5,12 @@
 //! `witness`'s, and combining is the charter's rule. Everything that people see leaves as [`Event`].
 //!
 //! A synchronous round: train → encode → store the intent → send → collect until all awaited neighbours are in or the
-//! deadline passes → combine → store → next. No absence ever aborts it.
+//! deadline passes → combine → store → next. No absence ever aborts it. Where the topology has rounds without training, or a peer
+//! takes another's model instead of combining, `stage` says what happens instead.
 
 mod exchange;
 mod overlay;
+mod stage;
 mod window;
 mod witness;
 
@@ -421,11 +423,16 @@ impl Peer {
         let neighbours = self.overlay.receives_from(self.round);
         // Where nobody waits for anybody the window has been open all the time.
         if !self.is_asynchronous() {
-            self.window = Window::new(self.overlay.awaited(self.round));
+            let (awaited, alternatives) = (self.overlay.awaited(self.round), self.overlay.alternatives(self.round));
+            self.window = Window::new(awaited, alternatives, self.stands_in());
         }
         out.push(Effect::Emit(Event::RoundOpened { round: self.round, neighbours: neighbours.len() }));
         match self.promised.take() {
             Some(intent) => self.send_again(*intent, out),
+            None if !self.trains() => {
+                self.phase = Phase::Training;
+                self.exchange_only(out);
+            }
             None => {
                 self.phase = Phase::Training;
                 let (parameters, memory) = (Arc::clone(&self.parameters), self.memory.clone());
@@ -500,6 +507,11 @@ impl Peer {
         let steps = rate * local_steps as f64;
         self.own = self.row(&parameters, steps);
         (self.own_samples, self.own_local_steps) = (samples, local_steps);
+        self.say(parameters, steps, out);
+    }
+
+    /// Publishes the own row, or what the conduct makes of it.
+    fn say(&mut self, parameters: Parameters, steps: f64, out: &mut Vec<Effect>) {
         if self.published_before.is_some_and(|round| self.round <= round) {
             // Others hold a signed update of ours for this round which we no longer know: a second one would be a lie.
             self.collect(out);
@@ -656,7 +668,8 @@ impl Peer {
         }
         let (round, deadline) = (self.round, self.charter.round.deadline);
         if !planted(Mutant::NoDeadline) {
-            out.push(Effect::SetTimer { timer: Timer::Deadline { round }, after: deadline });
+            let after = deadline.saturating_mul(self.deadlines());
+            out.push(Effect::SetTimer { timer: Timer::Deadline { round }, after });
         }
         out.push(Effect::SetTimer { timer: Timer::Nudge { round }, after: deadline / NUDGES });
         self.close_if_complete(out);
@@ -664,20 +677,23 @@ impl Peer {
     }
 
     fn close_if_complete(&mut self, out: &mut Vec<Effect>) {
-        if self.phase == Phase::Collecting && self.window.is_complete(self.charter.round.quorum) {
+        let reachable = |peer: &PeerId| self.overlay.is_up(peer);
+        if self.phase == Phase::Collecting && self.window.is_complete(self.charter.round.quorum, reachable) {
             self.close(Closed::Quorum, out);
         }
     }
 
     fn close(&mut self, why: Closed, out: &mut Vec<Effect>) {
-        let missing = self.window.missing();
+        let missing = self.window.missing(|peer| self.overlay.is_up(peer));
         for peer in self.overlay.receives_from(self.round) {
             let on_time = self.window.contains(&peer);
-            self.overlay.on_time(peer, on_time);
+            if on_time || !self.window.is_overtaken(&peer) {
+                self.overlay.on_time(peer, on_time);
+            }
         }
-        let (have, awaited) = (self.window.arrived().len(), self.window.awaited());
+        let (have, awaited) = (self.window.counted().count(), self.window.awaited());
         out.push(Effect::Emit(Event::RoundClosed { round: self.round, why, have, awaited, missing }));
-        if self.charter.aggregation.rule.needs_losses() {
+        if self.charter.aggregation.rule.needs_losses() && self.asks_the_rule() {
             self.phase = Phase::Judging;
             self.ask_for_losses(out);
         } else {
@@ -692,7 +708,7 @@ impl Peer {
 
     /// Combines what the closed window holds and stores the result.
     fn conclude(&mut self, losses: Option<&[f64]>, out: &mut Vec<Effect>) {
-        self.parameters = self.combine(losses, out);
+        self.parameters = if self.asks_the_rule() { self.combine(losses, out) } else { self.settle(out) };
         if !(planted(Mutant::StayAfterSkip) && Arc::ptr_eq(&self.parameters, &self.own)) {
             self.round += 1;
         }
@@ -710,7 +726,7 @@ impl Peer {
 
     /// The own exact model and what arrived, in the order of ids.
     fn rows(&self) -> Vec<(PeerId, Arrived)> {
-        let arrived = self.window.arrived().iter();
+        let arrived = self.window.counted();
         let mut rows: Vec<(PeerId, Arrived)> = arrived.map(|(peer, arrived)| (*peer, arrived.clone())).collect();
         let state = self.exchange.own_state_if(&self.own);
         let (round, samples, local_steps) = (self.round, self.own_samples, self.own_local_steps);
@@ -730,7 +746,9 @@ impl Peer {
         let own_index = rows.iter().position(|(peer, _)| *peer == self.id).expect("the own row was just added");
 
         let mut weights: Vec<f64> = rows.iter().map(|(peer, arrived)| self.weight(peer, arrived)).collect();
-        if !planted(Mutant::LoseWeight) {
+        if self.takes_shares() {
+            stage::share_out(&mut weights, own_index);
+        } else if !planted(Mutant::LoseWeight) {
             weights[own_index] = 0.0;
             weights[own_index] = 1.0 - weights.iter().sum::<f64>(); // who is absent leaves its weight to the own model
         }
@@ -781,7 +799,9 @@ impl Peer {
                 if self.tracks() {
                     self.track(&rows, &contributions, &context);
                 }
-                self.carry_on(&start, &mut aggregate.parameters);
+                if self.trains() {
+                    self.carry_on(&start, &mut aggregate.parameters);
+                }
                 let parameters = Arc::new(aggregate.parameters);
                 let state = Digest::of_values(&parameters);
                 out.push(Effect::Emit(Event::Aggregated { round, state, models: rows.len(), dropped, spread }));
@@ -838,6 +858,8 @@ impl Peer {
         }
         match self.charter.aggregation.weighting {
             Weighting::Mixing => mixing,
+            // In a round without training a model is nobody's own: it counts as the graph says.
+            Weighting::Samples { .. } if !self.trains() => mixing,
             Weighting::Samples { cap } => mixing * (arrived.samples as f64 / cap as f64).min(1.0),
         }
     }
@@ -903,7 +925,7 @@ impl Peer {
 
     /// Says whom the round waits for, and asks them.
     fn nudge(&mut self, out: &mut Vec<Effect>) {
-        let missing = self.window.missing();
+        let missing = self.window.unheard();
         let bytes = Arc::new(self.seal(Kind::Want, Digest::default(), wire::encode(&Want { round: self.round })).to_bytes());
         for peer in missing.iter().filter(|peer| self.overlay.is_ready(peer)) {
             out.push(Effect::Send { to: *peer, bytes: Arc::clone(&bytes) });
@@ -1000,6 +1022,7 @@ impl Peer {
         if self.overlay.disconnected(&peer) {
             out.push(Effect::Emit(Event::Disconnected { peer }));
         }
+        self.close_if_complete(out); // one in its place may be here
         self.leave_when_done(out);
     }
 
