@@ -68,6 +68,8 @@ pub enum Mode {
     Synchronous,
     /// Nobody waits: a peer trains, tells its neighbours, merges what has come meanwhile weighed by its staleness, and goes on.
     Asynchronous(StalenessWeight),
+    /// A peer trains, averages with one neighbour that is drawn for it, and goes on; who is asked answers at once (AD-PSGD).
+    Pairwise,
 }
 
 /// How models become one.
@@ -275,7 +277,8 @@ impl Charter {
 
 impl RoundSection {
     fn read(section: &mut Section<'_>) -> RoundSection {
-        let mode = match section.choice("mode", Some("synchronous"), &["synchronous", "asynchronous"]).as_str() {
+        let mode = match section.choice("mode", Some("synchronous"), &["synchronous", "asynchronous", "pairwise"]).as_str() {
+            "pairwise" => Mode::Pairwise,
             "asynchronous" => Mode::Asynchronous(StalenessWeight::read(section)),
             _ => Mode::Synchronous,
         };
@@ -356,8 +359,8 @@ impl Aggregation {
         }
         if asynchronous && !self.rule.uses_weights() {
             let what = format!(
-                "rule {:?} gives every model the same weight, however old; asynchronous rounds need one that uses \
-                                weights, for example \"mean\"",
+                "rule {:?} gives every model the same weight, however old; rounds that are not synchronous need one that uses \
+                 weights, for example \"mean\"",
                 self.rule.name()
             );
             found.push(("round.mode", what));
@@ -373,6 +376,14 @@ impl Aggregation {
             let what = format!(
                 "in a {kind} topology a round builds on what others did in the round before, so that all must keep step; expected \
                  \"synchronous\""
+            );
+            found.push(("round.mode", what));
+        }
+        let one_way = || topology.graph(peers, 0).is_ok_and(|graph| graph.is_directed());
+        if round.mode == Mode::Pairwise && (topology.changes() || one_way()) {
+            let what = format!(
+                "pairwise rounds need a graph that stays the same and carries updates both ways; this {kind} one does not; expected \
+                 for example topology.kind = \"ring\", or \"asynchronous\""
             );
             found.push(("round.mode", what));
         }

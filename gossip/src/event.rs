@@ -153,6 +153,9 @@ pub enum Refusal {
     /// Not a neighbour in that round.
     #[error("is not a neighbour in round {round}")]
     NotANeighbour { round: u64 },
+    /// Neither asks this peer nor answers it, where rounds are pairwise.
+    #[error("its update of round {round} neither asks this peer nor answers it")]
+    NotAPartner { round: u64 },
     /// Too old.
     #[error("round {theirs} is over; this peer is in round {ours}")]
     StaleRound { theirs: u64, ours: u64 },
@@ -206,6 +209,7 @@ impl Refusal {
             Refusal::UnknownSender => "unknown-sender",
             Refusal::NotTheSigner => "not-the-signer",
             Refusal::NotANeighbour { .. } => "not-a-neighbour",
+            Refusal::NotAPartner { .. } => "not-a-partner",
             Refusal::StaleRound { .. } => "stale-round",
             Refusal::FutureRound { .. } => "future-round",
             Refusal::Duplicate => "duplicate",

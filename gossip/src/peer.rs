@@ -10,6 +10,7 @@
 
 mod exchange;
 mod overlay;
+mod pairwise;
 mod stage;
 mod window;
 mod witness;
@@ -36,6 +37,7 @@ use crate::roster::Roster;
 use crate::wire;
 use exchange::{AHEAD_MAX, Exchange, Outgoing, Progress, check_values};
 use overlay::Overlay;
+use pairwise::Pairs;
 use window::{Arrived, Window};
 use witness::{Recognised, Testimony, Witness};
 
@@ -163,6 +165,8 @@ pub struct Peer {
     exchange: Exchange,
     witness: Witness,
     suspicion: BTreeMap<PeerId, (f64, u32)>,
+    /// Who has asked whom, where rounds are pairwise.
+    pairs: Pairs,
     /// Completed rounds of the newest evaluation that was asked for and has not come back.
     evaluating: Option<u64>,
 }
@@ -206,6 +210,7 @@ impl Peer {
             window: Window::default(),
             witness: Witness::default(),
             suspicion: BTreeMap::new(),
+            pairs: Pairs::default(),
             evaluating: None,
         }
     }
@@ -282,6 +287,7 @@ impl Peer {
                 for (peer, round) in self.exchange.fetch_failed(digest, &sources) {
                     self.refuse(peer, Some(Kind::Update), Some(round), Refusal::Unavailable { why: why.clone() }, out);
                     self.advance(peer, out);
+                    self.give_up_on(&peer, out);
                 }
             }
             Input::BodyRequested { from, digest, request } => {
@@ -640,8 +646,8 @@ impl Peer {
     }
 
     fn send_update(&mut self, out: &mut Vec<Effect>) {
-        let (own, round) = (self.id, self.round);
-        let audience = self.overlay.audience(&own, round);
+        let round = self.round;
+        let audience = self.listeners(round);
         let mut receivers = 0;
         for peer in audience.into_iter().filter(|peer| self.overlay.is_ready(peer)).collect::<Vec<_>>() {
             let Some(bytes) = self.announcement_for(&peer, round) else { continue };
@@ -663,6 +669,9 @@ impl Peer {
 
     fn collect(&mut self, out: &mut Vec<Effect>) {
         self.phase = Phase::Collecting;
+        if self.is_pairwise() {
+            return self.await_partner(out);
+        }
         if self.is_asynchronous() {
             return self.close(Closed::Quorum, out);
         }
@@ -687,7 +696,8 @@ impl Peer {
         let missing = self.window.missing(|peer| self.overlay.is_up(peer));
         for peer in self.overlay.receives_from(self.round) {
             let on_time = self.window.contains(&peer);
-            if on_time || !self.window.is_overtaken(&peer) {
+            let asked = !self.is_pairwise() || self.window.awaits(&peer);
+            if on_time || (asked && !self.window.is_overtaken(&peer)) {
                 self.overlay.on_time(peer, on_time);
             }
         }
@@ -745,7 +755,7 @@ impl Peer {
         self.window = Window::default();
         let own_index = rows.iter().position(|(peer, _)| *peer == self.id).expect("the own row was just added");
 
-        let mut weights: Vec<f64> = rows.iter().map(|(peer, arrived)| self.weight(peer, arrived)).collect();
+        let mut weights: Vec<f64> = rows.iter().map(|(peer, arrived)| self.weight(peer, arrived, rows.len())).collect();
         if self.takes_shares() {
             stage::share_out(&mut weights, own_index);
         } else if !planted(Mutant::LoseWeight) {
@@ -851,8 +861,11 @@ impl Peer {
         self.velocity = Some(Arc::new(velocity));
     }
 
-    fn weight(&mut self, peer: &PeerId, arrived: &Arrived) -> f64 {
-        let mut mixing = self.overlay.mixing_weight(peer, self.round);
+    fn weight(&mut self, peer: &PeerId, arrived: &Arrived, models: usize) -> f64 {
+        let mut mixing = match self.charter.round.mode {
+            Mode::Pairwise => 1.0 / models as f64,
+            _ => self.overlay.mixing_weight(peer, self.round),
+        };
         if let Mode::Asynchronous(weight) = self.charter.round.mode {
             mixing *= weight.factor(self.round.saturating_sub(arrived.round));
         }
@@ -930,6 +943,7 @@ impl Peer {
         for peer in missing.iter().filter(|peer| self.overlay.is_ready(peer)) {
             out.push(Effect::Send { to: *peer, bytes: Arc::clone(&bytes) });
         }
+        self.ask_again(out);
         out.push(Effect::Emit(Event::Stalled { round: self.round, missing }));
         out.push(Effect::SetTimer { timer: Timer::Nudge { round: self.round }, after: self.charter.round.deadline / NUDGES });
     }
@@ -1023,6 +1037,7 @@ impl Peer {
             out.push(Effect::Emit(Event::Disconnected { peer }));
         }
         self.close_if_complete(out); // one in its place may be here
+        self.give_up_on(&peer, out);
         self.leave_when_done(out);
     }
 
@@ -1081,6 +1096,9 @@ impl Peer {
             self.refuse(sender, Some(kind), Some(round), reason, out);
             if malformed {
                 self.strike(from, out);
+            }
+            if kind == Kind::Update && sender == from {
+                self.give_up_on(&sender, out);
             }
         }
         if sender != self.id && self.overlay.is_ready(&sender) {
@@ -1176,9 +1194,8 @@ impl Peer {
 
     /// Sends an own update again to one who may have it, unless it is not yet promised.
     fn send_outgoing(&mut self, to: PeerId, round: u64, out: &mut Vec<Effect>) {
-        let own = self.id;
         let unpromised = self.phase == Phase::Promising && round == self.round;
-        let heard = self.overlay.audience(&own, round).contains(&to) || planted(Mutant::SendToStrangers);
+        let heard = self.is_for(&to, round) || planted(Mutant::SendToStrangers);
         if unpromised || !heard {
             return;
         }
@@ -1189,6 +1206,10 @@ impl Peer {
 
     fn want(&mut self, sender: PeerId, envelope: &Envelope, out: &mut Vec<Effect>) -> Result<(), Refusal> {
         let want: Want = wire::decode(&envelope.payload)?;
+        if self.is_pairwise() {
+            self.answer_again(sender, want.round, out);
+            return Ok(());
+        }
         self.send_outgoing(sender, want.round, out);
         Ok(())
     }
@@ -1236,9 +1257,13 @@ impl Peer {
                 Testimony::New | Testimony::Known => {}
             }
         }
+        self.has_published(sender);
         if envelope.is_header_only() {
             self.overlay.claim(sender, round);
             return Ok(());
+        }
+        if self.is_pairwise() {
+            self.admit_partner(sender, round, out)?;
         }
         debug_assert_eq!(sender, from, "the door lets no relayed body in");
         let ahead_max = if self.is_asynchronous() { self.charter.rounds } else { AHEAD_MAX };
@@ -1257,8 +1282,13 @@ impl Peer {
         }
         let announcement = Announcement::decode(&envelope.payload, self.exchange.dimension(), self.exchange.body_bytes_max())?;
         if !self.exchange.announce(sender, round, header, announcement, bytes) {
+            if self.is_pairwise() {
+                self.give_up_on(&sender, out); // it has nothing newer, and says so
+                return Ok(());
+            }
             return Err(Refusal::Duplicate);
         }
+        self.answered(&sender, round);
         self.advance(sender, out);
         Ok(())
     }
@@ -1283,7 +1313,7 @@ impl Peer {
                 }
                 Progress::Refused { round, reason } => {
                     self.refuse(sender, Some(Kind::Update), Some(round), reason, out);
-                    if round == self.round {
+                    if round == self.round || self.is_pairwise() {
                         self.window.release(&sender); // it has spoken; there is nothing to wait for
                     }
                 }

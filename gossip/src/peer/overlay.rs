@@ -300,7 +300,7 @@ impl Overlay {
     }
 
     /// Whether a round waits for this neighbour: not gone, not expelled, and not late too often in a row.
-    fn is_awaited(&self, peer: &PeerId) -> bool {
+    pub(super) fn is_awaited(&self, peer: &PeerId) -> bool {
         let patient = self.missed.get(peer).copied().unwrap_or(0) < self.charter.round.patience;
         patient && !self.gone.contains(peer) && !self.expelled.contains(peer)
     }

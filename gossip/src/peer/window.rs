@@ -58,6 +58,15 @@ impl Window {
         self.awaited.remove(peer);
     }
 
+    /// Waits for this one or nobody; what has come stays.
+    pub(super) fn await_only(&mut self, peer: Option<PeerId>) {
+        self.awaited = peer.into_iter().collect();
+    }
+
+    pub(super) fn awaits(&self, peer: &PeerId) -> bool {
+        self.awaited.contains(peer)
+    }
+
     pub(super) fn contains(&self, peer: &PeerId) -> bool {
         self.arrived.contains_key(peer)
     }

@@ -31,6 +31,14 @@ pub(crate) const STAGED: &[&[&str]] = &[
     &["topology.kind=centralised"],
 ];
 
+/// Those on which two peers average at a time.
+pub(crate) const PAIRED: &[&[&str]] = &[
+    &["round.mode=pairwise", "topology.kind=ring"],
+    &["round.mode=pairwise", "topology.kind=random-regular", "topology.degree=4"],
+    &["round.mode=pairwise", "topology.kind=complete"],
+    &["round.mode=pairwise", "topology.kind=small-world"],
+];
+
 const CODECS: &[&[&str]] = &[
     &["codec.kind=identity"],
     &["codec.kind=f16"],
