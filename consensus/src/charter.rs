@@ -68,6 +68,8 @@ pub enum Mode {
     Synchronous,
     /// Nobody waits: a peer trains, tells its neighbours, merges what has come meanwhile weighed by its staleness, and goes on.
     Asynchronous(StalenessWeight),
+    /// A peer trains, averages with one neighbour that is drawn for it, and goes on; who is asked answers at once (AD-PSGD).
+    Pairwise,
 }
 
 /// How models become one.
@@ -230,9 +232,9 @@ impl Charter {
             (topology, graphs)
         });
         let round = document.section("round", RoundSection::read);
-        let aggregation = document.section("aggregation", |section| Aggregation::read(section, &graphs));
+        let aggregation = document.section("aggregation", |section| Aggregation::read(section, &topology, &graphs));
         if let Some(aggregation) = &aggregation {
-            for (key, what) in aggregation.misfits(&round, &topology) {
+            for (key, what) in aggregation.misfits(&round).into_iter().chain(aggregation.misfits_of(&topology, peers, &round)) {
                 document.note(key, what);
             }
         }
@@ -291,7 +293,8 @@ impl Charter {
             Err(error) => vec![problem("topology.kind", error.to_string())],
             Ok(graphs) => {
                 let apart = disconnection(&self.topology, &graphs).map(|what| problem("topology.kind", what));
-                let small = too_small(self.aggregation.rule.as_ref(), &graphs).map(|what| problem("aggregation.byzantine", what));
+                let small = too_small(self.aggregation.rule.as_ref(), &self.topology, &graphs)
+                    .map(|what| problem("aggregation.byzantine", what));
                 apart.into_iter().chain(small).collect()
             }
         }
@@ -300,7 +303,8 @@ impl Charter {
 
 impl RoundSection {
     fn read(section: &mut Section<'_>) -> RoundSection {
-        let mode = match section.choice("mode", Some("synchronous"), &["synchronous", "asynchronous"]).as_str() {
+        let mode = match section.choice("mode", Some("synchronous"), &["synchronous", "asynchronous", "pairwise"]).as_str() {
+            "pairwise" => Mode::Pairwise,
             "asynchronous" => Mode::Asynchronous(StalenessWeight::read(section)),
             _ => Mode::Synchronous,
         };
@@ -316,7 +320,7 @@ impl RoundSection {
 }
 
 impl Aggregation {
-    fn read(section: &mut Section<'_>, graphs: &[Arc<Graph>]) -> Option<Aggregation> {
+    fn read(section: &mut Section<'_>, topology: &TopologySection, graphs: &[Arc<Graph>]) -> Option<Aggregation> {
         let rule = rule_from_section(section);
         let weighting = match section.choice("weighting", Some("mixing"), &["mixing", "samples"]).as_str() {
             "samples" => Weighting::Samples { cap: section.integer("sample_cap", None, 1..=1_000_000_000_000) },
@@ -355,7 +359,7 @@ impl Aggregation {
         if weighting != Weighting::Mixing && !rule.uses_weights() {
             section.note("weighting", format!("rule {:?} gives every model the same weight; expected \"mixing\"", rule.name()));
         }
-        if let Some(what) = too_small(rule.as_ref(), graphs) {
+        if let Some(what) = too_small(rule.as_ref(), topology, graphs) {
             section.note("byzantine", what);
         }
         Some(Aggregation { byzantine: rule.byzantine(), rule, weighting, on, method, momentum })
@@ -364,7 +368,7 @@ impl Aggregation {
 
 impl Aggregation {
     /// What does not go together.
-    fn misfits(&self, round: &RoundSection, topology: &TopologySection) -> Vec<(&'static str, String)> {
+    fn misfits(&self, round: &RoundSection) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         let asynchronous = round.mode != Mode::Synchronous;
         let mut misfit = |key, what: &str| found.push((key, what.to_owned()));
@@ -376,13 +380,6 @@ impl Aggregation {
                         "aggregation.method",
                         "gradient tracking keeps the mean of the corrections at zero only where everybody mixes the same round; \
                          expected round.mode = \"synchronous\"",
-                    );
-                }
-                if !topology.kind.doubly_stochastic() {
-                    misfit(
-                        "aggregation.method",
-                        "gradient tracking keeps the mean of the corrections at zero only where everybody's weights sum to 1 over \
-                         its receivers too; expected another topology",
                     );
                 }
                 if self.on == Space::Updates || self.rule.needs_losses() {
@@ -404,11 +401,55 @@ impl Aggregation {
         }
         if asynchronous && !self.rule.uses_weights() {
             let what = format!(
-                "rule {:?} gives every model the same weight, however old; asynchronous rounds need one that uses \
-                                weights, for example \"mean\"",
+                "rule {:?} gives every model the same weight, however old; rounds that are not synchronous need one that uses \
+                 weights, for example \"mean\"",
                 self.rule.name()
             );
             found.push(("round.mode", what));
+        }
+        found
+    }
+
+    /// What does not go together with the topology.
+    fn misfits_of(&self, topology: &TopologySection, peers: usize, round: &RoundSection) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
+        let (kind, stages) = (topology.kind.name(), topology.has_stages(peers));
+        if stages && round.mode != Mode::Synchronous {
+            let what = format!(
+                "in a {kind} topology a round builds on what others did in the round before, so that all must keep step; expected \
+                 \"synchronous\""
+            );
+            found.push(("round.mode", what));
+        }
+        let one_way = || topology.graph(peers, 0).is_ok_and(|graph| graph.is_directed());
+        if round.mode == Mode::Pairwise && (topology.changes() || one_way()) {
+            let what = format!(
+                "pairwise rounds need a graph that stays the same and carries updates both ways; this {kind} one does not; expected \
+                 for example topology.kind = \"ring\", or \"asynchronous\""
+            );
+            found.push(("round.mode", what));
+        }
+        if self.method == Method::GradientTracking && !topology.kind.doubly_stochastic() {
+            let what = format!(
+                "gradient tracking needs a topology whose mixing keeps the mean of all models, in every round; a {kind} one does \
+                 not; expected another topology.kind, for example \"ring\", or method = \"plain\""
+            );
+            found.push(("aggregation.method", what));
+        }
+        if self.method == Method::Scaffold && stages {
+            let what = format!(
+                "scaffold corrects towards the mean of the neighbourhood, which in some rounds of a {kind} topology is nobody but a \
+                 head; expected another topology.kind, for example \"complete\", or method = \"plain\""
+            );
+            found.push(("aggregation.method", what));
+        }
+        if self.rule.needs_updates() && stages && topology.exchanges_combine(peers) {
+            let what = format!(
+                "rule {:?} judges what a round's training changed, and in some rounds of a {kind} topology models are combined \
+                 without training; expected a rule on models, for example \"trimmed-mean\"",
+                self.rule.name()
+            );
+            found.push(("aggregation.rule", what));
         }
         found
     }
@@ -483,10 +524,14 @@ fn disconnection(topology: &TopologySection, graphs: &[Arc<Graph>]) -> Option<St
     (!connected).then(|| format!("a {} topology leaves peers that no update can reach", topology.kind.name()))
 }
 
-/// The message where a neighbourhood, the own model included, is smaller than the rule's minimum; names the smallest.
-fn too_small(rule: &dyn Rule, graphs: &[Arc<Graph>]) -> Option<String> {
-    let degrees = graphs.iter().flat_map(|graph| (0..graph.peers()).map(|peer| (graph.receives_from(peer).len(), peer)));
-    let (degree, peer) = degrees.min()?;
+/// The message where a neighbourhood, the own model included, is smaller than the rule's minimum; names the smallest. Nothing is
+/// asked of the rule where a peer adopts what it receives, and where by design nobody sends to it.
+fn too_small(rule: &dyn Rule, topology: &TopologySection, graphs: &[Arc<Graph>]) -> Option<String> {
+    let stages = graphs.first().is_some_and(|graph| topology.has_stages(graph.peers()));
+    let combines = |graph: &Graph, peer: usize| !(graph.adopts(peer) || stages && graph.receives_from(peer).is_empty());
+    let neighbourhoods = graphs.iter().flat_map(|graph| (0..graph.peers()).map(move |peer| (graph, peer)));
+    let combined = neighbourhoods.filter(|(graph, peer)| combines(graph, *peer));
+    let (degree, peer) = combined.map(|(graph, peer)| (graph.models_received(peer), peer)).min()?;
     let (needed, found) = (rule.minimum(), degree + 1);
     (found < needed).then(|| {
         format!(

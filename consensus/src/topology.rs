@@ -8,6 +8,7 @@
 
 mod analysis;
 mod base_k;
+mod centralised;
 mod complete;
 mod dumbbell;
 mod edges;
@@ -31,7 +32,7 @@ use crate::section::{Section, unknown};
 
 pub use analysis::{Analysis, PeriodAnalysis};
 pub use edges::edges_from_text;
-pub use graph::{Graph, connected_together};
+pub use graph::{Alternatives, Graph, connected_together};
 
 /// A kind of graph with its parameters.
 pub trait Topology: std::fmt::Debug + Send + Sync {
@@ -58,6 +59,11 @@ pub trait Topology: std::fmt::Debug + Send + Sync {
     /// An earlier round with the same graph, where a kind that changes by itself has one; else `round`.
     fn first_alike(&self, peers: usize, round: u64) -> u64 {
         if self.is_random() { round } else { round % self.period(peers) }
+    }
+
+    /// Whether peers train in this round. In one in which they do not, each publishes the model it has, and goes on.
+    fn trains(&self, _round: u64) -> bool {
+        true
     }
 
     /// Whether columns of the mixing matrix sum to 1 as rows do, so that averaging keeps the mean of all models.
@@ -125,6 +131,7 @@ pub static TOPOLOGIES: &[TopologyEntry] = &[
     torus::ENTRY,
     complete::ENTRY,
     star::ENTRY,
+    centralised::ENTRY,
     random_regular::ENTRY,
     exponential::ENTRY,
     exponential::ONE_PEER_ENTRY,
@@ -214,6 +221,24 @@ impl TopologySection {
             false => round.checked_div(self.redraw_every).unwrap_or(0),
         };
         self.memo.graph((peers, draw), || self.kind.graph(peers, draw, &Seed::from_number(self.seed)))
+    }
+
+    /// Whether peers train in this round.
+    pub fn trains(&self, round: u64) -> bool {
+        self.kind.trains(round)
+    }
+
+    /// Whether there are rounds in which nobody trains. Then what a peer does in one round builds on what others did in the
+    /// rounds before, and it is by design that some receive from nobody in some rounds.
+    pub fn has_stages(&self, peers: usize) -> bool {
+        self.kind.changes() && (0..self.kind.period(peers)).any(|round| !self.kind.trains(round))
+    }
+
+    /// Whether models are combined by the rule in a round in which nobody trains.
+    pub fn exchanges_combine(&self, peers: usize) -> bool {
+        let rounds = (0..self.kind.period(peers)).filter(|round| !self.kind.trains(*round));
+        let combines = |graph: &Graph, peer: usize| !graph.receives_from(peer).is_empty() && !graph.adopts(peer);
+        rounds.filter_map(|round| self.graph(peers, round).ok()).any(|graph| (0..peers).any(|peer| combines(&graph, peer)))
     }
 
     /// Whether two rounds can have different graphs.

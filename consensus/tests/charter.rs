@@ -138,13 +138,46 @@ fn a_roster_that_differs_from_the_charter_is_checked_as_well() {
 
 #[test]
 fn graphs_that_change_need_to_connect_over_their_period_only() {
-    for kind in ["one-peer-exponential", "base-k", "hierarchical", "epidemic-local"] {
+    for kind in ["one-peer-exponential", "base-k", "hierarchical", "centralised", "epidemic-local"] {
         assert!(resolve(&text(9, &format!("[topology]\nkind = \"{kind}\""))).is_ok(), "{kind}");
     }
-    // A head's members hear from one peer alone, which no robust rule can judge.
-    let problems =
-        resolve(&text(9, "[topology]\nkind = \"hierarchical\"\n[aggregation]\nrule = \"median\"\nbyzantine = 1")).unwrap_err();
-    assert!(problems[0].contains("needs 3 models, this neighbourhood has 1"), "{problems:?}");
+}
+
+#[test]
+fn a_rule_needs_enough_models_only_where_it_combines_any() {
+    let refused = |kind: &str, rule: &str| {
+        let text = text(9, &format!("[topology]\nkind = \"{kind}\"\n[aggregation]\n{rule}"));
+        resolve(&text).err().map_or(String::new(), |problems| problems.join("\n"))
+    };
+    // Who adopts a model, and to whom nobody sends in a round, asks no rule. Three clusters of three peers each.
+    assert_eq!(refused("hierarchical", "rule = \"median\"\nbyzantine = 1"), "");
+    assert_eq!(refused("centralised", "rule = \"krum\"\nbyzantine = 3"), "");
+    let small = refused("hierarchical", "rule = \"krum\"\nbyzantine = 1");
+    assert!(small.contains("needs 5 models, this neighbourhood has 3: peer 0 receives from 2"), "{small}");
+    let small = refused("centralised", "rule = \"krum\"\nbyzantine = 4");
+    assert!(small.contains("needs 11 models, this neighbourhood has 9: peer 0 receives from 8"), "{small}");
+    // Elsewhere a peer that receives from nobody is one too few.
+    assert!(refused("base-k", "rule = \"median\"\nbyzantine = 1").contains("this neighbourhood has 1: "));
+}
+
+#[test]
+fn what_needs_every_round_alike_is_refused_where_some_rounds_only_exchange() {
+    let refused = |kind: &str, rest: &str| {
+        resolve(&text(9, &format!("[topology]\nkind = \"{kind}\"\n{rest}"))).expect_err("refused").join("\n")
+    };
+    for kind in ["hierarchical", "centralised"] {
+        let told = refused(kind, "[round]\nmode = \"asynchronous\"");
+        assert!(told.contains("round.mode: in a ") && told.contains("expected \"synchronous\""), "{told}");
+        let told = refused(kind, "[aggregation]\nmethod = \"gradient-tracking\"");
+        assert!(told.contains("aggregation.method: gradient tracking needs a topology whose mixing keeps the mean"), "{told}");
+    }
+    let cge = "[aggregation]\nrule = \"cge\"\non = \"updates\"";
+    let told = refused("hierarchical", cge);
+    assert!(told.contains("aggregation.rule: rule \"cge\" judges what a round's training changed"), "{told}");
+    assert!(
+        resolve(&text(9, &format!("[topology]\nkind = \"centralised\"\n{cge}"))).is_ok(),
+        "the hub judges a round's training"
+    );
 }
 
 #[test]

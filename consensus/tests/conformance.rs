@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use kith_consensus::aggregate::{Aggregate, AggregateError, Context, Contribution, PRE_AGGREGATORS, RULES, Rule, rule_from_text};
 use kith_consensus::section::Document;
-use kith_consensus::topology::{Graph, TOPOLOGIES, Topology, TopologyError, TopologySection, connected_together};
+use kith_consensus::topology::{Graph, PeriodAnalysis, TOPOLOGIES, Topology, TopologyError, TopologySection, connected_together};
 use kith_consensus::{Charter, PeerId, Seed, Stream};
 use proptest::prelude::*;
 
@@ -703,8 +703,11 @@ fn check_graph(graph: &Graph, kind: &dyn Topology) {
         assert!((column - 1.0).abs() < 1e-12 || !kind.doubly_stochastic(), "{name} over {peers}: column {peer}");
         assert!(row.iter().all(|weight| *weight >= 0.0), "{name} over {peers}: row {peer}");
         for (other, weight) in row.iter().enumerate().filter(|(other, _)| *other != peer) {
-            assert_eq!(*weight > 0.0, graph.receives_from(peer).contains(&other), "{name} over {peers}");
-            assert_eq!(*weight > 0.0, graph.sends_to(other).contains(&peer), "{name} over {peers}");
+            // W holds the first of alternatives; each of them has its weight.
+            let counts = graph.mixing_weight(peer, other);
+            assert_eq!(counts > 0.0, graph.receives_from(peer).contains(&other), "{name} over {peers}");
+            assert_eq!(counts > 0.0, graph.sends_to(other).contains(&peer), "{name} over {peers}");
+            assert_eq!(*weight, if graph.rank(peer, other) == 0 { counts } else { 0.0 }, "{name} over {peers}");
             assert!(graph.is_directed() || *weight == matrix[other][peer], "{name} over {peers}: not symmetric");
         }
     }
@@ -772,7 +775,7 @@ fn a_period_of_the_base_k_graph_averages_exactly_with_at_most_k_neighbours() {
 
 #[test]
 fn hierarchical_rounds_are_clusters_then_heads_then_back() {
-    let kind = topology("hierarchical", "clusters = 3\nlocal_rounds = 2");
+    let kind = topology("hierarchical", "clusters = 3\nlocal_rounds = 2\nheads = 1");
     let graph = |round| kind.graph(10, round, &Seed::from_number(5)).unwrap();
     assert_eq!(kind.period(10), 4);
     assert_eq!(graph(0), graph(1));
@@ -790,6 +793,60 @@ fn hierarchical_rounds_are_clusters_then_heads_then_back() {
         assert_eq!(back.mixing_weight(member, member), 0.0);
     }
     assert!((1..20).any(|period| heads(period) != heads(0)));
+}
+
+#[test]
+fn heads_of_a_cluster_are_ranked_and_one_of_each_counts() {
+    let (one, two) = (topology("hierarchical", "clusters = 3\nheads = 1"), topology("hierarchical", "clusters = 3\nheads = 2"));
+    let seed = Seed::from_number(5);
+    let cluster = |peer: usize| usize::from(peer >= 3) + usize::from(peer >= 6);
+    for period in 0..20 {
+        let graph = |kind: &dyn Topology, round: u64| kind.graph(10, 3 * period + round, &seed).unwrap();
+        assert_eq!((two.trains(3 * period), two.trains(3 * period + 1), two.trains(3 * period + 2)), (true, false, false));
+        let (alone, among, back) = (graph(&*one, 1), graph(&*two, 1), graph(&*two, 2));
+        let first: Vec<usize> = (0..10).filter(|peer| !alone.receives_from(*peer).is_empty()).collect();
+        let all: Vec<usize> = (0..10).filter(|peer| !among.receives_from(*peer).is_empty()).collect();
+        assert_eq!((first.len(), all.len()), (3, 6));
+        for head in &all {
+            // The other clusters' heads, the best of each first: never two models of one cluster.
+            let groups = among.alternatives(*head);
+            assert_eq!(groups.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2]);
+            for group in &groups {
+                assert!(first.contains(&group[0]) && all.contains(&group[1]) && cluster(group[0]) == cluster(group[1]));
+                assert_ne!(cluster(group[0]), cluster(*head));
+                assert_eq!((among.rank(*head, group[0]), among.rank(*head, group[1])), (0, 1));
+                let weights = [group[0], group[1], *head].map(|from| among.mixing_weight(*head, from));
+                assert!(weights.iter().all(|weight| (weight - 1.0 / 3.0).abs() < 1e-12), "{weights:?}");
+                assert_eq!(among.entry(*head, group[1]), 0.0);
+            }
+            assert!(!among.adopts(*head) && among.models_received(*head) == 2);
+        }
+        for peer in 0..10 {
+            let head = *first.iter().find(|head| cluster(**head) == cluster(peer)).unwrap();
+            let deputy = *all.iter().find(|other| cluster(**other) == cluster(peer) && **other != head).unwrap();
+            let groups = back.alternatives(peer);
+            match () {
+                () if peer == head => assert!(groups.is_empty() && !back.adopts(peer)),
+                () if peer == deputy => assert!(groups == [[head]] && back.adopts(peer)),
+                () => assert!(groups == [[head, deputy]] && back.adopts(peer)),
+            }
+            assert_eq!(back.entry(peer, head), 1.0);
+        }
+    }
+    let error = topology("hierarchical", "clusters = 4\nheads = 3").graph(10, 0, &seed).unwrap_err().to_string();
+    assert!(error.contains("heads = 3 needs clusters of as many; the smallest of 4 has 2"), "{error}");
+}
+
+#[test]
+fn a_centralised_period_is_an_exact_average_that_everybody_holds() {
+    let kind = topology("centralised", "");
+    for peers in [2, 5, 16] {
+        let graphs = period(&*kind, peers, &Seed::from_number(0)).unwrap();
+        assert_eq!((kind.trains(0), kind.trains(1), kind.trains(4)), (true, false, true));
+        assert!(PeriodAnalysis::of(&graphs).exact_average_after_period, "{peers}");
+        assert!((1..peers).all(|leaf| graphs[1].adopts(leaf) && graphs[0].receives_from(leaf).is_empty()));
+        assert!(!graphs[0].adopts(0) || peers == 1);
+    }
 }
 
 #[test]

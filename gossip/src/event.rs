@@ -75,6 +75,11 @@ pub enum Event {
     },
     /// Too few contributions for the rule: the peer keeps its own step.
     MixingSkipped { round: u64, have: usize, need: usize },
+    /// The own model was replaced by a neighbour's, as the topology has it in this round.
+    Adopted { round: u64, peer: PeerId, state: Digest },
+    /// No rule was asked and the peer kept its own model: nobody sends to it in this round, or, where one was `expected`, the
+    /// model that it would have adopted has not come.
+    Kept { round: u64, expected: bool },
     /// A neighbour's contributions have been dropped round after round.
     Suspected { peer: PeerId, score: f64 },
     /// A peer signed two different updates for one round.
@@ -148,6 +153,9 @@ pub enum Refusal {
     /// Not a neighbour in that round.
     #[error("is not a neighbour in round {round}")]
     NotANeighbour { round: u64 },
+    /// Neither asks this peer nor answers it, where rounds are pairwise.
+    #[error("its update of round {round} neither asks this peer nor answers it")]
+    NotAPartner { round: u64 },
     /// Too old.
     #[error("round {theirs} is over; this peer is in round {ours}")]
     StaleRound { theirs: u64, ours: u64 },
@@ -201,6 +209,7 @@ impl Refusal {
             Refusal::UnknownSender => "unknown-sender",
             Refusal::NotTheSigner => "not-the-signer",
             Refusal::NotANeighbour { .. } => "not-a-neighbour",
+            Refusal::NotAPartner { .. } => "not-a-partner",
             Refusal::StaleRound { .. } => "stale-round",
             Refusal::FutureRound { .. } => "future-round",
             Refusal::Duplicate => "duplicate",

@@ -5,11 +5,14 @@
 //! `witness`'s, and combining is the charter's rule. Everything that people see leaves as [`Event`].
 //!
 //! A synchronous round: train → encode → store the intent → send → collect until all awaited neighbours are in or the
-//! deadline passes → combine → store → next. No absence ever aborts it.
+//! deadline passes → combine → store → next. No absence ever aborts it. Where the topology has rounds without training, or a peer
+//! takes another's model instead of combining, `stage` says what happens instead.
 
 mod exchange;
 mod method;
 mod overlay;
+mod pairwise;
+mod stage;
 mod window;
 mod witness;
 
@@ -36,6 +39,7 @@ use crate::wire;
 use exchange::{AHEAD_MAX, Exchange, Outgoing, Progress, check_values};
 use method::{Method, Practice, Training};
 use overlay::Overlay;
+use pairwise::Pairs;
 use window::{Arrived, Window};
 use witness::{Testimony, Witness};
 
@@ -162,6 +166,8 @@ pub struct Peer {
     exchange: Exchange,
     witness: Witness,
     suspicion: BTreeMap<PeerId, (f64, u32)>,
+    /// Who has asked whom, where rounds are pairwise.
+    pairs: Pairs,
     /// Completed rounds of the newest evaluation that was asked for and has not come back.
     evaluating: Option<u64>,
 }
@@ -206,6 +212,7 @@ impl Peer {
             window: Window::default(),
             witness: Witness::default(),
             suspicion: BTreeMap::new(),
+            pairs: Pairs::default(),
             evaluating: None,
         }
     }
@@ -282,6 +289,7 @@ impl Peer {
                 for (peer, round) in self.exchange.fetch_failed(digest, &sources) {
                     self.refuse(peer, Some(Kind::Update), Some(round), Refusal::Unavailable { why: why.clone() }, out);
                     self.advance(peer, out);
+                    self.give_up_on(&peer, out);
                 }
             }
             Input::BodyRequested { from, digest, request } => {
@@ -423,11 +431,16 @@ impl Peer {
         let neighbours = self.overlay.receives_from(self.round);
         // Where nobody waits for anybody the window has been open all the time.
         if !self.is_asynchronous() {
-            self.window = Window::new(self.overlay.awaited(self.round));
+            let (awaited, alternatives) = (self.overlay.awaited(self.round), self.overlay.alternatives(self.round));
+            self.window = Window::new(awaited, alternatives, self.stands_in());
         }
         out.push(Effect::Emit(Event::RoundOpened { round: self.round, neighbours: neighbours.len() }));
         match self.promised.take() {
             Some(intent) => self.send_again(*intent, out),
+            None if !self.trains() => {
+                self.phase = Phase::Training;
+                self.exchange_only(out);
+            }
             None => {
                 self.phase = Phase::Training;
                 let (parameters, memory) = (Arc::clone(&self.parameters), self.memory.clone());
@@ -497,6 +510,11 @@ impl Peer {
         }
         self.own = own;
         (self.own_samples, self.own_local_steps) = (samples, local_steps);
+        self.say(model, way, out);
+    }
+
+    /// Publishes the own row, or what the conduct makes of its model.
+    fn say(&mut self, model: Parameters, way: f64, out: &mut Vec<Effect>) {
         if self.published_before.is_some_and(|round| self.round <= round) {
             // Others hold a signed update of ours for this round which we no longer know: a second one would be a lie.
             self.collect(out);
@@ -631,8 +649,8 @@ impl Peer {
     }
 
     fn send_update(&mut self, out: &mut Vec<Effect>) {
-        let (own, round) = (self.id, self.round);
-        let audience = self.overlay.audience(&own, round);
+        let round = self.round;
+        let audience = self.listeners(round);
         let mut receivers = 0;
         for peer in audience.into_iter().filter(|peer| self.overlay.is_ready(peer)).collect::<Vec<_>>() {
             let Some(bytes) = self.announcement_for(&peer, round) else { continue };
@@ -654,12 +672,16 @@ impl Peer {
 
     fn collect(&mut self, out: &mut Vec<Effect>) {
         self.phase = Phase::Collecting;
+        if self.is_pairwise() {
+            return self.await_partner(out);
+        }
         if self.is_asynchronous() {
             return self.close(Closed::Quorum, out);
         }
         let (round, deadline) = (self.round, self.charter.round.deadline);
         if !planted(Mutant::NoDeadline) {
-            out.push(Effect::SetTimer { timer: Timer::Deadline { round }, after: deadline });
+            let after = deadline.saturating_mul(self.deadlines());
+            out.push(Effect::SetTimer { timer: Timer::Deadline { round }, after });
         }
         out.push(Effect::SetTimer { timer: Timer::Nudge { round }, after: deadline / NUDGES });
         self.close_if_complete(out);
@@ -667,20 +689,24 @@ impl Peer {
     }
 
     fn close_if_complete(&mut self, out: &mut Vec<Effect>) {
-        if self.phase == Phase::Collecting && self.window.is_complete(self.charter.round.quorum) {
+        let reachable = |peer: &PeerId| self.overlay.is_up(peer);
+        if self.phase == Phase::Collecting && self.window.is_complete(self.charter.round.quorum, reachable) {
             self.close(Closed::Quorum, out);
         }
     }
 
     fn close(&mut self, why: Closed, out: &mut Vec<Effect>) {
-        let missing = self.window.missing();
+        let missing = self.window.missing(|peer| self.overlay.is_up(peer));
         for peer in self.overlay.receives_from(self.round) {
             let on_time = self.window.contains(&peer);
-            self.overlay.on_time(peer, on_time);
+            let asked = !self.is_pairwise() || self.window.awaits(&peer);
+            if on_time || (asked && !self.window.is_overtaken(&peer)) {
+                self.overlay.on_time(peer, on_time);
+            }
         }
-        let (have, awaited) = (self.window.arrived().len(), self.window.awaited());
+        let (have, awaited) = (self.window.counted().count(), self.window.awaited());
         out.push(Effect::Emit(Event::RoundClosed { round: self.round, why, have, awaited, missing }));
-        if self.charter.aggregation.rule.needs_losses() {
+        if self.charter.aggregation.rule.needs_losses() && self.asks_the_rule() {
             self.phase = Phase::Judging;
             self.ask_for_losses(out);
         } else {
@@ -695,7 +721,7 @@ impl Peer {
 
     /// Combines what the closed window holds and stores the result.
     fn conclude(&mut self, losses: Option<&[f64]>, out: &mut Vec<Effect>) {
-        self.parameters = self.combine(losses, out);
+        self.parameters = if self.asks_the_rule() { self.combine(losses, out) } else { self.settle(out) };
         if !(planted(Mutant::StayAfterSkip) && Arc::ptr_eq(&self.parameters, &self.own)) {
             self.round += 1;
         }
@@ -713,7 +739,7 @@ impl Peer {
 
     /// The own exact model and what arrived, in the order of ids.
     fn rows(&self) -> Vec<(PeerId, Arrived)> {
-        let arrived = self.window.arrived().iter();
+        let arrived = self.window.counted();
         let mut rows: Vec<(PeerId, Arrived)> = arrived.map(|(peer, arrived)| (*peer, arrived.clone())).collect();
         let state = self.exchange.own_state_if(&self.own);
         let (round, samples, local_steps) = (self.round, self.own_samples, self.own_local_steps);
@@ -732,8 +758,10 @@ impl Peer {
         self.window = Window::default();
         let own_index = rows.iter().position(|(peer, _)| *peer == self.id).expect("the own row was just added");
 
-        let mut weights: Vec<f64> = rows.iter().map(|(peer, arrived)| self.weight(peer, arrived)).collect();
-        if !planted(Mutant::LoseWeight) {
+        let mut weights: Vec<f64> = rows.iter().map(|(peer, arrived)| self.weight(peer, arrived, rows.len())).collect();
+        if self.takes_shares() {
+            stage::share_out(&mut weights, own_index);
+        } else if !planted(Mutant::LoseWeight) {
             weights[own_index] = 0.0;
             weights[own_index] = 1.0 - weights.iter().sum::<f64>(); // who is absent leaves its weight to the own model
         }
@@ -782,7 +810,9 @@ impl Peer {
                 if updates {
                     aggregate.parameters.iter_mut().zip(start.iter()).for_each(|(value, start)| *value += start);
                 }
-                self.carry_on(&start, &mut aggregate.parameters);
+                if self.trains() {
+                    self.carry_on(&start, &mut aggregate.parameters);
+                }
                 let parameters = Arc::new(aggregate.parameters);
                 let state = Digest::of_values(&parameters);
                 out.push(Effect::Emit(Event::Aggregated { round, state, models: rows.len(), dropped, spread }));
@@ -809,13 +839,18 @@ impl Peer {
         self.velocity = Some(Arc::new(velocity));
     }
 
-    fn weight(&mut self, peer: &PeerId, arrived: &Arrived) -> f64 {
-        let mut mixing = self.overlay.mixing_weight(peer, self.round);
+    fn weight(&mut self, peer: &PeerId, arrived: &Arrived, models: usize) -> f64 {
+        let mut mixing = match self.charter.round.mode {
+            Mode::Pairwise => 1.0 / models as f64,
+            _ => self.overlay.mixing_weight(peer, self.round),
+        };
         if let Mode::Asynchronous(weight) = self.charter.round.mode {
             mixing *= weight.factor(self.round.saturating_sub(arrived.round));
         }
         match self.charter.aggregation.weighting {
             Weighting::Mixing => mixing,
+            // In a round without training a model is nobody's own: it counts as the graph says.
+            Weighting::Samples { .. } if !self.trains() => mixing,
             Weighting::Samples { cap } => mixing * (arrived.samples as f64 / cap as f64).min(1.0),
         }
     }
@@ -881,11 +916,12 @@ impl Peer {
 
     /// Says whom the round waits for, and asks them.
     fn nudge(&mut self, out: &mut Vec<Effect>) {
-        let missing = self.window.missing();
+        let missing = self.window.unheard();
         let bytes = self.seal(Kind::Want, Digest::default(), wire::encode(&Want { round: self.round }));
         for peer in missing.iter().filter(|peer| self.overlay.is_ready(peer)) {
             out.push(Effect::Send { to: *peer, bytes: bytes.clone() });
         }
+        self.ask_again(out);
         out.push(Effect::Emit(Event::Stalled { round: self.round, missing }));
         out.push(Effect::SetTimer { timer: Timer::Nudge { round: self.round }, after: self.charter.round.deadline / NUDGES });
     }
@@ -978,6 +1014,8 @@ impl Peer {
         if self.overlay.disconnected(&peer) {
             out.push(Effect::Emit(Event::Disconnected { peer }));
         }
+        self.close_if_complete(out); // one in its place may be here
+        self.give_up_on(&peer, out);
         self.leave_when_done(out);
     }
 
@@ -1033,6 +1071,9 @@ impl Peer {
             self.refuse(sender, Some(kind), Some(round), reason, out);
             if malformed {
                 self.strike(from, out);
+            }
+            if kind == Kind::Update && sender == from {
+                self.give_up_on(&sender, out);
             }
         }
         if sender != self.id && self.overlay.is_ready(&sender) {
@@ -1128,9 +1169,8 @@ impl Peer {
 
     /// Sends an own update again to one who may have it, unless it is not yet promised.
     fn send_outgoing(&mut self, to: PeerId, round: u64, out: &mut Vec<Effect>) {
-        let own = self.id;
         let unpromised = self.phase == Phase::Promising && round == self.round;
-        let heard = self.overlay.audience(&own, round).contains(&to) || planted(Mutant::SendToStrangers);
+        let heard = self.is_for(&to, round) || planted(Mutant::SendToStrangers);
         if unpromised || !heard {
             return;
         }
@@ -1141,6 +1181,10 @@ impl Peer {
 
     fn want(&mut self, sender: PeerId, envelope: &Opened<'_>, out: &mut Vec<Effect>) -> Result<(), Refusal> {
         let want: Want = wire::decode(envelope.payload())?;
+        if self.is_pairwise() {
+            self.answer_again(sender, want.round, out);
+            return Ok(());
+        }
         self.send_outgoing(sender, want.round, out);
         Ok(())
     }
@@ -1188,9 +1232,13 @@ impl Peer {
                 Testimony::New | Testimony::Known => {}
             }
         }
+        self.has_published(sender);
         if envelope.is_header_only() {
             self.overlay.claim(sender, round);
             return Ok(());
+        }
+        if self.is_pairwise() {
+            self.admit_partner(sender, round, out)?;
         }
         debug_assert_eq!(sender, from, "the door lets no relayed body in");
         let ahead_max = if self.is_asynchronous() { self.charter.rounds } else { AHEAD_MAX };
@@ -1209,8 +1257,13 @@ impl Peer {
         }
         let announcement = Announcement::decode(envelope.payload(), self.exchange.dimension(), self.exchange.body_bytes_max())?;
         if !self.exchange.announce(envelope, &announcement) {
+            if self.is_pairwise() {
+                self.give_up_on(&sender, out); // it has nothing newer, and says so
+                return Ok(());
+            }
             return Err(Refusal::Duplicate);
         }
+        self.answered(&sender, round);
         self.advance(sender, out);
         Ok(())
     }
@@ -1235,7 +1288,7 @@ impl Peer {
                 }
                 Progress::Refused { round, reason } => {
                     self.refuse(sender, Some(Kind::Update), Some(round), reason, out);
-                    if round == self.round {
+                    if round == self.round || self.is_pairwise() {
                         self.window.release(&sender); // it has spoken; there is nothing to wait for
                     }
                 }

@@ -20,13 +20,17 @@ fn id(number: u8) -> PeerId {
 }
 
 fn charter(rounds: u64, rule: &str) -> Arc<Charter> {
+    charter_on("complete", rounds, rule)
+}
+
+fn charter_on(topology: &str, rounds: u64, rule: &str) -> Arc<Charter> {
     let members: String = (1..=3u8)
         .map(|number| {
             format!("[[membership.member]]\nname = \"p{number}\"\norganisation = \"o{number}\"\nkey = \"{}\"\n", id(number))
         })
         .collect();
     let text = format!(
-        "[federation]\nname = \"test\"\nrounds = {rounds}\n[topology]\nkind = \"complete\"\n[aggregation]\n{rule}\n{members}"
+        "[federation]\nname = \"test\"\nrounds = {rounds}\n[topology]\nkind = \"{topology}\"\n[aggregation]\n{rule}\n{members}"
     );
     let mut codec = |section: &mut Section<'_>| drop(codec_from_section(section));
     Arc::new(Charter::resolve(&text, &mut [("codec", &mut codec)]).expect("a good charter"))
@@ -331,4 +335,54 @@ fn a_contribution_that_goes_while_losses_are_awaited_is_judged_without_it() {
     assert_eq!(lines(&effects), ["judge 0"], "three losses are no longer those of the models there are");
     let effects = handle(&mut peer, Input::Judged { round: 0, losses: Some(vec![0.3, 0.1]) });
     assert!(lines(&effects).contains(&"persist checkpoint 1".to_owned()), "{:?}", lines(&effects));
+}
+
+/// Two peers that have trained and sent (by number, value and rows), and the third, in whose round they are combined.
+fn hub_and_leaves(charter: &Arc<Charter>, hub: u8, leaves: &[(u8, f32, u64)]) -> Peer {
+    let trained = |value: f32, samples: u64| Input::Trained {
+        round: 0,
+        parameters: Arc::new(vec![value; 4]),
+        samples,
+        local_steps: 2,
+        loss: 0.5,
+        rate: 0.1,
+        memory: None,
+    };
+    let mut centre = peer_of(hub, charter);
+    handle(&mut centre, Input::Start { checkpoint: None, intent: None });
+    let mut sent = Vec::new();
+    for (number, value, samples) in leaves {
+        let mut leaf = peer_of(*number, charter);
+        handle(&mut leaf, Input::Start { checkpoint: None, intent: None });
+        let up = |peer: u8| Input::PeerUp { peer: id(peer), addresses: vec![] };
+        let hello = sent_to(&handle(&mut centre, up(*number)), *number).remove(0);
+        let back = sent_to(&handle(&mut leaf, up(hub)), hub).remove(0);
+        handle(&mut leaf, Input::Received { from: id(hub), bytes: hello.into() });
+        handle(&mut centre, Input::Received { from: id(*number), bytes: back.into() });
+        handle(&mut leaf, Input::TimerExpired(Timer::Start));
+        handle(&mut leaf, trained(*value, *samples));
+        let effects = handle(&mut leaf, Input::Stored(Stored::Intent { round: 0 }));
+        // Nobody sends to a leaf: its round is over, and its model stays.
+        assert!(effects.iter().any(|effect| matches!(effect, Effect::Emit(Event::Kept { round: 0, expected: false }))));
+        sent.push((*number, sent_to(&effects, hub).remove(0)));
+        let effects = handle(&mut leaf, Input::Stored(Stored::Checkpoint { round: 1 }));
+        assert!(!effects.iter().any(|effect| matches!(effect, Effect::Train { .. })), "nobody trains in round 1");
+    }
+    handle(&mut centre, trained(0.0, 60));
+    handle(&mut centre, Input::Stored(Stored::Intent { round: 0 }));
+    for (number, bytes) in sent {
+        handle(&mut centre, Input::Received { from: id(number), bytes: bytes.into() });
+    }
+    centre
+}
+
+#[test]
+fn a_hub_weighs_models_by_their_samples_up_to_the_cap() {
+    let charter = charter_on("centralised", 2, "rule = \"mean\"\nweighting = \"samples\"\nsample_cap = 40");
+    let order = charter.roster();
+    let number = |place: usize| (1..=3u8).find(|number| id(*number) == order[place]).expect("one of three");
+    let leaves = [(number(1), 1.0, 10), (number(2), 2.0, 30)];
+    let hub = hub_and_leaves(&charter, number(0), &leaves);
+    // 0 by 40 of its 60 samples, 1 by 10 and 2 by 30.
+    assert_eq!((hub.round(), hub.parameters().as_slice()), (1, &[70.0 / 80.0; 4][..]));
 }

@@ -344,7 +344,10 @@ impl Status {
                 self.bytes.dense_equivalent += *dense_bytes as u64;
             }
             Event::Refused { reason, .. } => *self.refused.entry(reason.name().to_owned()).or_default() += 1,
-            Event::Aggregated { round, .. } | Event::MixingSkipped { round, .. } => self.completed = round + 1,
+            Event::Aggregated { round, .. }
+            | Event::MixingSkipped { round, .. }
+            | Event::Adopted { round, .. }
+            | Event::Kept { round, .. } => self.completed = round + 1,
             Event::Evaluated { loss, accuracy, .. } => (self.loss, self.accuracy) = (Some(*loss), Some(*accuracy)),
             Event::Finished { rounds, .. } => (self.completed, self.finished) = (*rounds, true),
             _ => {}
@@ -497,6 +500,11 @@ fn log_peer(event: &Event) {
         Event::MixingSkipped { round, have, need } => {
             tracing::warn!("round {round}: {have} models, the rule needs {need}; keeping the own step");
         }
+        Event::Adopted { round, peer, .. } => tracing::info!("round {round}: took the model of {}", peer.short()),
+        Event::Kept { round, expected: true } => {
+            tracing::warn!("round {round}: the model to take over has not come; keeping the own one");
+        }
+        Event::Kept { round, expected: false } => tracing::debug!("round {round}: nobody sends to this peer"),
         Event::Suspected { peer, score } => tracing::warn!("{} is suspected (score {score:.2})", peer.short()),
         Event::Equivocated { peer, round, .. } => {
             tracing::error!("{} signed two different updates for round {round}", peer.short())

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::simulator::Moment;
 
+mod adopts_as_agreed;
 mod awaited_again;
 mod bounded;
 mod counted_once;
@@ -59,6 +60,7 @@ pub static CHECKS: &[CheckEntry] = &[
     replicas_agree::ENTRY,
     rule_has_enough::ENTRY,
     mixes_as_agreed::ENTRY,
+    adopts_as_agreed::ENTRY,
     quorum_is_kept::ENTRY,
     not_too_early::ENTRY,
     awaited_again::ENTRY,

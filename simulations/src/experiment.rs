@@ -349,7 +349,7 @@ impl Experiment {
             participant.device = if omniscient && lies[peer] { patient } else { device };
             participants.push(participant);
         }
-        let hull = school.hull.filter(|_| self.tolerates(liars.len()));
+        let hull = school.hull.filter(|_| self.tolerates(liars.len()) && !self.believes(&liars));
         let names = match self.charter.membership.mode {
             Admission::Members => {
                 ids.iter().map(|id| self.charter.member(id).map_or(id.short(), |member| member.name.clone())).collect()
@@ -364,6 +364,16 @@ impl Experiment {
         let name = self.charter.aggregation.rule.name();
         let keeps = ["trimmed-mean", "median", "krum"].contains(&name.as_str()) || liars == 0;
         keeps && liars <= self.charter.aggregation.byzantine
+    }
+
+    /// Whether the topology has somebody adopt a liar's model as it comes, in some round.
+    fn believes(&self, liars: &[usize]) -> bool {
+        /// Rounds that are looked at: the periods of a hierarchy draw other heads (guess: more than a test's world has).
+        const ROUNDS_MAX: u64 = 4096;
+        let (topology, peers) = (&self.charter.topology, self.peers());
+        let rounds = 0..if topology.has_stages(peers) { self.charter.rounds.min(ROUNDS_MAX) } else { 0 };
+        let mut graphs = rounds.filter_map(|round| topology.graph(peers, round).ok());
+        graphs.any(|graph| liars.iter().any(|liar| graph.sends_to(*liar).iter().any(|to| graph.adopts(*to))))
     }
 
     /// One authenticator for each peer, in the order of ids, so that a peer's number is its place in the graph.

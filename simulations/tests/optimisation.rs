@@ -2,11 +2,15 @@
 
 use kith_simulations::experiment::{Experiment, Outcome};
 
-fn run(text: &str, settings: &[&str]) -> Outcome {
+fn run_on(threads: usize, text: &str, settings: &[&str]) -> Outcome {
     let settings: Vec<_> =
         settings.iter().map(|text| kith_simulations::experiment::setting(text).expect("a good setting")).collect();
     let experiment = Experiment::parse(text, &settings).unwrap_or_else(|problems| panic!("{problems:?}"));
-    let outcome = experiment.run(0, &mut |_, _| {}).expect("it runs");
+    experiment.run(threads, &mut |_, _| {}).expect("it runs")
+}
+
+fn run(text: &str, settings: &[&str]) -> Outcome {
+    let outcome = run_on(0, text, settings);
     assert_eq!(outcome.checks.failed, []);
     assert_eq!(outcome.ended, "stopped");
     outcome
@@ -191,6 +195,84 @@ fn nobody_waits_for_a_slow_peer_in_asynchronous_rounds() {
     assert_ne!(constant.trace, asynchronous.trace, "staleness has a weight");
 }
 
+/// When each peer's last round closed.
+fn ends(outcome: &Outcome, last: u64) -> Vec<f64> {
+    let rows = outcome.peer_rows.iter().filter(|row| row.round == last);
+    let mut ends: Vec<(usize, f64)> = rows.map(|row| (row.peer, row.virtual_seconds)).collect();
+    ends.sort_by_key(|(peer, _)| *peer);
+    ends.into_iter().map(|(_, seconds)| seconds).collect()
+}
+
+#[test]
+fn pairwise_rounds_agree_about_as_well_as_asynchronous_ones_and_send_less() {
+    // Against two neighbours a round, and against seven.
+    for (kind, times) in [("ring", 2.5), ("complete", 5.0)] {
+        let kind = format!("topology.kind={kind}");
+        let settings = ["federation.rounds=300", "world.trainer.spread=1.0", "world.trainer.learning_rate=0.1", kind.as_str()];
+        let asynchronous = run(RING, &[&settings[..], &["round.mode=asynchronous"]].concat());
+        let pairwise = run(RING, &[&settings[..], &["round.mode=pairwise"]].concat());
+        let apart = [&asynchronous, &pairwise].map(|outcome| outcome.consensus_distance.expect("models"));
+        // Where everything is lost, each ends at its own optimum.
+        let alone = run_on(0, RING, &[&settings[..], &["round.mode=pairwise", "world.links.loss=1.0"]].concat());
+        println!("{kind}: {apart:?} apart, {:?} alone", alone.consensus_distance);
+        println!("{} and {} off", distance(&asynchronous), distance(&pairwise));
+        assert!(apart[1] < times * apart[0], "{kind}: {apart:?}");
+        assert!(3.0 * apart[1] < alone.consensus_distance.expect("models"), "{kind}: {apart:?}");
+        // Nobody waits for nothing, and two models travel for each round instead of one to each neighbour.
+        assert_eq!(pairwise.rounds_by_deadline, 0);
+        assert!(kind.ends_with("ring") || 2 * pairwise.bytes.payload < asynchronous.bytes.payload);
+        for threads in [1, 3] {
+            let again = run_on(threads, RING, &[&settings[..], &["round.mode=pairwise"]].concat());
+            assert_eq!(again.trace, pairwise.trace);
+        }
+    }
+}
+
+#[test]
+fn a_slow_partner_holds_nobody_up() {
+    let slow = "[world.devices]\nstep_ms = 100\n[[world.special]]\npeers = [3]\nslowness = 20.0\n";
+    let text = format!("{}{slow}", RING.replace("kind = \"ring\"", "kind = \"complete\""));
+    let settings = ["federation.rounds=60", "round.mode=pairwise", "round.deadline_seconds=30"];
+    let outcome = run(&text, &settings);
+    let ends = ends(&outcome, 59);
+    // Sixty steps of a tenth of a second and sixty exchanges of two milliseconds.
+    for (peer, end) in ends.iter().enumerate().filter(|(peer, _)| *peer != 3) {
+        assert!(*end < 6.0 + 0.5, "peer {peer} is done after {end} s");
+    }
+    assert!(ends[3] > 100.0);
+    assert_eq!(outcome.rounds_by_deadline, 0);
+    // What a peer that is far ahead gets from the slow one is refused by name, never merged.
+    assert!(outcome.refused.keys().all(|name| ["stale-round", "not-a-partner"].contains(name)), "{:?}", outcome.refused);
+}
+
+#[test]
+fn loss_repetition_reordering_and_restarts_do_pairs_no_harm() {
+    let bad = [
+        "round.mode=pairwise",
+        "round.deadline_seconds=2",
+        "federation.rounds=120",
+        "world.trainer.spread=1.0",
+        "world.trainer.learning_rate=0.1",
+        "world.links.loss=0.1",
+        "world.links.duplication=0.2",
+        "world.links.jitter=uniform",
+        "world.links.jitter_ms=40",
+        "world.links.reordering=true",
+        "world.churn.crashes_per_hour=120",
+        "world.churn.absence_seconds=2",
+        "world.churn.until_seconds=60",
+        "world.devices.step_ms=100",
+        "world.devices.spread=0.3",
+    ];
+    for codec in ["codec={ kind = \"identity\" }", "codec={ kind = \"int8\", replica = true }"] {
+        for seed in 0..4 {
+            let seed = format!("world.seed={seed}");
+            let outcome = run(RING, &[&bad[..], &[codec, &seed]].concat());
+            assert!(outcome.consensus_distance.expect("models") < 1.0, "{codec} {seed}: {:?}", outcome.consensus_distance);
+        }
+    }
+}
+
 #[test]
 fn momentum_over_rounds_gets_there_faster() {
     let settings = ["federation.rounds=15", "world.trainer.learning_rate=0.05", "world.trainer.spread=0.5"];
@@ -220,6 +302,11 @@ fn what_does_not_go_together_is_refused_with_what_would() {
     let pushes = "topology={ kind = \"epidemic-local\", s = 2 }";
     assert!(told(&["aggregation.method=gradient-tracking", pushes]).contains("expected another topology"));
     assert!(told(&["round.mode=asynchronous", "aggregation.rule=median"]).contains("for example \"mean\""));
+    assert!(told(&["round.mode=pairwise", "aggregation.rule=median"]).contains("for example \"mean\""));
+    assert!(told(&["round.mode=pairwise", "aggregation.method=gradient-tracking"]).contains("expected round.mode"));
+    for kind in ["exponential", "one-peer-exponential", "centralised"] {
+        assert!(told(&["round.mode=pairwise", &format!("topology.kind={kind}")]).contains("pairwise rounds need a graph"));
+    }
     assert!(told(&["aggregation.method=gradient-trekking"]).contains("did you mean \"gradient-tracking\"?"));
     assert!(told(&["world.adversaries=8"]).contains("8 of 8 peers lie"));
 }

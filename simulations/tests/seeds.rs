@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use worlds::Play;
+use worlds::{PAIRED, Play, STAGED};
 
 /// Plays `count` seeds from 0 on and says what broke.
 fn play(name: &str, count: u64, draw: impl Fn(u64) -> Play + Sync) {
@@ -93,6 +93,16 @@ fn disks_are_slow() {
 #[test]
 fn some_are_slow() {
     play("slow", seeds(40), |seed| Play::draw("slow", seed, 8..=16));
+}
+
+#[test]
+fn heads_and_hubs_are_lost_as_anybody_is() {
+    play("stages", seeds(60), |seed| Play::draw_among(STAGED, "stages", seed, 9..=16));
+}
+
+#[test]
+fn partners_are_lost_as_anybody_is() {
+    play("pairwise", seeds(40), |seed| Play::draw_among(PAIRED, "chaos", seed, 8..=16));
 }
 
 /// A liar's infinity has no int8: it says nothing then, and nobody panics.

@@ -336,7 +336,9 @@ fn graphs_are_compared_drawn_and_read_from_a_list() {
     let table = folder.kith(&["topology", "explain", "ring", "--peers", "16", "--compare", "torus"]);
     let text = String::from_utf8(table.stdout).expect("text");
     assert!(text.contains("ring") && text.contains("torus") && text.contains("spectral gap"), "{text}");
-    for kind in ["ring", "torus", "dumbbell", "hierarchical", "exponential", "random-regular:4", "star", "erdos-renyi"] {
+    for kind in
+        ["ring", "torus", "dumbbell", "hierarchical", "exponential", "random-regular:4", "star", "centralised", "erdos-renyi"]
+    {
         let output = folder.kith(&["topology", "explain", kind, "--peers", "16", "--svg", "graph.svg", "--json"]);
         assert!(output.status.success(), "{kind}: {}", told(&output));
         let drawing = text_of(&folder.path("graph.svg"));
@@ -344,6 +346,12 @@ fn graphs_are_compared_drawn_and_read_from_a_list() {
         assert!(drawing.contains("prefers-color-scheme:dark"), "{kind}");
         assert_eq!(drawing.matches("<circle").count(), 16, "{kind}");
     }
+    let central = folder.json(&["topology", "explain", "centralised", "--peers", "8", "--json"]);
+    assert_eq!((&central["rounds_to_consensus_over_periods"], &central["byzantine_max"]), (&2.into(), &3.into()));
+    assert_eq!((&central["stages"][0]["combining"], &central["stages"][1]["adopting"]), (&1.into(), &7.into()));
+    let clusters = folder.json(&["topology", "explain", "hierarchical", "--peers", "16", "--json"]);
+    assert_eq!((&clusters["stages"][1]["combining"], &clusters["stages"][1]["smallest"]), (&8.into(), &3.into()));
+    assert_eq!((&clusters["stages"][2]["trains"], &clusters["stages"][2]["alternatives"]), (&false.into(), &2.into()));
     folder.write("good.txt", "# a path\n0 1\n1,2\n");
     let path = folder.json(&["topology", "explain", "--edges", "good.txt", "--json"]);
     assert_eq!((&path["n"], &path["diameter"], &path["kind"]), (&3.into(), &2.into(), &"edges".into()));

@@ -90,7 +90,7 @@ impl PeriodAnalysis {
 }
 
 fn matrix(graph: &Graph) -> DMatrix<f64> {
-    DMatrix::from_fn(graph.peers(), graph.peers(), |to, from| graph.mixing_weight(to, from))
+    DMatrix::from_fn(graph.peers(), graph.peers(), |to, from| graph.entry(to, from))
 }
 
 /// Largest graph whose matrix is part of its analysis.

@@ -4,8 +4,14 @@ use std::borrow::Borrow;
 
 use super::TopologyError;
 
+/// An own weight up to this is none: what rounding leaves of 1 − 1.
+const OWN_NOTHING: f64 = 1e-12;
+
 /// Who sends to whom among peers `0..n`, and the mixing matrix W: row `to` says with which weights peer `to` averages its own
 /// model and what it receives. Rows sum to 1.
+///
+/// Senders of a receiver may be alternatives of each other, best first: of those that come only the best counts. W holds the first
+/// of each; whoever counts in its place has its weight.
 ///
 /// All lists lie one after the other in a few allocations: 24 bytes per edge end (40 where directed) and 24 per peer.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,8 +22,20 @@ pub struct Graph {
     receives: Option<Lists>,
     /// The weight of each sender, in the order of the receivers' lists.
     weights: Vec<f64>,
+    /// Where senders are alternatives, for each of them: which of its receiver's groups it is in, and its rank there.
+    ranks: Option<Vec<Rank>>,
     own: Vec<f64>,
 }
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    group: u32,
+    /// 0 is the best.
+    rank: u32,
+}
+
+/// What a receiver mixes of one group of senders: the model of the best that comes, with this weight.
+pub type Alternatives = (Vec<usize>, f64);
 
 /// One ascending list of peers for each peer.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,6 +81,15 @@ impl Lists {
         self
     }
 
+    fn check_unique(&self) -> Result<(), TopologyError> {
+        let twice = |to: &usize| self.list(*to).windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0]);
+        let reason = || "it is named twice".to_owned();
+        match (0..self.starts.len() - 1).find_map(|to| Some((twice(&to)?, to))) {
+            Some((from, to)) => Err(TopologyError::BadEdge { from, to, reason: reason() }),
+            None => Ok(()),
+        }
+    }
+
     fn range(&self, peer: usize) -> std::ops::Range<usize> {
         self.starts[peer]..self.starts[peer + 1]
     }
@@ -86,7 +113,7 @@ impl Graph {
         let degree = |peer: usize| neighbours.range(peer).len();
         let weight = |a: usize, b: usize| 1.0 / (1.0 + degree(a).max(degree(b)) as f64);
         let weights = (0..peers).flat_map(|to| neighbours.list(to).iter().map(move |from| weight(to, *from))).collect();
-        Ok(Graph::of(neighbours, None, weights))
+        Ok(Graph::of(neighbours, None, weights, None))
     }
 
     /// A graph from every sender's (receiver, weight) list; what a receiver's weights leave of 1 is its own model's.
@@ -99,17 +126,11 @@ impl Graph {
             || out_edges.iter().enumerate().flat_map(|(from, list)| list.iter().map(move |(to, weight)| (from, *to, *weight)));
         for (from, to, weight) in edges() {
             check_edge(peers, from, to)?;
-            if !(weight > 0.0 && weight <= 1.0) {
-                return Err(TopologyError::BadEdge { from, to, reason: format!("weight {weight} is not in (0, 1]") });
-            }
+            check_weight(from, to, weight)?;
         }
         let sends = Lists::of(peers, edges().map(|(from, to, _)| (from, to)));
         let receives = Lists::of(peers, edges().map(|(from, to, _)| (to, from)));
-        for to in 0..peers {
-            if let Some(pair) = receives.list(to).windows(2).find(|pair| pair[0] == pair[1]) {
-                return Err(TopologyError::BadEdge { from: pair[0], to, reason: "it is named twice".to_owned() });
-            }
-        }
+        receives.check_unique()?;
         let mut weights = vec![0.0; receives.peers.len()];
         let mut next = receives.starts.clone();
         // Senders come in ascending order, as they stand in every receiver's list.
@@ -117,18 +138,50 @@ impl Graph {
             weights[next[to]] = weight;
             next[to] += 1;
         }
-        let graph = Graph::of(sends, Some(receives), weights);
-        if let Some(to) = graph.own.iter().position(|weight| *weight < -1e-12) {
+        Graph::of(sends, Some(receives), weights, None).checked()
+    }
+
+    /// A graph from every receiver's groups of senders, best first, each with its weight; what a receiver's weights leave of 1 is its
+    /// own model's.
+    ///
+    /// # Errors
+    /// When an edge leaves `0..peers`, is a loop or doubled, a weight is not in (0, 1], or a receiver's weights exceed 1.
+    pub fn new_ranked(groups: &[Vec<Alternatives>]) -> Result<Graph, TopologyError> {
+        let peers = groups.len();
+        let mut ends: Vec<(usize, usize, f64, Rank)> = Vec::new();
+        for (to, groups) in groups.iter().enumerate() {
+            for (group, (senders, weight)) in (0..).zip(groups) {
+                ends.extend((0..).zip(senders).map(|(rank, from)| (to, *from, *weight, Rank { group, rank })));
+            }
+        }
+        for (to, from, weight, _) in &ends {
+            check_edge(peers, *from, *to)?;
+            check_weight(*from, *to, *weight)?;
+        }
+        ends.sort_by_key(|(to, from, ..)| (*to, *from));
+        let sends = Lists::of(peers, ends.iter().map(|(to, from, ..)| (*from, *to)));
+        let receives = Lists::of(peers, ends.iter().map(|(to, from, ..)| (*to, *from)));
+        receives.check_unique()?;
+        let weights = ends.iter().map(|(_, _, weight, _)| *weight).collect();
+        let ranks = ends.iter().map(|(.., rank)| *rank).collect();
+        Graph::of(sends, Some(receives), weights, Some(ranks)).checked()
+    }
+
+    fn checked(self) -> Result<Graph, TopologyError> {
+        let graph = self;
+        if let Some(to) = graph.own.iter().position(|weight| *weight < -OWN_NOTHING) {
             let reason = "the receiver's weights exceed 1".to_owned();
             return Err(TopologyError::BadEdge { from: graph.receives_from(to)[0], to, reason });
         }
         Ok(graph)
     }
 
-    fn of(sends: Lists, receives: Option<Lists>, weights: Vec<f64>) -> Graph {
+    fn of(sends: Lists, receives: Option<Lists>, weights: Vec<f64>, ranks: Option<Vec<Rank>>) -> Graph {
         let lists = receives.as_ref().unwrap_or(&sends);
-        let own = (0..lists.starts.len() - 1).map(|to| 1.0 - weights[lists.range(to)].iter().sum::<f64>()).collect();
-        Graph { sends, receives, weights, own }
+        let first = |place: &usize| ranks.as_ref().is_none_or(|ranks| ranks[*place].rank == 0);
+        let taken = |to| lists.range(to).filter(first).map(|place| weights[place]).sum::<f64>();
+        let own = (0..lists.starts.len() - 1).map(|to| 1.0 - taken(to)).collect();
+        Graph { sends, receives, weights, ranks, own }
     }
 
     fn receiving(&self) -> &Lists {
@@ -150,18 +203,63 @@ impl Graph {
         self.receiving().list(peer)
     }
 
-    /// W\[to\]\[from\]; the weight of the own model where both are equal; 0 where there is no edge.
+    /// The weight with which the model of `from` enters that of `to`, where it counts; the weight of the own model where both are
+    /// equal; 0 where there is no edge.
     pub fn mixing_weight(&self, to: usize, from: usize) -> f64 {
         if to == from {
             return self.own[to];
         }
+        self.place(to, from).map_or(0.0, |place| self.weights[place])
+    }
+
+    /// W\[to\]\[from\]: the mixing weight, which of alternatives the first has.
+    pub fn entry(&self, to: usize, from: usize) -> f64 {
+        if to != from && self.rank(to, from) > 0 { 0.0 } else { self.mixing_weight(to, from) }
+    }
+
+    fn place(&self, to: usize, from: usize) -> Option<usize> {
         let lists = self.receiving();
-        lists.list(to).binary_search(&from).map_or(0.0, |place| self.weights[lists.starts[to] + place])
+        lists.list(to).binary_search(&from).ok().map(|place| lists.starts[to] + place)
+    }
+
+    /// How many of the senders to `to` count before `from`, whichever of them comes; 0 where it has no better alternative.
+    pub fn rank(&self, to: usize, from: usize) -> usize {
+        let ranks = self.ranks.as_ref().zip(self.place(to, from));
+        ranks.map_or(0, |(ranks, place)| ranks[place].rank as usize)
+    }
+
+    /// The senders to `to` in groups of alternatives, best first: of each group the best that comes counts. Where there are none,
+    /// each sender stands alone.
+    pub fn alternatives(&self, to: usize) -> Vec<Vec<usize>> {
+        let senders = self.receives_from(to);
+        let Some(ranks) = &self.ranks else { return senders.iter().map(|from| vec![*from]).collect() };
+        let mut ranked: Vec<(Rank, usize)> =
+            ranks[self.receiving().range(to)].iter().copied().zip(senders.iter().copied()).collect();
+        ranked.sort_unstable();
+        ranked.chunk_by(|(a, _), (b, _)| a.group == b.group).map(|group| group.iter().map(|(_, from)| *from).collect()).collect()
+    }
+
+    /// How many models `to` receives: of alternatives one.
+    pub fn models_received(&self, to: usize) -> usize {
+        match &self.ranks {
+            None => self.receives_from(to).len(),
+            Some(ranks) => ranks[self.receiving().range(to)].iter().filter(|rank| rank.rank == 0).count(),
+        }
+    }
+
+    /// Whether some senders are alternatives of each other.
+    pub fn has_alternatives(&self) -> bool {
+        self.ranks.as_ref().is_some_and(|ranks| ranks.iter().any(|rank| rank.rank > 0))
+    }
+
+    /// Whether `to` takes a model as it comes: it receives a single one, and its own weighs nothing.
+    pub fn adopts(&self, to: usize) -> bool {
+        self.own[to].abs() <= OWN_NOTHING && self.models_received(to) == 1
     }
 
     /// W in full, row by row. `n²` numbers.
     pub fn mixing_matrix(&self) -> Vec<Vec<f64>> {
-        let row = |to| (0..self.peers()).map(|from| self.mixing_weight(to, from)).collect();
+        let row = |to| (0..self.peers()).map(|from| self.entry(to, from)).collect();
         (0..self.peers()).map(row).collect()
     }
 
@@ -204,6 +302,11 @@ pub(super) fn reachable<G: Borrow<Graph>>(graphs: &[G], start: usize, next: fn(&
         }
     }
     reached
+}
+
+fn check_weight(from: usize, to: usize, weight: f64) -> Result<(), TopologyError> {
+    let reason = || format!("weight {weight} is not in (0, 1]");
+    if weight > 0.0 && weight <= 1.0 { Ok(()) } else { Err(TopologyError::BadEdge { from, to, reason: reason() }) }
 }
 
 fn check_edge(peers: usize, from: usize, to: usize) -> Result<(), TopologyError> {

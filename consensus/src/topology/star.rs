@@ -1,13 +1,14 @@
-//! Star: everyone exchanges with peer 0 alone. The researcher's centralised baseline; the hub is a single point of failure
-//! and of trust. Spectral gap with Metropolis–Hastings weights exactly 1/n.
+//! Star: everyone exchanges with peer 0 alone, each way in every round. The slowest graph to mix: with Metropolis–Hastings weights a
+//! leaf takes 1/n of the hub's model, and the spectral gap is exactly 1/n. Not federated averaging, which is `centralised`.
+//! The hub is a single point of failure and of trust.
 
 use super::{Graph, Topology, TopologyEntry, TopologyError};
 use crate::random::Seed;
 
 pub(super) const ENTRY: TopologyEntry = TopologyEntry {
     name: "star",
-    help: "everyone with the first peer; a centralised baseline",
-    source: "McMahan et al. 2017, arXiv 1602.05629",
+    help: "everyone with the first peer, by Metropolis–Hastings weights; FedAvg with a server is centralised",
+    source: "own",
     new: |_| Box::new(Star),
 };
 

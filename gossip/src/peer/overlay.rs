@@ -140,6 +140,15 @@ impl Overlay {
         graph.receives_from(self.own_index()).iter().map(|index| self.roster[*index]).collect()
     }
 
+    /// Those whose updates this peer mixes in that round and that are alternatives of each other, best first.
+    pub(super) fn alternatives(&self, round: u64) -> Vec<Vec<PeerId>> {
+        if !self.is_formed() || !self.graph(round).has_alternatives() {
+            return Vec::new();
+        }
+        let groups = self.graph(round).alternatives(self.own_index());
+        groups.into_iter().map(|group| group.into_iter().map(|index| self.roster[index]).collect()).collect()
+    }
+
     /// Who mixes `peer`'s updates in that round.
     pub(super) fn audience(&self, peer: &PeerId, round: u64) -> Vec<PeerId> {
         if !self.is_formed() {
@@ -329,7 +338,7 @@ impl Overlay {
     }
 
     /// Whether a round waits for this neighbour: not gone, not expelled, and not late too often in a row.
-    fn is_awaited(&self, peer: &PeerId) -> bool {
+    pub(super) fn is_awaited(&self, peer: &PeerId) -> bool {
         self.may_come(peer) && !self.is(peer, |known| known.missed >= self.charter.round.patience)
     }
 
@@ -337,9 +346,18 @@ impl Overlay {
     /// still come. So a peer that is cut off goes on slowly and alone instead of running ahead of everybody.
     pub(super) fn awaited(&self, round: u64) -> BTreeSet<PeerId> {
         let neighbours = self.receives_from(round);
+        if neighbours.is_empty() {
+            return BTreeSet::new();
+        }
         let awaited: BTreeSet<PeerId> = neighbours.iter().filter(|peer| self.is_awaited(peer)).copied().collect();
-        let enough = self.charter.aggregation.rule.minimum().max(2);
-        if awaited.len() + 1 >= enough {
+        let graph = self.graph(round);
+        let own = self.own_index();
+        let models = match graph.has_alternatives() {
+            false => awaited.len(),
+            true => self.alternatives(round).iter().filter(|group| group.iter().any(|peer| awaited.contains(peer))).count(),
+        };
+        let enough = if graph.adopts(own) { 2 } else { self.charter.aggregation.rule.minimum().max(2) };
+        if models + 1 >= enough {
             return awaited;
         }
         neighbours.into_iter().filter(|peer| self.may_come(peer)).collect()

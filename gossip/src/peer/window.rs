@@ -1,4 +1,7 @@
 //! One round's window: whom it awaits, who is in, and when it may close.
+//!
+//! Senders may be alternatives of each other, best first: then one model is awaited of them all, the best that comes counts, and
+//! there is nothing more to wait for once nobody better can come.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,11 +26,15 @@ pub(super) struct Arrived {
 pub(super) struct Window {
     awaited: BTreeSet<PeerId>,
     arrived: BTreeMap<PeerId, Arrived>,
+    /// Groups of alternatives, best first. Who is in none stands alone.
+    alternatives: Vec<Vec<PeerId>>,
+    /// Whether the own model is the last of all alternatives: then nobody is waited for who is not there.
+    stands_in: bool,
 }
 
 impl Window {
-    pub(super) fn new(awaited: BTreeSet<PeerId>) -> Window {
-        Window { awaited, arrived: BTreeMap::new() }
+    pub(super) fn new(awaited: BTreeSet<PeerId>, alternatives: Vec<Vec<PeerId>>, stands_in: bool) -> Window {
+        Window { awaited, arrived: BTreeMap::new(), alternatives, stands_in }
     }
 
     /// Adds a contribution; the first of a sender counts.
@@ -51,27 +58,66 @@ impl Window {
         self.awaited.remove(peer);
     }
 
+    /// Waits for this one or nobody; what has come stays.
+    pub(super) fn await_only(&mut self, peer: Option<PeerId>) {
+        self.awaited = peer.into_iter().collect();
+    }
+
+    pub(super) fn awaits(&self, peer: &PeerId) -> bool {
+        self.awaited.contains(peer)
+    }
+
     pub(super) fn contains(&self, peer: &PeerId) -> bool {
         self.arrived.contains_key(peer)
     }
 
+    /// How many models are awaited: of alternatives one.
     pub(super) fn awaited(&self) -> usize {
-        self.awaited.len()
+        let grouped = |group: &&Vec<PeerId>| group.iter().any(|peer| self.awaited.contains(peer));
+        let surplus = |group: &Vec<PeerId>| group.iter().filter(|peer| self.awaited.contains(peer)).count() - 1;
+        self.awaited.len() - self.alternatives.iter().filter(grouped).map(surplus).sum::<usize>()
     }
 
-    pub(super) fn missing(&self) -> Vec<PeerId> {
-        self.awaited.iter().filter(|peer| !self.arrived.contains_key(peer)).copied().collect()
+    /// Of every model that is awaited and not in, who is to bring it: of alternatives the best. `reachable` tells who is connected:
+    /// a better alternative that is not is no longer waited for once another one is in.
+    pub(super) fn missing(&self, reachable: impl Fn(&PeerId) -> bool) -> Vec<PeerId> {
+        let waits = |peer: &PeerId| self.awaited.contains(peer) && !self.arrived.contains_key(peer);
+        let open = |group: &Vec<PeerId>| {
+            let first = group.iter().find(|peer| self.arrived.contains_key(peer) || (waits(peer) && reachable(peer)));
+            let settled = first.map_or(self.stands_in, |peer| self.arrived.contains_key(peer));
+            if settled { None } else { group.iter().copied().find(waits) }
+        };
+        let alone = |peer: &&PeerId| waits(peer) && !self.alternatives.iter().any(|group| group.contains(peer));
+        let alone = self.awaited.iter().filter(alone).copied();
+        let mut missing: Vec<PeerId> = alone.chain(self.alternatives.iter().filter_map(open)).collect();
+        missing.sort_unstable();
+        missing
     }
 
-    pub(super) fn arrived(&self) -> &BTreeMap<PeerId, Arrived> {
-        &self.arrived
+    /// Everyone whose contribution would still be of use.
+    pub(super) fn unheard(&self) -> Vec<PeerId> {
+        let waits = |peer: &&PeerId| !self.arrived.contains_key(peer) && !self.is_overtaken(peer);
+        self.awaited.iter().filter(waits).copied().collect()
     }
 
-    /// Whether enough of the awaited are in: `quorum` is their share, rounded up.
-    pub(super) fn is_complete(&self, quorum: f64) -> bool {
-        let share = quorum * self.awaited.len() as f64;
+    /// Whether a better alternative to this peer is in, so that its own contribution does not count.
+    pub(super) fn is_overtaken(&self, peer: &PeerId) -> bool {
+        let group = self.alternatives.iter().find(|group| group.contains(peer));
+        let mut better = group.into_iter().flatten().take_while(|other| *other != peer);
+        better.any(|other| self.arrived.contains_key(other))
+    }
+
+    /// The contributions that count.
+    pub(super) fn counted(&self) -> impl Iterator<Item = (&PeerId, &Arrived)> {
+        self.arrived.iter().filter(|(peer, _)| !self.is_overtaken(peer))
+    }
+
+    /// Whether enough of the awaited are in: `quorum` is their share, rounded up. For `reachable` see [`Window::missing`].
+    pub(super) fn is_complete(&self, quorum: f64, reachable: impl Fn(&PeerId) -> bool) -> bool {
+        let awaited = self.awaited();
+        let share = quorum * awaited as f64;
         let needed = if planted(Mutant::LowQuorum) { share.floor() } else { share.ceil() } as usize;
-        self.awaited.len() - self.missing().len() >= needed
+        awaited - self.missing(reachable).len() >= needed
     }
 }
 
@@ -88,23 +134,79 @@ mod tests {
         Arrived { values: Arc::new(vec![0.0]), state: None, round: 0, samples: 1, local_steps: 1 }
     }
 
+    fn up(_: &PeerId) -> bool {
+        true
+    }
+
     #[test]
     fn a_contribution_nobody_waits_for_does_not_close_the_round() {
-        let mut window = Window::new([peer(1), peer(2)].into());
+        let mut window = Window::new([peer(1), peer(2)].into(), Vec::new(), false);
         window.insert(peer(3), arrived());
         window.insert(peer(1), arrived());
-        assert!(!window.is_complete(1.0));
-        assert!(window.is_complete(0.5));
+        assert!(!window.is_complete(1.0, up));
+        assert!(window.is_complete(0.5, up));
         window.insert(peer(2), arrived());
-        assert!(window.is_complete(1.0));
-        assert_eq!(window.arrived().len(), 3);
+        assert!(window.is_complete(1.0, up));
+        assert_eq!(window.counted().count(), 3);
     }
 
     #[test]
     fn whoever_left_is_not_waited_for() {
-        let mut window = Window::new([peer(1), peer(2)].into());
+        let mut window = Window::new([peer(1), peer(2)].into(), Vec::new(), false);
         window.insert(peer(1), arrived());
         window.release(&peer(2));
-        assert!(window.is_complete(1.0));
+        assert!(window.is_complete(1.0, up));
+    }
+
+    /// Of two clusters, 1 before 2 before 3, and 5 before 4; and 6 alone.
+    fn ranked() -> Window {
+        Window::new((1..=6).map(peer).collect(), vec![vec![peer(1), peer(2), peer(3)], vec![peer(5), peer(4)]], false)
+    }
+
+    fn counted(window: &Window) -> Vec<PeerId> {
+        window.counted().map(|(peer, _)| *peer).collect()
+    }
+
+    #[test]
+    fn of_alternatives_the_best_that_came_counts_and_nobody_waits_for_a_worse_one() {
+        let mut window = ranked();
+        assert_eq!((window.awaited(), window.missing(up)), (3, vec![peer(1), peer(5), peer(6)]));
+        window.insert(peer(2), arrived());
+        window.insert(peer(4), arrived());
+        window.insert(peer(6), arrived());
+        // The best may still come.
+        assert_eq!((counted(&window), window.missing(up)), (vec![peer(2), peer(4), peer(6)], vec![peer(1), peer(5)]));
+        assert_eq!(window.unheard(), [peer(1), peer(5)]);
+        assert!(!window.is_complete(1.0, up) && window.is_complete(0.3, up));
+        window.insert(peer(1), arrived());
+        window.insert(peer(5), arrived());
+        assert_eq!((counted(&window), window.missing(up)), (vec![peer(1), peer(5), peer(6)], vec![]));
+        assert!(window.is_complete(1.0, up) && window.is_overtaken(&peer(3)) && !window.is_overtaken(&peer(1)));
+        // One that contradicts itself makes room for the next.
+        window.remove(&peer(1));
+        assert_eq!((counted(&window), window.awaited()), (vec![peer(2), peer(5), peer(6)], 3));
+        assert!(window.is_complete(1.0, up));
+    }
+
+    #[test]
+    fn a_better_alternative_that_cannot_come_is_not_waited_for() {
+        let mut window = ranked();
+        window.insert(peer(3), arrived());
+        window.insert(peer(6), arrived());
+        let lost = |other: &PeerId| *other != peer(1) && *other != peer(5);
+        assert_eq!(window.missing(lost), [peer(1), peer(5)], "peer 2 and peer 4 may come");
+        window.release(&peer(2));
+        assert_eq!(window.missing(lost), [peer(5)]);
+        assert_eq!(window.missing(up), [peer(1), peer(5)], "who is connected may still come");
+        window.insert(peer(4), arrived());
+        assert!(window.is_complete(1.0, lost));
+        // Alone and not connected is awaited all the same, and so is a group of which nobody came.
+        let nobody = |_: &PeerId| false;
+        assert_eq!(ranked().missing(nobody), [peer(1), peer(5), peer(6)]);
+        // Who is next in line itself goes on.
+        let mut deputy = Window::new([peer(1)].into(), vec![vec![peer(1)]], true);
+        assert!(deputy.is_complete(1.0, nobody) && !deputy.is_complete(1.0, up));
+        deputy.insert(peer(1), arrived());
+        assert_eq!(counted(&deputy), [peer(1)]);
     }
 }

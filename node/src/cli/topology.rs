@@ -10,6 +10,7 @@ use kith_consensus::section::Document;
 use kith_consensus::topology::{Analysis, Graph, PeriodAnalysis, TopologySection, edges_from_text};
 use kith_gossip::envelope::HEADER_BYTES_MAX;
 use kith_simulations::plot;
+use serde::Serialize;
 use serde_json::{Value, json};
 use toml::Table;
 
@@ -92,26 +93,77 @@ struct Explained {
     analysis: Analysis,
     /// Where the graph is another one in each round.
     period: Option<PeriodAnalysis>,
-    /// Fewest peers that one receives from.
+    /// Where rounds differ in what peers do, each of a period.
+    stages: Vec<Stage>,
+    /// Fewest models that one receives where any are combined.
     smallest: usize,
+}
+
+/// What peers do in a round.
+#[derive(Serialize)]
+struct Stage {
+    trains: bool,
+    /// Peers that combine what they receive by the rule.
+    combining: usize,
+    /// Fewest models that one of them receives; of senders that are alternatives one counts.
+    smallest: Option<usize>,
+    /// Peers that take a single sender's model as it is.
+    adopting: usize,
+    /// Most senders of which the best that comes counts.
+    alternatives: usize,
+}
+
+impl Stage {
+    fn of(trains: bool, graph: &Graph) -> Stage {
+        let peers = || 0..graph.peers();
+        let combining = || peers().filter(|peer| !graph.adopts(*peer) && !graph.receives_from(*peer).is_empty());
+        Stage {
+            trains,
+            combining: combining().count(),
+            smallest: combining().map(|peer| graph.models_received(peer)).min(),
+            adopting: peers().filter(|peer| graph.adopts(*peer)).count(),
+            alternatives: peers().flat_map(|peer| graph.alternatives(peer)).map(|group| group.len()).max().unwrap_or(0),
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut parts = vec![if self.trains { "all train" } else { "nobody trains" }.to_owned()];
+        if let Some(models) = self.smallest {
+            parts.push(format!("{} combine at least {models} others' models", self.combining));
+        }
+        if self.adopting > 0 {
+            parts.push(format!("{} take one as it is", self.adopting));
+        }
+        if self.alternatives > 1 {
+            parts.push(format!("each the best that comes of up to {}", self.alternatives));
+        }
+        parts.join(", ")
+    }
 }
 
 impl Explained {
     fn of(asked: &str, section: &TopologySection, peers: usize) -> Result<Explained, Failure> {
         let failure = |error: kith_consensus::topology::TopologyError| Failure::new(error.to_string());
         let graph = section.graph(peers, 0).map_err(failure)?;
-        let mut period = None;
+        let (mut period, mut stages) = (None, Vec::new());
         if section.kind.changes() {
             let rounds = 0..section.kind.period(peers);
             let graphs: Result<Vec<_>, _> = rounds.map(|round| section.graph(peers, round)).collect();
-            period = Some(PeriodAnalysis::of(&graphs.map_err(failure)?));
+            let graphs = graphs.map_err(failure)?;
+            period = Some(PeriodAnalysis::of(&graphs));
+            if section.has_stages(peers) {
+                stages = (0..).zip(graphs).map(|(round, graph)| Stage::of(section.trains(round), &graph)).collect();
+            }
         }
-        Ok(Explained::with(asked, section.kind.name(), graph, period))
+        let mut explained = Explained::with(asked, section.kind.name(), graph, period);
+        explained.smallest = stages.iter().filter_map(|stage| stage.smallest).min().unwrap_or(explained.smallest);
+        explained.stages = stages;
+        Ok(explained)
     }
 
     fn with(asked: &str, kind: &'static str, graph: Arc<Graph>, period: Option<PeriodAnalysis>) -> Explained {
         let smallest = (0..graph.peers()).map(|peer| graph.receives_from(peer).len()).min().unwrap_or(0);
-        Explained { asked: asked.to_owned(), kind, analysis: graph.analyse(), graph, period, smallest }
+        Explained { asked: asked.to_owned(), kind, analysis: graph.analyse(), graph, period, stages: Vec::new(), smallest }
     }
 
     /// Bytes of signed headers that a peer sends in a round, at most, so that contradictions are noticed: of any two receivers of
@@ -133,6 +185,9 @@ impl Explained {
         }
         if self.period.is_some() {
             add("rounds_to_consensus_over_periods", json!(self.rounds()));
+        }
+        if !self.stages.is_empty() {
+            add("stages", json!(self.stages));
         }
         add("byzantine_max", json!(self.tolerable()));
         add("header_bytes_per_peer_and_round", json!(self.header_bytes()));
@@ -178,7 +233,8 @@ impl Explained {
     fn text(&self, rule: Option<&dyn Rule>) -> String {
         let analysis = &self.analysis;
         let number = |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.6}"));
-        let mut text = format!("{} over {} peers\n", self.kind, analysis.n);
+        let of = if self.stages.is_empty() { "" } else { "; degrees and connectivity are those of round 0" };
+        let mut text = format!("{} over {} peers{of}\n", self.kind, analysis.n);
         let mut line = |name: &str, value: String| text.push_str(&format!("  {name:<26}{value}\n"));
         line("edges", analysis.edge_count.to_string());
         line("degree", format!("{} to {}", analysis.min_degree, analysis.max_degree));
@@ -194,6 +250,9 @@ impl Explained {
                 "rounds of a period",
                 format!("{}: the graph is another one in each, and {left:.6} of a distance is left after them", period.period),
             );
+        }
+        for (round, stage) in self.stages.iter().enumerate() {
+            line(&format!("round {round} of a period"), stage.text());
         }
         line("liars tolerable", format!("at most {} in a neighbourhood, whatever the rule", self.tolerable()));
         line(

@@ -27,7 +27,11 @@ impl Check for HonestAreHeard {
         let Event::Refused { peer, reason, .. } = event else { return None };
         let excusable = matches!(
             reason,
-            Refusal::StaleRound { .. } | Refusal::FutureRound { .. } | Refusal::Duplicate | Refusal::Unavailable { .. }
+            Refusal::StaleRound { .. }
+                | Refusal::FutureRound { .. }
+                | Refusal::Duplicate
+                | Refusal::NotAPartner { .. }
+                | Refusal::Unavailable { .. }
         );
         let forgot = scope.number(peer).is_some_and(|number| self.forgot[number]);
         let excusable = excusable || (forgot && matches!(reason, Refusal::Announcement { .. }));

@@ -66,12 +66,14 @@ impl Check for MixesAsAgreed {
         None
     }
 
-    fn event(&mut self, _: &Scope, moment: &Moment<'_>, event: &Event) -> Breach {
+    fn event(&mut self, scope: &Scope, moment: &Moment<'_>, event: &Event) -> Breach {
         match event {
             Event::Aggregated { round, dropped, .. } => {
                 self.combined[moment.member] = Some((*round, dropped.iter().map(|dropped| dropped.peer).collect()));
             }
             Event::TrainingFailed { .. } => self.own[moment.member] = None,
+            // In a round without training the own model is what the peer promises.
+            Event::RoundOpened { round, .. } if !scope.charter.topology.trains(*round) => self.own[moment.member] = None,
             _ => {}
         }
         None
@@ -80,6 +82,7 @@ impl Check for MixesAsAgreed {
     fn effect(&mut self, scope: &Scope, moment: &Moment<'_>, effect: &Effect) -> Breach {
         match effect {
             Effect::Persist(Record::Intent(intent)) if self.watches => {
+                self.own[moment.member] = Some(Parameters::clone(&intent.own));
                 let published = &mut self.published[moment.member];
                 let entry = published.entry(intent.round).or_insert_with(|| Some(Parameters::clone(&intent.own)));
                 if entry.as_ref().is_some_and(|before| *before != intent.own) {

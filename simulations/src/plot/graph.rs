@@ -87,7 +87,7 @@ fn places(kind: &str, graph: &Graph) -> Vec<(f64, f64)> {
         "ring" | "complete" | "exponential" | "one-peer-exponential" | "base-k" | "small-world" | "epidemic-local" => {
             circle(peers)
         }
-        "star" => std::iter::once((0.0, 0.0)).chain(circle(peers.saturating_sub(1))).take(peers).collect(),
+        "star" | "centralised" => std::iter::once((0.0, 0.0)).chain(circle(peers.saturating_sub(1))).take(peers).collect(),
         "torus" => columns(graph).map_or_else(|| forces(graph), |columns| grid(peers, columns)),
         "dumbbell" => clusters(peers, &[0..peers.div_ceil(2), peers.div_ceil(2)..peers]),
         "hierarchical" => consecutive(graph).map_or_else(|| circle(peers), |found| clusters(peers, &found)),

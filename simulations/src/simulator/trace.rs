@@ -197,6 +197,12 @@ impl Trace {
                 self.numbers(&[6, *round]);
                 self.peer(peer);
             }
+            Event::Adopted { round, peer, state } => {
+                self.numbers(&[7, *round]);
+                self.peer(peer);
+                self.digest_of(state);
+            }
+            Event::Kept { round, expected } => self.numbers(&[8, *round, u64::from(*expected)]),
             _ => {}
         }
     }

@@ -22,6 +22,23 @@ const TOPOLOGIES: &[&[&str]] = &[
     &["topology.kind=small-world"],
 ];
 
+/// Those whose rounds have stages.
+pub(crate) const STAGED: &[&[&str]] = &[
+    &["topology.kind=hierarchical"],
+    &["topology.kind=hierarchical", "topology.clusters=4"],
+    &["topology.kind=hierarchical", "topology.clusters=2", "topology.heads=3", "topology.local_rounds=2"],
+    &["topology.kind=hierarchical", "topology.heads=1"],
+    &["topology.kind=centralised"],
+];
+
+/// Those on which two peers average at a time.
+pub(crate) const PAIRED: &[&[&str]] = &[
+    &["round.mode=pairwise", "topology.kind=ring"],
+    &["round.mode=pairwise", "topology.kind=random-regular", "topology.degree=4"],
+    &["round.mode=pairwise", "topology.kind=complete"],
+    &["round.mode=pairwise", "topology.kind=small-world"],
+];
+
 const CODECS: &[&[&str]] = &[
     &["codec.kind=identity"],
     &["codec.kind=f16"],
@@ -52,10 +69,15 @@ impl Play {
     /// What `seed` draws in the world of `file`: so many peers, which topology, codec and rule, and in one of three whether
     /// somebody lies.
     pub(crate) fn draw(file: &str, seed: u64, peers: std::ops::RangeInclusive<u64>) -> Play {
+        Play::draw_among(TOPOLOGIES, file, seed, peers)
+    }
+
+    /// The same, with one of these topologies.
+    pub(crate) fn draw_among(topologies: &[&[&str]], file: &str, seed: u64, peers: std::ops::RangeInclusive<u64>) -> Play {
         let mut random = Seed::from_number(seed).stream("kith.v1 test worlds");
         loop {
             let count = peers.start() + random.bounded(peers.end() - peers.start() + 1);
-            let parts = [pick(&mut random, TOPOLOGIES), pick(&mut random, CODECS), pick(&mut random, RULES)];
+            let parts = [pick(&mut random, topologies), pick(&mut random, CODECS), pick(&mut random, RULES)];
             let mut settings = vec![format!("world.peers={count}")];
             settings.extend(parts.into_iter().flatten().map(|part| (*part).to_owned()));
             if random.unit() < 0.33 && parts[2].len() > 1 {

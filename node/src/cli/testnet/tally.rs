@@ -135,6 +135,7 @@ impl Tally {
                 node.rounds = round + 1;
                 node.skipped += 1;
             }
+            Event::Adopted { round, .. } | Event::Kept { round, .. } => node.rounds = round + 1,
             Event::Evaluated { loss, accuracy, .. } => (node.loss, node.accuracy) = (Some(*loss), Some(*accuracy)),
             Event::Finished { rounds, .. } => {
                 (node.rounds, node.state) = (*rounds, State::Finished);

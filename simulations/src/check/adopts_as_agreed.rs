@@ -1,0 +1,126 @@
+//! `adopts-as-agreed`: who takes another's model takes the one that the topology names and that came, as it was published, and
+//! keeps its own where the round asks no rule and none came. Of senders that are alternatives one counts, the best that came.
+
+use std::collections::BTreeMap;
+
+use super::{Breach, Check, CheckEntry, Scope};
+use crate::simulator::Moment;
+use kith_consensus::topology::Graph;
+use kith_consensus::{Digest, PeerId};
+use kith_gossip::{Effect, Event, Record};
+
+pub(super) const ENTRY: CheckEntry = CheckEntry {
+    name: "adopts-as-agreed",
+    help: "who takes another's model takes the best that the topology names and that came, as it was published",
+    new: |scope| {
+        let peers = scope.ids.len();
+        Box::new(AdoptsAsAgreed { seats: vec![Seat::default(); peers], published: vec![BTreeMap::new(); peers] })
+    },
+};
+
+/// Rounds whose updates are remembered: no two neighbours are further apart and hear each other.
+const ROUNDS_KEPT: usize = 16;
+
+#[derive(Clone, Debug, Default)]
+struct Seat {
+    /// Of whom an update of the own round came in, since that round began.
+    came: Vec<PeerId>,
+    /// What the round that is being stored was said to lead to.
+    adopted: Option<Digest>,
+}
+
+impl Seat {
+    /// Of alternatives that came, the best must be the one that counts, and no other. Liars may have been taken out again.
+    fn passed_over(&self, scope: &Scope, graph: &Graph, member: usize, counted: &[usize]) -> Breach {
+        for group in graph.alternatives(member) {
+            let counts: Vec<usize> = group.iter().copied().filter(|peer| counted.contains(peer)).collect();
+            if counts.len() > 1 {
+                return Some(format!("{} and {} count, which are alternatives", counts[0], counts[1]));
+            }
+            let came = |peer: &&usize| !scope.lies[**peer] && self.came.contains(&scope.ids[**peer]);
+            let best = group.iter().find(came);
+            let worse =
+                counts.first().zip(best).filter(|(counts, best)| graph.rank(member, **counts) > graph.rank(member, **best));
+            if let Some((counts, best)) = worse {
+                return Some(format!("{counts} counts, though {best} came, which is the better alternative"));
+            }
+        }
+        None
+    }
+}
+
+struct AdoptsAsAgreed {
+    seats: Vec<Seat>,
+    /// Per peer, the state it promised by round; `None` where it promised two (its disk was lost in between).
+    published: Vec<BTreeMap<u64, Option<Digest>>>,
+}
+
+impl Check for AdoptsAsAgreed {
+    fn event(&mut self, scope: &Scope, moment: &Moment<'_>, event: &Event) -> Breach {
+        let seat = &mut self.seats[moment.member];
+        match event {
+            Event::RoundOpened { .. } => *seat = Seat::default(),
+            Event::Accepted { round, of, peer, .. } if round == of => seat.came.push(*peer),
+            Event::Adopted { round, peer, state } => {
+                seat.adopted = Some(*state);
+                let graph = scope.charter.topology.graph(scope.ids.len(), *round).ok()?;
+                let number = scope.number(peer)?;
+                if !graph.adopts(moment.member) || !graph.receives_from(moment.member).contains(&number) {
+                    return Some(format!("in round {round} it took the model of {number}, whom the topology does not name"));
+                }
+                if !seat.came.contains(peer) {
+                    return Some(format!("in round {round} it took the model of {number}, which had not come"));
+                }
+                if let Some(breach) = seat.passed_over(scope, &graph, moment.member, &[number]) {
+                    return Some(format!("in round {round} {breach}"));
+                }
+                let told = self.published[number].get(round).filter(|_| !scope.lies[number])?.as_ref()?;
+                return (told != state).then(|| format!("in round {round} it took the model of {number}, and it is another one"));
+            }
+            Event::Aggregated { round, dropped, .. } => {
+                let graph = scope.charter.topology.graph(scope.ids.len(), *round).ok()?;
+                if graph.has_alternatives() {
+                    let counted: Vec<usize> = dropped.iter().filter_map(|dropped| scope.number(&dropped.peer)).collect();
+                    let breach = seat.passed_over(scope, &graph, moment.member, &counted)?;
+                    return Some(format!("in round {round} {breach}"));
+                }
+            }
+            Event::Equivocated { peer, .. } => seat.came.retain(|came| came != peer),
+            Event::Kept { round, expected } => {
+                let graph = scope.charter.topology.graph(scope.ids.len(), *round).ok()?;
+                let (named, adopts) = (graph.receives_from(moment.member), graph.adopts(moment.member));
+                if *expected != adopts || (!adopts && !named.is_empty()) {
+                    return Some(format!("in round {round} it asked no rule, though {} peers send to it", named.len()));
+                }
+            }
+            _ => {}
+        }
+        None
+    }
+
+    fn effect(&mut self, _: &Scope, moment: &Moment<'_>, effect: &Effect) -> Breach {
+        match effect {
+            Effect::Persist(Record::Intent(intent)) => {
+                let published = &mut self.published[moment.member];
+                let entry = published.entry(intent.round).or_insert(Some(intent.state));
+                if entry.is_some_and(|before| before != intent.state) {
+                    *entry = None;
+                }
+                while published.len() > ROUNDS_KEPT {
+                    published.pop_first();
+                }
+                None
+            }
+            Effect::Persist(Record::Checkpoint(checkpoint)) => {
+                let adopted = self.seats[moment.member].adopted.take()?;
+                let stored = Digest::of_values(&checkpoint.parameters);
+                (adopted != stored).then(|| format!("it stores another model after {} rounds than it took", checkpoint.round))
+            }
+            _ => None,
+        }
+    }
+
+    fn crashed(&mut self, _: &Scope, moment: &Moment<'_>) {
+        self.seats[moment.member] = Seat::default();
+    }
+}
