@@ -103,6 +103,8 @@ pub enum Method {
     },
     /// Their control, the mean gradient of the round, from whose mean each corrects its next one.
     Scaffold,
+    /// Sums of the shares of model and mass that they gave so far, over edges that may carry updates one way.
+    PushSum,
 }
 
 impl Method {
@@ -111,15 +113,17 @@ impl Method {
         match self {
             Method::Plain | Method::FedNova { .. } => dimension,
             Method::GradientTracking | Method::Scaffold => 2 * dimension,
+            Method::PushSum => dimension + 3, // the mass in two parts, and when the account was opened
         }
     }
 
     /// Vectors of the model's length that a peer with so many senders keeps for the method beside model and row.
-    pub fn carried_vectors(self, _senders: usize) -> usize {
+    pub fn carried_vectors(self, senders: usize) -> usize {
         match self {
             Method::Plain | Method::FedNova { .. } => 0,
-            Method::GradientTracking => 2, // the correction, and the row's second half
-            Method::Scaffold => 4,         // the control, the controls' mean, the correction, and the row's second half
+            Method::GradientTracking => 2,  // the correction, and the row's second half
+            Method::PushSum => 1 + senders, // what it gave, and what it took from each
+            Method::Scaffold => 4,          // the control, the controls' mean, the correction, and the row's second half
         }
     }
 }
@@ -234,7 +238,17 @@ impl Charter {
         let round = document.section("round", RoundSection::read);
         let aggregation = document.section("aggregation", |section| Aggregation::read(section, &topology, &graphs));
         if let Some(aggregation) = &aggregation {
-            for (key, what) in aggregation.misfits(&round).into_iter().chain(aggregation.misfits_of(&topology, peers, &round)) {
+            let mut misfits = aggregation.misfits(&round, &topology);
+            misfits.extend(aggregation.misfits_of(&topology, peers, &round));
+            let codec = |key: &str| document.value("codec", key);
+            let exact = codec("kind").and_then(toml::Value::as_str).is_none_or(|kind| kind == "identity")
+                && codec("replica").and_then(toml::Value::as_bool) != Some(true);
+            if aggregation.method == Method::PushSum && !exact {
+                let what = "push-sum sends sums over all rounds, of which a codec has to say every bit; expected codec.kind = \
+                            \"identity\" without replica";
+                misfits.push(("aggregation.method", what.to_owned()));
+            }
+            for (key, what) in misfits {
                 document.note(key, what);
             }
         }
@@ -368,7 +382,7 @@ impl Aggregation {
 
 impl Aggregation {
     /// What does not go together.
-    fn misfits(&self, round: &RoundSection) -> Vec<(&'static str, String)> {
+    fn misfits(&self, round: &RoundSection, topology: &TopologySection) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         let asynchronous = round.mode != Mode::Synchronous;
         let mut misfit = |key, what: &str| found.push((key, what.to_owned()));
@@ -386,6 +400,7 @@ impl Aggregation {
                     misfit("aggregation.method", "gradient tracking needs a rule on models that looks at nothing but vectors");
                 }
             }
+            Method::PushSum => self.push_sum_misfits(asynchronous, topology, &mut misfit),
             Method::Scaffold => {
                 if asynchronous {
                     misfit(
@@ -452,6 +467,35 @@ impl Aggregation {
             found.push(("aggregation.rule", what));
         }
         found
+    }
+}
+
+impl Aggregation {
+    /// What push-sum cannot do: it is the mean, in step, over one graph.
+    fn push_sum_misfits(&self, asynchronous: bool, topology: &TopologySection, misfit: &mut dyn FnMut(&'static str, &str)) {
+        if asynchronous {
+            misfit("aggregation.method", "push-sum gives shares round by round; expected round.mode = \"synchronous\"");
+        }
+        if topology.changes() {
+            misfit(
+                "aggregation.method",
+                "push-sum sends every receiver one sum over all rounds, which holds what a receiver is owed only where it is one in \
+                 every round; expected a graph that stays",
+            );
+        }
+        if self.rule.name() != "mean" {
+            let what = format!(
+                "push-sum is an average by mass, which no other rule is; expected rule = \"mean\", found {:?}",
+                self.rule.name()
+            );
+            misfit("aggregation.method", &what);
+        }
+        if self.on == Space::Updates || self.weighting != Weighting::Mixing || self.momentum > 0.0 {
+            misfit(
+                "aggregation.method",
+                "push-sum has weights and a balance of its own; expected on = \"models\", weighting = \"mixing\", momentum = 0",
+            );
+        }
     }
 }
 

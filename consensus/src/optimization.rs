@@ -46,6 +46,12 @@ pub static METHODS: &[MethodEntry] = &[
         read: |section| Method::FedNova { reference_steps: section.integer("reference_steps", Some(10), 1..=1_000_000) },
     },
     MethodEntry {
+        name: "push-sum",
+        help: "shares of model and mass, so that one-way edges keep the mean; what was lost comes with the next",
+        source: "Kempe et al. 2003; Assran et al. 2019 (SGP), arXiv 1811.10792",
+        read: |_| Method::PushSum,
+    },
+    MethodEntry {
         name: "scaffold",
         help: "also the round's mean gradient, towards whose mean over the neighbourhood each corrects; twice the bytes",
         source: "Karimireddy et al. 2020 (SCAFFOLD), arXiv 1910.06378",

@@ -905,6 +905,9 @@ fn drawn_graphs_have_what_their_keys_ask_for() {
     let between: Vec<(usize, usize)> = graph.edges().filter(|(a, b)| *a < 5 && *b >= 5).collect();
     assert_eq!((between, graph.edges().count()), (vec![(0, 8), (1, 7)], 10 + 6 + 2));
     assert!(topology("dumbbell", "bridges = 5").graph(9, 0, &seed).is_err());
+    let cycle = topology("edges", "edges = [[0, 1], [1, 2], [2, 3], [3, 0], [1, 0]]\ndirected = true");
+    check_graph(&cycle.graph(4, 0, &seed).unwrap(), &*cycle);
+    assert!(!cycle.doubly_stochastic() && !cycle.graph(4, 0, &seed).unwrap().analyse().column_stochastic);
     let error = topology("edges", "edges = [[0, 4]]").graph(4, 0, &seed).unwrap_err().to_string();
     assert_eq!(error, "edge from 0 to 4: it leaves 0..4");
 }

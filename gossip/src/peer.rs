@@ -434,6 +434,9 @@ impl Peer {
             let (awaited, alternatives) = (self.overlay.awaited(self.round), self.overlay.alternatives(self.round));
             self.window = Window::new(awaited, alternatives, self.stands_in());
         }
+        if let Some(place) = self.overlay.roster().index(&self.id) {
+            self.method.open(&self.overlay.graph(self.round), place);
+        }
         out.push(Effect::Emit(Event::RoundOpened { round: self.round, neighbours: neighbours.len() }));
         match self.promised.take() {
             Some(intent) => self.send_again(*intent, out),
@@ -536,7 +539,9 @@ impl Peer {
     /// What the peer's conduct makes of the trained model.
     fn publication(&mut self, trained: Parameters, way: f64) -> Told {
         if self.conduct.is_honest() {
-            return Told::Everybody(Arc::clone(&self.own));
+            let (told, kept) = self.method.give(&self.own, self.round);
+            self.own = kept;
+            return Told::Everybody(told);
         }
         let neighbours: BTreeSet<PeerId> = self.overlay.receives_from(self.round).into_iter().collect();
         let (roster, graph) = (self.overlay.roster(), self.overlay.graph(self.round));
@@ -565,16 +570,17 @@ impl Peer {
     /// The row of one who says that training led to `vector`.
     fn lie(&self, vector: Vec<f32>, way: f64) -> Parameters {
         let end = Arc::new(vector);
-        self.row(Arc::clone(&end), &end, way)
+        self.method.give(&self.row(Arc::clone(&end), &end, way), self.round).0
     }
 
     /// The update of this round that says `vector`, and the promise to send exactly that; `None` for what the codec cannot say.
-    fn promise(&self, vector: &Parameters) -> Option<(Sealed, Box<Intent>)> {
+    fn promise(&mut self, vector: &Parameters) -> Option<(Sealed, Box<Intent>)> {
         let random = || Randomness {
             own: Stream::derive("kith.v1 codec", &self.seed, self.round, 0, 0),
             shared: Stream::derive("kith.v1 shared codec", &Seed(self.charter.id.0), self.round, 0, 0),
         };
         let (base, body, public) = self.exchange.encode(vector, random)?;
+        self.method.given(vector);
         let state = Digest::of_values(&public);
         let inline = (body.len() <= INLINE_BYTES_MAX).then(|| Bytes::new(&body));
         // What travels inside has no need of a name.
@@ -769,8 +775,11 @@ impl Peer {
         let start = Arc::clone(&self.parameters);
         let updates = self.charter.aggregation.on == Space::Updates;
         let seen = |values: &[f32]| -> Vec<f32> { values.iter().zip(start.iter()).map(|(value, start)| value - start).collect() };
-        let moved: Vec<Vec<f32>> =
-            if updates { rows.iter().map(|(_, arrived)| seen(&arrived.values)).collect() } else { Vec::new() };
+        let lost = self.published_before.is_some();
+        let mut moved = self.method.models(&rows, own_index, lost, &mut weights);
+        if updates {
+            moved = rows.iter().map(|(_, arrived)| seen(&arrived.values)).collect();
+        }
         let public = self.exchange.own_public();
         let public = public.map(|public| if updates { Arc::new(seen(&public)) } else { public });
         let contributions: Vec<Contribution<'_>> = rows

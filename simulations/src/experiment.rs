@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kith_consensus::charter::{Admission, Aggregation};
+use kith_consensus::charter::{Admission, Aggregation, Method};
 use kith_consensus::section::Document;
 use kith_consensus::{Charter, Digest, PeerId, Problem, Rule, Seed};
 use kith_gossip::codec::{Codec, TensorShape, codec_from_section};
@@ -363,7 +363,10 @@ impl Experiment {
     fn tolerates(&self, liars: usize) -> bool {
         let name = self.charter.aggregation.rule.name();
         let keeps = ["trimmed-mean", "median", "krum"].contains(&name.as_str()) || liars == 0;
-        keeps && liars <= self.charter.aggregation.byzantine
+        // Other methods and momentum step beyond where an own gradient leads.
+        let aggregation = &self.charter.aggregation;
+        let plain = aggregation.method == Method::Plain && aggregation.momentum == 0.0;
+        plain && keeps && liars <= self.charter.aggregation.byzantine
     }
 
     /// Whether the topology has somebody adopt a liar's model as it comes, in some round.

@@ -159,6 +159,51 @@ fn fednova_ends_near_the_optimum_where_peers_that_take_more_steps_pull_plain_ave
     }
 }
 
+/// 0 and 1 hear much and are heard little; 4 and 5 are heard by many. Strongly connected, and far from balanced.
+const ONE_WAY: &str = r#"
+[federation]
+name = "one-way"
+rounds = 800
+[topology]
+kind = "edges"
+directed = true
+edges = [[0, 1], [1, 2], [2, 3], [3, 4], [4, 5], [5, 0], [4, 0], [4, 1], [5, 1], [5, 2], [3, 1], [3, 0]]
+[aggregation]
+rule = "mean"
+[world]
+peers = 6
+[world.trainer]
+kind = "quadratic"
+learning_rate = 0.05
+learning_rate_decay = 0.99
+"#;
+
+#[test]
+fn over_one_way_edges_push_sum_finds_the_optimum_and_plain_mixing_another_place() {
+    let bad = "world.links={ loss = 0.05, duplication = 0.2, reordering = true, jitter = \"uniform\", jitter_ms = 20 }";
+    let crash = "world.fault=[{ at_seconds = 3.0, kind = \"crash\", peer = 2, lasts_seconds = 0.3 }]";
+    let clear = "round.patience=1000000";
+    for seed in 0..3 {
+        let seed = format!("world.seed={seed}");
+        for more in [[clear, clear], [bad, clear], [bad, crash]] {
+            let end = |method: &str| distance(&run(ONE_WAY, &[&seed, more[0], more[1], "round.deadline_seconds=0.1", method]));
+            let (plain, pushed) = (end("aggregation.method=plain"), end("aggregation.method=push-sum"));
+            println!("{seed}, {more:?}: plain {plain:.2e}, push-sum {pushed:.2e}");
+            assert!(plain > 0.5 && pushed < 0.2 * plain, "{seed}, {more:?}: {plain} and {pushed}");
+        }
+        let exponential = ["topology={ kind = \"exponential\" }", "aggregation.method=push-sum"];
+        let pushed = distance(&run(ONE_WAY, &[&seed, exponential[0], exponential[1]]));
+        println!("{seed}, exponential: push-sum {pushed:.2e}");
+        assert!(pushed < 0.02, "{seed}, exponential: {pushed}");
+        // A peer that stays away for good takes what it is sent, and the others go on, in step with each other.
+        let gone = "world.fault=[{ at_seconds = 0.5, kind = \"crash\", peer = 0, forever = true }]";
+        let run = |method: &str| run(ONE_WAY, &[&seed, gone, "round.deadline_seconds=0.1", "round.patience=2", method]);
+        let (plain, pushed) = (distance(&run("aggregation.method=plain")), distance(&run("aggregation.method=push-sum")));
+        println!("{seed}, gone: push-sum {pushed:.2e}, plain {plain:.2e}");
+        assert!(pushed < plain, "{seed}, gone: {plain} and {pushed}");
+    }
+}
+
 /// Momentum multiplies what a gradient does. Were the way of a round's steps taken without it, the corrections would overshoot
 /// by that much and grow without end.
 #[test]
@@ -298,6 +343,16 @@ fn what_does_not_go_together_is_refused_with_what_would() {
     let settings = [kith_simulations::experiment::setting(special).expect("a good setting")];
     let problems = Experiment::parse(text, &settings).expect_err("rows have their own steps");
     assert!(problems.iter().any(|problem| problem.key == "world.special.local_steps"), "{problems:?}");
+    let push_sum = |setting: &str| told(&["aggregation.method=push-sum", setting]);
+    assert!(push_sum("round.mode=asynchronous").contains("expected round.mode"));
+    assert!(push_sum("aggregation.rule=median").contains("expected rule = \"mean\", found \"median\""));
+    assert!(push_sum("aggregation.momentum=0.5").contains("momentum = 0"));
+    assert!(push_sum("aggregation.on=updates").contains("on = \"models\""));
+    assert!(push_sum("topology={ kind = \"one-peer-exponential\" }").contains("expected a graph that stays"));
+    assert!(push_sum("topology={ kind = \"random-regular\", degree = 3, redraw_every = 2 }").contains("a graph that stays"));
+    for codec in ["{ kind = \"f16\" }", "{ kind = \"identity\", replica = true }"] {
+        assert!(push_sum(&format!("codec={codec}")).contains("expected codec.kind = \"identity\""), "{codec}");
+    }
     assert!(told(&["aggregation.reference_steps=3"]).contains("unknown key \"reference_steps\""));
     let pushes = "topology={ kind = \"epidemic-local\", s = 2 }";
     assert!(told(&["aggregation.method=gradient-tracking", pushes]).contains("expected another topology"));

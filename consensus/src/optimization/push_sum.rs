@@ -12,6 +12,23 @@ pub fn share(graph: &Graph, sender: usize) -> f64 {
     1.0 / (1 + graph.sends_to(sender).len()) as f64
 }
 
+/// The masses that all peers have after `rounds` rounds in which nothing is lost, from 1 each: where a graph's columns are all it
+/// has, some peers hold more than others for good. Ends early where they no longer change.
+pub fn settled_masses(graph: &Graph, rounds: usize) -> Vec<f64> {
+    let mut masses = vec![1.0; graph.peers()];
+    for _ in 0..rounds {
+        let given: Vec<f64> = (0..graph.peers()).map(|peer| share(graph, peer) * masses[peer]).collect();
+        let next = |peer: usize| given[peer] + graph.receives_from(peer).iter().map(|from| given[*from]).sum::<f64>();
+        let next: Vec<f64> = (0..graph.peers()).map(next).collect();
+        let moved = masses.iter().zip(&next).map(|(before, after)| (after - before).abs()).fold(0.0, f64::max);
+        masses = next;
+        if moved < 1e-9 {
+            break;
+        }
+    }
+    masses
+}
+
 /// Vector and mass of a sender, and the share of them that is taken.
 #[derive(Clone, Copy, Debug)]
 pub struct Part<'a> {
@@ -41,4 +58,23 @@ pub fn gather(parts: &[Part<'_>]) -> (Vec<f32>, f64) {
 pub fn estimate(values: &[f32], mass: f64) -> Vec<f32> {
     assert!(mass > 0.0, "a mass of {mass} was never given");
     values.iter().map(|value| (f64::from(*value) / mass) as f32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masses_settle_where_what_comes_is_what_goes() {
+        // 0 sends to 1 and 2, 1 to 2, 2 to 0.
+        let edges = [vec![(1, 0.5), (2, 0.3)], vec![(2, 0.3)], vec![(0, 0.5)]];
+        let graph = Graph::new_directed(&edges).unwrap();
+        let masses = settled_masses(&graph, 1000);
+        // m₁ = m₀/3 + m₁/2, m₂ = m₀/3 + m₁/2 + m₂/2, m₀ = m₀/3 + m₂/2, and 3 in all.
+        for (found, expected) in masses.iter().zip([1.0, 2.0 / 3.0, 4.0 / 3.0]) {
+            assert!((found - expected).abs() < 1e-6, "{masses:?}");
+        }
+        let ring = Graph::new_undirected(5, (0..5).map(|peer| (peer, (peer + 1) % 5))).unwrap();
+        assert_eq!(settled_masses(&ring, 1000), [1.0; 5]);
+    }
 }

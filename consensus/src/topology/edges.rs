@@ -1,5 +1,8 @@
 //! Edges: the charter itself lists who exchanges with whom. Peers are numbered from 0 in the order of their keys.
 //!
+//! With `directed` a pair is sender and receiver, and who receives averages all it got and its own equally: rows of W sum to 1,
+//! columns do not, so that plain mixing moves the mean and `push-sum` does not.
+//!
 //! [`edges_from_text`] reads the same from a file of pairs, as other programs write them.
 
 use super::{Graph, Topology, TopologyEntry, TopologyError, check_size};
@@ -8,9 +11,11 @@ use crate::section::Problem;
 
 pub(super) const ENTRY: TopologyEntry = TopologyEntry {
     name: "edges",
-    help: "listed in the charter: edges = [[0, 1], [1, 2], …]; peers are numbered in the order of their keys",
+    help: "listed in the charter: edges = [[0, 1], [1, 2], …], directed or not; peers are numbered in the order of their keys",
     source: "own",
-    new: |section| Box::new(Edges { edges: section.pairs("edges", None, 0..=PEER_MAX) }),
+    new: |section| {
+        Box::new(Edges { edges: section.pairs("edges", None, 0..=PEER_MAX), directed: section.flag("directed", Some(false)) })
+    },
 };
 
 /// Largest number of a peer that a list may name.
@@ -19,6 +24,8 @@ const PEER_MAX: u64 = 1_000_000;
 #[derive(Debug)]
 struct Edges {
     edges: Vec<(u64, u64)>,
+    /// Whether an edge carries updates one way, from its first peer to its second.
+    directed: bool,
 }
 
 impl Topology for Edges {
@@ -28,7 +35,25 @@ impl Topology for Edges {
 
     fn graph(&self, peers: usize, _round: u64, _seed: &Seed) -> Result<Graph, TopologyError> {
         check_size(ENTRY.name, 2, self.edges.len())?;
-        Graph::new_undirected(peers, self.edges.iter().map(|(a, b)| (*a as usize, *b as usize)))
+        let mut edges: Vec<(usize, usize)> = self.edges.iter().map(|(a, b)| (*a as usize, *b as usize)).collect();
+        if !self.directed {
+            return Graph::new_undirected(peers, edges);
+        }
+        edges.sort_unstable();
+        edges.dedup();
+        let mut received = vec![0usize; peers];
+        edges.iter().filter(|(_, to)| *to < peers).for_each(|(_, to)| received[*to] += 1);
+        let mut out_edges = vec![Vec::new(); peers];
+        for (from, to) in edges {
+            let reason = || format!("it leaves 0..{peers}");
+            let list = out_edges.get_mut(from).ok_or_else(|| TopologyError::BadEdge { from, to, reason: reason() })?;
+            list.push((to, received.get(to).map_or(1.0, |received| 1.0 / (1 + received) as f64)));
+        }
+        Graph::new_directed(&out_edges)
+    }
+
+    fn doubly_stochastic(&self) -> bool {
+        !self.directed
     }
 }
 
@@ -70,6 +95,24 @@ pub fn edges_from_text(name: &str, text: &str) -> Result<Vec<(usize, usize)>, Pr
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn directed_edges_carry_one_way_and_who_receives_averages_equally() {
+        let graph = |pairs: &[(u64, u64)]| {
+            let edges = Edges { edges: pairs.to_vec(), directed: true };
+            edges.graph(3, 0, &Seed::from_number(0))
+        };
+        let found = graph(&[(2, 0), (0, 1), (0, 2), (1, 2), (0, 1)]).unwrap();
+        assert!(found.is_directed());
+        assert_eq!(found.sends_to(0), [1, 2]);
+        assert_eq!(found.receives_from(2), [0, 1]);
+        let third = 1.0 / 3.0;
+        for (row, expected) in found.mixing_matrix().iter().zip([[0.5, 0.0, 0.5], [0.5, 0.5, 0.0], [third; 3]]) {
+            assert!(row.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-12), "{row:?}");
+        }
+        assert_eq!(graph(&[(0, 3)]).unwrap_err().to_string(), "edge from 0 to 3: it leaves 0..3");
+        assert_eq!(graph(&[(4, 1)]).unwrap_err().to_string(), "edge from 4 to 1: it leaves 0..3");
+    }
 
     #[test]
     fn an_edge_list_is_read_or_refused_with_its_line() {

@@ -7,19 +7,25 @@
 mod fednova;
 mod gradient_tracking;
 mod plain;
+mod push_sum;
 mod scaffold;
 
 use std::sync::Arc;
 
-use kith_consensus::Rule;
 use kith_consensus::aggregate::{Aggregate, AggregateError, Context, Contribution};
 use kith_consensus::charter::{self, Charter};
 use kith_consensus::optimization::fednova::LocalTraining;
+use kith_consensus::topology::Graph;
+use kith_consensus::{PeerId, Rule};
 
+use super::window::Arrived;
 use crate::effect::{Carried, Parameters};
 
 /// A method of optimisation at one peer, with what it carries from round to round.
 pub(super) trait Method: Send {
+    /// A round begins over this graph, in which the peer has this place.
+    fn open(&mut self, _graph: &Graph, _place: usize) {}
+
     /// What every local gradient of the round that begins is corrected by.
     fn correction(&self) -> Option<Parameters> {
         None
@@ -32,6 +38,20 @@ pub(super) trait Method: Send {
 
     /// What stands behind the model in the own row.
     fn beside(&self, _training: &Training<'_>) -> Vec<f32> {
+        Vec::new()
+    }
+
+    /// What the own row of this round becomes when it is sent: (what receivers are told, what the peer keeps).
+    fn give(&self, row: &Parameters, _round: u64) -> (Parameters, Parameters) {
+        (Arc::clone(row), Arc::clone(row))
+    }
+
+    /// So much is told, and will be told again after a crash.
+    fn given(&mut self, _told: &Parameters) {}
+
+    /// The models that rows stand for, where they are not the rows' first values, and the weights of these. `lost` tells that
+    /// neighbours know updates of this peer that it does not know any more. Empty: the rows' first values.
+    fn models(&mut self, _rows: &[(PeerId, Arrived)], _own: usize, _lost: bool, _weights: &mut [f64]) -> Vec<Vec<f32>> {
         Vec::new()
     }
 
@@ -65,6 +85,7 @@ pub(super) fn new(charter: &Charter, dimension: usize) -> Box<dyn Method> {
         charter::Method::Plain => Box::new(plain::Plain),
         charter::Method::FedNova { reference_steps } => Box::new(fednova::FedNova::new(Practice::of(charter), reference_steps)),
         charter::Method::GradientTracking => Box::new(gradient_tracking::GradientTracking::new(dimension)),
+        charter::Method::PushSum => Box::new(push_sum::PushSum::new(dimension)),
         charter::Method::Scaffold => Box::new(scaffold::Scaffold::new(dimension)),
     }
 }
