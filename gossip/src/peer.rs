@@ -7,6 +7,7 @@
 //! A synchronous round: train → encode → store the intent → send → collect until all awaited neighbours are in or the
 //! deadline passes → combine → store → next. No absence ever aborts it.
 
+mod choosing;
 mod exchange;
 mod overlay;
 mod window;
@@ -29,9 +30,10 @@ use crate::effect::{Carried, Checkpoint, Command, Effect, Input, Intent, Paramet
 use crate::envelope::{Authenticator, Envelope, Header, Kind, PROTOCOL_VERSION};
 use crate::event::{Closed, DroppedShare, Event, Refusal};
 use crate::library::Library;
-use crate::message::{Announcement, Goodbye, Hello, INLINE_BYTES_MAX, Proof, Want};
+use crate::message::{Announcement, Goodbye, Hello, INLINE_BYTES_MAX, LOSS_MAX, Proof, Want};
 use crate::roster::Roster;
 use crate::wire;
+use choosing::Choosing;
 use exchange::{AHEAD_MAX, Exchange, Outgoing, Progress, check_values};
 use overlay::Overlay;
 use window::{Arrived, Window};
@@ -143,6 +145,8 @@ pub struct Peer {
     own: Parameters,
     own_samples: u64,
     own_local_steps: u64,
+    /// Mean training loss of the round, as the trainer told it.
+    own_loss: f64,
     /// What the optimizer carries into the next round.
     memory: Option<Parameters>,
     /// What the method adds to every local gradient.
@@ -158,11 +162,14 @@ pub struct Peer {
 
     overlay: Overlay,
     window: Window,
+    choosing: Choosing,
     exchange: Exchange,
     witness: Witness,
     suspicion: BTreeMap<PeerId, (f64, u32)>,
     /// Completed rounds of the newest evaluation that was asked for and has not come back.
     evaluating: Option<u64>,
+    /// When the input that is handled came.
+    now: Duration,
 }
 
 impl Peer {
@@ -195,6 +202,7 @@ impl Peer {
             own: setup.initial,
             own_samples: 0,
             own_local_steps: 0,
+            own_loss: 0.0,
             memory: None,
             correction: None,
             velocity: None,
@@ -202,9 +210,11 @@ impl Peer {
             promised: None,
             published_before: None,
             window: Window::default(),
+            choosing: Choosing::default(),
             witness: Witness::default(),
             suspicion: BTreeMap::new(),
             evaluating: None,
+            now: Duration::ZERO,
         }
     }
 
@@ -240,15 +250,17 @@ impl Peer {
     }
 
     /// Takes one input at time `now` (since the driver's start) and appends what has to be done to `out`, in order.
-    pub fn handle(&mut self, input: Input, _now: Duration, out: &mut Vec<Effect>) {
+    pub fn handle(&mut self, input: Input, now: Duration, out: &mut Vec<Effect>) {
         if self.phase == Phase::Stopped {
             return;
         }
+        self.now = now;
         match input {
             Input::Start { checkpoint, intent } => self.start(checkpoint, intent, out),
             Input::Trained { round, parameters, samples, local_steps, loss, rate, memory } => {
                 if self.phase == Phase::Training && round == self.round {
                     self.memory = memory;
+                    self.own_loss = loss;
                     out.push(Effect::Emit(Event::Trained { round, loss, samples, local_steps }));
                     self.trained(parameters, samples, local_steps, rate, out);
                 }
@@ -419,11 +431,12 @@ impl Peer {
         self.witness.forget(self.round);
         self.exchange.forget(self.round.saturating_sub(self.charter.round.staleness));
         let neighbours = self.overlay.receives_from(self.round);
+        let (awaited, selected) = self.choosing.open(&self.charter, &self.overlay, &self.id, self.round, &neighbours);
         // Where nobody waits for anybody the window has been open all the time.
         if !self.is_asynchronous() {
-            self.window = Window::new(self.overlay.awaited(self.round));
+            self.window = Window::new(awaited);
         }
-        out.push(Effect::Emit(Event::RoundOpened { round: self.round, neighbours: neighbours.len() }));
+        out.push(Effect::Emit(Event::RoundOpened { round: self.round, neighbours: neighbours.len(), selected }));
         match self.promised.take() {
             Some(intent) => self.send_again(*intent, out),
             None => {
@@ -497,6 +510,10 @@ impl Peer {
             self.training_failed(format!("the trained model {reason}"), out);
             return;
         }
+        if self.charter.round.selection.needs_losses() && self.own_loss.is_nan() {
+            self.training_failed("the training loss, by which others select, is not a number".to_owned(), out);
+            return;
+        }
         let steps = rate * local_steps as f64;
         self.own = self.row(&parameters, steps);
         (self.own_samples, self.own_local_steps) = (samples, local_steps);
@@ -558,6 +575,8 @@ impl Peer {
         let inline = (body.len() <= INLINE_BYTES_MAX).then(|| ByteBuf::from(body.clone()));
         // What travels inside has no need of a name.
         let digest = if inline.is_some() { Digest::default() } else { Digest::of(&body) };
+        let asked = self.charter.round.selection.needs_losses();
+        let loss = asked.then(|| self.conduct.claims(self.own_loss.clamp(-LOSS_MAX, LOSS_MAX)));
         let room = 256 + inline.as_ref().map_or(0, |inline| inline.len());
         let announcement = Announcement {
             base,
@@ -567,6 +586,7 @@ impl Peer {
             samples: self.own_samples,
             local_steps: self.own_local_steps,
             inline,
+            loss,
         };
         let announcement = Arc::new(self.seal(Kind::Update, state, wire::encode_sized(&announcement, room)).to_bytes());
         let body = Arc::new(body);
@@ -655,6 +675,7 @@ impl Peer {
             return self.close(Closed::Quorum, out);
         }
         let (round, deadline) = (self.round, self.charter.round.deadline);
+        self.choosing.collects(round, self.now);
         if !planted(Mutant::NoDeadline) {
             out.push(Effect::SetTimer { timer: Timer::Deadline { round }, after: deadline });
         }
@@ -672,11 +693,13 @@ impl Peer {
     fn close(&mut self, why: Closed, out: &mut Vec<Effect>) {
         let missing = self.window.missing();
         for peer in self.overlay.receives_from(self.round) {
-            let on_time = self.window.contains(&peer);
-            self.overlay.on_time(peer, on_time);
+            if let Some(on_time) = self.choosing.on_time(&peer, self.window.contains(&peer)) {
+                self.overlay.on_time(peer, on_time);
+            }
         }
         let (have, awaited) = (self.window.arrived().len(), self.window.awaited());
         out.push(Effect::Emit(Event::RoundClosed { round: self.round, why, have, awaited, missing }));
+        self.choosing.close(&self.charter, &self.overlay, self.round, &mut self.window);
         if self.charter.aggregation.rule.needs_losses() {
             self.phase = Phase::Judging;
             self.ask_for_losses(out);
@@ -729,7 +752,8 @@ impl Peer {
         self.window = Window::default();
         let own_index = rows.iter().position(|(peer, _)| *peer == self.id).expect("the own row was just added");
 
-        let mut weights: Vec<f64> = rows.iter().map(|(peer, arrived)| self.weight(peer, arrived)).collect();
+        let factor = self.choosing.factor();
+        let mut weights: Vec<f64> = rows.iter().map(|(peer, arrived)| factor * self.weight(peer, arrived)).collect();
         if !planted(Mutant::LoseWeight) {
             weights[own_index] = 0.0;
             weights[own_index] = 1.0 - weights.iter().sum::<f64>(); // who is absent leaves its weight to the own model
@@ -1232,7 +1256,12 @@ impl Peer {
         if !self.is_asynchronous() && round == self.round && self.window.contains(&sender) {
             return Err(Refusal::Duplicate);
         }
-        let announcement = Announcement::decode(&envelope.payload, self.exchange.dimension(), self.exchange.body_bytes_max())?;
+        let announcement = Announcement::decode(
+            &envelope.payload,
+            self.exchange.dimension(),
+            self.exchange.body_bytes_max(),
+            self.charter.round.selection.needs_losses(),
+        )?;
         if !self.exchange.announce(sender, round, header, announcement, bytes) {
             return Err(Refusal::Duplicate);
         }
@@ -1276,12 +1305,14 @@ impl Peer {
                         dense_bytes: self.exchange.dimension() * 4,
                     }));
                     let disputed = self.witness.is_disputed(applied.round, &sender);
+                    self.choosing.heard(sender, &applied, self.round, self.now, self.charter.round.deadline);
+                    let counts = applied.round == self.round && self.choosing.takes(&sender);
                     let (samples, local_steps) = (applied.samples, applied.local_steps);
                     let (round, state) = (applied.round, Some(applied.state));
                     let arrived = Arrived { values: applied.values, state, round, samples, local_steps };
                     if self.is_asynchronous() && !disputed {
                         self.window.replace(sender, arrived);
-                    } else if (applied.round == self.round && !disputed) || planted(Mutant::MixOldUpdates) {
+                    } else if (counts && !disputed) || planted(Mutant::MixOldUpdates) {
                         self.window.insert(sender, arrived);
                     }
                 }

@@ -15,6 +15,7 @@ use crate::simulator::Moment;
 
 mod awaited_again;
 mod bounded;
+mod chooses_as_agreed;
 mod counted_once;
 mod evidence_spreads;
 mod expelled_is_out;
@@ -59,6 +60,7 @@ pub static CHECKS: &[CheckEntry] = &[
     replicas_agree::ENTRY,
     rule_has_enough::ENTRY,
     mixes_as_agreed::ENTRY,
+    chooses_as_agreed::ENTRY,
     quorum_is_kept::ENTRY,
     not_too_early::ENTRY,
     awaited_again::ENTRY,

@@ -296,10 +296,9 @@ impl Overlay {
         patient && !self.gone.contains(peer) && !self.expelled.contains(peer)
     }
 
-    /// Whom a round waits for: the neighbours that are awaited, or, where those are too few for the rule, everyone who may
+    /// Of these neighbours, whom a round waits for: those that are awaited, or, where those are too few for the rule, everyone who may
     /// still come. So a peer that is cut off goes on slowly and alone instead of running ahead of everybody.
-    pub(super) fn awaited(&self, round: u64) -> BTreeSet<PeerId> {
-        let neighbours = self.receives_from(round);
+    pub(super) fn awaited(&self, neighbours: Vec<PeerId>) -> BTreeSet<PeerId> {
         let awaited: BTreeSet<PeerId> = neighbours.iter().filter(|peer| self.is_awaited(peer)).copied().collect();
         let enough = self.charter.aggregation.rule.minimum().max(2);
         if awaited.len() + 1 >= enough {
@@ -315,6 +314,11 @@ impl Overlay {
         } else if !on_time {
             *self.missed.entry(peer).or_default() += 1;
         }
+    }
+
+    /// Deadlines that a neighbour has missed in a row.
+    pub(super) fn missed(&self, peer: &PeerId) -> u64 {
+        self.missed.get(peer).copied().unwrap_or(0)
     }
 
     // --- who is how far ---
