@@ -128,6 +128,24 @@ fn a_run_leaves_a_report_that_stands_alone_and_can_be_made_again() {
 }
 
 #[test]
+fn tables_are_written_as_parquet_or_the_answer_is_how_to_build_that() {
+    let folder = Folder::new();
+    folder.write("tiny.toml", &format!("{TINY}{GRID}"));
+    if !kith_simulations::report::PARQUET {
+        for command in [["sim", "run"], ["sim", "sweep"], ["sim", "report"]] {
+            folder.refused(&[command[0], command[1], "tiny.toml", "--parquet"], &["without Parquet", "--features parquet"]);
+        }
+        assert!(!folder.path("tiny-results").exists() && !folder.path("tiny-sweep").exists(), "before anything runs");
+        return;
+    }
+    folder.json(&["sim", "run", "tiny.toml", "--parquet", "--json"]);
+    folder.json(&["sim", "sweep", "tiny.toml", "--parquet", "--json"]);
+    for file in ["tiny-results/rounds", "tiny-results/peers", "tiny-sweep/sweep", "tiny-sweep/summary"] {
+        assert!(folder.path(&format!("{file}.csv")).exists() && folder.path(&format!("{file}.parquet")).exists(), "{file}");
+    }
+}
+
+#[test]
 fn a_world_of_one_round_without_liars_is_reported_as_well() {
     let folder = Folder::new();
     folder.write("one.toml", TINY);

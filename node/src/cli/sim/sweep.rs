@@ -59,6 +59,9 @@ pub(crate) struct Sweep {
     /// Run again what was run before
     #[arg(long)]
     again: bool,
+    /// Write the tables as Parquet too, beside the CSV files
+    #[arg(long, conflicts_with = "range")]
+    parquet: bool,
     /// End with one JSON object on stdout
     #[arg(long)]
     json: bool,
@@ -72,6 +75,7 @@ fn range(text: &str) -> Result<(u64, u64), String> {
 
 impl Sweep {
     pub(crate) fn run(self) -> Verdict {
+        super::parquet_is_built(self.parquet)?;
         let text = std::fs::read_to_string(&self.file).map_err(|error| {
             let what = format!("cannot read the experiment {}: {error}", self.file.display());
             Failure::with_help(what, "`kith sim sweep --help` shows examples")
@@ -148,6 +152,7 @@ impl Sweep {
         manifest.runs = entries.map_err(|error| wrong(out, &error))?;
         manifest.write(out).map_err(|error| wrong(out, &error))?;
         let rows = report::of_sweep(out)?;
+        super::parquet(self.parquet, out)?;
         let failed: Vec<&Entry> = manifest.runs.iter().filter(|run| run.failure.is_some()).collect();
         let kept = manifest.runs.iter().filter(|run| run.kept).count();
         if self.json {
