@@ -59,6 +59,9 @@ pub(crate) struct Sweep {
     /// Run again what was run before
     #[arg(long)]
     again: bool,
+    /// Write a row for every peer and round of each run too: peers.csv in the run's folder, as `kith sim run` does
+    #[arg(long, conflicts_with = "range")]
+    peers: bool,
     /// Write the tables as Parquet too, beside the CSV files
     #[arg(long, conflicts_with = "range")]
     parquet: bool,
@@ -108,6 +111,7 @@ impl Sweep {
             text.push_str(&format!(" --grid '{}={}'", axis.key, values.join(",").replace('\'', "'\\''")));
         }
         self.seeds.iter().for_each(|seeds| text.push_str(&format!(" --seeds {seeds}")));
+        text.push_str(if self.peers { " --peers" } else { "" });
         text
     }
 
@@ -143,7 +147,7 @@ impl Sweep {
         let progress = Progress::new(runs.len() as u64, "runs");
         let (ended, failed) = (AtomicU64::new(0), AtomicU64::new(0));
         let started = Instant::now();
-        let entries = execute(text, &file, runs, self.jobs(), out, &|entry| {
+        let entries = execute(text, &file, runs, self.jobs(), out, self.peers, &|entry| {
             let failed =
                 failed.fetch_add(u64::from(entry.failure.is_some()), Ordering::Relaxed) + u64::from(entry.failure.is_some());
             progress.at(ended.fetch_add(1, Ordering::Relaxed) + 1, failed);
