@@ -283,6 +283,7 @@ impl Experiment {
             refused: metrics.refused.clone(),
             suspected: by_name(&metrics.suspected),
             convicted: by_name(&metrics.convicted),
+            faults_not_felt: self.world.faults_after(simulation.now()),
             checks: Checks { passed: promises.count() - promises.failures.len(), failed: promises.failures.clone() },
             round_rows: metrics.round_rows(),
             peer_rows: metrics.peer_rows().to_vec(),
@@ -698,6 +699,8 @@ pub struct Outcome {
     pub refused: std::collections::BTreeMap<&'static str, u64>,
     pub suspected: std::collections::BTreeMap<String, u64>,
     pub convicted: std::collections::BTreeMap<String, u64>,
+    /// Faults of the world's list whose time is after the run's end.
+    pub faults_not_felt: Vec<String>,
     pub checks: Checks,
     #[serde(skip)]
     pub round_rows: Vec<RoundRow>,

@@ -312,6 +312,7 @@ fn a_file_that_is_wrong_is_refused_with_line_and_value() {
         folder.refused(&["sim", "sweep", "bad.toml", "--json"], &[&["bad.toml"], expected].concat());
     };
     refused("peers = 6", "pears = 6\npeers = 6", &["line 13", "unknown key \"pears\"", "did you mean \"peers\"?"]);
+    refused("peers = 6", "kaos = 6\npeers = 6", &["unknown key \"kaos\"", "chaos, churn", "trainer", "did you mean \"chaos\"?"]);
     refused("trimmed-mean", "trimed-mean", &["line 9", "unknown rule \"trimed-mean\"", "known: mean", "did you mean"]);
     refused("byzantine = 1", "byzantine = 3", &["trimmed-mean", "byzantine = 3", "needs 7 models"]);
     refused("adversaries = 1", "adversaries = 7", &["7 of 6 peers lie"]);
@@ -328,6 +329,22 @@ fn a_file_that_is_wrong_is_refused_with_line_and_value() {
     folder.refused(&["sim", "run", "rows.toml"], &["half", "the rows"]);
     folder.refused(&["sim", "run", "missing.toml"], &["missing.toml"]);
     folder.refused(&["sim", "report", "."], &["outcome.json", "sweep.json"]);
+}
+
+#[test]
+fn a_fault_after_the_end_of_the_run_is_told_on_the_screen_and_in_the_report() {
+    let folder = Folder::new();
+    let fault = |at: &str| format!("[[world.fault]]\nat_seconds = {at}\nkind = \"crash\"\npeer = 1\nlasts_seconds = 0.001\n");
+    folder.write("late.toml", &format!("{TINY}{}{}", fault("0.002"), fault("500")));
+    let output = folder.kith(&["sim", "run", "late.toml", "--json"]);
+    assert!(output.status.success(), "{}", told(&output));
+    assert!(told(&output).contains("never felt") && told(&output).contains("crash at 500 s"), "{}", told(&output));
+    assert_eq!(one_document(&output)["faults_not_felt"], serde_json::json!(["crash at 500 s"]));
+    assert!(text_of(&folder.path("late-results/report.html")).contains("over before: crash at 500 s."));
+    folder.write("felt.toml", &format!("{TINY}{}", fault("0.002")));
+    let output = folder.kith(&["sim", "run", "felt.toml", "--json"]);
+    assert!(!told(&output).contains("never felt"), "{}", told(&output));
+    assert!(!text_of(&folder.path("felt-results/report.html")).contains("over before"));
 }
 
 #[test]

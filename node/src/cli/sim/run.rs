@@ -84,6 +84,10 @@ impl Run {
         } else {
             print(&summary(&outcome, folder.as_deref()))?
         }
+        if !outcome.faults_not_felt.is_empty() {
+            let end = outcome.virtual_seconds;
+            tell(&format!("warning: never felt, since the run ended at {end:.3} s: {}", outcome.faults_not_felt.join(", ")));
+        }
         if outcome.checks.failed.is_empty() {
             return done();
         }
