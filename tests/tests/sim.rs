@@ -321,12 +321,14 @@ fn a_file_that_is_wrong_is_refused_with_line_and_value() {
     refused("[world]", "[world", &["line 12", "not TOML"]);
     folder.write("bad.toml", &format!("{TINY}[sweep]\nseed = 3\n"));
     folder.refused(&["sim", "sweep", "bad.toml"], &["bad.toml", "line 22", "unknown key \"seed\"", "known: grid, seeds"]);
-    // Half a data set: a folder without files would leave it to the machine whether there are others.
+    // Half a data set, and none: whether the machine has another copy makes no difference.
     std::fs::create_dir(folder.path("half")).expect("made");
     folder.write("half/train-images-idx3-ubyte", "no images");
     let rows = "[federation]\nname = \"rows\"\n[world]\npeers = 4\ndataset = \"fashion-mnist\"\ndata_dir = \"half\"\n";
     folder.write("rows.toml", rows);
-    folder.refused(&["sim", "run", "rows.toml"], &["half", "the rows"]);
+    folder.refused(&["sim", "run", "rows.toml"], &["half", "the rows", "train-labels-idx1-ubyte"]);
+    folder.write("rows.toml", &rows.replace("half", "nowhere"));
+    folder.refused(&["sim", "run", "rows.toml"], &["nowhere", "the rows", "train-images-idx3-ubyte"]);
     folder.refused(&["sim", "run", "missing.toml"], &["missing.toml"]);
     folder.refused(&["sim", "report", "."], &["outcome.json", "sweep.json"]);
 }
