@@ -363,11 +363,10 @@ impl Experiment {
         Ok(Staged { participants, ids, lies, names, optimum: school.optimum, hull, oracle, triggered: school.triggered })
     }
 
-    /// Whether the rule is one that keeps every coordinate inside the honest range with so many liars in a neighbourhood.
+    /// Whether the rule says that it keeps every coordinate inside the honest range with so many liars in a neighbourhood.
     fn tolerates(&self, liars: usize) -> bool {
-        let name = self.charter.aggregation.rule.name();
-        let keeps = ["trimmed-mean", "median", "krum"].contains(&name.as_str()) || liars == 0;
-        keeps && liars <= self.charter.aggregation.byzantine
+        let rule = &self.charter.aggregation.rule;
+        liars == 0 || (rule.stays_in_honest_range() && liars <= rule.byzantine())
     }
 
     /// One authenticator for each peer, in the order of ids, so that a peer's number is its place in the graph.
