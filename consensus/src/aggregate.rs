@@ -272,6 +272,12 @@ pub trait Rule: std::fmt::Debug + Send + Sync {
         false
     }
 
+    /// Whether, with at most [`Rule::byzantine`] arbitrary models among the rows, every coordinate of the result lies between the
+    /// least and the greatest of the other rows.
+    fn stays_in_honest_range(&self) -> bool {
+        false
+    }
+
     /// The rule itself: `rows` are finite, of one length and at least [`Rule::minimum`] many. Influence and scores are per row.
     ///
     /// # Errors
@@ -631,6 +637,10 @@ impl Rule for Offline {
 
     fn uses_weights(&self) -> bool {
         self.rule.uses_weights()
+    }
+
+    fn stays_in_honest_range(&self) -> bool {
+        self.rule.stays_in_honest_range()
     }
 
     fn combine(&self, context: &Context<'_>, rows: &Rows<'_>) -> Result<Aggregate, AggregateError> {

@@ -13,6 +13,7 @@ use crate::identity::{Digest, PeerId};
 use crate::optimization::METHODS;
 use crate::optimization::staleness::StalenessWeight;
 use crate::section::{Document, Problem, Section};
+use crate::selection::{self, Selection};
 use crate::topology::{Graph, TopologyError, TopologySection, connected_together};
 
 /// A resolved charter. Equal ids mean equal agreements.
@@ -45,7 +46,7 @@ pub struct Charter {
 }
 
 /// When a round opens and closes.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct RoundSection {
     /// How peers keep step.
     pub mode: Mode,
@@ -59,6 +60,8 @@ pub struct RoundSection {
     pub patience: u64,
     /// An update this many rounds old still advances its sender's replica; an older one is refused.
     pub staleness: u64,
+    /// Whose updates a round waits for and mixes.
+    pub selection: Arc<dyn Selection>,
 }
 
 /// How peers keep step.
@@ -236,7 +239,8 @@ impl Charter {
             (topology, graphs)
         });
         let round = document.section("round", RoundSection::read);
-        let aggregation = document.section("aggregation", |section| Aggregation::read(section, &topology, &graphs));
+        let aggregation =
+            document.section("aggregation", |section| Aggregation::read(section, &topology, &graphs, round.selection.as_ref()));
         if let Some(aggregation) = &aggregation {
             let mut misfits = aggregation.misfits(&round, &topology);
             misfits.extend(aggregation.misfits_of(&topology, peers, &round));
@@ -307,7 +311,8 @@ impl Charter {
             Err(error) => vec![problem("topology.kind", error.to_string())],
             Ok(graphs) => {
                 let apart = disconnection(&self.topology, &graphs).map(|what| problem("topology.kind", what));
-                let small = too_small(self.aggregation.rule.as_ref(), &self.topology, &graphs)
+                let selection = self.round.selection.as_ref();
+                let small = too_small(self.aggregation.rule.as_ref(), &self.topology, selection, &graphs)
                     .map(|what| problem("aggregation.byzantine", what));
                 apart.into_iter().chain(small).collect()
             }
@@ -329,12 +334,18 @@ impl RoundSection {
             start_deadline: Duration::from_secs_f64(section.number("start_deadline_seconds", Some(60.0), 0.01..=604_800.0)), // guess
             patience: section.integer("patience", Some(2), 1..=1_000_000), // guess
             staleness: section.integer("staleness", Some(8), 0..=1_000_000), // guess
+            selection: selection::selection(section),
         }
     }
 }
 
 impl Aggregation {
-    fn read(section: &mut Section<'_>, topology: &TopologySection, graphs: &[Arc<Graph>]) -> Option<Aggregation> {
+    fn read(
+        section: &mut Section<'_>,
+        topology: &TopologySection,
+        graphs: &[Arc<Graph>],
+        selection: &dyn Selection,
+    ) -> Option<Aggregation> {
         let rule = rule_from_section(section);
         let weighting = match section.choice("weighting", Some("mixing"), &["mixing", "samples"]).as_str() {
             "samples" => Weighting::Samples { cap: section.integer("sample_cap", None, 1..=1_000_000_000_000) },
@@ -373,7 +384,7 @@ impl Aggregation {
         if weighting != Weighting::Mixing && !rule.uses_weights() {
             section.note("weighting", format!("rule {:?} gives every model the same weight; expected \"mixing\"", rule.name()));
         }
-        if let Some(what) = too_small(rule.as_ref(), topology, graphs) {
+        if let Some(what) = too_small(rule.as_ref(), topology, selection, graphs) {
             section.note("byzantine", what);
         }
         Some(Aggregation { byzantine: rule.byzantine(), rule, weighting, on, method, momentum })
@@ -414,6 +425,22 @@ impl Aggregation {
                 }
             }
         }
+        let chosen = !round.selection.is_everyone();
+        if chosen && asynchronous {
+            let what = format!(
+                "selection {:?} chooses whom a round waits for, and asynchronous rounds wait for nobody; expected \"all\"",
+                round.selection.name()
+            );
+            found.push(("round.selection", what));
+        }
+        if chosen && !matches!(self.method, Method::Plain | Method::FedNova { .. }) {
+            let what = format!(
+                "what peers exchange beside their models keeps its balance only where every neighbour is mixed; expected \"all\", or \
+                 aggregation.method = \"plain\", found {:?}",
+                round.selection.name()
+            );
+            found.push(("round.selection", what));
+        }
         if asynchronous && !self.rule.uses_weights() {
             let what = format!(
                 "rule {:?} gives every model the same weight, however old; rounds that are not synchronous need one that uses \
@@ -450,6 +477,13 @@ impl Aggregation {
                  not; expected another topology.kind, for example \"ring\", or method = \"plain\""
             );
             found.push(("aggregation.method", what));
+        }
+        if !round.selection.is_everyone() && stages {
+            let what = format!(
+                "in a {kind} topology every round has its own senders, among whom there is nothing to choose; expected \"all\", found {:?}",
+                round.selection.name()
+            );
+            found.push(("round.selection", what));
         }
         if self.method == Method::Scaffold && stages {
             let what = format!(
@@ -568,18 +602,21 @@ fn disconnection(topology: &TopologySection, graphs: &[Arc<Graph>]) -> Option<St
     (!connected).then(|| format!("a {} topology leaves peers that no update can reach", topology.kind.name()))
 }
 
-/// The message where a neighbourhood, the own model included, is smaller than the rule's minimum; names the smallest. Nothing is
-/// asked of the rule where a peer adopts what it receives, and where by design nobody sends to it.
-fn too_small(rule: &dyn Rule, topology: &TopologySection, graphs: &[Arc<Graph>]) -> Option<String> {
+/// The message where what a neighbourhood mixes, the own model included, is less than the rule's minimum; names the smallest. Nothing
+/// is asked of the rule where a peer adopts what it receives, and where by design nobody sends to it.
+fn too_small(rule: &dyn Rule, topology: &TopologySection, selection: &dyn Selection, graphs: &[Arc<Graph>]) -> Option<String> {
     let stages = graphs.first().is_some_and(|graph| topology.has_stages(graph.peers()));
     let combines = |graph: &Graph, peer: usize| !(graph.adopts(peer) || stages && graph.receives_from(peer).is_empty());
     let neighbourhoods = graphs.iter().flat_map(|graph| (0..graph.peers()).map(move |peer| (graph, peer)));
     let combined = neighbourhoods.filter(|(graph, peer)| combines(graph, *peer));
-    let (degree, peer) = combined.map(|(graph, peer)| (graph.models_received(peer), peer)).min()?;
-    let (needed, found) = (rule.minimum(), degree + 1);
+    let degrees = combined.map(|(graph, peer)| (graph.models_received(peer), peer));
+    let (mixed, degree, peer) = degrees.map(|(degree, peer)| (selection.mixed_of(degree), degree, peer)).min()?;
+    let (needed, found) = (rule.minimum(), mixed + 1);
+    let chosen = if mixed < degree { format!(", of whom selection {:?} mixes {mixed}", selection.name()) } else { String::new() };
     (found < needed).then(|| {
         format!(
-            "rule {:?} with byzantine = {} needs {needed} models, this neighbourhood has {found}: peer {peer} receives from {degree}",
+            "rule {:?} with byzantine = {} needs {needed} models, this neighbourhood has {found}: peer {peer} receives from \
+             {degree}{chosen}",
             rule.name(),
             rule.byzantine(),
         )

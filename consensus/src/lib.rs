@@ -5,7 +5,7 @@
 //! (`kith-gossip`) live elsewhere.
 //!
 //! Start reading at [`section`] (how files are read), then [`charter`], [`aggregate`], [`topology`];
-//! [`optimization`] is what happens to models beside their aggregation.
+//! [`selection`] is whose updates a round mixes, [`optimization`] what happens to models beside their aggregation.
 
 pub mod aggregate;
 mod arithmetic;
@@ -16,6 +16,7 @@ pub mod mutant;
 pub mod optimization;
 pub mod random;
 pub mod section;
+pub mod selection;
 pub mod topology;
 
 pub use aggregate::{Aggregate, AggregateError, Context, Contribution, Rule};

@@ -7,7 +7,7 @@
 //!
 //! This module knows no section by name; start reading at [`Document::parse`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::RangeInclusive;
 
@@ -284,7 +284,8 @@ fn read_table<T>(
             }
         }
     };
-    let mut section = Section { path: path.clone(), source, entries, canonical: toml::Table::new(), problems };
+    let mut section =
+        Section { path: path.clone(), source, entries, canonical: toml::Table::new(), optional: Vec::new(), problems };
     if let Some((span, kind)) = wrong {
         section.note_at(Some(span), path.clone(), format!("expected {what} [{path}], found {kind}"));
     }
@@ -301,6 +302,8 @@ pub struct Section<'a> {
     source: &'a str,
     entries: &'a mut BTreeMap<String, Entry>,
     canonical: toml::Table,
+    /// Known keys that may be absent.
+    optional: Vec<&'static str>,
     problems: &'a mut Vec<Problem>,
 }
 
@@ -486,6 +489,12 @@ impl Section<'_> {
         value
     }
 
+    /// The table `[section.key]` where the file has one; a key that is known even where it has none.
+    pub fn optional_table<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Section<'_>) -> T) -> Option<T> {
+        self.optional.push(key);
+        self.has(key).then(|| self.table(key, read))
+    }
+
     /// The tables of an array of tables, `[[section.key]]`, in the file's order.
     pub fn tables<T>(&mut self, key: &str, mut read: impl FnMut(&mut Section<'_>) -> T) -> Vec<T> {
         let mut values = Vec::new();
@@ -505,6 +514,7 @@ impl Section<'_> {
                         source: self.source,
                         entries,
                         canonical: toml::Table::new(),
+                        optional: Vec::new(),
                         problems: self.problems,
                     };
                     values.push(read(&mut section));
@@ -571,7 +581,9 @@ impl Section<'_> {
     }
 
     fn refuse_unknown(&mut self) {
-        let known: Vec<String> = self.canonical.keys().cloned().collect();
+        let optional = self.optional.iter().map(|key| (*key).to_owned());
+        let known: BTreeSet<String> = self.canonical.keys().cloned().chain(optional).collect();
+        let known: Vec<String> = known.into_iter().collect();
         let unread: Vec<(String, std::ops::Range<usize>)> =
             self.entries.iter().filter(|(_, entry)| !entry.used).map(|(key, entry)| (key.clone(), entry.span.clone())).collect();
         for (key, span) in unread {

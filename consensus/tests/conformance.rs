@@ -307,6 +307,28 @@ proptest! {
     }
 
     #[test]
+    fn who_says_so_stays_in_the_honest_range_whatever_the_others_are(
+        (more, byzantine, values) in sizes(), seed: u64, reach in 0.5f32..4.0,
+    ) {
+        for name in names() {
+            let models = models(&name, byzantine, more);
+            let rule = rule(&name, byzantine, models);
+            prop_assert_eq!(rule.stays_in_honest_range(), ["median", "trimmed-mean", "bridge"].contains(&name.as_str()), "{}", name);
+            if !rule.stays_in_honest_range() {
+                continue;
+            }
+            // Just within the honest spread, just beyond it, or far.
+            let mut rows = grid_rows(models, values, seed);
+            let mut order: Vec<usize> = (0..models).collect();
+            Seed::from_number(seed).stream("attack").shuffle(&mut order);
+            order[..byzantine].iter().for_each(|attacker| rows[*attacker].iter_mut().for_each(|value| *value *= reach));
+            let honest: Vec<Vec<f32>> = order[byzantine..].iter().map(|index| rows[*index].clone()).collect();
+            let result = aggregate_at(order[byzantine], &*rule, &rows).unwrap();
+            prop_assert!(is_in_hull(&result.parameters, &honest), "{}", name);
+        }
+    }
+
+    #[test]
     fn far_models_do_not_pull_a_robust_rule_and_do_pull_an_average(
         (more, byzantine, values) in sizes().prop_filter("attackers", |(_, byzantine, _)| *byzantine > 0),
         seed: u64,

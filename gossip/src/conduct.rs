@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use kith_consensus::topology::Graph;
 use kith_consensus::{PeerId, Stream};
 
+pub use crate::message::LOSS_MAX;
+
 /// What a peer knows when it decides what to publish.
 #[derive(Debug)]
 pub struct View<'a> {
@@ -53,6 +55,11 @@ pub trait Conduct: std::fmt::Debug + Send {
     /// An earlier round whose update is sent once more beside this round's.
     fn replays(&mut self, _round: u64) -> Option<u64> {
         None
+    }
+
+    /// The training loss to claim in place of the own one, where the charter's selection asks for it: at most [`LOSS_MAX`].
+    fn claims(&self, loss: f64) -> f64 {
+        loss
     }
 
     /// Whether this is [`Honest`], so that the trained vector need not be copied.

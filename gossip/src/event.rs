@@ -27,15 +27,15 @@ pub enum Event {
     RosterFormed { peers: usize },
     /// Every neighbour of the first round is connected, or the start deadline passed.
     Ready { neighbours: usize, connected: usize },
-    /// A round began: train.
-    RoundOpened { round: u64, neighbours: usize },
+    /// A round began: train. Of `neighbours` it waits for `selected`, as far as they can still come.
+    RoundOpened { round: u64, neighbours: usize, selected: usize },
     /// Local training ended.
     Trained { round: u64, loss: f64, samples: u64, local_steps: u64 },
     /// Local training failed; the peer publishes nothing this round and mixes what it gets.
     TrainingFailed { round: u64, why: String },
     /// The own update went out to `receivers` neighbours.
     Published { round: u64, sequence: u64, state: Digest, body_bytes: usize, receivers: usize },
-    /// A neighbour's update entered a round.
+    /// A neighbour's update came in. Whether it is mixed is the selection's decision; [`Event::Aggregated`] tells who was.
     Accepted {
         /// Own round it was accepted in.
         round: u64,
@@ -58,7 +58,7 @@ pub enum Event {
     Refused { peer: PeerId, kind: Option<Kind>, round: Option<u64>, reason: Refusal },
     /// A keyframe is pulled since an update does not fit the replica.
     KeyframeWanted { round: u64, peer: PeerId },
-    /// A round closed.
+    /// A round closed: `have` updates were in of those that it may mix, `awaited` it waited for, of whom `missing` did not come.
     RoundClosed { round: u64, why: Closed, have: usize, awaited: usize, missing: Vec<PeerId> },
     /// Contributions were combined.
     Aggregated {
@@ -168,6 +168,9 @@ pub enum Refusal {
     /// The announcement contradicts its own header or the charter.
     #[error("the announcement is inconsistent: {why}")]
     Announcement { why: String },
+    /// The training loss that it claims is missing, superfluous, or no loss.
+    #[error("the loss it claims: {why}")]
+    Loss { why: String },
     /// The body could not be decoded.
     #[error("the body does not decode: {why}")]
     Body { why: String },
@@ -214,6 +217,7 @@ impl Refusal {
             Refusal::FutureRound { .. } => "future-round",
             Refusal::Duplicate => "duplicate",
             Refusal::Announcement { .. } => "announcement",
+            Refusal::Loss { .. } => "loss",
             Refusal::Body { .. } => "body",
             Refusal::Dimension { .. } => "dimension",
             Refusal::NotFinite { .. } => "not-finite",

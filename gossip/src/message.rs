@@ -20,6 +20,9 @@ pub(crate) const ADDRESSES_MAX: usize = 8;
 const ADDRESS_BYTES_MAX: usize = 256;
 const SECTIONS_MAX: usize = 32;
 
+/// Largest training loss, up or down, that an announcement may claim (guess: far above what trains).
+pub const LOSS_MAX: f64 = 1e9;
+
 /// Handshake: sent by both ends as soon as a connection stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Hello {
@@ -70,12 +73,20 @@ pub(crate) struct Announcement<'a> {
     /// The body itself where it is small.
     #[serde(borrow)]
     pub(crate) inline: Option<&'a Bytes>,
+    /// Mean training loss, as claimed; there only where the charter's selection looks at it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) loss: Option<f64>,
 }
 
 impl<'a> Announcement<'a> {
-    /// Decodes and checks what can be checked before the body: dimension, length, and that an inline body has no
-    /// other name.
-    pub(crate) fn decode(payload: &'a [u8], dimension: usize, body_bytes_max: usize) -> Result<Announcement<'a>, Refusal> {
+    /// Decodes and checks what can be checked before the body: dimension, length, that an inline body has no other name, and
+    /// that there is a loss where one is `asked` for, and only there.
+    pub(crate) fn decode(
+        payload: &'a [u8],
+        dimension: usize,
+        body_bytes_max: usize,
+        asked: bool,
+    ) -> Result<Announcement<'a>, Refusal> {
         let announcement: Announcement<'a> = wire::decode(payload)?;
         let found = usize::try_from(announcement.dimension).unwrap_or(usize::MAX);
         if found != dimension {
@@ -89,6 +100,14 @@ impl<'a> Announcement<'a> {
             && (inline.len() != bytes || announcement.body != Digest::default())
         {
             return Err(Refusal::Announcement { why: "its inline body is not the one it names".into() });
+        }
+        match announcement.loss {
+            None if asked => return Err(Refusal::Loss { why: "tells none, and the charter's selection looks at it".into() }),
+            Some(_) if !asked => return Err(Refusal::Loss { why: "tells one, and the charter asks for none".into() }),
+            Some(loss) if !(-LOSS_MAX..=LOSS_MAX).contains(&loss) => {
+                return Err(Refusal::Loss { why: format!("{loss} is not from -{LOSS_MAX:e} to {LOSS_MAX:e}") });
+            }
+            _ => {}
         }
         Ok(announcement)
     }

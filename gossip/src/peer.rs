@@ -8,6 +8,7 @@
 //! deadline passes → combine → store → next. No absence ever aborts it. Where the topology has rounds without training, or a peer
 //! takes another's model instead of combining, `stage` says what happens instead.
 
+mod choosing;
 mod exchange;
 mod method;
 mod overlay;
@@ -32,10 +33,11 @@ use crate::conduct::{Conduct, Publication, View};
 use crate::effect::{Carried, Checkpoint, Command, Effect, Input, Intent, Parameters, Record, Stored, Timer};
 use crate::envelope::{Authenticator, Envelope, Header, Kind, PROTOCOL_VERSION};
 use crate::event::{Closed, DroppedShare, Event, Refusal};
-use crate::message::{Announcement, Goodbye, Hello, INLINE_BYTES_MAX, Proof, Want};
+use crate::message::{Announcement, Goodbye, Hello, INLINE_BYTES_MAX, LOSS_MAX, Proof, Want};
 use crate::packet::{Opened, Packet};
 use crate::roster::Roster;
 use crate::wire;
+use choosing::Choosing;
 use exchange::{AHEAD_MAX, Exchange, Outgoing, Progress, check_values};
 use method::{Method, Practice, Training};
 use overlay::Overlay;
@@ -147,6 +149,8 @@ pub struct Peer {
     own: Parameters,
     own_samples: u64,
     own_local_steps: u64,
+    /// Mean training loss of the round, as the trainer told it.
+    own_loss: f64,
     /// What the optimizer carries into the next round.
     memory: Option<Parameters>,
     /// What happens to models beside the rule.
@@ -163,6 +167,7 @@ pub struct Peer {
 
     overlay: Overlay,
     window: Window,
+    choosing: Choosing,
     exchange: Exchange,
     witness: Witness,
     suspicion: BTreeMap<PeerId, (f64, u32)>,
@@ -170,6 +175,8 @@ pub struct Peer {
     pairs: Pairs,
     /// Completed rounds of the newest evaluation that was asked for and has not come back.
     evaluating: Option<u64>,
+    /// When the input that is handled came.
+    now: Duration,
 }
 
 impl Peer {
@@ -204,16 +211,19 @@ impl Peer {
             own: setup.initial,
             own_samples: 0,
             own_local_steps: 0,
+            own_loss: 0.0,
             memory: None,
             velocity: None,
             forks: BTreeMap::new(),
             promised: None,
             published_before: None,
             window: Window::default(),
+            choosing: Choosing::default(),
             witness: Witness::default(),
             suspicion: BTreeMap::new(),
             pairs: Pairs::default(),
             evaluating: None,
+            now: Duration::ZERO,
         }
     }
 
@@ -249,15 +259,17 @@ impl Peer {
     }
 
     /// Takes one input at time `now` (since the driver's start) and appends what has to be done to `out`, in order.
-    pub fn handle(&mut self, input: Input, _now: Duration, out: &mut Vec<Effect>) {
+    pub fn handle(&mut self, input: Input, now: Duration, out: &mut Vec<Effect>) {
         if self.phase == Phase::Stopped {
             return;
         }
+        self.now = now;
         match input {
             Input::Start { checkpoint, intent } => self.start(checkpoint, intent, out),
             Input::Trained { round, parameters, samples, local_steps, loss, rate, memory } => {
                 if self.phase == Phase::Training && round == self.round {
                     self.memory = memory;
+                    self.own_loss = loss;
                     out.push(Effect::Emit(Event::Trained { round, loss, samples, local_steps }));
                     self.trained(parameters, samples, local_steps, rate, out);
                 }
@@ -429,15 +441,15 @@ impl Peer {
         self.witness.forget(self.round);
         self.exchange.forget(self.round.saturating_sub(self.charter.round.staleness));
         let neighbours = self.overlay.receives_from(self.round);
+        let (awaited, selected) = self.choosing.open(&self.charter, &self.overlay, &self.id, self.round, &neighbours);
         // Where nobody waits for anybody the window has been open all the time.
         if !self.is_asynchronous() {
-            let (awaited, alternatives) = (self.overlay.awaited(self.round), self.overlay.alternatives(self.round));
-            self.window = Window::new(awaited, alternatives, self.stands_in());
+            self.window = Window::new(awaited, self.overlay.alternatives(self.round), self.stands_in());
         }
         if let Some(place) = self.overlay.roster().index(&self.id) {
             self.method.open(&self.overlay.graph(self.round), place);
         }
-        out.push(Effect::Emit(Event::RoundOpened { round: self.round, neighbours: neighbours.len() }));
+        out.push(Effect::Emit(Event::RoundOpened { round: self.round, neighbours: neighbours.len(), selected }));
         match self.promised.take() {
             Some(intent) => self.send_again(*intent, out),
             None if !self.trains() => {
@@ -509,6 +521,10 @@ impl Peer {
         let own = self.row(Arc::clone(&model), &parameters, way);
         if let Err(reason) = check_values(&own) {
             self.training_failed(format!("the trained model {reason}"), out);
+            return;
+        }
+        if self.charter.round.selection.needs_losses() && self.own_loss.is_nan() {
+            self.training_failed("the training loss, by which others select, is not a number".to_owned(), out);
             return;
         }
         self.own = own;
@@ -585,6 +601,8 @@ impl Peer {
         let inline = (body.len() <= INLINE_BYTES_MAX).then(|| Bytes::new(&body));
         // What travels inside has no need of a name.
         let digest = if inline.is_some() { Digest::default() } else { Digest::of(&body) };
+        let asked = self.charter.round.selection.needs_losses();
+        let loss = asked.then(|| self.conduct.claims(self.own_loss.clamp(-LOSS_MAX, LOSS_MAX)));
         let room = 256 + inline.as_ref().map_or(0, |inline| inline.len());
         let announcement = Announcement {
             base,
@@ -594,6 +612,7 @@ impl Peer {
             samples: self.own_samples,
             local_steps: self.own_local_steps,
             inline,
+            loss,
         };
         let announcement = self.seal(Kind::Update, state, wire::encode_sized(&announcement, room));
         let body = Arc::new(body);
@@ -685,6 +704,7 @@ impl Peer {
             return self.close(Closed::Quorum, out);
         }
         let (round, deadline) = (self.round, self.charter.round.deadline);
+        self.choosing.collects(round, self.now);
         if !planted(Mutant::NoDeadline) {
             let after = deadline.saturating_mul(self.deadlines());
             out.push(Effect::SetTimer { timer: Timer::Deadline { round }, after });
@@ -704,14 +724,16 @@ impl Peer {
     fn close(&mut self, why: Closed, out: &mut Vec<Effect>) {
         let missing = self.window.missing(|peer| self.overlay.is_up(peer));
         for peer in self.overlay.receives_from(self.round) {
-            let on_time = self.window.contains(&peer);
-            let asked = !self.is_pairwise() || self.window.awaits(&peer);
-            if on_time || (asked && !self.window.is_overtaken(&peer)) {
+            let (is_in, asked) = (self.window.contains(&peer), !self.is_pairwise() || self.window.awaits(&peer));
+            if let Some(on_time) = self.choosing.on_time(&peer, is_in)
+                && (is_in || (asked && !self.window.is_overtaken(&peer)))
+            {
                 self.overlay.on_time(peer, on_time);
             }
         }
         let (have, awaited) = (self.window.counted().count(), self.window.awaited());
         out.push(Effect::Emit(Event::RoundClosed { round: self.round, why, have, awaited, missing }));
+        self.choosing.close(&self.charter, &self.overlay, self.round, &mut self.window);
         if self.charter.aggregation.rule.needs_losses() && self.asks_the_rule() {
             self.phase = Phase::Judging;
             self.ask_for_losses(out);
@@ -764,7 +786,8 @@ impl Peer {
         self.window = Window::default();
         let own_index = rows.iter().position(|(peer, _)| *peer == self.id).expect("the own row was just added");
 
-        let mut weights: Vec<f64> = rows.iter().map(|(peer, arrived)| self.weight(peer, arrived, rows.len())).collect();
+        let factor = self.choosing.factor();
+        let mut weights: Vec<f64> = rows.iter().map(|(peer, arrived)| factor * self.weight(peer, arrived, rows.len())).collect();
         if self.takes_shares() {
             stage::share_out(&mut weights, own_index);
         } else if !planted(Mutant::LoseWeight) {
@@ -1264,7 +1287,12 @@ impl Peer {
         if !self.is_asynchronous() && round == self.round && self.window.contains(&sender) {
             return Err(Refusal::Duplicate);
         }
-        let announcement = Announcement::decode(envelope.payload(), self.exchange.dimension(), self.exchange.body_bytes_max())?;
+        let announcement = Announcement::decode(
+            envelope.payload(),
+            self.exchange.dimension(),
+            self.exchange.body_bytes_max(),
+            self.charter.round.selection.needs_losses(),
+        )?;
         if !self.exchange.announce(envelope, &announcement) {
             if self.is_pairwise() {
                 self.give_up_on(&sender, out); // it has nothing newer, and says so
@@ -1313,12 +1341,14 @@ impl Peer {
                         dense_bytes: self.exchange.dimension() * 4,
                     }));
                     let disputed = self.witness.is_disputed(applied.round, &sender);
+                    self.choosing.heard(sender, &applied, self.round, self.now, self.charter.round.deadline);
+                    let counts = applied.round == self.round && self.choosing.takes(&sender);
                     let (samples, local_steps) = (applied.samples, applied.local_steps);
                     let (round, state) = (applied.round, Some(applied.state));
                     let arrived = Arrived { values: applied.values, state, round, samples, local_steps };
                     if self.is_asynchronous() && !disputed {
                         self.window.replace(sender, arrived);
-                    } else if (applied.round == self.round && !disputed) || planted(Mutant::MixOldUpdates) {
+                    } else if (counts && !disputed) || planted(Mutant::MixOldUpdates) {
                         self.window.insert(sender, arrived);
                     }
                 }

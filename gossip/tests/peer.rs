@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use kith_consensus::charter::Charter;
 use kith_consensus::section::Document;
+use kith_consensus::selection::stream;
 use kith_consensus::{Digest, PeerId, Section, Seed};
 use kith_gossip::codec::codec_from_section;
 use kith_gossip::effect::Record;
-use kith_gossip::event::Closed;
-use kith_gossip::{Authenticator, Effect, Event, Honest, Input, Peer, Roster, Setup, Stored, Timer};
+use kith_gossip::envelope::{Envelope, Header};
+use kith_gossip::event::{Closed, Refusal};
+use kith_gossip::{Authenticator, Conduct, Effect, Event, Honest, Input, Peer, Publication, Roster, Setup, Stored, Timer, View};
 
 fn secret(number: u8) -> [u8; 32] {
     [number; 32]
@@ -41,6 +43,10 @@ fn peer_of(number: u8, charter: &Arc<Charter>) -> Peer {
 }
 
 fn peer_with(number: u8, charter: &Arc<Charter>, dimension: usize) -> Peer {
+    peer_that(number, charter, dimension, Box::new(Honest))
+}
+
+fn peer_that(number: u8, charter: &Arc<Charter>, dimension: usize, conduct: Box<dyn Conduct>) -> Peer {
     Peer::new(Setup {
         authenticator: Authenticator::from_secret(&secret(number)),
         charter: Arc::clone(charter),
@@ -49,7 +55,7 @@ fn peer_with(number: u8, charter: &Arc<Charter>, dimension: usize) -> Peer {
         layout: Digest::of(b"layout"),
         initial: Arc::new(vec![0.0; dimension]),
         seed: Seed::from_number(u64::from(number)),
-        conduct: Box::new(Honest),
+        conduct,
         evaluate_every: 0,
     })
 }
@@ -130,7 +136,10 @@ fn announcement_with(number: u8, charter: &Arc<Charter>, values: &[f32]) -> Vec<
 }
 
 fn announcement_claiming(number: u8, charter: &Arc<Charter>, values: &[f32], local_steps: u64) -> Vec<u8> {
-    let mut other = peer_with(number, charter, values.len());
+    announcement_by(peer_with(number, charter, values.len()), number, charter, values, local_steps)
+}
+
+fn announcement_by(mut other: Peer, number: u8, charter: &Arc<Charter>, values: &[f32], local_steps: u64) -> Vec<u8> {
     handle(&mut other, Input::Start { checkpoint: None, intent: None });
     handle(&mut other, Input::TimerExpired(Timer::Start));
     let hello =
@@ -385,4 +394,125 @@ fn a_hub_weighs_models_by_their_samples_up_to_the_cap() {
     let hub = hub_and_leaves(&charter, number(0), &leaves);
     // 0 by 40 of its 60 samples, 1 by 10 and 2 by 30.
     assert_eq!((hub.round(), hub.parameters().as_slice()), (1, &[70.0 / 80.0; 4][..]));
+}
+
+/// Trains honestly and claims this loss.
+#[derive(Debug)]
+struct Claims(f64);
+
+impl Conduct for Claims {
+    fn publish(&mut self, view: &View<'_>, _random: &mut kith_consensus::Stream) -> Publication {
+        Publication::Same(view.trained.to_vec())
+    }
+
+    fn claims(&self, _loss: f64) -> f64 {
+        self.0
+    }
+}
+
+/// The announcement of a peer that claims this loss.
+fn claim(number: u8, charter: &Arc<Charter>, value: f32, loss: f64) -> Vec<u8> {
+    announcement_by(peer_that(number, charter, 4, Box::new(Claims(loss))), number, charter, &[value; 4], 2)
+}
+
+fn refused(effects: &[Effect]) -> Vec<&Refusal> {
+    let refused = effects.iter().filter_map(|effect| match effect {
+        Effect::Emit(Event::Refused { reason, .. }) => Some(reason),
+        _ => None,
+    });
+    refused.collect()
+}
+
+const POWER_OF_CHOICE: &str = "rule = \"mean\"\n[round]\nselection = \"power-of-choice\"\ncandidates = 2\nselected = 1";
+
+#[test]
+fn the_highest_claimed_loss_is_mixed_with_the_weight_of_those_that_are_not() {
+    let charter = charter(2, POWER_OF_CHOICE);
+    let mut peer = in_round_zero(&charter);
+    handle(&mut peer, trained(0, 1.0));
+    handle(&mut peer, Input::Stored(Stored::Intent { round: 0 }));
+    handle(&mut peer, Input::Received { from: id(2), bytes: claim(2, &charter, 2.0, 0.5).into() });
+    let effects = handle(&mut peer, Input::Received { from: id(3), bytes: claim(3, &charter, 7.0, 0.9).into() });
+    assert!(effects.iter().any(|effect| matches!(
+        effect,
+        Effect::Emit(Event::RoundClosed { why: Closed::Quorum, have: 2, awaited: 2, missing, .. }) if missing.is_empty()
+    )));
+    assert!(effects.iter().any(|effect| matches!(
+        effect,
+        Effect::Emit(Event::Aggregated { models: 2, dropped, .. }) if dropped[0].peer == id(3)
+    )));
+    // A third of the own model, two thirds of the one that was chosen.
+    assert_eq!(peer.parameters().as_slice(), [5.0; 4]);
+}
+
+#[test]
+fn a_loss_that_is_none_is_missing_or_superfluous_is_refused_by_name() {
+    let asking = charter(2, POWER_OF_CHOICE);
+    for loss in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1.1e9] {
+        let mut peer = in_round_zero(&asking);
+        let effects = handle(&mut peer, Input::Received { from: id(2), bytes: claim(2, &asking, 2.0, loss).into() });
+        assert!(matches!(refused(&effects)[..], [Refusal::Loss { .. }]), "{loss}: {:?}", lines(&effects));
+        assert_eq!(refused(&effects)[0].name(), "loss");
+    }
+    let mut peer = in_round_zero(&asking);
+    let effects = handle(&mut peer, Input::Received { from: id(2), bytes: claim(2, &asking, 2.0, 1e9).into() });
+    assert!(refused(&effects).is_empty());
+    // The same update with the field taken out of the payload, signed anew.
+    let plain = charter(2, "rule = \"mean\"");
+    assert!(!contains(&announcement_of(2, &plain, 2.0), b"loss") && contains(&announcement_of(2, &asking, 2.0), b"loss"));
+    for (charter, other) in [(&asking, &plain), (&plain, &asking)] {
+        let said = Envelope::open(&Authenticator::from_secret(&secret(2)), &announcement_of(2, other, 2.0)).expect("well formed");
+        let Header(version, _, kind, sender, round, sequence, state, payload) = said.header;
+        let header = Header(version, charter.id, kind, sender, round, sequence, state, payload);
+        let bytes = Envelope::seal(&Authenticator::from_secret(&secret(2)), header, said.payload).to_bytes();
+        let mut peer = in_round_zero(charter);
+        let effects = handle(&mut peer, Input::Received { from: id(2), bytes: bytes.into() });
+        assert!(matches!(refused(&effects)[..], [Refusal::Loss { .. }]), "{:?}", lines(&effects));
+    }
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+#[test]
+fn who_is_not_drawn_is_neither_awaited_nor_mixed_and_leaves_its_weight_to_who_is() {
+    let charter = charter(2, "rule = \"mean\"\n[round]\nselection = \"uniform\"\ncount = 1");
+    let mut order = [2, 3];
+    order.sort_by_key(|number| id(*number));
+    let drawn = charter.round.selection.awaits(&[Default::default(); 2], 1, &mut stream(charter.seed, 0, &id(1)));
+    let (drawn, other) = (order[drawn[0]], order[1 - drawn[0]]);
+    for first in [drawn, other] {
+        let mut peer = in_round_zero(&charter);
+        handle(&mut peer, trained(0, 1.0));
+        handle(&mut peer, Input::Stored(Stored::Intent { round: 0 }));
+        for number in [first, drawn + other - first] {
+            let bytes = announcement_of(number, &charter, f32::from(number) * 10.0);
+            let closes = number == drawn;
+            let effects = handle(&mut peer, Input::Received { from: id(number), bytes: bytes.into() });
+            assert_eq!(lines(&effects).contains(&"event round-closed".to_owned()), closes);
+        }
+        let expected = (1.0 + 2.0 * f32::from(drawn) * 10.0) / 3.0;
+        assert!(peer.parameters().iter().all(|value| (value - expected).abs() < 1e-4), "{:?}", peer.parameters());
+    }
+    // Drawn and absent: its weight, with all that it was given, is the own model's.
+    let mut peer = in_round_zero(&charter);
+    handle(&mut peer, trained(0, 1.0));
+    handle(&mut peer, Input::Stored(Stored::Intent { round: 0 }));
+    let effects = handle(&mut peer, Input::TimerExpired(Timer::Deadline { round: 0 }));
+    assert!(effects.iter().any(|effect| matches!(
+        effect,
+        Effect::Emit(Event::RoundClosed { have: 0, awaited: 1, missing, .. }) if *missing == [id(drawn)]
+    )));
+    assert_eq!(peer.parameters().as_slice(), [1.0; 4]);
+}
+
+#[test]
+fn a_loss_that_is_not_a_number_is_not_announced() {
+    let charter = charter(2, POWER_OF_CHOICE);
+    let mut peer = in_round_zero(&charter);
+    let parameters = Arc::new(vec![1.0; 4]);
+    let input = Input::Trained { round: 0, parameters, samples: 10, local_steps: 2, loss: f64::NAN, rate: 0.1, memory: None };
+    let told = lines(&handle(&mut peer, input));
+    assert_eq!(told[..2], ["event trained", "event training-failed"], "{told:?}");
 }

@@ -34,7 +34,7 @@ pub static DATASETS: &[DatasetEntry] = &[digits::ENTRY, fashion_mnist::ENTRY, he
 /// Where to look.
 #[derive(Clone, Debug, Default)]
 pub struct DatasetOptions {
-    /// A folder with the data set's files, before the places that are searched anyway.
+    /// The folder with the data set's files, in place of those that are searched where none is named.
     pub directory: Option<PathBuf>,
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use kameo::actor::{Actor, ActorRef, PreparedActor, Spawn};
 use kameo::mailbox;
 use kameo::supervision::RestartPolicy;
-use kith_consensus::PeerId;
+use kith_consensus::{Charter, PeerId};
 use kith_gossip::net::{Network, NetworkSettings};
 use kith_gossip::{Command, Conduct, Honest, Input, Parameters, Peer, Setup};
 use kith_models::Dataset;
@@ -59,17 +59,17 @@ impl NodeSettings {
     /// What is wrong, before anything starts; a configuration that asks for an attack, which only [`NodeSettings::load_with`]
     /// can make.
     pub fn load(path: &Path) -> Result<NodeSettings, NodeError> {
-        NodeSettings::load_with(path, |_| Err("this program knows no attacks".to_owned()))
+        NodeSettings::load_with(path, |_, _| Err("this program knows no attacks".to_owned()))
     }
 
-    /// The same, with attacks made by `attack` from their text. It is asked only under a charter that is marked as a testnet's
+    /// The same, with attacks made by `attack` from their text and the charter. It is asked only under a charter that is marked as a testnet's
     /// and with every address on loopback.
     ///
     /// # Errors
     /// What is wrong, before anything starts.
     pub fn load_with(
         path: &Path,
-        attack: impl FnOnce(&str) -> Result<Box<dyn Conduct>, String>,
+        attack: impl FnOnce(&str, &Arc<Charter>) -> Result<Box<dyn Conduct>, String>,
     ) -> Result<NodeSettings, NodeError> {
         let config = Config::load(path)?;
         let agreement = Agreement::load(&config.charter)?;
@@ -78,7 +78,7 @@ impl NodeSettings {
             None => Box::new(Honest),
             Some(text) => {
                 may_lie(&config, &agreement)?;
-                attack(text).map_err(|why| NodeError::Unfit(format!("[testnet] attack: {why}")))?
+                attack(text, &agreement.charter).map_err(|why| NodeError::Unfit(format!("[testnet] attack: {why}")))?
             }
         };
         let peer = identity.peer();

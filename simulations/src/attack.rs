@@ -8,6 +8,8 @@
 //! `free-rider`), rows that lie (`label-flip`, `backdoor`, `model-replacement`), and conduct that breaks the protocol (`dissensus`,
 //! `equivocation`, `replay`, `silence`, `mute`).
 //!
+//! Where the charter selects by claimed losses, every attacker claims the highest that passes the door.
+//!
 //! Not here: vectors of a wrong length, forged signatures and malformed bytes, since a peer can only seal what its own codec
 //! decodes (gossip's tests hand such bytes to the door); and many identities of one liar, which are many liars:
 //! `world.adversaries`.
@@ -17,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use kith_consensus::section::{Document, unknown};
 use kith_consensus::{Charter, PeerId, Problem, Section, Stream};
+use kith_gossip::conduct::LOSS_MAX;
 use kith_gossip::{Conduct, Parameters, Publication, View};
 use kith_models::poison;
 use kith_models::{Dataset, Schema};
@@ -186,6 +189,10 @@ impl Conduct for Attacker {
 
     fn replays(&mut self, round: u64) -> Option<u64> {
         self.attack.replays(round)
+    }
+
+    fn claims(&self, _loss: f64) -> f64 {
+        LOSS_MAX
     }
 }
 

@@ -16,6 +16,7 @@ use crate::simulator::Moment;
 mod adopts_as_agreed;
 mod awaited_again;
 mod bounded;
+mod chooses_as_agreed;
 mod counted_once;
 mod evidence_spreads;
 mod expelled_is_out;
@@ -61,6 +62,7 @@ pub static CHECKS: &[CheckEntry] = &[
     rule_has_enough::ENTRY,
     mixes_as_agreed::ENTRY,
     adopts_as_agreed::ENTRY,
+    chooses_as_agreed::ENTRY,
     quorum_is_kept::ENTRY,
     not_too_early::ENTRY,
     awaited_again::ENTRY,

@@ -283,6 +283,7 @@ impl Experiment {
             refused: metrics.refused.clone(),
             suspected: by_name(&metrics.suspected),
             convicted: by_name(&metrics.convicted),
+            faults_not_felt: self.world.faults_after(simulation.now()),
             checks: Checks { passed: promises.count() - promises.failures.len(), failed: promises.failures.clone() },
             round_rows: metrics.round_rows(),
             peer_rows: metrics.peer_rows().to_vec(),
@@ -359,14 +360,13 @@ impl Experiment {
         Ok(Staged { participants, ids, lies, names, optimum: school.optimum, hull, oracle, triggered: school.triggered })
     }
 
-    /// Whether the rule is one that keeps every coordinate inside the honest range with so many liars in a neighbourhood.
+    /// Whether the rule says that it keeps every coordinate inside the honest range with so many liars in a neighbourhood.
     fn tolerates(&self, liars: usize) -> bool {
-        let name = self.charter.aggregation.rule.name();
-        let keeps = ["trimmed-mean", "median", "krum"].contains(&name.as_str()) || liars == 0;
-        // Other methods and momentum step beyond where an own gradient leads.
         let aggregation = &self.charter.aggregation;
+        // Other methods and momentum step beyond where an own gradient leads.
         let plain = aggregation.method == Method::Plain && aggregation.momentum == 0.0;
-        plain && keeps && liars <= self.charter.aggregation.byzantine
+        let rule = &aggregation.rule;
+        plain && (liars == 0 || (rule.stays_in_honest_range() && liars <= rule.byzantine()))
     }
 
     /// Whether the topology has somebody adopt a liar's model as it comes, in some round.
@@ -709,6 +709,8 @@ pub struct Outcome {
     pub refused: std::collections::BTreeMap<&'static str, u64>,
     pub suspected: std::collections::BTreeMap<String, u64>,
     pub convicted: std::collections::BTreeMap<String, u64>,
+    /// Faults of the world's list whose time is after the run's end.
+    pub faults_not_felt: Vec<String>,
     pub checks: Checks,
     #[serde(skip)]
     pub round_rows: Vec<RoundRow>,

@@ -45,10 +45,12 @@ pub struct PeerRow {
     pub loss: Option<f64>,
     /// Accuracy on the held-out rows after the round.
     pub accuracy: Option<f64>,
-    /// Updates in when the round closed.
+    /// Updates in when the round closed, of those it may mix.
     pub have: usize,
     /// Updates waited for.
     pub awaited: usize,
+    /// Updates mixed, the own model not counted.
+    pub mixed: usize,
     /// Whether the deadline closed it.
     pub by_deadline: bool,
     /// Whether too few contributions left it its own step.
@@ -252,8 +254,9 @@ impl Metrics {
                     self.round(*round + 1).row.by_deadline += 1;
                 }
             }
-            Event::Aggregated { round, dropped, spread, .. } => {
+            Event::Aggregated { round, models, dropped, spread, .. } => {
                 let row = &mut self.current[member];
+                row.mixed = models - 1;
                 row.spread = Some(*spread);
                 let mut mean = Mean::default();
                 dropped.iter().for_each(|dropped| mean.add(dropped.share));

@@ -12,6 +12,8 @@ use serde::Serialize;
 use crate::experiment::{Experiment, Outcome};
 use crate::plot::{STYLE, escape};
 
+#[cfg(feature = "parquet")]
+mod parquet;
 pub mod run;
 pub mod sweep;
 mod table;
@@ -44,6 +46,38 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     temporary.push(".partial");
     std::fs::write(&temporary, bytes)?;
     std::fs::rename(&temporary, path)
+}
+
+/// How a program with Parquet is made.
+pub const PARQUET_BUILD: &str = "build it with `cargo build --release --features parquet`";
+
+/// Whether this program was built with Parquet.
+pub const PARQUET: bool = cfg!(feature = "parquet");
+
+/// Writes each table of a run's or a sweep's folder, and of the cells in it, once more as Parquet, with the same columns:
+/// `rounds.parquet` beside `rounds.csv`.
+///
+/// # Errors
+/// When a table cannot be read or a file not be written, and where this program was built without Parquet.
+pub fn write_parquet(folder: &Path) -> io::Result<()> {
+    let cells = std::fs::read_dir(folder.join("cells")).into_iter().flatten();
+    let cells: io::Result<Vec<std::path::PathBuf>> = cells.map(|cell| Ok(cell?.path())).collect();
+    for folder in cells?.iter().map(std::path::PathBuf::as_path).chain([folder]) {
+        for table in ["rounds", "peers", "sweep", "summary"].map(|name| folder.join(name).with_extension("csv")) {
+            if table.exists() {
+                parquet_beside(&table)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(feature = "parquet")]
+use parquet::beside as parquet_beside;
+
+#[cfg(not(feature = "parquet"))]
+fn parquet_beside(_table: &Path) -> io::Result<()> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, format!("this program was built without Parquet; {PARQUET_BUILD}")))
 }
 
 fn table_file<T: Serialize>(path: &Path, rows: &[T]) -> io::Result<()> {

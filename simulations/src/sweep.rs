@@ -19,6 +19,7 @@ use kith_consensus::{Digest, Problem, Section};
 use serde::{Deserialize, Serialize};
 
 use crate::experiment::{Experiment, Outcome, SWEEP, Setting, setting_to_text};
+use crate::metrics::PEER_ROWS_MAX;
 use crate::report::{self, replace};
 
 pub mod campaign;
@@ -303,7 +304,8 @@ impl Manifest {
 }
 
 /// Runs `runs` of the experiment `text`, `jobs` at a time, into `folder/cells`. `ended` hears of each as it ends, in any order;
-/// the entries come back in the order of the runs. `file` is the experiment's name in commands.
+/// the entries come back in the order of the runs. `file` is the experiment's name in commands; `peers` asks for a row of every peer
+/// and round of each run, too.
 ///
 /// # Errors
 /// When a result cannot be written: the first such.
@@ -313,6 +315,7 @@ pub fn execute(
     runs: &[Run],
     jobs: usize,
     folder: &Path,
+    peers: bool,
     ended: &(dyn Fn(&Entry) + Sync),
 ) -> io::Result<Vec<Entry>> {
     let next = AtomicUsize::new(0);
@@ -325,7 +328,7 @@ pub fn execute(
                 while let Some((place, run)) =
                     Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|place| Some((place, runs.get(place)?)))
                 {
-                    match one(text, file, run, &folder.join("cells").join(&run.slug)) {
+                    match one(text, file, run, &folder.join("cells").join(&run.slug), peers) {
                         Ok(entry) => {
                             ended(&entry);
                             entries.lock().expect(lock)[place] = Some(entry);
@@ -346,7 +349,7 @@ pub fn execute(
     }
 }
 
-fn one(text: &str, file: &str, run: &Run, folder: &Path) -> io::Result<Entry> {
+fn one(text: &str, file: &str, run: &Run, folder: &Path, peers: bool) -> io::Result<Entry> {
     let command = run.command(file);
     let entry = |failure: Option<String>, kept: bool| Entry {
         slug: run.slug.clone(),
@@ -357,16 +360,19 @@ fn one(text: &str, file: &str, run: &Run, folder: &Path) -> io::Result<Entry> {
         kept,
         command: command.clone(),
     };
-    let outcome_file = folder.join("outcome.json");
+    let (outcome_file, peers_file) = (folder.join("outcome.json"), folder.join("peers.csv"));
     let parsed = Experiment::parse(text, &run.settings);
     if let Ok(experiment) = &parsed
+        && (!peers || peers_file.exists() || experiment.peers() > PEER_ROWS_MAX)
         && let Some(failure) = finished(&outcome_file, &experiment.digest())
     {
         return Ok(entry(failure, true));
     }
-    match std::fs::remove_file(&outcome_file) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {} // what lies there is of another experiment, or half a file
+    for file in [&outcome_file, &peers_file] {
+        match std::fs::remove_file(file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {} // what lies there is of another experiment, or half a file
+        }
     }
     let experiment = match parsed {
         Ok(experiment) => experiment,
@@ -378,7 +384,7 @@ fn one(text: &str, file: &str, run: &Run, folder: &Path) -> io::Result<Entry> {
     match attempt(&experiment) {
         Ok(outcome) => {
             std::fs::create_dir_all(folder)?;
-            report::write(folder, &experiment, &outcome, &command, false)?;
+            report::write(folder, &experiment, &outcome, &command, peers)?;
             let broken = outcome
                 .checks
                 .failed
@@ -486,7 +492,7 @@ mod tests {
             "{TEXT}[sweep]\nseeds = 2\n[sweep.grid]\n\"aggregation.byzantine\" = [0, 9]\n\"aggregation.rule\" = [\"krum\"]\n"
         );
         let runs = Sweep::parse(&text, &[], &[], None).unwrap().runs();
-        let run = || execute(&text, "f.toml", &runs, 2, &folder, &|_| {}).unwrap();
+        let run = || execute(&text, "f.toml", &runs, 2, &folder, false, &|_| {}).unwrap();
         let first = run();
         assert_eq!(first.iter().filter(|entry| entry.failure.is_none() && !entry.kept).count(), 2, "{first:?}");
         assert!(first[2].failure.as_ref().unwrap().contains("needs"), "{first:?}");
@@ -495,8 +501,20 @@ mod tests {
         let second = run();
         assert_eq!(second.iter().map(|entry| entry.kept).collect::<Vec<_>>(), [false, true, false, false]);
         assert!(std::fs::read_to_string(&outcome).unwrap().len() > 100);
+        // Rows of every peer, where they are asked for: then what has none is run again, and what has some is kept.
+        let rows = folder.join("cells").join(&runs[0].slug).join("peers.csv");
+        assert!(!rows.exists());
+        let kept = |peers| {
+            let entries = execute(&text, "f.toml", &runs, 2, &folder, peers, &|_| {}).unwrap();
+            entries.iter().map(|entry| entry.kept).collect::<Vec<_>>()
+        };
+        assert_eq!([kept(true), kept(true), kept(false)], [[false; 4], [true, true, false, false], [true, true, false, false]]);
+        let lines = |path: &Path| std::fs::read_to_string(path).unwrap().lines().count();
+        assert_eq!(lines(&rows), 1 + 3 * 4);
         let other = text.replace("rounds = 3", "rounds = 4");
-        assert!(execute(&other, "f.toml", &runs, 1, &folder, &|_| {}).unwrap().iter().all(|entry| !entry.kept));
+        let again = execute(&other, "f.toml", &runs, 1, &folder, false, &|_| {}).unwrap();
+        assert!(again.iter().all(|entry| !entry.kept));
+        assert!(!rows.exists(), "rows of another experiment do not stay");
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -116,7 +116,7 @@ impl World {
     pub fn read(section: &mut Section<'_>) -> World {
         let peers = section.integer("peers", Some(0), 0..=PEERS_MAX) as usize;
         let seed = section.integer("seed", Some(0), 0..=i64::MAX as u64);
-        let trainer = section.has("trainer").then(|| section.table("trainer", TrainerSection::read));
+        let trainer = section.optional_table("trainer", TrainerSection::read);
         let known: Vec<&str> = DATASETS.iter().map(|entry| entry.name).collect();
         let dataset = section.choice("dataset", Some("digits"), &known);
         let data_dir = section.text("data_dir", Some(""));
@@ -166,12 +166,10 @@ impl World {
                 jitter: section.number("jitter", Some(0.0), 0.0..=10.0),
             }),
             special: section.tables("special", read_special),
-            churn: section.has("churn").then(|| section.table("churn", read_churn)),
-            chaos: section.has("chaos").then(|| {
-                section.table("chaos", |section| Chaos {
-                    faults: section.integer("faults", Some(6), 0..=100_000) as usize,
-                    until: Duration::from_secs_f64(section.number("until_seconds", Some(60.0), 0.0..=1e9)),
-                })
+            churn: section.optional_table("churn", read_churn),
+            chaos: section.optional_table("chaos", |section| Chaos {
+                faults: section.integer("faults", Some(6), 0..=100_000) as usize,
+                until: Duration::from_secs_f64(section.number("until_seconds", Some(60.0), 0.0..=1e9)),
             }),
             faults: section.tables("fault", read_fault).into_iter().flatten().collect(),
         }
@@ -232,6 +230,14 @@ impl World {
         timeline
     }
 
+    /// The file's faults that nobody feels where the run is over at `end`: what they are and when.
+    pub fn faults_after(&self, end: Duration) -> Vec<String> {
+        let late = self.faults.iter().filter(|(at, _)| *at > end);
+        let mut late: Vec<(Duration, &'static str)> = late.map(|(at, fault)| (*at, kind_of(fault))).collect();
+        late.sort();
+        late.into_iter().map(|(at, kind)| format!("{kind} at {} s", at.as_secs_f64())).collect()
+    }
+
     /// What is wrong with this world for so many peers: (key, what).
     pub fn misfits(&self, peers: usize) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
@@ -256,6 +262,18 @@ impl World {
             found.push(("world.fault", format!("there is no peer {peer}; peers are numbered from 0 to {}", peers - 1)));
         }
         found
+    }
+}
+
+fn kind_of(fault: &Fault) -> &'static str {
+    match fault {
+        Fault::Crash { .. } => "crash",
+        Fault::Pause { .. } => "pause",
+        Fault::Partition { .. } => "partition",
+        Fault::Loss { .. } => "loss",
+        Fault::SlowDisk { .. } => "slow-disk",
+        Fault::Clock { .. } => "clock",
+        Fault::Heal => "heal",
     }
 }
 

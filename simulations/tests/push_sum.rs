@@ -120,7 +120,6 @@ fn federation(links: Links) -> Simulation<Auditor> {
             seed: Seed::from_number(peer as u64),
             conduct: Box::new(Honest),
             evaluate_every: 0,
-            library: None,
         };
         Participant::new(setup, Still)
     });

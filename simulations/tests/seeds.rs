@@ -105,6 +105,31 @@ fn partners_are_lost_as_anybody_is() {
     play("pairwise", seeds(40), |seed| Play::draw_among(PAIRED, "chaos", seed, 8..=16));
 }
 
+/// Chaos, with a selection that its rule and its graph can carry.
+fn selecting(seed: u64) -> Play {
+    let kinds: [&[&str]; 4] = [
+        &["round.selection=uniform"],
+        &["round.selection=power-of-choice", "round.candidates=3"],
+        &["round.selection=deadline", "round.late=0.1", "round.fairness=3"],
+        &["round.selection=uniform", "round.share=0.9"],
+    ];
+    let drawn = Play::draw("chaos", seed, 8..=16);
+    for place in 0..kinds.len() as u64 {
+        let kind = kinds[((seed + place) % kinds.len() as u64) as usize];
+        let settings = drawn.settings.iter().cloned().chain(kind.iter().map(|key| (*key).to_owned())).collect();
+        let play = Play { file: drawn.file.clone(), seed, settings };
+        if play.experiment().is_ok() {
+            return play;
+        }
+    }
+    unreachable!("a selection by deadline goes with every graph and rule")
+}
+
+#[test]
+fn peers_select() {
+    play("selecting", seeds(60), selecting);
+}
+
 /// A liar's infinity has no int8: it says nothing then, and nobody panics.
 #[test]
 fn a_lie_that_its_codec_cannot_say_is_not_sent() {

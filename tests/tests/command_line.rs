@@ -156,6 +156,7 @@ fn every_table_is_listed() {
     for (table, name) in [
         ("rules", "krum"),
         ("topologies", "torus"),
+        ("selections", "power-of-choice"),
         ("codecs", "top-k"),
         ("attacks", "sign-flip"),
         ("models", "cnn"),

@@ -128,6 +128,24 @@ fn a_run_leaves_a_report_that_stands_alone_and_can_be_made_again() {
 }
 
 #[test]
+fn tables_are_written_as_parquet_or_the_answer_is_how_to_build_that() {
+    let folder = Folder::new();
+    folder.write("tiny.toml", &format!("{TINY}{GRID}"));
+    if !kith_simulations::report::PARQUET {
+        for command in [["sim", "run"], ["sim", "sweep"], ["sim", "report"]] {
+            folder.refused(&[command[0], command[1], "tiny.toml", "--parquet"], &["without Parquet", "--features parquet"]);
+        }
+        assert!(!folder.path("tiny-results").exists() && !folder.path("tiny-sweep").exists(), "before anything runs");
+        return;
+    }
+    folder.json(&["sim", "run", "tiny.toml", "--parquet", "--json"]);
+    folder.json(&["sim", "sweep", "tiny.toml", "--parquet", "--json"]);
+    for file in ["tiny-results/rounds", "tiny-results/peers", "tiny-sweep/sweep", "tiny-sweep/summary"] {
+        assert!(folder.path(&format!("{file}.csv")).exists() && folder.path(&format!("{file}.parquet")).exists(), "{file}");
+    }
+}
+
+#[test]
 fn a_world_of_one_round_without_liars_is_reported_as_well() {
     let folder = Folder::new();
     folder.write("one.toml", TINY);
@@ -294,6 +312,7 @@ fn a_file_that_is_wrong_is_refused_with_line_and_value() {
         folder.refused(&["sim", "sweep", "bad.toml", "--json"], &[&["bad.toml"], expected].concat());
     };
     refused("peers = 6", "pears = 6\npeers = 6", &["line 13", "unknown key \"pears\"", "did you mean \"peers\"?"]);
+    refused("peers = 6", "kaos = 6\npeers = 6", &["unknown key \"kaos\"", "chaos, churn", "trainer", "did you mean \"chaos\"?"]);
     refused("trimmed-mean", "trimed-mean", &["line 9", "unknown rule \"trimed-mean\"", "known: mean", "did you mean"]);
     refused("byzantine = 1", "byzantine = 3", &["trimmed-mean", "byzantine = 3", "needs 7 models"]);
     refused("adversaries = 1", "adversaries = 7", &["7 of 6 peers lie"]);
@@ -302,14 +321,32 @@ fn a_file_that_is_wrong_is_refused_with_line_and_value() {
     refused("[world]", "[world", &["line 12", "not TOML"]);
     folder.write("bad.toml", &format!("{TINY}[sweep]\nseed = 3\n"));
     folder.refused(&["sim", "sweep", "bad.toml"], &["bad.toml", "line 22", "unknown key \"seed\"", "known: grid, seeds"]);
-    // Half a data set: a folder without files would leave it to the machine whether there are others.
+    // Half a data set, and none: whether the machine has another copy makes no difference.
     std::fs::create_dir(folder.path("half")).expect("made");
     folder.write("half/train-images-idx3-ubyte", "no images");
     let rows = "[federation]\nname = \"rows\"\n[world]\npeers = 4\ndataset = \"fashion-mnist\"\ndata_dir = \"half\"\n";
     folder.write("rows.toml", rows);
-    folder.refused(&["sim", "run", "rows.toml"], &["half", "the rows"]);
+    folder.refused(&["sim", "run", "rows.toml"], &["half", "the rows", "train-labels-idx1-ubyte"]);
+    folder.write("rows.toml", &rows.replace("half", "nowhere"));
+    folder.refused(&["sim", "run", "rows.toml"], &["nowhere", "the rows", "train-images-idx3-ubyte"]);
     folder.refused(&["sim", "run", "missing.toml"], &["missing.toml"]);
     folder.refused(&["sim", "report", "."], &["outcome.json", "sweep.json"]);
+}
+
+#[test]
+fn a_fault_after_the_end_of_the_run_is_told_on_the_screen_and_in_the_report() {
+    let folder = Folder::new();
+    let fault = |at: &str| format!("[[world.fault]]\nat_seconds = {at}\nkind = \"crash\"\npeer = 1\nlasts_seconds = 0.001\n");
+    folder.write("late.toml", &format!("{TINY}{}{}", fault("0.002"), fault("500")));
+    let output = folder.kith(&["sim", "run", "late.toml", "--json"]);
+    assert!(output.status.success(), "{}", told(&output));
+    assert!(told(&output).contains("never felt") && told(&output).contains("crash at 500 s"), "{}", told(&output));
+    assert_eq!(one_document(&output)["faults_not_felt"], serde_json::json!(["crash at 500 s"]));
+    assert!(text_of(&folder.path("late-results/report.html")).contains("over before: crash at 500 s."));
+    folder.write("felt.toml", &format!("{TINY}{}", fault("0.002")));
+    let output = folder.kith(&["sim", "run", "felt.toml", "--json"]);
+    assert!(!told(&output).contains("never felt"), "{}", told(&output));
+    assert!(!text_of(&folder.path("felt-results/report.html")).contains("over before"));
 }
 
 #[test]

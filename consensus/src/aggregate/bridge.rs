@@ -36,6 +36,10 @@ impl Rule for Bridge {
         true
     }
 
+    fn stays_in_honest_range(&self) -> bool {
+        true
+    }
+
     fn combine(&self, context: &Context<'_>, rows: &Rows<'_>) -> Result<Aggregate, AggregateError> {
         let own = context.own_row(ENTRY.name)?;
         let (neighbours, dropped) = (rows.count() - 1, self.byzantine);

@@ -31,6 +31,10 @@ impl Rule for Median {
         2 * self.byzantine + 1
     }
 
+    fn stays_in_honest_range(&self) -> bool {
+        true
+    }
+
     fn combine(&self, _: &Context<'_>, rows: &Rows<'_>) -> Result<Aggregate, AggregateError> {
         // The median is what remains when all but the middle one or two are trimmed.
         let dropped = (rows.count() - 1) / 2;

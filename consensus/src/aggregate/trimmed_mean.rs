@@ -33,6 +33,10 @@ impl Rule for TrimmedMean {
         2 * self.byzantine + 1
     }
 
+    fn stays_in_honest_range(&self) -> bool {
+        true
+    }
+
     fn combine(&self, _: &Context<'_>, rows: &Rows<'_>) -> Result<Aggregate, AggregateError> {
         Ok(Aggregate {
             parameters: middle_mean(rows, self.byzantine.saturating_sub(usize::from(planted(Mutant::TrimOneTooFew)))),

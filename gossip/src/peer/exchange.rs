@@ -39,6 +39,7 @@ struct Pending {
     length: usize,
     samples: u64,
     local_steps: u64,
+    loss: Option<f64>,
     body: Option<Body>,
     keyframe: Option<Arc<Vec<u8>>>,
 }
@@ -104,6 +105,7 @@ pub(super) struct Applied {
     pub(super) state: Digest,
     pub(super) samples: u64,
     pub(super) local_steps: u64,
+    pub(super) loss: Option<f64>,
     pub(super) payload_bytes: usize,
     pub(super) keyframe_bytes: usize,
     pub(super) envelope_bytes: usize,
@@ -284,6 +286,7 @@ impl Exchange {
             length: announcement.length as usize,
             samples: announcement.samples,
             local_steps: announcement.local_steps,
+            loss: announcement.loss,
             body: announcement.inline.map(|inline| Body::Inline(message.place_of(inline))),
             keyframe: None,
         };
@@ -388,6 +391,7 @@ impl Exchange {
                     state: pending.state,
                     samples: pending.samples,
                     local_steps: pending.local_steps,
+                    loss: pending.loss,
                     payload_bytes: pending.body().len(),
                     keyframe_bytes: pending.keyframe.as_ref().map_or(0, |keyframe| keyframe.len()),
                     envelope_bytes: pending.packet.len() - if inline { pending.body().len() } else { 0 },

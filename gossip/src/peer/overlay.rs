@@ -342,10 +342,9 @@ impl Overlay {
         self.may_come(peer) && !self.is(peer, |known| known.missed >= self.charter.round.patience)
     }
 
-    /// Whom a round waits for: the neighbours that are awaited, or, where those are too few for the rule, everyone who may
+    /// Of these neighbours, whom a round waits for: those that are awaited, or, where those are too few for the rule, everyone who may
     /// still come. So a peer that is cut off goes on slowly and alone instead of running ahead of everybody.
-    pub(super) fn awaited(&self, round: u64) -> BTreeSet<PeerId> {
-        let neighbours = self.receives_from(round);
+    pub(super) fn awaited(&self, neighbours: Vec<PeerId>, round: u64) -> BTreeSet<PeerId> {
         if neighbours.is_empty() {
             return BTreeSet::new();
         }
@@ -371,6 +370,11 @@ impl Overlay {
         } else if !on_time {
             known.missed += 1;
         }
+    }
+
+    /// Deadlines that a neighbour has missed in a row.
+    pub(super) fn missed(&self, peer: &PeerId) -> u64 {
+        self.known.get(peer).map_or(0, |known| known.missed)
     }
 
     // --- who is how far ---

@@ -67,6 +67,11 @@ impl Window {
         self.awaited.contains(peer)
     }
 
+    /// Leaves only the contributions of these senders.
+    pub(super) fn keep(&mut self, mixed: &BTreeSet<PeerId>) {
+        self.arrived.retain(|peer, _| mixed.contains(peer));
+    }
+
     pub(super) fn contains(&self, peer: &PeerId) -> bool {
         self.arrived.contains_key(peer)
     }

@@ -36,10 +36,26 @@ local_epochs = 1
 "#,
 };
 
+/// Its four files, each perhaps compressed.
+const FILES: [&str; 4] =
+    ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"];
+
 fn load(options: &DatasetOptions) -> Result<Loaded, DataError> {
-    let from_environment = std::env::var_os(VARIABLE).map(PathBuf::from);
-    let searched: Vec<PathBuf> =
-        options.directory.iter().cloned().chain(from_environment).chain([PathBuf::from(DEBIAN)]).collect();
+    // A folder that somebody names is the one that is meant: other rows under its name would go unnoticed.
+    let searched: Vec<PathBuf> = match &options.directory {
+        Some(directory) => vec![directory.clone()],
+        None => std::env::var_os(VARIABLE).map(PathBuf::from).into_iter().chain([PathBuf::from(DEBIAN)]).collect(),
+    };
+    if let Some(directory) = &options.directory {
+        let missing: Vec<String> =
+            FILES.iter().filter(|name| file(directory, name).is_none()).map(|name| format!("{name}[.gz]")).collect();
+        if !missing.is_empty() {
+            return Err(DataError::format(
+                directory,
+                format!("expected the four files of Fashion-MNIST there; missing: {}", missing.join(", ")),
+            ));
+        }
+    }
     let Some(directory) = searched.iter().find(|directory| file(directory, "train-images-idx3-ubyte").is_some()) else {
         let places: Vec<String> = searched.iter().map(|directory| directory.display().to_string()).collect();
         let what = format!(
@@ -68,4 +84,23 @@ fn load(options: &DatasetOptions) -> Result<Loaded, DataError> {
 
 fn file(directory: &Path, name: &str) -> Option<PathBuf> {
     [directory.join(name), directory.join(format!("{name}.gz"))].into_iter().find(|path| path.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_named_folder_without_the_files_is_an_error_that_names_both_wherever_else_there_are_some() {
+        let folder = std::env::temp_dir().join(format!("kith-fashion-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(FILES[0]), "no images").unwrap();
+        let told = load(&DatasetOptions { directory: Some(folder.clone()) }).unwrap_err().to_string();
+        assert!(told.contains(&folder.display().to_string()), "{told}");
+        assert!(!told.contains(FILES[0]) && FILES[1..].iter().all(|name| told.contains(name)), "{told}");
+        let nowhere = folder.join("nowhere");
+        let told = load(&DatasetOptions { directory: Some(nowhere.clone()) }).unwrap_err().to_string();
+        assert!(told.contains(&nowhere.display().to_string()) && FILES.iter().all(|name| told.contains(name)), "{told}");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 }

@@ -113,7 +113,7 @@ impl Findings {
         self.fact("rule", json!({"name": rule.name(), "byzantine": rule.byzantine(), "models_needed": rule.minimum()}));
         if let Some(attack) = &config.attack {
             self.keep(may_lie(config, agreement));
-            self.keep(super::run::attack(attack).map_err(|why| NodeError::Unfit(format!("[testnet] attack: {why}"))));
+            self.keep(super::run::attack(attack, charter).map_err(|why| NodeError::Unfit(format!("[testnet] attack: {why}"))));
         }
         let open = charter.membership.mode == Admission::Open;
         let peers = charter.membership.peers;

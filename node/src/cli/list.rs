@@ -3,6 +3,7 @@
 use clap::{Args, ValueEnum};
 use kith_consensus::aggregate::{PRE_AGGREGATORS, RULES};
 use kith_consensus::optimization::METHODS;
+use kith_consensus::selection::SELECTIONS;
 use kith_consensus::topology::TOPOLOGIES;
 use kith_gossip::codec::CODECS;
 use kith_models::{DATASETS, MODELS, OBJECTIVES, PARTITIONS};
@@ -30,6 +31,7 @@ pub(crate) struct List {
 enum Table {
     Rules,
     Topologies,
+    Selections,
     Codecs,
     Attacks,
     Models,
@@ -58,6 +60,9 @@ impl Table {
             }
             Table::Topologies => {
                 TOPOLOGIES.iter().map(|entry| (entry.name.to_owned(), entry.help, json!({"source": entry.source}))).collect()
+            }
+            Table::Selections => {
+                SELECTIONS.iter().map(|entry| (entry.name.to_owned(), entry.help, json!({"source": entry.source}))).collect()
             }
             Table::Codecs => CODECS.iter().map(|entry| (entry.name.to_owned(), entry.help, json!({}))).collect(),
             Table::Attacks => ATTACKS

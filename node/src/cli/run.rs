@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use kith_consensus::{PeerId, Problem};
+use kith_consensus::{Charter, PeerId, Problem};
 use kith_gossip::{Conduct, Event, Refusal};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, broadcast};
@@ -100,11 +100,11 @@ impl Run {
     }
 }
 
-/// The conduct that a testnet's liar is told to have.
-pub(super) fn attack(text: &str) -> Result<Box<dyn Conduct>, String> {
+/// The conduct that a testnet's liar is told to have, fitted to what the charter says.
+pub(super) fn attack(text: &str, charter: &Arc<Charter>) -> Result<Box<dyn Conduct>, String> {
     let list = |problems: Vec<Problem>| problems.iter().map(|problem| problem.what.clone()).collect::<Vec<_>>().join("; ");
     let attack = kith_simulations::attack::attack_from_text(text).map_err(list)?;
-    Ok(Box::new(kith_simulations::attack::Attacker::new(attack, None)))
+    Ok(Box::new(kith_simulations::attack::Attacker::new(attack, None).under(charter)))
 }
 
 fn start_logging(format: LogFormat) {
@@ -242,6 +242,32 @@ impl Reception {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_testnets_liar_knows_the_charter_as_a_simulated_one_does() {
+        let charter = "[federation]\nname = \"t\"\n[topology]\nkind = \"complete\"\n[membership]\nmode = \"open\"\npeers = 9\n\
+                       [aggregation]\nrule = \"trimmed-mean\"\nbyzantine = 3\n";
+        let charter = Arc::new(Charter::resolve(charter, &mut []).unwrap());
+        let roster: Vec<PeerId> = (0..9).map(|peer| PeerId([peer; 32])).collect();
+        let rows: Vec<[f32; 1]> = (0..9u8).map(|peer| [f32::from(peer)]).collect();
+        let neighbours: Vec<(PeerId, &[f32])> = (1..9).map(|peer| (roster[peer], &rows[peer][..])).collect();
+        let graph = charter.topology.graph(9, 0).unwrap();
+        let view = kith_gossip::View {
+            own: roster[0],
+            round: 0,
+            start: &[0.0],
+            trained: &rows[0],
+            neighbours: &neighbours,
+            roster: &roster,
+            graph: &graph,
+        };
+        // With three liars among nine the largest z that hides is above 0; with the one that is assumed without a charter it is 0, and
+        // what is sent is the mean, 4.
+        let mut liar = attack("alie:0", &charter).unwrap();
+        let published = liar.publish(&view, &mut kith_consensus::Seed::from_number(0).stream("test"));
+        let kith_gossip::Publication::Same(vector) = published else { panic!("{published:?}") };
+        assert!(vector[0] < 3.5, "{vector:?}");
+    }
 
     #[test]
     fn a_peer_gives_up_when_all_it_waits_for_run_another_charter() {

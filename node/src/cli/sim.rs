@@ -5,9 +5,12 @@ mod report;
 mod run;
 mod sweep;
 
-use clap::Subcommand;
+use std::path::Path;
 
-use super::output::Verdict;
+use clap::Subcommand;
+use kith_simulations::report as results;
+
+use super::output::{Failure, Verdict};
 
 /// Experiments under virtual time: the same peers, thousands of them
 #[derive(Debug, Subcommand)]
@@ -18,6 +21,23 @@ pub(crate) enum Sim {
     Sweep(sweep::Sweep),
     /// Make the report of a run's or a sweep's folder again
     Report(report::Report),
+}
+
+/// Before anything runs: whether tables can be written as Parquet where that is asked for.
+fn parquet_is_built(asked: bool) -> Result<(), Failure> {
+    match asked && !results::PARQUET {
+        true => Err(Failure::with_help("this program was built without Parquet", results::PARQUET_BUILD)),
+        false => Ok(()),
+    }
+}
+
+/// Writes the tables of a folder as Parquet where that is asked for.
+fn parquet(asked: bool, folder: &Path) -> Result<(), Failure> {
+    if !asked {
+        return Ok(());
+    }
+    let wrong = |error| Failure::new(format!("cannot write the tables of {} as Parquet: {error}", folder.display()));
+    results::write_parquet(folder).map_err(wrong)
 }
 
 impl Sim {

@@ -1,4 +1,9 @@
 //! `awaited-again`: a neighbour that was on time in the last round is waited for in the next, unless it has gone through all.
+//!
+//! Where the charter selects, this holds of those that are mixed again. Where it selects by deadline, who was late is not waited for:
+//! then every neighbour that may still come is awaited or mixed at least once in `fairness` rounds.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Breach, Check, CheckEntry, Scope};
 use crate::simulator::Moment;
@@ -8,8 +13,15 @@ use kith_gossip::Event;
 
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "awaited-again",
-    help: "a neighbour that was on time in the last round is waited for in the next",
-    new: |scope| Box::new(AwaitedAgain { seats: vec![Seat::default(); scope.ids.len()], finished: scope.lies.clone() }),
+    help: "a neighbour that was on time is waited for in the next round, or, selected by deadline, every so many rounds",
+    new: |scope| {
+        let fairness = scope.charter.canonical.get("round").and_then(|round| round.get("fairness"));
+        Box::new(AwaitedAgain {
+            seats: vec![Seat::default(); scope.ids.len()],
+            finished: scope.lies.clone(),
+            fairness: fairness.and_then(toml::Value::as_integer).map(|rounds| rounds as u64),
+        })
+    },
 };
 
 #[derive(Clone, Debug, Default)]
@@ -18,12 +30,38 @@ struct Seat {
     last: (u64, Vec<PeerId>),
     /// Those awaited when the newest round closed.
     awaited: usize,
+    /// Those of them that were missing, or refused.
+    missing: BTreeSet<PeerId>,
+    /// The round in which each was awaited or mixed last.
+    seen: BTreeMap<PeerId, u64>,
 }
 
 struct AwaitedAgain {
     seats: Vec<Seat>,
     /// Who has said goodbye, perhaps: nobody waits for them, though what they sent before counts.
     finished: Vec<bool>,
+    /// Rounds after which everybody is awaited again, where the charter selects by deadline.
+    fairness: Option<u64>,
+}
+
+impl AwaitedAgain {
+    /// A round is over: `mixed` are those combined, `None` where mixing was skipped and nothing can be told.
+    fn over(&mut self, scope: &Scope, member: usize, round: u64, mixed: Option<&BTreeSet<PeerId>>) -> Breach {
+        let fairness = self.fairness?;
+        let seat = &mut self.seats[member];
+        let missing = std::mem::take(&mut seat.missing);
+        let graph = scope.charter.topology.graph(scope.ids.len(), round).ok()?;
+        let mut forgotten = None;
+        for number in graph.receives_from(member) {
+            let peer = scope.ids[*number];
+            if self.finished[*number] || missing.contains(&peer) || mixed.is_none_or(|mixed| mixed.contains(&peer)) {
+                seat.seen.insert(peer, round);
+            } else if seat.seen.get(&peer).is_none_or(|seen| round - seen >= fairness) {
+                forgotten = Some(peer);
+            }
+        }
+        forgotten.map(|peer| format!("in round {round} it has not waited for {} for {fairness} rounds", peer.short()))
+    }
 }
 
 impl Check for AwaitedAgain {
@@ -33,9 +71,19 @@ impl Check for AwaitedAgain {
         }
         let seat = &mut self.seats[moment.member];
         match event {
-            Event::RoundClosed { awaited, .. } => {
+            Event::RoundClosed { awaited, missing, .. } => {
                 seat.awaited = *awaited;
+                seat.missing.extend(missing);
                 None
+            }
+            Event::Refused { peer, .. } => {
+                seat.missing.insert(*peer); // it has spoken; nobody waits for it any more
+                None
+            }
+            Event::MixingSkipped { round, .. } => self.over(scope, moment.member, *round, None),
+            Event::Aggregated { round, dropped, .. } if self.fairness.is_some() => {
+                let mixed = dropped.iter().map(|dropped| dropped.peer).collect();
+                self.over(scope, moment.member, *round, Some(&mixed))
             }
             Event::Aggregated { round, dropped, .. } => {
                 let now: Vec<PeerId> = dropped.iter().map(|dropped| dropped.peer).collect();

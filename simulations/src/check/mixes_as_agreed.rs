@@ -1,11 +1,12 @@
 //! `mixes-as-agreed`: what comes out of a round is what the rule makes of what went in.
 //!
 //! Watched where it can be told from outside: every model combined is an honest peer's, and the codec says exactly what it is
-//! given. Then the plain mean must be W's row, the weight of who is absent on the own model; any other rule must stay between the
-//! least and the greatest of each coordinate.
+//! given. Then the plain mean must be W's row, the weight of who is absent on the own model and that of who was not chosen on those who
+//! were; any other rule must stay between the least and the greatest of each coordinate.
 
 use std::collections::BTreeMap;
 
+use super::chooses_as_agreed::drawn;
 use super::{Breach, Check, CheckEntry, Scope};
 use crate::simulator::Moment;
 use kith_consensus::PeerId;
@@ -102,6 +103,14 @@ impl Check for MixesAsAgreed {
                     let number = scope.number(peer).filter(|number| !scope.lies[*number])?;
                     let model = self.published[number].get(&round)?.as_ref()?;
                     rows.push((graph.mixing_weight(moment.member, number), model));
+                }
+                if let Some(drawn) = drawn(scope, moment.member, round) {
+                    let weight = |number: &usize| graph.mixing_weight(moment.member, *number);
+                    let all: Vec<f64> = graph.receives_from(moment.member).iter().map(weight).collect();
+                    let drawn: Vec<f64> = drawn.iter().map(weight).collect();
+                    let mixed: Vec<f64> = rows.iter().map(|(weight, _)| *weight).collect();
+                    let factor = scope.charter.round.selection.factor(&all, &drawn, &mixed);
+                    rows.iter_mut().for_each(|(weight, _)| *weight *= factor);
                 }
                 rows.push((1.0 - rows.iter().map(|(weight, _)| weight).sum::<f64>(), own));
                 compare(&rows, &checkpoint.parameters, self.exact)

@@ -78,6 +78,11 @@ fn promises(outcome: &Value, command: &str) -> String {
     let failed = outcome["checks"]["failed"].as_array().map_or(&[][..], Vec::as_slice);
     let kept = outcome["checks"]["passed"].as_u64().unwrap_or(0);
     let mut text = format!("<p>Promises: {kept} kept, {} broken.</p>\n", failed.len());
+    let late = outcome["faults_not_felt"].as_array().map_or(&[][..], Vec::as_slice);
+    let late: Vec<&str> = late.iter().filter_map(Value::as_str).collect();
+    if !late.is_empty() {
+        text.push_str(&format!("<p>Not felt, since the run was over before: {}.</p>\n", escape(&late.join(", "))));
+    }
     if failed.is_empty() {
         return text;
     }

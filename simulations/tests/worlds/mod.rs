@@ -96,7 +96,7 @@ impl Play {
         self.settings.iter().chain([&seed]).map(|text| setting(text).expect("a good setting")).collect()
     }
 
-    fn experiment(&self) -> Result<Experiment, String> {
+    pub(crate) fn experiment(&self) -> Result<Experiment, String> {
         let path = format!("{}/../{}", env!("CARGO_MANIFEST_DIR"), self.file);
         let text = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
         Experiment::parse(&text, &self.settings())

@@ -21,6 +21,9 @@ Examples:
 pub(crate) struct Report {
     /// A folder that `kith sim run` or `kith sim sweep` left
     dir: PathBuf,
+    /// Write the tables as Parquet too, beside the CSV files
+    #[arg(long)]
+    parquet: bool,
     /// One JSON document: a run's outcome, or the list of a sweep's cells
     #[arg(long)]
     json: bool,
@@ -29,12 +32,15 @@ pub(crate) struct Report {
 impl Report {
     pub(crate) fn run(self) -> Verdict {
         let dir = &self.dir;
+        super::parquet_is_built(self.parquet)?;
         if dir.join("sweep.json").exists() {
             let rows = of_sweep(dir)?;
+            super::parquet(self.parquet, dir)?;
             let manifest = Manifest::read(dir).map_err(|error| wrong(dir, &error))?;
             if self.json { print_json(&rows)? } else { print(&cells(&rows, &manifest.axes, dir))? }
         } else if dir.join("outcome.json").exists() {
             report::run::page(dir).map_err(|error| wrong(dir, &error))?;
+            super::parquet(self.parquet, dir)?;
             if self.json {
                 let text = std::fs::read(dir.join("outcome.json")).map_err(|error| wrong(dir, &error))?;
                 let outcome: Value = serde_json::from_slice(&text).map_err(|error| wrong(dir, &error.into()))?;

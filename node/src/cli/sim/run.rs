@@ -53,6 +53,9 @@ pub(crate) struct Run {
     /// Write no files
     #[arg(long, conflicts_with = "out")]
     no_files: bool,
+    /// Write the tables as Parquet too, beside the CSV files
+    #[arg(long, conflicts_with_all = ["no_files", "charter"])]
+    parquet: bool,
     /// End with one JSON object on stdout
     #[arg(long)]
     json: bool,
@@ -67,17 +70,23 @@ impl Run {
             return super::rehearse::rehearse(charter, world, &self);
         }
         let path = self.file.as_ref().expect("clap wants a file or a charter");
+        super::parquet_is_built(self.parquet)?;
         let experiment = load(path, &self.settings())?;
         let command = self.command(path, &experiment);
         let outcome = run(&experiment, self.threads)?;
         let folder = if self.no_files { None } else { Some(self.out.clone().unwrap_or_else(|| results_beside(path))) };
         if let Some(folder) = &folder {
             report(&experiment, &outcome, folder, &command)?;
+            super::parquet(self.parquet, folder)?;
         }
         if self.json {
             print_json(&outcome)?
         } else {
             print(&summary(&outcome, folder.as_deref()))?
+        }
+        if !outcome.faults_not_felt.is_empty() {
+            let end = outcome.virtual_seconds;
+            tell(&format!("warning: never felt, since the run ended at {end:.3} s: {}", outcome.faults_not_felt.join(", ")));
         }
         if outcome.checks.failed.is_empty() {
             return done();

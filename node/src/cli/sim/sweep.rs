@@ -59,6 +59,12 @@ pub(crate) struct Sweep {
     /// Run again what was run before
     #[arg(long)]
     again: bool,
+    /// Write a row for every peer and round of each run too: peers.csv in the run's folder, as `kith sim run` does
+    #[arg(long, conflicts_with = "range")]
+    peers: bool,
+    /// Write the tables as Parquet too, beside the CSV files
+    #[arg(long, conflicts_with = "range")]
+    parquet: bool,
     /// End with one JSON object on stdout
     #[arg(long)]
     json: bool,
@@ -72,6 +78,7 @@ fn range(text: &str) -> Result<(u64, u64), String> {
 
 impl Sweep {
     pub(crate) fn run(self) -> Verdict {
+        super::parquet_is_built(self.parquet)?;
         let text = std::fs::read_to_string(&self.file).map_err(|error| {
             let what = format!("cannot read the experiment {}: {error}", self.file.display());
             Failure::with_help(what, "`kith sim sweep --help` shows examples")
@@ -104,6 +111,7 @@ impl Sweep {
             text.push_str(&format!(" --grid '{}={}'", axis.key, values.join(",").replace('\'', "'\\''")));
         }
         self.seeds.iter().for_each(|seeds| text.push_str(&format!(" --seeds {seeds}")));
+        text.push_str(if self.peers { " --peers" } else { "" });
         text
     }
 
@@ -139,7 +147,7 @@ impl Sweep {
         let progress = Progress::new(runs.len() as u64, "runs");
         let (ended, failed) = (AtomicU64::new(0), AtomicU64::new(0));
         let started = Instant::now();
-        let entries = execute(text, &file, runs, self.jobs(), out, &|entry| {
+        let entries = execute(text, &file, runs, self.jobs(), out, self.peers, &|entry| {
             let failed =
                 failed.fetch_add(u64::from(entry.failure.is_some()), Ordering::Relaxed) + u64::from(entry.failure.is_some());
             progress.at(ended.fetch_add(1, Ordering::Relaxed) + 1, failed);
@@ -148,6 +156,7 @@ impl Sweep {
         manifest.runs = entries.map_err(|error| wrong(out, &error))?;
         manifest.write(out).map_err(|error| wrong(out, &error))?;
         let rows = report::of_sweep(out)?;
+        super::parquet(self.parquet, out)?;
         let failed: Vec<&Entry> = manifest.runs.iter().filter(|run| run.failure.is_some()).collect();
         let kept = manifest.runs.iter().filter(|run| run.kept).count();
         if self.json {
