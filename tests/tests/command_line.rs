@@ -91,6 +91,29 @@ fn check_tells_what_would_run() {
 }
 
 #[test]
+fn check_counts_what_a_method_sends_beside_the_model() {
+    let federation = Federation::new(4, &["--codec", "identity", "--rule", "mean"]);
+    let path = federation.dir("ada").join("charter.toml");
+    let charter = std::fs::read_to_string(&path).expect("a charter");
+    let dense = |method: &str| {
+        std::fs::write(&path, charter.replace("method = \"plain\"", &format!("method = \"{method}\""))).expect("written");
+        let output = kith().args(["check", "--json", "--dir"]).arg(federation.dir("ada")).output().expect("starts");
+        assert!(output.status.success(), "{}", told(&output));
+        let facts: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one document");
+        let expected = &facts["expected"];
+        let number = |key: &str| expected[key].as_u64().unwrap_or_else(|| panic!("{key} in {facts}"));
+        (number("dense_bytes_per_round"), number("memory_bytes"))
+    };
+    let (plain, plain_memory) = dense("plain");
+    assert_eq!(dense("fednova"), (plain, plain_memory));
+    for method in ["gradient-tracking", "scaffold"] {
+        let (bytes, memory) = dense(method);
+        assert!(bytes == 2 * plain && memory > plain_memory, "{method}: {bytes} and {memory}");
+    }
+    assert_eq!(dense("push-sum").0, plain + 3 * 3 * 4, "three values more from each of three neighbours");
+}
+
+#[test]
 fn a_charter_of_every_data_set_reads_back_to_the_same_id() {
     let federation = Federation::new(2, &[]);
     for dataset in ["digits", "fashion-mnist", "heart"] {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use common::Federation;
 use kith_consensus::Digest;
+use kith_consensus::optimization::METHODS;
 use kith_gossip::codec::codec_from_section;
 use kith_gossip::{Honest, Setup};
 use kith_node::{Node, NodeSettings};
@@ -15,7 +16,26 @@ use kith_simulations::simulator::{Ended, Links, Meeting, Participant, Simulation
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn four_peers_over_sockets_and_four_in_memory_end_with_equal_parameters() {
+    let in_memory = both("plain").await;
+    assert!(in_memory.iter().all(|digest| *digest == in_memory[0]), "a complete graph and a mean leave one model");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_they_do_under_every_method() {
+    for entry in METHODS.iter().filter(|entry| entry.name != "plain") {
+        both(entry.name).await;
+    }
+}
+
+/// Runs a federation under this method both ways, compares them, and returns where everybody ends.
+async fn both(method: &str) -> Vec<Digest> {
     let federation = Federation::new(4, &["--rounds", "6", "--codec", "identity", "--rule", "mean", "--deadline", "600"]);
+    for name in &federation.names {
+        let path = federation.dir(name).join("charter.toml");
+        let text = std::fs::read_to_string(&path).expect("a charter");
+        assert!(text.contains("method = \"plain\""), "{text}");
+        std::fs::write(&path, text.replace("method = \"plain\"", &format!("method = \"{method}\""))).expect("written");
+    }
     let load = |name: &str| NodeSettings::load(&federation.dir(name).join("kith.toml")).expect("good settings");
 
     let mut handles = Vec::new();
@@ -52,6 +72,6 @@ async fn four_peers_over_sockets_and_four_in_memory_end_with_equal_parameters() 
     assert_eq!(in_memory.run(Duration::from_secs(3600)), Ended::Stopped);
     let in_memory: Vec<_> =
         (0..4).map(|member| (in_memory.id(member), Digest::of_values(in_memory.parameters(member)))).collect();
-    assert_eq!(over_sockets, in_memory);
-    assert!(in_memory.iter().all(|(_, digest)| *digest == in_memory[0].1), "a complete graph and a mean leave one model");
+    assert_eq!(over_sockets, in_memory, "{method}");
+    in_memory.into_iter().map(|(_, digest)| digest).collect()
 }

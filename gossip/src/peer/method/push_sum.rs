@@ -12,12 +12,12 @@
 //! grew by, so such errors move shares about and lose nothing. Masses are two 32-bit floats each, 48 bits. Codecs that lose bits of
 //! σ are refused.
 //!
-//! *Absence.* Who has heard nothing new since it last gave gives nothing and says σ again, so a peer that is cut off keeps what it has. What is
-//! sent to a peer that stays away stays on its way, and everybody's mass falls with it. So the change of a training is divided by no
-//! less than half the mass that the graph settles at, lest steps grow as masses fall, and who has next to nothing left takes
-//! that mass anew: only then is mass made. A peer that comes back after long with its disk brings back old models with all that it was
-//! given. One that comes back without has lost what it held: it opens a new account, which its receivers see by the round it was
-//! opened in, and takes what senders gave before as given to whom it was before.
+//! *Absence.* Who has heard nothing new since it last gave gives nothing and says σ again, so a peer that is cut off keeps what it
+//! has. What is sent to a peer that stays away stays on its way, and everybody's mass falls with it. So the change of a training is
+//! divided by no less than half the mass that the graph settles at, lest steps grow as masses fall, and who has next to nothing left
+//! takes that mass anew: only then is mass made. A peer that comes back after long with its disk brings back old models with all that
+//! it was given. One that comes back without has lost what it held: it opens a new account, which its receivers see by the round it
+//! was opened in, and takes what senders gave before as given to whom it was before.
 //!
 //! One liar moves the result anywhere, by mass as well. Bytes: three values more than plain. Kept: one vector for each sender.
 
@@ -361,7 +361,6 @@ mod tests {
                 worst[usize::from(round >= 1000)] = worst[usize::from(round >= 1000)].max(off);
             }
         }
-        println!("off by {:.1e} around round 1000, {:.1e} up to round 100000, of 7.95", worst[0], worst[1]);
         assert!(worst[0] < 1e-3 && worst[1] < 0.1, "{worst:?}");
     }
 
