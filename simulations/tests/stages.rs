@@ -133,6 +133,22 @@ fn bad_links_and_restarts_break_no_promise() {
     }
 }
 
+/// With a replica codec only those follow a sender who hear it in every round; whoever does not pulls its replica, even where the
+/// sender has gone on meanwhile.
+#[test]
+fn replicas_that_were_not_followed_can_be_had() {
+    for kind in ["centralised", "hierarchical"] {
+        for codec in ["{ kind = \"top-k\", share = 0.3 }", "{ kind = \"int8\", replica = true }"] {
+            let kind = format!("topology.kind={kind}");
+            let codec = format!("codec={codec}");
+            let outcome = run(BASE, &[&kind, &codec, "federation.rounds=36", "world.links.latency_ms=20"]);
+            assert_eq!((outcome.rounds_by_deadline, outcome.mixing_skipped), (0, 0), "{kind} {codec}");
+            // Between a hub and its leaves nobody misses an update; keyframes are for those who are new to a sender.
+            assert_eq!(outcome.bytes.keyframes > 0, kind.ends_with("hierarchical"), "{kind} {codec}");
+        }
+    }
+}
+
 // --- succession ---
 
 const CLUSTERS: &str = r#"
