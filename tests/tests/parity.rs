@@ -15,7 +15,19 @@ use kith_simulations::simulator::{Ended, Links, Meeting, Participant, Simulation
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn four_peers_over_sockets_and_four_in_memory_end_with_equal_parameters() {
-    let federation = Federation::new(4, &["--rounds", "6", "--codec", "identity", "--rule", "mean", "--deadline", "600"]);
+    ends_alike("complete").await;
+}
+
+/// Clusters of two with a head and a deputy each, and a server: rounds in which nobody trains, and models that are adopted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_they_do_where_rounds_have_stages() {
+    ends_alike("hierarchical").await;
+    ends_alike("centralised").await;
+}
+
+async fn ends_alike(topology: &str) {
+    let common = ["--rounds", "6", "--codec", "identity", "--rule", "mean", "--deadline", "600"];
+    let federation = Federation::new(4, &[&common[..], &["--topology", topology]].concat());
     let load = |name: &str| NodeSettings::load(&federation.dir(name).join("kith.toml")).expect("good settings");
 
     let mut handles = Vec::new();
@@ -54,5 +66,5 @@ async fn four_peers_over_sockets_and_four_in_memory_end_with_equal_parameters() 
     let in_memory: Vec<_> =
         (0..4).map(|member| (in_memory.id(member), Digest::of_values(in_memory.parameters(member)))).collect();
     assert_eq!(over_sockets, in_memory);
-    assert!(in_memory.iter().all(|(_, digest)| *digest == in_memory[0].1), "a complete graph and a mean leave one model");
+    assert!(in_memory.iter().all(|(_, digest)| *digest == in_memory[0].1), "a mean over all leaves one model");
 }
