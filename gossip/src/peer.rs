@@ -534,6 +534,9 @@ impl Peer {
 
     /// Publishes the own row, or what the conduct makes of its model.
     fn say(&mut self, model: Parameters, way: f64, out: &mut Vec<Effect>) {
+        if self.speaks_to_nobody() {
+            return self.collect(out);
+        }
         if self.published_before.is_some_and(|round| self.round <= round) {
             // Others hold a signed update of ours for this round which we no longer know: a second one would be a lie.
             self.collect(out);

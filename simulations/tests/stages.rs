@@ -101,6 +101,8 @@ fn a_lost_leaf_costs_the_others_nothing_and_a_lost_hub_costs_them_the_others() {
     let last = leaf.round_rows.last().expect("rounds");
     assert_eq!((last.peers, last.consensus_distance), (8, Some(0.0)));
     assert!(leaf.rounds_by_deadline >= 1, "the hub waited");
+    let after = leaf.round_rows.iter().filter(|row| row.round > 0 && row.round % 2 == 0);
+    assert!(after.map(|row| row.consensus_distance).all(|apart| apart == Some(0.0)), "no leaf has lost a round");
     let hub = run(&text(0), &settings);
     assert!(hub.consensus_distance.expect("models") > 0.1, "everybody is alone");
 }
@@ -129,6 +131,22 @@ fn bad_links_and_restarts_break_no_promise() {
             let first = try_run(BASE, &settings, 0);
             assert_eq!(first.checks.failed, [], "{kind} {seed}");
             assert_eq!(first.trace, try_run(BASE, &settings, 3).trace, "{kind} {seed}");
+        }
+    }
+}
+
+/// With a replica codec only those follow a sender who hear it in every round; whoever does not pulls its replica, even where the
+/// sender has gone on meanwhile.
+#[test]
+fn replicas_that_were_not_followed_can_be_had() {
+    for kind in ["centralised", "hierarchical"] {
+        for codec in ["{ kind = \"top-k\", share = 0.3 }", "{ kind = \"int8\", replica = true }"] {
+            let kind = format!("topology.kind={kind}");
+            let codec = format!("codec={codec}");
+            let outcome = run(BASE, &[&kind, &codec, "federation.rounds=36", "world.links.latency_ms=20"]);
+            assert_eq!((outcome.rounds_by_deadline, outcome.mixing_skipped), (0, 0), "{kind} {codec}");
+            // Between a hub and its leaves nobody misses an update; keyframes are for those who are new to a sender.
+            assert_eq!(outcome.bytes.keyframes > 0, kind.ends_with("hierarchical"), "{kind} {codec}");
         }
     }
 }

@@ -16,20 +16,30 @@ use kith_simulations::simulator::{Ended, Links, Meeting, Participant, Simulation
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn four_peers_over_sockets_and_four_in_memory_end_with_equal_parameters() {
-    let in_memory = both("plain").await;
+    let in_memory = both("complete", "plain").await;
     assert!(in_memory.iter().all(|digest| *digest == in_memory[0]), "a complete graph and a mean leave one model");
+}
+
+/// Clusters of two with a head and a deputy each, and a server: rounds in which nobody trains, and models that are adopted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_they_do_where_rounds_have_stages() {
+    for topology in ["hierarchical", "centralised"] {
+        let in_memory = both(topology, "plain").await;
+        assert!(in_memory.iter().all(|digest| *digest == in_memory[0]), "{topology}: a mean over all leaves one model");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn so_they_do_under_every_method() {
     for entry in METHODS.iter().filter(|entry| entry.name != "plain") {
-        both(entry.name).await;
+        both("complete", entry.name).await;
     }
 }
 
-/// Runs a federation under this method both ways, compares them, and returns where everybody ends.
-async fn both(method: &str) -> Vec<Digest> {
-    let federation = Federation::new(4, &["--rounds", "6", "--codec", "identity", "--rule", "mean", "--deadline", "600"]);
+/// Runs a federation over this graph under this method both ways, compares them, and returns where everybody ends.
+async fn both(topology: &str, method: &str) -> Vec<Digest> {
+    let common = ["--rounds", "6", "--codec", "identity", "--rule", "mean", "--deadline", "600"];
+    let federation = Federation::new(4, &[&common[..], &["--topology", topology]].concat());
     for name in &federation.names {
         let path = federation.dir(name).join("charter.toml");
         let text = std::fs::read_to_string(&path).expect("a charter");
@@ -72,6 +82,6 @@ async fn both(method: &str) -> Vec<Digest> {
     assert_eq!(in_memory.run(Duration::from_secs(3600)), Ended::Stopped);
     let in_memory: Vec<_> =
         (0..4).map(|member| (in_memory.id(member), Digest::of_values(in_memory.parameters(member)))).collect();
-    assert_eq!(over_sockets, in_memory, "{method}");
+    assert_eq!(over_sockets, in_memory, "{topology}, {method}");
     in_memory.into_iter().map(|(_, digest)| digest).collect()
 }

@@ -134,6 +134,8 @@ pub(super) struct Exchange {
     initial_state: Digest,
     incoming: BTreeMap<PeerId, Incoming>,
     outgoing: BTreeMap<u64, Outgoing>,
+    /// The own replica as it was after each of them, where the codec has one: who is a round behind may still need it whole.
+    published: BTreeMap<u64, (Digest, Parameters)>,
     /// Whether the newest vectors are kept although a stateless codec does not need them: a liar looks at them.
     keeps_newest: bool,
 }
@@ -151,6 +153,7 @@ impl Exchange {
             initial_state,
             incoming: BTreeMap::new(),
             outgoing: BTreeMap::new(),
+            published: BTreeMap::new(),
             keeps_newest,
         }
     }
@@ -212,6 +215,12 @@ impl Exchange {
     /// The update is promised: from now on this is what others have of this peer.
     pub(super) fn publish(&mut self, round: u64, public: Parameters, outgoing: Outgoing) {
         if !planted(Mutant::ForgetOwnReplica) {
+            if self.codec.form() == Form::Replica {
+                self.published.insert(round, (outgoing.state, Arc::clone(&public)));
+                while self.published.len() > OUTGOING_MAX {
+                    self.published.pop_first();
+                }
+            }
             self.own_replica = public;
             self.own_state = outgoing.state;
         }
@@ -243,7 +252,9 @@ impl Exchange {
     pub(super) fn body(&self, digest: Digest) -> Option<Arc<Vec<u8>>> {
         let body = self.outgoing.values().flat_map(|outgoing| &outgoing.bodies).find(|(name, _)| *name == digest);
         let body = body.map(|(_, body)| Arc::clone(body));
-        body.or_else(|| (digest == self.own_state).then(|| Arc::new(identity::to_bytes(&self.own_replica))))
+        let own = (self.own_state, &self.own_replica);
+        let mut replicas = self.published.values().map(|(state, values)| (*state, values)).chain([own]);
+        body.or_else(|| replicas.find(|(state, _)| *state == digest).map(|(_, values)| Arc::new(identity::to_bytes(values))))
     }
 
     /// The round whose announcement these bytes are.

@@ -128,7 +128,7 @@ impl Overlay {
     }
 
     fn own_index(&self) -> usize {
-        self.place.expect("without a roster nobody asks for the graph")
+        self.place.or_else(|| self.index(&self.own)).expect("a peer is on its own roster")
     }
 
     /// Whose updates this peer mixes in that round.

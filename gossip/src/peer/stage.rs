@@ -74,11 +74,13 @@ impl Peer {
         }
         self.own = self.row(Arc::clone(&self.parameters), &self.parameters, 0.0);
         (self.own_samples, self.own_local_steps) = (0, 0);
-        if self.overlay.audience(&self.id, self.round).is_empty() {
-            self.collect(out); // nobody would mix it
-        } else {
-            self.say(Arc::clone(&self.parameters), 0.0, out);
-        }
+        self.say(Arc::clone(&self.parameters), 0.0, out);
+    }
+
+    /// Whether there is nobody to tell the own update of this round, though there is in others. Then it is not made: a replica would
+    /// go on without those who follow it.
+    pub(super) fn speaks_to_nobody(&self) -> bool {
+        self.charter.topology.changes() && self.overlay.audience(&self.id, self.round).is_empty()
     }
 
     /// What the round leads to where the rule is not asked: the adopted model, or the own one. The window is closed.

@@ -129,13 +129,14 @@ impl Stage {
     fn text(&self) -> String {
         let mut parts = vec![if self.trains { "all train" } else { "nobody trains" }.to_owned()];
         if let Some(models) = self.smallest {
-            parts.push(format!("{} combine at least {models} others' models", self.combining));
+            let one = if self.combining == 1 { "combines" } else { "combine" };
+            parts.push(format!("{} {one} the models of at least {models} others", self.combining));
         }
         if self.adopting > 0 {
-            parts.push(format!("{} take one as it is", self.adopting));
+            parts.push(format!("{} take one model as it is", self.adopting));
         }
         if self.alternatives > 1 {
-            parts.push(format!("each the best that comes of up to {}", self.alternatives));
+            parts.push(format!("for a model up to {} senders, of which the best that comes counts", self.alternatives));
         }
         parts.join(", ")
     }
@@ -233,16 +234,21 @@ impl Explained {
     fn text(&self, rule: Option<&dyn Rule>) -> String {
         let analysis = &self.analysis;
         let number = |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.6}"));
-        let of = if self.stages.is_empty() { "" } else { "; degrees and connectivity are those of round 0" };
-        let mut text = format!("{} over {} peers{of}\n", self.kind, analysis.n);
+        let mut text = format!("{} over {} peers\n", self.kind, analysis.n);
         let mut line = |name: &str, value: String| text.push_str(&format!("  {name:<26}{value}\n"));
-        line("edges", analysis.edge_count.to_string());
-        line("degree", format!("{} to {}", analysis.min_degree, analysis.max_degree));
-        line("diameter", self.diameter());
-        line("vertex connectivity", format!("{}: so many peers must fail before it falls apart", analysis.vertex_connectivity));
-        line("second largest eigenvalue", format!("{:.6} (by absolute value)", analysis.slem));
-        line("spectral gap", format!("{:.6}: the larger, the faster peers agree", analysis.spectral_gap));
-        line("algebraic connectivity", number(analysis.algebraic_connectivity));
+        // Where rounds build on each other, no single one of them tells how well peers are connected.
+        if self.stages.is_empty() {
+            line("edges", analysis.edge_count.to_string());
+            line("degree", format!("{} to {}", analysis.min_degree, analysis.max_degree));
+            line("diameter", self.diameter());
+            line(
+                "vertex connectivity",
+                format!("{}: so many peers must fail before it falls apart", analysis.vertex_connectivity),
+            );
+            line("second largest eigenvalue", format!("{:.6} (by absolute value)", analysis.slem));
+            line("spectral gap", format!("{:.6}: the larger, the faster peers agree", analysis.spectral_gap));
+            line("algebraic connectivity", number(analysis.algebraic_connectivity));
+        }
         line("rounds to consensus", format!("{}: averaging alone shrinks the distance to a thousandth", self.rounds_text()));
         if let Some(period) = &self.period {
             let left = period.residual_two_norm_after_each_round.last().copied().unwrap_or(1.0);
