@@ -571,7 +571,10 @@ impl Peer {
             shared: Stream::derive("kith.v1 shared codec", &Seed(self.charter.id.0), self.round, 0, 0),
         };
         let (base, body, public) = self.exchange.encode(vector, &mut random)?;
-        let state = Digest::of_values(&public);
+        let mut state = Digest::of_values(&public);
+        if self.conduct.misstates(self.round) {
+            state = Digest::of(&state.0);
+        }
         let inline = (body.len() <= INLINE_BYTES_MAX).then(|| ByteBuf::from(body.clone()));
         // What travels inside has no need of a name.
         let digest = if inline.is_some() { Digest::default() } else { Digest::of(&body) };
