@@ -62,6 +62,11 @@ pub trait Conduct: std::fmt::Debug + Send {
         loss
     }
 
+    /// Whether the update of `round` announces another state than its body leads to.
+    fn misstates(&self, _round: u64) -> bool {
+        false
+    }
+
     /// Whether this is [`Honest`], so that the trained vector need not be copied.
     fn is_honest(&self) -> bool {
         false

@@ -600,7 +600,10 @@ impl Peer {
         };
         let (base, body, public) = self.exchange.encode(vector, random)?;
         self.method.given(vector);
-        let state = Digest::of_values(&public);
+        let mut state = Digest::of_values(&public);
+        if self.conduct.misstates(self.round) {
+            state = Digest::of(&state.0);
+        }
         let inline = (body.len() <= INLINE_BYTES_MAX).then(|| Bytes::new(&body));
         // What travels inside has no need of a name.
         let digest = if inline.is_some() { Digest::default() } else { Digest::of(&body) };

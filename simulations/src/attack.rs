@@ -6,7 +6,7 @@
 //!
 //! Four kinds: vectors that lie (`sign-flip` to `infinity`), vectors that hide among the honest (`alie`, `mimic`, `slow-drift`,
 //! `free-rider`), rows that lie (`label-flip`, `backdoor`, `model-replacement`), and conduct that breaks the protocol (`dissensus`,
-//! `equivocation`, `replay`, `silence`, `mute`).
+//! `equivocation`, `false-state`, `replay`, `silence`, `mute`).
 //!
 //! Where the charter selects by claimed losses, every attacker claims the highest that passes the door.
 //!
@@ -29,6 +29,7 @@ mod backdoor;
 mod dissensus;
 mod equivocation;
 mod fall_of_empires;
+mod false_state;
 mod free_rider;
 mod gaussian;
 mod infinity;
@@ -124,6 +125,11 @@ pub trait Attack: std::fmt::Debug + Send {
     fn replays(&mut self, _round: u64) -> Option<u64> {
         None
     }
+
+    /// Whether the update of `round` announces another state than its body leads to.
+    fn misstates(&self, _round: u64) -> bool {
+        false
+    }
 }
 
 /// What honest peers publish, round by round: an omniscient attacker's knowledge. Filled by the simulation as results come in.
@@ -191,6 +197,10 @@ impl Conduct for Attacker {
         self.attack.replays(round)
     }
 
+    fn misstates(&self, round: u64) -> bool {
+        self.attack.misstates(round)
+    }
+
     fn claims(&self, _loss: f64) -> f64 {
         LOSS_MAX
     }
@@ -236,6 +246,7 @@ pub static ATTACKS: &[AttackEntry] = &[
     model_replacement::ENTRY,
     dissensus::ENTRY,
     equivocation::ENTRY,
+    false_state::ENTRY,
     replay::ENTRY,
     silence::ENTRY,
     mute::ENTRY,

@@ -480,6 +480,7 @@ fn conduct(lie: Option<&(String, Option<Arc<Oracle>>)>, charter: &Arc<Charter>) 
 fn lasts(fault: &Fault) -> Duration {
     match fault {
         Fault::Crash { back, .. } => back.unwrap_or(Duration::ZERO),
+        Fault::Rollback { back, .. } => *back,
         Fault::Pause { lasts, .. }
         | Fault::Partition { lasts, .. }
         | Fault::Loss { lasts, .. }

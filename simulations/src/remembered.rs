@@ -85,6 +85,10 @@ impl Rule for Remembered {
         self.rule.needs_models()
     }
 
+    fn stays_in_honest_range(&self) -> bool {
+        self.rule.stays_in_honest_range()
+    }
+
     fn combine(&self, context: &Context<'_>, rows: &Rows<'_>) -> Result<Aggregate, AggregateError> {
         self.rule.combine(context, rows)
     }
@@ -102,5 +106,25 @@ impl Rule for Remembered {
             results.pop_first();
         }
         Ok(aggregate)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kith_consensus::aggregate::{RULES, rule_from_text};
+
+    #[test]
+    fn it_says_of_itself_what_its_rule_says() {
+        // One has weights that must be given.
+        for entry in RULES.iter().filter(|entry| entry.name != "weighted-mean") {
+            let rule = || rule_from_text(entry.name, 1, &[]).expect("the others have defaults");
+            let (plain, remembered) = (rule(), Remembered::new(rule(), 8));
+            let told = |rule: &dyn Rule| {
+                let needs = [rule.needs_own(), rule.needs_losses(), rule.needs_updates(), rule.needs_models()];
+                (rule.name(), rule.byzantine(), rule.minimum(), needs, rule.uses_weights(), rule.stays_in_honest_range())
+            };
+            assert_eq!(told(&remembered), told(&*plain), "{}", entry.name);
+        }
     }
 }

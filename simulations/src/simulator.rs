@@ -112,6 +112,8 @@ pub enum Meeting {
 pub enum Fault {
     /// A process dies; it starts again after `back`, if it does, with its disk or without.
     Crash { peer: usize, back: Option<Duration>, keeps_disk: bool },
+    /// A process dies; it starts again after `back` with its newest intent and the checkpoint before its newest one.
+    Rollback { peer: usize, back: Duration },
     /// A process stands still (SIGSTOP) for so long.
     Pause { peer: usize, lasts: Duration },
     /// Peers cannot reach each other for so long.
@@ -289,6 +291,10 @@ struct Member {
     local: Arc<dyn Local>,
     device: Device,
     checkpoint: Option<Box<Checkpoint>>,
+    /// The one before; kept only where a rollback is to come.
+    before: Option<Box<Checkpoint>>,
+    /// The newest intent, also of a round that is complete; kept only where a rollback is to come.
+    promised: Option<Box<Intent>>,
     intent: Option<Box<Intent>>,
     /// Counts deaths: what was meant for an earlier life is dropped.
     life: u32,
@@ -320,6 +326,8 @@ pub struct Simulation<O> {
     network: Network,
     meeting: Meeting,
     faults: Vec<Fault>,
+    /// Whether a disk will be rolled back, so that the checkpoint before the newest is kept.
+    rolls_back: bool,
     device_seed: Seed,
     requests: BTreeMap<u64, Pull>,
     next_request: u64,
@@ -359,6 +367,8 @@ impl<O: Observer> Simulation<O> {
                 local: participant.local,
                 device: participant.device,
                 checkpoint: None,
+                before: None,
+                promised: None,
                 intent: None,
                 life: 0,
                 process: Process::Waiting,
@@ -386,6 +396,7 @@ impl<O: Observer> Simulation<O> {
             network: Network::new(links, lines),
             meeting,
             faults: Vec::new(),
+            rolls_back: false,
             device_seed,
             requests: BTreeMap::new(),
             next_request: 0,
@@ -405,6 +416,7 @@ impl<O: Observer> Simulation<O> {
     /// Lets something go wrong at a time.
     pub fn fault_at(&mut self, at: Duration, fault: Fault) {
         self.queue.push(nanoseconds(at), Entry::Fault(self.faults.len()));
+        self.rolls_back |= matches!(fault, Fault::Rollback { .. });
         self.faults.push(fault);
     }
 
@@ -687,6 +699,7 @@ impl<O: Observer> Simulation<O> {
     }
 
     fn durable(&mut self, member: usize, record: Record) {
+        let rolls_back = self.rolls_back;
         let now = Duration::from_nanos(self.now);
         let state = &self.members[member];
         self.observer.stored(&Moment { now, member, life: state.life, peer: &state.peer }, &record);
@@ -694,6 +707,9 @@ impl<O: Observer> Simulation<O> {
         let stored = match record {
             Record::Intent(intent) => {
                 let stored = Stored::Intent { round: intent.round };
+                if rolls_back {
+                    state.promised = Some(intent.clone());
+                }
                 state.intent = Some(intent);
                 stored
             }
@@ -701,7 +717,10 @@ impl<O: Observer> Simulation<O> {
                 let stored = Stored::Checkpoint { round: checkpoint.round };
                 // A promise for a round that is complete is never needed again.
                 state.intent = state.intent.take().filter(|intent| intent.round >= checkpoint.round);
-                state.checkpoint = Some(checkpoint);
+                let newest = state.checkpoint.replace(checkpoint);
+                if rolls_back {
+                    state.before = newest;
+                }
                 stored
             }
         };
@@ -900,6 +919,15 @@ impl<O: Observer> Simulation<O> {
                     }
                 }
             }
+            Fault::Rollback { peer, back } => {
+                if self.members[peer].process == Process::Up {
+                    self.crash(peer, true);
+                    let state = &mut self.members[peer];
+                    state.checkpoint = state.before.take();
+                    state.intent = state.promised.clone();
+                    ends(self, back);
+                }
+            }
             Fault::Pause { peer, lasts } => {
                 let until = &mut self.members[peer].paused_until;
                 *until = (*until).max(self.now + nanoseconds(lasts));
@@ -925,7 +953,9 @@ impl<O: Observer> Simulation<O> {
 
     fn fault_ends(&mut self, number: usize) {
         match self.faults[number].clone() {
-            Fault::Crash { peer, .. } if self.members[peer].process == Process::Down => self.revive(peer),
+            Fault::Crash { peer, .. } | Fault::Rollback { peer, .. } if self.members[peer].process == Process::Down => {
+                self.revive(peer);
+            }
             Fault::Partition { .. } => self.network.heal(number),
             Fault::Pause { peer, .. } => self.wake(peer),
             Fault::Loss { .. } => self.network.extra_loss = 0.0,
@@ -945,7 +975,8 @@ impl<O: Observer> Simulation<O> {
         state.disk_free = 0;
         state.paused_until = 0;
         if !keeps_disk {
-            (state.checkpoint, state.intent) = (None, None);
+            (state.checkpoint, state.before) = (None, None);
+            (state.intent, state.promised) = (None, None);
         }
         self.wake(member); // of what was held nothing is meant for another life
     }

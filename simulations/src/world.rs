@@ -268,6 +268,7 @@ impl World {
 fn kind_of(fault: &Fault) -> &'static str {
     match fault {
         Fault::Crash { .. } => "crash",
+        Fault::Rollback { .. } => "rollback",
         Fault::Pause { .. } => "pause",
         Fault::Partition { .. } => "partition",
         Fault::Loss { .. } => "loss",
@@ -279,7 +280,11 @@ fn kind_of(fault: &Fault) -> &'static str {
 
 fn peers_of(fault: &Fault) -> Vec<usize> {
     match fault {
-        Fault::Crash { peer, .. } | Fault::Pause { peer, .. } | Fault::SlowDisk { peer, .. } | Fault::Clock { peer, .. } => {
+        Fault::Crash { peer, .. }
+        | Fault::Rollback { peer, .. }
+        | Fault::Pause { peer, .. }
+        | Fault::SlowDisk { peer, .. }
+        | Fault::Clock { peer, .. } => {
             vec![*peer]
         }
         Fault::Partition { cut, .. } => cut.group.clone(),
@@ -347,7 +352,7 @@ fn read_churn(section: &mut Section<'_>) -> Churn {
 }
 
 /// Kinds of `[[world.fault]]`.
-const FAULTS: [&str; 7] = ["crash", "pause", "partition", "loss", "slow-disk", "clock", "heal"];
+const FAULTS: [&str; 8] = ["crash", "rollback", "pause", "partition", "loss", "slow-disk", "clock", "heal"];
 
 fn read_fault(section: &mut Section<'_>) -> Option<(Duration, Fault)> {
     let at = Duration::from_secs_f64(section.number("at_seconds", None, 0.0..=1e9));
@@ -361,6 +366,7 @@ fn read_fault(section: &mut Section<'_>) -> Option<(Duration, Fault)> {
             let back = if forever { None } else { Some(lasts(section)) };
             Fault::Crash { peer, back, keeps_disk }
         }
+        "rollback" => Fault::Rollback { peer: peer(section), back: lasts(section) },
         "pause" => Fault::Pause { peer: peer(section), lasts: lasts(section) },
         "partition" => {
             let group = section.integers("group", None, 0..=PEERS_MAX).into_iter().map(|peer| peer as usize).collect();

@@ -352,3 +352,28 @@ fn an_attack_that_knows_its_own_only_does_not_depend_on_others() {
         );
     }
 }
+
+/// Four cells: without the attack and with it, without a defence and with one. It is refused by name and never mixed, so that all
+/// four are as good as without; the same vector under its true state breaks the mean.
+#[test]
+fn a_false_state_is_refused_by_name_and_never_mixed() {
+    for codec in ["kind = \"identity\"", "kind = \"int8\"\nreplica = true"] {
+        let world = Parabolas { peers: 9, rounds: 12, topology: "kind = \"complete\"", codec, spread: 0.5, learning_rate: 0.3 };
+        for seed in SEEDS {
+            for rule in [MEAN, DEFENCE] {
+                let (clean, attacked) = (world.run(seed, "false-state", 0, rule), world.run(seed, "false-state", 2, rule));
+                let off = |outcome: &Outcome| outcome.optimum_distance.expect("known").max;
+                assert!(off(&clean) < 1.0 && off(&attacked) < 1.0, "{codec} {seed}: {} and {}", off(&clean), off(&attacked));
+                // Seven honest peers refuse both liars' updates, but for those of the last rounds that come when they are done.
+                let refused = attacked.refused.get("state-mismatch").copied().unwrap_or(0);
+                assert!(refused >= 7 * 2 * 10, "{codec} {seed}: {:?}", attacked.refused);
+                assert!(clean.refused.is_empty(), "{:?}", clean.refused);
+                assert!(attacked.round_rows.iter().all(|row| row.filtered_liars.is_none()), "{codec} {seed}: a liar was mixed");
+                let honest = attacked.peer_rows.iter().filter(|row| !row.lies);
+                assert!(honest.clone().all(|row| row.mixed == 6 && !row.by_deadline), "{codec} {seed}: nobody waits for it");
+            }
+            let told = world.run(seed, "sign-flip:10", 2, MEAN).optimum_distance.expect("known").max;
+            assert!(told > 5.0, "{codec} {seed}: under its true state it would do harm: {told}");
+        }
+    }
+}

@@ -130,6 +130,15 @@ fn peers_select() {
     play("selecting", seeds(60), selecting);
 }
 
+#[test]
+fn disks_are_rolled_back() {
+    play("rollback", seeds(40), |seed| Play {
+        file: "simulations/tests/worlds/rollback.toml".into(),
+        seed,
+        settings: Vec::new(),
+    });
+}
+
 /// A liar's infinity has no int8: it says nothing then, and nobody panics.
 #[test]
 fn a_lie_that_its_codec_cannot_say_is_not_sent() {

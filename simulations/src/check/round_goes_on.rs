@@ -1,9 +1,9 @@
 //! `round-goes-on`: a peer's round never goes back, not even over a crash that leaves it its disk, and it goes on from the model
-//! that it stored.
+//! that it stored. A disk that a fault rolls back holds what it holds: the peer goes on from there.
 
 use super::{Breach, Check, CheckEntry, Scope};
 use crate::simulator::Moment;
-use kith_gossip::{Effect, Event, Parameters, Record};
+use kith_gossip::{Effect, Event, Input, Parameters, Record};
 
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "round-goes-on",
@@ -39,6 +39,14 @@ impl Check for RoundGoesOn {
             }
             _ => None,
         }
+    }
+
+    fn input(&mut self, _: &Scope, moment: &Moment<'_>, input: &Input) -> Breach {
+        if let Input::Start { checkpoint, .. } = input {
+            let held = checkpoint.as_ref().map(|held| (held.round, Parameters::clone(&held.parameters)));
+            self.durable[moment.member] = held;
+        }
+        None
     }
 
     fn stored(&mut self, _: &Scope, moment: &Moment<'_>, record: &Record) -> Breach {

@@ -1,0 +1,37 @@
+//! `false-state`: its step reversed, `scale` times as long, under a signed state that the body does not lead to.
+//!
+//! Where nobody looked, receivers would take the vector in and the header would later prove nothing of what was said. Everybody looks:
+//! the update is refused as `state-mismatch` and never mixed, with or without a robust rule, so it harms nobody.
+
+use kith_consensus::{Section, Stream};
+use kith_gossip::Publication;
+
+use super::{Attack, AttackEntry, Knowledge, Scene};
+
+pub(super) const ENTRY: AttackEntry = AttackEntry {
+    name: "false-state",
+    help: "its step reversed, `scale` times as long, under a state that it does not lead to: refused, never mixed",
+    source: "our own: what the announced state is for",
+    knowledge: Knowledge::Own,
+    parameter: Some("scale"),
+    poisons: false,
+    // 10: as `sign-flip`.
+    new: |section: &mut Section<'_>| Box::new(FalseState { scale: section.number("scale", Some(10.0), 0.0..=1e6) }),
+};
+
+#[derive(Debug)]
+struct FalseState {
+    scale: f64,
+}
+
+impl Attack for FalseState {
+    fn publish(&mut self, scene: &Scene<'_>, _random: &mut Stream) -> Publication {
+        let (view, scale) = (scene.view, self.scale as f32);
+        let reversed = |(start, trained): (&f32, &f32)| start - scale * (trained - start);
+        Publication::Same(view.start.iter().zip(view.trained).map(reversed).collect())
+    }
+
+    fn misstates(&self, _round: u64) -> bool {
+        true
+    }
+}
