@@ -7,6 +7,7 @@
 use kith_consensus::section::unknown;
 use kith_consensus::{Section, Stream};
 
+mod bfloat16;
 mod bits;
 mod block_int;
 mod half_precision;
@@ -106,6 +107,7 @@ pub struct CodecEntry {
 pub static CODECS: &[CodecEntry] = &[
     CodecEntry { name: "identity", help: "32-bit floats as they are", new: identity::new },
     CodecEntry { name: "f16", help: "16-bit floats: half the bytes, 11 bits of precision", new: half_precision::new },
+    CodecEntry { name: "bf16", help: "the upper half of 32-bit floats: half the bytes, their whole range", new: bfloat16::new },
     CodecEntry { name: "int8", help: "8-bit integers with one scale per block: a quarter of the bytes", new: block_int::int8 },
     CodecEntry { name: "int4", help: "4-bit integers with one scale per block: an eighth of the bytes", new: block_int::int4 },
     CodecEntry { name: "qsgd", help: "levels of the vector's norm, rounded at random: unbiased", new: qsgd::new },

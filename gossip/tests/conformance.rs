@@ -25,6 +25,8 @@ const PROMISES: &[(&str, Promise)] = &[
     ("kind = \"identity\"\nreplica = true", Loses(|_| 0.0)),
     ("kind = \"f16\"", Loses(|_| HALF)),
     ("kind = \"f16\"\nreplica = true", Loses(|_| HALF)),
+    ("kind = \"bf16\"", Loses(|_| 1.0 / 65536.0)),
+    ("kind = \"bf16\"\nreplica = true", Loses(|_| 1.0 / 65536.0)),
     ("kind = \"int8\"", Loses(|_| 64.0 / (4.0 * 127.0 * 127.0))),
     ("kind = \"int8\"\nreplica = true\nblock = 7", Loses(|_| 7.0 / (4.0 * 127.0 * 127.0))),
     ("kind = \"int8\"\nrounding = \"stochastic\"", Unbiased(|_| 64.0 / (4.0 * 127.0 * 127.0))),

@@ -165,7 +165,7 @@ fn refusals(federation: &Federation, member: usize) -> Vec<&'static str> {
 }
 
 const LIMIT: Duration = Duration::from_secs(3600);
-const CODECS: [&str; 17] = [
+const CODECS: [&str; 18] = [
     "kind = \"identity\"",
     "kind = \"f16\"",
     "kind = \"int8\"",
@@ -183,6 +183,7 @@ const CODECS: [&str; 17] = [
     "kind = \"power-sgd\"",
     "kind = \"power-sgd\"\nrank = 1\niterations = 1",
     "kind = \"f16\"\nreplica = true",
+    "kind = \"bf16\"",
 ];
 
 #[test]
