@@ -366,7 +366,10 @@ fn graphs_are_compared_drawn_and_read_from_a_list() {
         folder.json(&["topology", "explain", "ring", "--peers", "16", "--compare", "torus", "--compare", "complete", "--json"]);
     assert_eq!((&both["kind"], &both["diameter"]), (&"ring".into(), &8.into()));
     assert_eq!((&both["compared"][1]["kind"], &both["compared"][1]["diameter"]), (&"complete".into(), &1.into()));
-    assert_eq!(both["header_bytes_per_peer_and_round"], 512.0, "two neighbours, one other neighbour each");
+    assert_eq!(
+        both["header_bytes_per_peer_and_round"], 256.0,
+        "each update has two receivers, one of whom shows the other its header"
+    );
     let rows =
         folder.json(&["topology", "explain", "torus", "--peers", "12", "--param", "rows=2", "--compare", "ring", "--json"]);
     assert_eq!((&rows["diameter"], &rows["compared"][0]["diameter"]), (&4.into(), &6.into()), "a parameter is the first kind's");
