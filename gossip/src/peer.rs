@@ -173,6 +173,8 @@ pub struct Peer {
     suspicion: BTreeMap<PeerId, (f64, u32)>,
     /// Who has asked whom, where rounds are pairwise.
     pairs: Pairs,
+    /// The last handshake that was sent.
+    greeting: Option<(Header, Packet)>,
     /// Completed rounds of the newest evaluation that was asked for and has not come back.
     evaluating: Option<u64>,
     /// When the input that is handled came.
@@ -222,6 +224,7 @@ impl Peer {
             witness: Witness::default(),
             suspicion: BTreeMap::new(),
             pairs: Pairs::default(),
+            greeting: None,
             evaluating: None,
             now: Duration::ZERO,
         }
@@ -1014,12 +1017,12 @@ impl Peer {
     }
 
     /// Sends the handshake with all that is known of addresses.
-    fn greet(&self, peer: PeerId, out: &mut Vec<Effect>) {
+    fn greet(&mut self, peer: PeerId, out: &mut Vec<Effect>) {
         let bytes = self.handshake(self.overlay.address_book(), self.overlay.is_ready(&peer));
         out.push(Effect::Send { to: peer, bytes });
     }
 
-    fn handshake(&self, addresses: BTreeMap<PeerId, Vec<String>>, answered: bool) -> Packet {
+    fn handshake(&mut self, addresses: BTreeMap<PeerId, Vec<String>>, answered: bool) -> Packet {
         let hello = Hello {
             height: 0,
             head: self.charter.id,
@@ -1029,7 +1032,15 @@ impl Peer {
             roster: self.overlay.roster_digest(),
             addresses,
         };
-        self.seal(Kind::Hello, Digest::default(), wire::encode(&hello))
+        // Many are told the same at the same time.
+        let payload = wire::encode(&hello);
+        let header = self.header(Kind::Hello, Digest::default(), &payload);
+        if let Some((_, packet)) = self.greeting.as_ref().filter(|(said, _)| *said == header) {
+            return packet.clone();
+        }
+        let packet = Packet::from(Envelope::seal(&self.authenticator, header.clone(), payload).to_bytes());
+        self.greeting = Some((header, packet.clone()));
+        packet
     }
 
     /// Tells a member's addresses to those of its neighbours that are connected here: two peers that know only this one
@@ -1412,8 +1423,11 @@ impl Peer {
     }
 
     fn seal(&self, kind: Kind, state: Digest, payload: Vec<u8>) -> Packet {
-        let digest = Digest::of(&payload);
-        let header = Header(PROTOCOL_VERSION, self.charter.id, kind, self.id, self.round, self.sequence, state, digest);
-        Envelope::seal(&self.authenticator, header, payload).to_bytes().into()
+        Envelope::seal(&self.authenticator, self.header(kind, state, &payload), payload).to_bytes().into()
+    }
+
+    fn header(&self, kind: Kind, state: Digest, payload: &[u8]) -> Header {
+        let digest = Digest::of(payload);
+        Header(PROTOCOL_VERSION, self.charter.id, kind, self.id, self.round, self.sequence, state, digest)
     }
 }
