@@ -724,6 +724,11 @@ impl Peer {
     }
 
     fn close_if_complete(&mut self, out: &mut Vec<Effect>) {
+        // Who is late too often is awaited only as long as the rule has too little without it: perhaps the others have come and gone.
+        let enough = self.window.counted().count() + 1 >= self.charter.aggregation.rule.minimum().max(2);
+        if self.phase == Phase::Collecting && enough && !self.is_asynchronous() && self.charter.round.selection.is_everyone() {
+            self.window.release_those(|peer| !self.overlay.is_awaited(peer));
+        }
         let reachable = |peer: &PeerId| self.overlay.is_up(peer);
         if self.phase == Phase::Collecting && self.window.is_complete(self.charter.round.quorum, reachable) {
             self.close(Closed::Quorum, out);

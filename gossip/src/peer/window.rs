@@ -63,6 +63,11 @@ impl Window {
         self.awaited = peer.into_iter().collect();
     }
 
+    /// No longer waits for those of whom `late` is true, as far as they have not come.
+    pub(super) fn release_those(&mut self, late: impl Fn(&PeerId) -> bool) {
+        self.awaited.retain(|peer| self.arrived.contains_key(peer) || !late(peer));
+    }
+
     pub(super) fn awaits(&self, peer: &PeerId) -> bool {
         self.awaited.contains(peer)
     }
