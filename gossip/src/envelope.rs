@@ -5,8 +5,6 @@
 //! encoded again to be verified. A header alone, without its payload, still proves what its sender claimed: that is what
 //! witnesses pass on (at most [`HEADER_BYTES_MAX`] bytes).
 
-use std::ops::Range;
-
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use kith_consensus::{Digest, PeerId};
 use serde::{Deserialize, Serialize};
@@ -158,24 +156,23 @@ impl Envelope {
     /// # Errors
     /// The [`Refusal`] that names what is wrong.
     pub fn open(authenticator: &Authenticator, bytes: &[u8]) -> Result<Envelope, Refusal> {
-        let Parts { header, payload, .. } = Parts::of(authenticator, bytes, false)?;
-        let Decoded(header_bytes, signature, _) = wire::decode(bytes)?;
-        let payload = bytes[payload].to_vec();
-        Ok(Envelope { header, header_bytes: header_bytes.to_vec(), signature: signature.to_vec(), payload })
+        let Parts { header, header_bytes, signature, payload } = Parts::of(authenticator, bytes, false)?;
+        let (header_bytes, signature) = (header_bytes.to_vec(), signature.to_vec());
+        Ok(Envelope { header, header_bytes, signature, payload: payload.to_vec() })
     }
 }
 
-/// Where the parts of a verified envelope are.
-pub(crate) struct Parts {
+/// The parts of a verified envelope.
+pub(crate) struct Parts<'a> {
     pub(crate) header: Header,
-    /// Header and signature, and what comes before them, are the first so many bytes.
-    pub(crate) front: usize,
-    pub(crate) payload: Range<usize>,
+    pub(crate) header_bytes: &'a [u8],
+    pub(crate) signature: &'a [u8],
+    pub(crate) payload: &'a [u8],
 }
 
-impl Parts {
+impl<'a> Parts<'a> {
     /// See [`Envelope::open`]; `verified` tells that header and signature were verified before, byte for byte.
-    pub(crate) fn of(authenticator: &Authenticator, bytes: &[u8], verified: bool) -> Result<Parts, Refusal> {
+    pub(crate) fn of(authenticator: &Authenticator, bytes: &'a [u8], verified: bool) -> Result<Parts<'a>, Refusal> {
         if bytes.len() > ENVELOPE_BYTES_MAX {
             return Err(Refusal::Oversize { bytes: bytes.len(), limit: ENVELOPE_BYTES_MAX });
         }
@@ -194,19 +191,16 @@ impl Parts {
         if !header.is_without(payload) && header.payload() != Digest::of(payload) {
             return Err(Refusal::PayloadHash);
         }
-        let end_of = |part: &[u8]| part.as_ptr() as usize + part.len() - bytes.as_ptr() as usize;
-        let end = end_of(payload);
-        Ok(Parts { header, front: end_of(signature), payload: end - payload.len()..end })
+        Ok(Parts { header, header_bytes, signature, payload })
     }
 
-    /// What a message claims to be, of which nothing is verified yet: its header, and where header and signature end.
-    pub(crate) fn claimed(bytes: &[u8]) -> Option<(Header, usize)> {
+    /// What a message claims to be, of which nothing is verified yet: its header, and the signature under it.
+    pub(crate) fn claimed(bytes: &[u8]) -> Option<(Header, &[u8])> {
         if bytes.len() > ENVELOPE_BYTES_MAX {
             return None;
         }
         let Decoded(header, signature, _) = wire::decode(bytes).ok()?;
-        let front = signature.as_ptr() as usize + signature.len() - bytes.as_ptr() as usize;
-        Some((wire::decode(header).ok()?, front))
+        Some((wire::decode(header).ok()?, signature))
     }
 
     /// An envelope that begins with `front` and has no payload.

@@ -46,13 +46,23 @@ impl Packet {
     /// The [`Refusal`] that names what is wrong.
     pub(crate) fn open(&self, authenticator: &Authenticator, verified: bool) -> Result<Opened<'_>, Refusal> {
         let opened = self.0.opened.get_or_init(|| {
-            let Parts { header, front, payload } = Parts::of(authenticator, self, verified)?;
-            let is_header_only = header.is_without(&self[payload.clone()]);
+            let Parts { header, signature, payload, .. } = Parts::of(authenticator, self, verified)?;
+            let (front, is_header_only) = (self.place_of(signature).end, header.is_without(payload));
             let (header_alone, vector) = (OnceLock::new(), Mutex::default());
-            Ok(Contents { header, front, payload, is_header_only, header_alone, vector })
+            Ok(Contents { header, front, payload: self.place_of(payload), is_header_only, header_alone, vector })
         });
         let contents = opened.as_ref().map_err(Refusal::clone)?;
         Ok(Opened { packet: self, contents, header: &contents.header })
+    }
+
+    /// Where in the packet a part of it is.
+    ///
+    /// # Panics
+    /// When `part` is none.
+    pub(crate) fn place_of(&self, part: &[u8]) -> Range<usize> {
+        let start = (part.as_ptr() as usize).checked_sub(self.as_ptr() as usize).expect("a part lies in its packet");
+        assert!(start + part.len() <= self.len(), "a part lies in its packet");
+        start..start + part.len()
     }
 
     /// Whether somebody in this process has opened it, and it was as it should be.
@@ -86,16 +96,6 @@ impl<'a> Opened<'a> {
         &self.packet[self.contents.payload.clone()]
     }
 
-    /// Where in the packet a part of its payload is.
-    ///
-    /// # Panics
-    /// When `part` is none.
-    pub(crate) fn place_of(&self, part: &[u8]) -> Range<usize> {
-        let start = (part.as_ptr() as usize).checked_sub(self.packet.as_ptr() as usize).expect("a part lies in its packet");
-        assert!(start + part.len() <= self.packet.len(), "a part lies in its packet");
-        start..start + part.len()
-    }
-
     pub(crate) fn packet(&self) -> &'a Packet {
         self.packet
     }
@@ -114,7 +114,7 @@ impl<'a> Opened<'a> {
     }
 }
 
-/// What an update led to, lent among the peers of a process.
+// What an update led to, lent among the peers of a process.
 impl Packet {
     fn vector(&self) -> Option<&Mutex<Weak<Vec<f32>>>> {
         self.0.opened.get()?.as_ref().ok().map(|contents| &contents.vector)

@@ -449,7 +449,7 @@ impl Peer {
         if !self.is_asynchronous() {
             self.window = Window::new(awaited, self.overlay.alternatives(self.round), self.stands_in());
         }
-        if let Some(place) = self.overlay.roster().index(&self.id) {
+        if let Some(place) = self.overlay.place() {
             self.method.open(&self.overlay.graph(self.round), place);
         }
         out.push(Effect::Emit(Event::RoundOpened { round: self.round, neighbours: neighbours.len(), selected }));

@@ -1,20 +1,9 @@
 //! How peers optimise: gradient tracking against plain mixing, rounds without waiting, momentum over rounds.
 
+mod running;
+
 use kith_simulations::experiment::{Experiment, Outcome};
-
-fn run_on(threads: usize, text: &str, settings: &[&str]) -> Outcome {
-    let settings: Vec<_> =
-        settings.iter().map(|text| kith_simulations::experiment::setting(text).expect("a good setting")).collect();
-    let experiment = Experiment::parse(text, &settings).unwrap_or_else(|problems| panic!("{problems:?}"));
-    experiment.run(threads, &mut |_, _| {}).expect("it runs")
-}
-
-fn run(text: &str, settings: &[&str]) -> Outcome {
-    let outcome = run_on(0, text, settings);
-    assert_eq!(outcome.checks.failed, []);
-    assert_eq!(outcome.ended, "stopped");
-    outcome
-}
+use running::{run, run_on};
 
 const RING: &str = r#"
 [federation]

@@ -1,15 +1,9 @@
 //! Whose updates a round mixes: what each selection does to learning, to waiting, and to liars.
 
-use kith_simulations::experiment::{Experiment, Outcome, setting};
+mod running;
 
-fn run(text: &str, settings: &[&str]) -> Outcome {
-    let settings: Vec<_> = settings.iter().map(|text| setting(text).expect("a good setting")).collect();
-    let experiment = Experiment::parse(text, &settings).unwrap_or_else(|problems| panic!("{problems:?}"));
-    let outcome = experiment.run(0, &mut |_, _| {}).expect("it runs");
-    assert_eq!(outcome.checks.failed, []);
-    assert_eq!(outcome.ended, "stopped");
-    outcome
-}
+use kith_simulations::experiment::Outcome;
+use running::run;
 
 /// Peers with unlike rows.
 const UNLIKE: &str = r#"

@@ -1,21 +1,10 @@
 //! Topologies whose rounds have stages: federated averaging with a server, and clusters with heads that succeed each other.
 
+mod running;
+
 use kith_simulations::experiment::{Experiment, Outcome};
 use kith_simulations::metrics::RoundRow;
-
-fn try_run(text: &str, settings: &[&str], threads: usize) -> Outcome {
-    let settings: Vec<_> =
-        settings.iter().map(|text| kith_simulations::experiment::setting(text).expect("a good setting")).collect();
-    let experiment = Experiment::parse(text, &settings).unwrap_or_else(|problems| panic!("{problems:?}"));
-    experiment.run(threads, &mut |_, _| {}).expect("it runs")
-}
-
-fn run(text: &str, settings: &[&str]) -> Outcome {
-    let outcome = try_run(text, settings, 0);
-    assert_eq!(outcome.checks.failed, []);
-    assert_eq!(outcome.ended, "stopped");
-    outcome
-}
+use running::{run, run_on};
 
 /// Ten rounds of training, whatever lies between them.
 const TRAINING: u64 = 10;
@@ -128,9 +117,9 @@ fn bad_links_and_restarts_break_no_promise() {
         for kind in ["centralised", "hierarchical"] {
             let kind = format!("topology.kind={kind}");
             let settings: Vec<&str> = links.iter().copied().chain([seed.as_str(), kind.as_str()]).collect();
-            let first = try_run(BASE, &settings, 0);
+            let first = run_on(0, BASE, &settings);
             assert_eq!(first.checks.failed, [], "{kind} {seed}");
-            assert_eq!(first.trace, try_run(BASE, &settings, 3).trace, "{kind} {seed}");
+            assert_eq!(first.trace, run_on(3, BASE, &settings).trace, "{kind} {seed}");
         }
     }
 }
@@ -189,7 +178,7 @@ fn with_crashes(seed: u64, crashes: &[(usize, f64)], back: Option<f64>, threads:
     let crash =
         |(peer, at): &(usize, f64)| format!("[[world.fault]]\nkind = \"crash\"\n{stays}\nat_seconds = {at}\npeer = {peer}\n");
     let text = format!("{CLUSTERS}{}", crashes.iter().map(crash).collect::<String>());
-    let outcome = try_run(&text, &[&format!("world.seed={seed}")], threads);
+    let outcome = run_on(threads, &text, &[&format!("world.seed={seed}")]);
     assert_eq!(outcome.checks.failed, [], "seed {seed}, {crashes:?}");
     outcome
 }
@@ -267,7 +256,7 @@ fn a_head_that_says_nothing_is_waited_for_to_the_deadline() {
         let head = heads(seed, 1, 1)[0];
         let at = closed(&whole, head, 3) - 0.02;
         let text = format!("{CLUSTERS}[[world.fault]]\nkind = \"pause\"\nlasts_seconds = 30\nat_seconds = {at}\npeer = {head}\n");
-        let outcome = try_run(&text, &[&format!("world.seed={seed}")], 0);
+        let outcome = run_on(0, &text, &[&format!("world.seed={seed}")]);
         assert_eq!((outcome.checks.failed.as_slice(), outcome.ended), (&[][..], "stopped"));
         assert!(outcome.rounds_by_deadline > 0);
         let others: Vec<_> = outcome.peer_rows.iter().filter(|row| row.round == 5 && row.peer != head).collect();

@@ -82,13 +82,15 @@ pub(super) struct Outgoing {
     pub(super) body_bytes: usize,
     /// What others may pull: nothing where the body travels inside the announcement, several where a liar has several.
     bodies: Vec<(Digest, Arc<Vec<u8>>)>,
+    /// The own replica after it, where the codec has one: who is a round behind may still need it whole.
+    replica: Option<Parameters>,
 }
 
 impl Outgoing {
     pub(super) fn new(sequence: u64, state: Digest, announcement: Packet, digest: Digest, body: Arc<Vec<u8>>) -> Outgoing {
         let body_bytes = body.len();
         let bodies = if body_bytes > INLINE_BYTES_MAX { vec![(digest, body)] } else { Vec::new() };
-        Outgoing { sequence, state, announcement, body_bytes, bodies }
+        Outgoing { sequence, state, announcement, body_bytes, bodies, replica: None }
     }
 
     /// Also serves the bodies of another update.
@@ -134,8 +136,6 @@ pub(super) struct Exchange {
     initial_state: Digest,
     incoming: BTreeMap<PeerId, Incoming>,
     outgoing: BTreeMap<u64, Outgoing>,
-    /// The own replica as it was after each of them, where the codec has one: who is a round behind may still need it whole.
-    published: BTreeMap<u64, (Digest, Parameters)>,
     /// Whether the newest vectors are kept although a stateless codec does not need them: a liar looks at them.
     keeps_newest: bool,
 }
@@ -153,7 +153,6 @@ impl Exchange {
             initial_state,
             incoming: BTreeMap::new(),
             outgoing: BTreeMap::new(),
-            published: BTreeMap::new(),
             keeps_newest,
         }
     }
@@ -213,14 +212,9 @@ impl Exchange {
     }
 
     /// The update is promised: from now on this is what others have of this peer.
-    pub(super) fn publish(&mut self, round: u64, public: Parameters, outgoing: Outgoing) {
+    pub(super) fn publish(&mut self, round: u64, public: Parameters, mut outgoing: Outgoing) {
         if !planted(Mutant::ForgetOwnReplica) {
-            if self.codec.form() == Form::Replica {
-                self.published.insert(round, (outgoing.state, Arc::clone(&public)));
-                while self.published.len() > OUTGOING_MAX {
-                    self.published.pop_first();
-                }
-            }
+            outgoing.replica = (self.codec.form() == Form::Replica).then(|| Arc::clone(&public));
             self.own_replica = public;
             self.own_state = outgoing.state;
         }
@@ -252,8 +246,8 @@ impl Exchange {
     pub(super) fn body(&self, digest: Digest) -> Option<Arc<Vec<u8>>> {
         let body = self.outgoing.values().flat_map(|outgoing| &outgoing.bodies).find(|(name, _)| *name == digest);
         let body = body.map(|(_, body)| Arc::clone(body));
-        let own = (self.own_state, &self.own_replica);
-        let mut replicas = self.published.values().map(|(state, values)| (*state, values)).chain([own]);
+        let published = self.outgoing.values().filter_map(|outgoing| Some((outgoing.state, outgoing.replica.as_ref()?)));
+        let mut replicas = published.chain([(self.own_state, &self.own_replica)]);
         body.or_else(|| replicas.find(|(state, _)| *state == digest).map(|(_, values)| Arc::new(identity::to_bytes(values))))
     }
 
@@ -298,7 +292,7 @@ impl Exchange {
             samples: announcement.samples,
             local_steps: announcement.local_steps,
             loss: announcement.loss,
-            body: announcement.inline.map(|inline| Body::Inline(message.place_of(inline))),
+            body: announcement.inline.map(|inline| Body::Inline(message.packet().place_of(inline))),
             keyframe: None,
         };
         incoming.queue.insert(place, (round, pending));

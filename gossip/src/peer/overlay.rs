@@ -127,6 +127,11 @@ impl Overlay {
         self.roster.index(peer)
     }
 
+    /// This peer's place in the graph; `None` while the roster forms.
+    pub(super) fn place(&self) -> Option<usize> {
+        self.place
+    }
+
     fn own_index(&self) -> usize {
         self.place.or_else(|| self.index(&self.own)).expect("a peer is on its own roster")
     }

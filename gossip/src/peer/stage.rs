@@ -22,10 +22,7 @@ impl Peer {
 
     /// The graph of a round and this peer's place in it; `None` while the roster forms.
     fn place(&self, round: u64) -> Option<(Arc<Graph>, usize)> {
-        if !self.overlay.is_formed() {
-            return None;
-        }
-        let own = self.overlay.roster().index(&self.id).expect("a peer is on its own roster");
+        let own = self.overlay.place()?;
         Some((self.overlay.graph(round), own))
     }
 

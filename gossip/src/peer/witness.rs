@@ -72,7 +72,8 @@ impl Witness {
     /// Whether the header of a message that is not open yet was verified before, byte for byte: in a neighbourhood many show one
     /// header.
     pub(super) fn recognises(&self, packet: &Packet) -> bool {
-        let Some((header, front)) = Parts::claimed(packet) else { return false };
+        let Some((header, signature)) = Parts::claimed(packet) else { return false };
+        let front = packet.place_of(signature).end;
         let seen = self.seen.get(&(header.round(), header.sender()));
         seen.is_some_and(|seen| packet[..front] == seen.header[..seen.header.len() - 1])
     }
