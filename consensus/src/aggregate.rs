@@ -362,17 +362,18 @@ pub fn spread(contributions: &[Contribution<'_>]) -> f64 {
     const COLUMNS: usize = 256;
     let Some((first, others)) = contributions.split_first() else { return 0.0 };
     // Σ‖x − r‖² − ‖Σ(x − r)‖² / n with the first row as r, so that nearly equal rows do not cancel.
-    let (mut squares, mut squared_sums) = ([0.0; COLUMNS], 0.0);
+    let (mut squares, mut squared_sums) = ([0.0; COLUMNS], [0.0; COLUMNS]);
     for (block, reference) in first.parameters.chunks(COLUMNS).enumerate() {
         let mut sums = [0.0; COLUMNS];
         let columns = block * COLUMNS..block * COLUMNS + reference.len();
         for other in others {
             kernel::add_differences(&other.parameters[columns.clone()], reference, &mut sums, &mut squares);
         }
-        squared_sums += sums.iter().map(|sum| sum * sum).sum::<f64>();
+        squared_sums.iter_mut().zip(sums).for_each(|(squared, sum)| *squared += sum * sum);
     }
     let count = contributions.len() as f64;
-    ((squares.iter().sum::<f64>() - squared_sums / count).max(0.0) / count).sqrt()
+    let terms = squares.iter().zip(squared_sums).map(|(squares, squared)| squares - squared / count);
+    (terms.sum::<f64>().max(0.0) / count).sqrt()
 }
 
 /// A rule that a charter can name.

@@ -1,5 +1,6 @@
 //! Names of peers and of bytes: [`PeerId`] and [`Digest`].
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
@@ -8,8 +9,24 @@ use serde::{Deserialize, Serialize};
 /// A participant of the protocol: its ed25519 public key. Ordered by bytes, which is the canonical order of everything.
 ///
 /// Shown as libp2p shows it (`12D3Koo…`), so that logs, configuration and network tools name a peer alike.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PeerId(pub [u8; 32]);
+
+impl Ord for PeerId {
+    /// By bytes. Keys are as good as random, so the first eight decide, in one comparison.
+    #[inline]
+    fn cmp(&self, other: &PeerId) -> Ordering {
+        let first = |peer: &PeerId| peer.0.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
+        first(self).cmp(&first(other)).then_with(|| self.0.cmp(&other.0))
+    }
+}
+
+impl PartialOrd for PeerId {
+    #[inline]
+    fn partial_cmp(&self, other: &PeerId) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 /// The identity multihash of a protobuf-encoded ed25519 key: what libp2p puts before the 32 bytes of the key.
 const LIBP2P_PREFIX: [u8; 6] = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20];
@@ -191,6 +208,19 @@ mod tests {
         let json = serde_json::to_string(&(id, digest)).unwrap();
         assert_eq!(json, format!("[\"{id}\",\"{digest}\"]"));
         assert_eq!(serde_json::from_str::<(PeerId, Digest)>(&json).unwrap(), (id, digest));
+    }
+
+    #[test]
+    fn peers_are_ordered_by_their_bytes() {
+        let id = |place: usize, byte: u8| {
+            let mut bytes = [7; 32];
+            bytes[place] = byte;
+            PeerId(bytes)
+        };
+        let ids: Vec<PeerId> = (0..32).flat_map(|place| [0, 7, 255].map(|byte| id(place, byte))).collect();
+        for (a, b) in ids.iter().flat_map(|a| ids.iter().map(move |b| (a, b))) {
+            assert_eq!(a.cmp(b), a.0.cmp(&b.0), "{a:?}, {b:?}");
+        }
     }
 
     #[test]

@@ -174,6 +174,9 @@ impl Memo {
         // The list is whole between any two statements, so a panic elsewhere spoils nothing. Others wait while a graph is drawn:
         // most of them want the same one.
         let mut graphs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, newest)) = graphs.last().filter(|(known, _)| *known == key) {
+            return Ok(Arc::clone(newest));
+        }
         let graph = match graphs.iter().position(|(known, _)| *known == key) {
             Some(place) => graphs.remove(place).1,
             None => Arc::new(draw()?),

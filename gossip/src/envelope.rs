@@ -156,7 +156,7 @@ impl Envelope {
     /// # Errors
     /// The [`Refusal`] that names what is wrong.
     pub fn open(authenticator: &Authenticator, bytes: &[u8]) -> Result<Envelope, Refusal> {
-        let Parts { header, header_bytes, signature, payload } = Parts::of(authenticator, bytes, false)?;
+        let Parts { header, header_bytes, signature, payload } = Parts::of(authenticator, bytes, false, None)?;
         let (header_bytes, signature) = (header_bytes.to_vec(), signature.to_vec());
         Ok(Envelope { header, header_bytes, signature, payload: payload.to_vec() })
     }
@@ -171,8 +171,14 @@ pub(crate) struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    /// See [`Envelope::open`]; `verified` tells that header and signature were verified before, byte for byte.
-    pub(crate) fn of(authenticator: &Authenticator, bytes: &'a [u8], verified: bool) -> Result<Parts<'a>, Refusal> {
+    /// See [`Envelope::open`]; `verified` tells that header and signature were verified before, byte for byte, `hash` is that of the
+    /// payload, where it is known.
+    pub(crate) fn of(
+        authenticator: &Authenticator,
+        bytes: &'a [u8],
+        verified: bool,
+        hash: Option<Digest>,
+    ) -> Result<Parts<'a>, Refusal> {
         if bytes.len() > ENVELOPE_BYTES_MAX {
             return Err(Refusal::Oversize { bytes: bytes.len(), limit: ENVELOPE_BYTES_MAX });
         }
@@ -188,7 +194,7 @@ impl<'a> Parts<'a> {
         if !verified && !authenticator.verify(&header.sender(), header_bytes, signature) {
             return Err(Refusal::Signature);
         }
-        if !header.is_without(payload) && header.payload() != Digest::of(payload) {
+        if !header.is_without(payload) && header.payload() != hash.unwrap_or_else(|| Digest::of(payload)) {
             return Err(Refusal::PayloadHash);
         }
         Ok(Parts { header, header_bytes, signature, payload })

@@ -1,12 +1,15 @@
 //! What people see of a peer: one list of events, from which logs, metrics, the testnet's table, the audit log and the
 //! simulator's checks are all made. Nothing is counted twice because nothing is counted elsewhere.
 
+use std::sync::OnceLock;
+
 use kith_consensus::{Digest, PeerId};
 use serde::{Deserialize, Serialize};
 
+use crate::effect::Parameters;
 use crate::envelope::Kind;
 
-/// Something that happened at one peer. Past tense; carries no time (the driver knows it) and never data or parameters.
+/// Something that happened at one peer. Past tense; carries no time (the driver knows it) and tells neither data nor parameters.
 ///
 /// Fields are named with the glossary's words: `round` is the peer's own, `peer` the other one, shares lie in [0, 1].
 #[allow(missing_docs, reason = "the variant's line and the glossary's words say what each field is")]
@@ -65,7 +68,7 @@ pub enum Event {
         /// Round.
         round: u64,
         /// Hash of the parameters that resulted.
-        state: Digest,
+        state: State,
         /// Models combined, the own one included.
         models: usize,
         /// Share of each neighbour's contribution that the rule left out.
@@ -94,6 +97,58 @@ pub enum Event {
     Finished { rounds: u64, state: Digest },
     /// The peer stops; `finished` tells whether it went through every round.
     Left { round: u64, finished: bool, why: String },
+}
+
+/// The name of a vector: its hash, computed when somebody asks for it. In a world of thousands of peers hardly anybody does, and
+/// hashing would take longer than combining.
+#[derive(Clone)]
+pub struct State {
+    vector: Option<Parameters>,
+    digest: OnceLock<Digest>,
+}
+
+impl State {
+    /// The hash.
+    pub fn digest(&self) -> Digest {
+        let hash = || self.vector.as_ref().map_or_else(Digest::default, |vector| Digest::of_values(vector));
+        *self.digest.get_or_init(hash)
+    }
+}
+
+impl From<Parameters> for State {
+    fn from(vector: Parameters) -> State {
+        State { vector: Some(vector), digest: OnceLock::new() }
+    }
+}
+
+impl From<Digest> for State {
+    fn from(digest: Digest) -> State {
+        State { vector: None, digest: digest.into() }
+    }
+}
+
+impl PartialEq for State {
+    fn eq(&self, other: &State) -> bool {
+        self.digest() == other.digest()
+    }
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.digest().fmt(formatter)
+    }
+}
+
+impl Serialize for State {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.digest().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for State {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<State, D::Error> {
+        Digest::deserialize(deserializer).map(State::from)
+    }
 }
 
 /// How much of one neighbour's contribution the rule left out.

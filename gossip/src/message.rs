@@ -78,38 +78,31 @@ pub(crate) struct Announcement<'a> {
     pub(crate) loss: Option<f64>,
 }
 
-impl<'a> Announcement<'a> {
-    /// Decodes and checks what can be checked before the body: dimension, length, that an inline body has no other name, and
-    /// that there is a loss where one is `asked` for, and only there.
-    pub(crate) fn decode(
-        payload: &'a [u8],
-        dimension: usize,
-        body_bytes_max: usize,
-        asked: bool,
-    ) -> Result<Announcement<'a>, Refusal> {
-        let announcement: Announcement<'a> = wire::decode(payload)?;
-        let found = usize::try_from(announcement.dimension).unwrap_or(usize::MAX);
+impl Announcement<'_> {
+    /// Checks what can be checked before the body: dimension, length, that an inline body has no other name, and that there is a
+    /// loss where one is `asked` for, and only there.
+    pub(crate) fn check(&self, dimension: usize, body_bytes_max: usize, asked: bool) -> Result<(), Refusal> {
+        let found = usize::try_from(self.dimension).unwrap_or(usize::MAX);
         if found != dimension {
             return Err(Refusal::Dimension { found, expected: dimension });
         }
-        let bytes = usize::try_from(announcement.length).unwrap_or(usize::MAX);
+        let bytes = usize::try_from(self.length).unwrap_or(usize::MAX);
         if bytes > body_bytes_max {
             return Err(Refusal::Oversize { bytes, limit: body_bytes_max });
         }
-        if let Some(inline) = &announcement.inline
-            && (inline.len() != bytes || announcement.body != Digest::default())
+        if let Some(inline) = self.inline
+            && (inline.len() != bytes || self.body != Digest::default())
         {
             return Err(Refusal::Announcement { why: "its inline body is not the one it names".into() });
         }
-        match announcement.loss {
-            None if asked => return Err(Refusal::Loss { why: "tells none, and the charter's selection looks at it".into() }),
-            Some(_) if !asked => return Err(Refusal::Loss { why: "tells one, and the charter asks for none".into() }),
+        match self.loss {
+            None if asked => Err(Refusal::Loss { why: "tells none, and the charter's selection looks at it".into() }),
+            Some(_) if !asked => Err(Refusal::Loss { why: "tells one, and the charter asks for none".into() }),
             Some(loss) if !(-LOSS_MAX..=LOSS_MAX).contains(&loss) => {
-                return Err(Refusal::Loss { why: format!("{loss} is not from -{LOSS_MAX:e} to {LOSS_MAX:e}") });
+                Err(Refusal::Loss { why: format!("{loss} is not from -{LOSS_MAX:e} to {LOSS_MAX:e}") })
             }
-            _ => {}
+            _ => Ok(()),
         }
-        Ok(announcement)
     }
 }
 

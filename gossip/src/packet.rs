@@ -4,16 +4,21 @@
 //! whole. A node asks once for what it receives. Where a thousand peers live in one process, a message that reaches many is
 //! opened by the first of them, and the vector that an update leads to is reconstructed by the first and lent to the others for as
 //! long as somebody holds it. No bit depends on that: the answer is a function of the bytes, of the public key named in them, and, for
-//! keyed hashes, of the one secret that all peers of a process share.
+//! keyed hashes, of the one secret that all peers of a process share. So does the one who seals a message leave in it what it had to
+//! compute anyway: the hash of its payload, and the vector that the state in its header is the hash of. Who opens it compares bits
+//! where it would have hashed them again.
 
 use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use kith_consensus::Digest;
+use serde_bytes::Bytes;
 
 use crate::effect::Parameters;
-use crate::envelope::{Authenticator, HEADER_BYTES_MAX, Header, Parts};
+use crate::envelope::{Authenticator, Envelope, HEADER_BYTES_MAX, Header, Parts};
 use crate::event::Refusal;
+use crate::message::Announcement;
+use crate::wire;
 
 /// The bytes of a message. Equal bytes are equal packets.
 #[derive(Clone)]
@@ -21,6 +26,10 @@ pub struct Packet(Arc<Inner>);
 
 struct Inner {
     bytes: Vec<u8>,
+    /// The hash of the payload, from who sealed it here.
+    payload: Option<Digest>,
+    /// The vector of which the header's state is the hash, as long as somebody who computed that holds it.
+    stated: Shelf,
     opened: OnceLock<Result<Contents, Refusal>>,
     name: OnceLock<Digest>,
 }
@@ -32,13 +41,25 @@ struct Contents {
     front: usize,
     payload: Range<usize>,
     is_header_only: bool,
+    /// What its payload announces, with the place of an inline body, decoded when first asked for.
+    announcement: OnceLock<Result<(Announcement<'static>, Option<Range<usize>>), Refusal>>,
     /// The header without its payload, made when first asked for.
     header_alone: OnceLock<Packet>,
     /// The vector that an update has led somebody to.
-    vector: Mutex<Weak<Vec<f32>>>,
+    vector: Shelf,
 }
 
 impl Packet {
+    /// Signs a message whose header names this payload.
+    pub(crate) fn seal(authenticator: &Authenticator, header: Header, payload: Vec<u8>) -> Packet {
+        let digest = header.payload();
+        Packet::new(Envelope::seal(authenticator, header, payload).to_bytes(), Some(digest))
+    }
+
+    fn new(bytes: Vec<u8>, payload: Option<Digest>) -> Packet {
+        Packet(Arc::new(Inner { bytes, payload, stated: Mutex::default(), opened: OnceLock::new(), name: OnceLock::new() }))
+    }
+
     /// Opens the bytes: size, encoding, version, signature, payload hash, in this order. `verified` tells that header and signature
     /// were verified before, byte for byte.
     ///
@@ -46,10 +67,17 @@ impl Packet {
     /// The [`Refusal`] that names what is wrong.
     pub(crate) fn open(&self, authenticator: &Authenticator, verified: bool) -> Result<Opened<'_>, Refusal> {
         let opened = self.0.opened.get_or_init(|| {
-            let Parts { header, signature, payload, .. } = Parts::of(authenticator, self, verified)?;
+            let Parts { header, signature, payload, .. } = Parts::of(authenticator, self, verified, self.0.payload)?;
             let (front, is_header_only) = (self.place_of(signature).end, header.is_without(payload));
-            let (header_alone, vector) = (OnceLock::new(), Mutex::default());
-            Ok(Contents { header, front, payload: self.place_of(payload), is_header_only, header_alone, vector })
+            Ok(Contents {
+                header,
+                front,
+                payload: self.place_of(payload),
+                is_header_only,
+                announcement: OnceLock::new(),
+                header_alone: OnceLock::new(),
+                vector: Mutex::default(),
+            })
         });
         let contents = opened.as_ref().map_err(Refusal::clone)?;
         Ok(Opened { packet: self, contents, header: &contents.header })
@@ -100,6 +128,20 @@ impl<'a> Opened<'a> {
         self.packet
     }
 
+    /// The payload as an announcement, of which nothing is checked yet.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub(crate) fn announcement(&self) -> Result<Announcement<'a>, Refusal> {
+        let decoded = self.contents.announcement.get_or_init(|| {
+            let announcement: Announcement<'_> = wire::decode(self.payload())?;
+            let place = announcement.inline.map(|inline| self.packet.place_of(inline));
+            Ok((Announcement { inline: None, ..announcement }, place))
+        });
+        let (announcement, place) = decoded.as_ref().map_err(Refusal::clone)?;
+        Ok(Announcement { inline: place.clone().map(|place| Bytes::new(&self.packet[place])), ..announcement.clone() })
+    }
+
     /// Whether only the header came.
     pub(crate) fn is_header_only(&self) -> bool {
         self.contents.is_header_only
@@ -114,28 +156,45 @@ impl<'a> Opened<'a> {
     }
 }
 
-// What an update led to, lent among the peers of a process.
+type Shelf = Mutex<Weak<Vec<f32>>>;
+
+/// Lends `vector` for as long as somebody holds it.
+fn lend(shelf: &Shelf, vector: &Parameters) {
+    *shelf.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(vector);
+}
+
+fn borrow(shelf: &Shelf) -> Option<Parameters> {
+    shelf.lock().unwrap_or_else(PoisonError::into_inner).upgrade()
+}
+
+// What an update leads to, lent among the peers of a process.
 impl Packet {
-    fn vector(&self) -> Option<&Mutex<Weak<Vec<f32>>>> {
-        self.0.opened.get()?.as_ref().ok().map(|contents| &contents.vector)
+    /// The vector that the header's state is the hash of, from who computed that.
+    pub(crate) fn stated(&self) -> Option<Parameters> {
+        borrow(&self.0.stated)
     }
 
-    /// The vector that this update has led somebody to who still holds it, its `state_hash` verified.
-    pub(crate) fn borrow_vector(&self) -> Option<Parameters> {
-        self.vector()?.lock().unwrap_or_else(PoisonError::into_inner).upgrade()
+    /// Lends the vector that the header's state is the hash of.
+    pub(crate) fn state(&self, vector: &Parameters) {
+        lend(&self.0.stated, vector);
+    }
+
+    /// The vector that this update has led a receiver to who still holds it, checked and its `state_hash` verified.
+    pub(crate) fn led_to(&self) -> Option<Parameters> {
+        borrow(&self.0.opened.get()?.as_ref().ok()?.vector)
     }
 
     /// Lends the vector that this update led to.
-    pub(crate) fn lend_vector(&self, vector: &Parameters) {
-        if let Some(shelf) = self.vector() {
-            *shelf.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(vector);
+    pub(crate) fn leads_to(&self, vector: &Parameters) {
+        if let Some(Ok(contents)) = self.0.opened.get() {
+            lend(&contents.vector, vector);
         }
     }
 }
 
 impl From<Vec<u8>> for Packet {
     fn from(bytes: Vec<u8>) -> Packet {
-        Packet(Arc::new(Inner { bytes, opened: OnceLock::new(), name: OnceLock::new() }))
+        Packet::new(bytes, None)
     }
 }
 
@@ -158,5 +217,30 @@ impl Eq for Packet {}
 impl std::fmt::Debug for Packet {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "Packet({} bytes)", self.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope::{Kind, PROTOCOL_VERSION};
+
+    /// What the sealer leaves in a packet spares the hash of its own bytes, and of nobody else's.
+    #[test]
+    fn bytes_that_came_another_way_are_hashed_whatever_the_sealer_knew() {
+        let authenticator = Authenticator::from_secret(&[1; 32]);
+        let payload = vec![7; 300];
+        let hash = Digest::of(&payload);
+        let header =
+            Header(PROTOCOL_VERSION, Digest::default(), Kind::Update, authenticator.peer(), 3, 3, Digest::of(b"state"), hash);
+        let sealed = Packet::seal(&authenticator, header, payload);
+        assert_eq!(sealed.open(&authenticator, false).unwrap().payload(), [7; 300]);
+        let copy = Packet::from(sealed.to_vec());
+        assert_eq!(copy.open(&authenticator, false).unwrap().payload(), [7; 300]);
+        let mut wrong = sealed.to_vec();
+        *wrong.last_mut().unwrap() ^= 1;
+        assert!(matches!(Packet::from(wrong).open(&authenticator, false), Err(Refusal::PayloadHash)));
+        let short = Packet::from(sealed[..sealed.len() - 1].to_vec());
+        assert!(matches!(short.open(&authenticator, false), Err(Refusal::Junk { .. })));
     }
 }

@@ -250,6 +250,11 @@ impl Peer {
         self.exchange.announced_in(bytes)
     }
 
+    /// Whether the codec's bodies build on the vectors before them, so that peers hold each other's.
+    pub fn keeps_replicas(&self) -> bool {
+        self.exchange.keeps_replicas()
+    }
+
     /// Hash of what this peer holds as `sender`'s vector; `None` where the codec needs no replicas or nothing has come.
     pub fn replica_of(&self, sender: &PeerId) -> Option<Digest> {
         self.exchange.replica_of(sender)
@@ -603,10 +608,8 @@ impl Peer {
         };
         let (base, body, public) = self.exchange.encode(vector, random)?;
         self.method.given(vector);
-        let mut state = Digest::of_values(&public);
-        if self.conduct.misstates(self.round) {
-            state = Digest::of(&state.0);
-        }
+        let true_state = Digest::of_values(&public);
+        let state = if self.conduct.misstates(self.round) { Digest::of(&true_state.0) } else { true_state };
         let inline = (body.len() <= INLINE_BYTES_MAX).then(|| Bytes::new(&body));
         // What travels inside has no need of a name.
         let digest = if inline.is_some() { Digest::default() } else { Digest::of(&body) };
@@ -624,6 +627,9 @@ impl Peer {
             loss,
         };
         let announcement = self.seal(Kind::Update, state, wire::encode_sized(&announcement, room));
+        if state == true_state {
+            announcement.state(&public);
+        }
         let body = Arc::new(body);
         let intent = Box::new(Intent {
             round: self.round,
@@ -860,7 +866,7 @@ impl Peer {
                     self.carry_on(&start, &mut aggregate.parameters);
                 }
                 let parameters = Arc::new(aggregate.parameters);
-                let state = Digest::of_values(&parameters);
+                let state = Arc::clone(&parameters).into();
                 out.push(Effect::Emit(Event::Aggregated { round, state, models: rows.len(), dropped, spread }));
                 parameters
             }
@@ -1043,7 +1049,7 @@ impl Peer {
         if let Some((_, packet)) = self.greeting.as_ref().filter(|(said, _)| *said == header) {
             return packet.clone();
         }
-        let packet = Packet::from(Envelope::seal(&self.authenticator, header.clone(), payload).to_bytes());
+        let packet = Packet::seal(&self.authenticator, header.clone(), payload);
         self.greeting = Some((header, packet.clone()));
         packet
     }
@@ -1309,12 +1315,9 @@ impl Peer {
         if !self.is_asynchronous() && round == self.round && self.window.contains(&sender) {
             return Err(Refusal::Duplicate);
         }
-        let announcement = Announcement::decode(
-            envelope.payload(),
-            self.exchange.dimension(),
-            self.exchange.body_bytes_max(),
-            self.charter.round.selection.needs_losses(),
-        )?;
+        let announcement = envelope.announcement()?;
+        let asked = self.charter.round.selection.needs_losses();
+        announcement.check(self.exchange.dimension(), self.exchange.body_bytes_max(), asked)?;
         if !self.exchange.announce(envelope, &announcement) {
             if self.is_pairwise() {
                 self.give_up_on(&sender, out); // it has nothing newer, and says so
@@ -1428,7 +1431,7 @@ impl Peer {
     }
 
     fn seal(&self, kind: Kind, state: Digest, payload: Vec<u8>) -> Packet {
-        Envelope::seal(&self.authenticator, self.header(kind, state, &payload), payload).to_bytes().into()
+        Packet::seal(&self.authenticator, self.header(kind, state, &payload), payload)
     }
 
     fn header(&self, kind: Kind, state: Digest, payload: &[u8]) -> Header {

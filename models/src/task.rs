@@ -7,6 +7,7 @@
 //! are plain loops over the flat vector, which is faster for small models than tensor operations, and candle's optimizers
 //! have no momentum.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use candle_core::{Device, Storage, Tensor, Var};
@@ -428,25 +429,28 @@ impl Trainer {
         let Request { start, round, correction, .. } = *request;
         let training = self.task.training();
         let steps = training.steps(self.data.len());
-        let mut optimizer = Optimizer::new(training, request, steps);
+        let mut scratch = SCRATCH.take();
+        let mut optimizer = Optimizer::new(training, request, steps, std::mem::take(&mut scratch.velocity));
         let mut parameters = start.to_vec();
-        let mut gradient = vec![0.0; start.len()];
-        let mut workspace = Workspace::default();
+        let Scratch { workspace, gradient, .. } = &mut scratch;
+        gradient.resize(start.len(), 0.0);
         let mut batches = Batches::new(self.data.len(), training, self.seed, round);
         let (mut loss, mut samples) = (0.0, 0);
         for step in 0..steps {
             let rows = batches.next_batch();
-            let batch_loss = self.task.gradient(&parameters, &self.data, rows, &mut workspace, &mut gradient)?;
+            let batch_loss = self.task.gradient(&parameters, &self.data, rows, workspace, gradient)?;
             loss += batch_loss * rows.len() as f64;
             samples += rows.len();
-            training.kind.add_gradient(start, &parameters, &mut gradient);
-            let finite = optimizer.step(&mut gradient, correction, &mut parameters);
+            training.kind.add_gradient(start, &parameters, gradient);
+            let finite = optimizer.step(gradient, correction, &mut parameters);
             if !batch_loss.is_finite() || !finite {
                 return Err(ModelError::Diverged { round, step });
             }
         }
         let (samples, loss, rate) = (self.data.len() as u64, loss / samples as f64, training.rate(round));
-        Ok(Trained { parameters, samples, local_steps: steps, rate, loss, memory: optimizer.memory(start) })
+        let memory = optimizer.memory(start, &mut scratch);
+        SCRATCH.set(scratch);
+        Ok(Trained { parameters, samples, local_steps: steps, rate, loss, memory })
     }
 
     fn check(&self, request: &Request<'_>) -> Result<(), ModelError> {
@@ -462,6 +466,19 @@ impl Trainer {
     }
 }
 
+/// Memory of a round of training, which the next one on the same thread uses again: for a small model asking for it takes as long as
+/// a step.
+#[derive(Default)]
+struct Scratch {
+    workspace: Workspace,
+    gradient: Vec<f32>,
+    velocity: Vec<f32>,
+}
+
+thread_local! {
+    static SCRATCH: Cell<Scratch> = Cell::default();
+}
+
 /// Stochastic gradient descent with momentum, as [`TrainingSection`] defines it.
 struct Optimizer<'a> {
     training: &'a TrainingSection,
@@ -471,7 +488,7 @@ struct Optimizer<'a> {
 }
 
 impl<'a> Optimizer<'a> {
-    fn new(training: &'a TrainingSection, request: &Request<'_>, steps: u64) -> Optimizer<'a> {
+    fn new(training: &'a TrainingSection, request: &Request<'_>, steps: u64, mut spare: Vec<f32>) -> Optimizer<'a> {
         let dimension = request.start.len();
         let velocity = match (training.momentum_scope, request.memory) {
             (MomentumScope::Run, Some(velocity)) => velocity.to_vec(),
@@ -482,7 +499,11 @@ impl<'a> Optimizer<'a> {
                 let path = before.iter().zip(request.start).map(|(before, now)| before - now);
                 mean.iter().zip(path).map(|(mean, path)| momentum * mean + share as f32 * path).collect()
             }
-            _ => vec![0.0; dimension],
+            _ => {
+                spare.clear();
+                spare.resize(dimension, 0.0);
+                spare
+            }
         };
         Optimizer { training, rate: training.rate(request.round) as f32, velocity }
     }
@@ -515,10 +536,13 @@ impl<'a> Optimizer<'a> {
         parameters.iter().fold(0, |largest, value| largest.max(value.to_bits() & 0x7fff_ffff)) < f32::INFINITY.to_bits()
     }
 
-    fn memory(self, start: &[f32]) -> Option<Vec<f32>> {
+    fn memory(self, start: &[f32], scratch: &mut Scratch) -> Option<Vec<f32>> {
         let mut memory = self.velocity;
         match self.training.momentum_scope {
-            MomentumScope::Round => return None,
+            MomentumScope::Round => {
+                scratch.velocity = memory;
+                return None;
+            }
             MomentumScope::Run => {}
             MomentumScope::QuasiGlobal => memory.extend_from_slice(start),
         }

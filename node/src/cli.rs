@@ -20,6 +20,7 @@ use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use kith_simulations::LARGE_PAGES;
 
 use output::{Failure, Verdict};
 
@@ -51,7 +52,8 @@ Exit codes:
 Environment:
   NO_COLOR           no colours
   KITH_LOG           what `run` logs, for example \"debug\" or \"kith_node=trace\"
-  RAYON_NUM_THREADS  threads for training; Kith sets it to 1 where it is not set";
+  RAYON_NUM_THREADS  threads for training; Kith sets it to 1 where it is not set
+  GLIBC_TUNABLES     of the allocator; `sim` sets it to ask for large pages where it is not set";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -92,9 +94,7 @@ pub fn main() -> ExitCode {
     let kith = Kith::parse();
     // Lines are not broken at a terminal's width: what is searched for should stand in one piece. It fails only where one is set.
     let _ = miette::set_hook(Box::new(|_| Box::new(miette::MietteHandlerOpts::new().wrap_lines(false).build())));
-    if let Some(threads) = training_threads(&kith.verb)
-        && let Err(failure) = fix_threads(threads)
-    {
+    if let Err(failure) = with_environment(&environment(&kith.verb)) {
         return failure.report();
     }
     let verdict = match kith.verb {
@@ -115,26 +115,31 @@ pub fn main() -> ExitCode {
     verdict.unwrap_or_else(Failure::report)
 }
 
-/// Threads for the verbs that train or evaluate.
-fn training_threads(verb: &Verb) -> Option<usize> {
-    match verb {
-        Verb::Run(run) => Some(run.threads()),
-        Verb::Testnet(testnet) if testnet.trains() => Some(1),
-        Verb::Model(_) | Verb::Sim(_) => Some(1),
-        _ => None,
-    }
+/// What libraries read from the environment, by verb: candle the number of its threads, the C library's allocator whether it asks
+/// for large pages (a world of ten thousand peers runs a tenth faster on them).
+fn environment(verb: &Verb) -> Vec<(&'static str, String)> {
+    let threads = match verb {
+        Verb::Run(run) => run.threads(),
+        Verb::Testnet(testnet) if testnet.trains() => 1,
+        Verb::Model(_) | Verb::Sim(_) => 1,
+        _ => return Vec::new(),
+    };
+    let pages = matches!(verb, Verb::Sim(_)).then(|| ("GLIBC_TUNABLES", LARGE_PAGES.to_owned()));
+    [("RAYON_NUM_THREADS", threads.to_string())].into_iter().chain(pages).collect()
 }
 
-/// candle reads its number of threads from the environment, and changing one's own environment is unsafe while other threads
-/// may read it. So the program replaces itself, before there are any.
-fn fix_threads(threads: usize) -> Result<(), Failure> {
-    const VARIABLE: &str = "RAYON_NUM_THREADS";
-    if std::env::var_os(VARIABLE).is_some() {
+/// Changing one's own environment is unsafe while other threads may read it. So the program replaces itself, before there are any,
+/// unless everything is set already, by itself or by somebody who knows better.
+fn with_environment(variables: &[(&str, String)]) -> Result<(), Failure> {
+    let missing: Vec<_> = variables.iter().filter(|(name, _)| std::env::var_os(name).is_none()).collect();
+    if missing.is_empty() {
         return Ok(());
     }
+    let names = missing.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" and ");
     let program = std::env::current_exe().map_err(|error| Failure::new(format!("this program cannot be found: {error}")))?;
-    let error = std::process::Command::new(program).args(std::env::args_os().skip(1)).env(VARIABLE, threads.to_string()).exec();
-    Err(Failure::new(format!("this program cannot be started again with {VARIABLE} set: {error}")))
+    let variables = missing.into_iter().map(|(name, value)| (name, value));
+    let error = std::process::Command::new(program).args(std::env::args_os().skip(1)).envs(variables).exec();
+    Err(Failure::new(format!("this program cannot be started again with {names} set: {error}")))
 }
 
 /// A runtime with this many threads for sockets and timers.

@@ -361,13 +361,17 @@ impl RoundSums {
             self.reference = model.to_vec();
             self.sum = vec![0.0; model.len()];
         }
-        let mut squares = 0.0;
-        for ((sum, value), reference) in self.sum.iter_mut().zip(model).zip(&self.reference) {
-            let difference = f64::from(*value) - f64::from(*reference);
-            *sum += difference;
-            squares += difference * difference;
+        // Squares beside each other, since one sum alone would wait for itself at every value.
+        let mut squares = [0.0; 8];
+        let blocks = self.sum.chunks_mut(squares.len()).zip(model.chunks(squares.len()));
+        for ((sums, values), references) in blocks.zip(self.reference.chunks(squares.len())) {
+            for (((sum, square), value), reference) in sums.iter_mut().zip(&mut squares).zip(values).zip(references) {
+                let difference = f64::from(*value) - f64::from(*reference);
+                *sum += difference;
+                *square += difference * difference;
+            }
         }
-        self.squares += squares;
+        self.squares += squares.iter().sum::<f64>();
         self.models += 1;
     }
 

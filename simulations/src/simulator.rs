@@ -13,13 +13,13 @@ mod pool;
 mod queue;
 mod trace;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use kith_consensus::charter::Charter;
 use kith_consensus::{Digest, PeerId, Seed, Stream};
-use kith_gossip::{Checkpoint, Effect, Event, Input, Intent, Packet, Parameters, Peer, Record, Setup, Stored, Timer};
+use kith_gossip::{Checkpoint, Effect, Event, Input, Intent, Packet, Parameters, Peer, Record, Roster, Setup, Stored, Timer};
 use kith_models::{Request, Trained};
 
 use network::Network;
@@ -317,10 +317,10 @@ struct Member {
 /// Peers, the queue between them, and who looks on.
 pub struct Simulation<O> {
     members: Vec<Member>,
-    /// The members in the order of their ids: the graph's numbers are places in this list.
-    order: Vec<(PeerId, u32)>,
-    /// For looking members up; nothing ever goes through it in its own order.
-    index: HashMap<PeerId, u32>,
+    /// Everybody in the order of ids: the graph's numbers are places in this list.
+    roster: Roster,
+    /// By place in the roster, which member it is.
+    member_at: Vec<u32>,
     queue: Queue<Entry>,
     now: Nanoseconds,
     network: Network,
@@ -383,14 +383,17 @@ impl<O: Observer> Simulation<O> {
             }
         };
         let members: Vec<Member> = participants.into_iter().map(member).collect();
-        let mut order: Vec<(PeerId, u32)> = members.iter().zip(0..).map(|(member, index)| (member.peer.id(), index)).collect();
-        order.sort_unstable();
-        assert!(order.windows(2).all(|pair| pair[0].0 < pair[1].0), "every participant has a key of its own");
+        let roster: Roster = members.iter().map(|member| member.peer.id()).collect();
+        assert_eq!(roster.len(), members.len(), "every participant has a key of its own");
+        let mut member_at = vec![0; members.len()];
+        for (index, member) in members.iter().enumerate() {
+            member_at[roster.index(&member.peer.id()).expect("everybody is on the roster")] = index as u32;
+        }
         let mut simulation = Simulation {
             running: members.len(),
             members,
-            index: order.iter().copied().collect(),
-            order,
+            roster,
+            member_at,
             queue: Queue::default(),
             now: 0,
             network: Network::new(links, lines),
@@ -514,11 +517,11 @@ impl<O: Observer> Simulation<O> {
     }
 
     fn place_of(&self, peer: &PeerId) -> Option<usize> {
-        self.order.binary_search_by(|(id, _)| id.cmp(peer)).ok()
+        self.roster.index(peer)
     }
 
     fn member_of(&self, peer: &PeerId) -> Option<usize> {
-        self.index.get(peer).map(|member| *member as usize)
+        self.place_of(peer).map(|place| self.member_at[place] as usize)
     }
 
     // --- the queue ---
@@ -886,7 +889,7 @@ impl<O: Observer> Simulation<O> {
                 let graph = graph.expect("the charter was refused unless its topology can be drawn for its peers");
                 let place = self.place_of(&self.id(member)).expect("every member has its place");
                 let both = graph.receives_from(place).iter().chain(graph.sends_to(place));
-                both.map(|place| self.order[*place].1 as usize).collect()
+                both.map(|place| self.member_at[*place] as usize).collect()
             }
         };
         others.into_iter().for_each(|other| self.connect(member, other));

@@ -257,9 +257,12 @@ impl Exchange {
         own.map(|(round, _)| *round)
     }
 
+    pub(super) fn keeps_replicas(&self) -> bool {
+        self.codec.form() == Form::Replica
+    }
+
     pub(super) fn replica_of(&self, sender: &PeerId) -> Option<Digest> {
-        let replicas = self.codec.form() == Form::Replica;
-        self.incoming.get(sender).filter(|_| replicas).map(|incoming| incoming.state)
+        self.incoming.get(sender).filter(|_| self.keeps_replicas()).map(|incoming| incoming.state)
     }
 
     /// (Updates that wait, own updates kept).
@@ -295,6 +298,7 @@ impl Exchange {
             body: announcement.inline.map(|inline| Body::Inline(message.packet().place_of(inline))),
             keyframe: None,
         };
+        incoming.queue.reserve_exact(1); // seldom is there a second
         incoming.queue.insert(place, (round, pending));
         // At most one update for each round that can wait: the door refuses the others.
         while incoming.queue.len() > AHEAD_MAX as usize + 2 {
@@ -407,7 +411,7 @@ impl Exchange {
 
     fn apply(&self, replica: &[f32], pending: &Pending, fits: bool) -> Result<Parameters, Refusal> {
         // Whoever came from the base that the message names to the state that it names came to the same vector.
-        if let Some(values) = pending.packet.borrow_vector().filter(|_| fits) {
+        if let Some(values) = pending.packet.led_to().filter(|_| fits) {
             return Ok(values);
         }
         let none = Vec::new();
@@ -428,11 +432,12 @@ impl Exchange {
         if !planted(Mutant::SkipFinite) {
             check_values(&values)?;
         }
-        if Digest::of_values(&values) != pending.state && !planted(Mutant::SkipState) {
+        let stated = pending.packet.stated().filter(|stated| are_same(stated, &values));
+        if stated.is_none() && Digest::of_values(&values) != pending.state && !planted(Mutant::SkipState) {
             return Err(Refusal::StateMismatch);
         }
-        let values = Arc::new(values);
-        pending.packet.lend_vector(&values);
+        let values = stated.unwrap_or_else(|| Arc::new(values));
+        pending.packet.leads_to(&values);
         Ok(values)
     }
 
@@ -468,16 +473,24 @@ impl Exchange {
     }
 }
 
+/// Whether two vectors are the same bit for bit.
+fn are_same(a: &[f32], b: &[f32]) -> bool {
+    // Without a branch at every value, so that several are compared at once.
+    a.len() == b.len() && a.iter().zip(b).fold(0, |different, (a, b)| different | (a.to_bits() ^ b.to_bits())) == 0
+}
+
 /// Finite and not absurdly large.
 pub(super) fn check_values(values: &[f32]) -> Result<(), Refusal> {
-    if let Some(index) = values.iter().position(|value| !value.is_finite()) {
-        return Err(Refusal::NotFinite { index });
-    }
     // Sums beside each other, since one alone would wait for itself at every value.
     let mut squares = [0.0; 8];
-    for values in values.chunks(squares.len()) {
+    let (blocks, rest) = values.as_chunks::<8>();
+    for values in blocks.iter().map(<[f32; 8]>::as_slice).chain([rest]) {
         squares.iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(*value) * f64::from(*value));
     }
     let norm = squares.iter().sum::<f64>().sqrt();
-    if norm > NORM_CAP { Err(Refusal::Norm { norm, cap: NORM_CAP }) } else { Ok(()) }
+    if norm <= NORM_CAP {
+        return Ok(()); // finite, as each of its terms is
+    }
+    let wrong = values.iter().position(|value| !value.is_finite());
+    Err(wrong.map_or(Refusal::Norm { norm, cap: NORM_CAP }, |index| Refusal::NotFinite { index }))
 }

@@ -40,15 +40,23 @@ pub(super) enum Testimony {
 
 #[derive(Debug, Default)]
 pub(super) struct Witness {
-    seen: BTreeMap<(u64, PeerId), Seen>,
+    /// By round, in the order of their senders.
+    seen: BTreeMap<u64, Vec<(PeerId, Seen)>>,
 }
 
 impl Witness {
+    fn seen(&self, round: u64, sender: &PeerId) -> Option<&Seen> {
+        let seen = self.seen.get(&round)?;
+        seen.binary_search_by(|(peer, _)| peer.cmp(sender)).ok().map(|place| &seen[place].1)
+    }
+
     /// Remembers the header of an update.
     pub(super) fn hear(&mut self, message: &Opened<'_>) -> Testimony {
         let header = message.header;
-        let key = (header.round(), header.sender());
-        if let Some(seen) = self.seen.get_mut(&key) {
+        let of_round = self.seen.entry(header.round()).or_default();
+        let place = of_round.binary_search_by(|(peer, _)| peer.cmp(&header.sender()));
+        if let Ok(place) = place {
+            let seen = &mut of_round[place].1;
             if seen.state == header.state() && seen.sequence == header.sequence() {
                 return Testimony::Known;
             }
@@ -60,13 +68,14 @@ impl Witness {
             return Testimony::Second;
         }
         let (sequence, state) = (header.sequence(), header.state());
-        self.seen.insert(key, Seen { sequence, state, header: message.header_alone(), disputed: false });
+        let seen = Seen { sequence, state, header: message.header_alone(), disputed: false };
+        of_round.insert(place.unwrap_or_else(|place| place), (header.sender(), seen));
         Testimony::New
     }
 
     /// Whether a sender signed more than one update for a round: then none of them counts, in whatever order they come.
     pub(super) fn is_disputed(&self, round: u64, sender: &PeerId) -> bool {
-        self.seen.get(&(round, *sender)).is_some_and(|seen| seen.disputed)
+        self.seen(round, sender).is_some_and(|seen| seen.disputed)
     }
 
     /// Whether the header of a message that is not open yet was verified before, byte for byte: in a neighbourhood many show one
@@ -74,31 +83,30 @@ impl Witness {
     pub(super) fn recognises(&self, packet: &Packet) -> bool {
         let Some((header, signature)) = Parts::claimed(packet) else { return false };
         let front = packet.place_of(signature).end;
-        let seen = self.seen.get(&(header.round(), header.sender()));
+        let seen = self.seen(header.round(), &header.sender());
         seen.is_some_and(|seen| packet[..front] == seen.header[..seen.header.len() - 1])
     }
 
     /// Whether a message is nothing but a header that was seen before.
     pub(super) fn knows(&self, message: &Opened<'_>) -> bool {
         let header = message.header;
-        let seen = || self.seen.get(&(header.round(), header.sender()));
+        let seen = || self.seen(header.round(), &header.sender());
         message.is_header_only() && seen().is_some_and(|seen| seen.header == *message.packet())
     }
 
     /// The newest header of a peer, to give back to it when it returns without its state.
     pub(super) fn newest(&self, peer: &PeerId) -> Option<Packet> {
-        let newest = self.seen.iter().rev().find(|((_, sender), _)| sender == peer);
-        newest.map(|(_, seen)| seen.header.clone())
+        self.seen.keys().rev().find_map(|round| self.seen(*round, peer)).map(|seen| seen.header.clone())
     }
 
     /// Headers remembered.
     pub(super) fn len(&self) -> usize {
-        self.seen.len()
+        self.seen.values().map(Vec::len).sum()
     }
 
     /// Forgets rounds that are over.
     pub(super) fn forget(&mut self, round: u64) {
-        let over = |((seen, _), _): (&(u64, PeerId), &Seen)| seen.saturating_add(ROUNDS_KEPT) < round;
+        let over = |(seen, _): (&u64, &Vec<_>)| seen.saturating_add(ROUNDS_KEPT) < round;
         while self.seen.first_key_value().is_some_and(over) && !planted(Mutant::KeepSeen) {
             self.seen.pop_first();
         }

@@ -15,12 +15,18 @@
 
 use std::ops::Range;
 
+use multiversion::multiversion;
+use multiversion::target::selected_target;
+
 use super::Layout;
 
 /// Rows of a batch are padded to a multiple of this, the width of the narrowest vector registers of 64-bit CPUs.
 const PADDING: usize = 4;
-/// Columns computed at once where there are as many: with [`SIDE`] rows of them, what fits 16 vector registers.
+/// Columns computed at once where there are as many: with [`SIDE`] rows of them, what fits 16 vector registers; for AVX-512
+/// [`WIDEST`].
 const WIDE: usize = 8;
+/// See [`WIDE`].
+const WIDEST: usize = 16;
 /// Outputs, or rows of a gradient, computed at once.
 const SIDE: usize = 4;
 
@@ -128,39 +134,47 @@ impl Dense {
 impl Linear {
     /// `outputs` `[outputs, stride]` of `inputs` `[inputs, stride]`.
     fn outputs(&self, parameters: &[f32], inputs: &[f32], stride: usize, outputs: &mut [f32]) {
-        let weights = &parameters[self.weight.clone()];
-        let bias = &parameters[self.bias.clone()];
-        let wide = stride / WIDE * WIDE;
-        (0..wide).step_by(WIDE).for_each(|column| self.columns::<WIDE>(weights, bias, inputs, stride, column, outputs));
-        (wide..stride)
-            .step_by(PADDING)
-            .for_each(|column| self.columns::<PADDING>(weights, bias, inputs, stride, column, outputs));
+        transform(&parameters[self.weight.clone()], &parameters[self.bias.clone()], self.inputs, inputs, stride, outputs);
     }
+}
 
-    /// The outputs of `C` columns.
-    #[inline(always)]
-    fn columns<const C: usize>(
-        &self,
-        weights: &[f32],
-        bias: &[f32],
-        inputs: &[f32],
-        stride: usize,
-        column: usize,
-        outputs: &mut [f32],
-    ) {
+/// outputs `[outputs, stride]` = W·inputs + b for W `[outputs, width]` and inputs `[width, stride]`.
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+fn transform(weights: &[f32], bias: &[f32], width: usize, inputs: &[f32], stride: usize, outputs: &mut [f32]) {
+    const IS_WIDE: bool = selected_target!().supports_feature_str("avx512f");
+    let mut from = 0;
+    if IS_WIDE {
+        from = transform_columns::<WIDEST>(weights, bias, width, inputs, stride, from, outputs);
+    }
+    from = transform_columns::<WIDE>(weights, bias, width, inputs, stride, from, outputs);
+    transform_columns::<PADDING>(weights, bias, width, inputs, stride, from, outputs);
+}
+
+/// [`transform`] of as many blocks of `C` columns as there are after `from`; the column after them.
+#[inline(always)]
+fn transform_columns<const C: usize>(
+    weights: &[f32],
+    bias: &[f32],
+    width: usize,
+    inputs: &[f32],
+    stride: usize,
+    mut from: usize,
+    outputs: &mut [f32],
+) -> usize {
+    while from + C <= stride {
         let mut put = |output: usize, sums: [f32; C]| {
-            let target = &mut outputs[output * stride + column..][..C];
+            let target = &mut outputs[output * stride + from..][..C];
             target.iter_mut().zip(sums).for_each(|(target, sum)| *target = bias[output] + sum);
         };
-        let terms = inputs.chunks_exact(stride).map(|row| block::<C>(row, column));
-        let mut sides = weights.chunks_exact(SIDE * self.inputs);
+        let terms = inputs.chunks_exact(stride).map(|row| block::<C>(row, from));
+        let mut sides = weights.chunks_exact(SIDE * width);
         let mut output = 0;
         for side in sides.by_ref() {
             // Four sums by name: an array of them makes the compiler pack them crosswise.
             let [mut a, mut b, mut c, mut d] = [[0f32; C]; SIDE];
-            let (weights_a, rest) = side.split_at(self.inputs);
-            let (weights_b, rest) = rest.split_at(self.inputs);
-            let (weights_c, weights_d) = rest.split_at(self.inputs);
+            let (weights_a, rest) = side.split_at(width);
+            let (weights_b, rest) = rest.split_at(width);
+            let (weights_c, weights_d) = rest.split_at(width);
             let factors = weights_a.iter().zip(weights_b).zip(weights_c).zip(weights_d);
             for (values, (((wa, wb), wc), wd)) in terms.clone().zip(factors) {
                 add(&mut a, *wa, values);
@@ -171,23 +185,49 @@ impl Linear {
             [a, b, c, d].into_iter().enumerate().for_each(|(index, sums)| put(output + index, sums));
             output += SIDE;
         }
-        for (index, weights) in sides.remainder().chunks_exact(self.inputs).enumerate() {
+        for (index, weights) in sides.remainder().chunks_exact(width).enumerate() {
             let mut sums = [0f32; C];
             terms.clone().zip(weights).for_each(|(values, weight)| add(&mut sums, *weight, values));
             put(output + index, sums);
         }
+        from += C;
     }
+    from
 }
 
 /// target `[rows, width]` = Aᵀ·B for A `[terms, rows]` and B `[terms, width]`.
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
 fn product(factors: &[f32], rows: usize, values: &[f32], width: usize, target: &mut [f32]) {
-    let wide = width / WIDE * WIDE;
-    for column in (0..wide).step_by(WIDE) {
-        let terms = || factors.chunks_exact(rows).zip(values.chunks_exact(width).map(|row| block::<WIDE>(row, column)));
-        let mut put = |row: usize, sums: [f32; WIDE]| target[row * width + column..][..WIDE].copy_from_slice(&sums);
+    const IS_WIDE: bool = selected_target!().supports_feature_str("avx512f");
+    let mut from = 0;
+    if IS_WIDE {
+        from = product_columns::<WIDEST>(factors, rows, values, width, from, target);
+    }
+    from = product_columns::<WIDE>(factors, rows, values, width, from, target);
+    for row in 0..rows {
+        for column in from..width {
+            let terms = factors.chunks_exact(rows).zip(values.chunks_exact(width));
+            target[row * width + column] = terms.fold(0.0, |sum, (factors, values)| sum + factors[row] * values[column]);
+        }
+    }
+}
+
+/// [`product`] of as many blocks of `C` columns as there are after `from`; the column after them.
+#[inline(always)]
+fn product_columns<const C: usize>(
+    factors: &[f32],
+    rows: usize,
+    values: &[f32],
+    width: usize,
+    mut from: usize,
+    target: &mut [f32],
+) -> usize {
+    while from + C <= width {
+        let terms = || factors.chunks_exact(rows).zip(values.chunks_exact(width).map(|row| block::<C>(row, from)));
+        let mut put = |row: usize, sums: [f32; C]| target[row * width + from..][..C].copy_from_slice(&sums);
         let sides = rows / SIDE * SIDE;
         for row in (0..sides).step_by(SIDE) {
-            let [mut a, mut b, mut c, mut d] = [[0f32; WIDE]; SIDE];
+            let [mut a, mut b, mut c, mut d] = [[0f32; C]; SIDE];
             for (factors, values) in terms() {
                 let [fa, fb, fc, fd] = block::<SIDE>(factors, row);
                 add(&mut a, *fa, values);
@@ -198,17 +238,13 @@ fn product(factors: &[f32], rows: usize, values: &[f32], width: usize, target: &
             [a, b, c, d].into_iter().enumerate().for_each(|(index, sums)| put(row + index, sums));
         }
         for row in sides..rows {
-            let mut sums = [0f32; WIDE];
+            let mut sums = [0f32; C];
             terms().for_each(|(factors, values)| add(&mut sums, factors[row], values));
             put(row, sums);
         }
+        from += C;
     }
-    for row in 0..rows {
-        for column in wide..width {
-            let terms = factors.chunks_exact(rows).zip(values.chunks_exact(width));
-            target[row * width + column] = terms.fold(0.0, |sum, (factors, values)| sum + factors[row] * values[column]);
-        }
-    }
+    from
 }
 
 #[inline(always)]
@@ -226,15 +262,27 @@ fn block<const C: usize>(row: &[f32], column: usize) -> &[f32; C] {
 
 /// The transpose of `rows` `[…, width]`, each of its rows `stride` long.
 fn turn(rows: &[f32], width: usize, columns: &mut [f32], stride: usize) {
-    for (place, row) in rows.chunks_exact(width).enumerate() {
-        row.iter().enumerate().for_each(|(column, value)| columns[column * stride + place] = *value);
+    let mut sides = rows.chunks_exact(SIDE * width);
+    let mut place = 0;
+    for side in sides.by_ref() {
+        let (a, rest) = side.split_at(width);
+        let (b, rest) = rest.split_at(width);
+        let (c, d) = rest.split_at(width);
+        let across = a.iter().zip(b).zip(c).zip(d);
+        for (column, (((a, b), c), d)) in columns.chunks_exact_mut(stride).zip(across) {
+            column[place..][..SIDE].copy_from_slice(&[*a, *b, *c, *d]);
+        }
+        place += SIDE;
+    }
+    for (place, row) in (place..).zip(sides.remainder().chunks_exact(width)) {
+        columns.chunks_exact_mut(stride).zip(row).for_each(|(column, value)| column[place] = *value);
     }
 }
 
 /// What [`turn`] undoes: rows `[…, width]` of `columns` `[width, stride]`.
 fn turn_back(columns: &[f32], stride: usize, rows: &mut [f32], width: usize) {
     for (place, row) in rows.chunks_exact_mut(width).enumerate() {
-        row.iter_mut().enumerate().for_each(|(column, value)| *value = columns[column * stride + place]);
+        row.iter_mut().zip(columns.chunks_exact(stride)).for_each(|(value, column)| *value = column[place]);
     }
 }
 

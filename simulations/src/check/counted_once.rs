@@ -17,8 +17,8 @@ pub(super) const ENTRY: CheckEntry = CheckEntry {
 };
 
 struct CountedOnce {
-    /// Per peer, (the update's round, sender) accepted in this life, of rounds that are not stale.
-    accepted: Vec<Vec<(u64, PeerId)>>,
+    /// Per peer, (the update's round, the sender's number) accepted in this life, of rounds that are not stale.
+    accepted: Vec<Vec<(u64, usize)>>,
     /// Per peer, of whom something came since it combined, where rounds are not in step.
     since: Vec<BTreeSet<PeerId>>,
 }
@@ -30,8 +30,9 @@ impl Check for CountedOnce {
         let kept = &mut self.accepted[moment.member];
         match event {
             Event::Accepted { of, peer, .. } => {
-                let fresh = !kept.contains(&(*of, *peer));
-                kept.push((*of, *peer));
+                let update = (*of, scope.number(peer)?);
+                let fresh = !kept.contains(&update);
+                kept.push(update);
                 if !in_step {
                     self.since[moment.member].insert(*peer);
                 }

@@ -29,7 +29,10 @@ const ROUNDS_KEPT: usize = 16;
 
 impl Check for ReplicasAgree {
     fn effect(&mut self, _: &Scope, moment: &Moment<'_>, effect: &Effect) -> Breach {
-        if let Effect::Persist(Record::Intent(intent)) = effect {
+        // A stateless codec leaves no copy to compare.
+        if let Effect::Persist(Record::Intent(intent)) = effect
+            && moment.peer.keeps_replicas()
+        {
             let published = &mut self.published[moment.member];
             published.entry(intent.round).or_default().insert(intent.state);
             while published.len() > ROUNDS_KEPT {
@@ -40,7 +43,6 @@ impl Check for ReplicasAgree {
     }
 
     fn event(&mut self, _: &Scope, moment: &Moment<'_>, event: &Event) -> Breach {
-        // A stateless codec leaves no copy.
         if let Event::Accepted { of, peer, .. } = event
             && moment.peer.replica_of(peer).is_some()
         {

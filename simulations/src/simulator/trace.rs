@@ -40,7 +40,7 @@ impl Trace {
             }
             Input::Trained { round, samples, local_steps, loss, .. } => {
                 self.tag(1);
-                // Where it led shows in the intent's state and in the aggregate's.
+                // Where it led shows in the intent's state.
                 self.numbers(&[*round, *samples, *local_steps, loss.to_bits()]);
             }
             Input::TrainingFailed { round, why } => {
@@ -115,7 +115,7 @@ impl Trace {
         match effect {
             Effect::Train { round, .. } => {
                 self.tag(64);
-                self.number(*round); // the parameters are those of the last aggregate, which is an event
+                self.number(*round);
             }
             Effect::Evaluate { round, .. } => {
                 self.tag(65);
@@ -175,12 +175,11 @@ impl Trace {
         self.end();
     }
 
-    /// Of events only what no other input or effect tells: where an aggregation led.
+    /// Of events only what no other input or effect tells. Where an aggregation led shows in what is promised next, and at the end.
     fn event(&mut self, event: &Event) {
         match event {
-            Event::Aggregated { round, state, models, spread, .. } => {
+            Event::Aggregated { round, models, spread, .. } => {
                 self.numbers(&[1, *round, *models as u64, spread.to_bits()]);
-                self.digest_of(state);
             }
             Event::MixingSkipped { round, have, need } => self.numbers(&[2, *round, *have as u64, *need as u64]),
             Event::Refused { peer, reason, .. } => {
