@@ -278,7 +278,7 @@ pub struct Intent {
     pub state: Digest,
     /// The signed announcement.
     pub announcement: Packet,
-    /// The encoded body.
+    /// The encoded body where it is pulled; empty where it is part of the announcement.
     pub body: Arc<Vec<u8>>,
     /// The exact own row after training (the parameters, then what the method sends beside them): never sent, needed to
     /// aggregate.

@@ -490,7 +490,10 @@ impl Peer {
 
     /// An update was promised before a crash: the same bytes go out again.
     fn send_again(&mut self, intent: Intent, out: &mut Vec<Effect>) {
-        let Some(public) = self.exchange.replay(&intent.body, intent.state) else {
+        let announced = intent.announcement.open(&self.authenticator, false).and_then(|opened| opened.announcement());
+        let inline = announced.ok().and_then(|announcement| announcement.inline);
+        let body: &[u8] = inline.map_or(&intent.body, |inline| inline);
+        let Some(public) = self.exchange.replay(body, intent.state) else {
             // The replica is not the one the promise was made on: say nothing this round rather than something else.
             self.training_failed("the stored update does not fit the stored replica".to_owned(), out);
             return;
@@ -498,8 +501,8 @@ impl Peer {
         self.own = Arc::clone(&intent.own);
         self.restore(intent.carried);
         self.sequence = intent.sequence + 1;
-        let digest = Digest::of(&intent.body);
-        let outgoing = Outgoing::new(intent.sequence, intent.state, intent.announcement, digest, intent.body);
+        let pulled = inline.is_none().then(|| (Digest::of(body), Arc::clone(&intent.body)));
+        let outgoing = Outgoing::new(intent.sequence, intent.state, intent.announcement.clone(), body.len(), pulled);
         self.exchange.publish(self.round, public, outgoing);
         self.send_update(out);
     }
@@ -630,17 +633,18 @@ impl Peer {
         if state == true_state {
             announcement.state(&public);
         }
-        let body = Arc::new(body);
+        let body_bytes = body.len();
+        let pulled = if inline.is_none() { Some((digest, Arc::new(body))) } else { None };
         let intent = Box::new(Intent {
             round: self.round,
             sequence: self.sequence,
             state,
             announcement: announcement.clone(),
-            body: Arc::clone(&body),
+            body: pulled.as_ref().map_or_else(Arc::default, |(_, body)| Arc::clone(body)),
             own: Arc::clone(&self.own),
             carried: self.carried(),
         });
-        Some((Sealed { public, outgoing: Outgoing::new(self.sequence, state, announcement, digest, body) }, intent))
+        Some((Sealed { public, outgoing: Outgoing::new(self.sequence, state, announcement, body_bytes, pulled) }, intent))
     }
 
     fn publish(&mut self, sealed: Sealed, intent: Box<Intent>, forks: BTreeMap<PeerId, Packet>, out: &mut Vec<Effect>) {

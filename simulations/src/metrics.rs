@@ -262,9 +262,10 @@ impl Metrics {
                 dropped.iter().for_each(|dropped| mean.add(dropped.share));
                 row.filtered = mean.get();
                 if honest {
-                    for dropped in dropped {
-                        let lies = number_of(&dropped.peer).is_some_and(|peer| self.lies[peer]);
-                        let sums = self.round(*round + 1);
+                    let lies: Vec<bool> =
+                        dropped.iter().map(|dropped| number_of(&dropped.peer).is_some_and(|peer| self.lies[peer])).collect();
+                    let sums = self.round(*round + 1);
+                    for (dropped, lies) in dropped.iter().zip(lies) {
                         if lies { sums.liars.add(dropped.share) } else { sums.honest.add(dropped.share) }
                     }
                 }

@@ -15,7 +15,7 @@ use kith_consensus::{Digest, PeerId};
 use crate::codec::{Codec, Form, Randomness, identity};
 use crate::effect::Parameters;
 use crate::event::Refusal;
-use crate::message::{Announcement, INLINE_BYTES_MAX};
+use crate::message::Announcement;
 use crate::packet::{Opened, Packet};
 
 /// Rounds that an update may be ahead of the own round and still wait here.
@@ -87,10 +87,15 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    pub(super) fn new(sequence: u64, state: Digest, announcement: Packet, digest: Digest, body: Arc<Vec<u8>>) -> Outgoing {
-        let body_bytes = body.len();
-        let bodies = if body_bytes > INLINE_BYTES_MAX { vec![(digest, body)] } else { Vec::new() };
-        Outgoing { sequence, state, announcement, body_bytes, bodies, replica: None }
+    /// An update whose body is `pulled` by this name, or travels inside the announcement.
+    pub(super) fn new(
+        sequence: u64,
+        state: Digest,
+        announcement: Packet,
+        body_bytes: usize,
+        pulled: Option<(Digest, Arc<Vec<u8>>)>,
+    ) -> Outgoing {
+        Outgoing { sequence, state, announcement, body_bytes, bodies: pulled.into_iter().collect(), replica: None }
     }
 
     /// Also serves the bodies of another update.

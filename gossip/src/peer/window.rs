@@ -3,7 +3,7 @@
 //! Senders may be alternatives of each other, best first: then one model is awaited of them all, the best that comes counts, and
 //! there is nothing more to wait for once nobody better can come.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use kith_consensus::mutant::{Mutant, planted};
 use kith_consensus::{Digest, PeerId};
@@ -25,7 +25,8 @@ pub(super) struct Arrived {
 #[derive(Debug, Default)]
 pub(super) struct Window {
     awaited: BTreeSet<PeerId>,
-    arrived: BTreeMap<PeerId, Arrived>,
+    /// In the order of ids.
+    arrived: Vec<(PeerId, Arrived)>,
     /// Groups of alternatives, best first. Who is in none stands alone.
     alternatives: Vec<Vec<PeerId>>,
     /// Whether the own model is the last of all alternatives: then nobody is waited for who is not there.
@@ -34,22 +35,29 @@ pub(super) struct Window {
 
 impl Window {
     pub(super) fn new(awaited: BTreeSet<PeerId>, alternatives: Vec<Vec<PeerId>>, stands_in: bool) -> Window {
-        Window { awaited, arrived: BTreeMap::new(), alternatives, stands_in }
+        Window { awaited, arrived: Vec::new(), alternatives, stands_in }
     }
 
     /// Adds a contribution; the first of a sender counts.
     pub(super) fn insert(&mut self, peer: PeerId, arrived: Arrived) {
-        self.arrived.entry(peer).or_insert(arrived);
+        if let Err(place) = self.place(&peer) {
+            self.arrived.insert(place, (peer, arrived));
+        }
     }
 
     /// Puts a newer contribution of a sender in place of the one that is there.
     pub(super) fn replace(&mut self, peer: PeerId, arrived: Arrived) {
-        self.arrived.insert(peer, arrived);
+        match self.place(&peer) {
+            Ok(place) => self.arrived[place].1 = arrived,
+            Err(place) => self.arrived.insert(place, (peer, arrived)),
+        }
     }
 
     /// Takes a sender out again: its contribution and the wait for it.
     pub(super) fn remove(&mut self, peer: &PeerId) {
-        self.arrived.remove(peer);
+        if let Ok(place) = self.place(peer) {
+            self.arrived.remove(place);
+        }
         self.awaited.remove(peer);
     }
 
@@ -65,7 +73,9 @@ impl Window {
 
     /// No longer waits for those of whom `late` is true, as far as they have not come.
     pub(super) fn release_those(&mut self, late: impl Fn(&PeerId) -> bool) {
-        self.awaited.retain(|peer| self.arrived.contains_key(peer) || !late(peer));
+        let mut awaited = std::mem::take(&mut self.awaited);
+        awaited.retain(|peer| self.contains(peer) || !late(peer));
+        self.awaited = awaited;
     }
 
     pub(super) fn awaits(&self, peer: &PeerId) -> bool {
@@ -74,11 +84,16 @@ impl Window {
 
     /// Leaves only the contributions of these senders.
     pub(super) fn keep(&mut self, mixed: &BTreeSet<PeerId>) {
-        self.arrived.retain(|peer, _| mixed.contains(peer));
+        self.arrived.retain(|(peer, _)| mixed.contains(peer));
     }
 
     pub(super) fn contains(&self, peer: &PeerId) -> bool {
-        self.arrived.contains_key(peer)
+        self.place(peer).is_ok()
+    }
+
+    /// Where a sender's contribution is, or would be.
+    fn place(&self, peer: &PeerId) -> Result<usize, usize> {
+        self.arrived.binary_search_by(|(other, _)| other.cmp(peer))
     }
 
     /// How many models are awaited: of alternatives one.
@@ -91,10 +106,10 @@ impl Window {
     /// Of every model that is awaited and not in, who is to bring it: of alternatives the best. `reachable` tells who is connected:
     /// a better alternative that is not is no longer waited for once another one is in.
     pub(super) fn missing(&self, reachable: impl Fn(&PeerId) -> bool) -> Vec<PeerId> {
-        let waits = |peer: &PeerId| self.awaited.contains(peer) && !self.arrived.contains_key(peer);
+        let waits = |peer: &PeerId| self.awaited.contains(peer) && !self.contains(peer);
         let open = |group: &Vec<PeerId>| {
-            let first = group.iter().find(|peer| self.arrived.contains_key(peer) || (waits(peer) && reachable(peer)));
-            let settled = first.map_or(self.stands_in, |peer| self.arrived.contains_key(peer));
+            let first = group.iter().find(|peer| self.contains(peer) || (waits(peer) && reachable(peer)));
+            let settled = first.map_or(self.stands_in, |peer| self.contains(peer));
             if settled { None } else { group.iter().copied().find(waits) }
         };
         let alone = |peer: &&PeerId| waits(peer) && !self.alternatives.iter().any(|group| group.contains(peer));
@@ -106,7 +121,7 @@ impl Window {
 
     /// Everyone whose contribution would still be of use.
     pub(super) fn unheard(&self) -> Vec<PeerId> {
-        let waits = |peer: &&PeerId| !self.arrived.contains_key(peer) && !self.is_overtaken(peer);
+        let waits = |peer: &&PeerId| !self.contains(peer) && !self.is_overtaken(peer);
         self.awaited.iter().filter(waits).copied().collect()
     }
 
@@ -114,12 +129,12 @@ impl Window {
     pub(super) fn is_overtaken(&self, peer: &PeerId) -> bool {
         let group = self.alternatives.iter().find(|group| group.contains(peer));
         let mut better = group.into_iter().flatten().take_while(|other| *other != peer);
-        better.any(|other| self.arrived.contains_key(other))
+        better.any(|other| self.contains(other))
     }
 
     /// The contributions that count.
     pub(super) fn counted(&self) -> impl Iterator<Item = (&PeerId, &Arrived)> {
-        self.arrived.iter().filter(|(peer, _)| !self.is_overtaken(peer))
+        self.arrived.iter().filter(|(peer, _)| !self.is_overtaken(peer)).map(|(peer, arrived)| (peer, arrived))
     }
 
     /// Whether enough of the awaited are in: `quorum` is their share, rounded up. For `reachable` see [`Window::missing`].

@@ -14,7 +14,11 @@ pub(super) const ENTRY: CheckEntry = CheckEntry {
     help: "who takes another's model takes the best that the topology names and that came, as it was published",
     new: |scope| {
         let peers = scope.ids.len();
-        Box::new(AdoptsAsAgreed { seats: vec![Seat::default(); peers], published: vec![BTreeMap::new(); peers] })
+        Box::new(AdoptsAsAgreed {
+            may_adopt: scope.charter.topology.has_stages(peers),
+            seats: vec![Seat::default(); peers],
+            published: vec![BTreeMap::new(); peers],
+        })
     },
 };
 
@@ -50,6 +54,8 @@ impl Seat {
 }
 
 struct AdoptsAsAgreed {
+    /// Whether the topology has anybody adopt a model; else nobody may, and nothing need be remembered.
+    may_adopt: bool,
     seats: Vec<Seat>,
     /// Per peer, the state it promised by round; `None` where it promised two (its disk was lost in between).
     published: Vec<BTreeMap<u64, Option<Digest>>>,
@@ -60,7 +66,7 @@ impl Check for AdoptsAsAgreed {
         let seat = &mut self.seats[moment.member];
         match event {
             Event::RoundOpened { .. } => *seat = Seat::default(),
-            Event::Accepted { round, of, peer, .. } if round == of => seat.came.push(*peer),
+            Event::Accepted { round, of, peer, .. } if self.may_adopt && round == of => seat.came.push(*peer),
             Event::Adopted { round, peer, state } => {
                 seat.adopted = Some(*state);
                 let graph = scope.charter.topology.graph(scope.ids.len(), *round).ok()?;
@@ -100,7 +106,7 @@ impl Check for AdoptsAsAgreed {
 
     fn effect(&mut self, _: &Scope, moment: &Moment<'_>, effect: &Effect) -> Breach {
         match effect {
-            Effect::Persist(Record::Intent(intent)) => {
+            Effect::Persist(Record::Intent(intent)) if self.may_adopt => {
                 let published = &mut self.published[moment.member];
                 let entry = published.entry(intent.round).or_insert(Some(intent.state));
                 if entry.is_some_and(|before| before != intent.state) {

@@ -108,7 +108,7 @@ impl Check for ChoosesAsAgreed {
                 self.came[member].clear();
                 None
             }
-            Event::Accepted { round, peer, of, .. } if round == of => {
+            Event::Accepted { round, peer, of, .. } if round == of && !scope.charter.round.selection.is_everyone() => {
                 self.came[member].insert(*peer);
                 None
             }
@@ -121,7 +121,7 @@ impl Check for ChoosesAsAgreed {
                 let drawn = drawn.len();
                 (*awaited > drawn).then(|| format!("it waited for {awaited} neighbours in round {round} and drew {drawn}"))
             }
-            Event::Aggregated { round, dropped, .. } => {
+            Event::Aggregated { round, dropped, .. } if !scope.charter.round.selection.is_everyone() => {
                 let mixed = dropped.iter().map(|dropped| dropped.peer).collect();
                 self.mixed(scope, member, *round, &mixed)
             }

@@ -55,6 +55,7 @@ struct MixesAsAgreed {
 impl Check for MixesAsAgreed {
     fn input(&mut self, _: &Scope, moment: &Moment<'_>, input: &Input) -> Breach {
         match input {
+            _ if !self.watches => {}
             Input::Trained { round, parameters, .. } if *round == moment.peer.round() => {
                 self.own[moment.member] = Some(Parameters::clone(parameters));
             }
@@ -69,6 +70,7 @@ impl Check for MixesAsAgreed {
 
     fn event(&mut self, scope: &Scope, moment: &Moment<'_>, event: &Event) -> Breach {
         match event {
+            _ if !self.watches => {}
             Event::Aggregated { round, dropped, .. } => {
                 self.combined[moment.member] = Some((*round, dropped.iter().map(|dropped| dropped.peer).collect()));
             }

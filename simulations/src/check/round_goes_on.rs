@@ -59,7 +59,7 @@ impl Check for RoundGoesOn {
     fn effect(&mut self, _: &Scope, moment: &Moment<'_>, effect: &Effect) -> Breach {
         let Effect::Train { round, parameters, .. } = effect else { return None };
         let (durable, stored) = self.durable[moment.member].as_ref()?;
-        (durable == round && stored != parameters)
-            .then(|| format!("it trains in round {round} from another model than it stored"))
+        let same = Parameters::ptr_eq(stored, parameters) || stored == parameters;
+        (durable == round && !same).then(|| format!("it trains in round {round} from another model than it stored"))
     }
 }
