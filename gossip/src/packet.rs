@@ -42,7 +42,7 @@ struct Contents {
     payload: Range<usize>,
     is_header_only: bool,
     /// What its payload announces, with the place of an inline body, decoded when first asked for.
-    announcement: OnceLock<Result<(Announcement<'static>, Option<Range<usize>>), Refusal>>,
+    announcement: OnceLock<Result<Announced, Refusal>>,
     /// The header without its payload, made when first asked for.
     header_alone: OnceLock<Packet>,
     /// The vector that an update has led somebody to.
@@ -155,6 +155,9 @@ impl<'a> Opened<'a> {
         self.contents.header_alone.get_or_init(|| Parts::header_alone(&self.packet[..self.contents.front]).into()).clone()
     }
 }
+
+/// An announcement without its body, and where in the packet that is, if it is.
+type Announced = (Announcement<'static>, Option<Range<usize>>);
 
 type Shelf = Mutex<Weak<Vec<f32>>>;
 
