@@ -52,6 +52,7 @@ impl Rule for CenteredClipping {
             Some(last) => last.iter().map(|value| f64::from(*value)).collect(),
             None => vec![0.0; dimension],
         };
+        let rows = &rows.kept();
         let mut squares = rows.squared_distances_to(&point);
         // How much of the point comes from each row; the rest still comes from where it started.
         let mut shares = vec![0.0; count];

@@ -51,6 +51,7 @@ impl Rule for GeometricMedian {
     }
 
     fn combine(&self, _: &Context<'_>, rows: &Rows<'_>) -> Result<Aggregate, AggregateError> {
+        let rows = &rows.kept();
         let mut point = vec![0.0; rows.dimension()];
         if !self.from_zero {
             point.iter_mut().zip(middle_mean(rows, (rows.count() - 1) / 2)).for_each(|(slot, value)| *slot = f64::from(value));

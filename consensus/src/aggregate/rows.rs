@@ -7,19 +7,25 @@ pub type Mixing = Vec<Vec<(usize, f64)>>;
 
 /// `n` rows of `d` values with their mixing weights.
 ///
-/// Rows that a pre-aggregator made are linear combinations of the models; they are never stored but made anew, tile by tile.
+/// Rows that a pre-aggregator made are linear combinations of the models; they are made anew, tile by tile, for each pass, unless a
+/// rule asks for them to be [kept](Rows::kept).
 #[derive(Clone, Debug)]
 pub struct Rows<'a> {
     models: Vec<&'a [f32]>,
     /// `None`: the rows are the models.
     mixing: Option<Mixing>,
     weights: Vec<f64>,
+    /// The tiles of rows that a pre-aggregator made, one after the other.
+    tiles: Option<Vec<f64>>,
 }
+
+/// Values of made rows that are kept at most: 32 MB, ten times what a rule takes beside the models without them (a guess).
+const KEPT_MAX: usize = 1 << 22;
 
 impl<'a> Rows<'a> {
     /// The models themselves. All finite, all of one length.
     pub(super) fn new(models: Vec<&'a [f32]>, weights: Vec<f64>) -> Rows<'a> {
-        Rows { models, mixing: None, weights }
+        Rows { models, mixing: None, weights, tiles: None }
     }
 
     /// Rows made of these rows. A made row's weight is the average over what it is made of.
@@ -30,7 +36,19 @@ impl<'a> Rows<'a> {
             None => mixing,
             Some(before) => mixing.iter().map(|terms| compose(terms, before, self.models.len())).collect(),
         };
-        Rows { models: self.models.clone(), mixing: Some(mixing), weights }
+        Rows { models: self.models.clone(), mixing: Some(mixing), weights, tiles: None }
+    }
+
+    /// The same rows for a rule that goes through them many times: where they are small enough, what a pre-aggregator made is
+    /// computed once.
+    pub(super) fn kept(&self) -> Rows<'a> {
+        let mut rows = self.clone();
+        if self.mixing.is_some() && self.count() * self.dimension() <= KEPT_MAX {
+            let mut tiles = Vec::with_capacity(self.count() * self.dimension().next_multiple_of(BLOCK));
+            self.tiles(|_, _, tile| tiles.extend_from_slice(tile));
+            rows.tiles = Some(tiles);
+        }
+        rows
     }
 
     /// Number of rows `n`.
@@ -92,6 +110,11 @@ impl<'a> Rows<'a> {
     /// Calls `visit(start, values, tile)` for each block of coordinates: `tile` holds `count` × BLOCK values, of which the
     /// first `values` per row are real and the rest 0.
     pub(super) fn tiles(&self, mut visit: impl FnMut(usize, usize, &[f64])) {
+        if let Some(tiles) = &self.tiles {
+            let starts = (0..self.dimension()).step_by(BLOCK);
+            let tiles = tiles.chunks_exact(self.count() * BLOCK);
+            return starts.zip(tiles).for_each(|(start, tile)| visit(start, BLOCK.min(self.dimension() - start), tile));
+        }
         let mut wide = vec![0.0; self.models.len() * BLOCK];
         let mut made = vec![0.0; self.mixing.as_ref().map_or(0, |mixing| mixing.len() * BLOCK)];
         for start in (0..self.dimension()).step_by(BLOCK) {
@@ -239,5 +262,33 @@ impl Distances {
         let mut others: Vec<usize> = (0..self.rows).filter(|other| *other != row).collect();
         others.sort_by(|a, b| self.between(row, *a).total_cmp(&self.between(row, *b)));
         others
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Seed;
+
+    /// Dimensions with and without a rest in the last tile.
+    #[test]
+    fn kept_rows_are_the_rows_made_anew() {
+        let mut stream = Seed::from_number(5).stream("test rows");
+        for dimension in [1, BLOCK - 1, BLOCK, 3 * BLOCK + 7] {
+            let models: Vec<Vec<f32>> = (0..4).map(|_| (0..dimension).map(|_| stream.normal() as f32).collect()).collect();
+            let rows = Rows::new(models.iter().map(Vec::as_slice).collect(), vec![0.25; 4]);
+            let mixed = rows.mixed(vec![vec![(0, 0.5), (2, 0.5)], vec![(1, 1.0)], vec![(0, 0.25), (1, 0.25), (3, 0.5)]]);
+            let visits = |rows: &Rows<'_>| {
+                let mut visits = Vec::new();
+                rows.tiles(|start, values, tile| visits.push((start, values, tile.to_vec())));
+                visits
+            };
+            let kept = mixed.kept();
+            assert!(kept.tiles.is_some() && rows.kept().tiles.is_none(), "models are there already");
+            assert_eq!(visits(&kept), visits(&mixed));
+            // What is made of kept rows is made of the models again.
+            let further = vec![vec![(0, 0.5), (1, 0.5)]];
+            assert_eq!(visits(&kept.mixed(further.clone())), visits(&mixed.mixed(further)));
+        }
     }
 }
