@@ -8,7 +8,7 @@ pub type Mixing = Vec<Vec<(usize, f64)>>;
 /// `n` rows of `d` values with their mixing weights.
 ///
 /// Rows that a pre-aggregator made are linear combinations of the models; they are made anew, tile by tile, for each pass, unless a
-/// rule asks for them to be [kept](Rows::kept).
+/// rule asks for them to be kept (`Rows::kept`).
 #[derive(Clone, Debug)]
 pub struct Rows<'a> {
     models: Vec<&'a [f32]>,
