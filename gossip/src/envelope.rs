@@ -14,7 +14,7 @@ use crate::event::Refusal;
 use crate::wire;
 
 /// The protocol this program speaks. A peer of another version is refused by name.
-pub const PROTOCOL_VERSION: u16 = 2;
+pub const PROTOCOL_VERSION: u16 = 3;
 
 /// Most bytes of a message that is sent in one piece: 64 KiB, gossipsub's own default; anything larger is pulled.
 pub const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
@@ -151,7 +151,7 @@ impl Envelope {
         self.header.is_without(&self.payload)
     }
 
-    /// Opens bytes from outside: size, encoding, version, signature, payload hash, in this order.
+    /// Opens bytes from outside: size, version, encoding, signature, payload hash, in this order.
     ///
     /// # Errors
     /// The [`Refusal`] that names what is wrong.
@@ -184,12 +184,13 @@ impl<'a> Parts<'a> {
         }
         let Decoded(header_bytes, signature, payload) = wire::decode(bytes)?;
         let header: Header = wire::decode(header_bytes)?;
+        // Before the encoding, which another version may have changed.
+        if header.version() != PROTOCOL_VERSION {
+            return Err(Refusal::Version { theirs: header.version(), ours: PROTOCOL_VERSION });
+        }
         // One encoding only, so that a header's size is known and two spellings of one claim are not two claims.
         if !verified && wire::encode(&header) != **header_bytes {
             return Err(Refusal::Junk { why: "its header is not in the one encoding that headers have".into() });
-        }
-        if header.version() != PROTOCOL_VERSION {
-            return Err(Refusal::Version { theirs: header.version(), ours: PROTOCOL_VERSION });
         }
         if !verified && !authenticator.verify(&header.sender(), header_bytes, signature) {
             return Err(Refusal::Signature);

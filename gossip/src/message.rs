@@ -58,42 +58,61 @@ impl Hello {
 /// What an update is, without (or with) its body.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Announcement<'a> {
-    /// State of the sender's replica that the body builds on; zeros for a stateless codec.
-    pub(crate) base: Digest,
-    /// BLAKE3 of a body that is pulled; zeros where the body is inline, since the payload's hash covers it.
-    pub(crate) body: Digest,
-    /// Length of the body in bytes.
-    pub(crate) length: u64,
+    /// State of the sender's replica that the body builds on; none for a stateless codec.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) base: Option<Digest>,
     /// Values of the vector that it encodes.
     pub(crate) dimension: u64,
     /// Local examples used, as claimed.
     pub(crate) samples: u64,
     /// Optimizer steps taken, as claimed.
     pub(crate) local_steps: u64,
-    /// The body itself where it is small.
+    /// The encoded vector.
     #[serde(borrow)]
-    pub(crate) inline: Option<&'a Bytes>,
+    pub(crate) body: Body<'a>,
     /// Mean training loss, as claimed; there only where the charter's selection looks at it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) loss: Option<f64>,
 }
 
+/// The encoded vector of an update, or how to get it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Body<'a> {
+    /// Here it is, being small; the payload's hash covers it.
+    Inline(#[serde(borrow)] &'a Bytes),
+    /// It is pulled by its BLAKE3 and has so many bytes.
+    Pulled(Digest, u64),
+}
+
+impl<'a> Body<'a> {
+    /// The body, where it is here.
+    pub(crate) fn inline(&self) -> Option<&'a Bytes> {
+        match self {
+            Body::Inline(bytes) => Some(bytes),
+            Body::Pulled(..) => None,
+        }
+    }
+
+    /// Length in bytes.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Body::Inline(bytes) => bytes.len(),
+            Body::Pulled(_, length) => usize::try_from(*length).unwrap_or(usize::MAX),
+        }
+    }
+}
+
 impl Announcement<'_> {
-    /// Checks what can be checked before the body: dimension, length, that an inline body has no other name, and that there is a
-    /// loss where one is `asked` for, and only there.
+    /// Checks what can be checked before the body is looked at: dimension, length, and that there is a loss where one is `asked`
+    /// for, and only there.
     pub(crate) fn check(&self, dimension: usize, body_bytes_max: usize, asked: bool) -> Result<(), Refusal> {
         let found = usize::try_from(self.dimension).unwrap_or(usize::MAX);
         if found != dimension {
             return Err(Refusal::Dimension { found, expected: dimension });
         }
-        let bytes = usize::try_from(self.length).unwrap_or(usize::MAX);
+        let bytes = self.body.len();
         if bytes > body_bytes_max {
             return Err(Refusal::Oversize { bytes, limit: body_bytes_max });
-        }
-        if let Some(inline) = self.inline
-            && (inline.len() != bytes || self.body != Digest::default())
-        {
-            return Err(Refusal::Announcement { why: "its inline body is not the one it names".into() });
         }
         match self.loss {
             None if asked => Err(Refusal::Loss { why: "tells none, and the charter's selection looks at it".into() }),
@@ -122,4 +141,34 @@ pub(crate) struct Proof(pub(crate) ByteBuf, pub(crate) ByteBuf);
 pub(crate) struct Goodbye {
     /// Whether it went through every round.
     pub(crate) finished: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn announcement<'a>(base: Option<Digest>, body: Body<'a>, loss: Option<f64>) -> Announcement<'a> {
+        Announcement { base, dimension: 25_450, samples: 600, local_steps: 40, body, loss }
+    }
+
+    #[test]
+    fn an_announcement_comes_back_as_it_was_whatever_it_leaves_out() {
+        let body = vec![7; 300];
+        for base in [None, Some(Digest([1; 32]))] {
+            for body in [Body::Inline(Bytes::new(&body)), Body::Pulled(Digest([2; 32]), 1 << 20)] {
+                for loss in [None, Some(0.5)] {
+                    let announcement = announcement(base, body, loss);
+                    let bytes = wire::encode(&announcement);
+                    assert_eq!(wire::decode::<Announcement<'_>>(&bytes), Ok(announcement));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_a_small_body_takes_few_bytes() {
+        let body = vec![7; 300];
+        let bytes = wire::encode(&announcement(None, Body::Inline(Bytes::new(&body)), None));
+        assert!(bytes.len() <= body.len() + 20, "{} bytes beside the body", bytes.len() - body.len());
+    }
 }

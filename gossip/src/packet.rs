@@ -17,7 +17,7 @@ use serde_bytes::Bytes;
 use crate::effect::Parameters;
 use crate::envelope::{Authenticator, Envelope, HEADER_BYTES_MAX, Header, Parts};
 use crate::event::Refusal;
-use crate::message::Announcement;
+use crate::message::{Announcement, Body};
 use crate::wire;
 
 /// The bytes of a message. Equal bytes are equal packets.
@@ -60,7 +60,7 @@ impl Packet {
         Packet(Arc::new(Inner { bytes, payload, stated: Mutex::default(), opened: OnceLock::new(), name: OnceLock::new() }))
     }
 
-    /// Opens the bytes: size, encoding, version, signature, payload hash, in this order. `verified` tells that header and signature
+    /// Opens the bytes: size, version, encoding, signature, payload hash, in this order. `verified` tells that header and signature
     /// were verified before, byte for byte.
     ///
     /// # Errors
@@ -135,11 +135,15 @@ impl<'a> Opened<'a> {
     pub(crate) fn announcement(&self) -> Result<Announcement<'a>, Refusal> {
         let decoded = self.contents.announcement.get_or_init(|| {
             let announcement: Announcement<'_> = wire::decode(self.payload())?;
-            let place = announcement.inline.map(|inline| self.packet.place_of(inline));
-            Ok((Announcement { inline: None, ..announcement }, place))
+            let (body, place) = match announcement.body {
+                Body::Inline(inline) => (Body::Inline(Bytes::new(&[])), Some(self.packet.place_of(inline))),
+                Body::Pulled(digest, length) => (Body::Pulled(digest, length), None),
+            };
+            Ok((Announcement { body, ..announcement }, place))
         });
         let (announcement, place) = decoded.as_ref().map_err(Refusal::clone)?;
-        Ok(Announcement { inline: place.clone().map(|place| Bytes::new(&self.packet[place])), ..announcement.clone() })
+        let body = place.clone().map_or(announcement.body, |place| Body::Inline(Bytes::new(&self.packet[place])));
+        Ok(Announcement { body, ..announcement.clone() })
     }
 
     /// Whether only the header came.

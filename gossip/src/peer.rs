@@ -33,7 +33,7 @@ use crate::conduct::{Conduct, Publication, View};
 use crate::effect::{Carried, Checkpoint, Command, Effect, Input, Intent, Parameters, Record, Stored, Timer};
 use crate::envelope::{Authenticator, Envelope, Header, Kind, PROTOCOL_VERSION};
 use crate::event::{Closed, DroppedShare, Event, Refusal};
-use crate::message::{Announcement, Goodbye, Hello, INLINE_BYTES_MAX, LOSS_MAX, Proof, Want};
+use crate::message::{Announcement, Body, Goodbye, Hello, INLINE_BYTES_MAX, LOSS_MAX, Proof, Want};
 use crate::packet::{Opened, Packet};
 use crate::roster::Roster;
 use crate::wire;
@@ -491,7 +491,7 @@ impl Peer {
     /// An update was promised before a crash: the same bytes go out again.
     fn send_again(&mut self, intent: Intent, out: &mut Vec<Effect>) {
         let announced = intent.announcement.open(&self.authenticator, false).and_then(|opened| opened.announcement());
-        let inline = announced.ok().and_then(|announcement| announcement.inline);
+        let inline = announced.ok().and_then(|announcement| announcement.body.inline());
         let body: &[u8] = inline.map_or(&intent.body, |inline| inline);
         let Some(public) = self.exchange.replay(body, intent.state) else {
             // The replica is not the one the promise was made on: say nothing this round rather than something else.
@@ -613,28 +613,24 @@ impl Peer {
         self.method.given(vector);
         let true_state = Digest::of_values(&public);
         let state = if self.conduct.misstates(self.round) { Digest::of(&true_state.0) } else { true_state };
-        let inline = (body.len() <= INLINE_BYTES_MAX).then(|| Bytes::new(&body));
-        // What travels inside has no need of a name.
-        let digest = if inline.is_some() { Digest::default() } else { Digest::of(&body) };
+        let pulled = (body.len() > INLINE_BYTES_MAX).then(|| Digest::of(&body));
         let asked = self.charter.round.selection.needs_losses();
         let loss = asked.then(|| self.conduct.claims(self.own_loss.clamp(-LOSS_MAX, LOSS_MAX)));
-        let room = 256 + inline.as_ref().map_or(0, |inline| inline.len());
+        let room = if pulled.is_some() { 0 } else { body.len() };
         let announcement = Announcement {
             base,
-            body: digest,
-            length: body.len() as u64,
             dimension: self.exchange.dimension() as u64,
             samples: self.own_samples,
             local_steps: self.own_local_steps,
-            inline,
+            body: pulled.map_or_else(|| Body::Inline(Bytes::new(&body)), |digest| Body::Pulled(digest, body.len() as u64)),
             loss,
         };
-        let announcement = self.seal(Kind::Update, state, wire::encode_sized(&announcement, room));
+        let announcement = self.seal(Kind::Update, state, wire::encode_sized(&announcement, 256 + room));
         if state == true_state {
             announcement.state(&public);
         }
         let body_bytes = body.len();
-        let pulled = if inline.is_none() { Some((digest, Arc::new(body))) } else { None };
+        let pulled = pulled.map(|digest| (digest, Arc::new(body)));
         let intent = Box::new(Intent {
             round: self.round,
             sequence: self.sequence,

@@ -1,10 +1,12 @@
 //! The one place where bytes from outside become values: CBOR, bounded before it is decoded.
 //!
 //! Every caller has checked the length already; nesting is bounded by the types themselves (none is recursive) and by the
-//! decoder's own depth limit. Tensors travel as byte strings, never as CBOR arrays.
+//! decoder's own depth limit. Tensors travel as byte strings, never as CBOR arrays. Fields and variants travel as their numbers
+//! in the order in which a type names them, not as words: an update's envelope is a good part of a small update.
 
 use serde::Deserialize;
 use serde::Serialize;
+use serde_cbor::ser::IoWrite;
 
 use crate::event::Refusal;
 
@@ -19,8 +21,9 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 /// Encodes a value of ours that takes about `bytes` bytes, without growing the memory for it step by step.
 pub(crate) fn encode_sized<T: Serialize>(value: &T, bytes: usize) -> Vec<u8> {
     let mut encoded = Vec::with_capacity(bytes);
-    serde_cbor::to_writer(&mut encoded, value)
-        .expect("messages hold only structs, enums, vectors, ordered maps and byte strings");
+    // "Legacy" enums are arrays; in the other form of this encoder a variant with a value is told by its word.
+    let mut serializer = serde_cbor::Serializer::new(IoWrite::new(&mut encoded)).packed_format().legacy_enums();
+    value.serialize(&mut serializer).expect("messages hold only structs, enums, vectors, ordered maps and byte strings");
     encoded
 }
 

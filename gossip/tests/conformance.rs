@@ -44,6 +44,8 @@ const PROMISES: &[(&str, Promise)] = &[
     ("kind = \"top-k\"", Loses(|values| 1.0 - share(0.06, values))),
     ("kind = \"top-k\"\nshare = 0.4\nvalues = \"f16\"", Loses(|values| 1.0 - share(0.4, values) + HALF)),
     ("kind = \"top-k\"\nshare = 0.4\nvalues = \"int8\"", Loses(|_| 1.0)),
+    ("kind = \"top-k\"\nshare = 0.4\nvalues = \"int4\"", Loses(|_| 1.0)),
+    ("kind = \"top-k\"\nshare = 0.4\nvalues = \"sign\"", Loses(|values| 1.0 - 1.0 / values.len().max(1) as f64)),
     ("kind = \"random-k\"", LosesOnAverage(|values| 1.0 - share(0.1, values))),
     ("kind = \"random-k\"\nsupport = \"own\"\nvalues = \"f16\"", LosesOnAverage(|values| 1.0 - share(0.1, values))),
     ("kind = \"random-k\"\nvalues = \"int8\"\nreplica = false", LosesOnAverage(|values| 1.001 - share(0.1, values))),
@@ -232,6 +234,8 @@ fn bytes_that_no_encoder_writes_are_refused() {
         ("kind = \"top-k\"\nshare = 0.5", 2, [&[0, 1, 2][..], &one].concat()),       // position 2 of 2
         ("kind = \"top-k\"\nshare = 0.5", 2, [&[0, 0x81, 0, 1][..], &one].concat()), // a longer 1
         ("kind = \"top-k\"\nshare = 1.0\nvalues = \"int8\"", 1, [&[0, 1, 0][..], &one, &[0x80]].concat()), // -128
+        ("kind = \"top-k\"\nshare = 1.0\nvalues = \"int4\"", 1, [&[0, 1, 0][..], &one, &[0x08]].concat()), // -8
+        ("kind = \"top-k\"\nshare = 1.0\nvalues = \"sign\"", 1, [&[0, 1, 0][..], &one, &[3]].concat()), // a second sign
     ];
     for (text, dimension, bytes) in cases {
         let codec = codec(text);
@@ -258,11 +262,14 @@ fn a_shared_support_is_the_same_for_all_senders_and_an_own_one_is_not() {
 }
 
 #[test]
-fn scaled_values_are_refused_in_a_replica() {
-    let mut document = Document::parse("[codec]\nkind = \"random-k\"\nscaled = true\nreplica = true\n").expect("toml");
-    document.section("codec", codec_from_section);
-    let problems = document.finish().expect_err("a contradiction");
-    assert!(problems[0].to_string().contains("stand alone"), "{problems:?}");
+fn scaled_values_are_refused_in_a_replica_and_as_signs() {
+    for (other, why) in [("replica = true", "stand alone"), ("values = \"sign\"", "right on average")] {
+        let text = format!("[codec]\nkind = \"random-k\"\nscaled = true\n{other}\n");
+        let mut document = Document::parse(&text).expect("toml");
+        document.section("codec", codec_from_section);
+        let problems = document.finish().expect_err("a contradiction");
+        assert!(problems[0].to_string().contains(why), "{problems:?}");
+    }
 }
 
 proptest! {
@@ -357,6 +364,19 @@ proptest! {
         let authenticator = Authenticator::from_secret(&[5; 32]);
         prop_assert!(Envelope::open(&authenticator, &bytes).is_err());
     }
+}
+
+/// The last version spelled kinds as words: who still speaks it learns that, and not that it speaks nonsense.
+#[test]
+fn another_version_is_refused_by_name_also_where_its_headers_are_spelled_otherwise() {
+    let authenticator = Authenticator::from_secret(&[5; 32]);
+    let digest = kith_consensus::Digest::of(b"");
+    let header = Header(PROTOCOL_VERSION - 1, digest, Kind::Update, authenticator.peer(), 3, 4, digest, digest);
+    let header_bytes = serde_cbor::to_vec(&header).expect("words in place of numbers");
+    let signature = authenticator.sign_bytes(&header_bytes);
+    let envelope = Envelope { header, header_bytes, signature, payload: Vec::new() };
+    let refusal = Envelope::open(&authenticator, &envelope.to_bytes()).expect_err("another version");
+    assert_eq!(refusal.name(), "version");
 }
 
 #[test]

@@ -459,7 +459,7 @@ fn a_loss_that_is_none_is_missing_or_superfluous_is_refused_by_name() {
     assert!(refused(&effects).is_empty());
     // The same update with the field taken out of the payload, signed anew.
     let plain = charter(2, "rule = \"mean\"");
-    assert!(!contains(&announcement_of(2, &plain, 2.0), b"loss") && contains(&announcement_of(2, &asking, 2.0), b"loss"));
+    assert!(announcement_of(2, &plain, 2.0).len() < announcement_of(2, &asking, 2.0).len());
     for (charter, other) in [(&asking, &plain), (&plain, &asking)] {
         let said = Envelope::open(&Authenticator::from_secret(&secret(2)), &announcement_of(2, other, 2.0)).expect("well formed");
         let Header(version, _, kind, sender, round, sequence, state, payload) = said.header;
@@ -469,10 +469,6 @@ fn a_loss_that_is_none_is_missing_or_superfluous_is_refused_by_name() {
         let effects = handle(&mut peer, Input::Received { from: id(2), bytes: bytes.into() });
         assert!(matches!(refused(&effects)[..], [Refusal::Loss { .. }]), "{:?}", lines(&effects));
     }
-}
-
-fn contains(bytes: &[u8], part: &[u8]) -> bool {
-    bytes.windows(part.len()).any(|window| window == part)
 }
 
 #[test]

@@ -165,7 +165,7 @@ fn refusals(federation: &Federation, member: usize) -> Vec<&'static str> {
 }
 
 const LIMIT: Duration = Duration::from_secs(3600);
-const CODECS: [&str; 18] = [
+const CODECS: [&str; 20] = [
     "kind = \"identity\"",
     "kind = \"f16\"",
     "kind = \"int8\"",
@@ -184,6 +184,8 @@ const CODECS: [&str; 18] = [
     "kind = \"power-sgd\"\nrank = 1\niterations = 1",
     "kind = \"f16\"\nreplica = true",
     "kind = \"bf16\"",
+    "kind = \"top-k\"\nshare = 0.3\nvalues = \"int4\"",
+    "kind = \"top-k\"\nshare = 0.3\nvalues = \"sign\"",
 ];
 
 #[test]

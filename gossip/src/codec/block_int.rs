@@ -54,6 +54,20 @@ pub(super) fn int4(section: &mut Section<'_>) -> Box<dyn Codec> {
     read(section, Width::Bits4, 32)
 }
 
+/// The codec that stands alone and has one scale for all.
+pub(super) fn one_block_of_int8() -> Box<dyn Codec> {
+    one_block(Width::Bits8)
+}
+
+/// See [`one_block_of_int8`].
+pub(super) fn one_block_of_int4() -> Box<dyn Codec> {
+    one_block(Width::Bits4)
+}
+
+fn one_block(width: Width) -> Box<dyn Codec> {
+    Box::new(BlockInt { form: Form::Stateless, width, block: usize::MAX, stochastic: false })
+}
+
 fn read(section: &mut Section<'_>, width: Width, block: u64) -> Box<dyn Codec> {
     let block = section.integer("block", Some(block), 1..=65_536) as usize;
     let stochastic = section.choice("rounding", Some("nearest"), &["nearest", "stochastic"]) == "stochastic";
@@ -120,7 +134,7 @@ fn unpack(bytes: &[u8], count: usize) -> Option<Vec<i8>> {
 }
 
 /// `codes · scale`: the product has 32 bits at most, so it is rounded once, in 32-bit arithmetic too.
-pub(super) fn restore(codes: &[i8], scale: f32, values: &mut [f32]) {
+fn restore(codes: &[i8], scale: f32, values: &mut [f32]) {
     values.iter_mut().zip(codes).for_each(|(value, code)| *value = f32::from(*code) * scale);
 }
 
@@ -132,7 +146,7 @@ pub(super) fn read_scale(word: [u8; 4]) -> Result<f32, CodecError> {
 }
 
 /// Refuses a code that no encoder writes: there is one more negative number of so many bits than positive ones.
-pub(super) fn check_codes(codes: &[i8], code_max: i8) -> Result<(), CodecError> {
+fn check_codes(codes: &[i8], code_max: i8) -> Result<(), CodecError> {
     let beyond = codes.iter().fold(false, |beyond, code| beyond | (*code < -code_max));
     if beyond { Err(CodecError(format!("a code below -{code_max}"))) } else { Ok(()) }
 }

@@ -19,33 +19,9 @@ pub(super) fn new(section: &mut Section<'_>) -> Box<dyn Codec> {
     Box::new(HalfPrecision { form: form(section, Form::Stateless) })
 }
 
-/// Values as little-endian half floats.
-pub(super) fn to_bytes(values: &[f32]) -> Vec<u8> {
-    let (low, high) = (f16::MIN.to_f32(), f16::MAX.to_f32());
-    let mut bytes = vec![0; values.len() * 2];
-    let (mut clamped, mut halves) = ([0f32; CHUNK], [f16::ZERO; CHUNK]);
-    for (values, bytes) in values.chunks(CHUNK).zip(bytes.chunks_mut(2 * CHUNK)) {
-        let (clamped, halves) = (&mut clamped[..values.len()], &mut halves[..values.len()]);
-        clamped.iter_mut().zip(values).for_each(|(clamped, value)| *clamped = value.clamp(low, high));
-        halves.convert_from_f32_slice(clamped);
-        bytes.as_chunks_mut().0.iter_mut().zip(halves).for_each(|(word, half)| *word = half.to_le_bytes());
-    }
-    bytes
-}
-
-/// The inverse of [`to_bytes`].
-pub(super) fn from_bytes(bytes: &[u8], count: usize) -> Result<Vec<f32>, CodecError> {
-    if bytes.len() != count * 2 {
-        return Err(CodecError(format!("{} bytes where {count} half floats take {}", bytes.len(), count * 2)));
-    }
-    let mut values = vec![0f32; count];
-    let mut halves = [f16::ZERO; CHUNK];
-    for (values, bytes) in values.chunks_mut(CHUNK).zip(bytes.chunks(2 * CHUNK)) {
-        let halves = &mut halves[..values.len()];
-        halves.iter_mut().zip(bytes.as_chunks().0).for_each(|(half, word)| *half = f16::from_le_bytes(*word));
-        halves.convert_to_f32_slice(values);
-    }
-    Ok(values)
+/// The codec that stands alone.
+pub(super) fn plain() -> Box<dyn Codec> {
+    Box::new(HalfPrecision { form: Form::Stateless })
 }
 
 impl Codec for HalfPrecision {
@@ -59,9 +35,28 @@ impl Codec for HalfPrecision {
         dimension * 2
     }
     fn encode(&self, values: &[f32], _random: &mut Randomness) -> Vec<u8> {
-        to_bytes(values)
+        let (low, high) = (f16::MIN.to_f32(), f16::MAX.to_f32());
+        let mut bytes = vec![0; values.len() * 2];
+        let (mut clamped, mut halves) = ([0f32; CHUNK], [f16::ZERO; CHUNK]);
+        for (values, bytes) in values.chunks(CHUNK).zip(bytes.chunks_mut(2 * CHUNK)) {
+            let (clamped, halves) = (&mut clamped[..values.len()], &mut halves[..values.len()]);
+            clamped.iter_mut().zip(values).for_each(|(clamped, value)| *clamped = value.clamp(low, high));
+            halves.convert_from_f32_slice(clamped);
+            bytes.as_chunks_mut().0.iter_mut().zip(halves).for_each(|(word, half)| *word = half.to_le_bytes());
+        }
+        bytes
     }
     fn decode(&self, bytes: &[u8], dimension: usize) -> Result<Vec<f32>, CodecError> {
-        from_bytes(bytes, dimension)
+        if bytes.len() != dimension * 2 {
+            return Err(CodecError(format!("{} bytes where {dimension} half floats take {}", bytes.len(), dimension * 2)));
+        }
+        let mut values = vec![0f32; dimension];
+        let mut halves = [f16::ZERO; CHUNK];
+        for (values, bytes) in values.chunks_mut(CHUNK).zip(bytes.chunks(2 * CHUNK)) {
+            let halves = &mut halves[..values.len()];
+            halves.iter_mut().zip(bytes.as_chunks().0).for_each(|(half, word)| *half = f16::from_le_bytes(*word));
+            halves.convert_to_f32_slice(values);
+        }
+        Ok(values)
     }
 }

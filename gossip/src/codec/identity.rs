@@ -13,6 +13,11 @@ pub(super) fn new(section: &mut Section<'_>) -> Box<dyn Codec> {
     Box::new(Identity { form: form(section, Form::Stateless) })
 }
 
+/// The codec that stands alone.
+pub(super) fn plain() -> Box<dyn Codec> {
+    Box::new(Identity { form: Form::Stateless })
+}
+
 /// Values as little-endian bytes: how parameters are written wherever they are written whole.
 pub fn to_bytes(values: &[f32]) -> Vec<u8> {
     let mut bytes = vec![0; values.len() * 4];

@@ -1,71 +1,29 @@
-//! How the values that a sparse codec keeps are written: key `values` of `top-k` and `random-k`.
+//! How the values that a sparse codec keeps are written: key `values` of `top-k` and `random-k`, itself a codec that stands alone.
 //!
-//! `f32` as they are; `f16` as half floats, clamped to the largest; `int8` as integers from −127 to 127 times one 32-bit
-//! scale, rounded to nearest. In a replica codec what the rounding loses stays in the difference and is sent later.
+//! `f32` as they are; `f16` as half floats, clamped to the largest; `int8` and `int4` as integers from −127 to 127 or −7 to 7 times
+//! one 32-bit scale, rounded to nearest; `sign` as one bit each, times the mean of their magnitudes. In a replica codec what the
+//! rounding loses stays in the difference and is sent later.
+//!
+//! Paper of `top-k` with `sign`, there with a residual in place of the replica: Sattler, Wiedemann, Müller, Samek, "Robust and
+//! Communication-Efficient Federated Learning from Non-IID Data" (IEEE TNNLS 2020, arXiv 1903.02891), sparse ternary compression.
 
 use kith_consensus::Section;
 
-use super::block_int::{check_codes, read_scale, restore, round_nearest, scale_of};
-use super::{CodecError, half_precision, identity};
+use super::{Codec, block_int, half_precision, identity, sign};
 
-const CODE_MAX: i8 = 127;
+type Plain = fn() -> Box<dyn Codec>;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum KeptValues {
-    F32,
-    F16,
-    Int8,
-}
+const VALUES: [(&str, Plain); 5] = [
+    ("f32", identity::plain),
+    ("f16", half_precision::plain),
+    ("int8", block_int::one_block_of_int8),
+    ("int4", block_int::one_block_of_int4),
+    ("sign", sign::plain),
+];
 
-impl KeptValues {
-    pub(super) fn from_section(section: &mut Section<'_>) -> KeptValues {
-        match section.choice("values", Some("f32"), &["f32", "f16", "int8"]).as_str() {
-            "f16" => KeptValues::F16,
-            "int8" => KeptValues::Int8,
-            _ => KeptValues::F32,
-        }
-    }
-
-    /// Exactly what `count` values take.
-    pub(super) fn bytes(self, count: usize) -> usize {
-        match self {
-            KeptValues::F32 => 4 * count,
-            KeptValues::F16 => 2 * count,
-            KeptValues::Int8 => 4 + count,
-        }
-    }
-
-    pub(super) fn write(self, values: &[f32], bytes: &mut Vec<u8>) {
-        match self {
-            KeptValues::F32 => bytes.extend_from_slice(&identity::to_bytes(values)),
-            KeptValues::F16 => bytes.extend_from_slice(&half_precision::to_bytes(values)),
-            KeptValues::Int8 => {
-                let mut codes = vec![0; values.len()];
-                let scale = scale_of(values, CODE_MAX);
-                round_nearest(values, scale, CODE_MAX, &mut codes);
-                bytes.extend_from_slice(&scale.to_le_bytes());
-                bytes.extend(codes.iter().map(|code| code.cast_unsigned()));
-            }
-        }
-    }
-
-    /// Reads exactly `count` values.
-    pub(super) fn read(self, bytes: &[u8], count: usize) -> Result<Vec<f32>, CodecError> {
-        let expected = self.bytes(count);
-        if bytes.len() != expected {
-            return Err(CodecError(format!("{} bytes where {count} values take {expected}", bytes.len())));
-        }
-        match (self, bytes.split_first_chunk()) {
-            (KeptValues::F32, _) => identity::from_bytes(bytes, count),
-            (KeptValues::F16, _) => half_precision::from_bytes(bytes, count),
-            (KeptValues::Int8, Some((scale, codes))) => {
-                let codes: Vec<i8> = codes.iter().map(|code| code.cast_signed()).collect();
-                check_codes(&codes, CODE_MAX)?;
-                let mut values = vec![0f32; count];
-                restore(&codes, read_scale(*scale)?, &mut values);
-                Ok(values)
-            }
-            (KeptValues::Int8, None) => Err(CodecError("no scale".into())),
-        }
-    }
+/// Reads the key `values`. Of the codec that it names, `bytes_max` is exact.
+pub(super) fn from_section(section: &mut Section<'_>) -> Box<dyn Codec> {
+    let name = section.choice("values", Some("f32"), &VALUES.map(|(name, _)| name));
+    let named = VALUES.iter().find(|(known, _)| *known == name);
+    named.map_or_else(identity::plain, |(_, new)| new())
 }

@@ -10,8 +10,7 @@
 
 use kith_consensus::{Section, Seed, Stream};
 
-use super::kept_values::KeptValues;
-use super::{Codec, CodecError, Form, Randomness, form, kept};
+use super::{Codec, CodecError, Form, Randomness, form, kept, kept_values};
 
 #[derive(Debug)]
 struct RandomK {
@@ -19,18 +18,21 @@ struct RandomK {
     share: f64,
     scaled: bool,
     shared: bool,
-    values: KeptValues,
+    values: Box<dyn Codec>,
 }
 
 pub(super) fn new(section: &mut Section<'_>) -> Box<dyn Codec> {
     // 10 %: a guess; it needs more than top-k for the same error.
     let share = section.number("share", Some(0.1), 1e-6..=1.0);
     let shared = section.choice("support", Some("shared"), &["shared", "own"]) == "shared";
-    let values = KeptValues::from_section(section);
+    let values = kept_values::from_section(section);
     let scaled = section.flag("scaled", Some(false));
     let form = form(section, if scaled { Form::Stateless } else { Form::Replica });
     if scaled && form == Form::Replica {
         section.note("scaled", "scaled values stand alone: expected replica = false with scaled = true");
+    }
+    if scaled && values.name() == "sign" {
+        section.note("values", "scaled values are right on average, which signs are not: expected another with scaled = true");
     }
     Box::new(RandomK { form, share, scaled, shared, values })
 }
@@ -74,7 +76,7 @@ impl Codec for RandomK {
         self.form
     }
     fn bytes_max(&self, dimension: usize) -> usize {
-        8 + self.values.bytes(kept(self.share, dimension))
+        8 + self.values.bytes_max(kept(self.share, dimension))
     }
     fn encode(&self, values: &[f32], random: &mut Randomness) -> Vec<u8> {
         let k = kept(self.share, values.len());
@@ -84,13 +86,13 @@ impl Codec for RandomK {
         let chosen: Vec<f32> = places(number, k, values.len()).iter().map(value).collect();
         let mut bytes = Vec::with_capacity(self.bytes_max(values.len()));
         bytes.extend_from_slice(&number.to_le_bytes());
-        self.values.write(&chosen, &mut bytes);
+        bytes.extend(self.values.encode(&chosen, random));
         bytes
     }
     fn decode(&self, bytes: &[u8], dimension: usize) -> Result<Vec<f32>, CodecError> {
         let k = kept(self.share, dimension);
         let (number, rest) = bytes.split_first_chunk().ok_or_else(|| CodecError("no number to draw places from".into()))?;
-        let chosen = self.values.read(rest, k)?;
+        let chosen = self.values.decode(rest, k)?;
         // Places first: the memory they were drawn in is free again for the values.
         let places = places(u64::from_le_bytes(*number), k, dimension);
         let mut values = vec![0f32; dimension];

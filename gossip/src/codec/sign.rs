@@ -20,6 +20,11 @@ pub(super) fn new(section: &mut Section<'_>) -> Box<dyn Codec> {
     Box::new(Sign { form: form(section, Form::Replica) })
 }
 
+/// The codec that stands alone.
+pub(super) fn plain() -> Box<dyn Codec> {
+    Box::new(Sign { form: Form::Stateless })
+}
+
 impl Codec for Sign {
     fn name(&self) -> &'static str {
         "sign"

@@ -2,13 +2,12 @@
 //!
 //! Ties go to the lower index; contractive with δ = k/d (ALGORITHMS, section D). Always a replica codec: what is not sent
 //! now stays in the difference and is sent later. Payload: the positions (see `positions`), then the k values (see
-//! `kept_values`), 4k bytes with `values = "f32"`. At share 0.01 with `values = "int8"` about two bytes a kept value: 1/200
-//! of the dense bytes.
+//! `kept_values`), 4k bytes with `values = "f32"`. At share 0.01 with `values = "int8"` about two bytes a kept value, 1/200 of the
+//! dense bytes; with `values = "sign"` about one.
 
 use kith_consensus::Section;
 
-use super::kept_values::KeptValues;
-use super::{Codec, CodecError, Form, Randomness, kept, positions};
+use super::{Codec, CodecError, Form, Randomness, kept, kept_values, positions};
 
 /// Bits of a magnitude below the part that the histogram counts.
 const FINE_BITS: u32 = 20;
@@ -17,13 +16,13 @@ const COARSE: usize = 1 << (31 - FINE_BITS);
 #[derive(Debug)]
 struct TopK {
     share: f64,
-    values: KeptValues,
+    values: Box<dyn Codec>,
 }
 
 pub(super) fn new(section: &mut Section<'_>) -> Box<dyn Codec> {
     // 6 %: measured on digits, 8 peers, 30 rounds: within a point of dense at a tenth of the bytes.
     let share = section.number("share", Some(0.06), 1e-6..=1.0);
-    Box::new(TopK { share, values: KeptValues::from_section(section) })
+    Box::new(TopK { share, values: kept_values::from_section(section) })
 }
 
 /// Bits that are ordered as the magnitudes are.
@@ -96,19 +95,19 @@ impl Codec for TopK {
         Form::Replica
     }
     fn bytes_max(&self, dimension: usize) -> usize {
-        positions::bytes_max(dimension) + self.values.bytes(kept(self.share, dimension))
+        positions::bytes_max(dimension) + self.values.bytes_max(kept(self.share, dimension))
     }
-    fn encode(&self, values: &[f32], _random: &mut Randomness) -> Vec<u8> {
+    fn encode(&self, values: &[f32], random: &mut Randomness) -> Vec<u8> {
         let positions = largest(values, kept(self.share, values.len()));
         let chosen: Vec<f32> = positions.iter().map(|position| values[*position as usize]).collect();
         let mut bytes = positions::encode(&positions, values.len(), Vec::new());
-        self.values.write(&chosen, &mut bytes);
+        bytes.extend(self.values.encode(&chosen, random));
         bytes
     }
     fn decode(&self, mut bytes: &[u8], dimension: usize) -> Result<Vec<f32>, CodecError> {
         let count = kept(self.share, dimension);
         let positions = positions::decode(&mut bytes, count, dimension)?;
-        let chosen = self.values.read(bytes, count)?;
+        let chosen = self.values.decode(bytes, count)?;
         let mut values = vec![0f32; dimension];
         positions.iter().zip(chosen).for_each(|(position, value)| values[*position as usize] = value);
         Ok(values)

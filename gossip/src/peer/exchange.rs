@@ -15,7 +15,7 @@ use kith_consensus::{Digest, PeerId};
 use crate::codec::{Codec, Form, Randomness, identity};
 use crate::effect::Parameters;
 use crate::event::Refusal;
-use crate::message::Announcement;
+use crate::message::{self, Announcement};
 use crate::packet::{Opened, Packet};
 
 /// Rounds that an update may be ahead of the own round and still wait here.
@@ -33,10 +33,9 @@ struct Pending {
     /// The message that announced it.
     packet: Packet,
     state: Digest,
-    base: Digest,
-    /// Name of a body that is pulled.
-    digest: Digest,
-    length: usize,
+    base: Option<Digest>,
+    /// Name and length of a body that is pulled.
+    pulled: Option<(Digest, usize)>,
     samples: u64,
     local_steps: u64,
     loss: Option<f64>,
@@ -59,6 +58,10 @@ impl Pending {
             Some(Body::Pulled(bytes)) => bytes,
             None => &[],
         }
+    }
+
+    fn is_pulled_by(&self, digest: Digest) -> bool {
+        self.pulled.is_some_and(|(name, _)| name == digest)
     }
 }
 
@@ -178,10 +181,10 @@ impl Exchange {
         &self,
         values: &Parameters,
         random: impl FnOnce() -> Randomness,
-    ) -> Option<(Digest, Vec<u8>, Parameters)> {
+    ) -> Option<(Option<Digest>, Vec<u8>, Parameters)> {
         if self.codec.is_exact() {
             // What arrives as it was sent is held once.
-            return Some((Digest::default(), identity::to_bytes(values), Arc::clone(values)));
+            return Some((None, identity::to_bytes(values), Arc::clone(values)));
         }
         let random = &mut random();
         let body = match self.codec.form() {
@@ -192,13 +195,9 @@ impl Exchange {
                 self.codec.encode(&difference, random)
             }
         };
-        let base = self.base(self.own_state);
+        let base = (self.codec.form() == Form::Replica).then_some(self.own_state);
         let public = self.reconstruct(&self.own_replica, &body).ok()?;
         Some((base, body, if public == **values { Arc::clone(values) } else { Arc::new(public) }))
-    }
-
-    fn base(&self, state: Digest) -> Digest {
-        if self.codec.form() == Form::Replica { state } else { Digest::default() }
     }
 
     fn reconstruct(&self, replica: &[f32], body: &[u8]) -> Result<Vec<f32>, Refusal> {
@@ -295,12 +294,14 @@ impl Exchange {
             packet: message.packet().clone(),
             state,
             base: announcement.base,
-            digest: announcement.body,
-            length: announcement.length as usize,
+            pulled: match announcement.body {
+                message::Body::Inline(_) => None,
+                message::Body::Pulled(digest, _) => Some((digest, announcement.body.len())),
+            },
             samples: announcement.samples,
             local_steps: announcement.local_steps,
             loss: announcement.loss,
-            body: announcement.inline.map(|inline| Body::Inline(message.packet().place_of(inline))),
+            body: announcement.body.inline().map(|inline| Body::Inline(message.packet().place_of(inline))),
             keyframe: None,
         };
         incoming.queue.reserve_exact(1); // seldom is there a second
@@ -321,7 +322,7 @@ impl Exchange {
             }
             incoming.fetching = None;
             for (_, pending) in &mut incoming.queue {
-                if pending.body.is_none() && pending.digest == digest {
+                if pending.body.is_none() && pending.is_pulled_by(digest) {
                     pending.body = Some(Body::Pulled(Arc::clone(bytes)));
                 } else if pending.state == digest {
                     pending.keyframe = Some(Arc::clone(bytes));
@@ -340,7 +341,7 @@ impl Exchange {
             if incoming.fetching == Some(digest) && sources.contains(sender) {
                 incoming.fetching = None;
                 incoming.queue.retain(|(round, pending)| {
-                    let lost = pending.digest == digest || pending.state == digest;
+                    let lost = pending.is_pulled_by(digest) || pending.state == digest;
                     if lost {
                         failed.push((*sender, *round));
                     }
@@ -374,14 +375,13 @@ impl Exchange {
         }
         // The same update may have come another way, as a keyframe for instance.
         let known = form == Form::Replica && pending.state == incoming.state;
-        let fits = form == Form::Stateless || known || pending.base == incoming.state || planted(Mutant::SkipBase);
+        let fits = form == Form::Stateless || known || pending.base == Some(incoming.state) || planted(Mutant::SkipBase);
         if !fits && pending.keyframe.is_none() {
             let digest = pending.state;
             incoming.fetching = Some(digest);
             return Progress::Fetch { round, digest, length: dimension * 4, keyframe: true };
         }
-        if fits && !known && pending.body.is_none() {
-            let (digest, length) = (pending.digest, pending.length);
+        if let Some((digest, length)) = pending.pulled.filter(|_| fits && !known && pending.body.is_none()) {
             incoming.fetching = Some(digest);
             return Progress::Fetch { round, digest, length, keyframe: false };
         }
