@@ -14,9 +14,11 @@ pub mod identity;
 #[doc(hidden)]
 pub mod mutant;
 pub mod optimization;
+pub mod prefetch;
 pub mod random;
 pub mod section;
 pub mod selection;
+pub mod sorted;
 pub mod topology;
 
 pub use aggregate::{Aggregate, AggregateError, Context, Contribution, Rule};
@@ -24,4 +26,5 @@ pub use charter::Charter;
 pub use identity::{Digest, PeerId};
 pub use random::{Seed, Stream};
 pub use section::{Problem, Section};
+pub use sorted::Sorted;
 pub use topology::Graph;

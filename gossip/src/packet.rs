@@ -12,6 +12,7 @@ use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use kith_consensus::Digest;
+use kith_consensus::prefetch::{at, prefetch};
 use serde_bytes::Bytes;
 
 use crate::effect::Parameters;
@@ -30,7 +31,7 @@ struct Inner {
     payload: Option<Digest>,
     /// The vector of which the header's state is the hash, as long as somebody who computed that holds it.
     stated: Shelf,
-    opened: OnceLock<Result<Contents, Refusal>>,
+    opened: OnceLock<Result<Box<Contents>, Box<Refusal>>>,
     name: OnceLock<Digest>,
 }
 
@@ -69,7 +70,7 @@ impl Packet {
         let opened = self.0.opened.get_or_init(|| {
             let Parts { header, signature, payload, .. } = Parts::of(authenticator, self, verified, self.0.payload)?;
             let (front, is_header_only) = (self.place_of(signature).end, header.is_without(payload));
-            Ok(Contents {
+            Ok(Box::new(Contents {
                 header,
                 front,
                 payload: self.place_of(payload),
@@ -77,9 +78,9 @@ impl Packet {
                 announcement: OnceLock::new(),
                 header_alone: OnceLock::new(),
                 vector: Mutex::default(),
-            })
+            }))
         });
-        let contents = opened.as_ref().map_err(Refusal::clone)?;
+        let contents = opened.as_ref().map_err(|refusal| (**refusal).clone())?;
         Ok(Opened { packet: self, contents, header: &contents.header })
     }
 
@@ -195,6 +196,30 @@ impl Packet {
     pub(crate) fn leads_to(&self, vector: &Parameters) {
         if let Some(Ok(contents)) = self.0.opened.get() {
             lend(&contents.vector, vector);
+        }
+    }
+}
+
+impl Packet {
+    /// Asks for the memory that a receiver will touch: in step 0 the packet itself, in 1 what it points to, in 2 the vector behind
+    /// that. A step should find the memory of the one before it there.
+    pub fn prefetch(&self, step: usize) {
+        match step {
+            0 => prefetch(&*self.0),
+            1 => {
+                match self.0.opened.get() {
+                    Some(Ok(contents)) => prefetch(&**contents),
+                    _ => prefetch(&self.0.bytes[..self.len().min(HEADER_BYTES_MAX)]),
+                }
+                if let Ok(vector) = self.0.stated.try_lock() {
+                    at(vector.as_ptr().cast(), size_of::<Vec<f32>>());
+                }
+            }
+            _ => {
+                if let Some(vector) = self.stated() {
+                    prefetch(&vector[..]);
+                }
+            }
         }
     }
 }

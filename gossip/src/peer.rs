@@ -25,7 +25,8 @@ use kith_consensus::aggregate::{Aggregate, Context, Contribution, spread};
 use kith_consensus::charter::{Charter, Mode, Space, Weighting};
 use kith_consensus::mutant::{Mutant, planted};
 use kith_consensus::optimization::server_momentum;
-use kith_consensus::{Digest, PeerId, Seed, Stream};
+use kith_consensus::prefetch::prefetch;
+use kith_consensus::{Digest, PeerId, Seed, Sorted, Stream};
 use serde_bytes::Bytes;
 
 use crate::codec::{Codec, Randomness};
@@ -170,7 +171,7 @@ pub struct Peer {
     choosing: Choosing,
     exchange: Exchange,
     witness: Witness,
-    suspicion: BTreeMap<PeerId, (f64, u32)>,
+    suspicion: Sorted<PeerId, (f64, u32)>,
     /// Who has asked whom, where rounds are pairwise.
     pairs: Pairs,
     /// The last handshake that was sent.
@@ -222,7 +223,7 @@ impl Peer {
             window: Window::default(),
             choosing: Choosing::default(),
             witness: Witness::default(),
-            suspicion: BTreeMap::new(),
+            suspicion: Sorted::default(),
             pairs: Pairs::default(),
             greeting: None,
             evaluating: None,
@@ -264,6 +265,15 @@ impl Peer {
     pub fn load(&self) -> Load {
         let (waiting, outgoing) = self.exchange.load();
         Load { waiting, outgoing, headers: self.witness.len() }
+    }
+
+    /// Asks for the memory that the next input will touch; the peer itself should be there already.
+    pub fn prefetch(&self) {
+        self.overlay.prefetch();
+        self.exchange.prefetch();
+        self.window.prefetch();
+        self.witness.prefetch();
+        prefetch(&self.parameters[..]);
     }
 
     /// Takes one input at time `now` (since the driver's start) and appends what has to be done to `out`, in order.
@@ -913,7 +923,7 @@ impl Peer {
         for (index, (peer, _)) in rows.iter().enumerate().filter(|(_, (peer, _))| *peer != self.id) {
             let share = aggregate.dropped_share(index);
             dropped.push(DroppedShare { peer: *peer, share });
-            let (score, rounds) = self.suspicion.entry(*peer).or_insert((0.0, 0));
+            let (score, rounds) = self.suspicion.entry(*peer, || (0.0, 0));
             let was = *score > SUSPECT_SCORE && *rounds >= SUSPECT_ROUNDS;
             *score = if *rounds == 0 { share } else { *score + SUSPECT_WEIGHT * (share - *score) };
             *rounds += 1;

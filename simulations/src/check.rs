@@ -92,12 +92,19 @@ pub struct Scope {
     pub healed_at: Duration,
     /// How long after that everybody may take.
     pub heals_within: Duration,
+    /// Who was looked up last: every check asks about the peer that an event names.
+    pub(crate) last: std::cell::Cell<Option<(PeerId, usize)>>,
 }
 
 impl Scope {
     /// The number of a peer.
     pub fn number(&self, peer: &PeerId) -> Option<usize> {
-        self.ids.index(peer)
+        if let Some((_, number)) = self.last.get().filter(|(last, _)| last == peer) {
+            return Some(number);
+        }
+        let number = self.ids.index(peer)?;
+        self.last.set(Some((*peer, number)));
+        Some(number)
     }
 
     /// Whether a peer is an honest one of this world.

@@ -197,7 +197,16 @@ impl Experiment {
         let clear = timeline.is_empty() && links.loss == 0.0 && links.duplication == 0.0;
         let heals_within = self.world.heals_within;
         let charter = Arc::clone(&self.charter);
-        let scope = Scope { charter, ids: ids.into_iter().collect(), lies: lies.clone(), clear, hull, healed_at, heals_within };
+        let scope = Scope {
+            charter,
+            ids: ids.into_iter().collect(),
+            lies: lies.clone(),
+            clear,
+            hull,
+            healed_at,
+            heals_within,
+            last: Default::default(),
+        };
         let consensus_every = if self.peers() > crate::metrics::PEER_ROWS_MAX { self.world.evaluate_every.max(1) } else { 1 };
         let bench = Bench {
             metrics: Metrics::new(lies.clone(), optimum.clone(), consensus_every),

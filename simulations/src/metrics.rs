@@ -149,6 +149,7 @@ impl Mean {
 #[derive(Debug)]
 pub struct Metrics {
     lies: Vec<bool>,
+    anybody_lies: bool,
     optimum: Option<Vec<f64>>,
     keeps_peer_rows: bool,
     /// Measure consensus every so many rounds.
@@ -185,6 +186,7 @@ impl Metrics {
     pub fn new(lies: Vec<bool>, optimum: Option<Vec<f64>>, consensus_every: u64) -> Metrics {
         let peers = lies.len();
         Metrics {
+            anybody_lies: lies.contains(&true),
             lies,
             optimum,
             keeps_peer_rows: peers <= PEER_ROWS_MAX,
@@ -262,8 +264,8 @@ impl Metrics {
                 dropped.iter().for_each(|dropped| mean.add(dropped.share));
                 row.filtered = mean.get();
                 if honest {
-                    let lies: Vec<bool> =
-                        dropped.iter().map(|dropped| number_of(&dropped.peer).is_some_and(|peer| self.lies[peer])).collect();
+                    let lies = |peer| self.anybody_lies && number_of(peer).is_some_and(|peer| self.lies[peer]);
+                    let lies: Vec<bool> = dropped.iter().map(|dropped| lies(&dropped.peer)).collect();
                     let sums = self.round(*round + 1);
                     for (dropped, lies) in dropped.iter().zip(lies) {
                         if lies { sums.liars.add(dropped.share) } else { sums.honest.add(dropped.share) }

@@ -18,7 +18,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kith_consensus::charter::Charter;
-use kith_consensus::{Digest, PeerId, Seed, Stream};
+use kith_consensus::prefetch::prefetch;
+use kith_consensus::{Digest, PeerId, Seed, Sorted, Stream};
 use kith_gossip::{Checkpoint, Effect, Event, Input, Intent, Packet, Parameters, Peer, Record, Roster, Setup, Stored, Timer};
 use kith_models::{Request, Trained};
 
@@ -306,17 +307,26 @@ struct Member {
     /// When the disk has done what it was given so far: writes are done in order.
     disk_free: Nanoseconds,
     clock: f64,
-    /// Whom it is connected with, and when the last message to them arrives.
-    connections: BTreeMap<u32, Nanoseconds>,
+    /// Whom it is connected with.
+    connections: Sorted<PeerId, Connection>,
     /// The newest entry of the queue that delivers to it: when, for which life, where it stands.
     delivery: Option<(Nanoseconds, u32, u32)>,
     /// When it last hears that a connection to somebody began or ended: it hears so in this order.
     news: BTreeMap<u32, Nanoseconds>,
 }
 
+struct Connection {
+    /// The member at the other end.
+    member: u32,
+    /// When the last message to it arrives.
+    last: Nanoseconds,
+}
+
 /// Peers, the queue between them, and who looks on.
 pub struct Simulation<O> {
     members: Vec<Member>,
+    /// The members' ids, close together.
+    ids: Vec<PeerId>,
     /// Everybody in the order of ids: the graph's numbers are places in this list.
     roster: Roster,
     /// By place in the roster, which member it is.
@@ -377,7 +387,7 @@ impl<O: Observer> Simulation<O> {
                 write: 0,
                 disk_free: 0,
                 clock: 1.0,
-                connections: BTreeMap::new(),
+                connections: Sorted::default(),
                 delivery: None,
                 news: BTreeMap::new(),
             }
@@ -391,6 +401,7 @@ impl<O: Observer> Simulation<O> {
         }
         let mut simulation = Simulation {
             running: members.len(),
+            ids: members.iter().map(|member| member.peer.id()).collect(),
             members,
             roster,
             member_at,
@@ -467,6 +478,7 @@ impl<O: Observer> Simulation<O> {
         }
         let (at, entry) = self.queue.pop().expect("the next entry has a time");
         self.now = at;
+        self.prefetch();
         self.happen(entry);
         (self.running == 0).then_some(Ended::Stopped)
     }
@@ -493,7 +505,7 @@ impl<O: Observer> Simulation<O> {
 
     /// The identity of a member.
     pub fn id(&self, member: usize) -> PeerId {
-        self.members[member].peer.id()
+        self.ids[member]
     }
 
     /// Whether a member's process runs, or stopped by itself after its last round.
@@ -525,6 +537,36 @@ impl<O: Observer> Simulation<O> {
     }
 
     // --- the queue ---
+
+    /// Asks for the memory that the next entries of the queue will touch: of each one pointer further than of the one after it.
+    fn prefetch(&self) {
+        for distance in 0..queue::AHEAD {
+            let Some(entry) = self.queue.upcoming(distance) else { return };
+            let Some((number, _)) = entry.process() else { continue };
+            let member = &self.members[number];
+            let receivers = || member.connections.values().map(|connection| &self.members[connection.member as usize]);
+            match (entry, distance) {
+                (_, 4) => prefetch(member),
+                (Entry::Deliver { messages, .. }, 3) => {
+                    prefetch(&messages[..]);
+                    member.peer.prefetch();
+                }
+                (Entry::Deliver { messages, .. }, 0..3) => messages.iter().for_each(|(_, packet)| packet.prefetch(2 - distance)),
+                (Entry::Trained { .. }, 3) => member.peer.prefetch(),
+                // Those to whom the update goes, and what is on its way to them.
+                (Entry::Trained { .. }, 2) => {
+                    for to in receivers() {
+                        prefetch(&to.life);
+                        prefetch(&to.delivery);
+                    }
+                }
+                (Entry::Trained { .. }, 1) => {
+                    receivers().filter_map(|to| to.delivery).for_each(|(.., slot)| prefetch(self.queue.slot(slot)));
+                }
+                _ => {}
+            }
+        }
+    }
 
     fn push_input(&mut self, member: usize, input: Input, after: Nanoseconds) {
         let life = self.members[member].life;
@@ -618,9 +660,7 @@ impl<O: Observer> Simulation<O> {
                 self.queue.push(self.now + takes, Entry::Judged { member: member as u32, life, round, job });
             }
             Effect::Send { to, bytes } => {
-                if let Some(to) = self.member_of(&to) {
-                    self.send(member, to, bytes);
-                }
+                self.send(member, &to, bytes);
             }
             Effect::Announce { bytes } => self.announce(member, &bytes),
             Effect::Fetch { digest, sources, .. } => self.pull(member, digest, &sources),
@@ -732,10 +772,11 @@ impl<O: Observer> Simulation<O> {
 
     // --- messages ---
 
-    fn send(&mut self, from: usize, to: usize, bytes: Packet) {
-        if !self.members[from].connections.contains_key(&(to as u32)) {
+    fn send(&mut self, from: usize, receiver: &PeerId, bytes: Packet) {
+        let Some(connection) = self.members[from].connections.get(receiver) else {
             return; // the carrier drops what is for somebody who is not connected
-        }
+        };
+        let to = connection.member as usize;
         self.observer.sent(from, to, bytes.len());
         if self.network.is_cut(from, to) {
             return;
@@ -743,9 +784,9 @@ impl<O: Observer> Simulation<O> {
         for _ in 0..self.network.copies() {
             let mut at = self.network.arrival(self.now, from, to, bytes.len());
             if self.network.keeps_order() {
-                let last = self.members[from].connections.get_mut(&(to as u32)).expect("the connection was just looked up");
-                at = at.max(*last);
-                *last = at;
+                let connection = self.members[from].connections.get_mut(receiver).expect("it was just looked up");
+                at = at.max(connection.last);
+                connection.last = at;
             }
             self.deliver(from, to, at, bytes.clone());
         }
@@ -788,7 +829,7 @@ impl<O: Observer> Simulation<O> {
             let failed = Input::FetchFailed { digest, sources: sources.to_vec(), why: "nobody to ask".into() };
             return self.push_input(asker, failed, 0);
         };
-        let connected = self.members[asker].connections.contains_key(&(source as u32));
+        let connected = self.is_connected(asker, source);
         if !connected || self.network.is_lost() {
             return self.pull_failed(asker, life, digest, source, "the stream broke");
         }
@@ -827,16 +868,25 @@ impl<O: Observer> Simulation<O> {
 
     // --- connections ---
 
+    fn is_connected(&self, a: usize, b: usize) -> bool {
+        self.members[a].connections.contains(&self.ids[b])
+    }
+
+    fn connected_with(&self, member: usize) -> Vec<usize> {
+        self.members[member].connections.values().map(|connection| connection.member as usize).collect()
+    }
+
     fn connect(&mut self, a: usize, b: usize) {
         let up = |member: usize| self.members[member].process == Process::Up;
         let cut = self.network.is_cut(a, b) || self.network.is_cut(b, a);
-        if a == b || !up(a) || !up(b) || cut || self.members[a].connections.contains_key(&(b as u32)) {
+        if a == b || !up(a) || !up(b) || cut || self.is_connected(a, b) {
             return;
         }
         let after = self.network.latency(a, b);
         for (own, other) in [(a, b), (b, a)] {
-            self.members[own].connections.insert(other as u32, self.now + after);
             let peer = self.id(other);
+            let connection = Connection { member: other as u32, last: self.now + after };
+            self.members[own].connections.insert(peer, connection);
             // Where everybody can reach everybody there is nothing to tell of addresses.
             let addresses = match self.meeting {
                 Meeting::Everyone => vec![format!("/memory/{other}")],
@@ -847,10 +897,11 @@ impl<O: Observer> Simulation<O> {
     }
 
     fn disconnect(&mut self, a: usize, b: usize) {
-        if self.members[a].connections.remove(&(b as u32)).is_none() {
+        let (id_a, id_b) = (self.id(a), self.id(b));
+        if self.members[a].connections.remove(&id_b).is_none() {
             return;
         }
-        self.members[b].connections.remove(&(a as u32));
+        self.members[b].connections.remove(&id_a);
         for (own, other) in [(a, b), (b, a)] {
             let peer = self.id(other);
             let after = self.network.latency(a, b);
@@ -868,8 +919,7 @@ impl<O: Observer> Simulation<O> {
 
     /// Ends all connections of a member.
     fn hang_up(&mut self, member: usize) {
-        let others: Vec<u32> = self.members[member].connections.keys().copied().collect();
-        others.into_iter().for_each(|other| self.disconnect(member, other as usize));
+        self.connected_with(member).into_iter().for_each(|other| self.disconnect(member, other));
         let broken = |pull: &Pull| pull.source == member || pull.asker == member;
         let pulls: Vec<u64> = self.requests.iter().filter(|(_, pull)| broken(pull)).map(|(request, _)| *request).collect();
         let pulls: Vec<Pull> = pulls.iter().filter_map(|request| self.requests.remove(request)).collect();
@@ -1021,11 +1071,9 @@ impl<O: Observer> Simulation<O> {
         let Fault::Partition { cut, .. } = self.faults[number].clone() else { return };
         let inside: Vec<usize> = cut.group.clone();
         for member in inside {
-            let others: Vec<u32> = self.members[member].connections.keys().copied().collect();
-            for other in others {
-                let broken = self.network.is_cut(member, other as usize) || self.network.is_cut(other as usize, member);
-                if broken {
-                    self.disconnect(member, other as usize);
+            for other in self.connected_with(member) {
+                if self.network.is_cut(member, other) || self.network.is_cut(other, member) {
+                    self.disconnect(member, other);
                 }
             }
         }

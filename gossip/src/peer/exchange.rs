@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use kith_consensus::mutant::{Mutant, planted};
-use kith_consensus::{Digest, PeerId};
+use kith_consensus::{Digest, PeerId, Sorted};
 
 use crate::codec::{Codec, Form, Randomness, identity};
 use crate::effect::Parameters;
@@ -70,7 +70,7 @@ struct Incoming {
     values: Parameters,
     state: Digest,
     /// What waits, by round; few at a time.
-    queue: Vec<(u64, Pending)>,
+    queue: Sorted<u64, Pending>,
     fetching: Option<Digest>,
     /// Newest round applied in this life: an older update that comes again would only turn the vector back.
     newest: Option<u64>,
@@ -142,8 +142,8 @@ pub(super) struct Exchange {
     own_state: Digest,
     initial: Parameters,
     initial_state: Digest,
-    incoming: BTreeMap<PeerId, Incoming>,
-    outgoing: BTreeMap<u64, Outgoing>,
+    incoming: Sorted<PeerId, Incoming>,
+    outgoing: Sorted<u64, Outgoing>,
     /// Whether the newest vectors are kept although a stateless codec does not need them: a liar looks at them.
     keeps_newest: bool,
 }
@@ -159,10 +159,16 @@ impl Exchange {
             own_state: initial_state,
             initial,
             initial_state,
-            incoming: BTreeMap::new(),
-            outgoing: BTreeMap::new(),
+            incoming: Sorted::default(),
+            outgoing: Sorted::default(),
             keeps_newest,
         }
+    }
+
+    /// See [`Peer::prefetch`](super::Peer::prefetch).
+    pub(super) fn prefetch(&self) {
+        self.incoming.prefetch();
+        self.outgoing.prefetch();
     }
 
     pub(super) fn dimension(&self) -> usize {
@@ -278,7 +284,7 @@ impl Exchange {
 
     fn incoming(&mut self, sender: PeerId) -> &mut Incoming {
         let (values, state) = (Arc::clone(&self.initial), self.initial_state);
-        self.incoming.entry(sender).or_insert_with(|| Incoming { values, state, queue: Vec::new(), fetching: None, newest: None })
+        self.incoming.entry(sender, || Incoming { values, state, queue: Sorted::default(), fetching: None, newest: None })
     }
 
     /// Takes an announced update in. False when one of this round waits already, or one of this round or a later is applied.
@@ -286,8 +292,7 @@ impl Exchange {
         let (sender, round, state) = (message.header.sender(), message.header.round(), message.header.state());
         let incoming = self.incoming(sender);
         let applied = incoming.newest.is_some_and(|newest| round <= newest) && !planted(Mutant::CountRepetitions);
-        let Err(place) = incoming.queue.binary_search_by_key(&round, |(round, _)| *round) else { return false };
-        if applied {
+        if applied || incoming.queue.contains(&round) {
             return false;
         }
         let pending = Pending {
@@ -304,11 +309,10 @@ impl Exchange {
             body: announcement.body.inline().map(|inline| Body::Inline(message.packet().place_of(inline))),
             keyframe: None,
         };
-        incoming.queue.reserve_exact(1); // seldom is there a second
-        incoming.queue.insert(place, (round, pending));
+        incoming.queue.insert(round, pending);
         // At most one update for each round that can wait: the door refuses the others.
         while incoming.queue.len() > AHEAD_MAX as usize + 2 {
-            incoming.queue.remove(0);
+            incoming.queue.pop_first();
         }
         true
     }
@@ -316,12 +320,12 @@ impl Exchange {
     /// Gives a pulled body to whom it belongs; the senders whose queue can go on.
     pub(super) fn fetched(&mut self, digest: Digest, bytes: &Arc<Vec<u8>>) -> Vec<PeerId> {
         let mut senders = Vec::new();
-        for (sender, incoming) in &mut self.incoming {
+        for (sender, incoming) in self.incoming.iter_mut() {
             if incoming.fetching != Some(digest) {
                 continue;
             }
             incoming.fetching = None;
-            for (_, pending) in &mut incoming.queue {
+            for pending in incoming.queue.values_mut() {
                 if pending.body.is_none() && pending.is_pulled_by(digest) {
                     pending.body = Some(Body::Pulled(Arc::clone(bytes)));
                 } else if pending.state == digest {
@@ -336,17 +340,13 @@ impl Exchange {
     /// Forgets the updates of `sources` that waited for a body which cannot be had there: (sender, round) of each.
     pub(super) fn fetch_failed(&mut self, digest: Digest, sources: &[PeerId]) -> Vec<(PeerId, u64)> {
         let mut failed = Vec::new();
-        for (sender, incoming) in &mut self.incoming {
+        for (sender, incoming) in self.incoming.iter_mut() {
             // Another sender may have announced the same bytes; that this one has none says nothing about it.
             if incoming.fetching == Some(digest) && sources.contains(sender) {
                 incoming.fetching = None;
-                incoming.queue.retain(|(round, pending)| {
-                    let lost = pending.is_pulled_by(digest) || pending.state == digest;
-                    if lost {
-                        failed.push((*sender, *round));
-                    }
-                    !lost
-                });
+                let lost = |pending: &Pending| pending.is_pulled_by(digest) || pending.state == digest;
+                failed.extend(incoming.queue.iter().filter(|(_, pending)| lost(pending)).map(|(round, _)| (*sender, *round)));
+                incoming.queue.retain(|_, pending| !lost(pending));
             }
         }
         failed
@@ -355,7 +355,7 @@ impl Exchange {
     /// Forgets waiting updates of rounds before `oldest`: what a jump or another graph has left behind.
     pub(super) fn forget(&mut self, oldest: u64) {
         for incoming in self.incoming.values_mut() {
-            incoming.queue.retain(|(round, _)| *round >= oldest || planted(Mutant::KeepLeftBehind));
+            incoming.queue.retain(|round, _| *round >= oldest || planted(Mutant::KeepLeftBehind));
         }
     }
 
@@ -385,7 +385,7 @@ impl Exchange {
             incoming.fetching = Some(digest);
             return Progress::Fetch { round, digest, length, keyframe: false };
         }
-        let (_, pending) = incoming.queue.remove(0);
+        let (_, pending) = incoming.queue.pop_first().expect("the first entry was just looked at");
         let before = Arc::clone(&incoming.values);
         let applied = if known { Ok(before) } else { self.apply(&before, &pending, fits) };
         match applied {
@@ -419,6 +419,13 @@ impl Exchange {
         if let Some(values) = pending.packet.led_to().filter(|_| fits) {
             return Ok(values);
         }
+        let stated = pending.packet.stated();
+        if let Some(values) = stated.as_ref().filter(|_| fits && self.codec.is_exact()) {
+            // Its sender left here what the body says, value for value.
+            check_values(values)?;
+            pending.packet.leads_to(values);
+            return Ok(Arc::clone(values));
+        }
         let none = Vec::new();
         let values = if fits {
             let twice: Vec<f32>;
@@ -437,7 +444,7 @@ impl Exchange {
         if !planted(Mutant::SkipFinite) {
             check_values(&values)?;
         }
-        let stated = pending.packet.stated().filter(|stated| are_same(stated, &values));
+        let stated = stated.filter(|stated| are_same(stated, &values));
         if stated.is_none() && Digest::of_values(&values) != pending.state && !planted(Mutant::SkipState) {
             return Err(Refusal::StateMismatch);
         }
@@ -472,7 +479,7 @@ impl Exchange {
             if peer == self.own {
                 (self.own_replica, self.own_state) = (values, state);
             } else {
-                self.incoming.insert(peer, Incoming { values, state, queue: Vec::new(), fetching: None, newest: None });
+                self.incoming.insert(peer, Incoming { values, state, queue: Sorted::default(), fetching: None, newest: None });
             }
         }
     }

@@ -1,13 +1,14 @@
 //! Who is there: connections, handshakes, addresses, patience, and the neighbourhood that the charter gives a round.
 
+use std::cell::{Ref, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kith_consensus::Digest;
-use kith_consensus::PeerId;
 use kith_consensus::charter::{Admission, Charter};
 use kith_consensus::mutant::{Mutant, planted};
 use kith_consensus::topology::Graph;
+use kith_consensus::{PeerId, Sorted};
 
 use crate::message::{ADDRESS_PEERS_MAX, ADDRESSES_MAX};
 use crate::roster::Roster;
@@ -23,13 +24,28 @@ pub(super) struct Overlay {
     /// The own place in the roster, once it is complete.
     place: Option<usize>,
     charter: Arc<Charter>,
+    /// The graph of the round that was asked about last.
+    near: RefCell<Option<Near>>,
     /// Members of whom something is known, and whoever is connected; while the roster forms, also whose addresses are known.
-    known: BTreeMap<PeerId, Known>,
+    known: Sorted<PeerId, Known>,
+}
+
+/// A round's graph, and its edges at this peer as ids: the lists of a large federation may be far away.
+struct Near {
+    round: u64,
+    graph: Arc<Graph>,
+    /// Ascending, as all of the graph's lists are.
+    receives_from: Vec<PeerId>,
+    /// The mixing weight of each of those.
+    weights: Vec<f64>,
+    sends_to: Vec<PeerId>,
 }
 
 /// What is known of a peer.
 #[derive(Clone, Debug, Default)]
 struct Known {
+    /// Its place in the roster, once that is complete and where it is on it.
+    place: Option<usize>,
     /// Connected.
     up: bool,
     /// The handshake is complete.
@@ -58,7 +74,12 @@ impl Overlay {
         };
         assert!(roster.len() <= wanted, "a roster has no more peers than its charter");
         let place = roster.index(&own).filter(|_| roster.len() == wanted);
-        Overlay { own, roster, wanted, place, charter, known: BTreeMap::new() }
+        Overlay { own, roster, wanted, place, charter, near: RefCell::default(), known: Sorted::default() }
+    }
+
+    /// See [`Peer::prefetch`](super::Peer::prefetch).
+    pub(super) fn prefetch(&self) {
+        self.known.prefetch();
     }
 
     // --- the roster ---
@@ -74,7 +95,11 @@ impl Overlay {
             return false;
         }
         self.roster = self.roster.with(peer);
-        self.place = self.index(&self.own).filter(|_| self.is_formed());
+        self.near.take();
+        if self.is_formed() {
+            self.place = self.roster.index(&self.own);
+            self.known.iter_mut().for_each(|(peer, known)| known.place = self.roster.index(peer));
+        }
         self.is_formed()
     }
 
@@ -112,19 +137,42 @@ impl Overlay {
     }
 
     fn of(&mut self, peer: PeerId) -> &mut Known {
-        self.known.entry(peer).or_default()
+        let place = || self.roster.index(&peer).filter(|_| self.roster.len() == self.wanted);
+        self.known.entry(peer, || Known { place: place(), ..Known::default() })
     }
 
     // --- the graph: from charter, roster and round, never from liveness ---
 
     /// The graph of a round; the charter's topology remembers those of the rounds that are asked about.
     pub(super) fn graph(&self, round: u64) -> Arc<Graph> {
-        let graph = self.charter.topology.graph(self.roster.len(), round);
-        graph.expect("the charter was refused unless its topology can be drawn for its roster")
+        Arc::clone(&self.near(round).graph)
     }
 
+    fn near(&self, round: u64) -> Ref<'_, Near> {
+        if self.near.borrow().as_ref().is_none_or(|near| near.round != round) {
+            let mut kept = self.near.borrow_mut();
+            let graph = self.charter.topology.graph(self.roster.len(), round);
+            let graph = graph.expect("the charter was refused unless its topology can be drawn for its roster");
+            match kept.as_mut().filter(|near| Arc::ptr_eq(&near.graph, &graph)) {
+                Some(near) => near.round = round,
+                None => *kept = Some(self.look(round, graph)),
+            }
+        }
+        Ref::map(self.near.borrow(), |near| near.as_ref().expect("it was just looked at"))
+    }
+
+    fn look(&self, round: u64, graph: Arc<Graph>) -> Near {
+        let own = self.own_index();
+        let ids = |places: &[usize]| places.iter().map(|place| self.roster[*place]).collect();
+        let (receives_from, sends_to) = (ids(graph.receives_from(own)), ids(graph.sends_to(own)));
+        let weights = graph.receives_from(own).iter().map(|from| graph.mixing_weight(own, *from)).collect();
+        Near { round, graph, receives_from, weights, sends_to }
+    }
+
+    /// A peer's place in the roster: of a neighbour it is at hand, where the whole roster may be far away.
     fn index(&self, peer: &PeerId) -> Option<usize> {
-        self.roster.index(peer)
+        let own = self.place.filter(|_| *peer == self.own);
+        own.or_else(|| self.known.get(peer)?.place).or_else(|| self.roster.index(peer))
     }
 
     /// This peer's place in the graph; `None` while the roster forms.
@@ -141,16 +189,15 @@ impl Overlay {
         if !self.is_formed() {
             return Vec::new();
         }
-        let graph = self.graph(round);
-        graph.receives_from(self.own_index()).iter().map(|index| self.roster[*index]).collect()
+        self.near(round).receives_from.clone()
     }
 
     /// Those whose updates this peer mixes in that round and that are alternatives of each other, best first.
     pub(super) fn alternatives(&self, round: u64) -> Vec<Vec<PeerId>> {
-        if !self.is_formed() || !self.graph(round).has_alternatives() {
+        if !self.is_formed() || !self.near(round).graph.has_alternatives() {
             return Vec::new();
         }
-        let groups = self.graph(round).alternatives(self.own_index());
+        let groups = self.near(round).graph.alternatives(self.own_index());
         groups.into_iter().map(|group| group.into_iter().map(|index| self.roster[index]).collect()).collect()
     }
 
@@ -159,7 +206,10 @@ impl Overlay {
         if !self.is_formed() {
             return Vec::new();
         }
-        let graph = self.graph(round);
+        if *peer == self.own {
+            return self.near(round).sends_to.clone();
+        }
+        let graph = &self.near(round).graph;
         let index = self.index(peer);
         index.map_or(Vec::new(), |index| graph.sends_to(index).iter().map(|index| self.roster[*index]).collect())
     }
@@ -168,7 +218,7 @@ impl Overlay {
     /// about half of them. So every two that are honest compare what they were told, for half of the messages.
     pub(super) fn shown(&self, sender: &PeerId, round: u64) -> Vec<PeerId> {
         let Some(sender) = self.index(sender).filter(|_| self.is_formed()) else { return Vec::new() };
-        let (own, graph) = (self.own_index(), self.graph(round));
+        let (own, graph) = (self.own_index(), &self.near(round).graph);
         let shows = |other: &&usize| {
             let lower_shows = (own + **other) as u64 % 2 == round % 2;
             **other != own && (own < **other) == lower_shows
@@ -180,22 +230,28 @@ impl Overlay {
         if !self.is_formed() {
             return false;
         }
-        let graph = self.graph(round);
-        let own = self.own_index();
-        let neighbours = if planted(Mutant::MistakeDirection) { graph.sends_to(own) } else { graph.receives_from(own) };
-        self.index(peer).is_some_and(|index| neighbours.contains(&index))
+        let near = self.near(round);
+        let neighbours = if planted(Mutant::MistakeDirection) { &near.sends_to } else { &near.receives_from };
+        neighbours.binary_search(peer).is_ok()
     }
 
     /// The mixing weight with which `from` enters this peer's models.
     pub(super) fn mixing_weight(&self, from: &PeerId, round: u64) -> f64 {
-        let graph = self.graph(round);
-        self.index(from).map_or(0.0, |index| graph.mixing_weight(self.own_index(), index))
+        let near = self.near(round);
+        match near.receives_from.binary_search(from) {
+            Ok(place) => near.weights[place],
+            Err(_) if *from == self.own => near.graph.mixing_weight(self.own_index(), self.own_index()),
+            Err(_) => 0.0,
+        }
     }
 
     /// Everyone this peer exchanges updates with in that round, in either direction.
     pub(super) fn neighbourhood(&self, round: u64) -> BTreeSet<PeerId> {
-        let own = self.own;
-        self.neighbourhood_of(&own, round)
+        if !self.is_formed() {
+            return self.neighbourhood_of(&self.own, round);
+        }
+        let near = self.near(round);
+        near.receives_from.iter().chain(&near.sends_to).copied().collect()
     }
 
     /// Everyone that `peer` exchanges updates with in that round, in either direction; anyone, while the roster forms.
@@ -203,7 +259,7 @@ impl Overlay {
         if !self.is_formed() {
             return self.roster.iter().filter(|other| *other != peer).copied().collect();
         }
-        let graph = self.graph(round);
+        let graph = &self.near(round).graph;
         let index = self.index(peer);
         let both = index.map(|index| graph.receives_from(index).iter().chain(graph.sends_to(index)));
         both.into_iter().flatten().map(|index| self.roster[*index]).collect()

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use kith_consensus::mutant::{Mutant, planted};
-use kith_consensus::{Digest, PeerId};
+use kith_consensus::{Digest, PeerId, Sorted};
 
 use crate::effect::Parameters;
 
@@ -25,8 +25,7 @@ pub(super) struct Arrived {
 #[derive(Debug, Default)]
 pub(super) struct Window {
     awaited: BTreeSet<PeerId>,
-    /// In the order of ids.
-    arrived: Vec<(PeerId, Arrived)>,
+    arrived: Sorted<PeerId, Arrived>,
     /// Groups of alternatives, best first. Who is in none stands alone.
     alternatives: Vec<Vec<PeerId>>,
     /// Whether the own model is the last of all alternatives: then nobody is waited for who is not there.
@@ -35,29 +34,27 @@ pub(super) struct Window {
 
 impl Window {
     pub(super) fn new(awaited: BTreeSet<PeerId>, alternatives: Vec<Vec<PeerId>>, stands_in: bool) -> Window {
-        Window { awaited, arrived: Vec::new(), alternatives, stands_in }
+        Window { arrived: Sorted::with_room(awaited.len()), awaited, alternatives, stands_in }
+    }
+
+    /// See [`Peer::prefetch`](super::Peer::prefetch).
+    pub(super) fn prefetch(&self) {
+        self.arrived.prefetch();
     }
 
     /// Adds a contribution; the first of a sender counts.
     pub(super) fn insert(&mut self, peer: PeerId, arrived: Arrived) {
-        if let Err(place) = self.place(&peer) {
-            self.arrived.insert(place, (peer, arrived));
-        }
+        self.arrived.entry(peer, || arrived);
     }
 
     /// Puts a newer contribution of a sender in place of the one that is there.
     pub(super) fn replace(&mut self, peer: PeerId, arrived: Arrived) {
-        match self.place(&peer) {
-            Ok(place) => self.arrived[place].1 = arrived,
-            Err(place) => self.arrived.insert(place, (peer, arrived)),
-        }
+        self.arrived.insert(peer, arrived);
     }
 
     /// Takes a sender out again: its contribution and the wait for it.
     pub(super) fn remove(&mut self, peer: &PeerId) {
-        if let Ok(place) = self.place(peer) {
-            self.arrived.remove(place);
-        }
+        self.arrived.remove(peer);
         self.awaited.remove(peer);
     }
 
@@ -84,16 +81,11 @@ impl Window {
 
     /// Leaves only the contributions of these senders.
     pub(super) fn keep(&mut self, mixed: &BTreeSet<PeerId>) {
-        self.arrived.retain(|(peer, _)| mixed.contains(peer));
+        self.arrived.retain(|peer, _| mixed.contains(peer));
     }
 
     pub(super) fn contains(&self, peer: &PeerId) -> bool {
-        self.place(peer).is_ok()
-    }
-
-    /// Where a sender's contribution is, or would be.
-    fn place(&self, peer: &PeerId) -> Result<usize, usize> {
-        self.arrived.binary_search_by(|(other, _)| other.cmp(peer))
+        self.arrived.contains(peer)
     }
 
     /// How many models are awaited: of alternatives one.
@@ -134,7 +126,7 @@ impl Window {
 
     /// The contributions that count.
     pub(super) fn counted(&self) -> impl Iterator<Item = (&PeerId, &Arrived)> {
-        self.arrived.iter().filter(|(peer, _)| !self.is_overtaken(peer)).map(|(peer, arrived)| (peer, arrived))
+        self.arrived.iter().filter(|(peer, _)| !self.is_overtaken(peer))
     }
 
     /// Whether enough of the awaited are in: `quorum` is their share, rounded up. For `reachable` see [`Window::missing`].

@@ -3,10 +3,8 @@
 //! Every header that arrives, from its sender or passed on by a neighbour, is remembered for a few rounds. Two headers with
 //! equal round and sequence and different `state_hash` prove equivocation; a repeated one is a duplicate.
 
-use std::collections::BTreeMap;
-
 use kith_consensus::mutant::{Mutant, planted};
-use kith_consensus::{Digest, PeerId};
+use kith_consensus::{Digest, PeerId, Sorted};
 use serde_bytes::ByteBuf;
 
 use crate::envelope::{Header, Kind, Parts};
@@ -40,23 +38,26 @@ pub(super) enum Testimony {
 
 #[derive(Debug, Default)]
 pub(super) struct Witness {
-    /// By round, in the order of their senders.
-    seen: BTreeMap<u64, Vec<(PeerId, Seen)>>,
+    /// By round and sender.
+    seen: Sorted<u64, Sorted<PeerId, Seen>>,
 }
 
 impl Witness {
     fn seen(&self, round: u64, sender: &PeerId) -> Option<&Seen> {
-        let seen = self.seen.get(&round)?;
-        seen.binary_search_by(|(peer, _)| peer.cmp(sender)).ok().map(|place| &seen[place].1)
+        self.seen.get(&round)?.get(sender)
+    }
+
+    /// See [`Peer::prefetch`](super::Peer::prefetch).
+    pub(super) fn prefetch(&self) {
+        self.seen.prefetch();
     }
 
     /// Remembers the header of an update.
     pub(super) fn hear(&mut self, message: &Opened<'_>) -> Testimony {
         let header = message.header;
-        let of_round = self.seen.entry(header.round()).or_default();
-        let place = of_round.binary_search_by(|(peer, _)| peer.cmp(&header.sender()));
-        if let Ok(place) = place {
-            let seen = &mut of_round[place].1;
+        let before = self.seen.values().last().map_or(0, Sorted::len);
+        let of_round = self.seen.entry(header.round(), || Sorted::with_room(before));
+        if let Some(seen) = of_round.get_mut(&header.sender()) {
             if seen.state == header.state() && seen.sequence == header.sequence() {
                 return Testimony::Known;
             }
@@ -69,7 +70,7 @@ impl Witness {
         }
         let (sequence, state) = (header.sequence(), header.state());
         let seen = Seen { sequence, state, header: message.header_alone(), disputed: false };
-        of_round.insert(place.unwrap_or_else(|place| place), (header.sender(), seen));
+        of_round.insert(header.sender(), seen);
         Testimony::New
     }
 
@@ -101,13 +102,13 @@ impl Witness {
 
     /// Headers remembered.
     pub(super) fn len(&self) -> usize {
-        self.seen.values().map(Vec::len).sum()
+        self.seen.values().map(Sorted::len).sum()
     }
 
     /// Forgets rounds that are over.
     pub(super) fn forget(&mut self, round: u64) {
-        let over = |(seen, _): (&u64, &Vec<_>)| seen.saturating_add(ROUNDS_KEPT) < round;
-        while self.seen.first_key_value().is_some_and(over) && !planted(Mutant::KeepSeen) {
+        let over = |(seen, _): (&u64, &Sorted<_, _>)| seen.saturating_add(ROUNDS_KEPT) < round;
+        while self.seen.first().is_some_and(over) && !planted(Mutant::KeepSeen) {
             self.seen.pop_first();
         }
     }

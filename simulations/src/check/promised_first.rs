@@ -14,7 +14,7 @@ pub(super) const ENTRY: CheckEntry = CheckEntry {
 };
 
 /// Rounds whose promises are remembered: no update is sent that is older.
-const ROUNDS_KEPT: usize = 4;
+const ROUNDS_KEPT: usize = 3;
 
 struct PromisedFirst {
     /// Per peer, the announcement that its disk promises, by round.

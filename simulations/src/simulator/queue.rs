@@ -3,15 +3,23 @@
 //! Entries of one time come out in the order in which they went in, so a run has one order of events and no other.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 
 /// Virtual time in nanoseconds since the start: integers, so that sums have one value on every machine.
 pub(crate) type Nanoseconds = u64;
 
+/// So many entries are known in their order before they are taken out.
+pub(crate) const AHEAD: usize = 5;
+
+/// When, the how-manieth, in which slot.
+type Key = (Nanoseconds, u64, u32);
+
 /// A queue of `T`. The heap holds small keys; entries lie still in their slots.
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
-    heap: BinaryHeap<Reverse<(Nanoseconds, u64, u32)>>,
+    /// The first of all keys, in order.
+    next: VecDeque<Key>,
+    heap: BinaryHeap<Reverse<Key>>,
     slots: Vec<Option<T>>,
     free: Vec<u32>,
     sequence: u64,
@@ -19,7 +27,13 @@ pub(crate) struct Queue<T> {
 
 impl<T> Default for Queue<T> {
     fn default() -> Queue<T> {
-        Queue { heap: BinaryHeap::new(), slots: Vec::new(), free: Vec::new(), sequence: 0 }
+        Queue {
+            next: VecDeque::with_capacity(AHEAD + 1),
+            heap: BinaryHeap::new(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            sequence: 0,
+        }
     }
 }
 
@@ -31,8 +45,14 @@ impl<T> Queue<T> {
             u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 entries wait at once: memory ends before")
         });
         self.slots[slot as usize] = Some(entry);
-        self.heap.push(Reverse((at, self.sequence, slot)));
+        let key = (at, self.sequence, slot);
         self.sequence += 1;
+        if self.next.back().is_some_and(|last| key < *last) {
+            let place = self.next.partition_point(|other| *other < key);
+            self.next.insert(place, key);
+        } else {
+            self.heap.push(Reverse(key));
+        }
         slot
     }
 
@@ -43,15 +63,35 @@ impl<T> Queue<T> {
 
     /// Takes the next entry out, with its time.
     pub(crate) fn pop(&mut self) -> Option<(Nanoseconds, T)> {
-        let Reverse((at, _, slot)) = self.heap.pop()?;
+        self.look_ahead();
+        let (at, _, slot) = self.next.pop_front()?;
+        self.look_ahead();
         self.free.push(slot);
         let entry = self.slots[slot as usize].take().expect("a key in the heap has its entry");
         Some((at, entry))
     }
 
+    fn look_ahead(&mut self) {
+        while self.next.len() < AHEAD
+            && let Some(Reverse(key)) = self.heap.pop()
+        {
+            self.next.push_back(key);
+        }
+    }
+
+    /// A slot, whatever waits in it.
+    pub(crate) fn slot(&self, slot: u32) -> &Option<T> {
+        &self.slots[slot as usize]
+    }
+
+    /// What comes out after `others` others, as far as it is known, unless more is put in before it.
+    pub(crate) fn upcoming(&self, others: usize) -> Option<&T> {
+        self.next.get(others).and_then(|(.., slot)| self.slots[*slot as usize].as_ref())
+    }
+
     /// The time of the next entry.
     pub(crate) fn next_time(&self) -> Option<Nanoseconds> {
-        self.heap.peek().map(|Reverse((at, ..))| *at)
+        self.next.front().or_else(|| self.heap.peek().map(|Reverse(key)| key)).map(|(at, ..)| *at)
     }
 }
 
@@ -75,5 +115,27 @@ mod tests {
         }
         assert_eq!(order, ['e', 'b', 'd', 'f', 'a', 'c']);
         assert_eq!(queue.next_time(), None);
+    }
+
+    #[test]
+    fn looking_ahead_changes_no_order_whatever_comes_between() {
+        let mut random = kith_consensus::Seed::from_number(1).stream("test");
+        let (mut queue, mut expected, mut number, mut now) = (Queue::default(), std::collections::BTreeSet::new(), 0, 0);
+        for _ in 0..20_000 {
+            if random.bounded(2) == 0 {
+                let at = now + random.bounded(8);
+                queue.push(at, number);
+                expected.insert((at, number));
+                number += 1;
+            } else {
+                let next = expected.pop_first();
+                assert_eq!(queue.pop(), next);
+                now = next.map_or(now, |(at, _)| at);
+                for (others, (_, number)) in expected.iter().take(AHEAD).enumerate() {
+                    // As far as it looks ahead, and it looks at something unless there is nothing.
+                    assert!(queue.upcoming(others).map_or(others > 0, |entry| entry == number));
+                }
+            }
+        }
     }
 }
