@@ -273,7 +273,7 @@ impl Peer {
         self.exchange.prefetch();
         self.window.prefetch();
         self.witness.prefetch();
-        prefetch(&self.parameters[..]);
+        prefetch(if self.phase == Phase::Training { &self.parameters[..] } else { &self.own[..] });
     }
 
     /// Takes one input at time `now` (since the driver's start) and appends what has to be done to `out`, in order.

@@ -53,7 +53,7 @@ Environment:
   NO_COLOR           no colours
   KITH_LOG           what `run` logs, for example \"debug\" or \"kith_node=trace\"
   RAYON_NUM_THREADS  threads for training; Kith sets it to 1 where it is not set
-  GLIBC_TUNABLES     of the allocator; `sim` sets it to ask for large pages where it is not set";
+  _RJEM_MALLOC_CONF  of the allocator; `sim` sets it to ask for large pages where it is not set";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -115,8 +115,8 @@ pub fn main() -> ExitCode {
     verdict.unwrap_or_else(Failure::report)
 }
 
-/// What libraries read from the environment, by verb: candle the number of its threads, the C library's allocator whether it asks
-/// for large pages (a world of ten thousand peers runs a tenth faster on them).
+/// What libraries read from the environment, by verb: candle the number of its threads, the allocator whether it asks for large
+/// pages (a world of ten thousand peers runs a tenth faster on them; a process of one peer would only be larger).
 fn environment(verb: &Verb) -> Vec<(&'static str, String)> {
     let threads = match verb {
         Verb::Run(run) => run.threads(),
@@ -124,7 +124,7 @@ fn environment(verb: &Verb) -> Vec<(&'static str, String)> {
         Verb::Model(_) | Verb::Sim(_) => 1,
         _ => return Vec::new(),
     };
-    let pages = matches!(verb, Verb::Sim(_)).then(|| ("GLIBC_TUNABLES", LARGE_PAGES.to_owned()));
+    let pages = matches!(verb, Verb::Sim(_)).then(|| (LARGE_PAGES.0, LARGE_PAGES.1.to_owned()));
     [("RAYON_NUM_THREADS", threads.to_string())].into_iter().chain(pages).collect()
 }
 

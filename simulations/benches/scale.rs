@@ -13,6 +13,10 @@ use std::time::{Duration, Instant};
 use kith_simulations::LARGE_PAGES;
 use kith_simulations::experiment::{Experiment, setting};
 
+/// As in the `kith` program.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const SOFTMAX: &str = r#"
 [federation]
 name = "scale"
@@ -102,12 +106,12 @@ fn row(text: &str, peers: usize, rounds: u64, signatures: &str) {
     );
 }
 
-/// The C library's allocator asks for large pages only where the environment says so, as `kith sim` sees to.
+/// The allocator asks for large pages only where the environment says so, as `kith sim` sees to.
 fn with_large_pages() {
-    const VARIABLE: &str = "GLIBC_TUNABLES";
-    if std::env::var_os(VARIABLE).is_none() {
+    let (variable, value) = LARGE_PAGES;
+    if std::env::var_os(variable).is_none() {
         let program = std::env::current_exe().expect("this program has a path");
-        let error = std::process::Command::new(program).args(std::env::args_os().skip(1)).env(VARIABLE, LARGE_PAGES).exec();
+        let error = std::process::Command::new(program).args(std::env::args_os().skip(1)).env(variable, value).exec();
         panic!("this program cannot be started again: {error}");
     }
 }

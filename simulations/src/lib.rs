@@ -21,6 +21,6 @@ pub mod sweep;
 pub mod trainer;
 pub mod world;
 
-/// What the environment variable `GLIBC_TUNABLES` says so that GNU's allocator asks the kernel for large pages: a world of ten thousand
-/// peers spends a tenth of its time finding small ones (measured). Other C libraries do not know it.
-pub const LARGE_PAGES: &str = "glibc.malloc.hugetlb=1";
+/// The environment variable, and its value, that let jemalloc ask the kernel for large pages: a world of ten thousand peers spends a
+/// tenth of its time finding small ones (measured).
+pub const LARGE_PAGES: (&str, &str) = ("_RJEM_MALLOC_CONF", "thp:always,metadata_thp:always");
