@@ -540,7 +540,7 @@ impl<O: Observer> Simulation<O> {
 
     /// Asks for the memory that the next entries of the queue will touch: of each one pointer further than of the one after it.
     fn prefetch(&self) {
-        for distance in 0..queue::AHEAD {
+        for distance in 0..5 {
             let Some(entry) = self.queue.upcoming(distance) else { return };
             let Some((number, _)) = entry.process() else { continue };
             let member = &self.members[number];

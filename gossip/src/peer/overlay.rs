@@ -7,6 +7,7 @@ use std::sync::Arc;
 use kith_consensus::Digest;
 use kith_consensus::charter::{Admission, Charter};
 use kith_consensus::mutant::{Mutant, planted};
+use kith_consensus::prefetch::prefetch;
 use kith_consensus::topology::Graph;
 use kith_consensus::{PeerId, Sorted};
 
@@ -80,6 +81,10 @@ impl Overlay {
     /// See [`Peer::prefetch`](super::Peer::prefetch).
     pub(super) fn prefetch(&self) {
         self.known.prefetch();
+        if let Some(near) = &*self.near.borrow() {
+            prefetch(&near.receives_from[..]);
+            prefetch(&near.sends_to[..]);
+        }
     }
 
     // --- the roster ---

@@ -5,11 +5,13 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
+use kith_consensus::prefetch::prefetch;
+
 /// Virtual time in nanoseconds since the start: integers, so that sums have one value on every machine.
 pub(crate) type Nanoseconds = u64;
 
 /// So many entries are known in their order before they are taken out.
-pub(crate) const AHEAD: usize = 5;
+pub(crate) const AHEAD: usize = 6;
 
 /// When, the how-manieth, in which slot.
 type Key = (Nanoseconds, u64, u32);
@@ -76,6 +78,7 @@ impl<T> Queue<T> {
             && let Some(Reverse(key)) = self.heap.pop()
         {
             self.next.push_back(key);
+            prefetch(&self.slots[key.2 as usize]);
         }
     }
 
