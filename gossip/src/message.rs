@@ -146,6 +146,7 @@ pub(crate) struct Goodbye {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::envelope::Kind;
 
     fn announcement<'a>(base: Option<Digest>, body: Body<'a>, loss: Option<f64>) -> Announcement<'a> {
         Announcement { base, dimension: 25_450, samples: 600, local_steps: 40, body, loss }
@@ -163,6 +164,52 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// The order of fields and variants is the protocol. These bytes were written by hand, from CBOR (RFC 8949) and the types above:
+    /// who changes them changes the protocol's version.
+    #[test]
+    fn messages_are_spelled_as_the_protocol_says() {
+        let kinds = [Kind::Hello, Kind::Update, Kind::Want, Kind::Proof, Kind::Goodbye];
+        assert_eq!(kinds.map(|kind| wire::encode(&kind)), [[0], [1], [2], [3], [4]]);
+        assert_eq!(wire::encode(&Want { round: 5 }), [0xa1, 0, 5]);
+        assert_eq!(wire::encode(&Goodbye { finished: true }), [0xa1, 0, 0xf5]);
+        assert_eq!(wire::encode(&Proof(ByteBuf::from([7]), ByteBuf::from([8]))), [0x82, 0x41, 7, 0x41, 8]);
+        let inline = Announcement {
+            base: None,
+            dimension: 3,
+            samples: 2,
+            local_steps: 1,
+            body: Body::Inline(Bytes::new(&[9])),
+            loss: None,
+        };
+        assert_eq!(wire::encode(&inline), [0xa4, 1, 3, 2, 2, 3, 1, 4, 0x82, 0, 0x41, 9]);
+        let digest = |byte| [&[0x58, 32][..], &[byte; 32]].concat();
+        let pulled =
+            Announcement { base: Some(Digest([1; 32])), body: Body::Pulled(Digest([2; 32]), 4), loss: Some(0.5), ..inline };
+        let head = [&[0xa6, 0][..], &digest(1), &[1, 3, 2, 2, 3, 1, 4, 0x83, 1], &digest(2), &[4, 5, 0xf9, 0x38, 0]].concat();
+        assert_eq!(wire::encode(&pulled), head);
+        let hello = Hello {
+            height: 1,
+            head: Digest([1; 32]),
+            sections: BTreeMap::from([("a".to_owned(), Digest([2; 32]))]),
+            layout: Digest([3; 32]),
+            answered: false,
+            roster: Digest([4; 32]),
+            addresses: BTreeMap::new(),
+        };
+        let parts = [
+            &[0xa7, 0, 1, 1][..],
+            &digest(1),
+            &[2, 0xa1, 0x61, b'a'],
+            &digest(2),
+            &[3],
+            &digest(3),
+            &[4, 0xf4, 5],
+            &digest(4),
+            &[6, 0xa0],
+        ];
+        assert_eq!(wire::encode(&hello), parts.concat());
     }
 
     #[test]

@@ -5,8 +5,8 @@
 //! opened by the first of them, and the vector that an update leads to is reconstructed by the first and lent to the others for as
 //! long as somebody holds it. No bit depends on that: the answer is a function of the bytes, of the public key named in them, and, for
 //! keyed hashes, of the one secret that all peers of a process share. So does the one who seals a message leave in it what it had to
-//! compute anyway: the hash of its payload, and the vector that the state in its header is the hash of. Who opens it compares bits
-//! where it would have hashed them again.
+//! compute anyway: the hash of its payload, and the vector that the state in its header is the hash of and its body an encoding of.
+//! Who opens it compares bits where it would have hashed them again, and takes the vector where the encoding is exact.
 
 use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -182,7 +182,7 @@ impl Packet {
         borrow(&self.0.stated)
     }
 
-    /// Lends the vector that the header's state is the hash of.
+    /// Lends the vector that the header's state is the hash of and the body an encoding of: only who has encoded it may say so.
     pub(crate) fn state(&self, vector: &Parameters) {
         lend(&self.0.stated, vector);
     }
@@ -198,9 +198,7 @@ impl Packet {
             lend(&contents.vector, vector);
         }
     }
-}
 
-impl Packet {
     /// Asks for the memory that a receiver will touch: in step 0 the packet itself, in 1 what it points to, in 2 the vector behind
     /// that. A step should find the memory of the one before it there.
     pub fn prefetch(&self, step: usize) {

@@ -501,7 +501,11 @@ impl Peer {
     /// An update was promised before a crash: the same bytes go out again.
     fn send_again(&mut self, intent: Intent, out: &mut Vec<Effect>) {
         let announced = intent.announcement.open(&self.authenticator, false).and_then(|opened| opened.announcement());
-        let inline = announced.ok().and_then(|announcement| announcement.body.inline());
+        let inline = match announced {
+            Ok(announcement) => announcement.body.inline(),
+            // Written by another version, perhaps: nobody would take it.
+            Err(reason) => return self.training_failed(format!("the stored update is refused: {reason}"), out),
+        };
         let body: &[u8] = inline.map_or(&intent.body, |inline| inline);
         let Some(public) = self.exchange.replay(body, intent.state) else {
             // The replica is not the one the promise was made on: say nothing this round rather than something else.

@@ -263,7 +263,9 @@ fn a_shared_support_is_the_same_for_all_senders_and_an_own_one_is_not() {
 
 #[test]
 fn scaled_values_are_refused_in_a_replica_and_as_signs() {
-    for (other, why) in [("replica = true", "stand alone"), ("values = \"sign\"", "right on average")] {
+    for (other, why) in
+        [("replica = true", "stand alone"), ("values = \"sign\"", "right on average"), ("values = \"int4\"", "right on average")]
+    {
         let text = format!("[codec]\nkind = \"random-k\"\nscaled = true\n{other}\n");
         let mut document = Document::parse(&text).expect("toml");
         document.section("codec", codec_from_section);

@@ -512,3 +512,63 @@ fn a_loss_that_is_not_a_number_is_not_announced() {
     let told = lines(&handle(&mut peer, input));
     assert_eq!(told[..2], ["event trained", "event training-failed"], "{told:?}");
 }
+
+/// Says less than it was asked for.
+#[derive(Debug)]
+struct Short;
+
+impl Conduct for Short {
+    fn publish(&mut self, view: &View<'_>, _random: &mut kith_consensus::Stream) -> Publication {
+        Publication::Same(view.trained[1..].to_vec())
+    }
+}
+
+/// In one process a receiver takes the vector that its sender has left in the packet: not without looking.
+#[test]
+fn a_vector_of_another_length_is_refused_also_where_its_sender_lends_it() {
+    let charter = charter(2, "rule = \"mean\"");
+    let mut liar = peer_that(2, &charter, 4, Box::new(Short));
+    handle(&mut liar, Input::Start { checkpoint: None, intent: None });
+    handle(&mut liar, Input::TimerExpired(Timer::Start));
+    let mut honest = in_round_zero(&charter);
+    handle(&mut liar, Input::PeerUp { peer: id(1), addresses: vec![] });
+    let hello = sent_to(&handle(&mut honest, Input::PeerUp { peer: id(2), addresses: vec![] }), 2).pop().expect("a handshake");
+    handle(&mut liar, Input::Received { from: id(1), bytes: hello.into() });
+    handle(&mut liar, trained(0, 1.0));
+    let sent = handle(&mut liar, Input::Stored(Stored::Intent { round: 0 })).into_iter().find_map(|effect| match effect {
+        Effect::Send { bytes, .. } => Some(bytes),
+        _ => None,
+    });
+    let effects = handle(&mut honest, Input::Received { from: id(2), bytes: sent.expect("an update") });
+    assert!(matches!(refused(&effects)[..], [Refusal::Body { .. }]), "{:?}", lines(&effects));
+}
+
+#[test]
+fn an_update_that_another_version_has_stored_is_not_sent() {
+    const DIMENSION: usize = 20_000; // a body that is pulled
+    let charter = charter(2, "rule = \"mean\"");
+    let mut peer = peer_with(1, &charter, DIMENSION);
+    handle(&mut peer, Input::Start { checkpoint: None, intent: None });
+    handle(&mut peer, Input::TimerExpired(Timer::Start));
+    let Input::Trained { samples, local_steps, loss, rate, .. } = trained(0, 1.0) else { unreachable!() };
+    let parameters = Arc::new(vec![1.0; DIMENSION]);
+    let effects = handle(&mut peer, Input::Trained { round: 0, parameters, samples, local_steps, loss, rate, memory: None });
+    let mut intent = effects.into_iter().find_map(|effect| match effect {
+        Effect::Persist(Record::Intent(intent)) => Some(intent),
+        _ => None,
+    });
+    let resumed = |intent| {
+        let mut peer = peer_with(1, &charter, DIMENSION);
+        let mut effects = handle(&mut peer, Input::Start { checkpoint: None, intent });
+        effects.extend(handle(&mut peer, Input::TimerExpired(Timer::Start)));
+        lines(&effects)
+    };
+    assert!(resumed(intent.clone()).contains(&"event published".to_owned()), "{:?}", resumed(intent.clone()));
+    let stored = intent.as_mut().expect("a promise");
+    let said = Envelope::open(&Authenticator::from_secret(&secret(1)), &stored.announcement).expect("well formed");
+    let Header(version, federation, kind, sender, round, sequence, state, payload) = said.header;
+    let older = Header(version - 1, federation, kind, sender, round, sequence, state, payload);
+    stored.announcement = Envelope::seal(&Authenticator::from_secret(&secret(1)), older, said.payload).to_bytes().into();
+    let told = resumed(intent);
+    assert!(told.contains(&"event training-failed".to_owned()) && !told.contains(&"event published".to_owned()), "{told:?}");
+}

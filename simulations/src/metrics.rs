@@ -264,10 +264,10 @@ impl Metrics {
                 dropped.iter().for_each(|dropped| mean.add(dropped.share));
                 row.filtered = mean.get();
                 if honest {
-                    let lies = |peer| self.anybody_lies && number_of(peer).is_some_and(|peer| self.lies[peer]);
-                    let lies: Vec<bool> = dropped.iter().map(|dropped| lies(&dropped.peer)).collect();
+                    let is_liar = |peer| self.anybody_lies && number_of(peer).is_some_and(|peer| self.lies[peer]);
+                    let liars: Vec<bool> = dropped.iter().map(|dropped| is_liar(&dropped.peer)).collect();
                     let sums = self.round(*round + 1);
-                    for (dropped, lies) in dropped.iter().zip(lies) {
+                    for (dropped, lies) in dropped.iter().zip(liars) {
                         if lies { sums.liars.add(dropped.share) } else { sums.honest.add(dropped.share) }
                     }
                 }

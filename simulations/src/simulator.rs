@@ -538,9 +538,10 @@ impl<O: Observer> Simulation<O> {
 
     // --- the queue ---
 
-    /// Asks for the memory that the next entries of the queue will touch: of each one pointer further than of the one after it.
+    /// Asks for the memory that the next entries of the queue will touch: of each one pointer further than of the one after it. The
+    /// queue itself has asked for the last of those it knows.
     fn prefetch(&self) {
-        for distance in 0..5 {
+        for distance in 0..queue::AHEAD - 1 {
             let Some(entry) = self.queue.upcoming(distance) else { return };
             let Some((number, _)) = entry.process() else { continue };
             let member = &self.members[number];

@@ -106,3 +106,13 @@ fn the_pure_crates_have_no_clock_no_ambient_randomness_no_files_and_no_hash_orde
 fn inside_the_node_only_the_command_line_knows_simulations() {
     assert_eq!(lines_with(&["node/src"], "node/src/cli", &["kith_simulations"]), [""; 0]);
 }
+
+#[test]
+fn unsafe_stands_in_one_place() {
+    let found = lines_with(
+        &["consensus", "gossip", "models", "simulations", "node"],
+        "/target/",
+        &["unsafe {", "unsafe fn", "(unsafe_code"],
+    );
+    assert!(found.iter().all(|line| line.contains("consensus/src/prefetch.rs")) && !found.is_empty(), "{found:#?}");
+}

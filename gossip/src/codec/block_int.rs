@@ -22,7 +22,7 @@ const AWAY_FROM_ZERO: f64 = 1.0 + 1.0 / (1u64 << 38) as f64;
 const DRAWN: usize = 256;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Width {
+pub(super) enum Width {
     Bits8,
     Bits4,
 }
@@ -55,16 +55,7 @@ pub(super) fn int4(section: &mut Section<'_>) -> Box<dyn Codec> {
 }
 
 /// The codec that stands alone and has one scale for all.
-pub(super) fn one_block_of_int8() -> Box<dyn Codec> {
-    one_block(Width::Bits8)
-}
-
-/// See [`one_block_of_int8`].
-pub(super) fn one_block_of_int4() -> Box<dyn Codec> {
-    one_block(Width::Bits4)
-}
-
-fn one_block(width: Width) -> Box<dyn Codec> {
+pub(super) fn one_block(width: Width) -> Box<dyn Codec> {
     Box::new(BlockInt { form: Form::Stateless, width, block: usize::MAX, stochastic: false })
 }
 

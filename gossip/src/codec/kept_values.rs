@@ -9,15 +9,16 @@
 
 use kith_consensus::Section;
 
-use super::{Codec, block_int, half_precision, identity, sign};
+use super::block_int::{self, Width};
+use super::{Codec, half_precision, identity, sign};
 
 type Plain = fn() -> Box<dyn Codec>;
 
 const VALUES: [(&str, Plain); 5] = [
     ("f32", identity::plain),
     ("f16", half_precision::plain),
-    ("int8", block_int::one_block_of_int8),
-    ("int4", block_int::one_block_of_int4),
+    ("int8", || block_int::one_block(Width::Bits8)),
+    ("int4", || block_int::one_block(Width::Bits4)),
     ("sign", sign::plain),
 ];
 

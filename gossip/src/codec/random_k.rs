@@ -31,8 +31,10 @@ pub(super) fn new(section: &mut Section<'_>) -> Box<dyn Codec> {
     if scaled && form == Form::Replica {
         section.note("scaled", "scaled values stand alone: expected replica = false with scaled = true");
     }
-    if scaled && values.name() == "sign" {
-        section.note("values", "scaled values are right on average, which signs are not: expected another with scaled = true");
+    if scaled && matches!(values.name(), "sign" | "int4") {
+        let coarse =
+            "scaled values are right on average, which so coarse ones are not: expected f32, f16 or int8 with scaled = true";
+        section.note("values", coarse);
     }
     Box::new(RandomK { form, share, scaled, shared, values })
 }

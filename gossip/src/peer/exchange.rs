@@ -420,12 +420,27 @@ impl Exchange {
             return Ok(values);
         }
         let stated = pending.packet.stated();
-        if let Some(values) = stated.as_ref().filter(|_| fits && self.codec.is_exact()) {
-            // Its sender left here what the body says, value for value.
-            check_values(values)?;
-            pending.packet.leads_to(values);
-            return Ok(Arc::clone(values));
+        // What an exact body says, value for value, its sender has left here.
+        let exact = stated.as_ref().filter(|values| fits && self.codec.is_exact() && values.len() == self.dimension);
+        let values = match exact {
+            Some(values) => Arc::clone(values),
+            None => self.reconstruct_stated(replica, pending, fits, stated)?,
+        };
+        if !planted(Mutant::SkipFinite) {
+            check_values(&values)?;
         }
+        pending.packet.leads_to(&values);
+        Ok(values)
+    }
+
+    /// The vector that a body or a keyframe leads to, which has the hash that its sender signed: `stated`, where that is the same.
+    fn reconstruct_stated(
+        &self,
+        replica: &[f32],
+        pending: &Pending,
+        fits: bool,
+        stated: Option<Parameters>,
+    ) -> Result<Parameters, Refusal> {
         let none = Vec::new();
         let values = if fits {
             let twice: Vec<f32>;
@@ -441,16 +456,11 @@ impl Exchange {
             let keyframe = pending.keyframe.as_deref().unwrap_or(&none);
             identity::from_bytes(keyframe, self.dimension).map_err(|error| Refusal::Body { why: error.to_string() })?
         };
-        if !planted(Mutant::SkipFinite) {
-            check_values(&values)?;
-        }
         let stated = stated.filter(|stated| are_same(stated, &values));
         if stated.is_none() && Digest::of_values(&values) != pending.state && !planted(Mutant::SkipState) {
             return Err(Refusal::StateMismatch);
         }
-        let values = stated.unwrap_or_else(|| Arc::new(values));
-        pending.packet.leads_to(&values);
-        Ok(values)
+        Ok(stated.unwrap_or_else(|| Arc::new(values)))
     }
 
     /// The newest vectors received, by sender.

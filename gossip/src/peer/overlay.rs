@@ -25,8 +25,8 @@ pub(super) struct Overlay {
     /// The own place in the roster, once it is complete.
     place: Option<usize>,
     charter: Arc<Charter>,
-    /// The graph of the round that was asked about last.
-    near: RefCell<Option<Near>>,
+    /// The graphs of the even and of the odd round that were asked about last: two rounds are in use at a time.
+    near: [RefCell<Option<Near>>; 2],
     /// Members of whom something is known, and whoever is connected; while the roster forms, also whose addresses are known.
     known: Sorted<PeerId, Known>,
 }
@@ -75,15 +75,17 @@ impl Overlay {
         };
         assert!(roster.len() <= wanted, "a roster has no more peers than its charter");
         let place = roster.index(&own).filter(|_| roster.len() == wanted);
-        Overlay { own, roster, wanted, place, charter, near: RefCell::default(), known: Sorted::default() }
+        Overlay { own, roster, wanted, place, charter, near: Default::default(), known: Sorted::default() }
     }
 
     /// See [`Peer::prefetch`](super::Peer::prefetch).
     pub(super) fn prefetch(&self) {
         self.known.prefetch();
-        if let Some(near) = &*self.near.borrow() {
-            prefetch(&near.receives_from[..]);
-            prefetch(&near.sends_to[..]);
+        for near in self.near.iter().map(RefCell::borrow) {
+            if let Some(near) = &*near {
+                prefetch(&near.receives_from[..]);
+                prefetch(&near.sends_to[..]);
+            }
         }
     }
 
@@ -100,7 +102,7 @@ impl Overlay {
             return false;
         }
         self.roster = self.roster.with(peer);
-        self.near.take();
+        self.near = Default::default();
         if self.is_formed() {
             self.place = self.roster.index(&self.own);
             self.known.iter_mut().for_each(|(peer, known)| known.place = self.roster.index(peer));
@@ -154,8 +156,9 @@ impl Overlay {
     }
 
     fn near(&self, round: u64) -> Ref<'_, Near> {
-        if self.near.borrow().as_ref().is_none_or(|near| near.round != round) {
-            let mut kept = self.near.borrow_mut();
+        let kept = &self.near[(round % 2) as usize];
+        if kept.borrow().as_ref().is_none_or(|near| near.round != round) {
+            let mut kept = kept.borrow_mut();
             let graph = self.charter.topology.graph(self.roster.len(), round);
             let graph = graph.expect("the charter was refused unless its topology can be drawn for its roster");
             match kept.as_mut().filter(|near| Arc::ptr_eq(&near.graph, &graph)) {
@@ -163,7 +166,7 @@ impl Overlay {
                 None => *kept = Some(self.look(round, graph)),
             }
         }
-        Ref::map(self.near.borrow(), |near| near.as_ref().expect("it was just looked at"))
+        Ref::map(kept.borrow(), |near| near.as_ref().expect("it was just looked at"))
     }
 
     fn look(&self, round: u64, graph: Arc<Graph>) -> Near {

@@ -14,6 +14,9 @@ use crate::packet::{Opened, Packet};
 /// Rounds for which headers are kept, before and after the own one.
 const ROUNDS_KEPT: u64 = 3;
 
+/// Headers for which a new round has room at once: sparse graphs have about so many senders.
+const ROOM: usize = 4;
+
 #[derive(Clone, Debug)]
 struct Seen {
     sequence: u64,
@@ -55,8 +58,7 @@ impl Witness {
     /// Remembers the header of an update.
     pub(super) fn hear(&mut self, message: &Opened<'_>) -> Testimony {
         let header = message.header;
-        let before = self.seen.values().last().map_or(0, Sorted::len);
-        let of_round = self.seen.entry(header.round(), || Sorted::with_room(before));
+        let of_round = self.seen.entry(header.round(), || Sorted::with_room(ROOM));
         if let Some(seen) = of_round.get_mut(&header.sender()) {
             if seen.state == header.state() && seen.sequence == header.sequence() {
                 return Testimony::Known;

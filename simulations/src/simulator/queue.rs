@@ -19,7 +19,7 @@ type Key = (Nanoseconds, u64, u32);
 /// A queue of `T`. The heap holds small keys; entries lie still in their slots.
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
-    /// The first of all keys, in order.
+    /// The first of all keys, in order, at most [`AHEAD`]; the others are in the heap.
     next: VecDeque<Key>,
     heap: BinaryHeap<Reverse<Key>>,
     slots: Vec<Option<T>>,
@@ -52,6 +52,9 @@ impl<T> Queue<T> {
         if self.next.back().is_some_and(|last| key < *last) {
             let place = self.next.partition_point(|other| *other < key);
             self.next.insert(place, key);
+            if self.next.len() > AHEAD {
+                self.heap.extend(self.next.pop_back().map(Reverse));
+            }
         } else {
             self.heap.push(Reverse(key));
         }
@@ -69,7 +72,7 @@ impl<T> Queue<T> {
         let (at, _, slot) = self.next.pop_front()?;
         self.look_ahead();
         self.free.push(slot);
-        let entry = self.slots[slot as usize].take().expect("a key in the heap has its entry");
+        let entry = self.slots[slot as usize].take().expect("a key has its entry until it is taken out");
         Some((at, entry))
     }
 
@@ -134,6 +137,7 @@ mod tests {
                 let next = expected.pop_first();
                 assert_eq!(queue.pop(), next);
                 now = next.map_or(now, |(at, _)| at);
+                assert!(queue.next.len() <= AHEAD);
                 for (others, (_, number)) in expected.iter().take(AHEAD).enumerate() {
                     // As far as it looks ahead, and it looks at something unless there is nothing.
                     assert!(queue.upcoming(others).map_or(others > 0, |entry| entry == number));
