@@ -3,7 +3,7 @@
 //! A B-tree makes room for eleven entries at once, a peer of a sparse graph has four: with thousands of peers in a process the rest is
 //! memory that is fetched and not used. Insertion moves what comes after, which is cheap up to thousands of entries.
 
-use crate::prefetch::prefetch;
+use crate::prefetch::at;
 
 /// A map from `K` to `T`.
 #[derive(Clone, Debug)]
@@ -123,9 +123,9 @@ impl<K: Ord, T> Sorted<K, T> {
         self.0.is_empty()
     }
 
-    /// Asks for the memory of the entries.
+    /// Asks for the memory of the entries, also of those that there is room for.
     pub fn prefetch(&self) {
-        prefetch(&self.0[..]);
+        at(self.0.as_ptr().cast(), self.0.capacity() * size_of::<(K, T)>());
     }
 }
 

@@ -22,6 +22,9 @@ pub const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
 /// Most bytes of a header with its signature.
 pub const HEADER_BYTES_MAX: usize = 256;
 
+/// Bytes of a signature.
+pub(crate) const SIGNATURE_BYTES: usize = 64;
+
 /// What is signed is this text, then the header's bytes. Other signed things have other prefixes.
 const SIGNATURE_DOMAIN: &[u8] = b"kith.v1 envelope";
 
@@ -278,7 +281,7 @@ impl Authenticator {
 fn keyed(secret: &[u8; 32], sender: &PeerId, header: &[u8]) -> Vec<u8> {
     let mut hasher = blake3::Hasher::new_keyed(secret);
     hasher.update(SIGNATURE_DOMAIN).update(&sender.0).update(header);
-    let mut signature = vec![0; 64];
+    let mut signature = vec![0; SIGNATURE_BYTES];
     hasher.finalize_xof().fill(&mut signature);
     signature
 }

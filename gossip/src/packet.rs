@@ -16,7 +16,7 @@ use kith_consensus::prefetch::{at, prefetch};
 use serde_bytes::Bytes;
 
 use crate::effect::Parameters;
-use crate::envelope::{Authenticator, Envelope, HEADER_BYTES_MAX, Header, Parts};
+use crate::envelope::{Authenticator, Envelope, HEADER_BYTES_MAX, Header, Parts, SIGNATURE_BYTES};
 use crate::event::Refusal;
 use crate::message::{Announcement, Body};
 use crate::wire;
@@ -31,13 +31,14 @@ struct Inner {
     payload: Option<Digest>,
     /// The vector of which the header's state is the hash, as long as somebody who computed that holds it.
     stated: Shelf,
-    opened: OnceLock<Result<Box<Contents>, Box<Refusal>>>,
+    opened: OnceLock<Result<Contents, Box<Refusal>>>,
     name: OnceLock<Digest>,
 }
 
 /// What verified bytes hold.
 struct Contents {
     header: Header,
+    signature: [u8; SIGNATURE_BYTES],
     /// Where header and signature end, with which every message that carries them begins.
     front: usize,
     payload: Range<usize>,
@@ -70,15 +71,16 @@ impl Packet {
         let opened = self.0.opened.get_or_init(|| {
             let Parts { header, signature, payload, .. } = Parts::of(authenticator, self, verified, self.0.payload)?;
             let (front, is_header_only) = (self.place_of(signature).end, header.is_without(payload));
-            Ok(Box::new(Contents {
+            Ok(Contents {
                 header,
+                signature: *signature.first_chunk().expect("a signature that was verified has its length"),
                 front,
                 payload: self.place_of(payload),
                 is_header_only,
                 announcement: OnceLock::new(),
                 header_alone: OnceLock::new(),
                 vector: Mutex::default(),
-            }))
+            })
         });
         let contents = opened.as_ref().map_err(|refusal| (**refusal).clone())?;
         Ok(Opened { packet: self, contents, header: &contents.header })
@@ -123,6 +125,11 @@ impl<'a> Opened<'a> {
     /// What the header names; empty for a header that a witness passes on.
     pub(crate) fn payload(&self) -> &'a [u8] {
         &self.packet[self.contents.payload.clone()]
+    }
+
+    /// What was signed with.
+    pub(crate) fn signature(&self) -> &'a [u8; SIGNATURE_BYTES] {
+        &self.contents.signature
     }
 
     pub(crate) fn packet(&self) -> &'a Packet {
@@ -205,9 +212,8 @@ impl Packet {
         match step {
             0 => prefetch(&*self.0),
             1 => {
-                match self.0.opened.get() {
-                    Some(Ok(contents)) => prefetch(&**contents),
-                    _ => prefetch(&self.0.bytes[..self.len().min(HEADER_BYTES_MAX)]),
+                if !self.is_open() {
+                    prefetch(&self.0.bytes[..self.len().min(HEADER_BYTES_MAX)]);
                 }
                 if let Ok(vector) = self.0.stated.try_lock() {
                     at(vector.as_ptr().cast(), size_of::<Vec<f32>>());

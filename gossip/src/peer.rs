@@ -195,6 +195,7 @@ impl Peer {
             true => Arc::clone(&setup.initial),
             false => Arc::new(setup.initial.iter().copied().chain(std::iter::repeat(0.0)).take(length).collect()),
         };
+        let witness = Witness::new(setup.charter.id);
         Peer {
             id,
             overlay: Overlay::new(id, setup.roster, Arc::clone(&setup.charter)),
@@ -222,7 +223,7 @@ impl Peer {
             published_before: None,
             window: Window::default(),
             choosing: Choosing::default(),
-            witness: Witness::default(),
+            witness,
             suspicion: Sorted::default(),
             pairs: Pairs::default(),
             greeting: None,
@@ -267,8 +268,12 @@ impl Peer {
         Load { waiting, outgoing, headers: self.witness.len() }
     }
 
-    /// Asks for the memory that the next input will touch; the peer itself should be there already.
-    pub fn prefetch(&self) {
+    /// Asks for the memory that the next input will touch: in step 0 what the peer points to, in 1 what is behind that. A step should
+    /// find the memory of the one before it there.
+    pub fn prefetch(&self, step: usize) {
+        if step > 0 {
+            return self.exchange.prefetch_behind(self.phase == Phase::Training);
+        }
         self.overlay.prefetch();
         self.exchange.prefetch();
         self.window.prefetch();
@@ -1404,11 +1409,8 @@ impl Peer {
             return;
         }
         let header = envelope.header;
-        let bytes = envelope.header_alone();
-        for peer in self.overlay.shown(&header.sender(), header.round()) {
-            if self.overlay.is_ready(&peer) {
-                out.push(Effect::Send { to: peer, bytes: bytes.clone() });
-            }
+        for to in self.overlay.shown(&header.sender(), header.round()) {
+            out.push(Effect::Send { to, bytes: envelope.header_alone() });
         }
     }
 

@@ -92,6 +92,8 @@ pub struct Scope {
     pub healed_at: Duration,
     /// How long after that everybody may take.
     pub heals_within: Duration,
+    /// The latest round that each honest peer has ever been in.
+    pub(crate) reached: Vec<u64>,
     /// Who was looked up last: every check asks about the peer that an event names.
     pub(crate) last: std::cell::Cell<Option<(PeerId, usize)>>,
 }
@@ -110,6 +112,25 @@ impl Scope {
     /// Whether a peer is an honest one of this world.
     pub fn is_honest(&self, peer: &PeerId) -> bool {
         self.number(peer).is_some_and(|number| !self.lies[number])
+    }
+
+    /// How many of those that `member` exchanges updates with in `round` can have said that they are in round `reached` or later: liars
+    /// say anything.
+    fn neighbours_in(&self, member: usize, round: u64, reached: u64) -> Option<usize> {
+        let graph = self.charter.topology.graph(self.ids.len(), round).ok()?;
+        let ends = graph.receives_from(member).iter().chain(graph.sends_to(member));
+        let neighbours: std::collections::BTreeSet<usize> = ends.copied().collect();
+        Some(neighbours.into_iter().filter(|peer| self.lies[*peer] || self.reached[*peer] >= reached).count())
+    }
+
+    fn note(&mut self, member: usize, event: &Event) {
+        let reached = match event {
+            Event::RoundOpened { round, .. } | Event::Finished { rounds: round, .. } => *round,
+            // While it stores what came out it is in the next one, and says so.
+            Event::RoundClosed { round, .. } => round + 1,
+            _ => return,
+        };
+        self.reached[member] = self.reached[member].max(reached);
     }
 }
 
@@ -198,6 +219,7 @@ impl Promises {
 
     /// See [`Check::event`].
     pub fn event(&mut self, moment: &Moment<'_>, event: &Event) {
+        self.scope.note(moment.member, event);
         self.each(moment, |check, scope| check.event(scope, moment, event));
     }
 

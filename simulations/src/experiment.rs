@@ -205,6 +205,7 @@ impl Experiment {
             hull,
             healed_at,
             heals_within,
+            reached: vec![0; lies.len()],
             last: Default::default(),
         };
         let consensus_every = if self.peers() > crate::metrics::PEER_ROWS_MAX { self.world.evaluate_every.max(1) } else { 1 };

@@ -151,9 +151,9 @@ pub struct Metrics {
     lies: Vec<bool>,
     anybody_lies: bool,
     optimum: Option<Vec<f64>>,
-    keeps_peer_rows: bool,
     /// Measure consensus every so many rounds.
     consensus_every: u64,
+    /// The rows that are being made; none where none is kept.
     current: Vec<PeerRow>,
     rows: Vec<PeerRow>,
     /// Peer and round to its row.
@@ -189,9 +189,8 @@ impl Metrics {
             anybody_lies: lies.contains(&true),
             lies,
             optimum,
-            keeps_peer_rows: peers <= PEER_ROWS_MAX,
             consensus_every: consensus_every.max(1),
-            current: vec![PeerRow::default(); peers],
+            current: vec![PeerRow::default(); if peers <= PEER_ROWS_MAX { peers } else { 0 }],
             rows: Vec::new(),
             places: BTreeMap::new(),
             rounds: BTreeMap::new(),
@@ -222,21 +221,26 @@ impl Metrics {
         let honest = !self.lies[member];
         match event {
             Event::RoundOpened { round, .. } => {
-                self.current[member] = PeerRow { round: *round, peer: member, lies: !honest, ..PeerRow::default() };
+                if let Some(row) = self.current.get_mut(member) {
+                    *row = PeerRow { round: *round, peer: member, lies: !honest, ..PeerRow::default() };
+                }
             }
             Event::Trained { round, loss, .. } => {
-                self.current[member].train_loss = Some(*loss);
+                if let Some(row) = self.current.get_mut(member) {
+                    row.train_loss = Some(*loss);
+                }
                 if honest {
                     self.round(*round + 1).train_loss.add(*loss);
                 }
             }
             Event::Accepted { round, staleness, payload_bytes, keyframe_bytes, envelope_bytes, dense_bytes, .. } => {
-                let row = &mut self.current[member];
-                row.accepted += 1;
-                row.staleness_sum += staleness;
-                row.payload_bytes += *payload_bytes as u64;
-                row.keyframe_bytes += *keyframe_bytes as u64;
-                row.envelope_bytes += *envelope_bytes as u64;
+                if let Some(row) = self.current.get_mut(member) {
+                    row.accepted += 1;
+                    row.staleness_sum += staleness;
+                    row.payload_bytes += *payload_bytes as u64;
+                    row.keyframe_bytes += *keyframe_bytes as u64;
+                    row.envelope_bytes += *envelope_bytes as u64;
+                }
                 self.bytes.payload += *payload_bytes as u64;
                 self.bytes.keyframes += *keyframe_bytes as u64;
                 self.bytes.envelope += *envelope_bytes as u64;
@@ -248,21 +252,23 @@ impl Metrics {
             }
             Event::RoundClosed { round, why, have, awaited, .. } => {
                 let by_deadline = *why == kith_gossip::event::Closed::Deadline;
-                let row = &mut self.current[member];
-                (row.have, row.awaited, row.by_deadline) = (*have, *awaited, by_deadline);
-                row.virtual_seconds = moment.now.as_secs_f64();
+                if let Some(row) = self.current.get_mut(member) {
+                    (row.have, row.awaited, row.by_deadline) = (*have, *awaited, by_deadline);
+                    row.virtual_seconds = moment.now.as_secs_f64();
+                }
                 if honest && by_deadline {
                     self.by_deadline += 1;
                     self.round(*round + 1).row.by_deadline += 1;
                 }
             }
             Event::Aggregated { round, models, dropped, spread, .. } => {
-                let row = &mut self.current[member];
-                row.mixed = models - 1;
-                row.spread = Some(*spread);
-                let mut mean = Mean::default();
-                dropped.iter().for_each(|dropped| mean.add(dropped.share));
-                row.filtered = mean.get();
+                if let Some(row) = self.current.get_mut(member) {
+                    row.mixed = models - 1;
+                    row.spread = Some(*spread);
+                    let mut mean = Mean::default();
+                    dropped.iter().for_each(|dropped| mean.add(dropped.share));
+                    row.filtered = mean.get();
+                }
                 if honest {
                     let is_liar = |peer| self.anybody_lies && number_of(peer).is_some_and(|peer| self.lies[peer]);
                     let liars: Vec<bool> = dropped.iter().map(|dropped| is_liar(&dropped.peer)).collect();
@@ -273,7 +279,9 @@ impl Metrics {
                 }
             }
             Event::MixingSkipped { round, .. } => {
-                self.current[member].mixing_skipped = true;
+                if let Some(row) = self.current.get_mut(member) {
+                    row.mixing_skipped = true;
+                }
                 if honest {
                     self.mixing_skipped += 1;
                     self.round(*round + 1).row.mixing_skipped += 1;
@@ -310,12 +318,12 @@ impl Metrics {
         let Record::Checkpoint(checkpoint) = record else { return };
         self.peer_rounds += 1;
         let member = moment.member;
-        let mut row = std::mem::take(&mut self.current[member]);
-        row.staleness = if row.accepted > 0 { row.staleness_sum as f64 / row.accepted as f64 } else { 0.0 };
         if !self.lies[member] {
             self.completed(moment, checkpoint);
         }
-        if self.keeps_peer_rows {
+        if let Some(row) = self.current.get_mut(member) {
+            let mut row = std::mem::take(row);
+            row.staleness = if row.accepted > 0 { row.staleness_sum as f64 / row.accepted as f64 } else { 0.0 };
             self.places.insert((member, checkpoint.round), self.rows.len());
             self.rows.push(row);
         }

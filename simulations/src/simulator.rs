@@ -545,24 +545,36 @@ impl<O: Observer> Simulation<O> {
             let Some(entry) = self.queue.upcoming(distance) else { return };
             let Some((number, _)) = entry.process() else { continue };
             let member = &self.members[number];
-            let receivers = || member.connections.values().map(|connection| &self.members[connection.member as usize]);
+            let receivers = || member.connections.values().map(|connection| connection.member as usize);
             match (entry, distance) {
                 (_, 4) => prefetch(member),
                 (Entry::Deliver { messages, .. }, 3) => {
                     prefetch(&messages[..]);
-                    member.peer.prefetch();
+                    member.peer.prefetch(0);
                 }
-                (Entry::Deliver { messages, .. }, 0..3) => messages.iter().for_each(|(_, packet)| packet.prefetch(2 - distance)),
-                (Entry::Trained { .. }, 3) => member.peer.prefetch(),
+                (Entry::Deliver { messages, .. }, 0..3) => {
+                    messages.iter().for_each(|(_, packet)| packet.prefetch(2 - distance));
+                    if distance == 2 {
+                        messages.iter().for_each(|(from, _)| prefetch(&self.ids[*from as usize]));
+                        member.peer.prefetch(1);
+                    }
+                }
+                (Entry::Trained { .. }, 3) => {
+                    member.peer.prefetch(0);
+                    member.connections.prefetch();
+                    prefetch(&*member.local);
+                }
                 // Those to whom the update goes, and what is on its way to them.
                 (Entry::Trained { .. }, 2) => {
+                    member.peer.prefetch(1);
                     for to in receivers() {
-                        prefetch(&to.life);
-                        prefetch(&to.delivery);
+                        prefetch(&self.members[to].life);
+                        prefetch(&self.members[to].delivery);
+                        self.network.prefetch(to);
                     }
                 }
                 (Entry::Trained { .. }, 1) => {
-                    receivers().filter_map(|to| to.delivery).for_each(|(.., slot)| prefetch(self.queue.slot(slot)));
+                    receivers().filter_map(|to| self.members[to].delivery).for_each(|(.., slot)| prefetch(self.queue.slot(slot)));
                 }
                 _ => {}
             }

@@ -60,7 +60,7 @@ impl Choosing {
         own: &PeerId,
         round: u64,
         neighbours: &[PeerId],
-    ) -> (BTreeSet<PeerId>, usize) {
+    ) -> (Vec<PeerId>, usize) {
         let selection = &charter.round.selection;
         self.everyone = selection.is_everyone();
         if self.everyone {
@@ -76,7 +76,7 @@ impl Choosing {
         self.factor = 1.0;
         self.last.extend(chosen.iter().map(|peer| (*peer, round)));
         let count = chosen.len();
-        (if selection.is_patient() { self.awaited.clone() } else { overlay.awaited(chosen, round) }, count)
+        (if selection.is_patient() { chosen } else { overlay.awaited(chosen, round) }, count)
     }
 
     fn candidate(&self, peer: &PeerId, overlay: &Overlay, round: u64) -> Candidate {

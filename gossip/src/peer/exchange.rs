@@ -171,6 +171,14 @@ impl Exchange {
         self.outgoing.prefetch();
     }
 
+    /// The same of what those lists point to: of the oldest own update before a newer one takes its place, else of what is to wait here.
+    pub(super) fn prefetch_behind(&self, publishes: bool) {
+        match self.outgoing.first().filter(|_| publishes) {
+            Some((_, oldest)) => oldest.announcement.prefetch(0),
+            None => self.incoming.values().for_each(|incoming| incoming.queue.prefetch()),
+        }
+    }
+
     pub(super) fn dimension(&self) -> usize {
         self.dimension
     }

@@ -223,15 +223,17 @@ impl Overlay {
     }
 
     /// To whom this peer shows headers of `sender` of that round: of any two receivers one shows what it has to the other, and each to
-    /// about half of them. So every two that are honest compare what they were told, for half of the messages.
+    /// about half of them. So every two that are honest, and connected, compare what they were told, for half of the messages.
     pub(super) fn shown(&self, sender: &PeerId, round: u64) -> Vec<PeerId> {
         let Some(sender) = self.index(sender).filter(|_| self.is_formed()) else { return Vec::new() };
         let (own, graph) = (self.own_index(), &self.near(round).graph);
-        let shows = |other: &&usize| {
-            let lower_shows = (own + **other) as u64 % 2 == round % 2;
-            **other != own && (own < **other) == lower_shows
+        let receivers = graph.sends_to(sender);
+        let shows = |other: usize| {
+            let lower_shows = (own + other) as u64 % 2 == round % 2;
+            other != own && (own < other) == lower_shows && receivers.binary_search(&other).is_ok()
         };
-        graph.sends_to(sender).iter().filter(shows).map(|index| self.roster[*index]).collect()
+        // What is known of others is at hand; those lists name many who are not connected, and where their names are is far away.
+        self.those(|known| known.ready && known.place.is_some_and(shows))
     }
 
     pub(super) fn is_neighbour(&self, peer: &PeerId, round: u64) -> bool {
@@ -413,11 +415,11 @@ impl Overlay {
 
     /// Of these neighbours, whom a round waits for: those that are awaited, or, where those are too few for the rule, everyone who may
     /// still come. So a peer that is cut off goes on slowly and alone instead of running ahead of everybody.
-    pub(super) fn awaited(&self, neighbours: Vec<PeerId>, round: u64) -> BTreeSet<PeerId> {
+    pub(super) fn awaited(&self, neighbours: Vec<PeerId>, round: u64) -> Vec<PeerId> {
         if neighbours.is_empty() {
-            return BTreeSet::new();
+            return neighbours;
         }
-        let awaited: BTreeSet<PeerId> = neighbours.iter().filter(|peer| self.is_awaited(peer)).copied().collect();
+        let awaited: Vec<PeerId> = neighbours.iter().filter(|peer| self.is_awaited(peer)).copied().collect();
         let graph = self.graph(round);
         let own = self.own_index();
         let models = match graph.has_alternatives() {

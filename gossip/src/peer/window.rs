@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use kith_consensus::mutant::{Mutant, planted};
+use kith_consensus::prefetch::prefetch;
 use kith_consensus::{Digest, PeerId, Sorted};
 
 use crate::effect::Parameters;
@@ -24,7 +25,8 @@ pub(super) struct Arrived {
 
 #[derive(Debug, Default)]
 pub(super) struct Window {
-    awaited: BTreeSet<PeerId>,
+    /// Ascending.
+    awaited: Vec<PeerId>,
     arrived: Sorted<PeerId, Arrived>,
     /// Groups of alternatives, best first. Who is in none stands alone.
     alternatives: Vec<Vec<PeerId>>,
@@ -33,12 +35,14 @@ pub(super) struct Window {
 }
 
 impl Window {
-    pub(super) fn new(awaited: BTreeSet<PeerId>, alternatives: Vec<Vec<PeerId>>, stands_in: bool) -> Window {
+    pub(super) fn new(mut awaited: Vec<PeerId>, alternatives: Vec<Vec<PeerId>>, stands_in: bool) -> Window {
+        awaited.sort_unstable();
         Window { arrived: Sorted::with_room(awaited.len()), awaited, alternatives, stands_in }
     }
 
     /// See [`Peer::prefetch`](super::Peer::prefetch).
     pub(super) fn prefetch(&self) {
+        prefetch(&self.awaited[..]);
         self.arrived.prefetch();
     }
 
@@ -55,12 +59,14 @@ impl Window {
     /// Takes a sender out again: its contribution and the wait for it.
     pub(super) fn remove(&mut self, peer: &PeerId) {
         self.arrived.remove(peer);
-        self.awaited.remove(peer);
+        self.release(peer);
     }
 
     /// No longer waits for a peer, though its contribution still counts.
     pub(super) fn release(&mut self, peer: &PeerId) {
-        self.awaited.remove(peer);
+        if let Ok(place) = self.awaited.binary_search(peer) {
+            self.awaited.remove(place);
+        }
     }
 
     /// Waits for this one or nobody; what has come stays.
@@ -76,7 +82,7 @@ impl Window {
     }
 
     pub(super) fn awaits(&self, peer: &PeerId) -> bool {
-        self.awaited.contains(peer)
+        self.awaited.binary_search(peer).is_ok()
     }
 
     /// Leaves only the contributions of these senders.
@@ -90,15 +96,15 @@ impl Window {
 
     /// How many models are awaited: of alternatives one.
     pub(super) fn awaited(&self) -> usize {
-        let grouped = |group: &&Vec<PeerId>| group.iter().any(|peer| self.awaited.contains(peer));
-        let surplus = |group: &Vec<PeerId>| group.iter().filter(|peer| self.awaited.contains(peer)).count() - 1;
+        let grouped = |group: &&Vec<PeerId>| group.iter().any(|peer| self.awaits(peer));
+        let surplus = |group: &Vec<PeerId>| group.iter().filter(|peer| self.awaits(peer)).count() - 1;
         self.awaited.len() - self.alternatives.iter().filter(grouped).map(surplus).sum::<usize>()
     }
 
     /// Of every model that is awaited and not in, who is to bring it: of alternatives the best. `reachable` tells who is connected:
     /// a better alternative that is not is no longer waited for once another one is in.
     pub(super) fn missing(&self, reachable: impl Fn(&PeerId) -> bool) -> Vec<PeerId> {
-        let waits = |peer: &PeerId| self.awaited.contains(peer) && !self.contains(peer);
+        let waits = |peer: &PeerId| self.awaits(peer) && !self.contains(peer);
         let open = |group: &Vec<PeerId>| {
             let first = group.iter().find(|peer| self.contains(peer) || (waits(peer) && reachable(peer)));
             let settled = first.map_or(self.stands_in, |peer| self.contains(peer));

@@ -7,9 +7,10 @@ use kith_consensus::mutant::{Mutant, planted};
 use kith_consensus::{Digest, PeerId, Sorted};
 use serde_bytes::ByteBuf;
 
-use crate::envelope::{Header, Kind, Parts};
+use crate::envelope::{Envelope, Header, Kind, PROTOCOL_VERSION, Parts, SIGNATURE_BYTES};
 use crate::message::Proof;
 use crate::packet::{Opened, Packet};
+use crate::wire;
 
 /// Rounds for which headers are kept, before and after the own one.
 const ROUNDS_KEPT: u64 = 3;
@@ -17,11 +18,14 @@ const ROUNDS_KEPT: u64 = 3;
 /// Headers for which a new round has room at once: sparse graphs have about so many senders.
 const ROOM: usize = 4;
 
+/// What the header of an update says beside its sender and round, and the signature under it. From these the header is spelled again
+/// when somebody asks for it: hardly anybody does.
 #[derive(Clone, Debug)]
 struct Seen {
     sequence: u64,
     state: Digest,
-    header: Packet,
+    payload: Digest,
+    signature: [u8; SIGNATURE_BYTES],
     /// Whether another header of the same sender and round came.
     disputed: bool,
 }
@@ -39,13 +43,26 @@ pub(super) enum Testimony {
     Contradiction(Box<Proof>, [Digest; 2]),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Witness {
+    federation: Digest,
     /// By round and sender.
     seen: Sorted<u64, Sorted<PeerId, Seen>>,
 }
 
 impl Witness {
+    pub(super) fn new(federation: Digest) -> Witness {
+        Witness { federation, seen: Sorted::default() }
+    }
+
+    /// The bytes of a header that was seen.
+    fn spell(&self, round: u64, sender: &PeerId, seen: &Seen) -> Vec<u8> {
+        let Seen { sequence, state, payload, .. } = *seen;
+        let header = Header(PROTOCOL_VERSION, self.federation, Kind::Update, *sender, round, sequence, state, payload);
+        let header_bytes = wire::encode(&header);
+        Envelope { header, header_bytes, signature: seen.signature.to_vec(), payload: Vec::new() }.header_to_bytes()
+    }
+
     fn seen(&self, round: u64, sender: &PeerId) -> Option<&Seen> {
         self.seen.get(&round)?.get(sender)
     }
@@ -58,22 +75,24 @@ impl Witness {
     /// Remembers the header of an update.
     pub(super) fn hear(&mut self, message: &Opened<'_>) -> Testimony {
         let header = message.header;
-        let of_round = self.seen.entry(header.round(), || Sorted::with_room(ROOM));
-        if let Some(seen) = of_round.get_mut(&header.sender()) {
-            if seen.state == header.state() && seen.sequence == header.sequence() {
-                return Testimony::Known;
-            }
-            seen.disputed = true;
-            if seen.sequence == header.sequence() {
-                let proof = Proof(ByteBuf::from(seen.header.to_vec()), ByteBuf::from(message.header_alone().to_vec()));
-                return Testimony::Contradiction(Box::new(proof), [seen.state, header.state()]);
-            }
+        let (round, sender, sequence, state) = (header.round(), header.sender(), header.sequence(), header.state());
+        let of_round = self.seen.entry(round, || Sorted::with_room(ROOM));
+        let Some(seen) = of_round.get_mut(&sender) else {
+            let (payload, signature) = (header.payload(), *message.signature());
+            of_round.insert(sender, Seen { sequence, state, payload, signature, disputed: false });
+            return Testimony::New;
+        };
+        if seen.state == state && seen.sequence == sequence {
+            return Testimony::Known;
+        }
+        seen.disputed = true;
+        if seen.sequence != sequence {
             return Testimony::Second;
         }
-        let (sequence, state) = (header.sequence(), header.state());
-        let seen = Seen { sequence, state, header: message.header_alone(), disputed: false };
-        of_round.insert(header.sender(), seen);
-        Testimony::New
+        let seen = seen.clone();
+        let first = ByteBuf::from(self.spell(round, &sender, &seen));
+        let proof = Proof(first, ByteBuf::from(message.header_alone().to_vec()));
+        Testimony::Contradiction(Box::new(proof), [seen.state, state])
     }
 
     /// Whether a sender signed more than one update for a round: then none of them counts, in whatever order they come.
@@ -86,20 +105,22 @@ impl Witness {
     pub(super) fn recognises(&self, packet: &Packet) -> bool {
         let Some((header, signature)) = Parts::claimed(packet) else { return false };
         let front = packet.place_of(signature).end;
-        let seen = self.seen(header.round(), &header.sender());
-        seen.is_some_and(|seen| packet[..front] == seen.header[..seen.header.len() - 1])
+        let Some(seen) = self.seen(header.round(), &header.sender()) else { return false };
+        let alone = self.spell(header.round(), &header.sender(), seen);
+        packet[..front] == alone[..alone.len() - 1]
     }
 
     /// Whether a message is nothing but a header that was seen before.
     pub(super) fn knows(&self, message: &Opened<'_>) -> bool {
         let header = message.header;
+        let said = (header.sequence(), header.state(), header.payload(), message.signature());
         let seen = || self.seen(header.round(), &header.sender());
-        message.is_header_only() && seen().is_some_and(|seen| seen.header == *message.packet())
+        message.is_header_only() && seen().is_some_and(|seen| (seen.sequence, seen.state, seen.payload, &seen.signature) == said)
     }
 
     /// The newest header of a peer, to give back to it when it returns without its state.
     pub(super) fn newest(&self, peer: &PeerId) -> Option<Packet> {
-        self.seen.keys().rev().find_map(|round| self.seen(*round, peer)).map(|seen| seen.header.clone())
+        self.seen.keys().rev().find_map(|round| Some(self.spell(*round, peer, self.seen(*round, peer)?).into()))
     }
 
     /// Headers remembered.
@@ -142,7 +163,7 @@ mod tests {
             Envelope::seal(&liar, header, payload.to_vec())
         };
         let known = update(b"state", &payload);
-        let mut witness = Witness::default();
+        let mut witness = Witness::new(Digest::default());
         let packet = Packet::from(known.to_bytes());
         assert!(!witness.recognises(&packet));
         let opened = packet.open(&liar, false).unwrap();
@@ -181,7 +202,7 @@ mod tests {
             Digest::of(b"payload"),
         );
         let envelope = Envelope::seal(&sender, header, b"payload".to_vec());
-        let mut witness = Witness::default();
+        let mut witness = Witness::new(Digest::default());
         let packet = Packet::from(envelope.to_bytes());
         witness.hear(&packet.open(&sender, false).unwrap());
         let other = Packet::from(Envelope { payload: b"another".to_vec(), ..envelope }.to_bytes());

@@ -65,7 +65,7 @@ impl Check for AdoptsAsAgreed {
     fn event(&mut self, scope: &Scope, moment: &Moment<'_>, event: &Event) -> Breach {
         let seat = &mut self.seats[moment.member];
         match event {
-            Event::RoundOpened { .. } => *seat = Seat::default(),
+            Event::RoundOpened { .. } if self.may_adopt => *seat = Seat::default(),
             Event::Accepted { round, of, peer, .. } if self.may_adopt && round == of => seat.came.push(*peer),
             Event::Adopted { round, peer, state } => {
                 seat.adopted = Some(*state);
@@ -117,7 +117,7 @@ impl Check for AdoptsAsAgreed {
                 }
                 None
             }
-            Effect::Persist(Record::Checkpoint(checkpoint)) => {
+            Effect::Persist(Record::Checkpoint(checkpoint)) if self.may_adopt => {
                 let adopted = self.seats[moment.member].adopted.take()?;
                 let stored = Digest::of_values(&checkpoint.parameters);
                 (adopted != stored).then(|| format!("it stores another model after {} rounds than it took", checkpoint.round))

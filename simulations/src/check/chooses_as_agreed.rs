@@ -82,8 +82,8 @@ impl ChoosesAsAgreed {
 }
 
 impl Check for ChoosesAsAgreed {
-    fn input(&mut self, _: &Scope, moment: &Moment<'_>, input: &Input) -> Breach {
-        if let Input::Trained { loss, .. } = input {
+    fn input(&mut self, scope: &Scope, moment: &Moment<'_>, input: &Input) -> Breach {
+        if let (true, Input::Trained { loss, .. }) = (scope.charter.round.selection.needs_losses(), input) {
             self.trained[moment.member] = Some(*loss);
         }
         None
@@ -104,7 +104,7 @@ impl Check for ChoosesAsAgreed {
     fn event(&mut self, scope: &Scope, moment: &Moment<'_>, event: &Event) -> Breach {
         let member = moment.member;
         match event {
-            Event::RoundOpened { .. } => {
+            Event::RoundOpened { .. } if !scope.charter.round.selection.is_everyone() => {
                 self.came[member].clear();
                 None
             }

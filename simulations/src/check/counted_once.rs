@@ -1,6 +1,6 @@
 //! `counted-once`: no update enters a round twice, and no more models are combined than came in.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Breach, Check, CheckEntry, Scope};
 use crate::simulator::Moment;
@@ -11,16 +11,14 @@ use kith_gossip::Event;
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "counted-once",
     help: "no update is counted twice",
-    new: |scope| {
-        Box::new(CountedOnce { accepted: vec![Vec::new(); scope.ids.len()], since: vec![BTreeSet::new(); scope.ids.len()] })
-    },
+    new: |scope| Box::new(CountedOnce { accepted: vec![Vec::new(); scope.ids.len()], since: BTreeMap::new() }),
 };
 
 struct CountedOnce {
     /// Per peer, (the update's round, the sender's number) accepted in this life, of rounds that are not stale.
-    accepted: Vec<Vec<(u64, usize)>>,
-    /// Per peer, of whom something came since it combined, where rounds are not in step.
-    since: Vec<BTreeSet<PeerId>>,
+    accepted: Vec<Vec<(u32, u32)>>,
+    /// By peer, of whom something came since it combined, where rounds are not in step.
+    since: BTreeMap<usize, BTreeSet<PeerId>>,
 }
 
 impl Check for CountedOnce {
@@ -30,18 +28,21 @@ impl Check for CountedOnce {
         let kept = &mut self.accepted[moment.member];
         match event {
             Event::Accepted { of, peer, .. } => {
-                let update = (*of, scope.number(peer)?);
+                let update = (small(*of), small(scope.number(peer)? as u64));
                 let fresh = !kept.contains(&update);
                 kept.push(update);
                 if !in_step {
-                    self.since[moment.member].insert(*peer);
+                    self.since.entry(moment.member).or_default().insert(*peer);
                 }
                 (!fresh).then(|| format!("it accepted the update of round {of} from {} twice", peer.short()))
             }
             Event::Aggregated { round, models, .. } => {
-                let since = std::mem::take(&mut self.since[moment.member]).len();
-                let came = if in_step { kept.iter().filter(|(of, _)| of == round).count() } else { since };
-                kept.retain(|(of, _)| of.saturating_add(scope.charter.round.staleness) >= *round); // an older one is stale
+                let came = match in_step {
+                    true => kept.iter().filter(|(of, _)| *of == small(*round)).count(),
+                    false => self.since.remove(&moment.member).map_or(0, |since| since.len()),
+                };
+                let stale = |of: u32| u64::from(of).saturating_add(scope.charter.round.staleness) < *round;
+                kept.retain(|(of, _)| !stale(*of));
                 (*models > came + 1).then(|| format!("it combined {models} models in round {round}, {came} came in"))
             }
             _ => None,
@@ -50,6 +51,11 @@ impl Check for CountedOnce {
 
     fn crashed(&mut self, _: &Scope, moment: &Moment<'_>) {
         self.accepted[moment.member].clear();
-        self.since[moment.member].clear();
+        self.since.remove(&moment.member);
     }
+}
+
+/// Charters have fewer rounds and worlds fewer peers than 2^32, and these lists are long in large worlds.
+fn small(number: u64) -> u32 {
+    u32::try_from(number).expect("no honest peer accepts an update of a round beyond its charter's last")
 }

@@ -1,6 +1,6 @@
 //! `expelled-is-out`: from the moment that a peer convicts another, nothing of the other's counts there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Breach, Check, CheckEntry, Scope};
 use crate::simulator::Moment;
@@ -10,22 +10,22 @@ use kith_gossip::Event;
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "expelled-is-out",
     help: "nothing of a convicted peer's is accepted or combined any more",
-    new: |scope| Box::new(ExpelledIsOut { expelled: vec![BTreeSet::new(); scope.ids.len()] }),
+    new: |_| Box::new(ExpelledIsOut { expelled: BTreeMap::new() }),
 };
 
 struct ExpelledIsOut {
-    /// Per peer, whom it has convicted in this life.
-    expelled: Vec<BTreeSet<PeerId>>,
+    /// By peer, whom it has convicted in this life.
+    expelled: BTreeMap<usize, BTreeSet<PeerId>>,
 }
 
 impl Check for ExpelledIsOut {
     fn event(&mut self, _: &Scope, moment: &Moment<'_>, event: &Event) -> Breach {
-        let expelled = &mut self.expelled[moment.member];
+        if let Event::Equivocated { peer, .. } = event {
+            self.expelled.entry(moment.member).or_default().insert(*peer);
+            return None;
+        }
+        let expelled = self.expelled.get(&moment.member)?;
         match event {
-            Event::Equivocated { peer, .. } => {
-                expelled.insert(*peer);
-                None
-            }
             Event::Accepted { round, peer, .. } if expelled.contains(peer) => {
                 Some(format!("it accepted an update in round {round} from {}, whom it has convicted", peer.short()))
             }
@@ -38,6 +38,6 @@ impl Check for ExpelledIsOut {
     }
 
     fn crashed(&mut self, _: &Scope, moment: &Moment<'_>) {
-        self.expelled[moment.member].clear();
+        self.expelled.remove(&moment.member);
     }
 }

@@ -1,5 +1,7 @@
 //! `promise-kept`: who comes back with its disk sends what the disk promises for the round in which it comes back.
 
+use std::collections::BTreeMap;
+
 use super::{Breach, Check, CheckEntry, Scope};
 use crate::simulator::Moment;
 use kith_consensus::Digest;
@@ -8,12 +10,12 @@ use kith_gossip::{Event, Input};
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "promise-kept",
     help: "who comes back with its disk sends in its round what the disk promises",
-    new: |scope| Box::new(PromiseKept { owed: vec![None; scope.ids.len()] }),
+    new: |_| Box::new(PromiseKept { owed: BTreeMap::new() }),
 };
 
 struct PromiseKept {
-    /// Per peer, the round and the state of the update that it came back with and has not sent yet.
-    owed: Vec<Option<(u64, Digest)>>,
+    /// By peer, the round and the state of the update that it came back with and has not sent yet.
+    owed: BTreeMap<usize, (u64, Digest)>,
 }
 
 impl Check for PromiseKept {
@@ -21,22 +23,21 @@ impl Check for PromiseKept {
         if let Input::Start { checkpoint, intent } = input {
             let round = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.round);
             let owed = intent.as_ref().filter(|intent| intent.round == round);
-            self.owed[moment.member] = owed.map(|intent| (intent.round, intent.state));
+            self.owed.extend(owed.map(|intent| (moment.member, (intent.round, intent.state))));
         }
         None
     }
 
     fn event(&mut self, _: &Scope, moment: &Moment<'_>, event: &Event) -> Breach {
-        let owed = &mut self.owed[moment.member];
         match event {
             Event::Published { round, state, .. } => {
-                let (promised, what) = owed.take()?;
+                let (promised, what) = self.owed.remove(&moment.member)?;
                 let kept = promised == *round && what == *state;
                 (!kept)
                     .then(|| format!("it came back with a promise for round {promised} and published another update in {round}"))
             }
             Event::RoundClosed { round, .. } => {
-                let (promised, _) = owed.take()?;
+                let (promised, _) = self.owed.remove(&moment.member)?;
                 Some(format!("it came back with a promise for round {promised} and closed round {round} without keeping it"))
             }
             _ => None,
@@ -44,6 +45,6 @@ impl Check for PromiseKept {
     }
 
     fn crashed(&mut self, _: &Scope, moment: &Moment<'_>) {
-        self.owed[moment.member] = None;
+        self.owed.remove(&moment.member);
     }
 }

@@ -1,16 +1,15 @@
 //! `promised-first`: an update leaves only after the intent to send exactly it is durable, and a promise is kept over a crash:
 //! what goes out under one (round, sequence) is always the same bytes.
 
-use std::collections::BTreeMap;
-
 use super::{Breach, Check, CheckEntry, Scope};
 use crate::simulator::Moment;
+use kith_consensus::Sorted;
 use kith_gossip::{Effect, Event, Packet, Record};
 
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "promised-first",
     help: "an update leaves only after the promise to send it is on disk, and stays the same after a crash",
-    new: |scope| Box::new(PromisedFirst { promised: vec![BTreeMap::new(); scope.ids.len()], last: None }),
+    new: |scope| Box::new(PromisedFirst { promised: vec![Sorted::default(); scope.ids.len()], last: None }),
 };
 
 /// Rounds whose promises are remembered: no update is sent that is older.
@@ -18,7 +17,7 @@ const ROUNDS_KEPT: usize = 3;
 
 struct PromisedFirst {
     /// Per peer, the announcement that its disk promises, by round.
-    promised: Vec<BTreeMap<u64, Packet>>,
+    promised: Vec<Sorted<u64, Packet>>,
     /// The announcement found promised last: the same bytes go to many.
     last: Option<Packet>,
 }
@@ -26,7 +25,7 @@ struct PromisedFirst {
 impl Check for PromisedFirst {
     fn event(&mut self, _: &Scope, moment: &Moment<'_>, event: &Event) -> Breach {
         if let Event::Started { resumed: false, .. } = event {
-            self.promised[moment.member].clear(); // a disk that is lost takes its promises with it
+            self.promised[moment.member] = Sorted::default(); // a disk that is lost takes its promises with it
         }
         None
     }

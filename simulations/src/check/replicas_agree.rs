@@ -12,16 +12,16 @@ pub(super) const ENTRY: CheckEntry = CheckEntry {
     help: "a peer's copy of an honest sender's vector is one that the sender published",
     new: |scope| {
         let peers = scope.ids.len();
-        Box::new(ReplicasAgree { published: vec![BTreeMap::new(); peers], accepted: vec![BTreeMap::new(); peers] })
+        Box::new(ReplicasAgree { published: vec![BTreeMap::new(); peers], accepted: BTreeMap::new() })
     },
 };
 
 struct ReplicasAgree {
     /// Per peer, the states it promised, by round.
     published: Vec<BTreeMap<u64, BTreeSet<Digest>>>,
-    /// Per peer, whose update of which round it accepted last in the input that it handled last: one input can lead to several,
+    /// By peer, whose update of which round it accepted last in the input that it handled last: one input can lead to several,
     /// and events are shown when all of them are applied.
-    accepted: Vec<BTreeMap<PeerId, u64>>,
+    accepted: BTreeMap<usize, BTreeMap<PeerId, u64>>,
 }
 
 /// Rounds whose states are remembered (guess: no two neighbours that hear each other are further apart).
@@ -46,17 +46,13 @@ impl Check for ReplicasAgree {
         if let Event::Accepted { of, peer, .. } = event
             && moment.peer.replica_of(peer).is_some()
         {
-            self.accepted[moment.member].insert(*peer, *of);
+            self.accepted.entry(moment.member).or_default().insert(*peer, *of);
         }
         None
     }
 
     fn input(&mut self, scope: &Scope, moment: &Moment<'_>, _: &Input) -> Breach {
-        if self.accepted[moment.member].is_empty() {
-            return None;
-        }
-        let mut accepted = std::mem::take(&mut self.accepted[moment.member]).into_iter();
-        accepted.find_map(|(peer, of)| {
+        self.accepted.remove(&moment.member)?.into_iter().find_map(|(peer, of)| {
             let sender = scope.number(&peer).filter(|sender| !scope.lies[*sender])?;
             let held = moment.peer.replica_of(&peer)?;
             let known = self.published[sender].get(&of)?.contains(&held);
@@ -65,6 +61,6 @@ impl Check for ReplicasAgree {
     }
 
     fn crashed(&mut self, _: &Scope, moment: &Moment<'_>) {
-        self.accepted[moment.member].clear();
+        self.accepted.remove(&moment.member);
     }
 }

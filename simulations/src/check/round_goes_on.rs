@@ -8,14 +8,19 @@ use kith_gossip::{Effect, Event, Input, Parameters, Record};
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "round-goes-on",
     help: "a round never goes back, and what is durable is never forgotten",
-    new: |scope| Box::new(RoundGoesOn { opened: vec![None; scope.ids.len()], durable: vec![None; scope.ids.len()] }),
+    new: |scope| Box::new(RoundGoesOn { seats: vec![Seat::default(); scope.ids.len()] }),
 };
 
-struct RoundGoesOn {
-    /// The life and the round each peer opened last.
-    opened: Vec<Option<(u32, u64)>>,
+#[derive(Clone, Debug, Default)]
+struct Seat {
+    /// The life and the round that the peer opened last.
+    opened: Option<(u32, u64)>,
     /// Rounds completed on its disk, and the model they led to.
-    durable: Vec<Option<(u64, Parameters)>>,
+    durable: Option<(u64, Parameters)>,
+}
+
+struct RoundGoesOn {
+    seats: Vec<Seat>,
 }
 
 impl Check for RoundGoesOn {
@@ -23,13 +28,13 @@ impl Check for RoundGoesOn {
         match event {
             Event::Started { round, resumed, .. } => {
                 if !resumed {
-                    self.durable[moment.member] = None; // a disk that is lost takes its promise with it
+                    self.seats[moment.member].durable = None; // a disk that is lost takes its promise with it
                 }
-                let durable = self.durable[moment.member].as_ref().map_or(0, |(round, _)| *round);
+                let durable = self.seats[moment.member].durable.as_ref().map_or(0, |(round, _)| *round);
                 (*round < durable).then(|| format!("it resumed in round {round}, its disk held {durable} completed rounds"))
             }
             Event::RoundOpened { round, .. } => {
-                let before = self.opened[moment.member].replace((moment.life, *round));
+                let before = self.seats[moment.member].opened.replace((moment.life, *round));
                 match before {
                     Some((life, before)) if life == moment.life && *round <= before => {
                         Some(format!("it opened round {round} after round {before}"))
@@ -44,21 +49,21 @@ impl Check for RoundGoesOn {
     fn input(&mut self, _: &Scope, moment: &Moment<'_>, input: &Input) -> Breach {
         if let Input::Start { checkpoint, .. } = input {
             let held = checkpoint.as_ref().map(|held| (held.round, Parameters::clone(&held.parameters)));
-            self.durable[moment.member] = held;
+            self.seats[moment.member].durable = held;
         }
         None
     }
 
     fn stored(&mut self, _: &Scope, moment: &Moment<'_>, record: &Record) -> Breach {
         if let Record::Checkpoint(checkpoint) = record {
-            self.durable[moment.member] = Some((checkpoint.round, Parameters::clone(&checkpoint.parameters)));
+            self.seats[moment.member].durable = Some((checkpoint.round, Parameters::clone(&checkpoint.parameters)));
         }
         None
     }
 
     fn effect(&mut self, _: &Scope, moment: &Moment<'_>, effect: &Effect) -> Breach {
         let Effect::Train { round, parameters, .. } = effect else { return None };
-        let (durable, stored) = self.durable[moment.member].as_ref()?;
+        let (durable, stored) = self.seats[moment.member].durable.as_ref()?;
         let same = Parameters::ptr_eq(stored, parameters) || stored == parameters;
         (durable == round && !same).then(|| format!("it trains in round {round} from another model than it stored"))
     }

@@ -4,6 +4,7 @@
 //! receiver's line. Loss is the loss of a whole message, which a real connection shows only when it breaks: the protocol has
 //! to live with that, so worlds can ask for it.
 
+use kith_consensus::prefetch::prefetch;
 use kith_consensus::{Seed, Stream};
 
 use super::queue::Nanoseconds;
@@ -72,12 +73,18 @@ pub struct Cut {
     pub one_way: bool,
 }
 
+/// A peer's line, and when it has carried in either direction what it was given so far.
+#[derive(Debug)]
+struct End {
+    line: Line,
+    up_free: Nanoseconds,
+    down_free: Nanoseconds,
+}
+
 #[derive(Debug)]
 pub(super) struct Network {
     links: Links,
-    lines: Vec<Line>,
-    up_free: Vec<Nanoseconds>,
-    down_free: Vec<Nanoseconds>,
+    ends: Vec<End>,
     random: Stream,
     cuts: Vec<(usize, Vec<bool>, bool)>,
     /// Loss beside the links' own, while a fault lasts.
@@ -87,8 +94,13 @@ pub(super) struct Network {
 impl Network {
     pub(super) fn new(links: Links, lines: Vec<Line>) -> Network {
         let random = Seed::from_number(links.seed).stream("kith.v1 links");
-        let idle = vec![0; lines.len()];
-        Network { links, up_free: idle.clone(), down_free: idle, lines, random, cuts: Vec::new(), extra_loss: 0.0 }
+        let ends = lines.into_iter().map(|line| End { line, up_free: 0, down_free: 0 }).collect();
+        Network { links, ends, random, cuts: Vec::new(), extra_loss: 0.0 }
+    }
+
+    /// Asks for the memory that a message to a peer touches here.
+    pub(super) fn prefetch(&self, to: usize) {
+        prefetch(&self.ends[to]);
     }
 
     pub(super) fn keeps_order(&self) -> bool {
@@ -112,7 +124,7 @@ impl Network {
 
     /// A draw of the link's latency.
     pub(super) fn latency(&mut self, from: usize, to: usize) -> Nanoseconds {
-        let base = self.links.latency + self.lines[from].latency + self.lines[to].latency;
+        let base = self.links.latency + self.ends[from].line.latency + self.ends[to].line.latency;
         match self.links.jitter {
             Jitter::None => base,
             Jitter::Uniform(most) => base + (most as f64 * self.random.unit()) as Nanoseconds,
@@ -123,13 +135,15 @@ impl Network {
 
     /// When a message of so many bytes that is ready `now` has arrived.
     pub(super) fn arrival(&mut self, now: Nanoseconds, from: usize, to: usize, bytes: usize) -> Nanoseconds {
-        let sent = occupy(&mut self.up_free[from], self.lines[from].up, now, bytes);
+        let end = &mut self.ends[from];
+        let sent = occupy(&mut end.up_free, end.line.up, now, bytes);
         let there = sent + self.latency(from, to);
-        occupy(&mut self.down_free[to], self.lines[to].down, there, bytes)
+        let end = &mut self.ends[to];
+        occupy(&mut end.down_free, end.line.down, there, bytes)
     }
 
     pub(super) fn cut(&mut self, number: usize, cut: &Cut) {
-        let mut side = vec![false; self.lines.len()];
+        let mut side = vec![false; self.ends.len()];
         cut.group.iter().for_each(|peer| side[*peer] = true);
         self.cuts.push((number, side, cut.one_way));
     }

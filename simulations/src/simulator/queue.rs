@@ -1,9 +1,12 @@
 //! The one queue of a simulation: what happens next, ordered by (virtual time, sequence).
 //!
 //! Entries of one time come out in the order in which they went in, so a run has one order of events and no other.
+//!
+//! What waits lies unsorted in spans of time, and a span is put in order when nothing before it is left: so what is pushed and taken out
+//! lies together, where a heap of all entries, most of them deadlines far ahead, would be walked through from end to end.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use kith_consensus::prefetch::prefetch;
 
@@ -13,15 +16,24 @@ pub(crate) type Nanoseconds = u64;
 /// So many entries are known in their order before they are taken out.
 pub(crate) const AHEAD: usize = 6;
 
+/// Nanoseconds of a span, as a power of two: a millisecond (guess: shorter than most links' latency, so that most of what is put in
+/// belongs to a later span).
+const SPAN_BITS: u32 = 20;
+
 /// When, the how-manieth, in which slot.
 type Key = (Nanoseconds, u64, u32);
 
 /// A queue of `T`. The heap holds small keys; entries lie still in their slots.
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
-    /// The first of all keys, in order, at most [`AHEAD`]; the others are in the heap.
+    /// The first of all keys, in order, at most [`AHEAD`].
     next: VecDeque<Key>,
+    /// The others of spans up to `span`: those that were there when it began, the last first, and those that came since.
+    sorted: Vec<Key>,
     heap: BinaryHeap<Reverse<Key>>,
+    span: u64,
+    /// Those of later spans.
+    later: BTreeMap<u64, Vec<Key>>,
     slots: Vec<Option<T>>,
     free: Vec<u32>,
     sequence: u64,
@@ -31,7 +43,10 @@ impl<T> Default for Queue<T> {
     fn default() -> Queue<T> {
         Queue {
             next: VecDeque::with_capacity(AHEAD + 1),
+            sorted: Vec::new(),
             heap: BinaryHeap::new(),
+            span: 0,
+            later: BTreeMap::new(),
             slots: Vec::new(),
             free: Vec::new(),
             sequence: 0,
@@ -55,10 +70,28 @@ impl<T> Queue<T> {
             if self.next.len() > AHEAD {
                 self.heap.extend(self.next.pop_back().map(Reverse));
             }
-        } else {
+        } else if at >> SPAN_BITS <= self.span {
             self.heap.push(Reverse(key));
+        } else {
+            self.later.entry(at >> SPAN_BITS).or_default().push(key);
         }
         slot
+    }
+
+    /// Takes out the first key that is not among `next`; puts the next span in order where nothing is left before it.
+    fn first(&mut self) -> Option<Key> {
+        if self.sorted.is_empty()
+            && self.heap.is_empty()
+            && let Some((span, keys)) = self.later.pop_first()
+        {
+            (self.span, self.sorted) = (span, keys);
+            self.sorted.sort_unstable_by(|a, b| b.cmp(a));
+        }
+        match (self.sorted.last(), self.heap.peek()) {
+            (Some(old), Some(Reverse(new))) if old < new => self.sorted.pop(),
+            (Some(_), None) => self.sorted.pop(),
+            _ => self.heap.pop().map(|Reverse(key)| key),
+        }
     }
 
     /// What waits in a slot.
@@ -77,9 +110,8 @@ impl<T> Queue<T> {
     }
 
     fn look_ahead(&mut self) {
-        while self.next.len() < AHEAD
-            && let Some(Reverse(key)) = self.heap.pop()
-        {
+        while self.next.len() < AHEAD {
+            let Some(key) = self.first() else { return };
             self.next.push_back(key);
             prefetch(&self.slots[key.2 as usize]);
         }
@@ -96,8 +128,9 @@ impl<T> Queue<T> {
     }
 
     /// The time of the next entry.
-    pub(crate) fn next_time(&self) -> Option<Nanoseconds> {
-        self.next.front().or_else(|| self.heap.peek().map(|Reverse(key)| key)).map(|(at, ..)| *at)
+    pub(crate) fn next_time(&mut self) -> Option<Nanoseconds> {
+        self.look_ahead();
+        self.next.front().map(|(at, ..)| *at)
     }
 }
 
@@ -129,7 +162,8 @@ mod tests {
         let (mut queue, mut expected, mut number, mut now) = (Queue::default(), std::collections::BTreeSet::new(), 0, 0);
         for _ in 0..20_000 {
             if random.bounded(2) == 0 {
-                let at = now + random.bounded(8);
+                let spans = if random.bounded(4) == 0 { random.bounded(4) } else { 0 };
+                let at = now + random.bounded(8) + (spans << SPAN_BITS);
                 queue.push(at, number);
                 expected.insert((at, number));
                 number += 1;
