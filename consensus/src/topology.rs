@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::random::Seed;
 use crate::section::{Section, unknown};
 
-pub use analysis::{Analysis, PeriodAnalysis};
+pub use analysis::{Analysis, PeriodAnalysis, spectral_gap};
 pub use edges::edges_from_text;
 pub use graph::{Alternatives, Graph, connected_together};
 

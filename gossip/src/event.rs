@@ -158,6 +158,9 @@ pub struct DroppedShare {
     pub peer: PeerId,
     /// From 0 (all of it counted) to 1 (none did).
     pub share: f64,
+    /// Share of the result that comes from it: what all models combined have of it sums to 1.
+    #[serde(default)]
+    pub influence: f64,
 }
 
 /// What closed a round.

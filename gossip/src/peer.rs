@@ -931,7 +931,7 @@ impl Peer {
         let mut dropped = Vec::with_capacity(rows.len() - 1);
         for (index, (peer, _)) in rows.iter().enumerate().filter(|(_, (peer, _))| *peer != self.id) {
             let share = aggregate.dropped_share(index);
-            dropped.push(DroppedShare { peer: *peer, share });
+            dropped.push(DroppedShare { peer: *peer, share, influence: aggregate.influence[index] });
             let (score, rounds) = self.suspicion.entry(*peer, || (0.0, 0));
             let was = *score > SUSPECT_SCORE && *rounds >= SUSPECT_ROUNDS;
             *score = if *rounds == 0 { share } else { *score + SUSPECT_WEIGHT * (share - *score) };

@@ -19,7 +19,7 @@ use serde::Serialize;
 use crate::attack::{Attacker, Knowledge, Oracle, attack_from_text, entry_of};
 use crate::check::{Failure, Promises, Scope};
 use crate::learner::Learner;
-use crate::metrics::{Bytes, Metrics, PeerRow, RoundRow};
+use crate::metrics::{Bytes, Metrics, Mixing, PeerRow, RoundRow};
 use crate::remembered::Remembered;
 use crate::simulator::{Device, Ended, Fault, Meeting, Moment, Observer, Participant, Simulation};
 use crate::trainer::{Descent, Objective};
@@ -211,6 +211,7 @@ impl Experiment {
         let consensus_every = if self.peers() > crate::metrics::PEER_ROWS_MAX { self.world.evaluate_every.max(1) } else { 1 };
         let bench = Bench {
             metrics: Metrics::new(lies.clone(), optimum.clone(), consensus_every),
+            mixing: Mixing::default(),
             promises: Promises::new(scope),
             oracle,
         };
@@ -583,9 +584,13 @@ impl Run<'_> {
             .collect();
         let now = self.simulation.now();
         self.simulation.observer.promises.ended(now, &unfinished);
+        let gaps = std::mem::take(&mut self.simulation.observer.mixing).gaps();
         let moments = [self.started, self.ready];
         let (experiment, simulation, lies) = (self.experiment, &self.simulation, &self.lies);
         let mut outcome = experiment.outcome(simulation, self.ended, &self.names, lies, self.optimum.as_deref(), moments);
+        for row in &mut outcome.round_rows {
+            row.spectral_gap = row.round.checked_sub(1).and_then(|round| gaps.get(&round).copied());
+        }
         outcome.attack_success =
             self.triggered.as_ref().and_then(|triggered| experiment.attack_success(simulation, lies, triggered));
         outcome
@@ -620,6 +625,7 @@ enum Pupil {
 /// Everybody who looks on.
 struct Bench {
     metrics: Metrics,
+    mixing: Mixing,
     promises: Promises,
     oracle: Option<Arc<Oracle>>,
 }
@@ -628,6 +634,7 @@ impl Observer for Bench {
     fn event(&mut self, moment: &Moment<'_>, event: &Event) {
         let scope = self.promises.scope();
         self.metrics.event(moment, event, |peer| scope.number(peer));
+        self.mixing.event(scope, moment, event);
         self.promises.event(moment, event);
     }
 
@@ -637,13 +644,12 @@ impl Observer for Bench {
         {
             oracle.tell(*round, moment.peer.id(), Arc::clone(parameters));
         }
+        self.metrics.input(moment, input);
         self.promises.input(moment, input);
     }
 
     fn effect(&mut self, moment: &Moment<'_>, effect: &Effect) {
-        if let Effect::Persist(record) = effect {
-            self.metrics.persisted(moment, record);
-        }
+        self.metrics.effect(moment, effect);
         self.promises.effect(moment, effect);
     }
 

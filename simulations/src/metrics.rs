@@ -1,13 +1,19 @@
 //! What a run measures: a row for every peer and round, a row for every round, and totals. All of it is made from what the
 //! peers emit and store; nothing is counted twice.
 
+mod mixing;
+mod retransmitted;
+
 use std::collections::BTreeMap;
 
 use kith_gossip::effect::Checkpoint;
-use kith_gossip::{Event, Record};
+use kith_gossip::{Effect, Event, Input, Record};
 use serde::Serialize;
 
 use crate::simulator::Moment;
+pub use mixing::GAP_PEERS_MAX;
+pub(crate) use mixing::Mixing;
+use retransmitted::Retransmissions;
 
 /// Rows for every peer are kept in worlds of at most so many peers; larger ones keep a row a round (a guess at what a
 /// spreadsheet still opens).
@@ -22,6 +28,8 @@ pub struct Bytes {
     pub keyframes: u64,
     /// Envelopes of updates, without their bodies.
     pub envelope: u64,
+    /// What went out once more to a peer that had been sent it before; not counted where no row is kept for every peer.
+    pub retransmitted: Option<u64>,
     /// Everything that was put on the wire: also headers shown to neighbours, handshakes, repetitions, and what was lost.
     pub wire: u64,
     /// The same deliveries uncompressed.
@@ -69,6 +77,8 @@ pub struct PeerRow {
     pub keyframe_bytes: u64,
     /// Bytes of those updates' envelopes.
     pub envelope_bytes: u64,
+    /// Bytes of its updates that it sent once more to a peer that had been sent them before, while it was in this round.
+    pub retransmitted_bytes: u64,
     #[serde(skip)]
     staleness_sum: u64,
 }
@@ -106,6 +116,11 @@ pub struct RoundRow {
     pub by_deadline: u64,
     /// Bytes of bodies, keyframes and envelopes that honest peers accepted in the round.
     pub update_bytes: u64,
+    /// Bytes of the round's updates that honest peers sent once more; empty in large worlds, see [`Bytes::retransmitted`].
+    pub retransmitted_bytes: Option<u64>,
+    /// Spectral gap of the mixing that was in force among the honest peers that made the round; empty in worlds of more than
+    /// [`GAP_PEERS_MAX`] peers.
+    pub spectral_gap: Option<f64>,
 }
 
 /// Sums from which a [`RoundRow`] is made.
@@ -159,6 +174,7 @@ pub struct Metrics {
     /// Peer and round to its row.
     places: BTreeMap<(usize, u64), usize>,
     rounds: BTreeMap<u64, RoundSums>,
+    retransmissions: Option<Retransmissions>,
     /// Totals, liars included.
     pub bytes: Bytes,
     /// Rounds completed by all peers together.
@@ -185,7 +201,10 @@ impl Metrics {
     /// For peers of which `lies` tells who does; `optimum` where it is known.
     pub fn new(lies: Vec<bool>, optimum: Option<Vec<f64>>, consensus_every: u64) -> Metrics {
         let peers = lies.len();
+        let retransmissions = (peers <= PEER_ROWS_MAX).then(|| Retransmissions::new(peers));
         Metrics {
+            bytes: Bytes { retransmitted: retransmissions.is_some().then_some(0), ..Bytes::default() },
+            retransmissions,
             anybody_lies: lies.contains(&true),
             lies,
             optimum,
@@ -194,7 +213,6 @@ impl Metrics {
             rows: Vec::new(),
             places: BTreeMap::new(),
             rounds: BTreeMap::new(),
-            bytes: Bytes::default(),
             peer_rounds: 0,
             evaluated: vec![None; peers],
             refused: BTreeMap::new(),
@@ -220,6 +238,9 @@ impl Metrics {
         let member = moment.member;
         let honest = !self.lies[member];
         match event {
+            Event::Started { resumed: false, .. } => {
+                self.retransmissions.iter_mut().for_each(|watched| watched.forgets(member));
+            }
             Event::RoundOpened { round, .. } => {
                 if let Some(row) = self.current.get_mut(member) {
                     *row = PeerRow { round: *round, peer: member, lies: !honest, ..PeerRow::default() };
@@ -313,8 +334,37 @@ impl Metrics {
         }
     }
 
+    /// Notes an input, before it is handled.
+    pub fn input(&mut self, moment: &Moment<'_>, input: &Input) {
+        if let (Some(watched), Input::BodyRequested { from, digest, request }) = (&mut self.retransmissions, input) {
+            watched.requested(moment, from, *digest, *request);
+        }
+    }
+
+    /// Notes an effect, before it is carried out.
+    pub fn effect(&mut self, moment: &Moment<'_>, effect: &Effect) {
+        let repeated = match (effect, &mut self.retransmissions) {
+            (Effect::Persist(record), _) => return self.persisted(moment, record),
+            (Effect::Send { to, bytes }, Some(watched)) => watched.sent(moment, to, bytes).map(|round| (round, bytes.len())),
+            (Effect::Provide { request, body: Some(body) }, Some(watched)) => {
+                watched.provided(*request).map(|round| (round, body.len()))
+            }
+            _ => None,
+        };
+        let Some((round, bytes)) = repeated else { return };
+        let (member, bytes) = (moment.member, bytes as u64);
+        self.bytes.retransmitted = self.bytes.retransmitted.map(|sum| sum + bytes);
+        if let Some(row) = self.current.get_mut(member) {
+            row.retransmitted_bytes += bytes;
+        }
+        if !self.lies[member] {
+            let row = &mut self.round(round + 1).row;
+            row.retransmitted_bytes = Some(row.retransmitted_bytes.unwrap_or(0) + bytes);
+        }
+    }
+
     /// A round's result is about to be stored.
-    pub fn persisted(&mut self, moment: &Moment<'_>, record: &Record) {
+    fn persisted(&mut self, moment: &Moment<'_>, record: &Record) {
         let Record::Checkpoint(checkpoint) = record else { return };
         self.peer_rounds += 1;
         let member = moment.member;

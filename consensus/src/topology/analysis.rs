@@ -99,6 +99,22 @@ const MATRIX_PEERS_MAX: usize = 128;
 /// What rounding leaves of an eigenvalue 0 or of a sum 1, generously.
 const ROUNDING: f64 = 1e-12;
 
+/// 1 − the second largest absolute eigenvalue of a matrix whose rows sum to 1, of which nothing else is known: 0 where it leaves parts
+/// apart. Takes n³ steps.
+///
+/// # Panics
+/// When the rows are not as long as there are rows.
+pub fn spectral_gap(rows: &[Vec<f64>]) -> f64 {
+    assert!(rows.iter().all(|row| row.len() == rows.len()), "a mixing matrix is square");
+    let matrix = DMatrix::from_fn(rows.len(), rows.len(), |row, column| rows[row][column]);
+    if matrix != matrix.transpose() {
+        return (1.0 - slem(&matrix)).max(0.0);
+    }
+    let values = ascending(matrix);
+    let inner = values.len().checked_sub(2).map_or(0.0, |second| values[second].abs().max(values[0].abs()));
+    (1.0 - inner).max(0.0)
+}
+
 impl Graph {
     /// Degrees, distances, connectivity and the spectrum of the mixing matrix. Takes n³ steps: seconds for a thousand peers.
     pub fn analyse(&self) -> Analysis {

@@ -12,7 +12,7 @@ use crate::experiment::Experiment;
 use crate::plot::{Axis, Plot, Series, Unit, escape, graph};
 
 /// Columns of `rounds.csv` that are drawn, for rounds that somebody completed.
-const ROUND_COLUMNS: [&str; 13] = [
+const ROUND_COLUMNS: [&str; 14] = [
     "round",
     "peers",
     "virtual_seconds",
@@ -26,6 +26,7 @@ const ROUND_COLUMNS: [&str; 13] = [
     "filtered_liars",
     "filtered_honest",
     "update_bytes",
+    "spectral_gap",
 ];
 
 /// Largest world whose graph is drawn.
@@ -132,6 +133,7 @@ fn outcome_table(outcome: &Value) -> String {
     let bodies = format!("{} and {} of keyframes", bytes_text(bytes("payload")), bytes_text(bytes("keyframes")));
     line("bodies of updates", format!("{bodies}: {share:.1} % of the same uncompressed"));
     line("on the wire", bytes_text(bytes("wire")));
+    outcome["bytes"]["retransmitted"].as_f64().into_iter().for_each(|bytes| line("sent once more", bytes_text(bytes)));
     line("rounds closed by the deadline", outcome["rounds_by_deadline"].to_string());
     line("rounds with too few models to mix", outcome["mixing_skipped"].to_string());
     for (key, name, between) in [
@@ -201,6 +203,14 @@ fn plots(rounds: &Table, peers: &Table) -> Vec<(&'static str, Plot)> {
                 "Distance of the peers from each other",
                 Axis::log("consensus distance", Unit::Number),
                 vec![line("", "consensus_distance")],
+            ),
+        ),
+        (
+            "spectral-gap",
+            plot(
+                "Spectral gap of the mixing in force: 0 leaves parts of the federation apart",
+                Axis::linear("spectral gap", Unit::Number),
+                vec![line("", "spectral_gap")],
             ),
         ),
         (

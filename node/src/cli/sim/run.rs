@@ -201,7 +201,9 @@ fn summary(outcome: &Outcome, folder: Option<&Path>) -> String {
         "updates",
         format!("{} of bodies, {share:.1} % of uncompressed", bytes(outcome.bytes.payload + outcome.bytes.keyframes)),
     );
-    line("on the wire", bytes(outcome.bytes.wire));
+    let again = outcome.bytes.retransmitted.filter(|again| *again > 0);
+    let again = again.map_or(String::new(), |again| format!(", of that {} sent once more", bytes(again)));
+    line("on the wire", format!("{}{again}", bytes(outcome.bytes.wire)));
     line("rounds by deadline", format!("{}; too few to mix: {}", outcome.rounds_by_deadline, outcome.mixing_skipped));
     let rate = outcome.peer_rounds_per_second;
     line("virtual time", format!("{:.3} s", outcome.virtual_seconds));
