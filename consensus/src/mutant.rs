@@ -30,6 +30,7 @@ mutants! {
     AddReplicaTwice "add-replica-twice" "a received difference is added to the replica twice",
     SkipBase "skip-base" "a difference is added to whatever replica stands here",
     SkipState "skip-state" "the vector that results need not be the announced one",
+    SkipSignature "skip-signature" "whoever is named as its sender is taken for the signer of a message",
     SkipFinite "skip-finite" "a received vector may hold NaN or infinity",
     SendUnpromised "send-unpromised" "an update leaves before the intent is durable",
     TrainAgain "train-again" "after a crash a round is trained anew though an update of it was promised",

@@ -42,6 +42,17 @@ pub enum Publication {
     Each(BTreeMap<PeerId, Vec<f32>>),
 }
 
+/// Something false about an update beside its vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fraud {
+    /// It announces another state than its body leads to.
+    State,
+    /// It announces a vector of another length than the federation's.
+    Shape,
+    /// It comes with a header in the name of another, who never signed that.
+    Signature,
+}
+
 /// How a peer behaves.
 pub trait Conduct: std::fmt::Debug + Send {
     /// What to publish instead of the trained vector.
@@ -62,9 +73,9 @@ pub trait Conduct: std::fmt::Debug + Send {
         loss
     }
 
-    /// Whether the update of `round` announces another state than its body leads to.
-    fn misstates(&self, _round: u64) -> bool {
-        false
+    /// What is false about the update of `round` beside its vector.
+    fn fraud(&self, _round: u64) -> Option<Fraud> {
+        None
     }
 
     /// Whether this is [`Honest`], so that the trained vector need not be copied.

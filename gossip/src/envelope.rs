@@ -6,6 +6,7 @@
 //! witnesses pass on (at most [`HEADER_BYTES_MAX`] bytes).
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use kith_consensus::mutant::{Mutant, planted};
 use kith_consensus::{Digest, PeerId};
 use serde::{Deserialize, Serialize};
 use serde_bytes::Bytes;
@@ -195,7 +196,8 @@ impl<'a> Parts<'a> {
         if !verified && wire::encode(&header) != **header_bytes {
             return Err(Refusal::Junk { why: "its header is not in the one encoding that headers have".into() });
         }
-        if !verified && !authenticator.verify(&header.sender(), header_bytes, signature) {
+        let proven = verified || planted(Mutant::SkipSignature);
+        if !proven && !authenticator.verify(&header.sender(), header_bytes, signature) {
             return Err(Refusal::Signature);
         }
         if !header.is_without(payload) && header.payload() != hash.unwrap_or_else(|| Digest::of(payload)) {

@@ -30,7 +30,7 @@ use kith_consensus::{Digest, PeerId, Seed, Sorted, Stream};
 use serde_bytes::Bytes;
 
 use crate::codec::{Codec, Randomness};
-use crate::conduct::{Conduct, Publication, View};
+use crate::conduct::{Conduct, Fraud, Publication, View};
 use crate::effect::{Carried, Checkpoint, Command, Effect, Input, Intent, Parameters, Record, Stored, Timer};
 use crate::envelope::{Authenticator, Envelope, Header, Kind, PROTOCOL_VERSION};
 use crate::event::{Closed, DroppedShare, Event, Refusal};
@@ -631,14 +631,15 @@ impl Peer {
         let (base, body, public) = self.exchange.encode(vector, random)?;
         self.method.given(vector);
         let true_state = Digest::of_values(&public);
-        let state = if self.conduct.misstates(self.round) { Digest::of(&true_state.0) } else { true_state };
+        let fraud = self.conduct.fraud(self.round);
+        let state = if fraud == Some(Fraud::State) { Digest::of(&true_state.0) } else { true_state };
         let pulled = (body.len() > INLINE_BYTES_MAX).then(|| Digest::of(&body));
         let asked = self.charter.round.selection.needs_losses();
         let loss = asked.then(|| self.conduct.claims(self.own_loss.clamp(-LOSS_MAX, LOSS_MAX)));
         let room = if pulled.is_some() { 0 } else { body.len() };
         let announcement = Announcement {
             base,
-            dimension: self.exchange.dimension() as u64,
+            dimension: self.exchange.dimension() as u64 + u64::from(fraud == Some(Fraud::Shape)),
             samples: self.own_samples,
             local_steps: self.own_local_steps,
             body: pulled.map_or_else(|| Body::Inline(Bytes::new(&body)), |digest| Body::Pulled(digest, body.len() as u64)),
@@ -715,6 +716,9 @@ impl Peer {
             let Some(bytes) = self.announcement_for(&peer, round) else { continue };
             out.push(Effect::Send { to: peer, bytes });
             receivers += 1;
+            if self.conduct.fraud(round) == Some(Fraud::Signature) {
+                out.extend(self.forgery(&peer).map(|bytes| Effect::Send { to: peer, bytes }));
+            }
             if let Some(old) = self.conduct.replays(round).and_then(|old| self.exchange.outgoing(old)) {
                 out.push(Effect::Send { to: peer, bytes: old.announcement.clone() });
             }
@@ -723,6 +727,16 @@ impl Peer {
         let (sequence, state, body_bytes) = (outgoing.sequence, outgoing.state, outgoing.body_bytes);
         out.push(Effect::Emit(Event::Published { round, sequence, state, body_bytes, receivers }));
         self.collect(out);
+    }
+
+    /// A header for `receiver` in the name of a third, whom that would convict if it were signed.
+    fn forgery(&self, receiver: &PeerId) -> Option<Packet> {
+        let victim = self.overlay.receives_from(self.round).into_iter().find(|peer| peer != receiver)?;
+        let state = self.exchange.outgoing(self.round)?.state;
+        let header = Header(PROTOCOL_VERSION, self.charter.id, Kind::Update, victim, self.round, self.round, state, state);
+        let header_bytes = wire::encode(&header);
+        let signature = self.authenticator.sign_bytes(&header_bytes);
+        Some(Envelope { header, header_bytes, signature, payload: Vec::new() }.to_bytes().into())
     }
 
     fn is_asynchronous(&self) -> bool {
@@ -1334,9 +1348,17 @@ impl Peer {
         if !self.is_asynchronous() && round == self.round && self.window.contains(&sender) {
             return Err(Refusal::Duplicate);
         }
-        let announcement = envelope.announcement()?;
         let asked = self.charter.round.selection.needs_losses();
-        announcement.check(self.exchange.dimension(), self.exchange.body_bytes_max(), asked)?;
+        let (dimension, bytes_max) = (self.exchange.dimension(), self.exchange.body_bytes_max());
+        let announced = envelope.announcement().and_then(|announcement| {
+            announcement.check(dimension, bytes_max, asked)?;
+            Ok(announcement)
+        });
+        if announced.is_err() && round == self.round {
+            self.window.release(&sender); // it has spoken; there is nothing to wait for
+            self.close_if_complete(out);
+        }
+        let announcement = announced?;
         if !self.exchange.announce(envelope, &announcement) {
             if self.is_pairwise() {
                 self.give_up_on(&sender, out); // it has nothing newer, and says so

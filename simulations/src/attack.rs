@@ -6,20 +6,18 @@
 //!
 //! Four kinds: vectors that lie (`sign-flip` to `infinity`), vectors that hide among the honest (`alie`, `mimic`, `slow-drift`,
 //! `free-rider`), rows that lie (`label-flip`, `backdoor`, `model-replacement`), and conduct that breaks the protocol (`dissensus`,
-//! `equivocation`, `false-state`, `replay`, `silence`, `mute`).
+//! `equivocation`, `false-state`, `wrong-shape`, `forgery`, `replay`, `silence`, `mute`).
 //!
 //! Where the charter selects by claimed losses, every attacker claims the highest that passes the door.
 //!
-//! Not here: vectors of a wrong length, forged signatures and malformed bytes, since a peer can only seal what its own codec
-//! decodes (gossip's tests hand such bytes to the door); and many identities of one liar, which are many liars:
-//! `world.adversaries`.
+//! Not here: malformed bytes, since a peer sends what it has sealed (gossip's tests hand such bytes to the door).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kith_consensus::section::{Document, unknown};
 use kith_consensus::{Charter, PeerId, Problem, Section, Stream};
-use kith_gossip::conduct::LOSS_MAX;
+use kith_gossip::conduct::{Fraud, LOSS_MAX};
 use kith_gossip::{Conduct, Parameters, Publication, View};
 use kith_models::poison;
 use kith_models::{Dataset, Schema};
@@ -30,6 +28,7 @@ mod dissensus;
 mod equivocation;
 mod fall_of_empires;
 mod false_state;
+mod forgery;
 mod free_rider;
 mod gaussian;
 mod infinity;
@@ -45,6 +44,8 @@ mod replay;
 mod sign_flip;
 mod silence;
 mod slow_drift;
+mod sybil;
+mod wrong_shape;
 mod zero;
 
 pub use alie::{Cover, cover};
@@ -126,9 +127,9 @@ pub trait Attack: std::fmt::Debug + Send {
         None
     }
 
-    /// Whether the update of `round` announces another state than its body leads to.
-    fn misstates(&self, _round: u64) -> bool {
-        false
+    /// What is false about the update of `round` beside its vector.
+    fn fraud(&self, _round: u64) -> Option<Fraud> {
+        None
     }
 }
 
@@ -197,8 +198,8 @@ impl Conduct for Attacker {
         self.attack.replays(round)
     }
 
-    fn misstates(&self, round: u64) -> bool {
-        self.attack.misstates(round)
+    fn fraud(&self, round: u64) -> Option<Fraud> {
+        self.attack.fraud(round)
     }
 
     fn claims(&self, _loss: f64) -> f64 {
@@ -230,6 +231,7 @@ pub static ATTACKS: &[AttackEntry] = &[
     sign_flip::ENTRY,
     inner_product::ENTRY,
     fall_of_empires::ENTRY,
+    sybil::ENTRY,
     gaussian::ENTRY,
     random::ENTRY,
     zero::ENTRY,
@@ -247,6 +249,8 @@ pub static ATTACKS: &[AttackEntry] = &[
     dissensus::ENTRY,
     equivocation::ENTRY,
     false_state::ENTRY,
+    wrong_shape::ENTRY,
+    forgery::ENTRY,
     replay::ENTRY,
     silence::ENTRY,
     mute::ENTRY,

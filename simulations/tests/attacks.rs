@@ -81,6 +81,7 @@ fn attacks_that_harm_break_the_mean_and_not_the_defence() {
     let attacks = [
         ("sign-flip:10", even, 0.1),
         ("ipm:10", even, 0.2),
+        ("sybil:10", even, 0.2),
         ("gaussian:2", even, 0.75),
         ("random:2", even, 0.75),
         ("optimal-ipm", even, 0.75),
@@ -356,16 +357,18 @@ fn an_attack_that_knows_its_own_only_does_not_depend_on_others() {
 /// Four cells: without the attack and with it, without a defence and with one. It is refused by name and never mixed, so that all
 /// four are as good as without; the same vector under its true state breaks the mean.
 #[test]
-fn a_false_state_is_refused_by_name_and_never_mixed() {
-    for codec in ["kind = \"identity\"", "kind = \"int8\"\nreplica = true"] {
+fn a_false_state_and_a_wrong_shape_are_refused_by_name_and_never_mixed() {
+    let codecs = ["kind = \"identity\"", "kind = \"int8\"\nreplica = true"];
+    let frauds = [("false-state", "state-mismatch"), ("wrong-shape", "dimension")];
+    for (codec, (attack, refusal)) in codecs.into_iter().flat_map(|codec| frauds.map(|fraud| (codec, fraud))) {
         let world = Parabolas { peers: 9, rounds: 12, topology: "kind = \"complete\"", codec, spread: 0.5, learning_rate: 0.3 };
         for seed in SEEDS {
             for rule in [MEAN, DEFENCE] {
-                let (clean, attacked) = (world.run(seed, "false-state", 0, rule), world.run(seed, "false-state", 2, rule));
+                let (clean, attacked) = (world.run(seed, attack, 0, rule), world.run(seed, attack, 2, rule));
                 let off = |outcome: &Outcome| outcome.optimum_distance.expect("known").max;
                 assert!(off(&clean) < 1.0 && off(&attacked) < 1.0, "{codec} {seed}: {} and {}", off(&clean), off(&attacked));
                 // Seven honest peers refuse both liars' updates, but for those of the last rounds that come when they are done.
-                let refused = attacked.refused.get("state-mismatch").copied().unwrap_or(0);
+                let refused = attacked.refused.get(refusal).copied().unwrap_or(0);
                 assert!(refused >= 7 * 2 * 10, "{codec} {seed}: {:?}", attacked.refused);
                 assert!(clean.refused.is_empty(), "{:?}", clean.refused);
                 assert!(attacked.round_rows.iter().all(|row| row.filtered_liars.is_none()), "{codec} {seed}: a liar was mixed");
@@ -374,6 +377,24 @@ fn a_false_state_is_refused_by_name_and_never_mixed() {
             }
             let told = world.run(seed, "sign-flip:10", 2, MEAN).optimum_distance.expect("known").max;
             assert!(told > 5.0, "{codec} {seed}: under its true state it would do harm: {told}");
+        }
+    }
+}
+
+/// Four cells. Nothing that it sends is mixed but its own honest update, nobody is convicted, and it is sent away.
+#[test]
+fn a_forged_header_convicts_nobody() {
+    let codec = "kind = \"identity\"";
+    let world = Parabolas { peers: 9, rounds: 12, topology: "kind = \"complete\"", codec, spread: 0.5, learning_rate: 0.3 };
+    for seed in SEEDS {
+        for rule in [MEAN, DEFENCE] {
+            let (clean, attacked) = (world.run(seed, "forgery", 0, rule), world.run(seed, "forgery", 2, rule));
+            let off = |outcome: &Outcome| outcome.optimum_distance.expect("known").max;
+            assert!(off(&clean) < 1.0 && off(&attacked) < 1.0, "{seed}: {} and {}", off(&clean), off(&attacked));
+            // Seven honest peers count five forgeries of each liar, then it is sent away.
+            let refused = attacked.refused.get("signature").copied().unwrap_or(0);
+            assert!(refused >= 7 * 2 * 5, "{seed}: {:?}", attacked.refused);
+            assert!(clean.refused.is_empty() && attacked.convicted.is_empty(), "{:?}", attacked.convicted);
         }
     }
 }

@@ -132,6 +132,10 @@ const SCENES: &[Scene] = &[
         refuses: Some("state-mismatch"),
         ..scene("clear", &["federation.rounds=5", "world.adversaries=1", "world.attack=false-state"])
     },
+    Scene {
+        refuses: Some("signature"),
+        ..scene("clear", &["federation.rounds=4", "world.adversaries=1", "world.attack=forgery"])
+    },
     scene("rollback", &[]),
     scene("slow", &["federation.rounds=30", "world.peers=10", "aggregation.rule=median", "aggregation.byzantine=1"]),
 ];

@@ -5,6 +5,7 @@
 
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
+use kith_gossip::conduct::Fraud;
 
 use super::{Attack, AttackEntry, Knowledge, Scene};
 
@@ -31,7 +32,7 @@ impl Attack for FalseState {
         Publication::Same(view.start.iter().zip(view.trained).map(reversed).collect())
     }
 
-    fn misstates(&self, _round: u64) -> bool {
-        true
+    fn fraud(&self, _round: u64) -> Option<Fraud> {
+        Some(Fraud::State)
     }
 }

@@ -1,0 +1,33 @@
+//! `forgery`: beside its own honest update it shows every receiver a header in the name of a third peer, who never signed it.
+//!
+//! Were it believed, the third would have said two things in one round and be expelled, an honest peer convicted by a liar. It is refused
+//! as `signature`, and who sends such things again and again is sent away.
+
+use kith_consensus::Stream;
+use kith_gossip::Publication;
+use kith_gossip::conduct::Fraud;
+
+use super::{Attack, AttackEntry, Knowledge, Scene};
+
+pub(super) const ENTRY: AttackEntry = AttackEntry {
+    name: "forgery",
+    help: "shows headers that others never signed, to have them convicted: refused, and it is sent away",
+    source: "our own: what signatures are for",
+    knowledge: Knowledge::Own,
+    parameter: None,
+    poisons: false,
+    new: |_| Box::new(Forgery),
+};
+
+#[derive(Debug)]
+struct Forgery;
+
+impl Attack for Forgery {
+    fn publish(&mut self, scene: &Scene<'_>, _random: &mut Stream) -> Publication {
+        Publication::Same(scene.view.trained.to_vec())
+    }
+
+    fn fraud(&self, _round: u64) -> Option<Fraud> {
+        Some(Fraud::Signature)
+    }
+}
