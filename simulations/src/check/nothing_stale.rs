@@ -1,8 +1,9 @@
-//! `nothing-stale`: no update older than the charter allows, from the future, unsigned or of somebody who is not a neighbour in
-//! that round is accepted.
+//! `nothing-stale`: no update older than the charter allows, from the future, or of somebody who is not a neighbour in that round is
+//! accepted. That nothing unsigned is believed shows in `no-contradiction`, where somebody forges (the attack `forgery`).
 
 use super::{Breach, Check, CheckEntry, Scope};
 use crate::simulator::Moment;
+use kith_consensus::charter::Mode;
 use kith_gossip::Event;
 
 pub(super) const ENTRY: CheckEntry = CheckEntry {
@@ -15,7 +16,10 @@ struct NothingStale;
 
 impl Check for NothingStale {
     fn event(&mut self, scope: &Scope, moment: &Moment<'_>, event: &Event) -> Breach {
-        let Event::Accepted { of, peer, staleness, .. } = event else { return None };
+        let Event::Accepted { round, of, peer, staleness, .. } = event else { return None };
+        if scope.charter.round.mode == Mode::Synchronous && of > round {
+            return Some(format!("it accepted an update of round {of} in round {round}"));
+        }
         if *staleness > scope.charter.round.staleness {
             return Some(format!(
                 "it accepted an update {staleness} rounds old; the charter allows {}",
