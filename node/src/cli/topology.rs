@@ -272,7 +272,7 @@ impl Explained {
     fn rounds(&self) -> Option<u64> {
         const SHRUNK: f64 = 1e-3;
         let Some(period) = &self.period else { return self.analysis.rounds_to_consensus };
-        let left = &period.residual_two_norm_after_each_round;
+        let left = &period.disagreement_two_norm_after_each_round;
         if let Some(place) = left.iter().position(|left| *left <= SHRUNK) {
             return Some(place as u64 + 1);
         }
@@ -305,7 +305,7 @@ impl Explained {
         }
         line("rounds to consensus", format!("{}: averaging alone shrinks the distance to a thousandth", self.rounds_text()));
         if let Some(period) = &self.period {
-            let left = period.residual_two_norm_after_each_round.last().copied().unwrap_or(1.0);
+            let left = period.disagreement_two_norm_after_each_round.last().copied().unwrap_or(1.0);
             match &self.sample {
                 Some(sample) => line("a sample", sample.text(left)),
                 None => line(
