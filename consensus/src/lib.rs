@@ -4,13 +4,14 @@
 //! result. Equal inputs give equal bits on every machine. What is learned (`kith-models`) and how it travels
 //! (`kith-gossip`) live elsewhere.
 //!
-//! Start reading at [`section`] (how files are read), then [`charter`], [`aggregate`], [`topology`];
+//! Start reading at [`section`] (how files are read), then [`charter`], [`aggregate`], [`topology`]; [`mode`] is how peers keep step,
 //! [`selection`] is whose updates a round mixes, [`optimization`] what happens to models beside their aggregation.
 
 pub mod aggregate;
 mod arithmetic;
 pub mod charter;
 pub mod identity;
+pub mod mode;
 #[doc(hidden)]
 pub mod mutant;
 pub mod optimization;

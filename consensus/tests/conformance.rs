@@ -859,6 +859,22 @@ fn heads_of_a_cluster_are_ranked_and_one_of_each_counts() {
     assert!(error.contains("heads = 3 needs clusters of as many; the smallest of 4 has 2"), "{error}");
 }
 
+/// Where weights do not keep the mean, peers agree on something beside it: the one distance goes to nothing, the other does not.
+#[test]
+fn what_peers_disagree_by_is_not_how_far_they_are_from_the_mean() {
+    let seed = Seed::from_number(3);
+    let analysis = |kind: &dyn Topology, rounds: u64| {
+        let graphs: Vec<Graph> = (0..rounds).map(|round| kind.graph(16, round, &seed).unwrap()).collect();
+        PeriodAnalysis::of(&graphs)
+    };
+    let pushed = analysis(&*topology("epidemic-local", "s = 3"), 60);
+    let (apart, aside) = (pushed.disagreement_two_norm_after_each_round, pushed.residual_two_norm_after_each_round);
+    assert!(apart.iter().zip(&aside).all(|(apart, aside)| apart <= aside), "{apart:?} {aside:?}");
+    assert!(apart[59] < 1e-9 && aside[59] > 1e-2, "{} {}", apart[59], aside[59]);
+    let kept = analysis(&*topology("one-peer-exponential", ""), 4);
+    assert_eq!(kept.disagreement_two_norm_after_each_round, kept.residual_two_norm_after_each_round);
+}
+
 #[test]
 fn a_centralised_period_is_an_exact_average_that_everybody_holds() {
     let kind = topology("centralised", "");

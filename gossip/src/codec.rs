@@ -99,30 +99,69 @@ pub struct CodecEntry {
     pub name: &'static str,
     /// One line for people.
     pub help: &'static str,
+    /// The paper or the standard it comes from.
+    pub source: &'static str,
     /// Reads its parameters from `[codec]`.
     pub new: fn(&mut Section<'_>) -> Box<dyn Codec>,
 }
 
 /// Every codec.
 pub static CODECS: &[CodecEntry] = &[
-    CodecEntry { name: "identity", help: "32-bit floats as they are", new: identity::new },
-    CodecEntry { name: "f16", help: "16-bit floats: half the bytes, 11 bits of precision", new: half_precision::new },
-    CodecEntry { name: "bf16", help: "the upper half of 32-bit floats: half the bytes, their whole range", new: bfloat16::new },
-    CodecEntry { name: "int8", help: "8-bit integers with one scale per block: a quarter of the bytes", new: block_int::int8 },
-    CodecEntry { name: "int4", help: "4-bit integers with one scale per block: an eighth of the bytes", new: block_int::int4 },
-    CodecEntry { name: "qsgd", help: "levels of the vector's norm, rounded at random: unbiased", new: qsgd::new },
-    CodecEntry { name: "sign", help: "one bit a value times the mean magnitude (replica codec)", new: sign::new },
+    CodecEntry { name: "identity", help: "32-bit floats as they are", source: "IEEE 754, binary32", new: identity::new },
+    CodecEntry {
+        name: "f16",
+        help: "16-bit floats: half the bytes, 11 bits of precision",
+        source: "IEEE 754, binary16",
+        new: half_precision::new,
+    },
+    CodecEntry {
+        name: "bf16",
+        help: "the upper half of 32-bit floats: half the bytes, their whole range",
+        source: "as in Kalamkar et al. 2019, arXiv 1905.12322",
+        new: bfloat16::new,
+    },
+    CodecEntry {
+        name: "int8",
+        help: "8-bit integers with one scale per block: a quarter of the bytes",
+        source: "blocks of Dettmers et al. 2022, arXiv 2110.02861, with levels evenly spaced",
+        new: block_int::int8,
+    },
+    CodecEntry {
+        name: "int4",
+        help: "4-bit integers with one scale per block: an eighth of the bytes",
+        source: "blocks of Dettmers et al. 2022, arXiv 2110.02861, with levels evenly spaced",
+        new: block_int::int4,
+    },
+    CodecEntry {
+        name: "qsgd",
+        help: "levels of the vector's norm, rounded at random: unbiased",
+        source: "Alistarh et al. 2017, arXiv 1610.02132",
+        new: qsgd::new,
+    },
+    CodecEntry {
+        name: "sign",
+        help: "one bit a value times the mean magnitude (replica codec)",
+        source: "Karimireddy et al. 2019, arXiv 1901.09847",
+        new: sign::new,
+    },
     CodecEntry {
         name: "top-k",
         help: "the largest changes since the last update, by share of the values (replica codec)",
+        source: "Stich, Cordonnier and Jaggi 2018, arXiv 1809.07599; replica: Koloskova, Stich and Jaggi 2019, arXiv 1902.00340",
         new: top_k::new,
     },
     CodecEntry {
         name: "random-k",
         help: "changes at places drawn at random, the same at all peers of a round (replica codec)",
+        source: "Stich, Cordonnier and Jaggi 2018, arXiv 1809.07599; the shared draw is our own",
         new: random_k::new,
     },
-    CodecEntry { name: "power-sgd", help: "every matrix as a product of two thin ones (replica codec)", new: power_sgd::new },
+    CodecEntry {
+        name: "power-sgd",
+        help: "every matrix as a product of two thin ones (replica codec)",
+        source: "Vogels, Karimireddy and Jaggi 2019, arXiv 1905.13727",
+        new: power_sgd::new,
+    },
 ];
 
 /// Reads `[codec]`: its `kind`, and the parameters of that kind.

@@ -22,6 +22,8 @@ pub struct DatasetEntry {
     pub name: &'static str,
     /// One line of help.
     pub help: &'static str,
+    /// Who made it, and where it was published.
+    pub source: &'static str,
     /// Reads it.
     pub load: fn(&DatasetOptions) -> Result<Loaded, DataError>,
     /// TOML text of `[data]`, `[model]` and `[training]` that suit it.

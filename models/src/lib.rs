@@ -30,4 +30,6 @@ pub use schema::{Column, ColumnKind, Schema};
 pub use skew::{LabelSkew, SkewReport};
 pub use source::{DataError, open, open_idx, write_csv, write_idx};
 pub use task::{ClassReport, Evaluation, ModelError, Request, Task, Trained, Trainer, auc};
-pub use training::{Local, MomentumScope, OBJECTIVES, Objective, ObjectiveEntry, TrainingSection};
+pub use training::{
+    Local, MOMENTUM_SCOPES, MomentumEntry, MomentumScope, OBJECTIVES, Objective, ObjectiveEntry, TrainingSection,
+};

@@ -33,6 +33,8 @@ pub struct ModelEntry {
     pub name: &'static str,
     /// One line of help.
     pub help: &'static str,
+    /// The paper it comes from.
+    pub source: &'static str,
     /// Reads its keys of `[model]`.
     pub new: fn(&mut Section<'_>) -> Arc<dyn Architecture>,
 }

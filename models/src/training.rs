@@ -13,6 +13,8 @@ pub struct ObjectiveEntry {
     pub name: &'static str,
     /// One line of help.
     pub help: &'static str,
+    /// The paper it comes from.
+    pub source: &'static str,
     /// Reads its keys of `[training]`.
     pub new: fn(&mut Section<'_>) -> Arc<dyn Objective>,
 }
@@ -26,8 +28,12 @@ pub trait Objective: Debug + Send + Sync {
     fn add_gradient(&self, start: &[f32], parameters: &[f32], gradient: &mut [f32]);
 }
 
-const PLAIN: ObjectiveEntry =
-    ObjectiveEntry { name: "plain", help: "the mean loss on the own rows, as in FedAvg and D-PSGD", new: |_| Arc::new(Plain) };
+const PLAIN: ObjectiveEntry = ObjectiveEntry {
+    name: "plain",
+    help: "the mean loss on the own rows, as in FedAvg and D-PSGD",
+    source: "McMahan et al. 2017, arXiv 1602.05629",
+    new: |_| Arc::new(Plain),
+};
 
 #[derive(Debug)]
 struct Plain;
@@ -39,6 +45,7 @@ impl Objective for Plain {
 const PROX: ObjectiveEntry = ObjectiveEntry {
     name: "prox",
     help: "FedProx: plus prox_mu / 2 · ‖parameters − round start‖², which holds unlike peers together",
+    source: "Li et al. 2020 (FedProx), arXiv 1812.06127",
     // 0.01: a guess within the grid {0.001, 0.01, 0.1, 1} that Li et al. (arXiv 1812.06127) tune over.
     new: |section| Arc::new(Prox { mu: section.number("prox_mu", Some(0.01), 0.0..=1e6) as f32 }),
 };
@@ -77,9 +84,42 @@ pub enum MomentumScope {
     QuasiGlobal,
 }
 
-impl MomentumScope {
-    const NAMES: [&str; 3] = ["round", "run", "quasi-global"];
+/// A momentum scope in the table.
+#[derive(Debug)]
+pub struct MomentumEntry {
+    /// Name in `training.momentum_scope`.
+    pub name: &'static str,
+    /// One line of help.
+    pub help: &'static str,
+    /// The paper it comes from.
+    pub source: &'static str,
+    /// What it names.
+    pub scope: MomentumScope,
+}
 
+/// Every momentum scope, the default first.
+pub static MOMENTUM_SCOPES: &[MomentumEntry] = &[
+    MomentumEntry {
+        name: "round",
+        help: "local momentum that starts at zero every round, so that a peer that restarts has nothing to remember",
+        source: "Polyak 1964 (heavy ball), doi 10.1016/0041-5553(64)90137-5",
+        scope: MomentumScope::Round,
+    },
+    MomentumEntry {
+        name: "run",
+        help: "local momentum that goes on from round to round, whatever mixing did to the model meanwhile",
+        source: "heavy ball; among neighbours as in Lin et al. 2021, arXiv 2102.04761 (DSGDm)",
+        scope: MomentumScope::Run,
+    },
+    MomentumEntry {
+        name: "quasi-global",
+        help: "momentum along the path of the mixed model instead of the own gradients, for unlike data",
+        source: "Lin et al. 2021, arXiv 2102.04761",
+        scope: MomentumScope::QuasiGlobal,
+    },
+];
+
+impl MomentumScope {
     /// Values that the optimizer carries from round to round for `dimension` parameters.
     pub fn memory_len(self, dimension: usize) -> usize {
         match self {
@@ -150,11 +190,9 @@ impl TrainingSection {
         let decay_rounds = section.integer("decay_rounds", Some(1), 1..=1 << 40);
         let momentum = section.number("momentum", Some(0.9), 0.0..=0.9999);
         // A round's own: a peer that restarts has nothing to remember (a design decision, not a measurement).
-        let momentum_scope = match section.choice("momentum_scope", Some("round"), &MomentumScope::NAMES).as_str() {
-            "run" => MomentumScope::Run,
-            "quasi-global" => MomentumScope::QuasiGlobal,
-            _ => MomentumScope::Round,
-        };
+        let scopes: Vec<&str> = MOMENTUM_SCOPES.iter().map(|entry| entry.name).collect();
+        let scope = section.choice("momentum_scope", Some(scopes[0]), &scopes);
+        let momentum_scope = MOMENTUM_SCOPES.iter().find(|entry| entry.name == scope).unwrap_or(&MOMENTUM_SCOPES[0]).scope;
         // 0: PyTorch's, and what the learning rates here were measured with.
         let dampening = section.number("dampening", Some(0.0), 0.0..=0.9999);
         let weight_decay = section.number("weight_decay", Some(0.0), 0.0..=1e3);

@@ -21,6 +21,8 @@ pub struct TrainerEntry {
     pub name: &'static str,
     /// One line of help.
     pub help: &'static str,
+    /// Where it comes from.
+    pub source: &'static str,
     /// Reads its parameters.
     pub new: fn(&mut Section<'_>) -> Arc<dyn Family>,
 }

@@ -175,18 +175,21 @@ fn a_topology_is_explained_with_the_keys_of_the_reference_results() {
 }
 
 #[test]
-fn every_table_is_listed() {
+fn every_table_is_listed_with_its_sources() {
     for (table, name) in [
         ("rules", "krum"),
         ("topologies", "torus"),
+        ("modes", "pairwise"),
+        ("staleness", "hinge"),
         ("selections", "power-of-choice"),
+        ("methods", "gradient-tracking"),
+        ("momentum", "quasi-global"),
+        ("objectives", "prox"),
         ("codecs", "top-k"),
-        ("attacks", "sign-flip"),
         ("models", "cnn"),
         ("datasets", "heart"),
         ("partitions", "dirichlet"),
-        ("objectives", "prox"),
-        ("methods", "gradient-tracking"),
+        ("attacks", "sign-flip"),
         ("trainers", "quadratic"),
         ("checks", "heals"),
     ] {
@@ -194,5 +197,12 @@ fn every_table_is_listed() {
         assert!(output.status.success(), "{table}: {}", told(&output));
         let text = String::from_utf8(output.stdout).expect("text");
         assert!(text.lines().any(|line| line.starts_with(name)), "{table}: {text}");
+        // The promises are Kith's own; all else names a paper, a standard, its authors, or says that it is our own.
+        assert!(text.lines().all(|line| line.ends_with(']') == (table != "checks")), "{table}: {text}");
+        let output = run(&["list", table, "--json"]);
+        let rows: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).expect("one JSON document");
+        assert_eq!(rows.len(), text.lines().count(), "{table}");
+        let is_said = |row: &serde_json::Value| row["source"].as_str().is_some_and(|source| !source.is_empty());
+        assert!(rows.iter().all(|row| is_said(row) == (table != "checks")), "{table}: {rows:?}");
     }
 }

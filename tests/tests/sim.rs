@@ -460,6 +460,50 @@ fn graphs_are_compared_drawn_and_read_from_a_list() {
     folder.refused(&["topology", "explain", "--edges", "good.txt", "--peers", "2"], &["good.txt", "0..2"]);
 }
 
+/// A graph that is drawn again and again has no period; what is told of it comes from a few draws, and says so.
+#[test]
+fn of_a_graph_that_never_begins_again_a_sample_is_explained() {
+    let folder = Folder::new();
+    let explain = |kind: &[&str], more: &[&str]| {
+        let output = folder.kith(&[&["topology", "explain"], kind, &["--peers", "16"], more].concat());
+        assert!(output.status.success(), "{}", told(&output));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let epidemic = ["epidemic-local"];
+    let oracle = ["random-regular:4", "--param", "redraw_every=1"];
+    for (kind, draws) in [(&epidemic[..], 4), (&oracle[..], 4), (&["random-regular:4", "--param", "redraw_every=5"], 2)] {
+        let text = explain(kind, &[]);
+        assert!(text.contains(&format!("{draws} draws in")) && text.contains("never the same again"), "{text}");
+        assert!(!text.contains("rounds of a period"), "{text}");
+        let json: Value = serde_json::from_str(&explain(kind, &["--json"])).expect("one JSON document");
+        assert_eq!((&json["sample"]["draws"], &json["period"]), (&draws.into(), &Value::Null), "{json}");
+        assert!(json["rounds_to_consensus_over_periods"].as_u64().is_some_and(|rounds| rounds > 0), "{json}");
+    }
+    assert!(explain(&epidemic, &["--compare", "base-k"]).contains("none: 4 draws"));
+    let once = explain(&["random-regular:4"], &[]);
+    assert!(!once.contains("draw"), "{once}");
+    assert!(explain(&["base-k"], &[]).contains("rounds of a period"));
+}
+
+/// What a person is told to run can be copied into a shell, and means the run that it is about.
+#[test]
+fn a_command_that_replays_can_be_copied() {
+    let folder = Folder::new();
+    std::fs::create_dir(folder.path("two words")).expect("made");
+    folder.write("two words/it's.toml", &format!("{TINY}{GRID}"));
+    let output = folder.kith(&["sim", "run", "two words/it's.toml", "--no-files", "--json"]);
+    assert!(output.status.success(), "{}", told(&output));
+    assert!(told(&output).contains("`kith sim sweep 'two words/it'\\''s.toml'`"), "{}", told(&output));
+    // A seed that no file can hold is refused, not replaced by another one.
+    folder.write("tiny.toml", TINY);
+    let largest = i64::MAX.to_string();
+    let ran = folder.json(&["sim", "run", "tiny.toml", "--no-files", "--json", "--seed", &largest]);
+    assert_eq!(ran["seed"], i64::MAX);
+    let output = folder.kith(&["sim", "run", "tiny.toml", "--no-files", "--seed", "9223372036854775808"]);
+    assert_eq!(output.status.code(), Some(2), "{}", told(&output));
+    assert!(told(&output).contains("expected an integer from 0 to 9223372036854775807"), "{}", told(&output));
+}
+
 /// The file that is documented: complete examples, and every key of the world.
 #[test]
 fn the_documented_examples_run_and_every_key_is_documented() {

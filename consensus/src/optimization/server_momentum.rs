@@ -5,6 +5,13 @@
 
 use super::each;
 
+/// One line of help for the key `aggregation.momentum`.
+pub const HELP: &str =
+    "share of the last round's change that is carried on: server momentum, kept by every peer for itself; 0 is none";
+
+/// The paper it comes from.
+pub const SOURCE: &str = "Hsu, Qi and Brown 2019 (FedAvgM), arXiv 1909.06335";
+
 /// One step: changes `model` and `velocity` by what the round changed.
 ///
 /// # Panics

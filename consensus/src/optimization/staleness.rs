@@ -25,18 +25,57 @@ pub enum StalenessWeight {
     },
 }
 
+/// A weight in the table.
+#[derive(Debug)]
+pub struct StalenessEntry {
+    /// Name in `round.staleness_weight`.
+    pub name: &'static str,
+    /// One line of help.
+    pub help: &'static str,
+    /// The paper it comes from.
+    pub source: &'static str,
+    /// Reads its own keys of `[round]`.
+    pub read: fn(&mut Section<'_>) -> StalenessWeight,
+}
+
+/// Every weight; the paper's three, with its numbers as defaults.
+pub static STALENESS_WEIGHTS: &[StalenessEntry] = &[
+    StalenessEntry {
+        name: "constant",
+        help: "old updates count like new ones",
+        source: SOURCE,
+        read: |_| StalenessWeight::Constant,
+    },
+    StalenessEntry {
+        name: "polynomial",
+        help: "(t + 1)^(−staleness_exponent) for an update t rounds old",
+        source: SOURCE,
+        read: |section| StalenessWeight::Polynomial { exponent: section.number("staleness_exponent", Some(0.5), 0.0..=100.0) },
+    },
+    StalenessEntry {
+        name: "hinge",
+        help: "1 up to staleness_threshold rounds, then 1 / (staleness_slope · (t − staleness_threshold) + 1)",
+        source: SOURCE,
+        read: |section| StalenessWeight::Hinge {
+            slope: section.number("staleness_slope", Some(10.0), 0.0..=1e6),
+            threshold: section.integer("staleness_threshold", Some(4), 0..=1_000_000),
+        },
+    },
+];
+
+const SOURCE: &str = "Xie, Koyejo and Gupta 2019 (FedAsync), arXiv 1903.03934";
+
+/// What a charter has that says nothing: it needs no threshold to be chosen.
+const DEFAULT: &str = "polynomial";
+
 impl StalenessWeight {
     /// Reads key `staleness_weight` and those of the one it names.
     pub fn read(section: &mut Section<'_>) -> StalenessWeight {
-        // The polynomial needs no threshold to be chosen; its exponent and the hinge's numbers are the paper's.
-        match section.choice("staleness_weight", Some("polynomial"), &["constant", "polynomial", "hinge"]).as_str() {
-            "constant" => StalenessWeight::Constant,
-            "hinge" => StalenessWeight::Hinge {
-                slope: section.number("staleness_slope", Some(10.0), 0.0..=1e6),
-                threshold: section.integer("staleness_threshold", Some(4), 0..=1_000_000),
-            },
-            _ => StalenessWeight::Polynomial { exponent: section.number("staleness_exponent", Some(0.5), 0.0..=100.0) },
-        }
+        let names: Vec<&str> = STALENESS_WEIGHTS.iter().map(|entry| entry.name).collect();
+        let name = section.choice("staleness_weight", Some(DEFAULT), &names);
+        let entry = STALENESS_WEIGHTS.iter().find(|entry| entry.name == name);
+        let entry = entry.or_else(|| STALENESS_WEIGHTS.iter().find(|entry| entry.name == DEFAULT));
+        (entry.expect("the default is in the table").read)(section)
     }
 
     /// s(t) in (0, 1], 1 for what is fresh; never grows with `staleness`.

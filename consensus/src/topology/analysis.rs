@@ -67,8 +67,10 @@ pub struct Analysis {
 pub struct PeriodAnalysis {
     /// Number of rounds after which the graphs begin again.
     pub period: u64,
-    /// ‖W_t … W_1 − J/n‖₂ after each round: what is left of the worst disagreement.
+    /// ‖W_t … W_1 − J/n‖₂ after each round: how far peers can be from the mean of what all began with.
     pub residual_two_norm_after_each_round: Vec<f64>,
+    /// ‖(I − J/n) W_t … W_1‖₂ after each round: how far they can be from each other. The same, where W keeps the mean.
+    pub disagreement_two_norm_after_each_round: Vec<f64>,
     /// Whether everyone holds the exact average (1e-9) at the end of the period.
     pub exact_average_after_period: bool,
 }
@@ -79,13 +81,23 @@ impl PeriodAnalysis {
         let n = graphs.first().map_or(0, |graph| graph.borrow().peers());
         let average = DMatrix::from_element(n, n, 1.0 / n.max(1) as f64);
         let mut product = DMatrix::identity(n, n);
-        let residuals = graphs.iter().map(|graph| {
+        let norms = graphs.iter().map(|graph| {
             product = matrix(graph.borrow()) * &product;
-            two_norm(&(&product - &average))
+            let residual = two_norm(&(&product - &average));
+            let means = product.row_mean();
+            if means.iter().all(|mean| (mean * n as f64 - 1.0).abs() <= ROUNDING) {
+                return (residual, residual);
+            }
+            (residual, two_norm(&DMatrix::from_fn(n, n, |to, from| product[(to, from)] - means[from])))
         });
-        let residual_two_norm_after_each_round: Vec<f64> = residuals.collect();
+        let (residual_two_norm_after_each_round, disagreement_two_norm_after_each_round) = norms.unzip();
         let exact_average_after_period = (&product - &average).amax() <= 1e-9;
-        PeriodAnalysis { period: graphs.len() as u64, residual_two_norm_after_each_round, exact_average_after_period }
+        PeriodAnalysis {
+            period: graphs.len() as u64,
+            residual_two_norm_after_each_round,
+            disagreement_two_norm_after_each_round,
+            exact_average_after_period,
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use crate::source::images_from_csv;
 pub(super) const ENTRY: DatasetEntry = DatasetEntry {
     name: "digits",
     help: "1,797 handwritten digits of 8×8 pixels, 10 classes; compiled in",
+    source: "Alpaydin and Kaynak 1998, UCI, doi 10.24432/C50P49",
     load: |_| {
         let source = Source::Images(images_from_csv("digits", include_bytes!("../../data/digits.csv.gz"), 8, 8)?);
         // 360 is a fifth, the customary share; the file is the test part of the original, without a split of its own.

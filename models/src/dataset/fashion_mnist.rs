@@ -15,6 +15,7 @@ const VARIABLE: &str = "KITH_FASHION_MNIST";
 pub(super) const ENTRY: DatasetEntry = DatasetEntry {
     name: "fashion-mnist",
     help: "60,000 + 10,000 pictures of clothes, 28×28, 10 classes; Debian package dataset-fashion-mnist",
+    source: "Xiao, Rasul and Vollgraf 2017, arXiv 1708.07747",
     load,
     // Pixels to [0, 1]. Learning rate: measured best of 0.01, 0.02 and 0.05 for ten IID peers of 600 rows that average for 20
     // rounds (0.811, 0.822, 0.833); one peer with all 60,000 rows does better with 0.02 (0.864 against 0.837, 4 epochs).

@@ -13,6 +13,7 @@ use crate::source::DataError;
 pub(super) const ENTRY: DatasetEntry = DatasetEntry {
     name: "heart",
     help: "920 patients of four hospitals, heart disease or not, with missing values; compiled in; has natural sites",
+    source: "Janosi, Steinbrunn, Pfisterer and Detrano 1988, UCI, doi 10.24432/C52P4X",
     load: |_| {
         let table = RawTable::read(Path::new("heart"), include_bytes!("../../data/heart_disease_uci.csv").as_slice())?;
         let hospitals = table.column("dataset").ok_or_else(|| DataError::format("heart".as_ref(), "no column dataset"))?;

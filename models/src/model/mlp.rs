@@ -14,6 +14,7 @@ const DENSE_MAX: usize = 1 << 17;
 pub(super) const ENTRY: ModelEntry = ModelEntry {
     name: "mlp",
     help: "multilayer perceptron with ReLU; `hidden` lists the sizes of its hidden layers",
+    source: "Rumelhart, Hinton and Williams 1986, doi 10.1038/323533a0; with ReLU",
     new: |section| {
         // 32 units suit the 8×8 digits (measured: models/tests/accuracy.rs); wider images want more.
         let hidden = section.integers("hidden", Some(&[32]), 1..=65_536);

@@ -10,6 +10,7 @@ use super::{Architecture, Dense, Initial, Layout, ModelEntry, Parameters};
 pub(super) const ENTRY: ModelEntry = ModelEntry {
     name: "softmax",
     help: "softmax regression: one linear layer; convex, and the easiest to explain",
+    source: "Bridle 1990 (softmax)",
     new: |_| Arc::new(Softmax),
 };
 

@@ -88,7 +88,7 @@ pub(crate) struct New {
     #[arg(long)]
     deadline: Option<f64>,
     /// Shared seed
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = text::seed)]
     seed: u64,
     /// Instead of members: whoever comes first with this charter takes one of so many places
     #[arg(long, value_name = "PEERS", conflicts_with_all = ["members", "member_files"])]

@@ -2,11 +2,13 @@
 
 use clap::{Args, ValueEnum};
 use kith_consensus::aggregate::{PRE_AGGREGATORS, RULES};
-use kith_consensus::optimization::METHODS;
+use kith_consensus::mode::MODES;
+use kith_consensus::optimization::staleness::STALENESS_WEIGHTS;
+use kith_consensus::optimization::{METHODS, server_momentum};
 use kith_consensus::selection::SELECTIONS;
 use kith_consensus::topology::TOPOLOGIES;
 use kith_gossip::codec::CODECS;
-use kith_models::{DATASETS, MODELS, OBJECTIVES, PARTITIONS};
+use kith_models::{DATASETS, MODELS, MOMENTUM_SCOPES, OBJECTIVES, PARTITIONS};
 use kith_simulations::attack::ATTACKS;
 use kith_simulations::check::CHECKS;
 use kith_simulations::trainer::TRAINERS;
@@ -17,7 +19,7 @@ use super::output::{Verdict, print, print_json};
 
 /// What there is to choose from
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  kith list rules\n  kith list attacks --json")]
+#[command(after_help = "Examples:\n  kith list rules\n  kith list modes\n  kith list attacks --json")]
 pub(crate) struct List {
     /// Of what
     #[arg(value_enum)]
@@ -29,42 +31,83 @@ pub(crate) struct List {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Table {
+    /// aggregation.rule: how models become one
     Rules,
+    /// topology.kind: who exchanges with whom
     Topologies,
+    /// round.mode: how peers keep step
+    Modes,
+    /// round.staleness_weight: what an old update counts in asynchronous rounds
+    Staleness,
+    /// round.selection: whose updates a round mixes
     Selections,
-    Codecs,
-    Attacks,
-    Models,
-    Datasets,
-    Partitions,
-    Objectives,
+    /// aggregation.method: what peers exchange beside their models
     Methods,
+    /// training.momentum_scope and aggregation.momentum
+    Momentum,
+    /// training.objective: what a peer minimises
+    Objectives,
+    /// codec.kind: how updates are encoded
+    Codecs,
+    /// model.kind: what is learned
+    Models,
+    /// world.dataset: rows that come with Kith or with the system
+    Datasets,
+    /// world.partition: how rows are dealt to peers
+    Partitions,
+    /// world.attack: what liars do
+    Attacks,
+    /// world.trainer.kind: objectives with a known optimum
     Trainers,
+    /// Promises that every simulated run must keep
     Checks,
 }
 
 /// Name, one line of help, and what else the table says.
 type Row = (String, &'static str, Value);
 
+/// The rows of a table whose entries say name, help and source.
+macro_rules! rows {
+    ($table:expr) => {
+        $table.iter().map(|entry| (entry.name.to_owned(), entry.help, json!({"source": entry.source})))
+    };
+}
+
 impl Table {
     fn rows(self) -> Vec<Row> {
         match self {
             Table::Rules => {
-                let rule = |entry: &kith_consensus::aggregate::RuleEntry| {
-                    (entry.name.to_owned(), entry.help, json!({"source": entry.source}))
-                };
                 let before = PRE_AGGREGATORS.iter().map(|entry| {
                     (format!("{}+RULE", entry.name), entry.help, json!({"source": entry.source, "pre_aggregator": true}))
                 });
-                RULES.iter().map(rule).chain(before).collect()
+                rows!(RULES).chain(before).collect()
             }
-            Table::Topologies => {
-                TOPOLOGIES.iter().map(|entry| (entry.name.to_owned(), entry.help, json!({"source": entry.source}))).collect()
+            Table::Topologies => rows!(TOPOLOGIES).collect(),
+            Table::Modes => rows!(MODES).collect(),
+            Table::Staleness => rows!(STALENESS_WEIGHTS).collect(),
+            Table::Selections => rows!(SELECTIONS).collect(),
+            Table::Methods => rows!(METHODS).collect(),
+            Table::Momentum => {
+                let scope = |(name, help, mut more): Row| {
+                    more["key"] = json!("training.momentum_scope");
+                    (name, help, more)
+                };
+                // A number and no scope, but who looks for momentum looks here.
+                let (key, source) = ("aggregation.momentum", server_momentum::SOURCE);
+                let server = (key.to_owned(), server_momentum::HELP, json!({"source": source, "key": key}));
+                rows!(MOMENTUM_SCOPES).map(scope).chain([server]).collect()
             }
-            Table::Selections => {
-                SELECTIONS.iter().map(|entry| (entry.name.to_owned(), entry.help, json!({"source": entry.source}))).collect()
-            }
-            Table::Codecs => CODECS.iter().map(|entry| (entry.name.to_owned(), entry.help, json!({}))).collect(),
+            Table::Objectives => rows!(OBJECTIVES).collect(),
+            Table::Codecs => rows!(CODECS).collect(),
+            Table::Models => rows!(MODELS).collect(),
+            Table::Datasets => DATASETS
+                .iter()
+                .map(|entry| (entry.name.to_owned(), entry.help, json!({"source": entry.source, "defaults": entry.defaults})))
+                .collect(),
+            Table::Partitions => PARTITIONS
+                .iter()
+                .map(|entry| (entry.name.to_owned(), entry.help, json!({"source": entry.source, "parameter": entry.parameter})))
+                .collect(),
             Table::Attacks => ATTACKS
                 .iter()
                 .map(|entry| {
@@ -73,19 +116,8 @@ impl Table {
                     (entry.name.to_owned(), entry.help, more)
                 })
                 .collect(),
-            Table::Models => MODELS.iter().map(|entry| (entry.name.to_owned(), entry.help, json!({}))).collect(),
-            Table::Datasets => {
-                DATASETS.iter().map(|entry| (entry.name.to_owned(), entry.help, json!({"defaults": entry.defaults}))).collect()
-            }
-            Table::Partitions => PARTITIONS
-                .iter()
-                .map(|entry| (entry.name.to_owned(), entry.help, json!({"source": entry.source, "parameter": entry.parameter})))
-                .collect(),
-            Table::Objectives => OBJECTIVES.iter().map(|entry| (entry.name.to_owned(), entry.help, json!({}))).collect(),
-            Table::Methods => {
-                METHODS.iter().map(|entry| (entry.name.to_owned(), entry.help, json!({"source": entry.source}))).collect()
-            }
-            Table::Trainers => TRAINERS.iter().map(|entry| (entry.name.to_owned(), entry.help, json!({}))).collect(),
+            Table::Trainers => rows!(TRAINERS).collect(),
+            // The promises are Kith's own.
             Table::Checks => CHECKS.iter().map(|entry| (entry.name.to_owned(), entry.help, json!({}))).collect(),
         }
     }

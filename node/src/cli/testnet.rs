@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::output::Verdict;
+use super::text;
 
 /// Run real peers on this machine and show what they learn
 #[derive(Debug, Args)]
@@ -127,7 +128,7 @@ struct Up {
     #[arg(long)]
     keep: bool,
     /// From which keys, graph, shards, liars and initial parameters follow
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = text::seed)]
     seed: u64,
     /// Evaluate after every so many rounds; 0: after the last one only
     #[arg(long, default_value_t = 0)]

@@ -94,6 +94,21 @@ pub(crate) fn parameter(text: &str) -> Result<(String, String), String> {
     Ok((key.to_owned(), if is_toml { value.to_owned() } else { Value::String(value.to_owned()).to_string() }))
 }
 
+/// A seed, as far as a file's whole numbers reach: a larger one could not be written where the run is to be replayed from.
+///
+/// # Errors
+/// What is not a whole number from 0 to 2⁶³ − 1.
+pub(crate) fn seed(text: &str) -> Result<u64, String> {
+    let seed = text.parse().ok().filter(|seed| *seed <= i64::MAX as u64);
+    seed.ok_or_else(|| format!("expected an integer from 0 to {}, found {text:?}", i64::MAX))
+}
+
+/// One word of a shell: as it is where it needs no quotes, else between single ones.
+pub(crate) fn shell_word(text: &str) -> String {
+    let plain = |character: char| character.is_ascii_alphanumeric() || "-_./:,+@%=".contains(character);
+    if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,6 +123,28 @@ mod tests {
         assert_eq!(topology("ring").unwrap().len(), 1);
         assert!(topology("ring:5").unwrap_err().contains("no main parameter"));
         assert!(codec("top-k:").unwrap_err().contains("expected a value for share"));
+    }
+
+    #[test]
+    fn a_seed_fits_into_a_file() {
+        assert_eq!((seed("0"), seed("9223372036854775807")), (Ok(0), Ok(i64::MAX as u64)));
+        for text in ["9223372036854775808", "18446744073709551616", "-1", "one"] {
+            assert!(seed(text).unwrap_err().contains(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_shell_reads_one_word() {
+        for (text, word) in [
+            ("results/a-1_b.toml", "results/a-1_b.toml"),
+            ("a b.toml", "'a b.toml'"),
+            ("it's.toml", "'it'\\''s.toml'"),
+            ("$HOME", "'$HOME'"),
+            ("", "''"),
+            ("größe.toml", "'größe.toml'"),
+        ] {
+            assert_eq!(shell_word(text), word);
+        }
     }
 
     #[test]

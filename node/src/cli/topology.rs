@@ -54,7 +54,7 @@ pub(crate) struct Explain {
     #[arg(long = "param", value_name = "KEY=VALUE", value_parser = text::parameter)]
     parameters: Vec<(String, String)>,
     /// Seed of random kinds
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = text::seed)]
     seed: u64,
     /// Another kind to put beside it; may be given several times
     #[arg(long, value_name = "KIND")]
@@ -91,12 +91,53 @@ struct Explained {
     kind: &'static str,
     graph: Arc<Graph>,
     analysis: Analysis,
-    /// Where the graph is another one in each round.
+    /// Where graphs follow each other: one period, or a sample where they never begin again.
     period: Option<PeriodAnalysis>,
+    /// Where they never begin again.
+    sample: Option<Sample>,
     /// Where rounds differ in what peers do, each of a period.
     stages: Vec<Stage>,
     /// Fewest models that one receives where any are combined.
     smallest: usize,
+}
+
+/// Of a kind that is drawn again and again: the rounds that were looked at.
+struct Sample {
+    /// From round 0 on.
+    rounds: u64,
+    /// Different graphs among them.
+    draws: u64,
+    /// Rounds that a graph stays.
+    every: u64,
+}
+
+impl Sample {
+    /// Most draws of a kind that `redraw_every` draws anew: as many as a charter's check looks at.
+    const DRAWS_MAX: u64 = 4;
+    /// Most rounds of them. A guess: each costs n³ steps.
+    const ROUNDS_MAX: u64 = 8;
+
+    /// None where the graph stays, or begins again.
+    fn of(section: &TopologySection, peers: usize) -> Option<Sample> {
+        let (kind, every) = (&section.kind, section.redraw_every);
+        // The stages of a kind with stages do begin again, though other peers take part in them.
+        if kind.changes() && kind.is_random() && !section.has_stages(peers) {
+            let rounds = kind.period(peers);
+            return Some(Sample { rounds, draws: rounds, every: 1 });
+        }
+        let rounds = every.saturating_mul(Sample::DRAWS_MAX).min(Sample::ROUNDS_MAX);
+        (every > 0).then(|| Sample { rounds, draws: rounds.div_ceil(every), every })
+    }
+
+    fn text(&self, left: f64) -> String {
+        let count = |number: u64, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+        let often = if self.every == 1 { "each round".to_owned() } else { format!("every {} rounds", self.every) };
+        format!(
+            "{} in {}: drawn anew {often}, never the same again; {left:.6} of a distance is left after these",
+            count(self.draws, "draw"),
+            count(self.rounds, "round")
+        )
+    }
 }
 
 /// What peers do in a round.
@@ -142,29 +183,36 @@ impl Stage {
     }
 }
 
+/// Fewest models that a peer receives.
+fn smallest_of(graph: &Graph) -> usize {
+    (0..graph.peers()).map(|peer| graph.receives_from(peer).len()).min().unwrap_or(0)
+}
+
 impl Explained {
     fn of(asked: &str, section: &TopologySection, peers: usize) -> Result<Explained, Failure> {
         let failure = |error: kith_consensus::topology::TopologyError| Failure::new(error.to_string());
         let graph = section.graph(peers, 0).map_err(failure)?;
         let (mut period, mut stages) = (None, Vec::new());
-        if section.kind.changes() {
-            let rounds = 0..section.kind.period(peers);
+        let mut smallest = smallest_of(&graph);
+        let sample = Sample::of(section, peers);
+        if section.changes() {
+            let rounds = 0..sample.as_ref().map_or_else(|| section.kind.period(peers), |sample| sample.rounds);
             let graphs: Result<Vec<_>, _> = rounds.map(|round| section.graph(peers, round)).collect();
             let graphs = graphs.map_err(failure)?;
             period = Some(PeriodAnalysis::of(&graphs));
+            smallest = graphs.iter().map(|graph| smallest_of(graph)).min().unwrap_or(smallest);
             if section.has_stages(peers) {
                 stages = (0..).zip(graphs).map(|(round, graph)| Stage::of(section.trains(round), &graph)).collect();
             }
         }
-        let mut explained = Explained::with(asked, section.kind.name(), graph, period);
-        explained.smallest = stages.iter().filter_map(|stage| stage.smallest).min().unwrap_or(explained.smallest);
-        explained.stages = stages;
-        Ok(explained)
+        let smallest = stages.iter().filter_map(|stage| stage.smallest).min().unwrap_or(smallest);
+        Ok(Explained { period, sample, stages, smallest, ..Explained::with(asked, section.kind.name(), graph) })
     }
 
-    fn with(asked: &str, kind: &'static str, graph: Arc<Graph>, period: Option<PeriodAnalysis>) -> Explained {
-        let smallest = (0..graph.peers()).map(|peer| graph.receives_from(peer).len()).min().unwrap_or(0);
-        Explained { asked: asked.to_owned(), kind, analysis: graph.analyse(), graph, period, stages: Vec::new(), smallest }
+    /// A graph that stays.
+    fn with(asked: &str, kind: &'static str, graph: Arc<Graph>) -> Explained {
+        let (analysis, smallest) = (graph.analyse(), smallest_of(&graph));
+        Explained { asked: asked.to_owned(), kind, analysis, graph, period: None, sample: None, stages: Vec::new(), smallest }
     }
 
     /// Bytes of signed headers that a peer sends in a round, at most, so that contradictions are noticed: of any two receivers of
@@ -186,6 +234,11 @@ impl Explained {
         }
         if self.period.is_some() {
             add("rounds_to_consensus_over_periods", json!(self.rounds()));
+        }
+        if let Some(Sample { rounds, draws, every }) = &self.sample {
+            // There is no period, nor an end of one.
+            ["period", "exact_average_after_period"].iter().for_each(|key| add(key, Value::Null));
+            add("sample", json!({"rounds": rounds, "draws": draws, "redraw_every": every}));
         }
         if !self.stages.is_empty() {
             add("stages", json!(self.stages));
@@ -219,7 +272,7 @@ impl Explained {
     fn rounds(&self) -> Option<u64> {
         const SHRUNK: f64 = 1e-3;
         let Some(period) = &self.period else { return self.analysis.rounds_to_consensus };
-        let left = &period.residual_two_norm_after_each_round;
+        let left = &period.disagreement_two_norm_after_each_round;
         if let Some(place) = left.iter().position(|left| *left <= SHRUNK) {
             return Some(place as u64 + 1);
         }
@@ -234,7 +287,8 @@ impl Explained {
     fn text(&self, rule: Option<&dyn Rule>) -> String {
         let analysis = &self.analysis;
         let number = |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.6}"));
-        let mut text = format!("{} over {} peers\n", self.kind, analysis.n);
+        let first = if self.sample.is_some() { ", the first draw" } else { "" };
+        let mut text = format!("{} over {} peers{first}\n", self.kind, analysis.n);
         let mut line = |name: &str, value: String| text.push_str(&format!("  {name:<26}{value}\n"));
         // Where rounds build on each other, no single one of them tells how well peers are connected.
         if self.stages.is_empty() {
@@ -251,11 +305,17 @@ impl Explained {
         }
         line("rounds to consensus", format!("{}: averaging alone shrinks the distance to a thousandth", self.rounds_text()));
         if let Some(period) = &self.period {
-            let left = period.residual_two_norm_after_each_round.last().copied().unwrap_or(1.0);
-            line(
-                "rounds of a period",
-                format!("{}: the graph is another one in each, and {left:.6} of a distance is left after them", period.period),
-            );
+            let left = period.disagreement_two_norm_after_each_round.last().copied().unwrap_or(1.0);
+            match &self.sample {
+                Some(sample) => line("a sample", sample.text(left)),
+                None => line(
+                    "rounds of a period",
+                    format!(
+                        "{}: the graph is another one in each, and {left:.6} of a distance is left after them",
+                        period.period
+                    ),
+                ),
+            }
         }
         for (round, stage) in self.stages.iter().enumerate() {
             line(&format!("round {round} of a period"), stage.text());
@@ -293,7 +353,11 @@ fn compared(all: &[Explained], rule: Option<&dyn Rule>) -> String {
     line("second largest eigenvalue", &|one| format!("{:.6}", one.analysis.slem));
     line("spectral gap", &|one| format!("{:.6}", one.analysis.spectral_gap));
     line("rounds to consensus", &|one| one.rounds_text());
-    line("rounds of a period", &|one| one.period.as_ref().map_or("1".to_owned(), |period| period.period.to_string()));
+    line("rounds of a period", &|one| match (&one.sample, &one.period) {
+        (Some(sample), _) => format!("none: {} draws", sample.draws),
+        (None, Some(period)) => period.period.to_string(),
+        (None, None) => "1".to_owned(),
+    });
     line("liars tolerable", &|one| one.tolerable().to_string());
     line("headers a peer and round", &|one| bytes(one.header_bytes() as u64));
     if let Some(rule) = rule {
@@ -311,7 +375,7 @@ impl Explain {
     /// The section of a kind; parameters are those of the kind that is explained, not of those beside it.
     fn section(&self, kind: &str, own: bool) -> Result<TopologySection, Failure> {
         let mut table = text::topology(kind).map_err(Failure::new)?;
-        table.insert("seed".to_owned(), toml::Value::Integer(i64::try_from(self.seed).unwrap_or(i64::MAX)));
+        table.insert("seed".to_owned(), toml::Value::Integer(self.seed as i64)); // at most 2⁶³ − 1
         if let Some(degree) = self.degree.filter(|_| own) {
             table.insert("degree".to_owned(), toml::Value::Integer(i64::try_from(degree).unwrap_or(i64::MAX)));
         }
@@ -341,7 +405,7 @@ impl Explain {
             let least = edges.iter().map(|(a, b)| a.max(b) + 1).max().unwrap_or(0);
             let peers = checked(self.peers.unwrap_or(least))?;
             let graph = Graph::new_undirected(peers, edges).map_err(|error| Failure::new(format!("{name}: {error}")))?;
-            return Ok(Explained::with(&name, "edges", Arc::new(graph), None));
+            return Ok(Explained::with(&name, "edges", Arc::new(graph)));
         }
         let (kind, peers) = (self.kind.as_deref().unwrap_or("ring"), checked(self.peers.unwrap_or(0))?);
         Explained::of(kind, &self.section(kind, true)?, peers)

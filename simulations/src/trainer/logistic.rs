@@ -12,6 +12,7 @@ use super::{Family, Objective, TrainerEntry};
 pub(super) const ENTRY: TrainerEntry = TrainerEntry {
     name: "logistic",
     help: "each peer has its own logistic regression, regularised, exact gradients",
+    source: "own",
     new: |section: &mut Section<'_>| {
         Arc::new(Logistics {
             dimension: section.integer("dimension", Some(8), 1..=256) as usize, // Newton's system is dimension²

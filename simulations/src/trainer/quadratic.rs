@@ -11,6 +11,7 @@ use super::{Family, Objective, TrainerEntry};
 pub(super) const ENTRY: TrainerEntry = TrainerEntry {
     name: "quadratic",
     help: "each peer has its own parabola: ½ a ‖x − b‖²",
+    source: "own",
     new: |section: &mut Section<'_>| {
         let dimension = section.integer("dimension", Some(16), 1..=1 << 24) as usize; // guess: small and not a toy
         let lowest = section.number("curvature_min", Some(0.5), 1e-6..=1e6);

@@ -12,6 +12,7 @@ use kith_simulations::report;
 
 use super::super::done;
 use super::super::output::{Failure, Verdict, bytes, print, print_json, tell};
+use super::super::text;
 use crate::problems::BadFile;
 
 /// Run one experiment, or rehearse a charter in a world
@@ -36,7 +37,7 @@ pub(crate) struct Run {
     #[arg(long, requires = "charter")]
     world: Option<PathBuf>,
     /// Seed of the world
-    #[arg(long)]
+    #[arg(long, value_parser = text::seed)]
     seed: Option<u64>,
     /// A setting on top of the file, for example aggregation.rule=median
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
@@ -101,7 +102,7 @@ impl Run {
 
     /// The command that runs it again.
     fn command(&self, path: &Path, experiment: &Experiment) -> String {
-        let mut text = format!("kith sim run {} --seed {}", path.display(), experiment.world.seed);
+        let mut text = format!("kith sim run {} --seed {}", shell_path(path), experiment.world.seed);
         for setting in self.settings.iter().filter(|(key, _)| key != "world.seed") {
             text.push_str(&format!(" --set {}", setting_to_text(setting)));
         }
@@ -110,7 +111,7 @@ impl Run {
 
     /// The settings of the command line, the seed among them.
     pub(super) fn settings(&self) -> Vec<Setting> {
-        let seed = self.seed.map(|seed| ("world.seed".to_owned(), toml::Value::Integer(i64::try_from(seed).unwrap_or(i64::MAX))));
+        let seed = self.seed.map(|seed| ("world.seed".to_owned(), toml::Value::Integer(seed as i64))); // at most 2⁶³ − 1
         self.settings.iter().cloned().chain(seed).collect()
     }
 
@@ -136,9 +137,14 @@ pub(super) fn load(path: &Path, settings: &[Setting]) -> Result<Experiment, Fail
         )
     })?;
     if has_sweep(&text) {
-        tell(&format!("[sweep] of {path} is left out here; `kith sim sweep {path}` runs it", path = path.display()));
+        tell(&format!("[sweep] of {} is left out here; `kith sim sweep {}` runs it", path.display(), shell_path(path)));
     }
     Experiment::parse(&text, settings).map_err(|problems| BadFile::problems(path, &text, problems).into())
+}
+
+/// A path in a command that somebody may copy.
+pub(super) fn shell_path(path: &Path) -> String {
+    text::shell_word(&path.display().to_string())
 }
 
 /// `ring.toml` leaves its results in `ring-results`.

@@ -17,7 +17,7 @@ use serde_json::json;
 use super::super::done;
 use super::super::output::{Failure, Verdict, print, print_json, tell};
 use super::report;
-use super::run::BROKEN;
+use super::run::{BROKEN, shell_path};
 use crate::problems::BadFile;
 
 /// Run an experiment over a grid of settings and seeds, or over very many seeds
@@ -104,7 +104,7 @@ impl Sweep {
     }
 
     fn command(&self) -> String {
-        let mut text = format!("kith sim sweep {}", self.file.display());
+        let mut text = format!("kith sim sweep {}", shell_path(&self.file));
         self.settings.iter().for_each(|setting| text.push_str(&format!(" --set {}", setting_to_text(setting))));
         for axis in &self.grid {
             let values: Vec<String> = axis.values.iter().map(toml::Value::to_string).collect();
@@ -116,7 +116,7 @@ impl Sweep {
     }
 
     fn grid_of(&self, text: &str, sweep: &Grid, runs: &[Run], first: &Experiment, out: &Path) -> Verdict {
-        let file = self.file.display().to_string();
+        let file = shell_path(&self.file);
         let waiting = |run: &Run| Entry {
             slug: run.slug.clone(),
             cell: run.cell,
@@ -211,7 +211,7 @@ impl Sweep {
         let rate = (campaign.seeds() - before) as f64 / started.elapsed().as_secs_f64().max(1e-9);
         let (seeds, failed, bound) = (campaign.seeds(), campaign.failed(), campaign.bound());
         let command = |seed: u64| {
-            let mut text = format!("kith sim run {} --seed {seed}", self.file.display());
+            let mut text = format!("kith sim run {} --seed {seed}", shell_path(&self.file));
             settings
                 .iter()
                 .filter(|(key, _)| key != "world.seed")

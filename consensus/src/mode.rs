@@ -1,0 +1,67 @@
+//! How peers may keep step, by the names that `[round] mode` of a charter takes.
+//!
+//! What a name means to a peer is [`crate::charter::Mode`]. Here are the names, with what people should know to choose.
+
+/// A way to keep step in the table.
+#[derive(Debug)]
+pub struct ModeEntry {
+    /// Name in `round.mode`.
+    pub name: &'static str,
+    /// One line of help.
+    pub help: &'static str,
+    /// The paper it comes from.
+    pub source: &'static str,
+}
+
+/// Every way to keep step, the default first.
+pub static MODES: &[ModeEntry] = &[
+    ModeEntry {
+        name: "synchronous",
+        help: "each round waits for the neighbourhood, up to its deadline",
+        source: "Lian et al. 2017 (D-PSGD), arXiv 1705.09056; deadline and quorum are our own",
+    },
+    ModeEntry {
+        name: "asynchronous",
+        help: "nobody waits: what has come meanwhile is merged, weighed by its staleness",
+        source: "after Xie, Koyejo and Gupta 2019 (FedAsync), arXiv 1903.03934, among neighbours instead of with a server",
+    },
+    ModeEntry {
+        name: "pairwise",
+        help: "a peer trains, averages with one neighbour that is drawn for it, and goes on",
+        source: "Lian et al. 2018 (AD-PSGD), arXiv 1710.06952",
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::charter::{Charter, Mode};
+    use crate::identity::PeerId;
+
+    /// The mode of a charter of three peers on a ring; without a name, of one that says nothing.
+    fn mode_of(name: &str) -> Result<Mode, String> {
+        let member = |key: u8| format!("[[membership.member]]\nname = \"m{key}\"\nkey = \"{}\"\n", PeerId([key; 32]));
+        let members: String = [1, 2, 3].map(member).concat();
+        let mode = if name.is_empty() { String::new() } else { format!("[round]\nmode = \"{name}\"\n") };
+        let text = format!("[federation]\nname = \"modes\"\n[topology]\nkind = \"ring\"\n{mode}{members}");
+        Charter::resolve(&text, &mut []).map(|charter| charter.round.mode).map_err(|problems| problems[0].to_string())
+    }
+
+    #[test]
+    fn a_charter_takes_every_name_and_no_other() {
+        let mut modes = Vec::new();
+        for entry in MODES {
+            let mode = mode_of(entry.name).unwrap_or_else(|problem| panic!("{}: {problem}", entry.name));
+            assert!(!modes.contains(&mode), "{} means what another name means", entry.name);
+            modes.push(mode);
+        }
+        let names: Vec<&str> = MODES.iter().map(|entry| entry.name).collect();
+        let problem = mode_of("no such mode").expect_err("there is none");
+        assert!(problem.ends_with(&format!("known: {}", names.join(", "))), "{problem}");
+    }
+
+    #[test]
+    fn a_charter_that_says_nothing_has_the_first() {
+        assert_eq!(mode_of(""), mode_of(MODES[0].name));
+    }
+}
