@@ -190,7 +190,7 @@ impl Experiment {
     /// When the rows cannot be had or dealt.
     pub fn begin(&self, threads: usize) -> Result<Run<'_>, ExperimentError> {
         let started = Instant::now();
-        let Staged { participants, ids, lies, names, optimum, hull, oracle, triggered } = self.stage()?;
+        let Staged { participants, ids, lies, names, optimum, hull, oracle, triggered, guessing } = self.stage()?;
         let timeline = self.world.timeline(self.peers());
         let healed_at = timeline.iter().map(|(at, fault)| *at + lasts(fault)).max().unwrap_or(Duration::ZERO);
         let links = &self.world.links;
@@ -213,6 +213,7 @@ impl Experiment {
             metrics: Metrics::new(lies.clone(), optimum.clone(), consensus_every),
             mixing: Mixing::default(),
             promises: Promises::new(scope),
+            filtered: vec![(0.0, 0); if self.peers() <= crate::metrics::PEER_ROWS_MAX { self.peers() } else { 0 }],
             oracle,
         };
         let meeting = Meeting::Neighbours(Arc::clone(&self.charter));
@@ -221,7 +222,7 @@ impl Experiment {
             simulation.fault_at(at, fault);
         }
         let (ready, ended) = (Instant::now(), Ended::Limit);
-        Ok(Run { experiment: self, simulation, names, lies, optimum, triggered, started, ready, ended })
+        Ok(Run { experiment: self, simulation, names, lies, optimum, triggered, guessing, started, ready, ended })
     }
 
     /// The share of triggered rows that honest peers' models take for the attack's target.
@@ -294,6 +295,9 @@ impl Experiment {
             refused: metrics.refused.clone(),
             suspected: by_name(&metrics.suspected),
             convicted: by_name(&metrics.convicted),
+            filtered: filtered_by_name(&simulation.observer.filtered, names),
+            guessing: None,
+            optimum_distance_at_start: optimum.map(|optimum| optimum.iter().map(|at| at * at).sum::<f64>().sqrt()),
             faults_not_felt: self.world.faults_after(simulation.now()),
             checks: Checks { passed: promises.count() - promises.failures.len(), failed: promises.failures.clone() },
             round_rows: metrics.round_rows(),
@@ -368,7 +372,8 @@ impl Experiment {
             }
             Admission::Open => (0..peers).map(|peer| peer.to_string()).collect(),
         };
-        Ok(Staged { participants, ids, lies, names, optimum: school.optimum, hull, oracle, triggered: school.triggered })
+        let (optimum, triggered, guessing) = (school.optimum, school.triggered, school.guessing);
+        Ok(Staged { participants, ids, lies, names, optimum, hull, oracle, triggered, guessing })
     }
 
     /// Whether the rule says that it keeps every coordinate inside the honest range with so many liars in a neighbourhood.
@@ -433,7 +438,7 @@ impl Experiment {
                     Pupil::Descent(Descent::new(&own, objective, seed.child(&format!("noise {peer}"))))
                 };
                 let pupils = objectives.into_iter().enumerate().map(pupil).collect();
-                Ok(School { pupils, dimension: optimum.len(), optimum: Some(optimum), hull, triggered: None })
+                Ok(School { pupils, dimension: optimum.len(), optimum: Some(optimum), hull, triggered: None, guessing: None })
             }
         }
     }
@@ -450,6 +455,7 @@ impl Experiment {
         let (train, test) = (all.select(&split.train), Arc::new(all.select(&split.test)));
         let sites = loaded.sites_among(&split.train);
         let (classes, peers) = (task.schema().classes, lies.len());
+        let guessing = most_frequent(test.labels(), classes);
         let partition = &self.world.partition;
         let dealt = partition.datasets(&train, classes, sites.as_deref(), peers, seed).map_err(|error| wrong(&error))?;
         let attack = attack_from_text(&self.world.attack).map_err(ExperimentError::Problems)?;
@@ -467,7 +473,7 @@ impl Experiment {
             pupils.push(Pupil::Learner(learner.map_err(|error| wrong(&format!("peer {peer}: {error}")))?));
         }
         let triggered = attack.triggered(&test, task.schema()).map_err(|error| wrong(&error))?;
-        Ok(School { pupils, dimension: task.layout().dimension, optimum: None, hull: None, triggered })
+        Ok(School { pupils, dimension: task.layout().dimension, optimum: None, hull: None, triggered, guessing })
     }
 }
 
@@ -486,6 +492,20 @@ fn conduct(lie: Option<&(String, Option<Arc<Oracle>>)>, charter: &Arc<Charter>) 
             Box::new(Attacker::new(attack, oracle.clone()).under(charter))
         }
     }
+}
+
+/// Share of the most frequent class.
+fn most_frequent(labels: &[u32], classes: usize) -> Option<f64> {
+    let mut counts = vec![0u64; classes];
+    labels.iter().for_each(|label| counts[*label as usize] += 1);
+    let most = counts.into_iter().max().filter(|most| *most > 0)?;
+    Some(most as f64 / labels.len() as f64)
+}
+
+/// Mean shares by name, of sums and counts by number.
+fn filtered_by_name(sums: &[(f64, u64)], names: &[String]) -> std::collections::BTreeMap<String, f64> {
+    let measured = sums.iter().zip(names).filter(|((_, count), _)| *count > 0);
+    measured.map(|((sum, count), name)| (name.clone(), sum / *count as f64)).collect()
 }
 
 fn lasts(fault: &Fault) -> Duration {
@@ -558,6 +578,7 @@ pub struct Run<'a> {
     lies: Vec<bool>,
     optimum: Option<Vec<f64>>,
     triggered: Option<Dataset>,
+    guessing: Option<f64>,
     started: Instant,
     ready: Instant,
     ended: Ended,
@@ -593,6 +614,7 @@ impl Run<'_> {
         }
         outcome.attack_success =
             self.triggered.as_ref().and_then(|triggered| experiment.attack_success(simulation, lies, triggered));
+        outcome.guessing = self.guessing;
         outcome
     }
 }
@@ -606,6 +628,7 @@ struct Staged {
     hull: Option<(f32, f32)>,
     oracle: Option<Arc<Oracle>>,
     triggered: Option<Dataset>,
+    guessing: Option<f64>,
 }
 
 struct School {
@@ -615,6 +638,8 @@ struct School {
     hull: Option<(f32, f32)>,
     /// Rows that tell whether a backdoor opens.
     triggered: Option<Dataset>,
+    /// See [`Outcome::guessing`].
+    guessing: Option<f64>,
 }
 
 enum Pupil {
@@ -627,6 +652,8 @@ struct Bench {
     metrics: Metrics,
     mixing: Mixing,
     promises: Promises,
+    /// Of each peer's contributions the shares that honest peers left out: (sum, count); none kept in large worlds.
+    filtered: Vec<(f64, u64)>,
     oracle: Option<Arc<Oracle>>,
 }
 
@@ -635,6 +662,14 @@ impl Observer for Bench {
         let scope = self.promises.scope();
         self.metrics.event(moment, event, |peer| scope.number(peer));
         self.mixing.event(scope, moment, event);
+        if let (Event::Aggregated { dropped, .. }, false) = (event, self.filtered.is_empty() || scope.lies[moment.member]) {
+            for dropped in dropped {
+                if let Some(number) = scope.number(&dropped.peer) {
+                    let (sum, count) = &mut self.filtered[number];
+                    (*sum, *count) = (*sum + dropped.share, *count + 1);
+                }
+            }
+        }
         self.promises.event(moment, event);
     }
 
@@ -726,6 +761,16 @@ pub struct Outcome {
     pub refused: std::collections::BTreeMap<&'static str, u64>,
     pub suspected: std::collections::BTreeMap<String, u64>,
     pub convicted: std::collections::BTreeMap<String, u64>,
+    /// Mean share of each peer's contributions that honest peers left out, by name; empty in worlds of more than
+    /// [`crate::metrics::PEER_ROWS_MAX`] peers.
+    #[serde(skip)]
+    pub filtered: std::collections::BTreeMap<String, f64>,
+    /// Accuracy of always naming the most frequent class of the held-out rows.
+    #[serde(skip)]
+    pub guessing: Option<f64>,
+    /// Distance to the optimum, where it is known, of the model that everybody starts with.
+    #[serde(skip)]
+    pub optimum_distance_at_start: Option<f64>,
     /// Faults of the world's list whose time is after the run's end.
     pub faults_not_felt: Vec<String>,
     pub checks: Checks,

@@ -47,7 +47,7 @@ pub(crate) struct Run {
     /// Threads that train beside the one that runs the queue; the result is the same for any number
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    /// Folder for the results
+    /// Folder for the results; a rehearsal writes none without it
     #[arg(long)]
     out: Option<PathBuf>,
     /// Write no files
@@ -101,11 +101,23 @@ impl Run {
 
     /// The command that runs it again.
     fn command(&self, path: &Path, experiment: &Experiment) -> String {
-        let mut text = format!("kith sim run {} --seed {}", path.display(), experiment.world.seed);
+        let mut text = format!("kith sim run {} --seed {}", shell_word(&path.display().to_string()), experiment.world.seed);
+        self.add_settings(&mut text);
+        text
+    }
+
+    /// The command that rehearses one seed again.
+    pub(super) fn rehearsal_command(&self, charter: &Path, world: &Path, seed: u64) -> String {
+        let [charter, world] = [charter, world].map(|path| shell_word(&path.display().to_string()));
+        let mut text = format!("kith sim run --charter {charter} --world {world} --seed {seed} --seeds 1");
+        self.add_settings(&mut text);
+        text
+    }
+
+    fn add_settings(&self, text: &mut String) {
         for setting in self.settings.iter().filter(|(key, _)| key != "world.seed") {
             text.push_str(&format!(" --set {}", setting_to_text(setting)));
         }
-        text
     }
 
     /// The settings of the command line, the seed among them.
@@ -125,6 +137,16 @@ impl Run {
     pub(super) fn json(&self) -> bool {
         self.json
     }
+
+    pub(super) fn out(&self) -> Option<&Path> {
+        self.out.as_deref()
+    }
+}
+
+/// A text as one word of a shell, quoted where it needs it.
+fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "_-./:=,@%+".contains(c);
+    if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 /// Reads an experiment, or says everything that is wrong with it.
@@ -172,7 +194,7 @@ pub(super) fn run(experiment: &Experiment, threads: usize) -> Result<Outcome, Fa
 }
 
 /// Writes the resolved experiment, the measurements and the report.
-fn report(experiment: &Experiment, outcome: &Outcome, folder: &Path, command: &str) -> Result<(), Failure> {
+pub(super) fn report(experiment: &Experiment, outcome: &Outcome, folder: &Path, command: &str) -> Result<(), Failure> {
     let wrong = |error: std::io::Error| Failure::new(format!("cannot write to {}: {error}", folder.display()));
     std::fs::create_dir_all(folder).map_err(wrong)?;
     report::write(folder, experiment, outcome, command, true).map_err(wrong)?;
