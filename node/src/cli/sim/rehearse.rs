@@ -72,12 +72,9 @@ impl Cell {
         let judged = self.outcomes.iter().filter(|outcome| outcome.accuracy.or(outcome.optimum_distance).is_some()).count();
         match value {
             Some(value) if judged == self.outcomes.len() => Ok(value),
-            _ if judged < self.outcomes.len() => Err(format!(
-                "in {} of {} runs no honest peer came to evaluate its model, which is after the last round (world.evaluate_every = 1: \
-                 after each)",
-                self.outcomes.len() - judged,
-                self.outcomes.len()
-            )),
+            _ if judged < self.outcomes.len() => {
+                Err(format!("in {} of {} runs no honest peer evaluated its model", self.outcomes.len() - judged, self.outcomes.len()))
+            }
             _ => Err("there is nothing to compare with: no rows are held out, or everybody starts in the optimum".to_owned()),
         }
     }
@@ -283,7 +280,7 @@ impl Answer<'_> {
         let (rule, byzantine) = (charter.aggregation.rule.name(), charter.aggregation.byzantine);
         let (peers, rounds) = (self.experiment.peers(), charter.rounds);
         let mut text =
-            format!("{} ({peers} peers, {rounds} rounds, rule {rule}, byzantine = {byzantine}), {seeds} seeds\n\n", charter.name);
+            format!("{} ({peers} peers, {rounds} rounds, rule {rule}, byzantine = {byzantine}), {seeds} seed{}\n\n", charter.name);
         let placed =
             if self.experiment.world.liars.is_empty() { "placed anew by each seed" } else { "the same ones in each seed" };
         let attacked = format!("With {} lying ({}), {placed}", self.liars, self.experiment.world.attack);

@@ -52,27 +52,28 @@ const PROMISES: &str = "A broken promise is a fault in Kith, unless the world le
 
 /// Every condition of a rehearsal: with nobody lying, and with liars where there are any.
 pub(super) fn conditions(clean: &Cell, attacked: Option<&Cell>) -> Vec<Condition> {
-    let cells = || [("with nobody lying", clean)].into_iter().chain(attacked.map(|attacked| ("with liars", attacked)));
-    let mut found = vec![promises(cells().map(|(_, cell)| cell))];
-    for (when, cell) in cells() {
-        let clean = when == "with nobody lying";
-        let names = if clean {
-            ["learns", "worst_learns", "rounds"]
-        } else {
-            ["learns_attacked", "worst_learns_attacked", "rounds_attacked"]
-        };
-        let advice = if clean { TRAINING } else { DEFENCE };
+    const CLEAN: [&str; 4] = ["with nobody lying", "learns", "worst_learns", "rounds"];
+    const ATTACKED: [&str; 4] = ["with liars", "learns_attacked", "worst_learns_attacked", "rounds_attacked"];
+    let mut found = vec![promises([Some(clean), attacked].into_iter().flatten())];
+    let learns = clean.way().is_some_and(|way| way >= LEARNS_MIN);
+    for ([when, mean, worst, rounds], cell) in [(CLEAN, Some(clean)), (ATTACKED, attacked)] {
+        let Some(cell) = cell else { continue };
+        // What is not learnt without liars is not the liars' doing.
+        let advice = if when == ATTACKED[0] && learns { DEFENCE } else { TRAINING };
         let way = if cell.has_accuracy() { "from guessing to no error" } else { "from the start to the optimum" };
-        for (name, who, value) in [(names[0], "honest peers", cell.way()), (names[1], "the worst of them", cell.worst_way())] {
+        for (name, who, value) in [(mean, "honest peers", cell.way()), (worst, "the worst honest peer", cell.worst_way())] {
             let what = |value| {
-                format!("{when}, {who} came {} of the way {way}; expected at least {}", percent(value), percent(LEARNS_MIN))
+                let come = if value < 0.0 { "no part".to_owned() } else { percent(value) };
+                format!("{when}, {who} came {come} of the way {way}; expected at least {}", percent(LEARNS_MIN))
             };
-            found.push(judged(name, cell.ensure(value), |value| value >= LEARNS_MIN, what, advice));
+            let asked = format!("{when}, whether {who} learn{}", if name == worst { "s" } else { "" });
+            found.push(judged(name, &asked, cell.ensure(value), |value| value >= LEARNS_MIN, what, advice));
         }
-        let what = |value| {
-            format!("{when}, {} of rounds lost for want of models; expected at most {}", percent(value), percent(LOST_MAX))
+        let what = |lost| {
+            let (lost, limit) = (percent(lost), percent(LOST_MAX));
+            format!("{when}, {lost} of rounds lost for want of models; expected at most {limit}")
         };
-        found.push(judged(names[2], Ok(cell.rounds_lost()), |value| value <= LOST_MAX, what, ROUNDS));
+        found.push(judged(rounds, "", Ok(cell.rounds_lost()), |value| value <= LOST_MAX, what, ROUNDS));
     }
     if let Some(attacked) = attacked {
         found.extend(costs(clean, attacked));
@@ -81,11 +82,18 @@ pub(super) fn conditions(clean: &Cell, attacked: Option<&Cell>) -> Vec<Condition
 }
 
 fn promises<'a>(cells: impl Iterator<Item = &'a Cell>) -> Condition {
-    let checks: Vec<_> = cells.flat_map(|cell| &cell.outcomes).map(|outcome| &outcome.checks).collect();
-    let broken: usize = checks.iter().map(|checks| checks.failed.len()).sum();
-    let all: usize = broken + checks.iter().map(|checks| checks.passed).sum::<usize>();
-    let what = format!("promises kept: {} of {all} in {} runs", all - broken, checks.len());
-    Condition { name: "promises", holds: Some(broken == 0), what, advice: PROMISES }
+    let outcomes: Vec<_> = cells.flat_map(|cell| &cell.outcomes).collect();
+    let all: usize = outcomes.iter().map(|outcome| outcome.checks.failed.len() + outcome.checks.passed).sum();
+    let broken: Vec<String> = outcomes
+        .iter()
+        .flat_map(|outcome| outcome.checks.failed.iter().map(|failure| format!("{} (seed {})", failure.check, outcome.seed)))
+        .collect();
+    let named: std::collections::BTreeSet<&str> = broken.iter().map(String::as_str).collect();
+    let mut what = format!("promises kept: {} of {all} in {} runs", all - broken.len(), outcomes.len());
+    if !named.is_empty() {
+        what.push_str(&format!("; broken: {}", named.into_iter().collect::<Vec<_>>().join(", ")));
+    }
+    Condition { name: "promises", holds: Some(broken.is_empty()), what, advice: PROMISES }
 }
 
 /// What liars cost, against nobody lying.
@@ -97,29 +105,27 @@ fn costs(clean: &Cell, attacked: &Cell) -> Vec<Condition> {
     };
     let mut found = Vec::new();
     if clean.has_accuracy() {
+        let (mean, worst) = (ensured(cost(Cell::accuracy)), ensured(cost(Cell::worst)));
         let what = points("honest peers", COST_MAX);
-        found.push(judged("cost", ensured(cost(Cell::accuracy)), |cost| cost <= COST_MAX, what, DEFENCE));
-        let what = points("the worst of them", WORST_COST_MAX);
-        found.push(judged("worst_cost", ensured(cost(Cell::worst)), |cost| cost <= WORST_COST_MAX, what, DEFENCE));
+        found.push(judged("cost", "what liars cost honest peers", mean, |cost| cost <= COST_MAX, what, DEFENCE));
+        let what = points("the worst honest peer", WORST_COST_MAX);
+        let asked = "what liars cost the worst honest peer";
+        found.push(judged("worst_cost", asked, worst, |cost| cost <= WORST_COST_MAX, what, DEFENCE));
     } else {
         let what = |cost| {
-            format!(
-                "liars cost {} of the way to the optimum; expected at most {}, as a formula has no accuracy",
-                percent(cost),
-                percent(WAY_COST_MAX)
-            )
+            let come = if cost > 1.0 { "more than all".to_owned() } else { percent(cost) };
+            let limit = percent(WAY_COST_MAX);
+            format!("liars cost {come} of the way to the optimum; expected at most {limit} (a formula has no accuracy)")
         };
-        found.push(judged("cost", ensured(cost(Cell::way)), |cost| cost <= WAY_COST_MAX, what, DEFENCE));
+        let (asked, value) = ("what liars cost", ensured(cost(Cell::way)));
+        found.push(judged("cost", asked, value, |cost| cost <= WAY_COST_MAX, what, DEFENCE));
     }
     if let Some(gain) = cost(Cell::backdoor).map(|cost| -cost) {
         let what = |gain| {
-            format!(
-                "the backdoor gained {} points of the triggered rows; expected at most {}",
-                number(gain),
-                number(BACKDOOR_MAX)
-            )
+            let (gain, limit) = (number(gain), number(BACKDOOR_MAX));
+            format!("the backdoor gained {gain} points of the triggered rows; expected at most {limit}")
         };
-        found.push(judged("backdoor", Ok(gain), |gain| gain <= BACKDOOR_MAX, what, DEFENCE));
+        found.push(judged("backdoor", "", Ok(gain), |gain| gain <= BACKDOOR_MAX, what, DEFENCE));
     }
     found
 }
@@ -127,6 +133,7 @@ fn costs(clean: &Cell, attacked: &Cell) -> Vec<Condition> {
 /// A value against its limit; what is not a number keeps none.
 fn judged(
     name: &'static str,
+    asked: &str,
     value: Result<f64, String>,
     keeps: impl Fn(f64) -> bool,
     what: impl Fn(f64) -> String,
@@ -134,7 +141,7 @@ fn judged(
 ) -> Condition {
     match value {
         Ok(value) => Condition { name, holds: Some(keeps(value)), what: what(value), advice },
-        Err(why) => Condition { name, holds: None, what: format!("{name} cannot be judged: {why}"), advice },
+        Err(why) => Condition { name, holds: None, what: format!("{asked}: {why}"), advice },
     }
 }
 
