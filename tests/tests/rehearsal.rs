@@ -113,8 +113,8 @@ fn members_are_called_by_name() {
         .collect();
     let charter = format!("{CHARTER}\n[membership]\nmode = \"members\"\n{members}");
     let text = Board::new(&charter, &WORLD.replace("peers = 8\n", "")).answer(&[]);
-    has(&text, &["clinic-0 ", "clinic-7 ", "The charter holds"]);
-    assert!(!text.contains("peer 0"), "{text}");
+    has(&text, &["clinic-0 ", "clinic-7 ", "everybody", "The charter holds"]);
+    assert!(!text.contains(" peer 0 "), "{text}");
 }
 
 #[test]
@@ -162,6 +162,16 @@ fn a_formula_is_judged_by_its_distance_to_the_optimum_and_its_liars_are_not_over
         (&answer["holds"], condition(&answer, "learns"), condition(&answer, "cost")),
         (&false.into(), &true.into(), &false.into())
     );
+    let settings = [
+        "federation.rounds=30",
+        "aggregation.rule=trimmed-mean",
+        "aggregation.byzantine=1",
+        "world.peers=12",
+        "world.adversaries=1",
+        "world.trainer={ kind = \"logistic\" }",
+    ];
+    let defended: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
+    has(&board.answer(&defended), &["With 1 lying", "expected at most 50.0 %", "The charter holds in this world."]);
     // Where nobody lies, that is said.
     let honest = board.answer(&[&mean[..], &["--set", "world.adversaries=0"]].concat());
     has(&honest, &["The charter holds in this world. Nobody lies in this world: set world.adversaries"]);
@@ -187,7 +197,7 @@ fn a_broken_promise_ends_it_with_5_and_one_command_that_replays_it() {
     assert_eq!(output.status.code(), Some(5), "{text}");
     has(&text, &["promise heals broken by the run", "with seed 6, 0 lying", "with seed 7, 2 lying"]);
     let answer = String::from_utf8(output.stdout).expect("text");
-    has(&answer, &["does not hold", "promises kept: ", "limit_seconds, heals_within_seconds"]);
+    has(&answer, &["does not hold", "; broken: heals (seed 6), heals (seed 7)", "limit_seconds, heals_within_seconds"]);
     let replay = "kith sim run --charter charter.toml --world 'the world.toml' --seed 6 --seeds 1 \
                   --set 'aggregation.rule=\"mean\"' --set 'aggregation.byzantine=0'";
     has(&text, &[&format!("replay it: {replay}")]);

@@ -72,9 +72,11 @@ impl Cell {
         let judged = self.outcomes.iter().filter(|outcome| outcome.accuracy.or(outcome.optimum_distance).is_some()).count();
         match value {
             Some(value) if judged == self.outcomes.len() => Ok(value),
-            _ if judged < self.outcomes.len() => {
-                Err(format!("in {} of {} runs no honest peer evaluated its model", self.outcomes.len() - judged, self.outcomes.len()))
-            }
+            _ if judged < self.outcomes.len() => Err(format!(
+                "in {} of {} runs no honest peer evaluated its model",
+                self.outcomes.len() - judged,
+                self.outcomes.len()
+            )),
             _ => Err("there is nothing to compare with: no rows are held out, or everybody starts in the optimum".to_owned()),
         }
     }
@@ -279,8 +281,10 @@ impl Answer<'_> {
         let charter = &self.experiment.charter;
         let (rule, byzantine) = (charter.aggregation.rule.name(), charter.aggregation.byzantine);
         let (peers, rounds) = (self.experiment.peers(), charter.rounds);
+        let name = &charter.name;
+        let plural = if seeds == 1 { "" } else { "s" };
         let mut text =
-            format!("{} ({peers} peers, {rounds} rounds, rule {rule}, byzantine = {byzantine}), {seeds} seed{}\n\n", charter.name);
+            format!("{name} ({peers} peers, {rounds} rounds, rule {rule}, byzantine = {byzantine}), {seeds} seed{plural}\n\n");
         let placed =
             if self.experiment.world.liars.is_empty() { "placed anew by each seed" } else { "the same ones in each seed" };
         let attacked = format!("With {} lying ({}), {placed}", self.liars, self.experiment.world.attack);
@@ -307,7 +311,11 @@ impl Answer<'_> {
         let peers = Treated::all(self.cells);
         let mut order: Vec<(&str, &Treated)> = peers.iter().map(|(name, treated)| (*name, treated)).collect();
         order.sort_by(|one, other| other.1.left_out().total_cmp(&one.1.left_out()));
-        if order.is_empty() {
+        let measured = |peer: &Treated| {
+            peer.left_out_clean.or(peer.left_out_honest).or(peer.left_out_lying).is_some()
+                || peer.suspected_honest + peer.suspected_lying > 0
+        };
+        if !peers.values().any(measured) {
             return;
         }
         let share = |value: Option<f64>| value.map_or("–".to_owned(), percent);
@@ -356,7 +364,10 @@ impl Answer<'_> {
                 }
                 format!("{text}{}", nobody.replacen(' ', "\n", 1))
             }
-            None => format!("Whether the charter holds cannot be judged in this world; see what is unknown above.{nobody}"),
+            None => format!(
+                "Whether the charter holds cannot be judged in this world: see what is unknown above. A model is evaluated after the last \
+                 round, or after every so many (world.evaluate_every).{nobody}"
+            ),
         }
     }
 }

@@ -24,7 +24,8 @@ Examples:
   kith sim run experiments/first.toml --seed 7 --set aggregation.rule=median --json
   kith sim run --charter charter.toml --world world.toml      rehearse a charter
 
-Exit codes: 0 done; 1 it could not be run; 5 a promise was broken, and the command that replays it was printed")]
+Exit codes: 0 done, whatever a rehearsal's answer is; 1 it could not be run; 5 a promise was broken, and the command that replays
+it was printed")]
 pub(crate) struct Run {
     /// The experiment
     #[arg(required_unless_present = "charter")]

@@ -101,7 +101,9 @@ fn costs(clean: &Cell, attacked: &Cell) -> Vec<Condition> {
     let cost = |of: fn(&Cell) -> Option<f64>| Some(of(clean)? - of(attacked)?);
     let ensured = |value| clean.ensure(value).and_then(|_| attacked.ensure(value));
     let points = |who: &'static str, limit| {
-        move |cost| format!("liars cost {who} {} points of accuracy; expected at most {}", number(cost), number(limit))
+        move |cost| {
+            format!("liars cost {who} {} points of accuracy; expected at most {}", number(at_least_nothing(cost)), number(limit))
+        }
     };
     let mut found = Vec::new();
     if clean.has_accuracy() {
@@ -113,7 +115,7 @@ fn costs(clean: &Cell, attacked: &Cell) -> Vec<Condition> {
         found.push(judged("worst_cost", asked, worst, |cost| cost <= WORST_COST_MAX, what, DEFENCE));
     } else {
         let what = |cost| {
-            let come = if cost > 1.0 { "more than all".to_owned() } else { percent(cost) };
+            let come = if cost > 1.0 { "more than all".to_owned() } else { percent(at_least_nothing(cost)) };
             let limit = percent(WAY_COST_MAX);
             format!("liars cost {come} of the way to the optimum; expected at most {limit} (a formula has no accuracy)")
         };
@@ -122,7 +124,7 @@ fn costs(clean: &Cell, attacked: &Cell) -> Vec<Condition> {
     }
     if let Some(gain) = cost(Cell::backdoor).map(|cost| -cost) {
         let what = |gain| {
-            let (gain, limit) = (number(gain), number(BACKDOOR_MAX));
+            let (gain, limit) = (number(at_least_nothing(gain)), number(BACKDOOR_MAX));
             format!("the backdoor gained {gain} points of the triggered rows; expected at most {limit}")
         };
         found.push(judged("backdoor", "", Ok(gain), |gain| gain <= BACKDOOR_MAX, what, DEFENCE));
@@ -148,6 +150,11 @@ fn judged(
 /// A share for people.
 pub(super) fn percent(value: f64) -> String {
     format!("{} %", number(value))
+}
+
+/// What liars cost is nothing where they cost less than that.
+fn at_least_nothing(cost: f64) -> f64 {
+    if cost < 0.0 { 0.0 } else { cost }
 }
 
 /// Hundredths for people, without a sign on what rounds to zero.
