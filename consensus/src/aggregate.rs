@@ -247,6 +247,14 @@ pub trait Rule: std::fmt::Debug + Send + Sync {
     /// Fewest models, the own one included.
     fn minimum(&self) -> usize;
 
+    /// Whether its parameters fit so many models, as far as that depends on nothing else.
+    ///
+    /// # Errors
+    /// Why they do not.
+    fn fits(&self, _models: usize) -> Result<(), AggregateError> {
+        Ok(())
+    }
+
     /// Whether it needs a trusted own model.
     fn needs_own(&self) -> bool {
         false
@@ -278,7 +286,8 @@ pub trait Rule: std::fmt::Debug + Send + Sync {
         false
     }
 
-    /// The rule itself: `rows` are finite, of one length and at least [`Rule::minimum`] many. Influence and scores are per row.
+    /// The rule itself: `rows` are finite, of one length, at least [`Rule::minimum`] many, and [`Rule::fits`] them. Influence and scores
+    /// are per row.
     ///
     /// # Errors
     /// When a parameter does not fit the rows.
@@ -328,6 +337,7 @@ fn aggregate_finite<R: Rule + ?Sized>(
     contributions: &[Contribution<'_>],
     finite: &[usize],
 ) -> Result<Aggregate, AggregateError> {
+    rule.fits(finite.len())?;
     if finite.len() + usize::from(planted(Mutant::CombineOneTooFew)) < rule.minimum() {
         return Err(AggregateError::TooManyByzantine {
             rule: rule.name(),
@@ -399,6 +409,11 @@ pub trait PreAggregator: std::fmt::Debug + Send + Sync {
 
     /// Fewest models from which it makes the `needed` rows that come after it.
     fn minimum(&self, needed: usize) -> usize;
+
+    /// How many rows it makes of so many models.
+    fn rows(&self, models: usize) -> usize {
+        models
+    }
 
     /// Whether it prepares updates (model minus the aggregating peer's start of the round) and cannot prepare models.
     fn needs_updates(&self) -> bool {
@@ -496,6 +511,10 @@ impl Rule for Chain {
 
     fn minimum(&self) -> usize {
         self.pre.minimum(self.rule.minimum())
+    }
+
+    fn fits(&self, models: usize) -> Result<(), AggregateError> {
+        self.rule.fits(self.pre.rows(models))
     }
 
     fn needs_own(&self) -> bool {
@@ -618,6 +637,10 @@ impl Rule for Offline {
 
     fn minimum(&self) -> usize {
         self.rule.minimum()
+    }
+
+    fn fits(&self, models: usize) -> Result<(), AggregateError> {
+        self.rule.fits(models)
     }
 
     fn needs_own(&self) -> bool {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::aggregate::{Rule, rule_from_section};
+use crate::aggregate::{AggregateError, Rule, rule_from_section};
 use crate::identity::{Digest, PeerId};
 use crate::optimization::METHODS;
 use crate::optimization::staleness::StalenessWeight;
@@ -313,7 +313,7 @@ impl Charter {
                 let apart = disconnection(&self.topology, &graphs).map(|what| problem("topology.kind", what));
                 let selection = self.round.selection.as_ref();
                 let small = too_small(self.aggregation.rule.as_ref(), &self.topology, selection, &graphs)
-                    .map(|what| problem("aggregation.byzantine", what));
+                    .map(|(key, what)| problem(&format!("aggregation.{key}"), what));
                 apart.into_iter().chain(small).collect()
             }
         }
@@ -384,8 +384,8 @@ impl Aggregation {
         if weighting != Weighting::Mixing && !rule.uses_weights() {
             section.note("weighting", format!("rule {:?} gives every model the same weight; expected \"mixing\"", rule.name()));
         }
-        if let Some(what) = too_small(rule.as_ref(), topology, selection, graphs) {
-            section.note("byzantine", what);
+        if let Some((key, what)) = too_small(rule.as_ref(), topology, selection, graphs) {
+            section.note(key, what);
         }
         Some(Aggregation { byzantine: rule.byzantine(), rule, weighting, on, method, momentum })
     }
@@ -602,24 +602,40 @@ fn disconnection(topology: &TopologySection, graphs: &[Arc<Graph>]) -> Option<St
     (!connected).then(|| format!("a {} topology leaves peers that no update can reach", topology.kind.name()))
 }
 
-/// The message where what a neighbourhood mixes, the own model included, is less than the rule's minimum; names the smallest. Nothing
-/// is asked of the rule where a peer adopts what it receives, and where by design nobody sends to it.
-fn too_small(rule: &dyn Rule, topology: &TopologySection, selection: &dyn Selection, graphs: &[Arc<Graph>]) -> Option<String> {
+/// The key and the message where what a neighbourhood mixes, the own model included, is less than the rule's minimum or does not fit its
+/// parameters; names the smallest of those. Nothing is asked of the rule where a peer adopts what it receives, and where by design nobody sends to it.
+fn too_small(
+    rule: &dyn Rule,
+    topology: &TopologySection,
+    selection: &dyn Selection,
+    graphs: &[Arc<Graph>],
+) -> Option<(&'static str, String)> {
     let stages = graphs.first().is_some_and(|graph| topology.has_stages(graph.peers()));
     let combines = |graph: &Graph, peer: usize| !(graph.adopts(peer) || stages && graph.receives_from(peer).is_empty());
     let neighbourhoods = graphs.iter().flat_map(|graph| (0..graph.peers()).map(move |peer| (graph, peer)));
     let combined = neighbourhoods.filter(|(graph, peer)| combines(graph, *peer));
     let degrees = combined.map(|(graph, peer)| (graph.models_received(peer), peer));
-    let (mixed, degree, peer) = degrees.map(|(degree, peer)| (selection.mixed_of(degree), degree, peer)).min()?;
-    let (needed, found) = (rule.minimum(), mixed + 1);
-    let chosen = if mixed < degree { format!(", of whom selection {:?} mixes {mixed}", selection.name()) } else { String::new() };
-    (found < needed).then(|| {
-        format!(
-            "rule {:?} with byzantine = {} needs {needed} models, this neighbourhood has {found}: peer {peer} receives from \
-             {degree}{chosen}",
-            rule.name(),
-            rule.byzantine(),
-        )
+    // The first peer of each number of models.
+    let mut sizes: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
+    degrees.for_each(|(degree, peer)| _ = sizes.entry(selection.mixed_of(degree)).or_insert((degree, peer)));
+    sizes.into_iter().find_map(|(mixed, (degree, peer))| {
+        let (needed, found) = (rule.minimum(), mixed + 1);
+        let (key, what) = match rule.fits(found) {
+            Err(AggregateError::InvalidParameter { parameter, reason, rule }) => (parameter, format!("rule {rule:?}: {reason}")),
+            Err(error) => ("byzantine", error.to_string()),
+            Ok(()) if found < needed => {
+                let what = format!(
+                    "rule {:?} with byzantine = {} needs {needed} models, this neighbourhood has {found}",
+                    rule.name(),
+                    rule.byzantine()
+                );
+                ("byzantine", what)
+            }
+            Ok(()) => return None,
+        };
+        let chosen =
+            if mixed < degree { format!(", of whom selection {:?} mixes {mixed}", selection.name()) } else { String::new() };
+        Some((key, format!("{what}: peer {peer} receives from {degree}{chosen}")))
     })
 }
 

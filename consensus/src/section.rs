@@ -215,6 +215,14 @@ impl Document {
         self.root.remove(name).is_some()
     }
 
+    /// Takes one key of a section out unread; what stood there, if that is a value.
+    pub fn take(&mut self, section: &str, key: &str) -> Option<toml::Value> {
+        match &mut self.root.get_mut(section)?.node {
+            Node::Table(table) => table.remove(key)?.value(),
+            _ => None,
+        }
+    }
+
     /// Whether a section of this name is written in the file.
     pub fn has(&self, name: &str) -> bool {
         self.root.contains_key(name)
@@ -235,7 +243,13 @@ impl Document {
 
     /// Adds a problem that concerns more than one key.
     pub fn note(&mut self, key: &str, what: impl Into<String>) {
-        self.problems.push(Problem { key: key.to_owned(), line: 0, column: 0, span: None, what: what.into() });
+        let problem = problem_at(&self.source, &self.root, key, what.into());
+        self.problems.push(problem);
+    }
+
+    /// Where everything stands, for problems that are found when the document has been read.
+    pub fn places(&self) -> Places {
+        Places { source: self.source.clone(), root: self.root.clone() }
     }
 
     /// The canonical tables read so far: every default written out.
@@ -253,6 +267,42 @@ impl Document {
         }
         if self.problems.is_empty() { Ok(self.canonical) } else { Err(self.problems) }
     }
+}
+
+/// Where the keys of a document stand.
+#[derive(Clone, Debug)]
+pub struct Places {
+    source: String,
+    root: BTreeMap<String, Entry>,
+}
+
+impl Places {
+    /// A problem of a dotted key, where that is written; where it is not, at its section.
+    pub fn problem(&self, key: &str, what: impl Into<String>) -> Problem {
+        problem_at(&self.source, &self.root, key, what.into())
+    }
+}
+
+fn problem_at(source: &str, root: &BTreeMap<String, Entry>, key: &str, what: String) -> Problem {
+    let span = span_of(root, key).filter(|span| *span != NOWHERE);
+    let (line, column) = span.as_ref().map_or((0, 0), |span| position(source, span.start));
+    Problem { key: key.to_owned(), line, column, span, what }
+}
+
+/// The span of a dotted key, or of the deepest table on the way to it; in a list of tables, of the first one that has it.
+fn span_of(root: &BTreeMap<String, Entry>, key: &str) -> Option<std::ops::Range<usize>> {
+    let (first, rest) = key.split_once('.').map_or((key, None), |(first, rest)| (first, Some(rest)));
+    let entry = root.get(first)?;
+    let Some(rest) = rest else { return Some(entry.span.clone()) };
+    let inside = |entry: &Entry| match &entry.node {
+        Node::Table(table) => span_of(table, rest),
+        _ => None,
+    };
+    let found = match &entry.node {
+        Node::List(items) => items.iter().find_map(inside),
+        _ => inside(entry),
+    };
+    found.or_else(|| Some(entry.span.clone()))
 }
 
 /// Where a table stands and what it is called when it is none.

@@ -9,17 +9,20 @@ use std::time::{Duration, Instant};
 
 use kith_consensus::charter::{Admission, Aggregation, Method};
 use kith_consensus::section::Document;
+use kith_consensus::topology::edges_from_text;
 use kith_consensus::{Charter, Digest, PeerId, Problem, Rule, Seed};
 use kith_gossip::codec::{Codec, TensorShape, codec_from_section};
 use kith_gossip::effect::Record;
 use kith_gossip::{Authenticator, Conduct, Effect, Event, Honest, Input, Roster, Setup};
-use kith_models::{DATASETS, Dataset, DatasetOptions, ModelSection, Schema, Task, TestSize, TrainingSection, partition};
+use kith_models::{
+    DATASETS, Dataset, DatasetOptions, ModelSection, Schema, SkewReport, Task, TestSize, TrainingSection, partition,
+};
 use serde::Serialize;
 
 use crate::attack::{Attacker, Knowledge, Oracle, attack_from_text, entry_of};
 use crate::check::{Failure, Promises, Scope};
 use crate::learner::Learner;
-use crate::metrics::{Bytes, Metrics, Mixing, PeerRow, RoundRow};
+use crate::metrics::{Bytes, Metrics, Mixing, PEER_ROWS_MAX, PeerRow, RoundRow};
 use crate::remembered::Remembered;
 use crate::simulator::{Device, Ended, Fault, Meeting, Moment, Observer, Participant, Simulation};
 use crate::trainer::{Descent, Objective};
@@ -96,6 +99,7 @@ impl Experiment {
             document.set(key, value).map_err(|problem| vec![problem])?;
             note_setting(&mut written, key, value);
         }
+        edges_of_file(&mut document)?;
         document.supply(&completion(&written));
         let closed_form = written.get("world").is_some_and(|world| world.get("trainer").is_some());
         let nobody = !written.contains_key("membership") && written.get("world").is_none_or(|world| world.get("peers").is_none());
@@ -103,6 +107,11 @@ impl Experiment {
             for problem in problems.iter_mut().filter(|problem| nobody && problem.key == "membership.member") {
                 problem.key = "world.peers".to_owned();
                 problem.what = "this key is missing; expected how many peers take part, or a charter's [membership]".to_owned();
+            }
+            // What a data set would bring along is not what is missing where its name is wrong.
+            if problems.iter().any(|problem| problem.key == "world.dataset") {
+                let brought = |problem: &Problem| ["data.", "model.", "training."].iter().any(|of| problem.key.starts_with(of));
+                problems.retain(|problem| problem.line > 0 || !brought(problem));
             }
             problems
         })
@@ -121,6 +130,7 @@ impl Experiment {
             resolvers.push(("model", &mut read_model));
             resolvers.push(("training", &mut read_training));
         }
+        let places = document.places();
         let (charter, canonical) = Charter::read(document, &mut resolvers, &mut [("world", &mut read_world)])?;
         const CALLED: &str = "every resolver is called once";
         let world: World = world.expect(CALLED);
@@ -128,7 +138,7 @@ impl Experiment {
             true => None,
             false => Some(Task::new(schema.expect(CALLED), model.expect(CALLED), training.expect(CALLED))?),
         };
-        let problem = |key: &str, what: String| Problem { key: key.to_owned(), line: 0, column: 0, span: None, what };
+        let problem = |key: &str, what: String| places.problem(key, what);
         let mut problems: Vec<Problem> =
             world.misfits(charter.membership.peers).into_iter().map(|(key, what)| problem(key, what)).collect();
         if charter.membership.mode == Admission::Members && world.signatures == Signatures::Ed25519 {
@@ -190,7 +200,7 @@ impl Experiment {
     /// When the rows cannot be had or dealt.
     pub fn begin(&self, threads: usize) -> Result<Run<'_>, ExperimentError> {
         let started = Instant::now();
-        let Staged { participants, ids, lies, names, optimum, hull, oracle, triggered, guessing } = self.stage()?;
+        let Staged { participants, ids, lies, names, optimum, hull, oracle, triggered, skew, guessing } = self.stage()?;
         let timeline = self.world.timeline(self.peers());
         let healed_at = timeline.iter().map(|(at, fault)| *at + lasts(fault)).max().unwrap_or(Duration::ZERO);
         let links = &self.world.links;
@@ -208,7 +218,7 @@ impl Experiment {
             reached: vec![0; lies.len()],
             last: Default::default(),
         };
-        let consensus_every = if self.peers() > crate::metrics::PEER_ROWS_MAX { self.world.evaluate_every.max(1) } else { 1 };
+        let consensus_every = if self.peers() > PEER_ROWS_MAX { self.world.evaluate_every.max(1) } else { 1 };
         let bench = Bench {
             metrics: Metrics::new(lies.clone(), optimum.clone(), consensus_every),
             mixing: Mixing::default(),
@@ -222,7 +232,7 @@ impl Experiment {
             simulation.fault_at(at, fault);
         }
         let (ready, ended) = (Instant::now(), Ended::Limit);
-        Ok(Run { experiment: self, simulation, names, lies, optimum, triggered, guessing, started, ready, ended })
+        Ok(Run { experiment: self, simulation, names, lies, optimum, triggered, skew, guessing, started, ready, ended })
     }
 
     /// The share of triggered rows that honest peers' models take for the attack's target.
@@ -286,6 +296,7 @@ impl Experiment {
             experiment: self.digest(),
             accuracy: Range::of(&accuracies),
             attack_success: None,
+            skew: None,
             loss: Range::of(&losses),
             consensus_distance: consensus_distance(&models),
             optimum_distance,
@@ -372,8 +383,8 @@ impl Experiment {
             }
             Admission::Open => (0..peers).map(|peer| peer.to_string()).collect(),
         };
-        let (optimum, triggered, guessing) = (school.optimum, school.triggered, school.guessing);
-        Ok(Staged { participants, ids, lies, names, optimum, hull, oracle, triggered, guessing })
+        let School { optimum, triggered, skew, guessing, .. } = school;
+        Ok(Staged { participants, ids, lies, names, optimum, hull, oracle, triggered, skew, guessing })
     }
 
     /// Whether the rule says that it keeps every coordinate inside the honest range with so many liars in a neighbourhood.
@@ -438,7 +449,15 @@ impl Experiment {
                     Pupil::Descent(Descent::new(&own, objective, seed.child(&format!("noise {peer}"))))
                 };
                 let pupils = objectives.into_iter().enumerate().map(pupil).collect();
-                Ok(School { pupils, dimension: optimum.len(), optimum: Some(optimum), hull, triggered: None, guessing: None })
+                Ok(School {
+                    pupils,
+                    dimension: optimum.len(),
+                    optimum: Some(optimum),
+                    hull,
+                    triggered: None,
+                    skew: None,
+                    guessing: None,
+                })
             }
         }
     }
@@ -448,7 +467,8 @@ impl Experiment {
         let task = self.task.as_ref().expect("without a formula there is a task");
         let entry = DATASETS.iter().find(|entry| entry.name == self.world.dataset).expect("the world names a known data set");
         let options = DatasetOptions { directory: self.world.data_dir.clone() };
-        let loaded = (entry.load)(&options).map_err(|error| wrong(&error))?;
+        let key = if self.world.data_dir.is_some() { "world.data_dir" } else { "world.dataset" };
+        let loaded = (entry.load)(&options).map_err(|error| wrong(&format!("{key}: {error}")))?;
         let all = loaded.dataset(task.schema()).map_err(|error| wrong(&error))?;
         let test = (self.world.test_rows > 0).then_some(TestSize::Rows(self.world.test_rows));
         let split = loaded.split(task.schema(), test, seed).map_err(|error| wrong(&error))?;
@@ -458,6 +478,10 @@ impl Experiment {
         let guessing = most_frequent(test.labels(), classes);
         let partition = &self.world.partition;
         let dealt = partition.datasets(&train, classes, sites.as_deref(), peers, seed).map_err(|error| wrong(&error))?;
+        let mut skew = SkewReport::of(&dealt, classes);
+        if peers > PEER_ROWS_MAX {
+            skew.class_counts = Vec::new();
+        }
         let attack = attack_from_text(&self.world.attack).map_err(ExperimentError::Problems)?;
         let mut pupils = Vec::with_capacity(lies.len());
         for (peer, mut own) in dealt.into_iter().enumerate() {
@@ -473,8 +497,35 @@ impl Experiment {
             pupils.push(Pupil::Learner(learner.map_err(|error| wrong(&format!("peer {peer}: {error}")))?));
         }
         let triggered = attack.triggered(&test, task.schema()).map_err(|error| wrong(&error))?;
-        Ok(School { pupils, dimension: task.layout().dimension, optimum: None, hull: None, triggered, guessing })
+        Ok(School {
+            pupils,
+            dimension: task.layout().dimension,
+            optimum: None,
+            hull: None,
+            triggered,
+            skew: Some(skew),
+            guessing,
+        })
     }
+}
+
+/// Puts the edges that a file lists in the place of `topology.file`, which names it: the experiment, once resolved, stands alone.
+fn edges_of_file(document: &mut Document) -> Result<(), Vec<Problem>> {
+    const KEY: &str = "topology.file";
+    let places = document.places();
+    let wrong = |what: String| vec![places.problem(KEY, what)];
+    let path = match document.take("topology", "file") {
+        None => return Ok(()),
+        Some(toml::Value::String(path)) => path,
+        Some(other) => return Err(wrong(format!("expected a text, found {other}"))),
+    };
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| wrong(format!("cannot read {path}: {error}; expected a file with a pair of peers a line")))?;
+    let edges =
+        edges_from_text(&path, &text).map_err(|problem| wrong(format!("line {} of {path}: {}", problem.line, problem.what)))?;
+    let number = |peer: usize| toml::Value::Integer(peer as i64);
+    let pairs = edges.into_iter().map(|(a, b)| toml::Value::Array(vec![number(a), number(b)]));
+    document.set("topology.edges", &toml::Value::Array(pairs.collect())).map_err(|problem| vec![problem])
 }
 
 fn codec(text: &str, shapes: &[TensorShape]) -> Box<dyn Codec> {
@@ -579,6 +630,7 @@ pub struct Run<'a> {
     optimum: Option<Vec<f64>>,
     triggered: Option<Dataset>,
     guessing: Option<f64>,
+    skew: Option<SkewReport>,
     started: Instant,
     ready: Instant,
     ended: Ended,
@@ -609,6 +661,7 @@ impl Run<'_> {
         let moments = [self.started, self.ready];
         let (experiment, simulation, lies) = (self.experiment, &self.simulation, &self.lies);
         let mut outcome = experiment.outcome(simulation, self.ended, &self.names, lies, self.optimum.as_deref(), moments);
+        outcome.skew = self.skew.take();
         for row in &mut outcome.round_rows {
             row.spectral_gap = row.round.checked_sub(1).and_then(|round| gaps.get(&round).copied());
         }
@@ -629,6 +682,7 @@ struct Staged {
     oracle: Option<Arc<Oracle>>,
     triggered: Option<Dataset>,
     guessing: Option<f64>,
+    skew: Option<SkewReport>,
 }
 
 struct School {
@@ -640,6 +694,7 @@ struct School {
     triggered: Option<Dataset>,
     /// See [`Outcome::guessing`].
     guessing: Option<f64>,
+    skew: Option<SkewReport>,
 }
 
 enum Pupil {
@@ -752,6 +807,8 @@ pub struct Outcome {
     pub accuracy: Option<Range>,
     /// For attacks with a trigger: the share of triggered rows of other classes that honest models take for the target.
     pub attack_success: Option<Range>,
+    /// How unlike the peers' rows are, as they were dealt; class counts in worlds of at most [`PEER_ROWS_MAX`] peers.
+    pub skew: Option<SkewReport>,
     pub loss: Option<Range>,
     pub consensus_distance: Option<f64>,
     pub optimum_distance: Option<Range>,

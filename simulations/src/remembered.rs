@@ -65,6 +65,10 @@ impl Rule for Remembered {
         self.rule.minimum()
     }
 
+    fn fits(&self, models: usize) -> Result<(), AggregateError> {
+        self.rule.fits(models)
+    }
+
     fn needs_own(&self) -> bool {
         self.rule.needs_own()
     }
@@ -122,7 +126,8 @@ mod tests {
             let (plain, remembered) = (rule(), Remembered::new(rule(), 8));
             let told = |rule: &dyn Rule| {
                 let needs = [rule.needs_own(), rule.needs_losses(), rule.needs_updates(), rule.needs_models()];
-                (rule.name(), rule.byzantine(), rule.minimum(), needs, rule.uses_weights(), rule.stays_in_honest_range())
+                let numbers = (rule.byzantine(), rule.minimum(), rule.fits(1000));
+                (rule.name(), numbers, needs, rule.uses_weights(), rule.stays_in_honest_range())
             };
             assert_eq!(told(&remembered), told(&*plain), "{}", entry.name);
         }

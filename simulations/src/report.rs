@@ -7,6 +7,8 @@
 use std::io;
 use std::path::Path;
 
+use kith_models::SkewReport;
+use kith_models::skew::label_skew;
 use serde::Serialize;
 
 use crate::experiment::{Experiment, Outcome};
@@ -19,7 +21,7 @@ pub mod sweep;
 mod table;
 
 /// Writes `experiment.toml` (the resolved experiment, `command` in its first line), `rounds.csv`, `peers.csv` for worlds that keep
-/// it and where `peers` asks for it, and in the end `outcome.json` into an existing folder. Where `outcome.json` is, the rest is.
+/// it and where `peers` asks for it, with `skew.csv` where rows were dealt, and in the end `outcome.json` into an existing folder. Where `outcome.json` is, the rest is.
 ///
 /// # Errors
 /// When a file cannot be written.
@@ -29,6 +31,9 @@ pub fn write(folder: &Path, experiment: &Experiment, outcome: &Outcome, command:
     table_file(&folder.join("rounds.csv"), &outcome.round_rows)?;
     if peers && !outcome.peer_rows.is_empty() {
         table_file(&folder.join("peers.csv"), &outcome.peer_rows)?;
+    }
+    if let Some(skew) = outcome.skew.as_ref().filter(|skew| peers && !skew.class_counts.is_empty()) {
+        skew_file(&folder.join("skew.csv"), skew)?;
     }
     let json = serde_json::to_vec_pretty(outcome).map_err(io::Error::other)?;
     replace(&folder.join("outcome.json"), &json)
@@ -63,7 +68,7 @@ pub fn write_parquet(folder: &Path) -> io::Result<()> {
     let cells = std::fs::read_dir(folder.join("cells")).into_iter().flatten();
     let cells: io::Result<Vec<std::path::PathBuf>> = cells.map(|cell| Ok(cell?.path())).collect();
     for folder in cells?.iter().map(std::path::PathBuf::as_path).chain([folder]) {
-        for table in ["rounds", "peers", "sweep", "summary"].map(|name| folder.join(name).with_extension("csv")) {
+        for table in ["rounds", "peers", "skew", "sweep", "summary"].map(|name| folder.join(name).with_extension("csv")) {
             if table.exists() {
                 parquet_beside(&table)?;
             }
@@ -78,6 +83,20 @@ use parquet::beside as parquet_beside;
 #[cfg(not(feature = "parquet"))]
 fn parquet_beside(_table: &Path) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::Unsupported, format!("this program was built without Parquet; {PARQUET_BUILD}")))
+}
+
+/// A row for every peer: its rows, how far its labels are from everybody's, and its rows of each class.
+fn skew_file(path: &Path, skew: &SkewReport) -> io::Result<()> {
+    let mut writer = csv::Writer::from_path(path)?;
+    let classes = (0..skew.class_counts.first().map_or(0, Vec::len)).map(|class| format!("class_{class}"));
+    let names = ["peer", "rows", "l1", "hellinger", "js_divergence", "entropy"].map(str::to_owned);
+    writer.write_record(names.into_iter().chain(classes))?;
+    for (peer, (counts, skew)) in skew.class_counts.iter().zip(label_skew(&skew.class_counts)).enumerate() {
+        let numbers = [skew.l1, skew.hellinger, skew.js_divergence, skew.entropy].map(|value| value.to_string());
+        let whole = [peer as u64, counts.iter().sum()].map(|value| value.to_string());
+        writer.write_record(whole.into_iter().chain(numbers).chain(counts.iter().map(u64::to_string)))?;
+    }
+    writer.flush()
 }
 
 fn table_file<T: Serialize>(path: &Path, rows: &[T]) -> io::Result<()> {

@@ -156,6 +156,12 @@ impl Sweep {
                 None => axes.push(axis.clone()),
             }
         }
+        if axes.iter().any(|axis| axis.key == "world.seed") {
+            document.note(
+                "sweep.grid",
+                "world.seed is no axis, since every cell is run with every seed; expected sweep.seeds = [1, 2]",
+            );
+        }
         let runs = axes.iter().map(|axis| axis.values.len()).fold(own_seeds.len(), usize::saturating_mul);
         if runs > RUNS_MAX {
             document.note("sweep", format!("{runs} runs; expected at most {RUNS_MAX}"));

@@ -243,7 +243,8 @@ impl World {
         let mut found = Vec::new();
         let liars = self.adversaries.max(self.liars.len());
         if liars >= peers && liars > 0 {
-            found.push(("world.adversaries", format!("{liars} of {peers} peers lie; expected at least one who does not")));
+            let key = if self.adversaries > 0 { "world.adversaries" } else { "world.liars" };
+            found.push((key, format!("{liars} of {peers} peers lie; expected at least one who does not")));
         }
         let beyond = |list: &[usize]| list.iter().find(|peer| **peer >= peers).copied();
         if let Some(peer) = beyond(&self.liars) {

@@ -241,7 +241,7 @@ fn bad_input_names_its_file_and_line() {
         CHARTER,
         &nine,
         &[],
-        &["world.toml: line 3, column 1: world.adversaries: 9 of 8 peers lie", "world.toml has 1 problem"],
+        &["world.toml: line 3, column 15: world.adversaries: 9 of 8 peers lie", "world.toml has 1 problem"],
     );
     refused(CHARTER, &WORLD.replace("sign-flip:10", "shout"), &[], &["world.toml: line 4, column 10: world.attack: "]);
     refused(&CHARTER.replace("krum", "crumb"), WORLD, &[], &["charter.toml: line 9, column 8: aggregation.rule: "]);
@@ -267,6 +267,14 @@ fn bad_input_names_its_file_and_line() {
     );
     refused(CHARTER, "", &[], &["world.toml: world: this section is missing"]);
     refused(CHARTER, WORLD, &["--set", "world.adversaries=9"], &["--set: world.adversaries: 9 of 8 peers lie"]);
+    // Seeds that follow the world's are no mistakes of the charter.
+    refused(
+        CHARTER,
+        &format!("{WORLD}seed = -1\n"),
+        &[],
+        &["world.toml has 1 problem", "world.toml: line 5, column 8: world.seed: "],
+    );
+    assert!(!told(&board.rehearse(&[])).contains("charter.toml"));
     // Both files at once.
     let both = ["world.toml: line 3, ", "charter.toml: line 9, "];
     refused(&CHARTER.replace("krum", "crumb"), &WORLD.replace("adversaries = 2", "adversaries = -1"), &[], &both);

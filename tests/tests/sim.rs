@@ -315,22 +315,82 @@ fn a_file_that_is_wrong_is_refused_with_line_and_value() {
     refused("peers = 6", "kaos = 6\npeers = 6", &["unknown key \"kaos\"", "chaos, churn", "trainer", "did you mean \"chaos\"?"]);
     refused("trimmed-mean", "trimed-mean", &["line 9", "unknown rule \"trimed-mean\"", "known: mean", "did you mean"]);
     refused("byzantine = 1", "byzantine = 3", &["trimmed-mean", "byzantine = 3", "needs 7 models"]);
-    refused("adversaries = 1", "adversaries = 7", &["7 of 6 peers lie"]);
+    refused("adversaries = 1", "adversaries = 7", &["line 14", "world.adversaries: 7 of 6 peers lie"]);
+    refused(
+        "byzantine = 1",
+        "byzantine = 1\nmethod = \"gradient-tracking\"\n[round]\nmode = \"asynchronous\"",
+        &["line 11", "aggregation.method: gradient tracking keeps the mean"],
+    );
+    refused("\"trimmed-mean\"", "\"multi-krum\"\nm = 7", &["line 10", "aggregation.m", "7 of 6 models", "expected at most 5"]);
+    refused(
+        "\"trimmed-mean\"",
+        "\"weighted-mean\"\nweights = [1.0]",
+        &["line 10", "aggregation.weights", "1 weights for 6 models"],
+    );
+    folder.write("edges.txt", "0 1\n1 two\n");
+    let list = "kind = \"edges\"\nfile = \"edges.txt\"";
+    refused("kind = \"complete\"", list, &["line 7", "topology.file", "line 2 of edges.txt", "\"two\" is not a peer's number"]);
+    refused("kind = \"complete\"", &list.replace("edges.txt", "none.txt"), &["topology.file", "cannot read none.txt"]);
     refused("kind = \"quadratic\"", "kind = \"cubic\"", &["unknown trainer \"cubic\"", "quadratic"]);
     refused("seed = 4", "seed = \"four\"", &["line 15", "expected an integer", "found \"four\""]);
     refused("[world]", "[world", &["line 12", "not TOML"]);
     folder.write("bad.toml", &format!("{TINY}[sweep]\nseed = 3\n"));
     folder.refused(&["sim", "sweep", "bad.toml"], &["bad.toml", "line 22", "unknown key \"seed\"", "known: grid, seeds"]);
+    folder.write("bad.toml", TINY);
+    folder.refused(&["sim", "sweep", "bad.toml", "--grid", "world.seed=1,2"], &["world.seed is no axis", "sweep.seeds"]);
     // Half a data set, and none: whether the machine has another copy makes no difference.
     std::fs::create_dir(folder.path("half")).expect("made");
     folder.write("half/train-images-idx3-ubyte", "no images");
     let rows = "[federation]\nname = \"rows\"\n[world]\npeers = 4\ndataset = \"fashion-mnist\"\ndata_dir = \"half\"\n";
     folder.write("rows.toml", rows);
-    folder.refused(&["sim", "run", "rows.toml"], &["half", "the rows", "train-labels-idx1-ubyte"]);
+    folder.refused(&["sim", "run", "rows.toml"], &["half", "the rows: world.data_dir", "train-labels-idx1-ubyte"]);
     folder.write("rows.toml", &rows.replace("half", "nowhere"));
     folder.refused(&["sim", "run", "rows.toml"], &["nowhere", "the rows", "train-images-idx3-ubyte"]);
+    folder.write("rows.toml", &rows.replace("fashion-mnist", "mnist"));
+    let output = folder.kith(&["sim", "run", "rows.toml"]);
+    assert!(
+        told(&output).contains("rows.toml: line 5, column 11: world.dataset: unknown dataset \"mnist\""),
+        "{}",
+        told(&output)
+    );
+    assert!(!told(&output).contains("data.shape"), "one error: {}", told(&output));
     folder.refused(&["sim", "run", "missing.toml"], &["missing.toml"]);
     folder.refused(&["sim", "report", "."], &["outcome.json", "sweep.json"]);
+}
+
+#[test]
+fn a_graph_can_be_read_from_a_file_and_the_resolved_experiment_stands_alone() {
+    let folder = Folder::new();
+    folder.write("ring.txt", "# a ring\n0 1\n1,2\n2 3\n3 4\n4 5\n5 0\n");
+    folder.write("list.toml", &TINY.replace("\"complete\"", "\"edges\"\nfile = \"ring.txt\""));
+    folder.write("ring.toml", &TINY.replace("\"complete\"", "\"ring\""));
+    let run = |file: &str| {
+        let output = folder.kith(&["sim", "run", file, "--json"]);
+        assert!(output.status.success(), "{file}: {}", told(&output));
+        one_document(&output)["loss"].clone()
+    };
+    let loss = run("list.toml");
+    assert_eq!(loss, run("ring.toml"));
+    std::fs::remove_file(folder.path("ring.txt")).expect("removed");
+    assert_eq!(loss, run("list-results/experiment.toml"));
+}
+
+#[test]
+fn a_run_tells_how_unlike_the_rows_are() {
+    let folder = Folder::new();
+    let text = "[federation]\nname = \"rows\"\nrounds = 1\n[world]\npeers = 4\npartition = \"pathological:2\"\n";
+    folder.write("rows.toml", text);
+    let output = folder.kith(&["sim", "run", "rows.toml", "--json"]);
+    let skew = &one_document(&output)["skew"];
+    let far = skew["l1"].as_f64().expect("a number");
+    assert!(far > 1.0 && far <= 2.0, "two classes of ten each: {skew}");
+    assert_eq!(skew["class_counts"].as_array().map(Vec::len), Some(4));
+    let table = text_of(&folder.path("rows-results/skew.csv"));
+    assert!(table.starts_with("peer,rows,l1,hellinger,js_divergence,entropy,class_0,class_1"), "{table}");
+    assert_eq!(table.lines().count(), 5);
+    assert!(text_of(&folder.path("rows-results/report.html")).contains("Rows by peer and class"));
+    let even = folder.kith(&["sim", "run", "rows.toml", "--set", "world.partition=iid", "--json"]);
+    assert!(one_document(&even)["skew"]["l1"].as_f64().expect("a number") < 0.2, "{}", told(&even));
 }
 
 #[test]

@@ -36,6 +36,10 @@ impl PreAggregator for Bucketing {
         (needed - 1) * self.size + 1
     }
 
+    fn rows(&self, models: usize) -> usize {
+        models.div_ceil(self.size)
+    }
+
     fn mixing(&self, context: &Context<'_>, rows: &Rows<'_>) -> Mixing {
         let mut order: Vec<usize> = (0..rows.count()).filter(|row| Some(*row) != context.own).collect();
         Stream::derive("kith.v1 aggregate bucketing", &context.seed, context.round, 0, 0).shuffle(&mut order);

@@ -74,9 +74,25 @@ impl Rule for Krum {
     }
 
     fn minimum(&self) -> usize {
-        match self.variant {
+        let least = match self.variant {
             Variant::Blanchard => 2 * self.byzantine + 3,
             Variant::NearestNMinusFMinus1 => 2 * self.byzantine + 1,
+        };
+        if let Selected::Best(m) = self.selected { least.max(m + self.byzantine) } else { least }
+    }
+
+    fn fits(&self, models: usize) -> Result<(), AggregateError> {
+        match self.selected {
+            Selected::Best(m) if m + self.byzantine > models => Err(AggregateError::InvalidParameter {
+                rule: MULTI_ENTRY.name,
+                parameter: "m",
+                reason: format!(
+                    "{m} of {models} models with byzantine = {}; expected at most {}",
+                    self.byzantine,
+                    models.saturating_sub(self.byzantine)
+                ),
+            }),
+            _ => Ok(()),
         }
     }
 
@@ -89,18 +105,7 @@ impl Rule for Krum {
         let selected = match self.selected {
             Selected::One => 1,
             Selected::Automatic => automatic,
-            Selected::Best(m) if m <= count - self.byzantine => m,
-            Selected::Best(m) => {
-                return Err(AggregateError::InvalidParameter {
-                    rule: MULTI_ENTRY.name,
-                    parameter: "m",
-                    reason: format!(
-                        "{m} of {count} models with byzantine = {}; expected at most {}",
-                        self.byzantine,
-                        count - self.byzantine
-                    ),
-                });
-            }
+            Selected::Best(m) => m,
         };
         let scores = scores(&rows.distances(), count, neighbours);
         let mut order: Vec<usize> = (0..count).collect();

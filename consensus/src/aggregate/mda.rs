@@ -35,11 +35,13 @@ impl Rule for MinimumDiameter {
         2 * self.byzantine + 1
     }
 
+    fn fits(&self, models: usize) -> Result<(), AggregateError> {
+        let subsets = subsets(models, self.byzantine);
+        let too_many = AggregateError::TooExpensive { rule: ENTRY.name, subset_bits: subsets.to_bits(), limit: SUBSETS_MAX };
+        if subsets > SUBSETS_MAX as f64 { Err(too_many) } else { Ok(()) }
+    }
+
     fn combine(&self, _: &Context<'_>, rows: &Rows<'_>) -> Result<Aggregate, AggregateError> {
-        let subsets = subsets(rows.count(), self.byzantine);
-        if subsets > SUBSETS_MAX as f64 {
-            return Err(AggregateError::TooExpensive { rule: ENTRY.name, subset_bits: subsets.to_bits(), limit: SUBSETS_MAX });
-        }
         let distances = rows.distances();
         let size = rows.count() - self.byzantine;
         let mut search = Search { distances: &distances, count: rows.count(), size, members: Vec::new(), best: None };
@@ -53,7 +55,7 @@ impl Rule for MinimumDiameter {
 
 /// C(n, f), rounded where it is beyond 2⁵³.
 fn subsets(count: usize, left_out: usize) -> f64 {
-    (0..left_out).fold(1.0, |product, index| product * (count - index) as f64 / (index + 1) as f64)
+    (0..left_out).fold(1.0, |product, index| product * count.saturating_sub(index) as f64 / (index + 1) as f64)
 }
 
 /// Depth first in lexicographic order; a beginning that is already no better than the best is left at once.
@@ -86,13 +88,16 @@ impl Search<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Contribution;
     use super::*;
+    use crate::PeerId;
 
     #[test]
     fn too_many_subsets_are_refused_before_the_search() {
         let model = [0.0f32];
-        let rows = Rows::new(vec![&model[..]; 41], vec![1.0; 41]);
-        let error = MinimumDiameter { byzantine: 20 }.combine(&Context::offline(), &rows).unwrap_err();
+        let contribution = |sender: u8| Contribution::of(PeerId([sender; 32]), &model);
+        let contributions: Vec<Contribution<'_>> = (0..41).map(contribution).collect();
+        let error = MinimumDiameter { byzantine: 20 }.aggregate(&Context::offline(), &contributions).unwrap_err();
         assert_eq!(error.code(), "too_expensive");
         assert_eq!(error.to_string(), "rule \"mda\" would search 269128937220 subsets, at most 100000 are accepted");
     }

@@ -29,17 +29,21 @@ impl Rule for WeightedMean {
     }
 
     fn minimum(&self) -> usize {
-        1
+        self.weights.len().max(1)
+    }
+
+    fn fits(&self, models: usize) -> Result<(), AggregateError> {
+        if self.weights.len() == models {
+            return Ok(());
+        }
+        Err(AggregateError::InvalidParameter {
+            rule: ENTRY.name,
+            parameter: "weights",
+            reason: format!("{} weights for {models} models; expected one each", self.weights.len()),
+        })
     }
 
     fn combine(&self, _: &Context<'_>, rows: &Rows<'_>) -> Result<Aggregate, AggregateError> {
-        if self.weights.len() != rows.count() {
-            return Err(AggregateError::InvalidParameter {
-                rule: ENTRY.name,
-                parameter: "weights",
-                reason: format!("{} weights for {} models; expected one each", self.weights.len(), rows.count()),
-            });
-        }
         let influence = shares(ENTRY.name, "weights", &self.weights)?;
         Ok(Aggregate { parameters: rows.weighted_sum(&influence), influence, scores: Vec::new() })
     }

@@ -48,6 +48,7 @@ pub fn page(folder: &Path) -> io::Result<()> {
     let mut body = promises(&outcome, command);
     body.push_str("<h2>Outcome</h2>\n");
     body.push_str(&outcome_table(&outcome));
+    body.push_str(&skew_table(&outcome["skew"]["class_counts"]));
     body.push_str(
         "<h2>Plots</h2>\n<p class=\"note\">Honest peers only. Each plot is also a file in <code>plots/</code>; the numbers \
                    are in <code>rounds.csv</code> and <code>peers.csv</code>.</p>\n<div class=\"plots\">\n",
@@ -103,6 +104,26 @@ fn promises(outcome: &Value, command: &str) -> String {
     text
 }
 
+/// Which peer has how many rows of which class, for worlds of a size that can be looked at.
+fn skew_table(counts: &Value) -> String {
+    let Some(peers) = counts.as_array().filter(|peers| (1..=GRAPH_PEERS_MAX).contains(&peers.len())) else {
+        return String::new();
+    };
+    let numbers = |counts: &Value| counts.as_array().map_or(Vec::new(), |list| list.iter().filter_map(Value::as_u64).collect());
+    let peers: Vec<Vec<u64>> = peers.iter().map(numbers).collect();
+    let largest = peers.iter().flatten().copied().max().unwrap_or(0).max(1) as f64;
+    let classes: String = (0..peers[0].len()).map(|class| format!("<th class=\"n\">{class}</th>")).collect();
+    let mut text = format!("<details><summary>Rows by peer and class</summary>\n<table><tr><th>peer</th>{classes}</tr>\n");
+    for (peer, counts) in peers.iter().enumerate() {
+        // Darker for more; the number says the same.
+        let shade = |count: u64| format!("background:rgba(0,114,178,{:.2})", 0.6 * count as f64 / largest);
+        let cell = |count: &u64| format!("<td class=\"n\" style=\"{}\">{count}</td>", shade(*count));
+        text.push_str(&format!("<tr><td>{peer}</td>{}</tr>\n", counts.iter().map(cell).collect::<String>()));
+    }
+    text.push_str("</table></details>\n");
+    text
+}
+
 fn outcome_table(outcome: &Value) -> String {
     let mut text = "<table>\n".to_owned();
     let mut line = |name: &str, value: String| {
@@ -124,6 +145,11 @@ fn outcome_table(outcome: &Value) -> String {
         line("liars", names(&outcome["liars"]));
     }
     line("rounds", outcome["rounds"].to_string());
+    let skew = |key: &str| outcome["skew"][key].as_f64().map(number_text);
+    if let (Some(l1), Some(hellinger), Some(jensen_shannon)) = (skew("l1"), skew("hellinger"), skew("jensen_shannon")) {
+        let text = format!("L1 {l1} of 2, Hellinger {hellinger} of 1, Jensen–Shannon {jensen_shannon} of 0.833");
+        line("distance of a peer's classes from everybody's, mean", text);
+    }
     for (key, name) in [("accuracy", "accuracy"), ("loss", "loss"), ("optimum_distance", "distance to the optimum")] {
         range(key).into_iter().for_each(|value| line(name, value));
     }

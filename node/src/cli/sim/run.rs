@@ -226,6 +226,9 @@ fn summary(outcome: &Outcome, folder: Option<&Path>) -> String {
     );
     let again = outcome.bytes.retransmitted.filter(|again| *again > 0);
     let again = again.map_or(String::new(), |again| format!(", of that {} sent once more", bytes(again)));
+    if let Some(skew) = &outcome.skew {
+        line("unlike labels", format!("{:.3} of 2 (mean distance of a peer's classes from everybody's)", skew.l1));
+    }
     line("on the wire", format!("{}{again}", bytes(outcome.bytes.wire)));
     line("rounds by deadline", format!("{}; too few to mix: {}", outcome.rounds_by_deadline, outcome.mixing_skipped));
     let rate = outcome.peer_rounds_per_second;

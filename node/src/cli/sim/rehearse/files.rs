@@ -119,7 +119,12 @@ impl Files {
         let (mut charter, mut world, mut command_line) = (Vec::new(), Vec::new(), Vec::new());
         let begin = self.charter.text.len() + 1;
         let lines_before = self.text[..begin].matches('\n').count();
+        let seed_is_bad = problems.iter().any(|problem| problem.key == "world.seed");
         for problem in problems {
+            // Seeds that the charter leaves out follow the world's: one mistake is told once.
+            if seed_is_bad && problem.span.is_none() && problem.key.ends_with(".seed") && problem.key != "world.seed" {
+                continue;
+            }
             match problem.span.clone() {
                 Some(span) if span.start >= begin => world.push(Problem {
                     line: problem.line - lines_before,
