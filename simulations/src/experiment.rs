@@ -200,7 +200,7 @@ impl Experiment {
     /// When the rows cannot be had or dealt.
     pub fn begin(&self, threads: usize) -> Result<Run<'_>, ExperimentError> {
         let started = Instant::now();
-        let Staged { participants, ids, lies, names, optimum, hull, oracle, triggered, skew } = self.stage()?;
+        let Staged { participants, ids, lies, names, optimum, hull, oracle, triggered, skew, guessing } = self.stage()?;
         let timeline = self.world.timeline(self.peers());
         let healed_at = timeline.iter().map(|(at, fault)| *at + lasts(fault)).max().unwrap_or(Duration::ZERO);
         let links = &self.world.links;
@@ -223,6 +223,7 @@ impl Experiment {
             metrics: Metrics::new(lies.clone(), optimum.clone(), consensus_every),
             mixing: Mixing::default(),
             promises: Promises::new(scope),
+            filtered: vec![(0.0, 0); if self.peers() <= crate::metrics::PEER_ROWS_MAX { self.peers() } else { 0 }],
             oracle,
         };
         let meeting = Meeting::Neighbours(Arc::clone(&self.charter));
@@ -231,7 +232,7 @@ impl Experiment {
             simulation.fault_at(at, fault);
         }
         let (ready, ended) = (Instant::now(), Ended::Limit);
-        Ok(Run { experiment: self, simulation, names, lies, optimum, triggered, skew, started, ready, ended })
+        Ok(Run { experiment: self, simulation, names, lies, optimum, triggered, skew, guessing, started, ready, ended })
     }
 
     /// The share of triggered rows that honest peers' models take for the attack's target.
@@ -305,6 +306,9 @@ impl Experiment {
             refused: metrics.refused.clone(),
             suspected: by_name(&metrics.suspected),
             convicted: by_name(&metrics.convicted),
+            filtered: filtered_by_name(&simulation.observer.filtered, names),
+            guessing: None,
+            optimum_distance_at_start: optimum.map(|optimum| optimum.iter().map(|at| at * at).sum::<f64>().sqrt()),
             faults_not_felt: self.world.faults_after(simulation.now()),
             checks: Checks { passed: promises.count() - promises.failures.len(), failed: promises.failures.clone() },
             round_rows: metrics.round_rows(),
@@ -379,8 +383,8 @@ impl Experiment {
             }
             Admission::Open => (0..peers).map(|peer| peer.to_string()).collect(),
         };
-        let School { optimum, triggered, skew, .. } = school;
-        Ok(Staged { participants, ids, lies, names, optimum, hull, oracle, triggered, skew })
+        let School { optimum, triggered, skew, guessing, .. } = school;
+        Ok(Staged { participants, ids, lies, names, optimum, hull, oracle, triggered, skew, guessing })
     }
 
     /// Whether the rule says that it keeps every coordinate inside the honest range with so many liars in a neighbourhood.
@@ -445,7 +449,15 @@ impl Experiment {
                     Pupil::Descent(Descent::new(&own, objective, seed.child(&format!("noise {peer}"))))
                 };
                 let pupils = objectives.into_iter().enumerate().map(pupil).collect();
-                Ok(School { pupils, dimension: optimum.len(), optimum: Some(optimum), hull, triggered: None, skew: None })
+                Ok(School {
+                    pupils,
+                    dimension: optimum.len(),
+                    optimum: Some(optimum),
+                    hull,
+                    triggered: None,
+                    skew: None,
+                    guessing: None,
+                })
             }
         }
     }
@@ -463,6 +475,7 @@ impl Experiment {
         let (train, test) = (all.select(&split.train), Arc::new(all.select(&split.test)));
         let sites = loaded.sites_among(&split.train);
         let (classes, peers) = (task.schema().classes, lies.len());
+        let guessing = most_frequent(test.labels(), classes);
         let partition = &self.world.partition;
         let dealt = partition.datasets(&train, classes, sites.as_deref(), peers, seed).map_err(|error| wrong(&error))?;
         let mut skew = SkewReport::of(&dealt, classes);
@@ -484,7 +497,15 @@ impl Experiment {
             pupils.push(Pupil::Learner(learner.map_err(|error| wrong(&format!("peer {peer}: {error}")))?));
         }
         let triggered = attack.triggered(&test, task.schema()).map_err(|error| wrong(&error))?;
-        Ok(School { pupils, dimension: task.layout().dimension, optimum: None, hull: None, triggered, skew: Some(skew) })
+        Ok(School {
+            pupils,
+            dimension: task.layout().dimension,
+            optimum: None,
+            hull: None,
+            triggered,
+            skew: Some(skew),
+            guessing,
+        })
     }
 }
 
@@ -522,6 +543,20 @@ fn conduct(lie: Option<&(String, Option<Arc<Oracle>>)>, charter: &Arc<Charter>) 
             Box::new(Attacker::new(attack, oracle.clone()).under(charter))
         }
     }
+}
+
+/// Share of the most frequent class.
+fn most_frequent(labels: &[u32], classes: usize) -> Option<f64> {
+    let mut counts = vec![0u64; classes];
+    labels.iter().for_each(|label| counts[*label as usize] += 1);
+    let most = counts.into_iter().max().filter(|most| *most > 0)?;
+    Some(most as f64 / labels.len() as f64)
+}
+
+/// Mean shares by name, of sums and counts by number.
+fn filtered_by_name(sums: &[(f64, u64)], names: &[String]) -> std::collections::BTreeMap<String, f64> {
+    let measured = sums.iter().zip(names).filter(|((_, count), _)| *count > 0);
+    measured.map(|((sum, count), name)| (name.clone(), sum / *count as f64)).collect()
 }
 
 fn lasts(fault: &Fault) -> Duration {
@@ -594,6 +629,7 @@ pub struct Run<'a> {
     lies: Vec<bool>,
     optimum: Option<Vec<f64>>,
     triggered: Option<Dataset>,
+    guessing: Option<f64>,
     skew: Option<SkewReport>,
     started: Instant,
     ready: Instant,
@@ -631,6 +667,7 @@ impl Run<'_> {
         }
         outcome.attack_success =
             self.triggered.as_ref().and_then(|triggered| experiment.attack_success(simulation, lies, triggered));
+        outcome.guessing = self.guessing;
         outcome
     }
 }
@@ -644,6 +681,7 @@ struct Staged {
     hull: Option<(f32, f32)>,
     oracle: Option<Arc<Oracle>>,
     triggered: Option<Dataset>,
+    guessing: Option<f64>,
     skew: Option<SkewReport>,
 }
 
@@ -654,6 +692,8 @@ struct School {
     hull: Option<(f32, f32)>,
     /// Rows that tell whether a backdoor opens.
     triggered: Option<Dataset>,
+    /// See [`Outcome::guessing`].
+    guessing: Option<f64>,
     skew: Option<SkewReport>,
 }
 
@@ -667,6 +707,8 @@ struct Bench {
     metrics: Metrics,
     mixing: Mixing,
     promises: Promises,
+    /// Of each peer's contributions the shares that honest peers left out: (sum, count); none kept in large worlds.
+    filtered: Vec<(f64, u64)>,
     oracle: Option<Arc<Oracle>>,
 }
 
@@ -675,6 +717,14 @@ impl Observer for Bench {
         let scope = self.promises.scope();
         self.metrics.event(moment, event, |peer| scope.number(peer));
         self.mixing.event(scope, moment, event);
+        if let (Event::Aggregated { dropped, .. }, false) = (event, self.filtered.is_empty() || scope.lies[moment.member]) {
+            for dropped in dropped {
+                if let Some(number) = scope.number(&dropped.peer) {
+                    let (sum, count) = &mut self.filtered[number];
+                    (*sum, *count) = (*sum + dropped.share, *count + 1);
+                }
+            }
+        }
         self.promises.event(moment, event);
     }
 
@@ -768,6 +818,16 @@ pub struct Outcome {
     pub refused: std::collections::BTreeMap<&'static str, u64>,
     pub suspected: std::collections::BTreeMap<String, u64>,
     pub convicted: std::collections::BTreeMap<String, u64>,
+    /// Mean share of each peer's contributions that honest peers left out, by name; empty in worlds of more than
+    /// [`crate::metrics::PEER_ROWS_MAX`] peers.
+    #[serde(skip)]
+    pub filtered: std::collections::BTreeMap<String, f64>,
+    /// Accuracy of always naming the most frequent class of the held-out rows.
+    #[serde(skip)]
+    pub guessing: Option<f64>,
+    /// Distance to the optimum, where it is known, of the model that everybody starts with.
+    #[serde(skip)]
+    pub optimum_distance_at_start: Option<f64>,
     /// Faults of the world's list whose time is after the run's end.
     pub faults_not_felt: Vec<String>,
     pub checks: Checks,

@@ -25,7 +25,8 @@ Examples:
   kith sim run experiments/first.toml --seed 7 --set aggregation.rule=median --json
   kith sim run --charter charter.toml --world world.toml      rehearse a charter
 
-Exit codes: 0 done; 1 it could not be run; 5 a promise was broken, and the command that replays it was printed")]
+Exit codes: 0 done, whatever a rehearsal's answer is; 1 it could not be run; 5 a promise was broken, and the command that replays
+it was printed")]
 pub(crate) struct Run {
     /// The experiment
     #[arg(required_unless_present = "charter")]
@@ -48,7 +49,7 @@ pub(crate) struct Run {
     /// Threads that train beside the one that runs the queue; the result is the same for any number
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    /// Folder for the results
+    /// Folder for the results; a rehearsal writes none without it
     #[arg(long)]
     out: Option<PathBuf>,
     /// Write no files
@@ -103,10 +104,22 @@ impl Run {
     /// The command that runs it again.
     fn command(&self, path: &Path, experiment: &Experiment) -> String {
         let mut text = format!("kith sim run {} --seed {}", shell_path(path), experiment.world.seed);
+        self.add_settings(&mut text);
+        text
+    }
+
+    /// The command that rehearses one seed again.
+    pub(super) fn rehearsal_command(&self, charter: &Path, world: &Path, seed: u64) -> String {
+        let [charter, world] = [charter, world].map(shell_path);
+        let mut text = format!("kith sim run --charter {charter} --world {world} --seed {seed} --seeds 1");
+        self.add_settings(&mut text);
+        text
+    }
+
+    fn add_settings(&self, text: &mut String) {
         for setting in self.settings.iter().filter(|(key, _)| key != "world.seed") {
             text.push_str(&format!(" --set {}", setting_to_text(setting)));
         }
-        text
     }
 
     /// The settings of the command line, the seed among them.
@@ -125,6 +138,10 @@ impl Run {
 
     pub(super) fn json(&self) -> bool {
         self.json
+    }
+
+    pub(super) fn out(&self) -> Option<&Path> {
+        self.out.as_deref()
     }
 }
 
@@ -178,7 +195,7 @@ pub(super) fn run(experiment: &Experiment, threads: usize) -> Result<Outcome, Fa
 }
 
 /// Writes the resolved experiment, the measurements and the report.
-fn report(experiment: &Experiment, outcome: &Outcome, folder: &Path, command: &str) -> Result<(), Failure> {
+pub(super) fn report(experiment: &Experiment, outcome: &Outcome, folder: &Path, command: &str) -> Result<(), Failure> {
     let wrong = |error: std::io::Error| Failure::new(format!("cannot write to {}: {error}", folder.display()));
     std::fs::create_dir_all(folder).map_err(wrong)?;
     report::write(folder, experiment, outcome, command, true).map_err(wrong)?;
