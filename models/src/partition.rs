@@ -15,6 +15,7 @@ mod inner_dirichlet;
 mod natural;
 mod pathological;
 mod quantity;
+mod rotation;
 mod shards;
 
 use std::fmt::Debug;
@@ -57,6 +58,7 @@ pub static PARTITIONS: &[PartitionEntry] = &[
     quantity::ENTRY,
     draw::ENTRY,
     feature_skew::ENTRY,
+    rotation::ENTRY,
     concept_shift::ENTRY,
     natural::ENTRY,
 ];
@@ -104,7 +106,15 @@ pub trait Deal: Debug + Send + Sync {
         false
     }
 
-    /// A peer's rows as it gets to see them; by default as they are.
+    /// Whether rows of so many features can be changed so.
+    ///
+    /// # Errors
+    /// Why they cannot.
+    fn fits(&self, _features: usize) -> Result<(), PartitionError> {
+        Ok(())
+    }
+
+    /// A peer's rows as it gets to see them, where [`Deal::fits`] has nothing against it; by default as they are.
     fn transform(&self, place: &Place<'_>, data: &Dataset) -> Dataset {
         let _ = place;
         data.clone()
@@ -136,6 +146,9 @@ pub enum PartitionError {
     /// Sites that are unknown or of another number.
     #[error("{0}")]
     Sites(String),
+    /// Rows whose features cannot be changed as asked.
+    #[error("{0}")]
+    Features(String),
 }
 
 /// A chosen partition.
@@ -231,6 +244,7 @@ impl Partition {
         peers: usize,
         seed: &Seed,
     ) -> Result<Vec<Dataset>, PartitionError> {
+        self.deal.fits(data.features())?;
         let rows = Rows { labels: data.labels(), classes, sites };
         let parts = self.split(rows, peers, &mut seed.stream("kith.v1 partition"))?;
         let dataset =
@@ -326,6 +340,7 @@ mod tests {
             "quantity:log_normal=1",
             "quantity:dirichlet=0.1",
             "feature-skew",
+            "rotation",
             "concept-shift:3",
         ];
         for text in texts {
@@ -467,6 +482,22 @@ mod tests {
             assert!((deviation / wanted - 1.0).abs() < 0.12, "peer {peer}: {deviation}, expected {wanted}");
         }
         assert_ne!(parts[0].row(0), parts[0].row(1));
+    }
+
+    #[test]
+    fn rotation_turns_the_images_of_each_group_by_a_quarter_more() {
+        // Squares of two by two: 1 2 above 3 4, read line by line.
+        let data = Dataset::from_numbers([1.0, 2.0, 3.0, 4.0].repeat(40), vec![0; 40], 4);
+        let seed = Seed::from_number(9);
+        let deal = |text: &str, data: &Dataset| Partition::parse(text).unwrap().datasets(data, 1, None, 8, &seed);
+        let parts = deal("rotation", &data).unwrap();
+        let turned = [[1.0, 2.0, 3.0, 4.0], [3.0, 1.0, 4.0, 2.0], [4.0, 3.0, 2.0, 1.0], [2.0, 4.0, 1.0, 3.0]];
+        for (peer, part) in parts.iter().enumerate() {
+            assert_eq!(part.row(0), turned[peer / 2], "peer {peer}");
+        }
+        assert_eq!(deal("rotation:1", &data).unwrap()[7].row(0), turned[0]);
+        let table = Dataset::from_numbers(vec![1.0; 40 * 5], vec![0; 40], 5);
+        assert!(deal("rotation", &table).unwrap_err().to_string().contains("rows of 5 values"));
     }
 
     #[test]

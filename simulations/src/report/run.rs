@@ -234,7 +234,7 @@ fn plots(rounds: &Table, peers: &Table) -> Vec<(&'static str, Plot)> {
         (
             "spectral-gap",
             plot(
-                "Spectral gap of the mixing in force: 0 leaves parts of the federation apart",
+                "Spectral gap of the mixing in force",
                 Axis::linear("spectral gap", Unit::Number),
                 vec![line("", "spectral_gap")],
             ),
