@@ -172,6 +172,8 @@ pub struct Peer {
     exchange: Exchange,
     witness: Witness,
     suspicion: Sorted<PeerId, (f64, u32)>,
+    /// Neighbours whose announcement was refused at the door, and the latest round of which it was.
+    turned_away: Sorted<PeerId, u64>,
     /// Who has asked whom, where rounds are pairwise.
     pairs: Pairs,
     /// The last handshake that was sent.
@@ -225,6 +227,7 @@ impl Peer {
             choosing: Choosing::default(),
             witness,
             suspicion: Sorted::default(),
+            turned_away: Sorted::default(),
             pairs: Pairs::default(),
             greeting: None,
             evaluating: None,
@@ -468,6 +471,10 @@ impl Peer {
         // Where nobody waits for anybody the window has been open all the time.
         if !self.is_asynchronous() {
             self.window = Window::new(awaited, self.overlay.alternatives(self.round), self.stands_in());
+        }
+        self.turned_away.retain(|_, round| *round >= self.round);
+        for (sender, _) in self.turned_away.iter().filter(|(_, round)| **round == self.round) {
+            self.window.release(sender);
         }
         if let Some(place) = self.overlay.place() {
             self.method.open(&self.overlay.graph(self.round), place);
@@ -1354,9 +1361,13 @@ impl Peer {
             announcement.check(dimension, bytes_max, asked)?;
             Ok(announcement)
         });
-        if announced.is_err() && round == self.round {
-            self.window.release(&sender); // it has spoken; there is nothing to wait for
-            self.close_if_complete(out);
+        if announced.is_err() && round >= self.round {
+            // It has spoken; there is nothing to wait for, in this round or when that one opens.
+            self.turned_away.insert(sender, round);
+            if round == self.round {
+                self.window.release(&sender);
+                self.close_if_complete(out);
+            }
         }
         let announcement = announced?;
         if !self.exchange.announce(envelope, &announcement) {

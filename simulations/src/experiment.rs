@@ -519,6 +519,9 @@ fn edges_of_file(document: &mut Document) -> Result<(), Vec<Problem>> {
         Some(toml::Value::String(path)) => path,
         Some(other) => return Err(wrong(format!("expected a text, found {other}"))),
     };
+    if document.take("topology", "edges").is_some() {
+        return Err(wrong("the edges are listed in topology.edges too; expected one of the two".to_owned()));
+    }
     let text = std::fs::read_to_string(&path)
         .map_err(|error| wrong(format!("cannot read {path}: {error}; expected a file with a pair of peers a line")))?;
     let edges =
@@ -663,7 +666,7 @@ impl Run<'_> {
         let mut outcome = experiment.outcome(simulation, self.ended, &self.names, lies, self.optimum.as_deref(), moments);
         outcome.skew = self.skew.take();
         for row in &mut outcome.round_rows {
-            row.spectral_gap = row.round.checked_sub(1).and_then(|round| gaps.get(&round).copied());
+            row.spectral_gap = row.round.checked_sub(1).and_then(|round| gaps.get(&round).copied().filter(|gap| gap.is_finite()));
         }
         outcome.attack_success =
             self.triggered.as_ref().and_then(|triggered| experiment.attack_success(simulation, lies, triggered));

@@ -398,3 +398,17 @@ fn a_forged_header_convicts_nobody() {
         }
     }
 }
+
+/// A liar that is far ahead of everybody: what is refused at the door before a round opens is not waited for in that round.
+#[test]
+fn nobody_waits_for_what_was_refused_before_its_round() {
+    const LINKS: &str = "[world.links]\nlatency_ms = 20\njitter = \"exponential\"\njitter_ms = 30\n";
+    let codec = "kind = \"identity\"";
+    let world = Parabolas { peers: 6, rounds: 12, topology: "kind = \"complete\"", codec, spread: 0.5, learning_rate: 0.3 };
+    for seed in SEEDS {
+        let text = world.text(seed, "wrong-shape", 0, MEAN).replace("adversaries = 0", "liars = [3]");
+        let outcome = run(&format!("{text}\n[[world.special]]\npeers = [3]\nslowness = 0.001\n{LINKS}"));
+        assert!(outcome.peer_rows.iter().filter(|row| !row.lies).all(|row| !row.by_deadline && row.mixed == 4), "seed {seed}");
+        assert!(outcome.virtual_seconds < 5.0, "seed {seed}: {} s", outcome.virtual_seconds);
+    }
+}

@@ -112,7 +112,7 @@ const MATRIX_PEERS_MAX: usize = 128;
 const ROUNDING: f64 = 1e-12;
 
 /// 1 − the second largest absolute eigenvalue of a matrix whose rows sum to 1, of which nothing else is known: 0 where it leaves parts
-/// apart. Takes n³ steps.
+/// apart, NaN where its eigenvalues were not found. Takes n³ steps.
 ///
 /// # Panics
 /// When the rows are not as long as there are rows.
@@ -120,11 +120,11 @@ pub fn spectral_gap(rows: &[Vec<f64>]) -> f64 {
     assert!(rows.iter().all(|row| row.len() == rows.len()), "a mixing matrix is square");
     let matrix = DMatrix::from_fn(rows.len(), rows.len(), |row, column| rows[row][column]);
     if matrix != matrix.transpose() {
-        return (1.0 - slem(&matrix)).max(0.0);
+        return (1.0 - slem(&matrix)).clamp(0.0, 1.0);
     }
     let values = ascending(matrix);
     let inner = values.len().checked_sub(2).map_or(0.0, |second| values[second].abs().max(values[0].abs()));
-    (1.0 - inner).max(0.0)
+    (1.0 - inner).clamp(0.0, 1.0)
 }
 
 impl Graph {

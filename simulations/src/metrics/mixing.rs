@@ -48,6 +48,9 @@ impl Mixing {
             Event::Kept { round, .. } | Event::MixingSkipped { round, .. } => (*round, Row::new()),
             _ => return,
         };
+        if self.gaps.contains_key(&round) {
+            return; // somebody begins anew, and makes a round once more
+        }
         let rows = self.rounds.entry(round).or_default();
         rows.insert(member, row);
         if rows.len() == scope.lies.iter().filter(|lies| !**lies).count() {

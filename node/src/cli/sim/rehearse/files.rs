@@ -78,7 +78,12 @@ impl Files {
             "sweep" => Some((name, "a rehearsal has no [sweep]; `kith sim sweep` runs one".to_owned())),
             _ => None,
         });
-        wrong.map(|(name, what)| self.charter.problem(name, what)).collect()
+        let mut problems: Vec<Problem> = wrong.map(|(name, what)| self.charter.problem(name, what)).collect();
+        if sections.get("topology").is_some_and(|topology| topology.get("file").is_some()) {
+            let what = "a charter lists its edges itself, so that all agree on them; expected edges = [[0, 1]]";
+            problems.push(self.charter.problem("topology.file", what.to_owned()));
+        }
+        problems
     }
 
     fn misplaced_in_world(&self) -> Vec<Problem> {
