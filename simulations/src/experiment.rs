@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kith_consensus::charter::{Admission, Aggregation, Method};
-use kith_consensus::section::Document;
+use kith_consensus::section::{Document, Places};
 use kith_consensus::topology::edges_from_text;
 use kith_consensus::{Charter, Digest, PeerId, Problem, Rule, Seed};
 use kith_gossip::codec::{Codec, TensorShape, codec_from_section};
@@ -38,6 +38,8 @@ pub struct Experiment {
     task: Option<Task>,
     /// The world with every default written out.
     canonical: toml::Table,
+    /// Where its keys stand.
+    places: Places,
 }
 
 /// Why an experiment could not be made or run.
@@ -164,7 +166,7 @@ impl Experiment {
         let aggregation = charter.aggregation;
         let rule: Box<dyn Rule> = Box::new(Remembered::new(aggregation.rule, peers));
         let charter = Charter { aggregation: Aggregation { rule, ..aggregation }, ..charter };
-        Ok(Experiment { charter: Arc::new(charter), world, task, canonical })
+        Ok(Experiment { charter: Arc::new(charter), world, task, canonical, places })
     }
 
     /// The experiment with every key written.
@@ -468,7 +470,8 @@ impl Experiment {
         let entry = DATASETS.iter().find(|entry| entry.name == self.world.dataset).expect("the world names a known data set");
         let options = DatasetOptions { directory: self.world.data_dir.clone() };
         let key = if self.world.data_dir.is_some() { "world.data_dir" } else { "world.dataset" };
-        let loaded = (entry.load)(&options).map_err(|error| wrong(&format!("{key}: {error}")))?;
+        let loaded = (entry.load)(&options)
+            .map_err(|error| ExperimentError::Problems(vec![self.places.problem(key, error.to_string())]))?;
         let all = loaded.dataset(task.schema()).map_err(|error| wrong(&error))?;
         let test = (self.world.test_rows > 0).then_some(TestSize::Rows(self.world.test_rows));
         let split = loaded.split(task.schema(), test, seed).map_err(|error| wrong(&error))?;

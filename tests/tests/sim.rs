@@ -343,9 +343,9 @@ fn a_file_that_is_wrong_is_refused_with_line_and_value() {
     folder.write("half/train-images-idx3-ubyte", "no images");
     let rows = "[federation]\nname = \"rows\"\n[world]\npeers = 4\ndataset = \"fashion-mnist\"\ndata_dir = \"half\"\n";
     folder.write("rows.toml", rows);
-    folder.refused(&["sim", "run", "rows.toml"], &["half", "the rows: world.data_dir", "train-labels-idx1-ubyte"]);
+    folder.refused(&["sim", "run", "rows.toml"], &["rows.toml: line 6", "world.data_dir: half", "train-labels-idx1-ubyte"]);
     folder.write("rows.toml", &rows.replace("half", "nowhere"));
-    folder.refused(&["sim", "run", "rows.toml"], &["nowhere", "the rows", "train-images-idx3-ubyte"]);
+    folder.refused(&["sim", "run", "rows.toml"], &["rows.toml: line 6", "world.data_dir: nowhere", "train-images-idx3-ubyte"]);
     folder.write("rows.toml", &rows.replace("fashion-mnist", "mnist"));
     let output = folder.kith(&["sim", "run", "rows.toml"]);
     assert!(

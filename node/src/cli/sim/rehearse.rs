@@ -191,7 +191,7 @@ pub(super) fn rehearse(charter: &Path, world: &Path, options: &Run) -> Verdict {
             }
             tell(&format!("seed {seed}, {count} lying"));
             let experiment = files.experiment(&settings)?;
-            let outcome = super::run::run(&experiment, options.threads())?;
+            let outcome = super::run::run(&experiment, options.threads(), |problems| files.placed(problems, &settings))?;
             if let Some(out) = options.out() {
                 let folder = out.join(if count == 0 { "nobody-lies" } else { "liars" }).join(format!("seed-{seed}"));
                 report(&experiment, &outcome, &folder, &options.rehearsal_command(charter, world, seed))?;

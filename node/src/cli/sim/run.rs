@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use kith_simulations::experiment::{Experiment, Outcome, Setting, has_sweep, setting, setting_to_text};
+use kith_consensus::Problem;
+use kith_simulations::experiment::{Experiment, ExperimentError, Outcome, Setting, has_sweep, setting, setting_to_text};
 use kith_simulations::report;
 
 use super::super::done;
 use super::super::output::{Failure, Verdict, bytes, print, print_json, tell};
 use super::super::text;
-use crate::problems::BadFile;
+use crate::problems::{BadFile, BadFiles};
 
 /// Run one experiment, or rehearse a charter in a world
 #[derive(Debug, Args)]
@@ -75,7 +76,8 @@ impl Run {
         super::parquet_is_built(self.parquet)?;
         let experiment = load(path, &self.settings())?;
         let command = self.command(path, &experiment);
-        let outcome = run(&experiment, self.threads)?;
+        let wrong = |problems| BadFile::problems(path, &std::fs::read_to_string(path).unwrap_or_default(), problems);
+        let outcome = run(&experiment, self.threads, wrong)?;
         let folder = if self.no_files { None } else { Some(self.out.clone().unwrap_or_else(|| results_beside(path))) };
         if let Some(folder) = &folder {
             report(&experiment, &outcome, folder, &command)?;
@@ -170,8 +172,12 @@ pub(super) fn results_beside(path: &Path) -> PathBuf {
     path.with_file_name(format!("{stem}-results"))
 }
 
-/// Runs with progress on stderr.
-pub(super) fn run(experiment: &Experiment, threads: usize) -> Result<Outcome, Failure> {
+/// Runs with progress on stderr; `wrong` tells where problems stand that only then are found.
+pub(super) fn run(
+    experiment: &Experiment,
+    threads: usize,
+    wrong: impl FnOnce(Vec<Problem>) -> BadFiles,
+) -> Result<Outcome, Failure> {
     let expected = experiment.charter.rounds.saturating_mul(experiment.peers() as u64);
     let bar = std::io::stderr().is_terminal().then(|| {
         let template = "{pos}/{len} peer-rounds {wide_bar} {eta} left  {msg}";
@@ -191,7 +197,10 @@ pub(super) fn run(experiment: &Experiment, threads: usize) -> Result<Outcome, Fa
         None => {}
     });
     bar.into_iter().for_each(|bar| bar.finish_and_clear());
-    outcome.map_err(|error| Failure::new(error.to_string()))
+    outcome.map_err(|error| match error {
+        ExperimentError::Problems(problems) => wrong(problems).into(),
+        ExperimentError::Rows(_) => Failure::new(error.to_string()),
+    })
 }
 
 /// Writes the resolved experiment, the measurements and the report.

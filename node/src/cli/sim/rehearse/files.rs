@@ -120,7 +120,8 @@ impl Files {
         Experiment::parse(&self.text, settings).map_err(|problems| self.placed(problems, settings).into())
     }
 
-    fn placed(&self, problems: Vec<Problem>, settings: &[Setting]) -> BadFiles {
+    /// The problems of what both make, each with its own file and line.
+    pub(super) fn placed(&self, problems: Vec<Problem>, settings: &[Setting]) -> BadFiles {
         let (mut charter, mut world, mut command_line) = (Vec::new(), Vec::new(), Vec::new());
         let begin = self.charter.text.len() + 1;
         let lines_before = self.text[..begin].matches('\n').count();
