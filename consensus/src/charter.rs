@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::aggregate::{AggregateError, Rule, rule_from_section};
 use crate::identity::{Digest, PeerId};
+use crate::mode::MODES;
 use crate::optimization::METHODS;
 use crate::optimization::staleness::StalenessWeight;
 use crate::section::{Document, Problem, Section};
@@ -312,7 +313,7 @@ impl Charter {
             Ok(graphs) => {
                 let apart = disconnection(&self.topology, &graphs).map(|what| problem("topology.kind", what));
                 let selection = self.round.selection.as_ref();
-                let small = too_small(self.aggregation.rule.as_ref(), &self.topology, selection, &graphs)
+                let small = unfit(self.aggregation.rule.as_ref(), &self.topology, selection, &graphs)
                     .map(|(key, what)| problem(&format!("aggregation.{key}"), what));
                 apart.into_iter().chain(small).collect()
             }
@@ -322,11 +323,9 @@ impl Charter {
 
 impl RoundSection {
     fn read(section: &mut Section<'_>) -> RoundSection {
-        let mode = match section.choice("mode", Some("synchronous"), &["synchronous", "asynchronous", "pairwise"]).as_str() {
-            "pairwise" => Mode::Pairwise,
-            "asynchronous" => Mode::Asynchronous(StalenessWeight::read(section)),
-            _ => Mode::Synchronous,
-        };
+        let names: Vec<&str> = MODES.iter().map(|entry| entry.name).collect();
+        let name = section.choice("mode", Some(names[0]), &names);
+        let mode = (MODES.iter().find(|entry| entry.name == name).unwrap_or(&MODES[0]).read)(section);
         RoundSection {
             mode,
             quorum: section.number("quorum", Some(1.0), 0.01..=1.0), // all that are awaited: nobody's update is wasted
@@ -384,7 +383,7 @@ impl Aggregation {
         if weighting != Weighting::Mixing && !rule.uses_weights() {
             section.note("weighting", format!("rule {:?} gives every model the same weight; expected \"mixing\"", rule.name()));
         }
-        if let Some((key, what)) = too_small(rule.as_ref(), topology, selection, graphs) {
+        if let Some((key, what)) = unfit(rule.as_ref(), topology, selection, graphs) {
             section.note(key, what);
         }
         Some(Aggregation { byzantine: rule.byzantine(), rule, weighting, on, method, momentum })
@@ -603,8 +602,9 @@ fn disconnection(topology: &TopologySection, graphs: &[Arc<Graph>]) -> Option<St
 }
 
 /// The key and the message where what a neighbourhood mixes, the own model included, is less than the rule's minimum or does not fit its
-/// parameters; names the smallest of those. Nothing is asked of the rule where a peer adopts what it receives, and where by design nobody sends to it.
-fn too_small(
+/// parameters; names the smallest of those. Nothing is asked of the rule where a peer adopts what it receives, and where by design
+/// nobody sends to it.
+fn unfit(
     rule: &dyn Rule,
     topology: &TopologySection,
     selection: &dyn Selection,

@@ -1,6 +1,10 @@
 //! How peers may keep step, by the names that `[round] mode` of a charter takes.
 //!
-//! What a name means to a peer is [`crate::charter::Mode`]. Here are the names, with what people should know to choose.
+//! What a name means to a peer is [`Mode`]. Here are the names, with what people should know to choose.
+
+use crate::charter::Mode;
+use crate::optimization::staleness::StalenessWeight;
+use crate::section::Section;
 
 /// A way to keep step in the table.
 #[derive(Debug)]
@@ -11,6 +15,8 @@ pub struct ModeEntry {
     pub help: &'static str,
     /// The paper it comes from.
     pub source: &'static str,
+    /// Reads its own keys of `[round]`.
+    pub read: fn(&mut Section<'_>) -> Mode,
 }
 
 /// Every way to keep step, the default first.
@@ -19,23 +25,26 @@ pub static MODES: &[ModeEntry] = &[
         name: "synchronous",
         help: "each round waits for the neighbourhood, up to its deadline",
         source: "Lian et al. 2017 (D-PSGD), arXiv 1705.09056; deadline and quorum are our own",
+        read: |_| Mode::Synchronous,
     },
     ModeEntry {
         name: "asynchronous",
         help: "nobody waits: what has come meanwhile is merged, weighed by its staleness",
         source: "after Xie, Koyejo and Gupta 2019 (FedAsync), arXiv 1903.03934, among neighbours instead of with a server",
+        read: |section| Mode::Asynchronous(StalenessWeight::read(section)),
     },
     ModeEntry {
         name: "pairwise",
         help: "a peer trains, averages with one neighbour that is drawn for it, and goes on",
         source: "Lian et al. 2018 (AD-PSGD), arXiv 1710.06952",
+        read: |_| Mode::Pairwise,
     },
 ];
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::charter::{Charter, Mode};
+    use crate::charter::Charter;
     use crate::identity::PeerId;
 
     /// The mode of a charter of three peers on a ring; without a name, of one that says nothing.

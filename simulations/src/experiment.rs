@@ -101,11 +101,12 @@ impl Experiment {
             document.set(key, value).map_err(|problem| vec![problem])?;
             note_setting(&mut written, key, value);
         }
-        edges_of_file(&mut document)?;
+        let places = document.places();
+        edges_of_file(&mut document, &places)?;
         document.supply(&completion(&written));
         let closed_form = written.get("world").is_some_and(|world| world.get("trainer").is_some());
         let nobody = !written.contains_key("membership") && written.get("world").is_none_or(|world| world.get("peers").is_none());
-        Experiment::resolve(document, closed_form).map_err(|mut problems| {
+        Experiment::resolve(document, places, closed_form).map_err(|mut problems| {
             for problem in problems.iter_mut().filter(|problem| nobody && problem.key == "membership.member") {
                 problem.key = "world.peers".to_owned();
                 problem.what = "this key is missing; expected how many peers take part, or a charter's [membership]".to_owned();
@@ -119,7 +120,7 @@ impl Experiment {
         })
     }
 
-    fn resolve(document: Document, closed_form: bool) -> Result<Experiment, Vec<Problem>> {
+    fn resolve(document: Document, places: Places, closed_form: bool) -> Result<Experiment, Vec<Problem>> {
         let (mut schema, mut model, mut training, mut codec, mut world) = (None, None, None, None, None);
         let mut read_schema = |section: &mut kith_consensus::Section<'_>| schema = Some(Schema::read(section));
         let mut read_model = |section: &mut kith_consensus::Section<'_>| model = Some(ModelSection::read(section));
@@ -132,7 +133,6 @@ impl Experiment {
             resolvers.push(("model", &mut read_model));
             resolvers.push(("training", &mut read_training));
         }
-        let places = document.places();
         let (charter, canonical) = Charter::read(document, &mut resolvers, &mut [("world", &mut read_world)])?;
         const CALLED: &str = "every resolver is called once";
         let world: World = world.expect(CALLED);
@@ -225,7 +225,6 @@ impl Experiment {
             metrics: Metrics::new(lies.clone(), optimum.clone(), consensus_every),
             mixing: Mixing::default(),
             promises: Promises::new(scope),
-            filtered: vec![(0.0, 0); if self.peers() <= crate::metrics::PEER_ROWS_MAX { self.peers() } else { 0 }],
             oracle,
         };
         let meeting = Meeting::Neighbours(Arc::clone(&self.charter));
@@ -308,7 +307,7 @@ impl Experiment {
             refused: metrics.refused.clone(),
             suspected: by_name(&metrics.suspected),
             convicted: by_name(&metrics.convicted),
-            filtered: filtered_by_name(&simulation.observer.filtered, names),
+            filtered: metrics.filtered().map(|(peer, share)| (names[peer].clone(), share)).collect(),
             guessing: None,
             optimum_distance_at_start: optimum.map(|optimum| optimum.iter().map(|at| at * at).sum::<f64>().sqrt()),
             faults_not_felt: self.world.faults_after(simulation.now()),
@@ -478,7 +477,8 @@ impl Experiment {
         let (train, test) = (all.select(&split.train), Arc::new(all.select(&split.test)));
         let sites = loaded.sites_among(&split.train);
         let (classes, peers) = (task.schema().classes, lies.len());
-        let guessing = most_frequent(test.labels(), classes);
+        let most = test.class_counts(classes).into_iter().max().filter(|most| *most > 0);
+        let guessing = most.map(|most| most as f64 / test.len() as f64);
         let partition = &self.world.partition;
         let dealt = partition.datasets(&train, classes, sites.as_deref(), peers, seed).map_err(|error| wrong(&error))?;
         let mut skew = SkewReport::of(&dealt, classes);
@@ -513,9 +513,8 @@ impl Experiment {
 }
 
 /// Puts the edges that a file lists in the place of `topology.file`, which names it: the experiment, once resolved, stands alone.
-fn edges_of_file(document: &mut Document) -> Result<(), Vec<Problem>> {
+fn edges_of_file(document: &mut Document, places: &Places) -> Result<(), Vec<Problem>> {
     const KEY: &str = "topology.file";
-    let places = document.places();
     let wrong = |what: String| vec![places.problem(KEY, what)];
     let path = match document.take("topology", "file") {
         None => return Ok(()),
@@ -549,20 +548,6 @@ fn conduct(lie: Option<&(String, Option<Arc<Oracle>>)>, charter: &Arc<Charter>) 
             Box::new(Attacker::new(attack, oracle.clone()).under(charter))
         }
     }
-}
-
-/// Share of the most frequent class.
-fn most_frequent(labels: &[u32], classes: usize) -> Option<f64> {
-    let mut counts = vec![0u64; classes];
-    labels.iter().for_each(|label| counts[*label as usize] += 1);
-    let most = counts.into_iter().max().filter(|most| *most > 0)?;
-    Some(most as f64 / labels.len() as f64)
-}
-
-/// Mean shares by name, of sums and counts by number.
-fn filtered_by_name(sums: &[(f64, u64)], names: &[String]) -> std::collections::BTreeMap<String, f64> {
-    let measured = sums.iter().zip(names).filter(|((_, count), _)| *count > 0);
-    measured.map(|((sum, count), name)| (name.clone(), sum / *count as f64)).collect()
 }
 
 fn lasts(fault: &Fault) -> Duration {
@@ -713,8 +698,6 @@ struct Bench {
     metrics: Metrics,
     mixing: Mixing,
     promises: Promises,
-    /// Of each peer's contributions the shares that honest peers left out: (sum, count); none kept in large worlds.
-    filtered: Vec<(f64, u64)>,
     oracle: Option<Arc<Oracle>>,
 }
 
@@ -723,14 +706,6 @@ impl Observer for Bench {
         let scope = self.promises.scope();
         self.metrics.event(moment, event, |peer| scope.number(peer));
         self.mixing.event(scope, moment, event);
-        if let (Event::Aggregated { dropped, .. }, false) = (event, self.filtered.is_empty() || scope.lies[moment.member]) {
-            for dropped in dropped {
-                if let Some(number) = scope.number(&dropped.peer) {
-                    let (sum, count) = &mut self.filtered[number];
-                    (*sum, *count) = (*sum + dropped.share, *count + 1);
-                }
-            }
-        }
         self.promises.event(moment, event);
     }
 
@@ -825,7 +800,7 @@ pub struct Outcome {
     pub suspected: std::collections::BTreeMap<String, u64>,
     pub convicted: std::collections::BTreeMap<String, u64>,
     /// Mean share of each peer's contributions that honest peers left out, by name; empty in worlds of more than
-    /// [`crate::metrics::PEER_ROWS_MAX`] peers.
+    /// [`PEER_ROWS_MAX`] peers.
     #[serde(skip)]
     pub filtered: std::collections::BTreeMap<String, f64>,
     /// Accuracy of always naming the most frequent class of the held-out rows.

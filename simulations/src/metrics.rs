@@ -7,6 +7,7 @@ mod retransmitted;
 use std::collections::BTreeMap;
 
 use kith_gossip::effect::Checkpoint;
+use kith_gossip::event::Closed;
 use kith_gossip::{Effect, Event, Input, Record};
 use serde::Serialize;
 
@@ -81,6 +82,35 @@ pub struct PeerRow {
     pub retransmitted_bytes: u64,
     #[serde(skip)]
     staleness_sum: u64,
+}
+
+impl PeerRow {
+    /// Notes an event of its peer's, while the row is its newest.
+    fn note(&mut self, moment: &Moment<'_>, event: &Event) {
+        match event {
+            Event::Trained { loss, .. } => self.train_loss = Some(*loss),
+            Event::Accepted { staleness, payload_bytes, keyframe_bytes, envelope_bytes, .. } => {
+                self.accepted += 1;
+                self.staleness_sum += staleness;
+                self.payload_bytes += *payload_bytes as u64;
+                self.keyframe_bytes += *keyframe_bytes as u64;
+                self.envelope_bytes += *envelope_bytes as u64;
+            }
+            Event::RoundClosed { why, have, awaited, .. } => {
+                (self.have, self.awaited, self.by_deadline) = (*have, *awaited, *why == Closed::Deadline);
+                self.virtual_seconds = moment.now.as_secs_f64();
+            }
+            Event::Aggregated { models, dropped, spread, .. } => {
+                self.mixed = models - 1;
+                self.spread = Some(*spread);
+                let mut mean = Mean::default();
+                dropped.iter().for_each(|dropped| mean.add(dropped.share));
+                self.filtered = mean.get();
+            }
+            Event::MixingSkipped { .. } => self.mixing_skipped = true,
+            _ => {}
+        }
+    }
 }
 
 /// All honest peers' round.
@@ -175,6 +205,8 @@ pub struct Metrics {
     places: BTreeMap<(usize, u64), usize>,
     rounds: BTreeMap<u64, RoundSums>,
     retransmissions: Option<Retransmissions>,
+    /// Of each peer's contributions the share that honest peers left out; none where no row is kept for every peer.
+    filtered: Vec<Mean>,
     /// Totals, liars included.
     pub bytes: Bytes,
     /// Rounds completed by all peers together.
@@ -204,6 +236,7 @@ impl Metrics {
         let retransmissions = (peers <= PEER_ROWS_MAX).then(|| Retransmissions::new(peers));
         Metrics {
             bytes: Bytes { retransmitted: retransmissions.is_some().then_some(0), ..Bytes::default() },
+            filtered: vec![Mean::default(); if retransmissions.is_some() { peers } else { 0 }],
             retransmissions,
             anybody_lies: lies.contains(&true),
             lies,
@@ -228,6 +261,11 @@ impl Metrics {
         &self.rows
     }
 
+    /// The mean share of a peer's contributions that honest peers left out, by its number, where there were any; empty in large worlds.
+    pub fn filtered(&self) -> impl Iterator<Item = (usize, f64)> {
+        self.filtered.iter().enumerate().filter_map(|(peer, mean)| Some((peer, mean.get()?)))
+    }
+
     /// A row for every round.
     pub fn round_rows(&self) -> Vec<RoundRow> {
         self.rounds.values().map(RoundSums::row).collect()
@@ -237,31 +275,18 @@ impl Metrics {
     pub fn event(&mut self, moment: &Moment<'_>, event: &Event, number_of: impl Fn(&kith_consensus::PeerId) -> Option<usize>) {
         let member = moment.member;
         let honest = !self.lies[member];
+        if let Some(row) = self.current.get_mut(member) {
+            if let Event::RoundOpened { round, .. } = event {
+                *row = PeerRow { round: *round, peer: member, lies: !honest, ..PeerRow::default() };
+            }
+            row.note(moment, event);
+        }
         match event {
             Event::Started { resumed: false, .. } => {
                 self.retransmissions.iter_mut().for_each(|watched| watched.forgets(member));
             }
-            Event::RoundOpened { round, .. } => {
-                if let Some(row) = self.current.get_mut(member) {
-                    *row = PeerRow { round: *round, peer: member, lies: !honest, ..PeerRow::default() };
-                }
-            }
-            Event::Trained { round, loss, .. } => {
-                if let Some(row) = self.current.get_mut(member) {
-                    row.train_loss = Some(*loss);
-                }
-                if honest {
-                    self.round(*round + 1).train_loss.add(*loss);
-                }
-            }
-            Event::Accepted { round, staleness, payload_bytes, keyframe_bytes, envelope_bytes, dense_bytes, .. } => {
-                if let Some(row) = self.current.get_mut(member) {
-                    row.accepted += 1;
-                    row.staleness_sum += staleness;
-                    row.payload_bytes += *payload_bytes as u64;
-                    row.keyframe_bytes += *keyframe_bytes as u64;
-                    row.envelope_bytes += *envelope_bytes as u64;
-                }
+            Event::Trained { round, loss, .. } if honest => self.round(*round + 1).train_loss.add(*loss),
+            Event::Accepted { round, payload_bytes, keyframe_bytes, envelope_bytes, dense_bytes, .. } => {
                 self.bytes.payload += *payload_bytes as u64;
                 self.bytes.keyframes += *keyframe_bytes as u64;
                 self.bytes.envelope += *envelope_bytes as u64;
@@ -271,42 +296,26 @@ impl Metrics {
                     self.round(*round + 1).row.update_bytes += update;
                 }
             }
-            Event::RoundClosed { round, why, have, awaited, .. } => {
-                let by_deadline = *why == kith_gossip::event::Closed::Deadline;
-                if let Some(row) = self.current.get_mut(member) {
-                    (row.have, row.awaited, row.by_deadline) = (*have, *awaited, by_deadline);
-                    row.virtual_seconds = moment.now.as_secs_f64();
-                }
-                if honest && by_deadline {
-                    self.by_deadline += 1;
-                    self.round(*round + 1).row.by_deadline += 1;
-                }
+            Event::RoundClosed { round, why: Closed::Deadline, .. } if honest => {
+                self.by_deadline += 1;
+                self.round(*round + 1).row.by_deadline += 1;
             }
-            Event::Aggregated { round, models, dropped, spread, .. } => {
-                if let Some(row) = self.current.get_mut(member) {
-                    row.mixed = models - 1;
-                    row.spread = Some(*spread);
-                    let mut mean = Mean::default();
-                    dropped.iter().for_each(|dropped| mean.add(dropped.share));
-                    row.filtered = mean.get();
-                }
-                if honest {
-                    let is_liar = |peer| self.anybody_lies && number_of(peer).is_some_and(|peer| self.lies[peer]);
-                    let liars: Vec<bool> = dropped.iter().map(|dropped| is_liar(&dropped.peer)).collect();
-                    let sums = self.round(*round + 1);
-                    for (dropped, lies) in dropped.iter().zip(liars) {
-                        if lies { sums.liars.add(dropped.share) } else { sums.honest.add(dropped.share) }
+            Event::Aggregated { round, dropped, .. } if honest => {
+                // In large worlds nobody is looked up where nobody lies.
+                let looks = self.anybody_lies || !self.filtered.is_empty();
+                for dropped in dropped {
+                    let number = if looks { number_of(&dropped.peer) } else { None };
+                    let lies = number.is_some_and(|number| self.lies[number]);
+                    if let Some(mean) = number.and_then(|number| self.filtered.get_mut(number)) {
+                        mean.add(dropped.share);
                     }
+                    let sums = self.round(*round + 1);
+                    if lies { sums.liars.add(dropped.share) } else { sums.honest.add(dropped.share) }
                 }
             }
-            Event::MixingSkipped { round, .. } => {
-                if let Some(row) = self.current.get_mut(member) {
-                    row.mixing_skipped = true;
-                }
-                if honest {
-                    self.mixing_skipped += 1;
-                    self.round(*round + 1).row.mixing_skipped += 1;
-                }
+            Event::MixingSkipped { round, .. } if honest => {
+                self.mixing_skipped += 1;
+                self.round(*round + 1).row.mixing_skipped += 1;
             }
             Event::Evaluated { round, loss, accuracy, .. } => {
                 self.evaluated[member] = Some((*round, *loss, *accuracy));

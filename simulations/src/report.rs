@@ -21,7 +21,8 @@ pub mod sweep;
 mod table;
 
 /// Writes `experiment.toml` (the resolved experiment, `command` in its first line), `rounds.csv`, `peers.csv` for worlds that keep
-/// it and where `peers` asks for it, with `skew.csv` where rows were dealt, and in the end `outcome.json` into an existing folder. Where `outcome.json` is, the rest is.
+/// it and where `peers` asks for it, with `skew.csv` where rows were dealt, and in the end `outcome.json` into an existing
+/// folder. Where `outcome.json` is, the rest is.
 ///
 /// # Errors
 /// When a file cannot be written.

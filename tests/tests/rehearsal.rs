@@ -4,7 +4,7 @@ mod common;
 
 use std::process::Output;
 
-use common::{kith, told};
+use common::{Folder, told};
 use serde_json::Value;
 
 const CHARTER: &str = "\
@@ -39,22 +39,22 @@ kind = \"quadratic\"
 spread = 0.2
 ";
 
-struct Board(tempfile::TempDir);
+struct Board(Folder);
 
 impl Board {
     fn new(charter: &str, world: &str) -> Board {
-        let board = Board(tempfile::tempdir().expect("a temporary folder"));
+        let board = Board(Folder::new());
         board.write("charter.toml", charter);
         board.write("world.toml", world);
         board
     }
 
     fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.0.path().join(name), text).expect("written");
+        self.0.write(name, text);
     }
 
     fn kith(&self, arguments: &[&str]) -> Output {
-        kith().current_dir(self.0.path()).args(arguments).output().expect("the program starts")
+        self.0.kith(arguments)
     }
 
     fn rehearse(&self, more: &[&str]) -> Output {
@@ -212,7 +212,7 @@ fn a_broken_promise_ends_it_with_5_and_one_command_that_replays_it() {
 fn results_go_to_the_folder_that_was_asked_for() {
     let board = Board::new(CHARTER, WORLD);
     board.answer(&["--out", "out"]);
-    let out = board.0.path().join("out");
+    let out = board.0.path("out");
     for cell in ["nobody-lies", "liars"] {
         for seed in ["seed-0", "seed-1"] {
             for file in ["experiment.toml", "outcome.json", "rounds.csv", "report.html"] {

@@ -3,10 +3,9 @@
 mod common;
 
 use std::path::{Path, PathBuf};
-use std::process::Output;
 use std::time::Instant;
 
-use common::{PATIENCE, kith, told};
+use common::{Folder, PATIENCE, kith, one_document, text_of, told};
 use serde_json::Value;
 
 /// Six peers that learn at once: each descends its own parabola.
@@ -41,56 +40,6 @@ seeds = 2
 \"aggregation.rule\" = [\"mean\", \"median\"]
 codec = [{ kind = \"identity\" }, { kind = \"top-k\", share = 0.5 }]
 ";
-
-struct Folder(tempfile::TempDir);
-
-impl Folder {
-    fn new() -> Folder {
-        Folder(tempfile::tempdir().expect("a temporary folder"))
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) -> PathBuf {
-        std::fs::write(self.path(name), text).expect("written");
-        self.path(name)
-    }
-
-    /// Runs `kith` in the folder.
-    fn kith(&self, arguments: &[&str]) -> Output {
-        kith().current_dir(self.0.path()).args(arguments).output().expect("the program starts")
-    }
-
-    /// Runs it and reads the one JSON document that it must print.
-    fn json(&self, arguments: &[&str]) -> Value {
-        let output = self.kith(arguments);
-        assert!(output.status.success(), "{arguments:?}: {}", told(&output));
-        one_document(&output)
-    }
-
-    fn refused(&self, arguments: &[&str], expected: &[&str]) {
-        let output = self.kith(arguments);
-        let text = told(&output);
-        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {text}");
-        assert!(output.stdout.is_empty(), "{arguments:?}: data on stdout though it failed");
-        for part in expected {
-            assert!(text.contains(part), "{arguments:?}: expected {part:?} in: {text}");
-        }
-    }
-}
-
-fn one_document(output: &Output) -> Value {
-    let mut documents = serde_json::Deserializer::from_slice(&output.stdout).into_iter::<Value>();
-    let first = documents.next().expect("a document").expect("JSON");
-    assert!(documents.next().is_none(), "one document: {}", String::from_utf8_lossy(&output.stdout));
-    first
-}
-
-fn text_of(path: &Path) -> String {
-    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
 
 /// A page or plot is well formed as far as tags and numbers go, and asks for nothing from elsewhere.
 fn stands_alone(text: &str) {

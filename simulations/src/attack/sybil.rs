@@ -1,8 +1,8 @@
 //! `sybil`: one party under every liar's name. Each sends the step of the honest mean reversed, `scale` times as long, with a little noise,
 //! so that the names lie close together and vouch for each other before rules that look for the densest group.
 //!
-//! Douceur 2002, "The Sybil Attack": who has many names has many votes. A roster that everybody knows and a rule for f liars hold as long as
-//! the names are at most f; beyond that no rule does.
+//! Douceur 2002, "The Sybil Attack": who has many names has many votes. A roster that everybody knows and a rule for f liars hold as
+//! long as the names are at most f; beyond that no rule does.
 
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;

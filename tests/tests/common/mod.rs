@@ -36,6 +36,59 @@ pub fn fold(text: &str) -> String {
     plain.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// A folder of a test's own, in which the program runs.
+pub struct Folder(pub tempfile::TempDir);
+
+impl Folder {
+    pub fn new() -> Folder {
+        Folder(tempfile::tempdir().expect("a temporary folder"))
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        std::fs::write(self.path(name), text).expect("written");
+        self.path(name)
+    }
+
+    /// Runs `kith` in the folder.
+    pub fn kith(&self, arguments: &[&str]) -> Output {
+        kith().current_dir(self.0.path()).args(arguments).output().expect("the program starts")
+    }
+
+    /// Runs it and reads the one JSON document that it must print.
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.kith(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", told(&output));
+        one_document(&output)
+    }
+
+    pub fn refused(&self, arguments: &[&str], expected: &[&str]) {
+        let output = self.kith(arguments);
+        let text = told(&output);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {text}");
+        assert!(output.stdout.is_empty(), "{arguments:?}: data on stdout though it failed");
+        for part in expected {
+            assert!(text.contains(part), "{arguments:?}: expected {part:?} in: {text}");
+        }
+    }
+}
+
+/// The one JSON document on stdout.
+pub fn one_document(output: &Output) -> Value {
+    let mut documents = serde_json::Deserializer::from_slice(&output.stdout).into_iter::<Value>();
+    let first = documents.next().expect("a document").expect("JSON");
+    assert!(documents.next().is_none(), "one document: {}", String::from_utf8_lossy(&output.stdout));
+    first
+}
+
+/// The text of a file.
+pub fn text_of(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
 /// A port that was free a moment ago.
 pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").expect("loopback").local_addr().expect("bound").port()

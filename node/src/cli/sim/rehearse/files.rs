@@ -1,12 +1,10 @@
 //! The two files of a rehearsal, read as one experiment; each problem names the file and the line it is about.
 
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use kith_consensus::Problem;
 use kith_consensus::section::Document;
 use kith_simulations::experiment::{Experiment, Setting};
-use toml::de::{DeTable, DeValue};
 
 use crate::cli::output::Failure;
 use crate::problems::{BadFile, BadFiles};
@@ -28,9 +26,10 @@ impl File {
 
     /// A problem at a key of this file, or at the nearest section around it.
     fn problem(&self, key: &str, what: String) -> Problem {
-        let span = DeTable::parse(&self.text).ok().and_then(|table| place(table.get_ref(), key));
-        let (line, column) = span.as_ref().map_or((0, 0), |span| position(&self.text, span.start));
-        Problem { key: key.to_owned(), line, column, span, what }
+        match Document::parse(&self.text) {
+            Ok(document) => document.places().problem(key, what),
+            Err(problem) => problem,
+        }
     }
 
     fn bad(&self, problems: Vec<Problem>) -> Option<BadFile> {
@@ -154,26 +153,4 @@ impl Files {
 /// Whether a dotted key is `section` or lies in it.
 fn within(key: &str, section: &str) -> bool {
     key.strip_prefix(section).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-}
-
-/// Where a dotted key is written, or as much of it as is; of a list of tables the first.
-fn place(table: &DeTable<'_>, key: &str) -> Option<Range<usize>> {
-    let (first, rest) = key.split_once('.').unwrap_or((key, ""));
-    let (name, value) = table.iter().find(|(name, _)| name.get_ref() == first)?;
-    let inner = match value.get_ref() {
-        DeValue::Table(table) => Some(table),
-        DeValue::Array(items) => items.iter().find_map(|item| match item.get_ref() {
-            DeValue::Table(table) => Some(table),
-            _ => None,
-        }),
-        _ => None,
-    };
-    inner.and_then(|inner| place(inner, rest)).or(Some(name.span()))
-}
-
-/// Line and column of a byte, from 1.
-fn position(text: &str, at: usize) -> (usize, usize) {
-    let before = &text[..at];
-    let line_begins = before.rfind('\n').map_or(0, |newline| newline + 1);
-    (before.matches('\n').count() + 1, before[line_begins..].chars().count() + 1)
 }
