@@ -196,6 +196,13 @@ impl<'a> Parts<'a> {
         if !verified && wire::encode(&header) != **header_bytes {
             return Err(Refusal::Junk { why: "its header is not in the one encoding that headers have".into() });
         }
+        // Around it too: what is passed on of a message begins as the message does.
+        if !is_canonical(bytes, header_bytes, signature, payload) {
+            return Err(Refusal::Junk { why: "it is not in the one encoding that envelopes have".into() });
+        }
+        if signature.len() != SIGNATURE_BYTES {
+            return Err(Refusal::Signature);
+        }
         let proven = verified || planted(Mutant::SkipSignature);
         if !proven && !authenticator.verify(&header.sender(), header_bytes, signature) {
             return Err(Refusal::Signature);
@@ -214,13 +221,34 @@ impl<'a> Parts<'a> {
         let Decoded(header, signature, _) = wire::decode(bytes).ok()?;
         Some((wire::decode(header).ok()?, signature))
     }
+}
 
-    /// An envelope that begins with `front` and has no payload.
-    pub(crate) fn header_alone(front: &[u8]) -> Vec<u8> {
-        const EMPTY_BYTE_STRING: u8 = 0x40; // CBOR
-        let bytes = [front, &[EMPTY_BYTE_STRING]].concat();
-        assert!(bytes.len() <= HEADER_BYTES_MAX, "a signed header has {} bytes, more than {HEADER_BYTES_MAX}", bytes.len());
-        bytes
+/// The bytes of an envelope that has this header and signature and no payload.
+pub(crate) fn header_alone(header: &Header, signature: &[u8]) -> Vec<u8> {
+    wire::encode(&Encoded(Bytes::new(&wire::encode(header)), Bytes::new(signature), Bytes::new(&[])))
+}
+
+/// Whether `bytes` are the one encoding of these three parts: an array of three byte strings with the shortest lengths. CBOR has others
+/// (tags, longer lengths, texts), and the decoder reads them.
+fn is_canonical(bytes: &[u8], header: &[u8], signature: &[u8], payload: &[u8]) -> bool {
+    const ARRAY_OF_THREE: u8 = 0x83;
+    let mut rest = bytes.strip_prefix(&[ARRAY_OF_THREE]);
+    for part in [header, signature, payload] {
+        let (head, length) = byte_string_head(part.len());
+        rest = rest.and_then(|rest| rest.strip_prefix(&head[..length])?.get(part.len()..));
+    }
+    rest.is_some_and(<[u8]>::is_empty)
+}
+
+/// The shortest head of a CBOR byte string of so many bytes, and how many bytes the head has (RFC 8949, section 3).
+fn byte_string_head(length: usize) -> ([u8; 5], usize) {
+    const MAJOR: u8 = 2 << 5;
+    let [a, b, c, d] = u32::try_from(length).expect("a message is bounded before it is decoded").to_be_bytes();
+    match length {
+        0..24 => ([MAJOR | d, 0, 0, 0, 0], 1),
+        24..0x100 => ([MAJOR | 24, d, 0, 0, 0], 2),
+        0x100..0x1_0000 => ([MAJOR | 25, c, d, 0, 0], 3),
+        _ => ([MAJOR | 26, a, b, c, d], 5),
     }
 }
 

@@ -24,6 +24,7 @@ use crate::packet::Packet;
 
 mod bodies;
 mod messages;
+mod streams;
 
 /// What a network needs to know before it starts.
 pub struct NetworkSettings {
@@ -207,7 +208,7 @@ struct Behaviour {
     allowed: Toggle<allow_block_list::Behaviour<allow_block_list::AllowedPeers>>,
     blocked: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
     limits: connection_limits::Behaviour,
-    streams: libp2p_stream::Behaviour,
+    streams: streams::Streams,
     gossip: gossipsub::Behaviour,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
@@ -231,9 +232,12 @@ pub struct Network {
     allowed: Option<BTreeSet<PeerId>>,
     verifier: Authenticator,
     registry: Registry,
+    control: streams::Control,
     events: mpsc::Receiver<NetworkEvent>,
     ready: VecDeque<NetworkEvent>,
     connected: BTreeMap<PeerId, messages::Outbox>,
+    /// Peers of which it was told that they are up and not that they are down.
+    up: BTreeSet<PeerId>,
     bootstrap: Vec<Bootstrap>,
     /// Peers sent away, and when their connections end.
     dismissed: BTreeMap<PeerId, tokio::time::Instant>,
@@ -256,6 +260,8 @@ impl Network {
         let keypair = identity::Keypair::ed25519_from_bytes(&mut secret).map_err(|error| setup(&error))?;
         let own = from_libp2p(&keypair.public().to_peer_id()).expect("an ed25519 key has an ed25519 peer id");
         let mut registry = Registry::default();
+        let (streams, accepted) = streams::Streams::new(settings.connections_max as usize);
+        let control = streams.control();
         let mut swarm = SwarmBuilder::with_existing_identity(keypair)
             .with_tokio()
             .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
@@ -264,7 +270,7 @@ impl Network {
             .with_dns()
             .map_err(|error| setup(&error))?
             .with_bandwidth_metrics(&mut registry)
-            .with_behaviour(|keypair| behaviour(keypair, &settings))
+            .with_behaviour(|keypair| behaviour(keypair, &settings, streams))
             .map_err(|error| setup(&error))?
             // Rounds may be hours apart; whether a peer still lives is what pings tell.
             .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(u64::from(u32::MAX))))
@@ -279,10 +285,9 @@ impl Network {
             })?;
         }
         let (to_events, events) = mpsc::channel(EVENT_QUEUE_MAX);
-        let mut control = swarm.behaviour().streams.new_control();
-        let tasks = messages::accept(&mut control, to_events.clone()).map_err(|error| setup(&error))?;
-        let bodies = bodies::Bodies::new(control.clone(), to_events.clone(), settings.body_bytes_max);
-        let body_tasks = bodies.accept(&mut control).map_err(|error| setup(&error))?;
+        let tasks = messages::accept(accepted.messages, to_events.clone());
+        let bodies = bodies::Bodies::new(control.clone(), to_events, settings.body_bytes_max);
+        let body_tasks = bodies.accept(accepted.bodies);
         let now = tokio::time::Instant::now();
         let bootstrap = settings.bootstrap.into_iter();
         let bootstrap =
@@ -295,9 +300,11 @@ impl Network {
             allowed: settings.allowed,
             verifier: Authenticator::from_secret(&settings.secret),
             registry,
+            control,
             events,
             ready: VecDeque::new(),
             connected: BTreeMap::new(),
+            up: BTreeSet::new(),
             bootstrap,
             dismissed: BTreeMap::new(),
             banned: BTreeMap::new(),
@@ -331,8 +338,10 @@ impl Network {
     /// The next event. Cancel-safe: nothing is lost when the future is dropped before it is ready.
     pub async fn next(&mut self) -> NetworkEvent {
         loop {
-            if let Some(event) = self.ready.pop_front() {
-                return event;
+            match self.ready.pop_front() {
+                Some(NetworkEvent::Received { from, .. }) if self.dismissed.contains_key(&from) => continue,
+                Some(event) => return event,
+                None => {}
             }
             let next = self.dial_bootstrap().min(self.close_dismissed());
             tokio::select! {
@@ -452,26 +461,26 @@ impl Network {
             SwarmEvent::ListenerClosed { reason: Err(error), .. } | SwarmEvent::ListenerError { error, .. } => {
                 self.ready.push_back(NetworkEvent::ListenFailed { why: error.to_string() });
             }
-            SwarmEvent::ConnectionEstablished { peer_id, endpoint, num_established, .. } => {
+            SwarmEvent::ConnectionEstablished { peer_id, endpoint, .. } => {
                 let Some(peer) = from_libp2p(&peer_id) else {
                     let _ = self.swarm.disconnect_peer_id(peer_id); // not an ed25519 key: nobody of ours
                     return;
                 };
-                self.established(peer, peer_id, &endpoint, num_established.get() == 1);
+                self.established(peer, peer_id, &endpoint);
             }
-            SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
+            SwarmEvent::ConnectionClosed { peer_id, num_established, .. } => {
                 let Some(peer) = from_libp2p(&peer_id) else { return };
-                if self.connected.remove(&peer).is_some() {
-                    self.ready.push_back(NetworkEvent::PeerDown { peer });
+                if num_established > 0 {
+                    // One of several: what was on it may be lost, so the handshake is repeated on the others.
+                    if self.connected.contains_key(&peer) {
+                        self.ready.push_back(NetworkEvent::PeerUp { peer, addresses: Vec::new() });
+                    }
+                    return;
                 }
+                // That it is down is told once its last messages are in.
+                self.connected.remove(&peer);
                 for bootstrap in self.bootstrap.iter_mut().filter(|bootstrap| bootstrap.reached == Some(peer)) {
                     (bootstrap.reached, bootstrap.pause) = (None, BOOTSTRAP_PAUSE);
-                }
-            }
-            SwarmEvent::ConnectionClosed { peer_id, .. } => {
-                // One of several: what was on it may be lost, so the handshake is repeated on the others.
-                if let Some(peer) = from_libp2p(&peer_id).filter(|peer| self.connected.contains_key(peer)) {
-                    self.ready.push_back(NetworkEvent::PeerUp { peer, addresses: Vec::new() });
                 }
             }
             SwarmEvent::IncomingConnectionError { peer_id, error: ListenError::Denied { cause }, .. } => {
@@ -491,7 +500,7 @@ impl Network {
         }
     }
 
-    fn established(&mut self, peer: PeerId, id: libp2p::PeerId, endpoint: &ConnectedPoint, first: bool) {
+    fn established(&mut self, peer: PeerId, id: libp2p::PeerId, endpoint: &ConnectedPoint) {
         let named = libp2p::multiaddr::Protocol::P2p(id);
         for bootstrap in self.bootstrap.iter_mut().filter(|bootstrap| bootstrap.address.iter().any(|part| part == named)) {
             bootstrap.reached = Some(peer);
@@ -503,19 +512,28 @@ impl Network {
                 bootstrap.reached = Some(peer);
             }
         }
-        // Told again for each further connection: the other end may have lost the first one, and would wait for a handshake.
-        {
-            let control = self.swarm.behaviour().streams.new_control();
-            if first {
-                self.connected.insert(peer, messages::Outbox::new(id, control));
-            }
-            let addresses = dialled.iter().map(|address| without_p2p(address).to_string()).collect();
-            self.ready.push_back(NetworkEvent::PeerUp { peer, addresses });
+        // Told again for each further connection: the other end may have lost the older ones, and would wait for a handshake. What is
+        // sent from now on goes over this one.
+        self.connected.insert(peer, messages::Outbox::new(id, self.control.clone()));
+        self.up.insert(peer);
+        let addresses = dialled.iter().map(|address| without_p2p(address).to_string()).collect();
+        self.ready.push_back(NetworkEvent::PeerUp { peer, addresses });
+    }
+
+    /// The messages of a connection that is over are all in the queue of events.
+    fn ended(&mut self, id: &libp2p::PeerId) {
+        let Some(peer) = from_libp2p(id) else { return };
+        while let Ok(event) = self.events.try_recv() {
+            self.ready.push_back(event);
+        }
+        if !self.connected.contains_key(&peer) && self.up.remove(&peer) {
+            self.ready.push_back(NetworkEvent::PeerDown { peer });
         }
     }
 
     fn behaviour_event(&mut self, event: BehaviourEvent) {
         match event {
+            BehaviourEvent::Streams(streams::Ended(peer)) => self.ended(&peer),
             BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
                 // Forwarded only when it is a well-formed, rightly signed message of this federation.
                 let envelope = Envelope::open(&self.verifier, &message.data).ok();
@@ -565,6 +583,7 @@ fn due(times: &mut BTreeMap<PeerId, tokio::time::Instant>, now: tokio::time::Ins
 fn behaviour(
     keypair: &identity::Keypair,
     settings: &NetworkSettings,
+    streams: streams::Streams,
 ) -> Result<Behaviour, Box<dyn std::error::Error + Send + Sync>> {
     let allowed = settings.allowed.as_ref().map(|peers| {
         let mut list = allow_block_list::Behaviour::<allow_block_list::AllowedPeers>::default();
@@ -602,7 +621,7 @@ fn behaviour(
         allowed: allowed.into(),
         blocked: allow_block_list::Behaviour::default(),
         limits: connection_limits::Behaviour::new(limits),
-        streams: libp2p_stream::Behaviour::new(),
+        streams,
         gossip,
         identify: identify::Behaviour::new(identify.with_agent_version(concat!("kith/", env!("CARGO_PKG_VERSION")).to_owned())),
         ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_INTERVAL)),

@@ -16,7 +16,7 @@ use kith_consensus::prefetch::{at, prefetch};
 use serde_bytes::Bytes;
 
 use crate::effect::Parameters;
-use crate::envelope::{Authenticator, Envelope, HEADER_BYTES_MAX, Header, Parts, SIGNATURE_BYTES};
+use crate::envelope::{Authenticator, Envelope, HEADER_BYTES_MAX, Header, Parts, SIGNATURE_BYTES, header_alone};
 use crate::event::Refusal;
 use crate::message::{Announcement, Body};
 use crate::wire;
@@ -39,8 +39,6 @@ struct Inner {
 struct Contents {
     header: Header,
     signature: [u8; SIGNATURE_BYTES],
-    /// Where header and signature end, with which every message that carries them begins.
-    front: usize,
     payload: Range<usize>,
     is_header_only: bool,
     /// What its payload announces, with the place of an inline body, decoded when first asked for.
@@ -70,11 +68,10 @@ impl Packet {
     pub(crate) fn open(&self, authenticator: &Authenticator, verified: bool) -> Result<Opened<'_>, Refusal> {
         let opened = self.0.opened.get_or_init(|| {
             let Parts { header, signature, payload, .. } = Parts::of(authenticator, self, verified, self.0.payload)?;
-            let (front, is_header_only) = (self.place_of(signature).end, header.is_without(payload));
+            let is_header_only = header.is_without(payload);
             Ok(Contents {
                 header,
                 signature: *signature.first_chunk().expect("a signature that was verified has its length"),
-                front,
                 payload: self.place_of(payload),
                 is_header_only,
                 announcement: OnceLock::new(),
@@ -164,7 +161,7 @@ impl<'a> Opened<'a> {
         if self.is_header_only() {
             return self.packet.clone();
         }
-        self.contents.header_alone.get_or_init(|| Parts::header_alone(&self.packet[..self.contents.front]).into()).clone()
+        self.contents.header_alone.get_or_init(|| header_alone(self.header, self.signature()).into()).clone()
     }
 }
 

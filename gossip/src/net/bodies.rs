@@ -5,19 +5,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
+use futures::{AsyncReadExt, AsyncWriteExt};
 use kith_consensus::{Digest, PeerId};
-use libp2p::{Stream, StreamProtocol};
-use libp2p_stream::{AlreadyRegistered, Control};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use super::streams::{Control, Inbound, Protocol, Tied};
 use super::{NetworkEvent, from_libp2p, to_libp2p};
-
-const PROTOCOL: StreamProtocol = StreamProtocol::new("/kith/body/1");
 
 /// Bytes read or written between two looks at the clock.
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -25,14 +22,12 @@ const CHUNK_BYTES: usize = 256 * 1024;
 /// A pull that gets nothing for this long tries elsewhere or gives up: no limit on the whole, only on silence (guess).
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
-/// Pulls at the same time; the others wait for their turn.
-const PULLS_MAX: usize = 4;
+/// Pulls from one source at the same time; the others from it wait for their turn. Each source has its own, so that a slow one holds up
+/// nobody else.
+const PULLS_PER_SOURCE: usize = 1;
 
-/// Requests served at the same time; one more is turned away and will come again.
+/// Requests served at the same time; the others wait for their turn.
 const SERVED_MAX: usize = 32;
-
-/// Of these, for one peer.
-const SERVED_PER_PEER_MAX: usize = 4;
 
 /// Slowest pull or service that is borne, beyond the time for silence (RELIABILITY, section 5).
 const BYTES_PER_SECOND_MIN: u64 = 16 * 1024;
@@ -48,31 +43,32 @@ const NOT_HERE: u64 = u64::MAX;
 
 type Answers = BTreeMap<u64, oneshot::Sender<Option<Arc<Vec<u8>>>>>;
 type Waiting = Arc<Mutex<Answers>>;
+type Turns = Arc<Mutex<BTreeMap<PeerId, Arc<Semaphore>>>>;
 
 pub(super) struct Bodies {
     control: Control,
     events: mpsc::Sender<NetworkEvent>,
-    pulls: Arc<Semaphore>,
+    /// Turns of the sources that are asked now.
+    turns: Turns,
     waiting: Waiting,
     bytes_max: usize,
 }
 
 impl Bodies {
     pub(super) fn new(control: Control, events: mpsc::Sender<NetworkEvent>, bytes_max: usize) -> Bodies {
-        Bodies { control, events, pulls: Arc::new(Semaphore::new(PULLS_MAX)), waiting: Waiting::default(), bytes_max }
+        Bodies { control, events, turns: Turns::default(), waiting: Waiting::default(), bytes_max }
     }
 
     // --- asking ---
 
     pub(super) fn fetch(&self, digest: Digest, length: usize, sources: Vec<PeerId>) {
-        let (control, events, pulls) = (self.control.clone(), self.events.clone(), Arc::clone(&self.pulls));
+        let (control, events, turns) = (self.control.clone(), self.events.clone(), Arc::clone(&self.turns));
         let limit = self.bytes_max;
         tokio::spawn(async move {
-            let Ok(_turn) = pulls.acquire_owned().await else { return };
             let outcome = if length > limit {
                 Err(format!("{length} bytes are more than the {limit} allowed"))
             } else {
-                pull(control, digest, length, &sources).await
+                pull(&control, &turns, digest, length, &sources).await
             };
             let event = match outcome {
                 Ok(bytes) => NetworkEvent::Fetched { digest, bytes },
@@ -90,23 +86,19 @@ impl Bodies {
         }
     }
 
-    pub(super) fn accept(&self, control: &mut Control) -> Result<JoinHandle<()>, AlreadyRegistered> {
-        let mut inbound = control.accept(PROTOCOL)?;
+    /// Serves every accepted stream, for as long as the task lives.
+    pub(super) fn accept(&self, mut inbound: mpsc::Receiver<Inbound>) -> JoinHandle<()> {
         let (events, waiting, limit) = (self.events.clone(), Arc::clone(&self.waiting), self.bytes_max);
         let served = Arc::new(Semaphore::new(SERVED_MAX));
         let numbers = Arc::new(AtomicU64::new(0));
-        let mut per_peer: BTreeMap<PeerId, Arc<Semaphore>> = BTreeMap::new();
-        Ok(tokio::spawn(async move {
-            while let Some((id, stream)) = inbound.next().await {
-                let Some(from) = from_libp2p(&id) else { continue };
-                per_peer.retain(|_, places| places.available_permits() < SERVED_PER_PEER_MAX);
-                let own = per_peer.entry(from).or_insert_with(|| Arc::new(Semaphore::new(SERVED_PER_PEER_MAX)));
-                let Ok(own_place) = Arc::clone(own).try_acquire_owned() else { continue };
-                let Ok(place) = Arc::clone(&served).try_acquire_owned() else { continue };
+        tokio::spawn(async move {
+            while let Some(Inbound { from, stream }) = inbound.recv().await {
+                let Some(from) = from_libp2p(&from) else { continue };
                 let request = numbers.fetch_add(1, Ordering::Relaxed);
-                let (events, waiting) = (events.clone(), Arc::clone(&waiting));
+                let (events, waiting, served) = (events.clone(), Arc::clone(&waiting), Arc::clone(&served));
                 tokio::spawn(async move {
-                    let _places = (place, own_place);
+                    // How many wait is bounded by the streams that connections may have.
+                    let Ok(_turn) = served.acquire_owned().await else { return };
                     let longest = SILENCE_MAX * 2 + Duration::from_secs(limit as u64 / BYTES_PER_SECOND_MIN);
                     match tokio::time::timeout(longest, serve(stream, from, request, events, &waiting)).await {
                         Ok(Ok(())) => {}
@@ -116,7 +108,7 @@ impl Bodies {
                     lock(&waiting).remove(&request);
                 });
             }
-        }))
+        })
     }
 }
 
@@ -125,15 +117,29 @@ fn lock(waiting: &Waiting) -> std::sync::MutexGuard<'_, Answers> {
     waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-async fn pull(mut control: Control, digest: Digest, length: usize, sources: &[PeerId]) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::with_capacity(length);
+/// Waits for the turn to ask a source; the turn lasts until the permit is dropped.
+async fn turn(turns: &Turns, source: PeerId) -> Option<OwnedSemaphorePermit> {
+    let of_source = {
+        let mut turns = turns.lock().unwrap_or_else(PoisonError::into_inner);
+        // Of sources that nobody asks nothing is kept.
+        turns.retain(|_, turn| Arc::strong_count(turn) > 1 || turn.available_permits() < PULLS_PER_SOURCE);
+        Arc::clone(turns.entry(source).or_insert_with(|| Arc::new(Semaphore::new(PULLS_PER_SOURCE))))
+    };
+    of_source.acquire_owned().await.ok()
+}
+
+async fn pull(control: &Control, turns: &Turns, digest: Digest, length: usize, sources: &[PeerId]) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
     let mut why = "nobody to ask".to_owned();
-    let deadline = tokio::time::Instant::now() + SILENCE_MAX + Duration::from_secs(length as u64 / BYTES_PER_SECOND_MIN);
     for (attempt, source) in sources.iter().cycle().take(sources.len() * PASSES).enumerate() {
         if attempt > 0 && attempt % sources.len() == 0 {
             tokio::time::sleep(PASS_PAUSE).await;
         }
-        let pulled = tokio::time::timeout_at(deadline, pull_from(&mut control, source, digest, length, &mut bytes)).await;
+        let Some(_turn) = turn(turns, *source).await else { break };
+        bytes.reserve_exact(length - bytes.len());
+        // Waiting for the turn is not the source's slowness.
+        let longest = SILENCE_MAX + Duration::from_secs(length as u64 / BYTES_PER_SECOND_MIN);
+        let pulled = tokio::time::timeout(longest, pull_from(control, source, digest, length, &mut bytes)).await;
         match pulled.unwrap_or_else(|_| Err(format!("slower than {BYTES_PER_SECOND_MIN} bytes a second"))) {
             Ok(()) if Digest::of(&bytes) == digest => return Ok(bytes),
             Ok(()) => {
@@ -147,17 +153,11 @@ async fn pull(mut control: Control, digest: Digest, length: usize, sources: &[Pe
 }
 
 /// Appends what is missing of a body.
-async fn pull_from(
-    control: &mut Control,
-    source: &PeerId,
-    digest: Digest,
-    length: usize,
-    bytes: &mut Vec<u8>,
-) -> Result<(), String> {
+async fn pull_from(control: &Control, source: &PeerId, digest: Digest, length: usize, bytes: &mut Vec<u8>) -> Result<(), String> {
     let id = to_libp2p(source).ok_or("not an ed25519 key")?;
     let within = |what| move |_| format!("{what} took more than {} s", SILENCE_MAX.as_secs());
-    let open = tokio::time::timeout(SILENCE_MAX, control.open_stream(id, PROTOCOL)).await;
-    let mut stream = open.map_err(within("opening a stream"))?.map_err(|error| error.to_string())?;
+    let open = tokio::time::timeout(SILENCE_MAX, control.open(id, Protocol::Body)).await;
+    let mut stream = open.map_err(within("opening a stream"))??;
     let mut question = digest.0.to_vec();
     question.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
     stream.write_all(&question).await.map_err(|error| error.to_string())?;
@@ -187,7 +187,7 @@ async fn pull_from(
 }
 
 async fn serve(
-    mut stream: Stream,
+    mut stream: Tied,
     from: PeerId,
     request: u64,
     events: mpsc::Sender<NetworkEvent>,

@@ -1,29 +1,22 @@
 //! Messages to neighbours: one stream in each direction, each frame a length (u32, little endian) and an envelope.
 //!
-//! A stream is opened with the first message and again when it breaks. What is lost then is not this module's concern: the
-//! peer asks again for what it misses.
+//! A stream is opened with the first message and again when it breaks; each further connection to a peer gets a new outbox, since the
+//! line of an older one may be dead. What is lost then is not this module's concern: the peer sends again what may be missing.
 
 use std::time::Duration;
 
-use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
+use futures::{AsyncReadExt, AsyncWriteExt};
 use kith_consensus::PeerId;
-use libp2p::{Stream, StreamProtocol};
-use libp2p_stream::{AlreadyRegistered, Control};
 use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 
 use crate::packet::Packet;
 
+use super::streams::{Control, Inbound, Protocol, Tied};
 use super::{ENVELOPE_BYTES_MAX, NetworkEvent, SEND_QUEUE_MAX, from_libp2p};
-
-const PROTOCOL: StreamProtocol = StreamProtocol::new("/kith/message/1");
 
 /// A write that makes no progress for this long is given up (guess; a slow line carries 64 KiB in far less).
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// Streams that one peer may have open towards us, and all together.
-const INBOUND_PER_PEER_MAX: usize = 2;
-const INBOUND_MAX: usize = 1024;
 
 /// The queue of messages to one peer; its stream closes when this is dropped.
 pub(super) struct Outbox {
@@ -43,13 +36,13 @@ impl Outbox {
     }
 }
 
-async fn write_all(peer: libp2p::PeerId, mut control: Control, mut messages: mpsc::Receiver<Packet>) {
-    let mut stream: Option<Stream> = None;
+async fn write_all(peer: libp2p::PeerId, control: Control, mut messages: mpsc::Receiver<Packet>) {
+    let mut stream: Option<Tied> = None;
     while let Some(message) = messages.recv().await {
         for _attempt in 0..2 {
             let open = match stream.take() {
                 Some(open) => open,
-                None => match control.open_stream(peer, PROTOCOL).await {
+                None => match control.open(peer, Protocol::Message).await {
                     Ok(open) => open,
                     Err(error) => {
                         tracing::debug!(%peer, %error, "no stream for messages");
@@ -69,7 +62,7 @@ async fn write_all(peer: libp2p::PeerId, mut control: Control, mut messages: mps
     }
 }
 
-async fn write(mut stream: Stream, message: &[u8]) -> std::io::Result<Stream> {
+async fn write(mut stream: Tied, message: &[u8]) -> std::io::Result<Tied> {
     let length = u32::try_from(message.len()).map_err(std::io::Error::other)?;
     let mut frame = Vec::with_capacity(4 + message.len());
     frame.extend_from_slice(&length.to_le_bytes());
@@ -79,44 +72,18 @@ async fn write(mut stream: Stream, message: &[u8]) -> std::io::Result<Stream> {
     Ok(stream)
 }
 
-/// Accepts streams for as long as the task lives.
-pub(super) fn accept(control: &mut Control, events: mpsc::Sender<NetworkEvent>) -> Result<JoinHandle<()>, AlreadyRegistered> {
-    let mut inbound = control.accept(PROTOCOL)?;
-    Ok(tokio::spawn(async move {
-        let mut readers: JoinSet<PeerId> = JoinSet::new();
-        let mut open: std::collections::BTreeMap<PeerId, usize> = std::collections::BTreeMap::new();
-        loop {
-            tokio::select! {
-                next = inbound.next() => {
-                    let Some((id, stream)) = next else { break };
-                    let Some(peer) = from_libp2p(&id) else { continue };
-                    let count = open.entry(peer).or_default();
-                    if *count >= INBOUND_PER_PEER_MAX || readers.len() >= INBOUND_MAX {
-                        tracing::debug!(%peer, "opens too many streams");
-                        continue; // dropping the stream resets it
-                    }
-                    *count += 1;
-                    let events = events.clone();
-                    readers.spawn(async move {
-                        read_all(peer, stream, events).await;
-                        peer
-                    });
-                }
-                Some(ended) = readers.join_next() => {
-                    if let Ok(peer) = ended {
-                        if let Some(count) = open.get_mut(&peer) {
-                            *count -= 1;
-                        }
-                        open.retain(|_, count| *count > 0);
-                    }
-                }
-            }
+/// Reads every accepted stream, for as long as the task lives.
+pub(super) fn accept(mut inbound: mpsc::Receiver<Inbound>, events: mpsc::Sender<NetworkEvent>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        while let Some(Inbound { from, stream }) = inbound.recv().await {
+            let Some(peer) = from_libp2p(&from) else { continue };
+            tokio::spawn(read_all(peer, stream, events.clone())); // ends with its connection
         }
-    }))
+    })
 }
 
 /// Reads frames until the stream ends, waiting for the peer to take each one in.
-async fn read_all(peer: PeerId, mut stream: Stream, events: mpsc::Sender<NetworkEvent>) {
+async fn read_all(peer: PeerId, mut stream: Tied, events: mpsc::Sender<NetworkEvent>) {
     let mut head = [0u8; 4];
     while stream.read_exact(&mut head).await.is_ok() {
         let length = u32::from_le_bytes(head) as usize;
