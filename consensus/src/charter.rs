@@ -59,6 +59,9 @@ pub struct RoundSection {
     pub start_deadline: Duration,
     /// Deadlines a neighbour may miss in a row before it is no longer awaited.
     pub patience: u64,
+    /// Neighbours whose updates a round needs before it may close: a peer that meets nobody waits instead of training alone. At most the
+    /// neighbours that there are; 0 lets a peer go on alone.
+    pub neighbours_min: usize,
     /// An update this many rounds old still advances its sender's replica; an older one is refused.
     pub staleness: u64,
     /// Whose updates a round waits for and mixes.
@@ -332,6 +335,11 @@ impl RoundSection {
             deadline: Duration::from_secs_f64(section.number("deadline_seconds", Some(30.0), 0.01..=604_800.0)), // guess
             start_deadline: Duration::from_secs_f64(section.number("start_deadline_seconds", Some(60.0), 0.01..=604_800.0)), // guess
             patience: section.integer("patience", Some(2), 1..=1_000_000), // guess
+            // Written out only where it stands, so that older charters keep their ids. 1: alone is no federation.
+            neighbours_min: match section.has("neighbours_min") {
+                true => section.integer("neighbours_min", Some(1), 0..=1_000_000) as usize,
+                false => 1,
+            },
             staleness: section.integer("staleness", Some(8), 0..=1_000_000), // guess
             selection: selection::selection(section),
         }

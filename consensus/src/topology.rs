@@ -18,6 +18,7 @@ mod exponential;
 mod graph;
 mod hierarchical;
 mod hypercube;
+mod lead;
 mod random_regular;
 mod ring;
 mod scale_free;
@@ -25,7 +26,7 @@ mod small_world;
 mod star;
 mod torus;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::random::Seed;
 use crate::section::{Section, unknown};
@@ -33,6 +34,7 @@ use crate::section::{Section, unknown};
 pub use analysis::{Analysis, PeriodAnalysis, spectral_gap};
 pub use edges::edges_from_text;
 pub use graph::{Alternatives, Graph, connected_together};
+pub use lead::LEAD_MAX;
 
 /// A kind of graph with its parameters.
 pub trait Topology: std::fmt::Debug + Send + Sync {
@@ -156,6 +158,8 @@ pub struct TopologySection {
     /// What random kinds are drawn from.
     pub seed: u64,
     memo: Memo,
+    /// The lead over so many peers, computed once.
+    lead: OnceLock<(usize, u64)>,
 }
 
 /// Graphs drawn before, the most recently used last. A cache of a pure function: it changes what a graph costs, never which one
@@ -211,7 +215,7 @@ impl TopologySection {
             section.note("redraw_every", format!("a {} topology is the same at every draw; expected 0", kind.name()));
         }
         let seed = section.integer("seed", Some(0), 0..=i64::MAX as u64);
-        TopologySection { kind, redraw_every, seed, memo: Memo::default() }
+        TopologySection { kind, redraw_every, seed, memo: Memo::default(), lead: OnceLock::new() }
     }
 
     /// The graph of `round` over `peers` peers. Rounds with the same graph get the same allocation, as long as it is remembered.
@@ -224,6 +228,12 @@ impl TopologySection {
             false => round.checked_div(self.redraw_every).unwrap_or(0),
         };
         self.memo.graph((peers, draw), || self.kind.graph(peers, draw, &Seed::from_number(self.seed)))
+    }
+
+    /// How many rounds a peer can be ahead of one that it sends to while nobody fails, from 1 to [`LEAD_MAX`].
+    pub fn lead(&self, peers: usize) -> u64 {
+        let (of, lead) = *self.lead.get_or_init(|| (peers, lead::lead(self, peers)));
+        if of == peers { lead } else { lead::lead(self, peers) }
     }
 
     /// Whether peers train in this round.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use kith_consensus::{Digest, PeerId};
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Event, Refusal};
+use crate::event::{Event, History, Refusal};
 use crate::packet::Packet;
 use crate::roster::Roster;
 
@@ -302,6 +302,8 @@ pub struct Checkpoint {
     pub replicas: BTreeMap<PeerId, Parameters>,
     /// What is carried into that round beside the model.
     pub carried: Carried,
+    /// What the rounds up to here were like.
+    pub history: History,
 }
 
 /// Vectors that go from round to round beside the model, by name; private to the peer.

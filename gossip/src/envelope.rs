@@ -15,7 +15,7 @@ use crate::event::Refusal;
 use crate::wire;
 
 /// The protocol this program speaks. A peer of another version is refused by name.
-pub const PROTOCOL_VERSION: u16 = 3;
+pub const PROTOCOL_VERSION: u16 = 4;
 
 /// Most bytes of a message that is sent in one piece: 64 KiB, gossipsub's own default; anything larger is pulled.
 pub const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
@@ -43,6 +43,8 @@ pub enum Kind {
     Proof,
     /// The sender has finished or leaves.
     Goodbye,
+    /// The sender publishes nothing in its round.
+    Skip,
 }
 
 /// What a sender signs.

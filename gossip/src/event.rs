@@ -1,6 +1,7 @@
 //! What people see of a peer: one list of events, from which logs, metrics, the testnet's table, the audit log and the
 //! simulator's checks are all made. Nothing is counted twice because nothing is counted elsewhere.
 
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use kith_consensus::{Digest, PeerId};
@@ -24,6 +25,15 @@ pub enum Event {
     Connected { peer: PeerId },
     /// A connection ended.
     Disconnected { peer: PeerId },
+    /// A peer said goodbye: it has `finished` every round, or stops and may come back.
+    Departed { peer: PeerId, finished: bool },
+    /// A neighbour says that it publishes nothing in that round of its own.
+    Skipped { peer: PeerId, round: u64 },
+    /// A neighbour has missed so many deadlines in a row that rounds no longer wait for it. What it sends is still mixed if it is in time.
+    /// `late` tells that its updates come, too late; else nothing comes.
+    NoLongerAwaited { peer: PeerId, missed: u64, late: bool },
+    /// A neighbour that rounds no longer waited for was on time.
+    AwaitedAgain { peer: PeerId },
     /// A peer was sent away, and why.
     Dismissed { peer: PeerId, reason: Refusal },
     /// The roster of an open federation is complete. Anyone may have joined under many names, so `byzantine` is an assumption.
@@ -32,6 +42,14 @@ pub enum Event {
     Ready { neighbours: usize, connected: usize },
     /// A round began: train. Of `neighbours` it waits for `selected`, as far as they can still come.
     RoundOpened { round: u64, neighbours: usize, selected: usize },
+    /// A round begins in which the peer does not train: it is behind the others, and takes their models before it goes on.
+    Listening { round: u64 },
+    /// The peer was behind and now has what the rule makes of `models` models of others; it goes on from there.
+    CaughtUp { round: u64, models: usize, state: State },
+    /// The deadline has passed and updates of only `have` neighbours are in, where the charter asks for `need`: the round waits on.
+    TooFew { round: u64, have: usize, need: usize, missing: Vec<PeerId> },
+    /// Every neighbour has finished, and nothing more can come of them: the federation is over for this peer.
+    Over { round: u64 },
     /// Local training ended.
     Trained { round: u64, loss: f64, samples: u64, local_steps: u64 },
     /// Local training failed; the peer publishes nothing this round and mixes what it gets.
@@ -96,7 +114,40 @@ pub enum Event {
     /// The last round is done.
     Finished { rounds: u64, state: Digest },
     /// The peer stops; `finished` tells whether it went through every round.
-    Left { round: u64, finished: bool, why: String },
+    Left {
+        /// Completed rounds.
+        round: u64,
+        /// Whether these are all.
+        finished: bool,
+        /// For people.
+        why: String,
+        /// What the rounds were like.
+        #[serde(default)]
+        history: History,
+    },
+}
+
+/// What a peer's rounds were like, from its first one on, across restarts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// Rounds in which models are combined, by how many were, the peer's own included: under 1 those in which it was alone.
+    pub mixed: BTreeMap<usize, u64>,
+    /// Rounds of training in which it did not train: its training failed, or it listened.
+    pub untrained: u64,
+    /// Rounds that it left out because it was behind.
+    pub passed_over: u64,
+}
+
+impl History {
+    /// Rounds in which no other peer's model was mixed though one could have been.
+    pub fn alone(&self) -> u64 {
+        self.mixed.get(&1).copied().unwrap_or(0)
+    }
+
+    /// Notes a round in which so many models were combined.
+    pub(crate) fn mixed(&mut self, models: usize) {
+        *self.mixed.entry(models).or_default() += 1;
+    }
 }
 
 /// The name of a vector: its hash, computed when somebody asks for it. In a world of thousands of peers hardly anybody does, and

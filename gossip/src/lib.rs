@@ -26,7 +26,7 @@ pub use kith_consensus::mutant;
 pub use conduct::{Conduct, Honest, Publication, View};
 pub use effect::{Carried, Checkpoint, Command, Effect, Input, Intent, Parameters, Record, Stored, Timer};
 pub use envelope::{Authenticator, Envelope};
-pub use event::{Event, Refusal};
+pub use event::{Event, History, Refusal};
 pub use packet::Packet;
 pub use peer::{Load, Peer, Setup};
 pub use roster::Roster;

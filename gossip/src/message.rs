@@ -132,6 +132,10 @@ pub(crate) struct Want {
     pub(crate) round: u64,
 }
 
+/// The sender publishes nothing in the round that the header names: its training failed, or it listens. Nobody needs to wait for it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Skip {}
+
 /// Two signed headers, each as an envelope without payload.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Proof(pub(crate) ByteBuf, pub(crate) ByteBuf);
@@ -170,8 +174,9 @@ mod tests {
     /// who changes them changes the protocol's version.
     #[test]
     fn messages_are_spelled_as_the_protocol_says() {
-        let kinds = [Kind::Hello, Kind::Update, Kind::Want, Kind::Proof, Kind::Goodbye];
-        assert_eq!(kinds.map(|kind| wire::encode(&kind)), [[0], [1], [2], [3], [4]]);
+        let kinds = [Kind::Hello, Kind::Update, Kind::Want, Kind::Proof, Kind::Goodbye, Kind::Skip];
+        assert_eq!(kinds.map(|kind| wire::encode(&kind)), [[0], [1], [2], [3], [4], [5]]);
+        assert_eq!(wire::encode(&Skip {}), [0xa0]);
         assert_eq!(wire::encode(&Want { round: 5 }), [0xa1, 0, 5]);
         assert_eq!(wire::encode(&Goodbye { finished: true }), [0xa1, 0, 0xf5]);
         assert_eq!(wire::encode(&Proof(ByteBuf::from([7]), ByteBuf::from([8]))), [0x82, 0x41, 7, 0x41, 8]);

@@ -6,10 +6,13 @@
 //!
 //! A synchronous round: train → encode → store the intent → send → collect until all awaited neighbours are in or the
 //! deadline passes → combine → store → next. No absence ever aborts it. Where the topology has rounds without training, or a peer
-//! takes another's model instead of combining, `stage` says what happens instead.
+//! takes another's model instead of combining, `stage` says what happens instead. A peer that is behind is `listening`'s; how it ends,
+//! `leaving`'s.
 
 mod choosing;
 mod exchange;
+mod leaving;
+mod listening;
 mod method;
 mod overlay;
 mod pairwise;
@@ -33,15 +36,15 @@ use crate::codec::{Codec, Randomness};
 use crate::conduct::{Conduct, Fraud, Publication, View};
 use crate::effect::{Carried, Checkpoint, Command, Effect, Input, Intent, Parameters, Record, Stored, Timer};
 use crate::envelope::{Authenticator, Envelope, Header, Kind, PROTOCOL_VERSION};
-use crate::event::{Closed, DroppedShare, Event, Refusal};
-use crate::message::{Announcement, Body, Goodbye, Hello, INLINE_BYTES_MAX, LOSS_MAX, Proof, Want};
+use crate::event::{Closed, DroppedShare, Event, History, Refusal};
+use crate::message::{Announcement, Body, Hello, INLINE_BYTES_MAX, LOSS_MAX, Proof, Want};
 use crate::packet::{Opened, Packet};
 use crate::roster::Roster;
 use crate::wire;
 use choosing::Choosing;
-use exchange::{AHEAD_MAX, Exchange, Outgoing, Progress, check_values};
+use exchange::{AHEAD_MIN, Exchange, Outgoing, Progress, check_values};
 use method::{Method, Practice, Training};
-use overlay::Overlay;
+use overlay::{Overlay, Patience};
 use pairwise::Pairs;
 use window::{Arrived, Window};
 use witness::{Testimony, Witness};
@@ -172,8 +175,19 @@ pub struct Peer {
     exchange: Exchange,
     witness: Witness,
     suspicion: Sorted<PeerId, (f64, u32)>,
-    /// Neighbours whose announcement was refused at the door, and the latest round of which it was.
-    turned_away: Sorted<PeerId, u64>,
+    /// Rounds, from the own one on, in which nothing will come of a neighbour: it says so, or its announcement was refused.
+    turned_away: BTreeSet<(u64, PeerId)>,
+    /// Neighbours whose last update came too late for its round.
+    late: BTreeSet<PeerId>,
+    /// Rounds that a neighbour can be ahead while nobody fails, at least [`AHEAD_MIN`].
+    ahead: u64,
+    /// Rounds that this peer may still spend listening before it goes on with what it has.
+    listening: u64,
+    /// The last round in which it published nothing.
+    skipped: Option<u64>,
+    /// While it lingers: whether a neighbour has been heard since it looked last.
+    asked_lately: bool,
+    history: History,
     /// Who has asked whom, where rounds are pairwise.
     pairs: Pairs,
     /// The last handshake that was sent.
@@ -197,11 +211,15 @@ impl Peer {
             true => Arc::clone(&setup.initial),
             false => Arc::new(setup.initial.iter().copied().chain(std::iter::repeat(0.0)).take(length).collect()),
         };
-        let witness = Witness::new(setup.charter.id);
+        let ahead = match setup.charter.round.mode {
+            Mode::Synchronous => setup.charter.topology.lead(setup.charter.membership.peers).max(AHEAD_MIN),
+            Mode::Asynchronous(_) | Mode::Pairwise => AHEAD_MIN,
+        };
+        let witness = Witness::new(setup.charter.id, ahead);
         Peer {
             id,
             overlay: Overlay::new(id, setup.roster, Arc::clone(&setup.charter)),
-            exchange: Exchange::new(setup.codec, id, row, !setup.conduct.is_honest()),
+            exchange: Exchange::new(setup.codec, id, row, ahead, !setup.conduct.is_honest()),
             method: method::new(&setup.charter, setup.initial.len()),
             practice: Practice::of(&setup.charter),
             charter: setup.charter,
@@ -227,7 +245,13 @@ impl Peer {
             choosing: Choosing::default(),
             witness,
             suspicion: Sorted::default(),
-            turned_away: Sorted::default(),
+            turned_away: BTreeSet::new(),
+            late: BTreeSet::new(),
+            ahead,
+            listening: 0,
+            skipped: None,
+            asked_lately: false,
+            history: History::default(),
             pairs: Pairs::default(),
             greeting: None,
             evaluating: None,
@@ -324,13 +348,19 @@ impl Peer {
                 }
             }
             Input::FetchFailed { digest, sources, why } => {
-                for (peer, round) in self.exchange.fetch_failed(digest, &sources) {
+                let (lost, again) = self.exchange.fetch_failed(digest, &sources);
+                for (peer, round) in lost {
                     self.refuse(peer, Some(Kind::Update), Some(round), Refusal::Unavailable { why: why.clone() }, out);
-                    self.advance(peer, out);
                     self.give_up_on(&peer, out);
                 }
+                // A source that is not there is asked again when it comes back.
+                for peer in again.into_iter().filter(|peer| self.overlay.is_up(peer)).collect::<Vec<_>>() {
+                    self.advance(peer, out);
+                }
+                self.close_if_complete(out);
             }
             Input::BodyRequested { from, digest, request } => {
+                self.asked_lately = true;
                 let body = if self.overlay.on_roster(&from) { self.exchange.body(digest) } else { None };
                 out.push(Effect::Provide { request, body });
             }
@@ -362,6 +392,7 @@ impl Peer {
                 self.exchange.restore(checkpoint.replicas);
             }
             self.restore(checkpoint.carried);
+            self.history = checkpoint.history;
         }
         if let Some(ahead) = intent.as_ref().filter(|intent| intent.round > self.round && !planted(Mutant::ForgetIntentAhead)) {
             // Promised after a jump, or on a checkpoint that is lost: it must not be contradicted.
@@ -402,62 +433,23 @@ impl Peer {
         let neighbours = self.overlay.neighbourhood(self.round);
         let missing: Vec<PeerId> = neighbours.iter().filter(|peer| !self.overlay.is_ready(peer)).copied().collect();
         let connected = neighbours.len() - missing.len();
-        if missing.is_empty() || waited_enough {
+        let alone = connected < self.charter.round.neighbours_min.min(neighbours.len());
+        if missing.is_empty() || (waited_enough && !alone) {
             out.push(Effect::Emit(Event::Ready { neighbours: neighbours.len(), connected }));
-            self.open_round(out);
-        } else {
-            out.push(Effect::Emit(Event::Waiting { ready: connected, needed: neighbours.len(), missing }));
+            return self.open_round_or_jump(out);
         }
-    }
-
-    fn finish(&mut self, out: &mut Vec<Effect>) {
-        self.phase = Phase::Lingering;
-        let state = Digest::of_values(&self.parameters);
-        out.push(Effect::Emit(Event::Finished { rounds: self.round, state }));
-        self.say_goodbye(true, out);
-        out.push(Effect::SetTimer { timer: Timer::Linger, after: self.charter.round.deadline });
-        self.leave_when_done(out);
+        out.push(Effect::Emit(Event::Waiting { ready: connected, needed: neighbours.len(), missing }));
+        if waited_enough && self.is_over() {
+            self.end_alone(out);
+        } else if waited_enough {
+            out.push(Effect::SetTimer { timer: Timer::Start, after: self.charter.round.start_deadline });
+        }
     }
 
     fn evaluated(&mut self, round: u64, out: &mut Vec<Effect>) {
         if self.evaluating == Some(round) && !planted(Mutant::NeverEvaluated) {
             self.evaluating = None;
             self.leave_when_done(out);
-        }
-    }
-
-    /// After the last round: stops once its model is evaluated and no connected neighbour can still need an update of ours.
-    fn leave_when_done(&mut self, out: &mut Vec<Effect>) {
-        if self.phase != Phase::Lingering || self.evaluating.is_some() {
-            return;
-        }
-        let last = self.charter.rounds.saturating_sub(1);
-        let needed =
-            self.overlay.neighbourhood(last).into_iter().any(|peer| self.overlay.is_up(&peer) && !self.overlay.is_gone(&peer));
-        if !needed {
-            self.stop("every round is done", out);
-        }
-    }
-
-    fn stop(&mut self, why: &str, out: &mut Vec<Effect>) {
-        let finished = self.round >= self.charter.rounds;
-        if !finished {
-            self.say_goodbye(false, out);
-        }
-        self.phase = Phase::Stopped;
-        out.push(Effect::Emit(Event::Left { round: self.round, finished, why: why.to_owned() }));
-        out.push(Effect::Stop);
-    }
-
-    fn say_goodbye(&mut self, finished: bool, out: &mut Vec<Effect>) {
-        let bytes = self.seal(Kind::Goodbye, Digest::default(), wire::encode(&Goodbye { finished }));
-        let neighbours = self.overlay.neighbourhood(self.last_or_current_round());
-        for peer in neighbours.into_iter().filter(|peer| self.overlay.is_ready(peer)) {
-            out.push(Effect::Send { to: peer, bytes: bytes.clone() });
-        }
-        // Who has finished has nothing more for anybody but the neighbours of its last round; who leaves early has.
-        if !finished {
-            out.push(Effect::Announce { bytes });
         }
     }
 
@@ -472,8 +464,8 @@ impl Peer {
         if !self.is_asynchronous() {
             self.window = Window::new(awaited, self.overlay.alternatives(self.round), self.stands_in());
         }
-        self.turned_away.retain(|_, round| *round >= self.round);
-        for (sender, _) in self.turned_away.iter().filter(|(_, round)| **round == self.round) {
+        self.turned_away.retain(|(round, _)| *round >= self.round);
+        for (_, sender) in self.turned_away.iter().filter(|(round, _)| *round == self.round) {
             self.window.release(sender);
         }
         if let Some(place) = self.overlay.place() {
@@ -482,6 +474,10 @@ impl Peer {
         out.push(Effect::Emit(Event::RoundOpened { round: self.round, neighbours: neighbours.len(), selected }));
         match self.promised.take() {
             Some(intent) => self.send_again(*intent, out),
+            None if self.listens() => {
+                self.phase = Phase::Training;
+                self.listen_now(out);
+            }
             None if !self.trains() => {
                 self.phase = Phase::Training;
                 self.exchange_only(out);
@@ -576,6 +572,7 @@ impl Peer {
         }
         if self.published_before.is_some_and(|round| self.round <= round) {
             // Others hold a signed update of ours for this round which we no longer know: a second one would be a lie.
+            self.skip(out);
             self.collect(out);
             return;
         }
@@ -712,6 +709,7 @@ impl Peer {
         out.push(Effect::Emit(Event::TrainingFailed { round: self.round, why }));
         self.own = self.row(Arc::clone(&self.parameters), &self.parameters, 0.0);
         (self.own_samples, self.own_local_steps) = (0, 0);
+        self.skip(out);
         self.collect(out);
     }
 
@@ -777,7 +775,25 @@ impl Peer {
         }
         let reachable = |peer: &PeerId| self.overlay.is_up(peer);
         if self.phase == Phase::Collecting && self.window.is_complete(self.charter.round.quorum, reachable) {
-            self.close(Closed::Quorum, out);
+            match self.too_few() {
+                None => self.close(Closed::Quorum, out),
+                Some(_) if self.is_over() => self.end_alone(out),
+                Some(_) => {} // somebody may come
+            }
+        }
+    }
+
+    /// The deadline has passed: the round closes with what it has, unless that is less than the charter asks for.
+    fn deadline(&mut self, out: &mut Vec<Effect>) {
+        let round = self.round;
+        match self.too_few() {
+            None => self.close(Closed::Deadline, out),
+            Some(_) if self.is_over() => self.end_alone(out),
+            Some((have, need)) => {
+                let missing = self.window.missing(|peer| self.overlay.is_up(peer));
+                out.push(Effect::Emit(Event::TooFew { round, have, need, missing }));
+                out.push(Effect::SetTimer { timer: Timer::Deadline { round }, after: self.charter.round.deadline });
+            }
         }
     }
 
@@ -786,19 +802,34 @@ impl Peer {
         for peer in self.overlay.receives_from(self.round) {
             let (is_in, asked) = (self.window.contains(&peer), !self.is_pairwise() || self.window.awaits(&peer));
             if let Some(on_time) = self.choosing.on_time(&peer, is_in)
-                && (is_in || (asked && !self.window.is_overtaken(&peer)))
+                && (is_in || (asked && !self.window.is_overtaken(&peer) && !self.turned_away.contains(&(self.round, peer))))
             {
-                self.overlay.on_time(peer, on_time);
+                self.patience(peer, on_time, out);
             }
         }
         let (have, awaited) = (self.window.counted().count(), self.window.awaited());
         out.push(Effect::Emit(Event::RoundClosed { round: self.round, why, have, awaited, missing }));
         self.choosing.close(&self.charter, &self.overlay, self.round, &mut self.window);
-        if self.charter.aggregation.rule.needs_losses() && self.asks_the_rule() {
+        if self.charter.aggregation.rule.needs_losses() && self.asks_the_rule() && !self.listens() {
             self.phase = Phase::Judging;
             self.ask_for_losses(out);
         } else {
             self.conclude(None, out);
+        }
+    }
+
+    /// Notes whether a neighbour was on time, and says when that changes whether rounds wait for it.
+    fn patience(&mut self, peer: PeerId, on_time: bool, out: &mut Vec<Effect>) {
+        match self.overlay.on_time(peer, on_time) {
+            Some(Patience::Lost) if !self.overlay.has_finished(&peer) => {
+                let (missed, late) = (self.overlay.missed(&peer), self.late.contains(&peer));
+                out.push(Effect::Emit(Event::NoLongerAwaited { peer, missed, late }));
+            }
+            Some(Patience::Regained) => out.push(Effect::Emit(Event::AwaitedAgain { peer })),
+            Some(Patience::Lost) | None => {}
+        }
+        if on_time {
+            self.late.remove(&peer);
         }
     }
 
@@ -809,7 +840,11 @@ impl Peer {
 
     /// Combines what the closed window holds and stores the result.
     fn conclude(&mut self, losses: Option<&[f64]>, out: &mut Vec<Effect>) {
-        self.parameters = if self.asks_the_rule() { self.combine(losses, out) } else { self.settle(out) };
+        self.parameters = match (self.asks_the_rule(), self.listens()) {
+            (true, false) => self.combine(losses, out),
+            (true, true) => self.catch_up(out),
+            (false, _) => self.settle(out),
+        };
         if !(planted(Mutant::StayAfterSkip) && Arc::ptr_eq(&self.parameters, &self.own)) {
             self.round += 1;
         }
@@ -821,6 +856,7 @@ impl Peer {
             parameters: Arc::clone(&self.parameters),
             replicas: self.exchange.replicas(),
             carried: self.carried(),
+            history: self.history.clone(),
         };
         out.push(Effect::Persist(Record::Checkpoint(Box::new(checkpoint))));
     }
@@ -844,6 +880,7 @@ impl Peer {
         let round = self.round;
         let rows = self.rows();
         self.window = Window::default();
+        self.history.mixed(rows.len());
         let own_index = rows.iter().position(|(peer, _)| *peer == self.id).expect("the own row was just added");
 
         let factor = self.choosing.factor();
@@ -987,10 +1024,10 @@ impl Peer {
             Timer::Deadline { round }
                 if self.phase == Phase::Collecting && (round == self.round || planted(Mutant::StaleDeadline)) =>
             {
-                self.close(Closed::Deadline, out);
+                self.deadline(out);
             }
             Timer::Nudge { round } if self.phase == Phase::Collecting && round == self.round => self.nudge(out),
-            Timer::Linger if self.phase == Phase::Lingering => self.stop("every round is done", out),
+            Timer::Linger if self.phase == Phase::Lingering => self.linger_on(out),
             Timer::Redial => {
                 for (peer, addresses) in self.overlay.unreached(self.last_or_current_round()) {
                     out.push(Effect::Connect { peer, addresses });
@@ -1006,16 +1043,20 @@ impl Peer {
         }
     }
 
-    /// Says whom the round waits for, and asks them.
+    /// Says whom the round waits for, and asks them. What is announced and on its way is not missing.
     fn nudge(&mut self, out: &mut Vec<Effect>) {
-        let missing = self.window.unheard();
+        let mut missing = self.window.unheard();
+        missing.retain(|peer| !self.exchange.is_on_its_way(peer, self.round));
+        out.push(Effect::SetTimer { timer: Timer::Nudge { round: self.round }, after: self.charter.round.deadline / NUDGES });
+        if missing.is_empty() {
+            return;
+        }
         let bytes = self.seal(Kind::Want, Digest::default(), wire::encode(&Want { round: self.round }));
         for peer in missing.iter().filter(|peer| self.overlay.is_ready(peer)) {
             out.push(Effect::Send { to: *peer, bytes: bytes.clone() });
         }
         self.ask_again(out);
         out.push(Effect::Emit(Event::Stalled { round: self.round, missing }));
-        out.push(Effect::SetTimer { timer: Timer::Nudge { round: self.round }, after: self.charter.round.deadline / NUDGES });
     }
 
     /// Goes on at a later round when enough neighbours are far ahead.
@@ -1038,14 +1079,16 @@ impl Peer {
         }
         let credible = self.overlay.credible_round(self.round, self.charter.aggregation.byzantine)?;
         let target = credible.min(self.charter.rounds - 1).min(self.round.saturating_add(JUMP_MAX));
-        (credible >= self.round.saturating_add(AHEAD_MAX) && target > self.round).then_some(target)
+        (credible >= self.round.saturating_add(self.ahead) && target > self.round).then_some(target)
     }
 
     fn open_round_or_jump(&mut self, out: &mut Vec<Effect>) {
         if let Some(target) = self.jump_target() {
             out.push(Effect::Emit(Event::Jumped { from: self.round, to: target }));
+            self.history.passed_over += target - self.round;
             self.round = target;
             self.promised = None;
+            self.listen();
         }
         self.open_round(out);
     }
@@ -1058,6 +1101,25 @@ impl Peer {
         // First, so that it is there before the handshake that lets it begin; once more after the handshake, in case it is lost.
         self.give_back(peer, out);
         self.greet(peer, out);
+        if self.overlay.is_ready(&peer) {
+            // A further connection, or what remains of several: what went over another one may be lost.
+            self.send_all_again(peer, 0, out);
+        }
+        self.advance(peer, out); // a body that could not be had may be there now
+    }
+
+    /// Sends a peer the updates since `oldest` that are kept for it, and that this peer has finished, if it has.
+    fn send_all_again(&mut self, peer: PeerId, oldest: u64, out: &mut Vec<Effect>) {
+        for round in self.exchange.outgoing_rounds().into_iter().filter(|round| *round >= oldest) {
+            self.send_outgoing(peer, round, out);
+        }
+        if self.skipped == Some(self.round) {
+            self.send_outgoing(peer, self.round, out);
+        }
+        if self.phase == Phase::Lingering || self.round >= self.charter.rounds {
+            let goodbye = self.farewell(true);
+            out.push(Effect::Send { to: peer, bytes: goodbye });
+        }
     }
 
     /// Gives a peer its own newest header, in case it comes back without its state and would contradict itself.
@@ -1105,9 +1167,13 @@ impl Peer {
         }
     }
 
+    fn last_round(&self) -> u64 {
+        self.charter.rounds.saturating_sub(1)
+    }
+
     /// The own round, or the last one when all are done.
     fn last_or_current_round(&self) -> u64 {
-        self.round.min(self.charter.rounds.saturating_sub(1))
+        self.round.min(self.last_round())
     }
 
     fn peer_down(&mut self, peer: PeerId, out: &mut Vec<Effect>) {
@@ -1165,7 +1231,9 @@ impl Peer {
             Kind::Want => self.want(sender, &envelope, out),
             Kind::Proof => self.proof(&envelope, out),
             Kind::Goodbye => self.goodbye(from, &envelope, out),
+            Kind::Skip => self.skipped(&envelope, out),
         };
+        self.asked_lately |= sender != self.id && kind != Kind::Goodbye;
         if let Err(reason) = outcome {
             let malformed = matches!(reason, Refusal::Junk { .. } | Refusal::TooMany { .. });
             self.refuse(sender, Some(kind), Some(round), reason, out);
@@ -1178,7 +1246,7 @@ impl Peer {
         }
         if sender != self.id && self.overlay.is_ready(&sender) {
             self.overlay.claim(sender, round);
-            if round >= self.round.saturating_add(AHEAD_MAX) {
+            if round >= self.round.saturating_add(self.ahead) {
                 self.jump_if_behind(out);
             }
         }
@@ -1231,28 +1299,22 @@ impl Peer {
         if fresh {
             out.push(Effect::Emit(Event::Connected { peer: sender }));
         }
+        self.overlay.claim(sender, envelope.header.round());
         if completed {
             self.roster_formed(out);
         }
         for (peer, addresses) in self.overlay.unreached(self.last_or_current_round()) {
             out.push(Effect::Connect { peer, addresses });
         }
+        if !fresh && hello.answered {
+            return Ok(()); // it only told addresses
+        }
         if !fresh {
-            if !hello.answered {
-                self.greet(sender, out); // ours was lost
-            }
-            return Ok(()); // else it only told addresses
+            // It has not heard this peer's handshake: that was lost, or it has been started again behind a connection that still stands.
+            self.greet(sender, out);
         }
         self.give_back(sender, out);
-        let needed = envelope.header.round();
-        for round in self.exchange.outgoing_rounds().into_iter().filter(|round| *round >= needed) {
-            self.send_outgoing(sender, round, out);
-        }
-        if self.phase == Phase::Lingering || self.round >= self.charter.rounds {
-            let bytes = wire::encode(&Goodbye { finished: true });
-            let goodbye = self.seal(Kind::Goodbye, Digest::default(), bytes);
-            out.push(Effect::Send { to: sender, bytes: goodbye });
-        }
+        self.send_all_again(sender, envelope.header.round(), out);
         self.gather(false, out);
         Ok(())
     }
@@ -1274,6 +1336,11 @@ impl Peer {
         if unpromised || !heard {
             return;
         }
+        if self.skipped == Some(round) && round == self.round {
+            let bytes = self.skip_of(round);
+            out.push(Effect::Send { to, bytes });
+            return;
+        }
         if let Some(bytes) = self.announcement_for(&to, round) {
             out.push(Effect::Send { to, bytes });
         }
@@ -1289,22 +1356,6 @@ impl Peer {
         Ok(())
     }
 
-    fn goodbye(&mut self, from: PeerId, envelope: &Opened<'_>, out: &mut Vec<Effect>) -> Result<(), Refusal> {
-        let goodbye: Goodbye = wire::decode(envelope.payload())?;
-        let sender = envelope.header.sender();
-        // Who is connected here says goodbye itself: a copy that others hand over may be an old one.
-        if from != sender && self.overlay.is_ready(&sender) {
-            return Ok(());
-        }
-        self.overlay.leave(sender);
-        if !goodbye.finished {
-            self.window.release(&sender);
-        }
-        self.close_if_complete(out);
-        self.leave_when_done(out);
-        Ok(())
-    }
-
     fn update(&mut self, from: PeerId, envelope: &Opened<'_>, out: &mut Vec<Effect>) -> Result<(), Refusal> {
         let header = envelope.header;
         let (sender, round) = (header.sender(), header.round());
@@ -1315,7 +1366,7 @@ impl Peer {
             }
             return Ok(());
         }
-        if Witness::keeps(self.round, round) {
+        if self.witness.keeps(self.round, round) {
             match self.witness.hear(envelope) {
                 Testimony::Contradiction(proof, states) => {
                     self.convict(sender, round, states, Some(*proof), out);
@@ -1341,7 +1392,7 @@ impl Peer {
             self.admit_partner(sender, round, out)?;
         }
         debug_assert_eq!(sender, from, "the door lets no relayed body in");
-        let ahead_max = if self.is_asynchronous() { self.charter.rounds } else { AHEAD_MAX };
+        let ahead_max = if self.is_asynchronous() { self.charter.rounds } else { self.ahead };
         if round > self.round.saturating_add(ahead_max) {
             return Err(Refusal::FutureRound { theirs: round, ours: self.round });
         }
@@ -1362,12 +1413,7 @@ impl Peer {
             Ok(announcement)
         });
         if announced.is_err() && round >= self.round {
-            // It has spoken; there is nothing to wait for, in this round or when that one opens.
-            self.turned_away.insert(sender, round);
-            if round == self.round {
-                self.window.release(&sender);
-                self.close_if_complete(out);
-            }
+            self.silent_in(sender, round, out); // it has spoken; there is nothing to wait for
         }
         let announcement = announced?;
         if !self.exchange.announce(envelope, &announcement) {
@@ -1418,6 +1464,9 @@ impl Peer {
                         dense_bytes: self.exchange.dimension() * 4,
                     }));
                     let disputed = self.witness.is_disputed(applied.round, &sender);
+                    if applied.round < self.round && !self.is_asynchronous() {
+                        self.late.insert(sender);
+                    }
                     self.choosing.heard(sender, &applied, self.round, self.now, self.charter.round.deadline);
                     let counts = applied.round == self.round && self.choosing.takes(&sender);
                     let (samples, local_steps) = (applied.samples, applied.local_steps);

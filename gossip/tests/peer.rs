@@ -1,154 +1,17 @@
 //! One input, the whole list of effects: what a peer does, step by step.
 
-use std::sync::Arc;
-use std::time::Duration;
+mod common;
 
+use std::sync::Arc;
+
+use common::*;
+use kith_consensus::Digest;
 use kith_consensus::charter::Charter;
-use kith_consensus::section::Document;
 use kith_consensus::selection::stream;
-use kith_consensus::{Digest, PeerId, Section, Seed};
-use kith_gossip::codec::codec_from_section;
 use kith_gossip::effect::Record;
 use kith_gossip::envelope::{Envelope, Header};
 use kith_gossip::event::{Closed, Refusal};
-use kith_gossip::{Authenticator, Conduct, Effect, Event, Honest, Input, Peer, Publication, Roster, Setup, Stored, Timer, View};
-
-fn secret(number: u8) -> [u8; 32] {
-    [number; 32]
-}
-
-fn id(number: u8) -> PeerId {
-    Authenticator::from_secret(&secret(number)).peer()
-}
-
-fn charter(rounds: u64, rule: &str) -> Arc<Charter> {
-    charter_on("complete", rounds, rule)
-}
-
-fn charter_on(topology: &str, rounds: u64, rule: &str) -> Arc<Charter> {
-    let members: String = (1..=3u8)
-        .map(|number| {
-            format!("[[membership.member]]\nname = \"p{number}\"\norganisation = \"o{number}\"\nkey = \"{}\"\n", id(number))
-        })
-        .collect();
-    let text = format!(
-        "[federation]\nname = \"test\"\nrounds = {rounds}\n[topology]\nkind = \"{topology}\"\n[aggregation]\n{rule}\n{members}"
-    );
-    let mut codec = |section: &mut Section<'_>| drop(codec_from_section(section));
-    Arc::new(Charter::resolve(&text, &mut [("codec", &mut codec)]).expect("a good charter"))
-}
-
-fn peer_of(number: u8, charter: &Arc<Charter>) -> Peer {
-    peer_with(number, charter, 4)
-}
-
-fn peer_with(number: u8, charter: &Arc<Charter>, dimension: usize) -> Peer {
-    peer_that(number, charter, dimension, Box::new(Honest))
-}
-
-fn peer_that(number: u8, charter: &Arc<Charter>, dimension: usize, conduct: Box<dyn Conduct>) -> Peer {
-    Peer::new(Setup {
-        authenticator: Authenticator::from_secret(&secret(number)),
-        charter: Arc::clone(charter),
-        roster: Roster::new(charter.roster()),
-        codec: Document::parse("").expect("toml").section("codec", codec_from_section),
-        layout: Digest::of(b"layout"),
-        initial: Arc::new(vec![0.0; dimension]),
-        seed: Seed::from_number(u64::from(number)),
-        conduct,
-        evaluate_every: 0,
-    })
-}
-
-fn handle(peer: &mut Peer, input: Input) -> Vec<Effect> {
-    let mut effects = Vec::new();
-    peer.handle(input, Duration::ZERO, &mut effects);
-    effects
-}
-
-/// Effects as short lines, so that a whole list can be compared and read.
-fn lines(effects: &[Effect]) -> Vec<String> {
-    let name = |peer: &PeerId| (1..=9).find(|number| id(*number) == *peer).map_or("?".into(), |number| format!("p{number}"));
-    effects
-        .iter()
-        .map(|effect| match effect {
-            Effect::Train { round, .. } => format!("train {round}"),
-            Effect::Evaluate { round, .. } => format!("evaluate {round}"),
-            Effect::Judge { round, .. } => format!("judge {round}"),
-            Effect::Send { to, .. } => format!("send to {}", name(to)),
-            Effect::Announce { .. } => "announce".into(),
-            Effect::Fetch { sources, .. } => format!("fetch from {}", name(&sources[0])),
-            Effect::Provide { body, .. } => format!("provide {}", if body.is_some() { "body" } else { "nothing" }),
-            Effect::Connect { peer, .. } => format!("connect {}", name(peer)),
-            Effect::Disconnect { peer, reason } => format!("disconnect {}: {}", name(peer), reason.name()),
-            Effect::SetTimer { timer, .. } => format!("timer {timer:?}"),
-            Effect::Persist(Record::Intent(intent)) => format!("persist intent {}", intent.round),
-            Effect::Persist(Record::Checkpoint(checkpoint)) => format!("persist checkpoint {}", checkpoint.round),
-            Effect::Emit(event) => {
-                let json = serde_json::to_value(event).expect("events are plain");
-                format!("event {}", json["event"].as_str().expect("a name"))
-            }
-            Effect::Stop => "stop".into(),
-        })
-        .collect()
-}
-
-fn sent_to(effects: &[Effect], to: u8) -> Vec<Vec<u8>> {
-    let sends = effects.iter().filter_map(|effect| match effect {
-        Effect::Send { to: peer, bytes } if *peer == id(to) => Some(bytes.to_vec()),
-        _ => None,
-    });
-    sends.collect()
-}
-
-/// Peer 1 with the handshakes of peers 2 and 3 done, in round 0.
-fn in_round_zero(charter: &Arc<Charter>) -> Peer {
-    let mut peer = peer_of(1, charter);
-    handle(&mut peer, Input::Start { checkpoint: None, intent: None });
-    for number in [2, 3] {
-        let mut other = peer_of(number, charter);
-        handle(&mut peer, Input::PeerUp { peer: id(number), addresses: vec![] });
-        let hello = sent_to(&handle(&mut other, Input::PeerUp { peer: id(1), addresses: vec![] }), 1).remove(0);
-        handle(&mut peer, Input::Received { from: id(number), bytes: hello.into() });
-    }
-    peer
-}
-
-fn trained(round: u64, value: f32) -> Input {
-    Input::Trained {
-        round,
-        parameters: Arc::new(vec![value; 4]),
-        samples: 10,
-        local_steps: 2,
-        loss: 0.5,
-        rate: 0.1,
-        memory: None,
-    }
-}
-
-/// The announcement that another peer sends for round 0 after training to `value`.
-fn announcement_of(number: u8, charter: &Arc<Charter>, value: f32) -> Vec<u8> {
-    announcement_with(number, charter, &[value; 4])
-}
-
-fn announcement_with(number: u8, charter: &Arc<Charter>, values: &[f32]) -> Vec<u8> {
-    announcement_claiming(number, charter, values, 2)
-}
-
-fn announcement_claiming(number: u8, charter: &Arc<Charter>, values: &[f32], local_steps: u64) -> Vec<u8> {
-    announcement_by(peer_with(number, charter, values.len()), number, charter, values, local_steps)
-}
-
-fn announcement_by(mut other: Peer, number: u8, charter: &Arc<Charter>, values: &[f32], local_steps: u64) -> Vec<u8> {
-    handle(&mut other, Input::Start { checkpoint: None, intent: None });
-    handle(&mut other, Input::TimerExpired(Timer::Start));
-    let hello =
-        sent_to(&handle(&mut peer_of(1, charter), Input::PeerUp { peer: id(number), addresses: vec![] }), number).remove(0);
-    handle(&mut other, Input::Received { from: id(1), bytes: hello.into() });
-    let parameters = Arc::new(values.to_vec());
-    handle(&mut other, Input::Trained { round: 0, parameters, samples: 10, local_steps, loss: 0.5, rate: 0.1, memory: None });
-    sent_to(&handle(&mut other, Input::Stored(Stored::Intent { round: 0 })), 1).remove(0)
-}
+use kith_gossip::{Authenticator, Conduct, Effect, Event, Input, Peer, Publication, Stored, Timer, View};
 
 #[test]
 fn a_peer_gathers_its_neighbours_and_then_trains() {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kith_consensus::{Digest, PeerId};
-use kith_gossip::{Carried, Checkpoint, Parameters, Roster};
+use kith_gossip::{Carried, Checkpoint, History, Parameters, Roster};
 use kith_models::{Layout, write_model};
 use safetensors::tensor::{Dtype, SafeTensors};
 
@@ -145,6 +145,9 @@ fn to_bytes(shapes: &Shapes, federation: Digest, checkpoint: &Checkpoint) -> Vec
         ("kith.federation".to_owned(), federation.to_string()),
         ("kith.round".to_owned(), checkpoint.round.to_string()),
         ("kith.sequence".to_owned(), checkpoint.sequence.to_string()),
+        ("kith.rounds_mixed".to_owned(), mixed_to_text(&checkpoint.history)),
+        ("kith.rounds_untrained".to_owned(), checkpoint.history.untrained.to_string()),
+        ("kith.rounds_passed_over".to_owned(), checkpoint.history.passed_over.to_string()),
         ("kith.roster".to_owned(), checkpoint.roster.iter().map(PeerId::to_string).collect::<Vec<_>>().join(" ")),
     ]);
     write_model(&layout, &values, &metadata)
@@ -195,6 +198,14 @@ fn from_bytes(shapes: &Shapes, federation: Digest, bytes: &[u8]) -> Result<Check
             carried.insert(own.to_owned(), Arc::new(values(name)?));
         }
     }
+    let history = match metadata.get("kith.rounds_mixed") {
+        None => History::default(), // written by an older program
+        Some(text) => History {
+            mixed: mixed_from_text(text).ok_or("its kith.rounds_mixed is no list of models:rounds")?,
+            untrained: number("kith.rounds_untrained")?,
+            passed_over: number("kith.rounds_passed_over")?,
+        },
+    };
     Ok(Checkpoint {
         round: number("kith.round")?,
         sequence: number("kith.sequence")?,
@@ -202,7 +213,18 @@ fn from_bytes(shapes: &Shapes, federation: Digest, bytes: &[u8]) -> Result<Check
         parameters: Arc::new(parameters),
         replicas,
         carried,
+        history,
     })
+}
+
+/// Rounds by how many models each combined, as `models:rounds` words.
+fn mixed_to_text(history: &History) -> String {
+    history.mixed.iter().map(|(models, rounds)| format!("{models}:{rounds}")).collect::<Vec<_>>().join(" ")
+}
+
+fn mixed_from_text(text: &str) -> Option<BTreeMap<usize, u64>> {
+    let word = |word: &str| word.split_once(':').and_then(|(models, rounds)| Some((models.parse().ok()?, rounds.parse().ok()?)));
+    text.split_whitespace().map(word).collect()
 }
 
 #[cfg(test)]
@@ -225,6 +247,7 @@ mod tests {
             parameters,
             replicas: BTreeMap::from([(PeerId([9; 32]), replica)]),
             carried,
+            history: History { mixed: BTreeMap::from([(1, 2), (5, 39)]), untrained: 1, passed_over: 7 },
         }
     }
 

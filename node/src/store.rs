@@ -409,6 +409,7 @@ mod tests {
             parameters,
             replicas: BTreeMap::new(),
             carried: BTreeMap::new(),
+            history: kith_gossip::History::default(),
         }))
     }
 

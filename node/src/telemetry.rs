@@ -472,6 +472,27 @@ fn log_peer(event: &Event) {
         }
         Event::Connected { peer } => tracing::info!("connected to {}", peer.short()),
         Event::Disconnected { peer } => tracing::info!("connection to {} ended", peer.short()),
+        Event::Departed { peer, finished: true } => tracing::info!("{} has finished", peer.short()),
+        Event::Departed { peer, finished: false } => tracing::info!("{} has stopped; it may come back", peer.short()),
+        Event::Skipped { peer, round } => tracing::warn!("{} publishes nothing in round {round}", peer.short()),
+        Event::NoLongerAwaited { peer, missed, late } => {
+            let why = if *late { "its updates come too late" } else { "nothing comes of it" };
+            tracing::warn!("no longer waits for {}: it missed {missed} deadlines in a row, {why}", peer.short());
+        }
+        Event::AwaitedAgain { peer } => tracing::info!("waits for {} again: it was on time", peer.short()),
+        Event::Listening { round } => {
+            tracing::warn!("round {round}: behind the others; it does not train, and takes what they have");
+        }
+        Event::CaughtUp { round, models, .. } => {
+            tracing::info!("round {round}: caught up with the models of {models} neighbours")
+        }
+        Event::TooFew { round, have, need, missing } => {
+            tracing::warn!(
+                "round {round} waits: {have} neighbours are heard, the charter wants {need} (round.neighbours_min); missing {}",
+                shorts(missing)
+            );
+        }
+        Event::Over { round } => tracing::warn!("round {round}: every neighbour has finished; the federation is over"),
         Event::Dismissed { peer, reason } => tracing::warn!("sent {} away: {reason}", peer.short()),
         Event::Ready { neighbours, connected } => tracing::info!("ready: {connected} of {neighbours} neighbours connected"),
         Event::RoundOpened { round, .. } => tracing::debug!("round {round} opened"),

@@ -85,7 +85,7 @@ impl Choosing {
             missed: overlay.missed(peer),
             lateness: self.lateness.get(peer).copied(),
             since: self.last.get(peer).map(|last| round.saturating_sub(*last)),
-            away: overlay.is_gone(peer) || overlay.is_expelled(peer),
+            away: !overlay.may_come(peer),
         }
     }
 

@@ -18,11 +18,11 @@ use crate::event::Refusal;
 use crate::message::{self, Announcement};
 use crate::packet::{Opened, Packet};
 
-/// Rounds that an update may be ahead of the own round and still wait here.
-pub(super) const AHEAD_MAX: u64 = 2;
+/// Rounds that an update may be ahead of the own round at least and still wait here, whatever the topology's lead (guess).
+pub(super) const AHEAD_MIN: u64 = 2;
 
-/// Own updates kept to be sent or pulled again.
-const OUTGOING_MAX: usize = 3;
+/// Times that a body is asked for before its update is given up (guess: the carrier has tried several times each time).
+const FETCHES_MAX: u32 = 3;
 
 /// Norm above which a vector is refused whatever the rule: no trained model comes near it (guess).
 const NORM_CAP: f64 = 1e9;
@@ -41,6 +41,8 @@ struct Pending {
     loss: Option<f64>,
     body: Option<Body>,
     keyframe: Option<Arc<Vec<u8>>>,
+    /// Times that what it lacks was asked for in vain.
+    failures: u32,
 }
 
 /// The encoded vector.
@@ -144,12 +146,14 @@ pub(super) struct Exchange {
     initial_state: Digest,
     incoming: Sorted<PeerId, Incoming>,
     outgoing: Sorted<u64, Outgoing>,
+    /// Rounds that an update may be ahead of the own round and still wait here; one own update more is kept to be sent or pulled again.
+    ahead: u64,
     /// Whether the newest vectors are kept although a stateless codec does not need them: a liar looks at them.
     keeps_newest: bool,
 }
 
 impl Exchange {
-    pub(super) fn new(codec: Box<dyn Codec>, own: PeerId, initial: Parameters, keeps_newest: bool) -> Exchange {
+    pub(super) fn new(codec: Box<dyn Codec>, own: PeerId, initial: Parameters, ahead: u64, keeps_newest: bool) -> Exchange {
         let initial_state = Digest::of_values(&initial);
         Exchange {
             codec,
@@ -161,6 +165,7 @@ impl Exchange {
             initial_state,
             incoming: Sorted::default(),
             outgoing: Sorted::default(),
+            ahead,
             keeps_newest,
         }
     }
@@ -237,7 +242,7 @@ impl Exchange {
             self.own_state = outgoing.state;
         }
         self.outgoing.insert(round, outgoing);
-        while self.outgoing.len() > OUTGOING_MAX && !planted(Mutant::KeepOutgoing) {
+        while self.outgoing.len() as u64 > self.ahead + 1 && !planted(Mutant::KeepOutgoing) {
             self.outgoing.pop_first();
         }
     }
@@ -298,6 +303,7 @@ impl Exchange {
     /// Takes an announced update in. False when one of this round waits already, or one of this round or a later is applied.
     pub(super) fn announce(&mut self, message: &Opened<'_>, announcement: &Announcement<'_>) -> bool {
         let (sender, round, state) = (message.header.sender(), message.header.round(), message.header.state());
+        let waiting_max = self.ahead as usize + 2;
         let incoming = self.incoming(sender);
         let applied = incoming.newest.is_some_and(|newest| round <= newest) && !planted(Mutant::CountRepetitions);
         if applied || incoming.queue.contains(&round) {
@@ -316,10 +322,11 @@ impl Exchange {
             loss: announcement.loss,
             body: announcement.body.inline().map(|inline| Body::Inline(message.packet().place_of(inline))),
             keyframe: None,
+            failures: 0,
         };
         incoming.queue.insert(round, pending);
         // At most one update for each round that can wait: the door refuses the others.
-        while incoming.queue.len() > AHEAD_MAX as usize + 2 {
+        while incoming.queue.len() > waiting_max {
             incoming.queue.pop_first();
         }
         true
@@ -345,19 +352,30 @@ impl Exchange {
         senders
     }
 
-    /// Forgets the updates of `sources` that waited for a body which cannot be had there: (sender, round) of each.
-    pub(super) fn fetch_failed(&mut self, digest: Digest, sources: &[PeerId]) -> Vec<(PeerId, u64)> {
-        let mut failed = Vec::new();
+    /// A body cannot be had of `sources` now: (sender, round) of the updates that are given up for it after several times, and the senders
+    /// that may be asked again.
+    pub(super) fn fetch_failed(&mut self, digest: Digest, sources: &[PeerId]) -> (Vec<(PeerId, u64)>, Vec<PeerId>) {
+        let (mut lost, mut again) = (Vec::new(), Vec::new());
         for (sender, incoming) in self.incoming.iter_mut() {
             // Another sender may have announced the same bytes; that this one has none says nothing about it.
-            if incoming.fetching == Some(digest) && sources.contains(sender) {
-                incoming.fetching = None;
-                let lost = |pending: &Pending| pending.is_pulled_by(digest) || pending.state == digest;
-                failed.extend(incoming.queue.iter().filter(|(_, pending)| lost(pending)).map(|(round, _)| (*sender, *round)));
-                incoming.queue.retain(|_, pending| !lost(pending));
+            if incoming.fetching != Some(digest) || !sources.contains(sender) {
+                continue;
             }
+            incoming.fetching = None;
+            let lacks = |pending: &Pending| pending.is_pulled_by(digest) || pending.state == digest;
+            incoming.queue.values_mut().filter(|pending| lacks(pending)).for_each(|pending| pending.failures += 1);
+            let given_up = |pending: &Pending| lacks(pending) && pending.failures >= FETCHES_MAX;
+            let rounds = incoming.queue.iter().filter(|(_, pending)| given_up(pending)).map(|(round, _)| (*sender, *round));
+            lost.extend(rounds);
+            incoming.queue.retain(|_, pending| !given_up(pending));
+            again.push(*sender);
         }
-        failed
+        (lost, again)
+    }
+
+    /// Whether an update of that round was announced and waits here for its body or its turn.
+    pub(super) fn is_on_its_way(&self, sender: &PeerId, round: u64) -> bool {
+        self.incoming.get(sender).is_some_and(|incoming| incoming.queue.contains(&round))
     }
 
     /// Forgets waiting updates of rounds before `oldest`: what a jump or another graph has left behind.

@@ -51,8 +51,8 @@ struct Known {
     up: bool,
     /// The handshake is complete.
     ready: bool,
-    /// It said goodbye.
-    gone: bool,
+    /// It said goodbye after its last round.
+    finished: bool,
     expelled: bool,
     /// It was sent away, and is not dialled.
     dismissed: bool,
@@ -64,6 +64,13 @@ struct Known {
     missed: u64,
     /// Where it can be dialled.
     addresses: Vec<String>,
+}
+
+/// Whether rounds wait for a neighbour, where that has just changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patience {
+    Lost,
+    Regained,
 }
 
 impl Overlay {
@@ -309,7 +316,7 @@ impl Overlay {
     pub(super) fn admit(&mut self, peer: PeerId) -> bool {
         let known = self.of(peer);
         let fresh = !known.ready;
-        (known.up, known.gone, known.ready) = (true, false, true);
+        (known.up, known.finished, known.ready) = (true, false, true);
         fresh
     }
 
@@ -376,7 +383,7 @@ impl Overlay {
             true => self.neighbourhood(round),
             false => self.those(|known| !known.addresses.is_empty()).into_iter().filter(|peer| *peer != self.own).collect(),
         };
-        let lost = |peer: &PeerId| !self.is(peer, |known| known.up || known.gone || known.dismissed);
+        let lost = |peer: &PeerId| !self.is(peer, |known| known.up || known.finished || known.dismissed);
         let unreached = neighbours.into_iter().filter(lost);
         // An empty list leaves it to the carrier, which may know an address that nobody told (mDNS, an earlier connection).
         unreached.map(|peer| (peer, self.addresses_of(&peer))).collect()
@@ -384,15 +391,13 @@ impl Overlay {
 
     // --- who is awaited ---
 
-    /// A peer said goodbye.
-    pub(super) fn leave(&mut self, peer: PeerId) {
-        if !planted(Mutant::ForgetGoodbye) {
-            self.of(peer).gone = true;
-        }
+    /// A peer said goodbye after its last round; whether that is news. It still serves what it has sent, as long as it is connected.
+    pub(super) fn finish(&mut self, peer: PeerId) -> bool {
+        !planted(Mutant::ForgetGoodbye) && !std::mem::replace(&mut self.of(peer).finished, true)
     }
 
-    pub(super) fn is_gone(&self, peer: &PeerId) -> bool {
-        self.is(peer, |known| known.gone)
+    pub(super) fn has_finished(&self, peer: &PeerId) -> bool {
+        self.is(peer, |known| known.finished)
     }
 
     pub(super) fn expel(&mut self, peer: PeerId) {
@@ -403,12 +408,12 @@ impl Overlay {
         self.is(peer, |known| known.expelled)
     }
 
-    /// Whether an update of a peer may still come.
-    fn may_come(&self, peer: &PeerId) -> bool {
-        !self.is(peer, |known| known.gone || known.expelled)
+    /// Whether an update of a peer may still come: one that has finished serves its last ones until its connection ends.
+    pub(super) fn may_come(&self, peer: &PeerId) -> bool {
+        !self.is(peer, |known| known.expelled || (known.finished && !known.up))
     }
 
-    /// Whether a round waits for this neighbour: not gone, not expelled, and not late too often in a row.
+    /// Whether a round waits for this neighbour: its update may come, and it was not late too often in a row.
     pub(super) fn is_awaited(&self, peer: &PeerId) -> bool {
         self.may_come(peer) && !self.is(peer, |known| known.missed >= self.charter.round.patience)
     }
@@ -433,13 +438,20 @@ impl Overlay {
         neighbours.into_iter().filter(|peer| self.may_come(peer)).collect()
     }
 
-    /// Records whether a neighbour was on time.
-    pub(super) fn on_time(&mut self, peer: PeerId, on_time: bool) {
+    /// Records whether a neighbour was on time; what that changes, if anything.
+    pub(super) fn on_time(&mut self, peer: PeerId, on_time: bool) -> Option<Patience> {
+        let patience = self.charter.round.patience;
         let known = self.of(peer);
+        let before = known.missed;
         if on_time && !planted(Mutant::NeverForgive) {
             known.missed = 0;
         } else if !on_time {
             known.missed += 1;
+        }
+        match (before >= patience, known.missed >= patience) {
+            (false, true) => Some(Patience::Lost),
+            (true, false) => Some(Patience::Regained),
+            _ => None,
         }
     }
 

@@ -89,8 +89,13 @@ impl Peer {
             let whole = arrived.values.len() == dimension;
             let parameters = if whole { Arc::clone(&arrived.values) } else { model() };
             let state = Digest::of_values(&parameters);
+            self.listening = 0;
             out.push(Effect::Emit(Event::Adopted { round, peer: *peer, state }));
             return parameters;
+        }
+        if adopts {
+            self.history.mixed(1);
+            self.listening = self.listening.saturating_sub(1);
         }
         out.push(Effect::Emit(Event::Kept { round, expected: adopts }));
         let start = Arc::clone(&self.parameters);

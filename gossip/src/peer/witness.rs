@@ -12,7 +12,7 @@ use crate::message::Proof;
 use crate::packet::{Opened, Packet};
 use crate::wire;
 
-/// Rounds for which headers are kept, before and after the own one.
+/// Rounds for which headers are kept at least, before and after the own one (guess).
 const ROUNDS_KEPT: u64 = 3;
 
 /// Headers for which a new round has room at once: sparse graphs have about so many senders.
@@ -46,13 +46,16 @@ pub(super) enum Testimony {
 #[derive(Debug)]
 pub(super) struct Witness {
     federation: Digest,
+    /// Rounds for which headers are kept, before and after the own one.
+    kept: u64,
     /// By round and sender.
     seen: Sorted<u64, Sorted<PeerId, Seen>>,
 }
 
 impl Witness {
-    pub(super) fn new(federation: Digest) -> Witness {
-        Witness { federation, seen: Sorted::default() }
+    /// For a federation whose peers may be `ahead` rounds ahead of each other.
+    pub(super) fn new(federation: Digest, ahead: u64) -> Witness {
+        Witness { federation, kept: ROUNDS_KEPT.max(ahead + 1), seen: Sorted::default() }
     }
 
     /// The bytes of a header that was seen.
@@ -130,15 +133,16 @@ impl Witness {
 
     /// Forgets rounds that are over.
     pub(super) fn forget(&mut self, round: u64) {
-        let over = |(seen, _): (&u64, &Sorted<_, _>)| seen.saturating_add(ROUNDS_KEPT) < round;
+        let kept = self.kept;
+        let over = |(seen, _): (&u64, &Sorted<_, _>)| seen.saturating_add(kept) < round;
         while self.seen.first().is_some_and(over) && !planted(Mutant::KeepSeen) {
             self.seen.pop_first();
         }
     }
 
     /// Whether a round is one whose headers are kept.
-    pub(super) fn keeps(own: u64, round: u64) -> bool {
-        round.abs_diff(own) <= ROUNDS_KEPT
+    pub(super) fn keeps(&self, own: u64, round: u64) -> bool {
+        round.abs_diff(own) <= self.kept
     }
 }
 
@@ -163,7 +167,7 @@ mod tests {
             Envelope::seal(&liar, header, payload.to_vec())
         };
         let known = update(b"state", &payload);
-        let mut witness = Witness::new(Digest::default());
+        let mut witness = Witness::new(Digest::default(), 2);
         let packet = Packet::from(known.to_bytes());
         assert!(!witness.recognises(&packet));
         let opened = packet.open(&liar, false).unwrap();
@@ -202,7 +206,7 @@ mod tests {
             Digest::of(b"payload"),
         );
         let envelope = Envelope::seal(&sender, header, b"payload".to_vec());
-        let mut witness = Witness::new(Digest::default());
+        let mut witness = Witness::new(Digest::default(), 2);
         let packet = Packet::from(envelope.to_bytes());
         witness.hear(&packet.open(&sender, false).unwrap());
         let other = Packet::from(Envelope { payload: b"another".to_vec(), ..envelope }.to_bytes());

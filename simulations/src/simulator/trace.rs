@@ -201,6 +201,11 @@ impl Trace {
                 self.peer(peer);
                 self.digest_of(state);
             }
+            Event::CaughtUp { round, models, state } => {
+                self.numbers(&[9, *round, *models as u64]);
+                self.digest_of(&state.digest());
+            }
+            Event::Over { round } => self.numbers(&[10, *round]),
             Event::Kept { round, expected } => self.numbers(&[8, *round, u64::from(*expected)]),
             _ => {}
         }

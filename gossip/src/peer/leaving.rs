@@ -1,0 +1,106 @@
+//! The end: the last round, what a peer still owes when it is done, goodbyes, and a federation that is over.
+//!
+//! A peer that has finished stays as long as a connected neighbour may still need one of its last updates: it said goodbye, so that
+//! nobody waits for another one, and serves what it has sent. A neighbour needs nothing more once it has finished itself or is gone. If
+//! for a whole deadline nothing was heard of those that do, the peer leaves. A peer that stops before its last round may come back: the
+//! others treat it as one that is absent.
+
+use kith_consensus::{Digest, PeerId};
+
+use super::{Peer, Phase};
+use crate::effect::{Effect, Timer};
+use crate::envelope::Kind;
+use crate::event::{Event, Refusal};
+use crate::message::Goodbye;
+use crate::packet::Opened;
+use crate::wire;
+
+impl Peer {
+    /// Every round is done.
+    pub(super) fn finish(&mut self, out: &mut Vec<Effect>) {
+        self.phase = Phase::Lingering;
+        let state = Digest::of_values(&self.parameters);
+        out.push(Effect::Emit(Event::Finished { rounds: self.round, state }));
+        self.say_goodbye(true, out);
+        self.linger(out);
+        self.leave_when_done(out);
+    }
+
+    fn linger(&mut self, out: &mut Vec<Effect>) {
+        self.asked_lately = false;
+        out.push(Effect::SetTimer { timer: Timer::Linger, after: self.charter.round.deadline });
+    }
+
+    /// A whole deadline has passed since the peer finished, or since it looked last: it stays if a neighbour has shown meanwhile that it
+    /// goes on.
+    pub(super) fn linger_on(&mut self, out: &mut Vec<Effect>) {
+        if self.asked_lately { self.linger(out) } else { self.stop("every round is done", out) }
+    }
+
+    /// After the last round: stops once its model is evaluated and no connected neighbour can still need an update of this peer.
+    pub(super) fn leave_when_done(&mut self, out: &mut Vec<Effect>) {
+        if self.phase != Phase::Lingering || self.evaluating.is_some() {
+            return;
+        }
+        // Neighbours in other rounds than the last one may be behind by the topology's lead.
+        let oldest =
+            if self.charter.topology.changes() { self.charter.rounds.saturating_sub(self.ahead + 1) } else { self.last_round() };
+        let mut neighbours = (oldest..=self.last_round()).flat_map(|round| self.overlay.neighbourhood(round));
+        if !neighbours.any(|peer| self.overlay.is_up(&peer) && !self.overlay.has_finished(&peer)) {
+            self.stop("every round is done", out);
+        }
+    }
+
+    pub(super) fn stop(&mut self, why: &str, out: &mut Vec<Effect>) {
+        let finished = self.round >= self.charter.rounds;
+        if !finished {
+            self.say_goodbye(false, out);
+        }
+        self.phase = Phase::Stopped;
+        let history = self.history.clone();
+        out.push(Effect::Emit(Event::Left { round: self.round, finished, why: why.to_owned(), history }));
+        out.push(Effect::Stop);
+    }
+
+    fn say_goodbye(&mut self, finished: bool, out: &mut Vec<Effect>) {
+        let bytes = self.farewell(finished);
+        let neighbours = self.overlay.neighbourhood(self.last_or_current_round());
+        for peer in neighbours.into_iter().filter(|peer| self.overlay.is_ready(peer)) {
+            out.push(Effect::Send { to: peer, bytes: bytes.clone() });
+        }
+    }
+
+    pub(super) fn farewell(&self, finished: bool) -> crate::packet::Packet {
+        self.seal(Kind::Goodbye, Digest::default(), wire::encode(&Goodbye { finished }))
+    }
+
+    /// A neighbour said goodbye. If it has finished, it said so after its last update, and serves that as long as it is connected; if not,
+    /// it may come back, and is waited for as any other that is absent.
+    pub(super) fn goodbye(&mut self, from: PeerId, envelope: &Opened<'_>, out: &mut Vec<Effect>) -> Result<(), Refusal> {
+        let Goodbye { finished } = wire::decode(envelope.payload())?;
+        let sender = envelope.header.sender();
+        // A peer that is connected here says goodbye itself: a copy that others hand over may be an old one.
+        if from != sender && self.overlay.is_ready(&sender) {
+            return Ok(());
+        }
+        if !finished || self.overlay.finish(sender) {
+            out.push(Effect::Emit(Event::Departed { peer: sender, finished }));
+        }
+        self.close_if_complete(out);
+        self.leave_when_done(out);
+        Ok(())
+    }
+
+    /// Whether nothing more can come of anybody: every neighbour that there is has finished or was expelled.
+    pub(super) fn is_over(&self) -> bool {
+        let neighbours = self.overlay.neighbourhood(self.last_or_current_round());
+        let finished = |peer: &PeerId| self.overlay.has_finished(peer);
+        neighbours.iter().any(finished) && !neighbours.iter().any(|peer| self.overlay.may_come(peer))
+    }
+
+    /// There is nobody left to train with.
+    pub(super) fn end_alone(&mut self, out: &mut Vec<Effect>) {
+        out.push(Effect::Emit(Event::Over { round: self.round }));
+        self.stop("the federation is over: every neighbour has finished", out);
+    }
+}

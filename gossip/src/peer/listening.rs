@@ -1,0 +1,147 @@
+//! Rounds in which a peer says nothing: it is behind the others, or its training failed.
+//!
+//! A peer that was away, or comes back without its state, has an old model or the initial one. It would pull everybody towards that, and
+//! in the last round it would be the result. So in the first round after a jump it listens: it does not train, tells its neighbours that it
+//! publishes nothing, and takes what the rule makes of their models, of at least 2f + 1 where it has so many neighbours. Only where the
+//! rule cannot do without another model is its own counted as one of them. A rule that judges others by the peer's own model, or by its
+//! rows, would judge by what is to be left behind: there the coordinate-wise median takes its place. From there the peer goes on as
+//! everybody else.
+//!
+//! Under push-sum a peer cannot take others' models as they are, since a model is a share of the sum; there it goes on as it is.
+
+use std::sync::Arc;
+
+use kith_consensus::aggregate::{Context, Contribution, rule_from_text};
+use kith_consensus::charter::Method;
+use kith_consensus::{Digest, PeerId, Seed};
+
+use super::window::Arrived;
+use super::{Peer, stage};
+use crate::effect::{Effect, Parameters};
+use crate::envelope::Kind;
+use crate::event::{Event, Refusal};
+use crate::message::Skip;
+use crate::packet::Opened;
+use crate::wire;
+
+impl Peer {
+    /// The next rounds are for listening, until enough was heard, or as many of them have passed as a neighbour may miss.
+    pub(super) fn listen(&mut self) {
+        if self.charter.aggregation.method != Method::PushSum {
+            self.listening = self.charter.round.patience;
+        }
+    }
+
+    /// A round in which the peer says nothing and takes what the others say.
+    pub(super) fn listen_now(&mut self, out: &mut Vec<Effect>) {
+        out.push(Effect::Emit(Event::Listening { round: self.round }));
+        self.own = self.row(Arc::clone(&self.parameters), &self.parameters, 0.0);
+        (self.own_samples, self.own_local_steps) = (0, 0);
+        self.skip(out);
+        self.collect(out);
+    }
+
+    /// Tells those that would wait for it that no update of this round comes.
+    pub(super) fn skip(&mut self, out: &mut Vec<Effect>) {
+        self.history.untrained += u64::from(self.trains());
+        self.skipped = Some(self.round);
+        let bytes = self.skip_of(self.round);
+        for to in self.listeners(self.round).into_iter().filter(|peer| self.overlay.is_ready(peer)).collect::<Vec<_>>() {
+            out.push(Effect::Send { to, bytes: bytes.clone() });
+        }
+    }
+
+    /// The message that says so of a round in which the peer is or was.
+    pub(super) fn skip_of(&self, round: u64) -> crate::packet::Packet {
+        debug_assert_eq!(round, self.round, "the header names the round");
+        self.seal(Kind::Skip, Digest::default(), wire::encode(&Skip {}))
+    }
+
+    /// A neighbour publishes nothing in its round.
+    pub(super) fn skipped(&mut self, envelope: &Opened<'_>, out: &mut Vec<Effect>) -> Result<(), Refusal> {
+        let Skip {} = wire::decode(envelope.payload())?;
+        let (sender, round) = (envelope.header.sender(), envelope.header.round());
+        if round < self.round || round > self.round.saturating_add(self.ahead) || !self.overlay.is_neighbour(&sender, round) {
+            return Ok(()); // nobody waits for that
+        }
+        out.push(Effect::Emit(Event::Skipped { peer: sender, round }));
+        self.silent_in(sender, round, out);
+        Ok(())
+    }
+
+    /// Nothing comes of a neighbour in that round: it is not waited for, now or when the round opens.
+    pub(super) fn silent_in(&mut self, sender: PeerId, round: u64, out: &mut Vec<Effect>) {
+        self.turned_away.insert((round, sender));
+        if round == self.round {
+            self.window.release(&sender);
+            self.close_if_complete(out);
+        }
+    }
+
+    /// Whether a listening peer has heard enough for the rule to leave liars out.
+    pub(super) fn needs_to_hear(&self) -> usize {
+        let wanted = 2 * self.charter.aggregation.byzantine + 1;
+        let there = self.overlay.receives_from(self.round).into_iter();
+        wanted.min(there.filter(|peer| self.overlay.is_awaited(peer) || self.window.contains(peer)).count())
+    }
+
+    /// What the rule makes of the neighbours' models; the peer's own where that is not to be had yet.
+    pub(super) fn catch_up(&mut self, out: &mut Vec<Effect>) -> Parameters {
+        let (round, dimension, charter) = (self.round, self.parameters.len(), Arc::clone(&self.charter));
+        let rule = charter.aggregation.rule.as_ref();
+        let trusts_own = rule.needs_own() || rule.needs_losses() || rule.needs_updates();
+        let median =
+            trusts_own.then(|| rule_from_text("median", charter.aggregation.byzantine, &[]).expect("a rule that there is"));
+        let rule = median.as_deref().unwrap_or(rule);
+        let mut rows: Vec<(PeerId, Arrived)> = self.window.counted().map(|(peer, arrived)| (*peer, arrived.clone())).collect();
+        let (heard, need) = (rows.len(), self.needs_to_hear().max(1));
+        if heard < rule.minimum() {
+            rows = self.rows();
+        }
+        self.window = super::Window::default();
+        let mut weights: Vec<f64> = rows.iter().map(|(peer, _)| self.overlay.mixing_weight(peer, round)).collect();
+        stage::share_out(&mut weights, 0);
+        let contributions: Vec<Contribution<'_>> = rows
+            .iter()
+            .zip(&weights)
+            .map(|((peer, arrived), weight)| Contribution {
+                mixing_weight: *weight,
+                samples: arrived.samples,
+                local_steps: arrived.local_steps,
+                ..Contribution::of(*peer, &arrived.values[..dimension])
+            })
+            .collect();
+        let context = Context { round, rounds: charter.rounds, seed: Seed(charter.id.0), ..Context::offline() };
+        match rule.aggregate(&context, &contributions) {
+            Ok(aggregate) if heard >= need => {
+                let parameters = Arc::new(aggregate.parameters);
+                let state = Arc::clone(&parameters).into();
+                self.listening = 0;
+                self.history.mixed(rows.len());
+                out.push(Effect::Emit(Event::CaughtUp { round, models: heard, state }));
+                parameters
+            }
+            _ => {
+                self.listening -= 1;
+                self.history.mixed(1);
+                out.push(Effect::Emit(Event::MixingSkipped { round, have: heard, need: need.max(rule.minimum()) }));
+                Arc::clone(&self.parameters)
+            }
+        }
+    }
+
+    /// Whether the peer says nothing in the round that it is in.
+    pub(super) fn listens(&self) -> bool {
+        self.listening > 0
+    }
+
+    /// Whether the round has to wait on though nobody is awaited any more or its deadline has passed: the charter wants updates of so many
+    /// neighbours, or their word that they have none. (Have, need).
+    pub(super) fn too_few(&self) -> Option<(usize, usize)> {
+        let senders = self.overlay.receives_from(self.round).len();
+        let need = self.charter.round.neighbours_min.min(senders);
+        let silent = self.turned_away.iter().filter(|(round, peer)| *round == self.round && !self.window.contains(peer)).count();
+        let have = self.window.counted().count() + silent;
+        (have < need).then_some((have, need))
+    }
+}
