@@ -23,8 +23,12 @@ use crate::envelope::{Authenticator, ENVELOPE_BYTES_MAX, Envelope, Kind};
 use crate::packet::Packet;
 
 mod bodies;
+mod door;
 mod messages;
 mod streams;
+mod unreachable;
+
+pub use unreachable::Obstacle;
 
 /// What a network needs to know before it starts.
 pub struct NetworkSettings {
@@ -120,15 +124,26 @@ pub enum NetworkEvent {
     Denied {
         /// Who, if the handshake got that far.
         peer: Option<PeerId>,
+        /// From where.
+        address: Option<Multiaddr>,
         /// Why, for people.
         why: String,
     },
-    /// A dial did not succeed.
+    /// A dial did not succeed; one event for each address.
     DialFailed {
         /// Whom, if the address named somebody.
         peer: Option<PeerId>,
-        /// Why, for people.
+        /// Where.
+        address: Option<Multiaddr>,
+        /// What stands between.
+        obstacle: Obstacle,
+        /// The carrier's words.
         why: String,
+    },
+    /// A process that is not this one has this peer's key: it answered at this address, or called from it. Told once for each address.
+    OwnKeyElsewhere {
+        /// Where.
+        address: Multiaddr,
     },
     /// A message arrived. `from` is the authenticated other end of the connection, by gossip too.
     Received {
@@ -200,6 +215,15 @@ const FAREWELL: Duration = Duration::from_millis(500);
 /// How long a peer that was sent away finds the door closed; then it may have mended what was wrong with it (guess).
 const BAN: Duration = Duration::from_secs(10);
 
+/// How long a handshake may take, from the first byte to the last (RELIABILITY, T1).
+const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
+
+/// A peer that dials itself sees both ends of that within this time; one end alone is another process (guess).
+const BOTH_ENDS: Duration = Duration::from_secs(2);
+
+/// Addresses at which the own key was met that are remembered, so that each is told once.
+const ELSEWHERE_MAX: usize = 64;
+
 /// How often a living connection is probed; a peer that does not answer within as long is gone (guess).
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -207,6 +231,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(10);
 struct Behaviour {
     allowed: Toggle<allow_block_list::Behaviour<allow_block_list::AllowedPeers>>,
     blocked: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
+    door: door::Door,
     limits: connection_limits::Behaviour,
     streams: streams::Streams,
     gossip: gossipsub::Behaviour,
@@ -244,6 +269,10 @@ pub struct Network {
     /// Peers that are not let in, and until when.
     banned: BTreeMap<PeerId, tokio::time::Instant>,
     unpublished: VecDeque<Packet>,
+    /// One end each of a handshake with the own key: whether this peer dialled, where, and when.
+    ends: Vec<(bool, Multiaddr, tokio::time::Instant)>,
+    /// Where the own key was met in another process.
+    elsewhere: BTreeSet<Multiaddr>,
     bodies: bodies::Bodies,
     tasks: tokio_util::task::AbortOnDropHandle<()>,
     body_tasks: tokio_util::task::AbortOnDropHandle<()>,
@@ -274,10 +303,12 @@ impl Network {
             .map_err(|error| setup(&error))?
             // Rounds may be hours apart; whether a peer still lives is what pings tell.
             .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(u64::from(u32::MAX))))
+            .with_connection_timeout(HANDSHAKE_MAX)
             .build();
         let topic = gossipsub::IdentTopic::new(format!("kith/1/{}", settings.federation));
         swarm.behaviour_mut().gossip.subscribe(&topic).map_err(|error| setup(&error))?;
         for address in &settings.listen {
+            check_free(address)?;
             let why = |error: &dyn std::fmt::Display| NetworkError::Listen { address: address.clone(), why: error.to_string() };
             swarm.listen_on(address.clone()).map_err(|error| match &error {
                 libp2p::TransportError::Other(other) => why(other),
@@ -309,6 +340,8 @@ impl Network {
             dismissed: BTreeMap::new(),
             banned: BTreeMap::new(),
             unpublished: VecDeque::new(),
+            ends: Vec::new(),
+            elsewhere: BTreeSet::new(),
             bodies,
             tasks: tokio_util::task::AbortOnDropHandle::new(tasks),
             body_tasks: tokio_util::task::AbortOnDropHandle::new(body_tasks),
@@ -343,7 +376,10 @@ impl Network {
                 Some(event) => return event,
                 None => {}
             }
-            let next = self.dial_bootstrap().min(self.close_dismissed());
+            let next = self.dial_bootstrap().min(self.close_dismissed()).min(self.tell_elsewhere());
+            if !self.ready.is_empty() {
+                continue;
+            }
             tokio::select! {
                 biased;
                 Some(event) = self.events.recv() => match event {
@@ -390,6 +426,13 @@ impl Network {
     fn connect(&mut self, peer: PeerId, addresses: &[String]) {
         let Some(id) = to_libp2p(&peer) else { return };
         let addresses: Vec<Multiaddr> = addresses.iter().filter_map(|address| address.parse().ok()).collect();
+        if peer == self.own {
+            // Somebody has seen this peer's key at an address that is not its own: whoever answers there shows whose key it has.
+            for address in addresses {
+                drop(self.swarm.dial(DialOpts::unknown_peer_id().address(without_p2p(&address)).build()));
+            }
+            return;
+        }
         // Already dialled or connected is as good.
         let options = DialOpts::peer_id(id).condition(PeerCondition::DisconnectedAndNotDialing).addresses(addresses).build();
         if let Err(error) = self.swarm.dial(options) {
@@ -483,21 +526,54 @@ impl Network {
                     (bootstrap.reached, bootstrap.pause) = (None, BOOTSTRAP_PAUSE);
                 }
             }
-            SwarmEvent::IncomingConnectionError { peer_id, error: ListenError::Denied { cause }, .. } => {
+            SwarmEvent::IncomingConnectionError { peer_id, error: ListenError::Denied { cause }, send_back_addr, .. } => {
                 let peer = peer_id.as_ref().and_then(from_libp2p);
-                self.ready.push_back(NetworkEvent::Denied { peer, why: cause.to_string() });
+                self.ready.push_back(NetworkEvent::Denied { peer, address: Some(send_back_addr), why: reason(&cause) });
+            }
+            SwarmEvent::IncomingConnectionError { error: ListenError::LocalPeerId { .. }, send_back_addr, .. } => {
+                self.met_own_key(false, send_back_addr);
+            }
+            SwarmEvent::OutgoingConnectionError { error: DialError::LocalPeerId { address }, .. } => {
+                self.met_own_key(true, without_p2p(&address));
+            }
+            SwarmEvent::OutgoingConnectionError { peer_id, error: DialError::Denied { cause }, .. } => {
+                let peer = peer_id.as_ref().and_then(from_libp2p);
+                self.ready.push_back(NetworkEvent::Denied { peer, address: None, why: reason(&cause) });
             }
             SwarmEvent::OutgoingConnectionError { peer_id, error, .. } => {
                 let peer = peer_id.as_ref().and_then(from_libp2p);
-                let event = match error {
-                    DialError::Denied { cause } => NetworkEvent::Denied { peer, why: cause.to_string() },
-                    error => NetworkEvent::DialFailed { peer, why: error.to_string() },
-                };
-                self.ready.push_back(event);
+                for (address, obstacle, why) in unreachable::explain(&error) {
+                    self.ready.push_back(NetworkEvent::DialFailed { peer, address, obstacle, why });
+                }
             }
             SwarmEvent::Behaviour(event) => self.behaviour_event(event),
             _ => {}
         }
+    }
+
+    /// A handshake showed the own key at the other end. A peer that has dialled itself sees both ends.
+    fn met_own_key(&mut self, dialled: bool, address: Multiaddr) {
+        match self.ends.iter().position(|(other, _, _)| *other != dialled) {
+            Some(other_end) => drop(self.ends.remove(other_end)),
+            None if self.ends.len() < ELSEWHERE_MAX => {
+                self.ends.push((dialled, address, tokio::time::Instant::now() + BOTH_ENDS))
+            }
+            None => {}
+        }
+    }
+
+    /// Tells of those of which the other end has not shown; when to look again.
+    fn tell_elsewhere(&mut self) -> tokio::time::Instant {
+        let now = tokio::time::Instant::now();
+        let (due, rest) = std::mem::take(&mut self.ends).into_iter().partition(|(_, _, at)| *at <= now);
+        self.ends = rest;
+        let due: Vec<_> = due;
+        for (_, address, _) in due {
+            if self.elsewhere.len() < ELSEWHERE_MAX && self.elsewhere.insert(address.clone()) {
+                self.ready.push_back(NetworkEvent::OwnKeyElsewhere { address });
+            }
+        }
+        self.ends.iter().map(|(_, _, at)| *at).min().unwrap_or(now + BOOTSTRAP_PAUSE_MAX)
     }
 
     fn established(&mut self, peer: PeerId, id: libp2p::PeerId, endpoint: &ConnectedPoint) {
@@ -573,6 +649,28 @@ impl Network {
     }
 }
 
+/// Why a connection was denied, in the words of whatever denied it.
+fn reason(cause: &libp2p::swarm::ConnectionDenied) -> String {
+    std::error::Error::source(cause).map_or_else(|| cause.to_string(), ToString::to_string)
+}
+
+/// Whether a port is free. The carrier's own sockets share theirs, so that a second program would take half of the first one's connections.
+fn check_free(address: &Multiaddr) -> Result<(), NetworkError> {
+    use libp2p::multiaddr::Protocol;
+    let mut parts = address.iter();
+    let ip: std::net::IpAddr = match parts.next() {
+        Some(Protocol::Ip4(ip)) => ip.into(),
+        Some(Protocol::Ip6(ip)) => ip.into(),
+        _ => return Ok(()),
+    };
+    let bound = match parts.next() {
+        Some(Protocol::Tcp(port)) if port > 0 => std::net::TcpListener::bind((ip, port)).map(drop),
+        Some(Protocol::Udp(port)) if port > 0 => std::net::UdpSocket::bind((ip, port)).map(drop),
+        _ => Ok(()),
+    };
+    bound.map_err(|error| NetworkError::Listen { address: address.clone(), why: error.to_string() })
+}
+
 /// Takes out the peers whose time has come.
 fn due(times: &mut BTreeMap<PeerId, tokio::time::Instant>, now: tokio::time::Instant) -> Vec<PeerId> {
     let due: Vec<PeerId> = times.iter().filter(|(_, at)| **at <= now).map(|(peer, _)| *peer).collect();
@@ -593,7 +691,6 @@ fn behaviour(
         list
     });
     let limits = connection_limits::ConnectionLimits::default()
-        .with_max_pending_incoming(Some(64)) // half-open connections cost little and end after ten seconds
         .with_max_pending_outgoing(Some(64))
         .with_max_established(Some(settings.connections_max))
         .with_max_established_per_peer(Some(4)); // two peers may dial each other at once, over TCP and QUIC
@@ -620,6 +717,7 @@ fn behaviour(
     Ok(Behaviour {
         allowed: allowed.into(),
         blocked: allow_block_list::Behaviour::default(),
+        door: door::Door::default(),
         limits: connection_limits::Behaviour::new(limits),
         streams,
         gossip,

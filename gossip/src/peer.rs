@@ -1291,7 +1291,9 @@ impl Peer {
         }
         let completed = self.overlay.enlist(sender);
         for (peer, addresses) in hello.addresses {
-            if peer != self.id && self.overlay.learn_addresses(peer, addresses, peer == sender) {
+            if peer == self.id {
+                self.look_for_double(addresses, out);
+            } else if self.overlay.learn_addresses(peer, addresses, peer == sender) {
                 self.introduce(peer, sender, out);
             }
         }
@@ -1317,6 +1319,16 @@ impl Peer {
         self.send_all_again(sender, envelope.header.round(), out);
         self.gather(false, out);
         Ok(())
+    }
+
+    /// Others have seen this peer's key at addresses. At one that it does not know itself another process may have the same key: whoever
+    /// answers there shows.
+    fn look_for_double(&mut self, addresses: Vec<String>, out: &mut Vec<Effect>) {
+        let known = self.overlay.addresses_of(&self.id);
+        let addresses: Vec<String> = addresses.into_iter().filter(|address| !known.contains(address)).collect();
+        if !addresses.is_empty() && self.overlay.learn_addresses(self.id, addresses.clone(), false) {
+            out.push(Effect::Connect { peer: self.id, addresses });
+        }
     }
 
     /// Tells everyone which roster this peer came to: two different ones must not go unnoticed.
