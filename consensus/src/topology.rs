@@ -19,6 +19,7 @@ mod graph;
 mod hierarchical;
 mod hypercube;
 mod random_regular;
+mod remainder;
 mod ring;
 mod scale_free;
 mod small_world;
@@ -33,6 +34,7 @@ use crate::section::{Section, unknown};
 pub use analysis::{Analysis, PeriodAnalysis, spectral_gap};
 pub use edges::edges_from_text;
 pub use graph::{Alternatives, Graph, connected_together};
+pub use remainder::remainder;
 
 /// A kind of graph with its parameters.
 pub trait Topology: std::fmt::Debug + Send + Sync {

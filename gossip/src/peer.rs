@@ -26,6 +26,7 @@ use kith_consensus::charter::{Charter, Mode, Space, Weighting};
 use kith_consensus::mutant::{Mutant, planted};
 use kith_consensus::optimization::server_momentum;
 use kith_consensus::prefetch::prefetch;
+use kith_consensus::topology::remainder;
 use kith_consensus::{Digest, PeerId, Seed, Sorted, Stream};
 use serde_bytes::Bytes;
 
@@ -851,8 +852,8 @@ impl Peer {
         if self.takes_shares() {
             stage::share_out(&mut weights, own_index);
         } else if !planted(Mutant::LoseWeight) {
-            weights[own_index] = 0.0;
-            weights[own_index] = 1.0 - weights.iter().sum::<f64>(); // who is absent leaves its weight to the own model
+            let others = weights.iter().enumerate().filter(|(index, _)| *index != own_index);
+            weights[own_index] = remainder(others.map(|(_, weight)| *weight)); // an absent peer leaves its weight to this one's model
         }
         // Seen from the origin that the charter says: zero for models, the start of the round for updates.
         let start = Arc::clone(&self.parameters);
