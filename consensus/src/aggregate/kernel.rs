@@ -75,6 +75,26 @@ kernels! {
         }
     }
 
+    /// Adds the inner products of all pairs of rows of `tile` (`n` × BLOCK), each row with itself too, to `totals`, in the order
+    /// (0,0), (0,1), … (1,1), ….
+    fn add_pair_products(tile: &[f64], totals: &mut [f64]) {
+        let mut totals = totals.iter_mut();
+        for (index, left) in tile.chunks_exact(BLOCK).enumerate() {
+            for (right, total) in tile[index * BLOCK..].chunks_exact(BLOCK).zip(&mut totals) {
+                *total += product(left, right);
+            }
+        }
+    }
+
+    /// `shifted` (`n` × BLOCK) = each row of `tile` minus `origin` (BLOCK values).
+    fn subtract(tile: &[f64], origin: &[f64], shifted: &mut [f64]) {
+        for (row, shifted) in tile.chunks_exact(BLOCK).zip(shifted.chunks_exact_mut(BLOCK)) {
+            for ((value, origin), shifted) in row.iter().zip(origin).zip(shifted) {
+                *shifted = value - origin;
+            }
+        }
+    }
+
     /// Adds to `totals` the squared distance of each row of `tile` to `point` (BLOCK values).
     fn add_distances_to(tile: &[f64], point: &[f64], totals: &mut [f64]) {
         for (row, total) in tile.chunks_exact(BLOCK).zip(totals) {
