@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use kameo::Actor;
 use kameo::actor::{ActorRef, WeakActorRef};
+use kameo::error::ActorStopReason;
 use kameo::mailbox::{MailboxReceiver, Signal};
 use kameo::message::{Context, Message};
 use kith_gossip::Input;
@@ -49,6 +50,12 @@ impl Actor for NetworkActor {
 
     async fn on_start(arguments: Arguments, _: ActorRef<Self>) -> Result<Self, Infallible> {
         Ok(NetworkActor { arguments, delivery: None, counted: Instant::now() })
+    }
+
+    /// Whoever reads the counters at the end reads all of them.
+    async fn on_stop(&mut self, _: WeakActorRef<Self>, _: ActorStopReason) -> Result<(), Infallible> {
+        self.arguments.telemetry.set_wire(self.arguments.network.wire_bytes());
+        Ok(())
     }
 
     /// Commands first, so that a flood from outside cannot keep the peer from answering.
@@ -93,7 +100,7 @@ impl NetworkActor {
                 return;
             }
             NetworkEvent::Denied { peer, why } => {
-                telemetry.node_event(NodeEvent::Denied { peer, why });
+                telemetry.denied(peer, None, why);
                 return;
             }
             NetworkEvent::DialFailed { why, .. } => {

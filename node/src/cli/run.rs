@@ -1,6 +1,7 @@
 //! `kith run`: one peer, until it has finished or is asked to leave.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,11 +10,13 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use kith_consensus::{Charter, PeerId, Problem};
 use kith_gossip::{Conduct, Event, Refusal};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, broadcast};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
-use super::output::{Failure, Verdict, print};
+use super::output::{Failure, Verdict};
 use crate::config::{CONFIG_FILE, Config};
 use crate::error::NodeError;
 use crate::node::{Node, NodeHandle, NodeSettings, Outcome};
@@ -21,6 +24,9 @@ use crate::telemetry::{Line, NodeEvent, What};
 
 /// Time for a goodbye; with what comes after it, a peer that is asked to leave is gone within 10 s.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(8);
+
+/// Open files that a peer may want: each connection is one, and redials, files and the status server come on top (guess).
+const DESCRIPTORS_WANTED: u64 = 65_536;
 
 /// Run a peer
 #[derive(Debug, Args)]
@@ -66,7 +72,9 @@ impl Run {
     }
 
     pub(crate) fn run(self) -> Verdict {
-        start_logging(self.log_format);
+        // Held to the end, so that the last lines are written.
+        let _log = start_logging(self.log_format);
+        raise_descriptors();
         let settings = NodeSettings::load_with(&self.config_path(), attack)?;
         let runtime = super::runtime(2)?;
         let verdict = runtime.block_on(self.drive(settings));
@@ -85,8 +93,7 @@ impl Run {
         let watcher = tokio::spawn(watch(node.lines(), self.json, leave.clone()));
         let ended = wait_or_leave(node, &leave).await;
         let refused = match tokio::time::timeout(Duration::from_secs(1), watcher).await {
-            Ok(Ok(Watched { failure: Some(failure), .. })) => return Err(failure),
-            Ok(Ok(Watched { refused, .. })) => refused,
+            Ok(Ok(Watched { refused })) => refused,
             _ => None,
         };
         match (ended?, refused) {
@@ -107,13 +114,31 @@ pub(super) fn attack(text: &str, charter: &Arc<Charter>) -> Result<Box<dyn Condu
     Ok(Box::new(kith_simulations::attack::Attacker::new(attack, None).under(charter)))
 }
 
-fn start_logging(format: LogFormat) {
+/// Lines of the log that wait for whoever reads stderr. Later ones are dropped: a reader that is slow, stopped or gone costs lines,
+/// never the peer's time or life.
+const LOG_LINES_MAX: usize = 4096;
+
+/// Logs on a thread of its own, until what is returned is dropped. Carriers only tell errors: what strangers do to them is counted by
+/// the telemetry.
+fn start_logging(format: LogFormat) -> WorkerGuard {
     let filter = EnvFilter::try_from_env("KITH_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("warn,kith_node=info,kith_gossip=info,libp2p=error,kameo=off"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+        .unwrap_or_else(|_| EnvFilter::new("error,kith_node=info,kith_gossip=info,kith_models=warn,kameo=off"));
+    let (writer, guard) = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LOG_LINES_MAX).finish(std::io::stderr());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(false);
     match format {
-        LogFormat::Human => builder.with_ansi(use_colour()).compact().init(),
-        LogFormat::Json => builder.json().init(),
+        LogFormat::Human => builder.with_ansi(use_colour()).log_internal_errors(false).compact().init(),
+        LogFormat::Json => builder.log_internal_errors(false).json().init(),
+    }
+    guard
+}
+
+/// A peer with many neighbours, a store and a status server needs more descriptors than shells usually allow, and the system usually
+/// allows more than the shell.
+fn raise_descriptors() {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    let wanted = hard.min(DESCRIPTORS_WANTED);
+    if soft < wanted && setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_err() {
+        tracing::debug!("the limit of {soft} open files could not be raised to {wanted}");
     }
 }
 
@@ -165,13 +190,18 @@ async fn wait_or_leave(node: NodeHandle, leave: &Notify) -> Result<Option<Outcom
 struct Watched {
     /// Why the federation has no place for this peer, if so.
     refused: Option<String>,
-    failure: Option<Failure>,
+}
+
+fn write_line(text: &str) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{text}").and_then(|()| stdout.flush())
 }
 
 /// Shows the lines until the report, and asks to leave where it makes no sense to go on.
 async fn watch(mut lines: broadcast::Receiver<Line>, json: bool, leave: Arc<Notify>) -> Watched {
     let mut watched = Watched::default();
     let mut reception = Reception::default();
+    let mut heard = true;
     loop {
         let line = match lines.recv().await {
             Ok(line) => line,
@@ -181,14 +211,14 @@ async fn watch(mut lines: broadcast::Receiver<Line>, json: bool, leave: Arc<Noti
             }
             Err(broadcast::error::RecvError::Closed) => return watched,
         };
+        // Whoever reads may be slow or gone. That costs lines, and never the federation's work.
         if json
-            && watched.failure.is_none()
-            && let Err(failure) = serde_json::to_string(&line)
-                .map_err(|error| Failure::new(error.to_string()))
-                .and_then(|line| print(&(line + "\n")))
+            && heard
+            && let Ok(text) = serde_json::to_string(&line)
+            && let Err(error) = tokio::task::block_in_place(|| write_line(&text))
         {
-            watched.failure = Some(failure);
-            leave.notify_one();
+            heard = false;
+            tracing::warn!("events are no longer shown: stdout cannot be written: {error}");
         }
         match &line.what {
             What::Node(NodeEvent::Listening { address }) if !json => {
