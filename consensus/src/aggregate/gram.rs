@@ -5,6 +5,7 @@
 //! that needs them asks again from nearer ([`Rows::gram`] costs one pass, [`Gram::seen_from`] none).
 
 use super::Rows;
+use super::kernel::{self, Lanes};
 
 /// The products bᵢⱼ of `n` rows.
 #[derive(Clone, Debug)]
@@ -16,15 +17,18 @@ pub(super) struct Gram {
 }
 
 impl Gram {
-    /// From the products of each pair i ≤ j, in the order (0,0), (0,1), …, (1,1), ….
-    pub(super) fn new(rows: usize, origin: usize, pairs: &[f64]) -> Gram {
+    /// From the sums of [`kernel::add_products_in_squares`].
+    pub(super) fn new(rows: usize, origin: usize, sums: &[Lanes]) -> Gram {
         let mut products = vec![0.0; rows * rows];
-        let mut pairs = pairs.iter();
-        for low in 0..rows {
-            for high in low..rows {
-                let product = *pairs.next().expect("there is a product for every pair");
-                products[low * rows + high] = product;
-                products[high * rows + low] = product;
+        let halves = rows.div_ceil(2);
+        let squares = (0..halves).flat_map(|upper| (upper..halves).map(move |first| (2 * upper, 2 * first)));
+        for ((upper, first), square) in squares.zip(sums.chunks_exact(4)) {
+            for (place, lanes) in square.iter().enumerate() {
+                let (low, high) = (upper + place / 2, first + place % 2);
+                if low < rows && high < rows {
+                    let product = kernel::lanes_summed(lanes);
+                    (products[low * rows + high], products[high * rows + low]) = (product, product);
+                }
             }
         }
         Gram { rows, origin, products }

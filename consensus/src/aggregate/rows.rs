@@ -1,7 +1,7 @@
 //! The models that a rule combines, read tile by tile.
 
 use super::gram::Gram;
-use super::kernel::{self, BLOCK};
+use super::kernel::{self, BLOCK, Lanes};
 
 /// Per row made, the rows it is made of and the factor of each, in ascending row order.
 pub type Mixing = Vec<Vec<(usize, f64)>>;
@@ -225,13 +225,14 @@ impl<'a> Rows<'a> {
     /// Inner products of all pairs of rows, seen from row `origin`.
     pub(super) fn gram(&self, origin: usize) -> Gram {
         let rows = self.count();
-        let mut pairs = vec![0.0; rows * (rows + 1) / 2];
-        let mut shifted = vec![0.0; rows * BLOCK];
+        let halves = rows.div_ceil(2);
+        let mut sums = vec![Lanes::default(); 2 * halves * (halves + 1)];
+        let mut shifted = vec![0.0; 2 * halves * BLOCK]; // a row of zeros where their number is odd
         self.tiles(|_, _, tile| {
             kernel::subtract(tile, &tile[origin * BLOCK..(origin + 1) * BLOCK], &mut shifted);
-            kernel::add_pair_products(&shifted, &mut pairs);
+            kernel::add_products_in_squares(&shifted, &mut sums);
         });
-        Gram::new(rows, origin, &pairs)
+        Gram::new(rows, origin, &sums)
     }
 
     /// Which row is nearest to the others as far as the first coordinates tell: a guess at a row among the many.
