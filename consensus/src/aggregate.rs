@@ -21,6 +21,7 @@ mod choco;
 mod clipped_gossip;
 mod fltrust;
 mod geometric_median;
+mod gram;
 mod kernel;
 mod krum;
 mod mda;

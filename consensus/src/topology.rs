@@ -20,6 +20,7 @@ mod hierarchical;
 mod hypercube;
 mod lead;
 mod random_regular;
+mod remainder;
 mod ring;
 mod scale_free;
 mod small_world;
@@ -35,6 +36,7 @@ pub use analysis::{Analysis, PeriodAnalysis, spectral_gap};
 pub use edges::edges_from_text;
 pub use graph::{Alternatives, Graph, connected_together};
 pub use lead::LEAD_MAX;
+pub use remainder::remainder;
 
 /// A kind of graph with its parameters.
 pub trait Topology: std::fmt::Debug + Send + Sync {

@@ -803,7 +803,7 @@ fn hierarchical_rounds_are_clusters_then_heads_then_back() {
     assert_eq!(graph(0), graph(1));
     // Clusters 0..3, 3..6, 6..10.
     assert_eq!((graph(0).receives_from(4), graph(0).receives_from(9)), (&[3, 5][..], &[6, 7, 8][..]));
-    assert_eq!((graph(0).mixing_weight(4, 4), graph(0).mixing_weight(9, 6)), (1.0 - 2.0 / 3.0, 0.25));
+    assert_eq!((graph(0).mixing_weight(4, 4), graph(0).mixing_weight(9, 6)), (1.0 / 3.0, 0.25));
     let heads =
         |period: u64| -> Vec<usize> { (0..10).filter(|peer| !graph(4 * period + 2).receives_from(*peer).is_empty()).collect() };
     for period in 0..20 {
@@ -1102,4 +1102,23 @@ fn the_spread_is_the_distance_to_the_mean_also_where_models_are_nearly_equal_and
         let found = spread(&contributions);
         assert!((found - expected).abs() < 1e-9 * expected, "{dimension}: {found}, expected {expected}");
     }
+}
+
+/// Peers whose rows of the mixing matrix agree but for rounding mix the same models: then they must hold the same bits, which a
+/// certificate of a common model needs.
+#[test]
+fn peers_that_mix_the_same_models_by_the_same_weights_come_to_equal_bits() {
+    let mut pairs = 0;
+    let names: Vec<&str> = TOPOLOGIES.iter().map(|entry| entry.name).collect();
+    for (peers, name) in (2..=24).flat_map(|peers| names.iter().map(move |name| (peers, name))) {
+        let kind = topology(name, &keys_for(name, peers));
+        let Ok(graph) = kind.graph(peers, 0, &Seed::from_number(3)) else { continue };
+        let rows = graph.mixing_matrix();
+        let near = |a: usize, b: usize| rows[a].iter().zip(&rows[b]).all(|(left, right)| (left - right).abs() < 1e-9);
+        for (a, b) in (0..peers).flat_map(|a| (a + 1..peers).map(move |b| (a, b))).filter(|(a, b)| near(*a, *b)) {
+            assert_eq!(rows[a], rows[b], "{name} over {peers}: peers {a} and {b}");
+            pairs += 1;
+        }
+    }
+    assert!(pairs > 1000, "complete graphs alone have more: {pairs}");
 }

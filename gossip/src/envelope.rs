@@ -43,7 +43,7 @@ pub enum Kind {
     Proof,
     /// The sender has finished or leaves.
     Goodbye,
-    /// The sender publishes nothing in its round.
+    /// The sender has no update of a round.
     Skip,
 }
 

@@ -27,7 +27,7 @@ pub enum Event {
     Disconnected { peer: PeerId },
     /// A peer said goodbye: it has `finished` every round, or stops and may come back.
     Departed { peer: PeerId, finished: bool },
-    /// A neighbour says that it publishes nothing in that round of its own.
+    /// A neighbour says that it has no update of that round.
     Skipped { peer: PeerId, round: u64 },
     /// A neighbour has missed so many deadlines in a row that rounds no longer wait for it. What it sends is still mixed if it is in time.
     /// `late` tells that its updates come, too late; else nothing comes.

@@ -132,9 +132,12 @@ pub(crate) struct Want {
     pub(crate) round: u64,
 }
 
-/// The sender publishes nothing in the round that the header names: its training failed, or it listens. Nobody needs to wait for it.
+/// No update of the sender is to be had for a round: its training failed, it listened, or it was away. Nobody needs to wait for it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Skip {}
+pub(crate) struct Skip {
+    /// Which round.
+    pub(crate) round: u64,
+}
 
 /// Two signed headers, each as an envelope without payload.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -176,7 +179,7 @@ mod tests {
     fn messages_are_spelled_as_the_protocol_says() {
         let kinds = [Kind::Hello, Kind::Update, Kind::Want, Kind::Proof, Kind::Goodbye, Kind::Skip];
         assert_eq!(kinds.map(|kind| wire::encode(&kind)), [[0], [1], [2], [3], [4], [5]]);
-        assert_eq!(wire::encode(&Skip {}), [0xa0]);
+        assert_eq!(wire::encode(&Skip { round: 5 }), [0xa1, 0, 5]);
         assert_eq!(wire::encode(&Want { round: 5 }), [0xa1, 0, 5]);
         assert_eq!(wire::encode(&Goodbye { finished: true }), [0xa1, 0, 0xf5]);
         assert_eq!(wire::encode(&Proof(ByteBuf::from([7]), ByteBuf::from([8]))), [0x82, 0x41, 7, 0x41, 8]);

@@ -29,6 +29,7 @@ use kith_consensus::charter::{Charter, Mode, Space, Weighting};
 use kith_consensus::mutant::{Mutant, planted};
 use kith_consensus::optimization::server_momentum;
 use kith_consensus::prefetch::prefetch;
+use kith_consensus::topology::remainder;
 use kith_consensus::{Digest, PeerId, Seed, Sorted, Stream};
 use serde_bytes::Bytes;
 
@@ -289,6 +290,11 @@ impl Peer {
         self.exchange.replica_of(sender)
     }
 
+    /// Everyone this peer exchanges updates with in its round, or in the last one when it has finished.
+    pub fn neighbours(&self) -> BTreeSet<PeerId> {
+        self.overlay.neighbourhood(self.last_or_current_round())
+    }
+
     /// How much this peer keeps of others.
     pub fn load(&self) -> Load {
         let (waiting, outgoing) = self.exchange.load();
@@ -433,7 +439,7 @@ impl Peer {
         let neighbours = self.overlay.neighbourhood(self.round);
         let missing: Vec<PeerId> = neighbours.iter().filter(|peer| !self.overlay.is_ready(peer)).copied().collect();
         let connected = neighbours.len() - missing.len();
-        let alone = connected < self.charter.round.neighbours_min.min(neighbours.len());
+        let alone = connected < self.neighbours_needed();
         if missing.is_empty() || (waited_enough && !alone) {
             out.push(Effect::Emit(Event::Ready { neighbours: neighbours.len(), connected }));
             return self.open_round_or_jump(out);
@@ -451,6 +457,15 @@ impl Peer {
             self.evaluating = None;
             self.leave_when_done(out);
         }
+    }
+
+    /// Neighbours that have to be connected before a round opens.
+    fn neighbours_needed(&self) -> usize {
+        self.charter.round.neighbours_min.min(self.overlay.neighbourhood(self.round).len())
+    }
+
+    fn connected_neighbours(&self) -> usize {
+        self.overlay.neighbourhood(self.round).iter().filter(|peer| self.overlay.is_ready(peer)).count()
     }
 
     // --- the round ---
@@ -888,8 +903,8 @@ impl Peer {
         if self.takes_shares() {
             stage::share_out(&mut weights, own_index);
         } else if !planted(Mutant::LoseWeight) {
-            weights[own_index] = 0.0;
-            weights[own_index] = 1.0 - weights.iter().sum::<f64>(); // who is absent leaves its weight to the own model
+            let others = weights.iter().enumerate().filter(|(index, _)| *index != own_index);
+            weights[own_index] = remainder(others.map(|(_, weight)| *weight)); // an absent peer leaves its weight to this one's model
         }
         // Seen from the origin that the charter says: zero for models, the start of the round for updates.
         let start = Arc::clone(&self.parameters);
@@ -1083,6 +1098,12 @@ impl Peer {
     }
 
     fn open_round_or_jump(&mut self, out: &mut Vec<Effect>) {
+        if self.is_asynchronous() && self.phase == Phase::Storing && self.connected_neighbours() < self.neighbours_needed() {
+            // Nobody waits for anybody there, so that a peer that is alone would run through all rounds.
+            self.phase = Phase::Gathering;
+            out.push(Effect::SetTimer { timer: Timer::Start, after: self.charter.round.start_deadline });
+            return self.gather(false, out);
+        }
         if let Some(target) = self.jump_target() {
             out.push(Effect::Emit(Event::Jumped { from: self.round, to: target }));
             self.history.passed_over += target - self.round;
@@ -1113,7 +1134,7 @@ impl Peer {
         for round in self.exchange.outgoing_rounds().into_iter().filter(|round| *round >= oldest) {
             self.send_outgoing(peer, round, out);
         }
-        if self.skipped == Some(self.round) {
+        if self.has_none_of(self.round) {
             self.send_outgoing(peer, self.round, out);
         }
         if self.phase == Phase::Lingering || self.round >= self.charter.rounds {
@@ -1348,7 +1369,7 @@ impl Peer {
         if unpromised || !heard {
             return;
         }
-        if self.skipped == Some(round) && round == self.round {
+        if self.has_none_of(round) {
             let bytes = self.skip_of(round);
             out.push(Effect::Send { to, bytes });
             return;

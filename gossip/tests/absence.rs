@@ -45,8 +45,9 @@ fn goodbye(number: u8, charter: &Arc<Charter>, finished: bool) -> Input {
 }
 
 fn skip(number: u8, charter: &Arc<Charter>, round: u64) -> Input {
-    const EMPTY_MAP: u8 = 0xa0;
-    Input::Received { from: id(number), bytes: message(number, charter, Kind::Skip, round, &[EMPTY_MAP]).into() }
+    const MAP_OF_ONE: u8 = 0xa1; // CBOR: the field of a skip
+    let payload = [MAP_OF_ONE, 0, u8::try_from(round).expect("below 24")];
+    Input::Received { from: id(number), bytes: message(number, charter, Kind::Skip, round, &payload).into() }
 }
 
 fn update(number: u8, charter: &Arc<Charter>, value: f32) -> Input {
@@ -274,6 +275,23 @@ fn a_finished_peer_stays_while_a_neighbour_that_has_not_is_heard() {
     handle(&mut peer, Input::BodyRequested { from: id(2), digest: Digest::default(), request: 1 });
     assert_eq!(lines(&handle(&mut peer, Input::TimerExpired(Timer::Linger))), ["timer Linger"], "peer 2 is at it");
     assert_eq!(lines(&handle(&mut peer, Input::TimerExpired(Timer::Linger))), ["event left", "stop"], "nobody was heard since");
+}
+
+#[test]
+fn a_neighbour_that_is_asked_for_what_it_does_not_have_says_so() {
+    let charter = federation(9);
+    let mut peer = in_round_zero(&charter);
+    published(&mut peer, 0, 1.0);
+    handle(&mut peer, update(2, &charter, 2.0));
+    handle(&mut peer, update(3, &charter, 2.0));
+    handle(&mut peer, Input::Stored(Stored::Checkpoint { round: 1 }));
+    let want = |round: u8| Input::Received { from: id(2), bytes: message(2, &charter, Kind::Want, 0, &[0xa1, 0, round]).into() };
+    let kind = |bytes: &[u8]| Envelope::open(&Authenticator::from_secret(&secret(1)), bytes).expect("well formed").header.kind();
+    let answers = |effects: &[Effect]| sent_to(effects, 2).iter().map(|bytes| kind(bytes)).collect::<Vec<_>>();
+    assert_eq!(answers(&handle(&mut peer, want(0))), [Kind::Update], "of round 0 it has one");
+    assert_eq!(answers(&handle(&mut peer, want(1))), [], "of round 1 it will have one");
+    handle(&mut peer, Input::TrainingFailed { round: 1, why: "a cell is too large".into() });
+    assert_eq!(answers(&handle(&mut peer, want(1))), [Kind::Skip]);
 }
 
 #[test]

@@ -4,11 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::schema::{Column, ColumnKind, Schema};
-use crate::source::{DataError, write_csv, write_idx};
-
-/// Cells of a table that mean "nothing was measured".
-const MISSING: [&str; 3] = ["", "?", "NA"];
+use crate::schema::Schema;
+use crate::source::{DataError, RowEncoder, compare_axes, write_csv, write_idx};
 
 /// Rows of normalised features with their labels. Cheap to clone.
 ///
@@ -93,7 +90,7 @@ impl Dataset {
     /// # Errors
     /// The first cell that the schema does not allow, with its line and column.
     pub fn from_table(table: &RawTable, schema: &Schema) -> Result<Dataset, DataError> {
-        let encoder = RowEncoder::new(&table.name, &table.header, schema)?;
+        let mut encoder = RowEncoder::new(&table.name, &table.header, schema, &[])?;
         let mut numbers = Vec::with_capacity(table.rows.len() * schema.features());
         let labels: Result<Vec<u32>, DataError> = table.rows.iter().map(|row| encoder.encode(row, &mut numbers)).collect();
         Ok(Dataset::from_numbers(numbers, labels?, schema.features()))
@@ -172,6 +169,20 @@ impl Dataset {
         (0..self.len()).for_each(|row| self.write_row(row, &mut numbers));
         numbers.chunks_exact_mut(self.features.max(1)).enumerate().for_each(|(row, features)| change(row, features));
         Dataset { features: self.features, values: Values::Numbers(Arc::new(numbers)), rows: None, labels: self.labels.clone() }
+    }
+
+    /// Whether the features are bytes.
+    pub(crate) fn is_bytes(&self) -> bool {
+        matches!(self.values, Values::Bytes(..))
+    }
+
+    /// One normalised feature of a row.
+    pub(crate) fn value(&self, row: usize, feature: usize) -> f32 {
+        let place = self.place(row) * self.features + feature;
+        match &self.values {
+            Values::Numbers(numbers) => numbers[place],
+            Values::Bytes(bytes, scale) => scale.tables[feature.min(scale.tables.len() - 1)][usize::from(bytes[place])],
+        }
     }
 
     /// The same rows with their features normalised once and for all: four bytes each where a byte was enough, but reading them
@@ -291,11 +302,14 @@ impl Images {
         Ok(images)
     }
 
+    /// How these images are rows of the schema, see [`compare_axes`].
+    pub(crate) fn axes(&self, schema: &Schema) -> Result<Option<String>, DataError> {
+        let found = format!("images of {}×{} pixels", self.height, self.width);
+        compare_axes(&self.name, &[self.height, self.width], schema, found)
+    }
+
     fn classes(&self, schema: &Schema) -> Result<Vec<u32>, DataError> {
-        if self.height * self.width != schema.features() {
-            let found = format!("images of {}×{} pixels", self.height, self.width);
-            return Err(DataError::Shape { path: self.name.clone(), expected: schema.shape.clone(), found });
-        }
+        self.axes(schema)?;
         let class = |(row, label): (usize, &u8)| {
             schema.class(u64::from(*label)).ok_or_else(|| DataError::Label {
                 path: self.name.clone(),
@@ -353,25 +367,6 @@ impl RawTable {
         let rows = rows.iter().map(|row| self.rows[*row].clone()).collect();
         RawTable { name: self.name.clone(), header: self.header.clone(), rows }
     }
-
-    /// Missing cells of each column that the schema reads, as (column, cells), the ones without any left out.
-    pub fn missing(&self, schema: &Schema) -> Vec<(String, usize)> {
-        let count = |column: &Column| {
-            let cells = self.column(&column.name)?;
-            let missing = cells.filter(|cell| is_missing(cell, &column.kind)).count();
-            (missing > 0).then(|| (column.name.clone(), missing))
-        };
-        schema.columns.iter().filter_map(count).collect()
-    }
-}
-
-fn is_missing(cell: &str, kind: &ColumnKind) -> bool {
-    match kind {
-        ColumnKind::Category { values } => MISSING.contains(&cell) && !values.iter().any(|value| value == cell),
-        ColumnKind::Number { missing, .. } => {
-            MISSING.contains(&cell) || cell.parse::<f64>().is_ok_and(|number| missing.contains(&number))
-        }
-    }
 }
 
 /// What a file or a shipped data set holds, before the schema is applied.
@@ -416,7 +411,7 @@ impl Source {
         match self {
             Source::Images(images) => images.classes(schema),
             Source::Table(table) => {
-                let encoder = RowEncoder::new(&table.name, &table.header, schema)?;
+                let encoder = RowEncoder::new(&table.name, &table.header, schema, &[])?;
                 table.rows.iter().map(|row| encoder.label(row)).collect()
             }
         }
@@ -449,108 +444,6 @@ impl Source {
             }
         }
     }
-}
-
-/// Turns the cells of a row into features and a class.
-pub(crate) struct RowEncoder<'a> {
-    path: &'a Path,
-    header: &'a csv::StringRecord,
-    schema: &'a Schema,
-    label: usize,
-    /// Positions in the file: of `schema.columns`, or of every column but the label.
-    positions: Vec<usize>,
-}
-
-impl<'a> RowEncoder<'a> {
-    pub(crate) fn new(path: &'a Path, header: &'a csv::StringRecord, schema: &'a Schema) -> Result<RowEncoder<'a>, DataError> {
-        let position = |name: &str| {
-            let mut places = header.iter().enumerate().filter(|(_, column)| *column == name).map(|(place, _)| place);
-            match (places.next(), places.next()) {
-                (Some(place), None) => Ok(place),
-                (found, _) => Err(DataError::Column {
-                    path: path.to_owned(),
-                    column: name.to_owned(),
-                    times: if found.is_some() { "more than once" } else { "not at all" },
-                    header: header.iter().collect::<Vec<_>>().join(", "),
-                }),
-            }
-        };
-        let label = position(&schema.label)?;
-        let positions: Vec<usize> = if schema.columns.is_empty() {
-            (0..header.len()).filter(|place| *place != label).collect()
-        } else {
-            schema.columns.iter().map(|column| position(&column.name)).collect::<Result<_, _>>()?
-        };
-        if schema.columns.is_empty() && positions.len() != schema.features() {
-            let found = format!("{} columns besides {:?}", positions.len(), schema.label);
-            return Err(DataError::Shape { path: path.to_owned(), expected: schema.shape.clone(), found });
-        }
-        Ok(RowEncoder { path, header, schema, label, positions })
-    }
-
-    /// Appends the features of `row` and returns its class.
-    pub(crate) fn encode(&self, row: &csv::StringRecord, out: &mut Vec<f32>) -> Result<u32, DataError> {
-        for (index, place) in self.positions.iter().enumerate() {
-            let cell = &row[*place];
-            match self.schema.columns.get(index).map(|column| &column.kind) {
-                None => {
-                    let number = finite(cell).ok_or_else(|| self.refuse(row, *place, "a finite number"))?;
-                    out.push(self.schema.normalise(index, number));
-                }
-                Some(kind @ ColumnKind::Number { mean, deviation, impute, .. }) => {
-                    let number = if is_missing(cell, kind) {
-                        impute.ok_or_else(|| self.refuse(row, *place, "a number (the schema has no `impute` for this column)"))?
-                    } else {
-                        finite(cell).ok_or_else(|| self.refuse(row, *place, "a finite number"))?
-                    };
-                    out.push(((number - mean) / deviation) as f32);
-                }
-                Some(kind @ ColumnKind::Category { values }) => {
-                    if !is_missing(cell, kind) && !values.iter().any(|value| value == cell) {
-                        return Err(self.refuse(row, *place, &format!("one of {}", values.join(", "))));
-                    }
-                    out.extend(values.iter().map(|value| f32::from(u8::from(value == cell))));
-                }
-            }
-        }
-        self.label(row)
-    }
-
-    pub(crate) fn label(&self, row: &csv::StringRecord) -> Result<u32, DataError> {
-        let cell = &row[self.label];
-        let names = &self.schema.class_names;
-        if !names.is_empty() {
-            let class = names.iter().position(|name| name == cell);
-            return class
-                .map(|class| class as u32)
-                .ok_or_else(|| self.refuse(row, self.label, &format!("one of {}", names.join(", "))));
-        }
-        // Spreadsheets and data frames with gaps write integers as 3.0.
-        let whole = finite(cell).filter(|number| number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(number));
-        whole.and_then(|number| self.schema.class(number as u64)).ok_or_else(|| {
-            let expected = if self.schema.label_clamp {
-                "an integer from 0".to_owned()
-            } else {
-                format!("an integer from 0 to {}", self.schema.classes - 1)
-            };
-            self.refuse(row, self.label, &expected)
-        })
-    }
-
-    fn refuse(&self, row: &csv::StringRecord, place: usize, expected: &str) -> DataError {
-        DataError::Cell {
-            path: self.path.to_owned(),
-            line: row.position().map_or(0, csv::Position::line),
-            column: self.header[place].to_owned(),
-            // A cell is private data: enough to find it, never a whole document in a log.
-            value: row[place].chars().take(32).collect(),
-            expected: expected.to_owned(),
-        }
-    }
-}
-
-fn finite(cell: &str) -> Option<f64> {
-    cell.parse::<f64>().ok().filter(|number| number.is_finite() && (*number as f32).is_finite())
 }
 
 #[cfg(test)]

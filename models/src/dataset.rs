@@ -6,11 +6,13 @@ mod digits;
 mod fashion_mnist;
 mod heart;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use kith_consensus::{Seed, Stream};
+use kith_consensus::{Digest, Seed, Stream};
 
 use crate::data::{Dataset, Source};
+use crate::holdout::contents;
 use crate::partition::largest_remainder;
 use crate::schema::Schema;
 use crate::source::DataError;
@@ -80,9 +82,19 @@ pub enum TestSize {
     Share(f64),
 }
 
+/// Rows of one class and site.
+#[derive(Default)]
+struct Stratum {
+    /// In the order in which they are asked to be test rows.
+    rows: Vec<usize>,
+    /// How many test rows it still has to give.
+    open: usize,
+}
+
 impl Loaded {
     /// Cuts off test rows, stratified by class, and by site where sites are known: each stratum gives its share, by largest
-    /// remainder. `test` overrides the data set's own size; without it an official split is taken as it is.
+    /// remainder. Rows that are equal, features and label, stay on one side, so that none is tested that was trained on. `test`
+    /// overrides the data set's own size; without it an official split is taken as it is.
     ///
     /// # Errors
     /// When a label is not of the schema, or no row would be left to train on or to test on.
@@ -99,18 +111,31 @@ impl Loaded {
             let what = format!("{wanted} of {rows} rows asked for as test rows; expected from 1 to {}", rows - 1);
             return Err(DataError::format("data set".as_ref(), what));
         }
-        let labels = self.source.labels(schema)?;
+        let all = self.dataset(schema)?;
         let mut site = vec![0; rows];
         for (index, members) in self.sites.iter().flatten().enumerate() {
             members.rows.iter().for_each(|row| site[*row] = index);
         }
-        let mut strata = std::collections::BTreeMap::<(usize, u32), Vec<usize>>::new();
-        (0..rows).for_each(|row| strata.entry((site[row], labels[row])).or_default().push(row));
-        let sizes: Vec<f64> = strata.values().map(|rows| rows.len() as f64).collect();
+        let place = |row: usize| (site[row], all.labels()[row]);
+        let mut strata = BTreeMap::<(usize, u32), Stratum>::new();
+        (0..rows).for_each(|row| strata.entry(place(row)).or_default().rows.push(row));
+        let sizes: Vec<f64> = strata.values().map(|stratum| stratum.rows.len() as f64).collect();
+        for (index, (stratum, share)) in strata.values_mut().zip(largest_remainder(wanted, &sizes)).enumerate() {
+            Stream::derive("kith.v1 split", seed, 0, 0, index as u64).shuffle(&mut stratum.rows);
+            stratum.open = share.min(stratum.rows.len());
+        }
+        let contents = contents(&all);
+        let mut equals = BTreeMap::<&Digest, Vec<usize>>::new();
+        (0..rows).for_each(|row| equals.entry(&contents[row]).or_default().push(row));
         let mut test = Vec::with_capacity(wanted);
-        for (stratum, (rows, share)) in strata.values_mut().zip(largest_remainder(wanted, &sizes)).enumerate() {
-            Stream::derive("kith.v1 split", seed, 0, 0, stratum as u64).shuffle(rows);
-            test.extend_from_slice(&rows[..share.min(rows.len())]);
+        for row in strata.values().flat_map(|stratum| &stratum.rows).copied().collect::<Vec<_>>() {
+            let group = equals.remove(&contents[row]).unwrap_or_default();
+            let mut needed = BTreeMap::<(usize, u32), usize>::new();
+            group.iter().for_each(|row| *needed.entry(place(*row)).or_default() += 1);
+            if needed.iter().all(|(place, count)| strata[place].open >= *count) {
+                needed.iter().for_each(|(place, count)| strata.entry(*place).or_default().open -= count);
+                test.extend(group);
+            }
         }
         test.sort_unstable();
         let train = (0..rows).filter(|row| test.binary_search(row).is_err()).collect();

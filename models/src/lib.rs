@@ -10,7 +10,9 @@
 
 pub mod data;
 pub mod dataset;
+pub mod far;
 pub mod file;
+pub mod holdout;
 pub mod model;
 pub mod partition;
 pub mod poison;
@@ -22,13 +24,15 @@ pub mod training;
 
 pub use data::{Dataset, Images, RawTable, Source};
 pub use dataset::{DATASETS, DatasetEntry, DatasetOptions, Loaded, Site, Split, TestSize};
+pub use far::{FarValue, far_values};
 pub use file::{Inspection, Tensors, inspect, read_model, read_tensors, write_model};
+pub use holdout::hold_out;
 pub use model::{Layout, MODELS, ModelEntry, ModelSection, TensorSpec};
 pub use partition::{PARTITIONS, Partition, PartitionEntry, PartitionError, Place, Rows};
 pub use poison::{Patch, PoisonError, flip_labels};
 pub use schema::{Column, ColumnKind, Schema};
 pub use skew::{LabelSkew, SkewReport};
-pub use source::{DataError, open, open_idx, write_csv, write_idx};
+pub use source::{DataError, Opening, Reading, open, open_as, open_idx, write_csv, write_idx};
 pub use task::{ClassReport, Evaluation, ModelError, Request, Task, Trained, Trainer, auc};
 pub use training::{
     Local, MOMENTUM_SCOPES, MomentumEntry, MomentumScope, OBJECTIVES, Objective, ObjectiveEntry, TrainingSection,

@@ -5,9 +5,9 @@
 //! candle's LayerNorm silently have none. A test asserts that every parameter of every entry of [`MODELS`] gets a gradient.
 
 mod cnn;
-mod dense;
 mod image;
 mod mlp;
+mod network;
 mod softmax;
 
 use std::fmt::Debug;
@@ -17,8 +17,8 @@ use candle_core::{CpuStorage, CustomOp1, Shape, Tensor};
 use kith_consensus::section::unknown;
 use kith_consensus::{Digest, Section, Seed, Stream};
 
-pub(crate) use dense::exp_negative;
-pub use dense::{Dense, Workspace};
+pub(crate) use network::exp_negative;
+pub use network::{Dense, Workspace};
 
 /// Most parameters a model may have: a bound on what a charter can make a peer allocate (1 GiB of f32).
 pub const DIMENSION_MAX: usize = 1 << 28;

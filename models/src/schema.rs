@@ -23,6 +23,8 @@ pub struct Schema {
     pub label_clamp: bool,
     /// Texts that stand for class 0, 1, … in CSV files; empty where labels are written as integers.
     pub class_names: Vec<String>,
+    /// Texts of cells in named columns that mean "nothing was measured", besides an empty cell, `?` and `NA`.
+    pub missing: Vec<String>,
     /// Subtracted from every feature: one value, or one per feature. Unused where columns are named.
     pub mean: Vec<f64>,
     /// Every feature is divided by this afterwards: one value, or one per feature. Unused where columns are named.
@@ -131,6 +133,8 @@ impl Schema {
             section.note("label", format!("{label:?} is a feature's column as well; the label would teach itself"));
         }
         let label_clamp = section.flag("label_clamp", Some(false));
+        // Read only where it is written, so that charters that do not name it keep their federation's id.
+        let missing = if section.has("missing") { section.texts("missing", None) } else { Vec::new() };
         // Named columns carry their own; a second place for the same numbers would be a place to contradict them.
         let of_all = |section: &mut Section<'_>, key: &str, default: f64| match columns.is_empty() {
             true => section.numbers(key, Some(&[default])),
@@ -146,12 +150,32 @@ impl Schema {
         if deviation.iter().any(|value| *value <= 0.0) {
             section.note("deviation", "expected numbers above 0, features are divided by them");
         }
-        Schema { shape, classes, label, label_clamp, class_names, mean, deviation, columns }
+        Schema { shape, classes, label, label_clamp, class_names, missing, mean, deviation, columns }
     }
 
     /// Number of features of a row: the product of the shape.
     pub fn features(&self) -> usize {
         self.shape.iter().product()
+    }
+
+    /// The named column that feature `index` comes from, where columns are named.
+    pub fn column_of(&self, index: usize) -> Option<&Column> {
+        let ends = self.columns.iter().scan(0, |end, column| {
+            *end += column.width();
+            Some((*end, column))
+        });
+        ends.into_iter().find(|(end, _)| index < *end).map(|(_, column)| column)
+    }
+
+    /// What a file had where feature `index` is `value`, but for rounding.
+    pub fn in_files_units(&self, index: usize, value: f32) -> f64 {
+        let at = |list: &[f64]| if list.len() == 1 { list[0] } else { list[index] };
+        let (mean, deviation) = match self.column_of(index).map(|column| &column.kind) {
+            Some(ColumnKind::Number { mean, deviation, .. }) => (*mean, *deviation),
+            Some(ColumnKind::Category { .. }) => (0.0, 1.0),
+            None => (at(&self.mean), at(&self.deviation)),
+        };
+        f64::from(value) * deviation + mean
     }
 
     /// Feature `index` of a file's value, normalised.
@@ -183,6 +207,17 @@ mod tests {
     fn columns_give_the_shape() {
         let text = "[data]\nclasses = 2\n[[data.column]]\nname = \"age\"\n[[data.column]]\nname = \"sex\"\nkind = \"category\"\nvalues = [\"f\", \"m\"]\n";
         assert_eq!(read(text).unwrap().shape, [3]);
+    }
+
+    #[test]
+    fn features_are_traced_back_to_their_columns_and_units() {
+        let text = "[data]\nclasses = 2\n[[data.column]]\nname = \"sex\"\nkind = \"category\"\nvalues = [\"f\", \"m\"]\n[[data.column]]\nname = \"age\"\nmean = 50\ndeviation = 10\n";
+        let schema = read(text).unwrap();
+        let names = [0, 1, 2, 3].map(|feature| schema.column_of(feature).map(|column| column.name.as_str()));
+        assert_eq!(names, [Some("sex"), Some("sex"), Some("age"), None]);
+        assert_eq!((schema.in_files_units(1, 1.0), schema.in_files_units(2, 1.5)), (1.0, 65.0));
+        let flat = read("[data]\nshape = [2]\nclasses = 2\nmean = [1, 2]\ndeviation = [4]\n").unwrap();
+        assert_eq!(flat.in_files_units(1, 0.5), 4.0);
     }
 
     #[test]

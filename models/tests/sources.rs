@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use kith_consensus::Seed;
 use kith_consensus::section::Document;
 use kith_models::source::open_idx_rows;
-use kith_models::{DATASETS, DatasetOptions, Partition, Rows, Schema, Source, TestSize, open, open_idx, write_csv};
+use kith_models::{
+    DATASETS, DatasetOptions, Opening, Partition, Rows, Schema, Source, TestSize, open, open_as, open_idx, write_csv,
+};
 
 fn schema(text: &str) -> Schema {
     let mut document = Document::parse(&format!("[data]\n{text}\n")).unwrap();
@@ -265,6 +267,189 @@ proptest::proptest! {
             if let Ok(data) = open(&folder.path().join(name), &schema) {
                 proptest::prop_assert!(!data.is_empty() && data.labels().iter().all(|label| *label < 2));
             }
+        }
+    }
+}
+
+#[test]
+fn a_quote_that_never_closes_is_refused_where_it_opens() {
+    let schema = schema("classes = 2\n[[data.column]]\nname = \"x\"");
+    let told = "rows.csv, line 3: a cell opens with a quote here, and no later quote closes it";
+    for rest in ["", "3,1,fine\n4,0,fine\n", "3,1,5\"\"\n4,0,6\n"] {
+        let error = refused(&format!("x,label,note\n1,0,fine\n2,1,\"12 weeks\n{rest}"), &schema);
+        assert!(error.starts_with(told), "{error}");
+    }
+    let error = refused("x,label,note\n1,0,fine\n2,1,\"12 weeks", &schema);
+    assert!(error.starts_with(told), "{error}");
+}
+
+#[test]
+fn rows_between_two_stray_quotes_are_not_one_cell() {
+    let schema = schema("classes = 2\n[[data.column]]\nname = \"x\"");
+    for text in [
+        "x,label,note\n1,0,\"at home\n2,1,fine\n3,1,ward 3\"\n",
+        "x,label,note\n1,0,\"at home\n2,1,\"ward 3\n",
+        "note,x,label\n\"at home,1,0\nward 3\",2,1\n",
+        "x,note,label\n1,\"at home,0\n2,fine,1\n3,ward 3\",1\n",
+    ] {
+        let error = refused(text, &schema);
+        assert!(error.contains("line 2, column \"note\": this cell holds") && error.contains("look like rows"), "{error}");
+    }
+}
+
+#[test]
+fn a_cell_may_hold_quotes_commas_and_a_line_break() {
+    let schema = schema("classes = 2\n[[data.column]]\nname = \"x\"");
+    let folder = tempfile::tempdir().unwrap();
+    let text = "x,note,label\n1,\"said \"\"no\"\", twice,\nthen left\",0\n2,12\",1\n3,,1\n";
+    let data = open(&file(folder.path(), "rows.csv", text.as_bytes()), &schema).unwrap();
+    assert_eq!((data.labels(), data.row(2)), (&[0, 1, 1][..], vec![3.0]));
+}
+
+#[test]
+fn messages_stay_short_however_wide_the_file() {
+    let names: Vec<String> = (0..20_000).map(|gene| format!("ENSG{gene:011}")).collect();
+    let header = format!("{},label\n", names.join(","));
+    let row = format!("{}1\n", "1,".repeat(20_000));
+    let error = refused(&format!("{header}{row}"), &schema("shape = [20000]\nclasses = 2\nlabel = \"Label\""));
+    assert!(error.len() < 500 && error.contains("near it: \"label\""), "{error}");
+    let kinds: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+    let many =
+        schema(&format!("classes = 2\n[[data.column]]\nname = \"x\"\nkind = \"category\"\nvalues = [{}]", kinds.join(", ")));
+    let error = refused("x,label\nENSG0,1\n", &many);
+    assert!(error.len() < 500, "{} bytes", error.len());
+    let named = schema(&format!("classes = 20000\nclass_names = [{}]\nshape = [1]", kinds.join(", ")));
+    let error = refused("x,label\n1,ENSG0\n", &named);
+    assert!(error.len() < 500, "{} bytes", error.len());
+    let folder = tempfile::tempdir().unwrap();
+    let wide = npy("<f8", &"False, ".repeat(5000), "(2, 3)", &[]);
+    let path = file(folder.path(), "x.npy", &wide);
+    file(folder.path(), "y.npy", b"");
+    assert!(open(&path, &schema("shape = [3]\nclasses = 2")).unwrap_err().to_string().len() < 500);
+}
+
+#[test]
+fn axes_are_compared_side_by_side() {
+    let folder = tempfile::tempdir().unwrap();
+    let open_as = |shape: &str, sides: &str, count: usize| {
+        let schema = schema(&format!("shape = {shape}\nclasses = 2"));
+        let path = file(folder.path(), "x.npy", &npy("|u1", "False", sides, &vec![1; count]));
+        file(folder.path(), "y.npy", &npy("|u1", "False", "(2,)", &[0, 1]));
+        open(&path, &schema).map(|data| data.len()).map_err(|error| error.to_string())
+    };
+    for (shape, sides) in [
+        ("[3, 4, 6]", "(2, 4, 6, 3)"),
+        ("[1, 4, 6]", "(2, 6, 4)"),
+        ("[1, 4, 6]", "(2, 1, 6, 4)"),
+        ("[3, 8]", "(2, 4, 6)"),
+        ("[1, 4, 6]", "(2, 2, 12)"),
+    ] {
+        let error = open_as(shape, sides, 48 * if shape == "[3, 4, 6]" { 3 } else { 1 }).unwrap_err();
+        assert!(error.contains(&format!("expected rows of shape {shape}")), "{error}");
+    }
+    for (shape, sides) in
+        [("[1, 4, 6]", "(2, 4, 6)"), ("[1, 4, 6]", "(2, 4, 6, 1)"), ("[1, 4, 6]", "(2, 24)"), ("[24]", "(2, 4, 6)")]
+    {
+        assert_eq!(open_as(shape, sides, 48), Ok(2), "{shape} {sides}");
+    }
+    let images = file(folder.path(), "t-images-idx3-ubyte", &idx(0x803, &[2, 4, 6], &[1; 48]));
+    file(folder.path(), "t-labels-idx1-ubyte", &idx(0x801, &[2], &[0, 1]));
+    for (shape, fits) in [("[1, 4, 6]", true), ("[4, 6]", true), ("[24]", true), ("[1, 6, 4]", false), ("[4, 3, 2]", false)] {
+        assert_eq!(open(&images, &schema(&format!("shape = {shape}\nclasses = 2"))).is_ok(), fits, "{shape}");
+    }
+}
+
+#[test]
+fn texts_that_the_charter_calls_missing_are_missing() {
+    let columns = "[[data.column]]\nname = \"x\"\nimpute = 7\n[[data.column]]\nname = \"kind\"\nkind = \"category\"\nvalues = [\"a\", \"null\"]";
+    let named = schema(&format!("classes = 2\nmissing = [\"null\", \"-999\"]\n{columns}"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(folder.path(), "rows.csv", b"x,kind,label\nnull,a,0\n-999,null,1\nNA,-999,1\n,?,0\n");
+    let data = open(&path, &named).unwrap();
+    let rows: Vec<Vec<f32>> = (0..4).map(|row| data.row(row)).collect();
+    assert_eq!(rows, [[7.0, 1.0, 0.0], [7.0, 0.0, 1.0], [7.0, 0.0, 0.0], [7.0, 0.0, 0.0]], "a value of a category is no gap");
+    assert!(refused("x,kind,label\nnull,a,0\n", &schema(&format!("classes = 2\n{columns}"))).contains("found \"null\""));
+    assert!(refused("x,label\nnull,0\n", &schema("classes = 2\nmissing = [\"null\"]\nshape = [1]")).contains("found \"null\""));
+}
+
+#[test]
+fn columns_of_another_file_are_found_by_their_names() {
+    let schema = schema("shape = [2]\nclasses = 2");
+    let folder = tempfile::tempdir().unwrap();
+    let read = |name: &str, text: &str, columns: &[String]| {
+        let path = file(folder.path(), name, text.as_bytes());
+        open_as(&path, &schema, Opening { columns, ..Opening::default() }).map_err(|error| error.to_string())
+    };
+    let (train, reading) = read("train.csv", "a,label,b\n1,0,2\n", &[]).unwrap();
+    assert_eq!((train.row(0), reading.columns.as_slice()), (vec![1.0, 2.0], &["a".to_owned(), "b".to_owned()][..]));
+    let (test, again) = read("test.csv", "b,a,label\n2,1,0\n", &reading.columns).unwrap();
+    assert_eq!((&test, &again.columns), (&train, &reading.columns));
+    assert!(read("test.csv", "a,c,label\n1,2,0\n", &reading.columns).unwrap_err().contains("expected the column \"b\" once"));
+    // Names that occur twice lead nowhere, except in the same header.
+    let (_, twice) = read("twice.csv", "a,a,label\n1,2,0\n", &[]).unwrap();
+    assert!(read("twice.csv", "a,a,label\n1,2,0\n", &twice.columns).is_ok());
+    assert!(read("twice.csv", "a,label,a\n1,0,2\n", &twice.columns).is_ok());
+    assert!(read("once.csv", "b,label,a\n1,0,2\n", &["a".to_owned(), "c".to_owned()]).is_err());
+}
+
+#[test]
+fn what_reading_a_table_did_is_told_packed_or_not() {
+    let schema = schema("classes = 2\n[[data.column]]\nname = \"x\"\nimpute = 0\n[[data.column]]\nname = \"y\"");
+    let text = "id,x,label,y,note\n1,?,0,5,\"a\nb\"\n2,,1,5,\n3,1,1,5,\n";
+    let folder = tempfile::tempdir().unwrap();
+    for path in [file(folder.path(), "a.csv", text.as_bytes()), file(folder.path(), "b.csv.gz", &packed(text.as_bytes()))] {
+        let (rows, reading) = open_as(&path, &schema, Opening::default()).unwrap();
+        assert_eq!(rows.len(), 3);
+        assert_eq!(reading.missing, [("x".to_owned(), 2)]);
+        assert_eq!((reading.unused, reading.columns), (vec!["id".to_owned(), "note".to_owned()], Vec::new()));
+        assert_eq!(reading.lines, [2, 4, 5]);
+    }
+}
+
+#[test]
+fn labels_are_named_and_of_the_rows_format() {
+    let schema = schema("shape = [3]\nclasses = 2");
+    let folder = tempfile::tempdir().unwrap();
+    let rows = npy("|u1", "False", "(2, 3)", &[1, 2, 3, 4, 5, 6]);
+    let labels = file(folder.path(), "y_train.npy", &npy("|u1", "False", "(2,)", &[0, 1]));
+    let images = file(folder.path(), "train-images.idx3-ubyte.gz", &packed(&idx(0x803, &[2, 1, 3], &[1, 2, 3, 4, 5, 6])));
+    let image_labels = file(folder.path(), "train-labels.idx1-ubyte", &idx(0x801, &[2], &[0, 1]));
+    let table = file(folder.path(), "d.csv", b"a,b,c,label\n1,2,3,0\n");
+    let read = |path: &Path, labels: Option<&Path>| {
+        open_as(path, &schema, Opening { labels, ..Opening::default() }).map(|(rows, _)| rows).map_err(|error| error.to_string())
+    };
+    let plain = file(folder.path(), "X_train.npy", &rows);
+    let gz = file(folder.path(), "X_train.npy.gz", &packed(&rows));
+    for path in [&plain, &gz] {
+        assert!(read(path, None).unwrap_err().contains("key `labels`"));
+        assert_eq!(read(path, Some(&labels)).unwrap(), read(&images, None).unwrap(), "{}", path.display());
+    }
+    for (rows, labels, part) in [
+        (&table, &labels, "holds its labels in its column \"label\""),
+        (&plain, &image_labels, "expected labels as NPY like the rows, found IDX"),
+        (&images, &labels, "expected labels as IDX like the rows, found NPY"),
+        (&images, &table, "expected labels as IDX like the rows, found another kind of file"),
+    ] {
+        let error = read(rows, Some(labels)).unwrap_err();
+        assert!(error.contains(part), "{error}");
+    }
+    // The first bytes decide, whatever the name says.
+    let unnamed = file(folder.path(), "rows.bin", &rows);
+    assert_eq!(read(&unnamed, Some(&labels)).unwrap().len(), 2);
+}
+
+#[test]
+fn equal_rows_never_stand_on_both_sides_of_a_split() {
+    for name in ["heart", "digits"] {
+        let (loaded, task, _, _) = common::loaded(name);
+        let all = loaded.dataset(task.schema()).unwrap();
+        let content = |row: usize| (all.row(row).into_iter().map(f32::to_bits).collect::<Vec<_>>(), all.labels()[row]);
+        for seed in 0..40 {
+            let split = loaded.split(task.schema(), None, &Seed::from_number(seed)).unwrap();
+            let train: std::collections::BTreeSet<_> = split.train.iter().map(|row| content(*row)).collect();
+            let both = split.test.iter().filter(|row| train.contains(&content(**row))).count();
+            assert_eq!(both, 0, "{name}, seed {seed}");
+            assert_eq!(split.test.len(), if name == "heart" { 230 } else { 360 });
         }
     }
 }

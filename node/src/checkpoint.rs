@@ -15,6 +15,8 @@ use kith_gossip::{Carried, Checkpoint, History, Parameters, Roster};
 use kith_models::{Layout, write_model};
 use safetensors::tensor::{Dtype, SafeTensors};
 
+use crate::private;
+
 /// What replicas' tensors are named before the peer id.
 const REPLICA_PREFIX: &str = "kith.replica.";
 /// What vectors are named that go from round to round beside the model, before their own name.
@@ -64,6 +66,11 @@ pub fn file_name(round: u64) -> String {
     format!("round-{round:06}.safetensors")
 }
 
+/// Whether a file is called as a checkpoint is.
+pub(crate) fn is_file_name(name: &str) -> bool {
+    name.starts_with("round-") && name.ends_with(".safetensors")
+}
+
 /// Writes `checkpoint` into `folder` and makes it durable; returns the hash of the file's bytes.
 ///
 /// # Errors
@@ -88,10 +95,7 @@ pub fn read(
     digest: Digest,
 ) -> Result<Checkpoint, CheckpointError> {
     let path = folder.join(file_name(round));
-    let bytes = std::fs::read(&path).map_err(|source| CheckpointError::Io { act: "read", path: path.clone(), source })?;
-    if Digest::of(&bytes) != digest {
-        return Err(CheckpointError::Damaged { path, why: "its bytes are not the ones that were written".to_owned() });
-    }
+    let bytes = check(folder, round, digest)?;
     let checkpoint =
         from_bytes(shapes, federation, &bytes).map_err(|why| CheckpointError::Damaged { path: path.clone(), why })?;
     if checkpoint.round != round {
@@ -100,13 +104,23 @@ pub fn read(
     Ok(checkpoint)
 }
 
+/// The bytes of the checkpoint that leads into `round`, if they hash to `digest`.
+pub(crate) fn check(folder: &Path, round: u64, digest: Digest) -> Result<Vec<u8>, CheckpointError> {
+    let path = folder.join(file_name(round));
+    let bytes = std::fs::read(&path).map_err(|source| CheckpointError::Io { act: "read", path: path.clone(), source })?;
+    if Digest::of(&bytes) != digest {
+        return Err(CheckpointError::Damaged { path, why: "its bytes are not the ones that were written".to_owned() });
+    }
+    Ok(bytes)
+}
+
 /// Writes bytes so that after a crash either all of them or the file's old content is there.
 pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".tmp");
     let temporary = folder.join(name);
-    let mut file = File::create(&temporary)?;
+    let mut file = private::create(&temporary)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&temporary, path)?;

@@ -1,6 +1,7 @@
 //! The `kith` command line. Data goes to stdout, everything else to stderr; each verb's arguments are in its own file.
 
 mod aggregate;
+mod backup;
 mod charter;
 mod check;
 mod completions;
@@ -43,9 +44,13 @@ Exit codes:
   0    done; for run: finished, or left when asked to; for testnet: every honest peer finished
   1    something is wrong, and the message says what
   2    the command line could not be understood
-  3    the federation refused this peer (another charter, another program)
+  3    the federation refused this peer (another charter, another program, or its roster is full)
   4    the state folder is in use by another process
+  6    another process runs with this peer's key
+  7    the federation is over: every neighbour had finished before this peer had
   70   a part of Kith itself failed; the state is safe
+  71   this machine does not allow what a peer needs (memory, threads)
+  74   the disk is full or fails; the state is safe, and the peer resumes once it has space
   5    sim: a promise was broken, or a cell of a sweep failed
   130  interrupted (testnet)
 
@@ -72,6 +77,10 @@ enum Verb {
     Status(status::Status),
     /// Show a peer's event log
     Log(log::Log),
+    /// Copy a peer's state, also while it runs
+    Backup(backup::Backup),
+    /// Put a copy of `kith backup` back
+    Restore(backup::Restore),
     /// Experiments under virtual time
     #[command(subcommand)]
     Sim(Box<sim::Sim>),
@@ -105,6 +114,8 @@ pub fn main() -> ExitCode {
         Verb::Charter(verb) => verb.run(),
         Verb::Status(verb) => verb.run(),
         Verb::Log(verb) => verb.run(),
+        Verb::Backup(verb) => verb.run(),
+        Verb::Restore(verb) => verb.run(),
         Verb::Sim(verb) => verb.run(),
         Verb::Topology(verb) => verb.run(),
         Verb::Aggregate(verb) => verb.run(),

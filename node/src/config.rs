@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use kith_consensus::section::Document;
 use kith_consensus::{Problem, Section};
-use kith_gossip::net::NetworkEvent;
 
+use crate::address::{self, Use};
 use crate::error::NodeError;
 use crate::problems::BadFile;
 
@@ -95,8 +95,12 @@ impl Config {
     pub fn parse(text: &str, folder: &Path) -> Result<Config, Vec<Problem>> {
         let mut document = Document::parse(text).map_err(|problem| vec![problem])?;
         let (name, charter, key, state, checkpoints) = document.section("peer", |section| {
+            let name = section.text("name", None);
+            if name.trim().is_empty() && section.has("name") {
+                section.note("name", "expected a name by which the other members know this peer, found an empty one");
+            }
             (
-                section.text("name", None),
+                name,
                 folder.join(section.text("charter", Some("charter.toml"))),
                 folder.join(section.text("key", Some("identity.key"))),
                 folder.join(section.text("state", Some("state"))),
@@ -144,14 +148,9 @@ impl NetworkConfig {
         // 4001 is what libp2p programs use by custom, which firewalls' owners may recognise.
         let listen = section.texts("listen", Some(&["/ip4/0.0.0.0/tcp/4001", "/ip4/0.0.0.0/udp/4001/quic-v1"]));
         let bootstrap = section.texts("bootstrap", Some(&[]));
-        for (key, addresses) in [("listen", &listen), ("bootstrap", &bootstrap)] {
-            for address in addresses {
-                if let Some(why) = address_problem(address) {
-                    section.note(
-                        key,
-                        format!("{address:?} is not an address ({why}); expected for example \"/ip4/192.0.2.7/tcp/4001\""),
-                    );
-                }
+        for (key, addresses, used) in [("listen", &listen, Use::Listen), ("bootstrap", &bootstrap, Use::Dial)] {
+            for problem in addresses.iter().filter_map(|text| address::problem(text, used)) {
+                section.note(key, problem);
             }
         }
         if listen.is_empty() {
@@ -184,11 +183,6 @@ fn read_attack(section: &mut Section<'_>, network: &NetworkConfig) -> Option<Str
         section.note("attack", format!("a peer may only lie on loopback, and this one listens on {address}"));
     }
     Some(attack)
-}
-
-/// Why a text is not a multiaddress.
-pub(crate) fn address_problem(text: &str) -> Option<String> {
-    text.parse().map(|address| NetworkEvent::Listening { address }).err().map(|error| error.to_string())
 }
 
 /// Whether a multiaddress stays on this machine.

@@ -6,6 +6,7 @@ use kith_gossip::net::NetworkError;
 
 use crate::identity::IdentityError;
 use crate::problems::BadFiles;
+use crate::secrets::redacted;
 use crate::store::StoreError;
 
 /// Why a node could not start or had to stop.
@@ -37,7 +38,7 @@ pub enum NodeError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The own data.
-    #[error("the own rows cannot be used: {why}")]
+    #[error("the own rows cannot be used: {}", redacted(why))]
     Data {
         /// Which file.
         path: PathBuf,
@@ -66,6 +67,41 @@ pub enum NodeError {
         /// What its peers said.
         why: String,
     },
+    /// Another process has this peer's key.
+    #[error(
+        "another process runs with this peer's key at {address}; if its folder was copied, make a key of its own for the copy with `kith \
+         init`, else stop the other one"
+    )]
+    KeyElsewhere {
+        /// Where it answered.
+        address: String,
+    },
+    /// Nobody is left to train with.
+    #[error(
+        "the federation is over: every neighbour has finished, {rounds} rounds are done here; take the model of a member that has \
+         finished (`kith model inspect` tells how its rounds were mixed)"
+    )]
+    Over {
+        /// Completed rounds.
+        rounds: u64,
+    },
+    /// The disk failed a running peer.
+    #[error(
+        "the disk does not take what this peer has to keep: {why}; nothing that was promised is lost: make room, or mend the disk, and \
+         start again with `kith run`"
+    )]
+    Disk {
+        /// What could not be written, where, and what the operating system said.
+        why: String,
+    },
+    /// The machine refuses what a running peer needs.
+    #[error(
+        "this machine does not allow what a peer needs: {why}; raise the limit (`ulimit -a`, or the container's) and start again"
+    )]
+    Machine {
+        /// What was refused.
+        why: String,
+    },
     /// One of our own parts failed.
     #[error("the {actor} failed: {why}; the state is safe, start again with `kith run`, and please report this")]
     Broken {
@@ -87,8 +123,19 @@ impl NodeError {
         match self {
             NodeError::RefusedByFederation { .. } => 3,
             NodeError::Store(StoreError::InUse { .. }) => 4,
+            NodeError::KeyElsewhere { .. } => 6,
+            NodeError::Over { .. } => 7,
             NodeError::Broken { .. } => 70,
+            NodeError::Machine { .. } => 71,
+            NodeError::Disk { .. } => 74,
+            NodeError::Store(error) if error.cause().is_some_and(is_full) => 74,
+            NodeError::Io { source, .. } if is_full(source) => 74,
             _ => 1,
         }
     }
+}
+
+/// Whether a disk has no room, or the user no share of it.
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }

@@ -6,6 +6,7 @@
 //! Start reading at [`node`], then at the files in `actors/`, which are thin, and `cli.rs`.
 
 mod actors;
+mod address;
 pub mod agreement;
 pub mod checkpoint;
 mod cli;
@@ -14,7 +15,10 @@ pub mod data;
 pub mod error;
 pub mod identity;
 pub mod node;
+mod private;
 pub mod problems;
+pub mod readiness;
+mod secrets;
 pub mod store;
 pub mod telemetry;
 

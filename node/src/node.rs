@@ -14,7 +14,7 @@ use kith_gossip::{Command, Conduct, Honest, Input, Parameters, Peer, Setup};
 use kith_models::Dataset;
 use tokio::sync::{broadcast, mpsc, watch};
 
-use crate::actors::supervisor::{End, Supervisor, Watch};
+use crate::actors::supervisor::{End, Fault, Supervisor, Watch};
 use crate::actors::{network, peer, status, store, trainer};
 use crate::agreement::Agreement;
 use crate::config::Config;
@@ -22,7 +22,9 @@ use crate::data;
 use crate::error::NodeError;
 use crate::identity::Identity;
 use crate::store::Store;
-use crate::telemetry::{Line, NodeEvent, Telemetry};
+use crate::telemetry::{Line, NodeEvent, Telemetry, What};
+
+pub use crate::actors::status::{OWNER_TOKEN_FILE, STATUS_ADDRESS_FILE};
 
 /// How often the training thread may panic before the node gives up: more is no accident.
 const TRAINER_RESTARTS: u32 = 3;
@@ -156,12 +158,16 @@ impl Node {
         let charter = agreement.charter.clone();
         let peer_id = identity.peer();
         let roster = agreement.roster(&peer_id);
+        trainer::check_threads()?;
         let store = Store::open(&config.state, &config.checkpoints, agreement.shapes(), charter.id)?;
         let resumed = store.resume()?;
         let network = Network::new(network_settings(&config, &agreement, &identity)?)?;
-        let (listener, status_address) = bind_status(&config).await?;
+        let socket = status::Socket::bind(config.status_listen, &config.state).await?;
+        let status_address = socket.address().to_string();
 
-        let telemetry = Arc::new(Telemetry::new(&config.name, peer_id, charter.id, charter.rounds));
+        let names = charter.membership.members.iter().map(|member| (member.key, member.name.clone())).collect();
+        let telemetry = Telemetry::new(&config.name, peer_id, charter.id, charter.rounds).with_names(names);
+        let telemetry = Arc::new(telemetry);
         let lines = telemetry.subscribe();
         let initial = Arc::new(agreement.task.initial_parameters());
         let newest: peer::Newest = Arc::new(Mutex::new(resumed.checkpoint.as_ref().map(|found| found.parameters.clone())));
@@ -207,6 +213,9 @@ impl Node {
             supervisor: supervisor.clone(),
             others: peer::Others { network: network_ref, trainer: trainer.clone(), store: store.clone() },
         });
+        tokio::spawn(keep_lines(telemetry.subscribe(), store.clone()));
+        telemetry
+            .node_event(NodeEvent::RunStarted { version: env!("CARGO_PKG_VERSION").to_owned(), process: std::process::id() });
         for text in resumed.warnings {
             telemetry.node_event(NodeEvent::Warning { text });
         }
@@ -216,10 +225,26 @@ impl Node {
         let arguments = network::Arguments { network, peer: peer_ref.clone(), telemetry: telemetry.clone(), _alive: alive };
         let network = prepared_network.start(arguments);
         let served = status::Served { telemetry: telemetry.clone(), peer: peer_ref.clone(), store: store.clone() };
-        let status = watched(&supervisor, status::MAILBOX).await.start(status::Arguments { listener, served });
+        let status = watched(&supervisor, status::MAILBOX).await.start(status::Arguments { socket, served });
         telemetry.node_event(NodeEvent::Serving { address: status_address });
         let actors = Actors { supervisor, peer: peer_ref, network, trainer, store, status };
         Ok(NodeHandle { peer: peer_id, telemetry, newest, actors, end, gone, lines })
+    }
+}
+
+/// Keeps the node's own lines in the event log, up to the report, which is kept by whoever makes it. (The peer's lines are kept by the
+/// peer's actor, in the order of its records.)
+async fn keep_lines(mut lines: broadcast::Receiver<Line>, store: ActorRef<store::StoreActor>) {
+    loop {
+        match lines.recv().await {
+            Ok(Line { what: What::Node(NodeEvent::Report { .. }), .. }) | Err(broadcast::error::RecvError::Closed) => return,
+            Ok(line) if line.is_kept() => {
+                let Ok(text) = serde_json::to_string(&line) else { continue };
+                let _ = store.tell(store::Append(vec![text])).try_send();
+            }
+            // Lagging loses lines of the log, not the peer's time.
+            _ => {}
+        }
     }
 }
 
@@ -274,19 +299,6 @@ fn network_settings(config: &Config, agreement: &Agreement, identity: &Identity)
     }
     Ok(settings)
 }
-
-async fn bind_status(config: &Config) -> Result<(tokio::net::TcpListener, String), NodeError> {
-    let address = config.status_listen;
-    let failed = |source| NodeError::Status { address, source };
-    let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
-    let actual = listener.local_addr().map_err(failed)?.to_string();
-    let path = config.state.join(STATUS_ADDRESS_FILE);
-    std::fs::write(&path, format!("{actual}\n")).map_err(|error| NodeError::io("write", &path, error))?;
-    Ok((listener, actual))
-}
-
-/// File in the state folder that names where status is served.
-pub const STATUS_ADDRESS_FILE: &str = "status.address";
 
 impl NodeHandle {
     /// Who it is.
@@ -346,12 +358,20 @@ impl NodeHandle {
         if matches!(ended, Some(End::Ended(_))) {
             tokio::time::sleep(FLUSH).await;
         }
+        // Stopped, the network has told all that it counted, and nothing more is counted.
+        stop(&self.actors.peer).await;
+        stop(&self.actors.network).await;
         let status = self.telemetry.status();
         let (finished, why, broken) = match ended {
             Some(End::Ended(ended)) => (ended.finished, ended.why, None),
-            Some(End::Broken { actor, why }) => (false, format!("the {actor} failed: {why}"), Some((actor.to_owned(), why))),
-            None => (false, "the supervisor failed".to_owned(), Some(("supervisor".to_owned(), "it panicked".to_owned()))),
+            Some(End::Broken { actor, why, fault }) => {
+                (false, format!("the {actor} failed: {why}"), Some(broken(actor, why, fault)))
+            }
+            None => {
+                (false, "the supervisor failed".to_owned(), Some(broken("supervisor", "it panicked".to_owned(), Fault::Ours)))
+            }
         };
+        let mut last = self.telemetry.show_denials();
         let (wire_in_bytes, wire_out_bytes) = self.telemetry.wire();
         let rounds = status.completed;
         let restarts = status.restarts;
@@ -365,20 +385,28 @@ impl NodeHandle {
             restarts,
             training_seconds,
             evaluation_seconds,
+            history: status.history.clone(),
         };
-        let line = self.telemetry.node_event(report);
-        if let Ok(line) = serde_json::to_string(&line) {
-            let _ = self.actors.store.tell(store::Append(vec![line])).try_send();
-        }
+        last.push(self.telemetry.node_event(report));
+        let last = last.iter().filter_map(|line| serde_json::to_string(line).ok()).collect();
+        let _ = self.actors.store.tell(store::Append(last)).try_send();
         self.actors.stop().await;
         let _ = tokio::time::timeout(STOP_DEADLINE, self.gone.recv()).await;
         match broken {
-            Some((actor, why)) => Err(NodeError::Broken { actor, why }),
+            Some(error) => Err(error),
             None => {
                 let parameters = self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 Ok(Outcome { finished, rounds, why, parameters })
             }
         }
+    }
+}
+
+fn broken(actor: &str, why: String, fault: Fault) -> NodeError {
+    match fault {
+        Fault::Ours => NodeError::Broken { actor: actor.to_owned(), why },
+        Fault::Disk => NodeError::Disk { why },
+        Fault::Machine => NodeError::Machine { why },
     }
 }
 

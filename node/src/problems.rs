@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use kith_consensus::Problem;
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
 
+use crate::secrets::{looks_secret, redacted};
+
 /// A file with everything that is wrong in it.
 #[derive(Debug)]
 pub struct BadFile {
@@ -17,10 +19,21 @@ pub struct BadFile {
 }
 
 impl BadFile {
-    /// The problems of the file at `path` with this text.
+    /// The problems of the file at `path` with this text. A text that looks like a private key is not quoted, nor is what looks like one
+    /// in a problem's own words.
     pub fn new(path: &Path, text: &str, problems: Vec<Problem>) -> BadFile {
-        let source = |_: &Problem| NamedSource::new(path.display().to_string(), text.to_owned()).with_language("TOML");
-        let shown = problems.iter().map(|problem| Shown { problem: problem.clone(), source: source(problem) }).collect();
+        let secret = looks_secret(text);
+        let mut problems: Vec<Problem> = problems.into_iter().map(without_secrets).collect();
+        if secret && text.split_whitespace().count() == 1 {
+            let what = "this is a key file, not a TOML file; it is not quoted here, since whoever has the key is the peer";
+            problems = vec![Problem { key: String::new(), what: what.to_owned(), span: None, line: 0, column: 0 }];
+        }
+        let source =
+            |_: &Problem| (!secret).then(|| NamedSource::new(path.display().to_string(), text.to_owned()).with_language("TOML"));
+        let shown = problems
+            .iter()
+            .map(|problem| Shown { problem: problem.clone(), file: path.display().to_string(), source: source(problem) })
+            .collect();
         BadFile { path: path.to_owned(), problems, shown }
     }
 
@@ -81,16 +94,24 @@ impl Diagnostic for BadFiles {
     }
 }
 
-/// One problem with the text around it.
+fn without_secrets(mut problem: Problem) -> Problem {
+    for text in [&mut problem.key, &mut problem.what] {
+        *text = redacted(text).into_owned();
+    }
+    problem
+}
+
+/// One problem with the text around it, if that may be shown.
 #[derive(Debug)]
 struct Shown {
     problem: Problem,
-    source: NamedSource<String>,
+    file: String,
+    source: Option<NamedSource<String>>,
 }
 
 impl fmt::Display for Shown {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}: {}", self.source.name(), self.problem)
+        write!(formatter, "{}: {}", self.file, self.problem)
     }
 }
 
@@ -98,11 +119,50 @@ impl std::error::Error for Shown {}
 
 impl Diagnostic for Shown {
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        self.problem.span.is_some().then_some(&self.source as &dyn SourceCode)
+        self.problem.span.as_ref()?;
+        self.source.as_ref().map(|source| source as &dyn SourceCode)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        self.source.as_ref()?;
         let span = self.problem.span.clone()?;
         Some(Box::new(std::iter::once(LabeledSpan::at(span, "here"))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
+
+    fn shown(text: &str) -> String {
+        let problems = kith_consensus::section::Document::parse(text).err().map_or_else(
+            || {
+                let mut document = kith_consensus::section::Document::parse(text).unwrap();
+                document.section("peer", |section| section.text("name", None));
+                document.finish().unwrap_err()
+            },
+            |problem| vec![problem],
+        );
+        let files = BadFile::problems(Path::new("a.toml"), text, problems);
+        format!("{}\n{:?}\n{}", files.to_json(), miette::Report::new(files), "")
+    }
+
+    #[test]
+    fn a_key_is_never_quoted_wherever_it_stands() {
+        for text in [
+            format!("{KEY}\n"),
+            format!("name\n{KEY}\n"),
+            format!("[peer]\n{KEY} = 1\n"),
+            format!("[peer]\ncolour = \"{KEY}\"\n"),
+            format!("[peer]\nname = 3 # {KEY}\n"),
+            "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIA\n".to_owned(),
+        ] {
+            let shown = shown(&text);
+            assert!(!shown.contains(&KEY[..16]) && !shown.contains("MC4CAQ"), "{text}: {shown}");
+            assert!(shown.contains("a.toml"), "{shown}");
+        }
+        assert!(shown("[peer]\ncolour = 1\n").contains("colour = 1"), "what is no key is quoted");
     }
 }

@@ -1,20 +1,28 @@
 //! What a peer must not forget: its round, what it promised to send, its checkpoints and its events.
 //!
-//! One transactional file (`state/kith.redb`) beside the checkpoint files. Everything that [`Store::persist`] returned from is
-//! on disk. A second program on the same folder is refused by a file lock, which ends with the process however that ends.
+//! One transactional file (`state/kith.redb`), made and opened in [`database`], beside the checkpoint files and the vectors of a promise
+//! ([`vectors`]). Everything that [`Store::persist`] returned from is on disk. A second program on the same folder is refused by a file
+//! lock, which ends with the process however that ends. [`backup`] copies all of it and puts a copy back.
+
+pub(crate) mod backup;
+mod database;
+mod vectors;
 
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use kith_consensus::Digest;
 use kith_gossip::{Checkpoint, Intent, Record, Stored};
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 use serde::{Deserialize, Serialize};
 
+use self::vectors::{Contents, Vectors};
 use crate::checkpoint::{self, CheckpointError, Shapes};
+use crate::private;
+use crate::readiness::can_be_made;
 
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 /// Round to hash of its checkpoint's file.
@@ -29,9 +37,6 @@ const SEQUENCE: &str = "sequence";
 const GENERATIONS: usize = 2;
 /// Events kept; the oldest go first. About 20 MB (guess: a year of a round an hour).
 const EVENTS_MAX: u64 = 100_000;
-/// Memory for redb's pages; its own default is 1 GiB.
-const CACHE_BYTES: usize = 4 << 20;
-
 /// Why the state cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -71,8 +76,24 @@ pub enum StoreError {
         /// What it said.
         why: String,
     },
+    /// The transactional file is damaged or gone, and there is something to lose.
+    #[error(
+        "the state cannot be used: {} is damaged: {why}; put a backup back with `kith restore`, or move {} and {} away to begin anew \
+         (the neighbours then tell this peer which rounds it has published)",
+        path.display(), state.display(), checkpoints.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The state folder.
+        state: PathBuf,
+        /// The checkpoints' folder.
+        checkpoints: PathBuf,
+        /// How that was noticed.
+        why: String,
+    },
     /// No checkpoint can be read.
-    #[error("none of the checkpoints can be read ({why}); move {} away to begin anew, or restore it from a backup", path.display())]
+    #[error("none of the checkpoints can be read ({why}); put a backup back with `kith restore`, or move {} away to begin anew", path.display())]
     NoCheckpoint {
         /// The folder.
         path: PathBuf,
@@ -82,6 +103,16 @@ pub enum StoreError {
     /// A checkpoint could not be written.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+}
+
+impl StoreError {
+    /// What the operating system said, where that is the cause: no space, no permission, a broken disk.
+    pub fn cause(&self) -> Option<&std::io::Error> {
+        match self {
+            StoreError::Io { source, .. } | StoreError::Checkpoint(CheckpointError::Io { source, .. }) => Some(source),
+            _ => None,
+        }
+    }
 }
 
 /// What a peer resumes with.
@@ -103,6 +134,10 @@ pub struct Store {
     database: Database,
     shapes: Shapes,
     federation: Digest,
+    /// What the operating system said first. Afterwards the database only says that it failed before.
+    cause: OnceLock<(std::io::ErrorKind, String)>,
+    /// What was found while it was opened.
+    warnings: Vec<String>,
     _lock: File,
 }
 
@@ -112,6 +147,9 @@ struct StoredIntent {
     state: Digest,
     #[serde(with = "serde_bytes")]
     announcement: Vec<u8>,
+    /// Large vectors are in a file; the three below are empty then.
+    #[serde(default)]
+    vectors: Option<Contents>,
     #[serde(with = "serde_bytes")]
     body: Vec<u8>,
     #[serde(with = "serde_bytes")]
@@ -127,45 +165,116 @@ impl Store {
     /// # Errors
     /// When another program has it open, it belongs to another federation, or it cannot be read.
     pub fn open(folder: &Path, checkpoints: &Path, shapes: Shapes, federation: Digest) -> Result<Store, StoreError> {
+        let mut warnings = Vec::new();
         for path in [folder, checkpoints] {
-            std::fs::create_dir_all(path).map_err(|source| StoreError::Io { act: "create", path: path.to_owned(), source })?;
+            let made = private::create_folder(path);
+            warnings.extend(made.map_err(|source| StoreError::Io { act: "create", path: path.to_owned(), source })?);
         }
         let lock = lock(folder)?;
-        let failed = |why: String| StoreError::Database { path: folder.to_owned(), why };
-        let database = Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .create(folder.join("kith.redb"))
-            .map_err(|error| failed(error.to_string()))?;
-        let store =
-            Store { folder: folder.to_owned(), checkpoints: checkpoints.to_owned(), database, shapes, federation, _lock: lock };
-        store.claim_federation()?;
+        let (database, more) = database::open(folder, checkpoints, |database| begin(database, federation))?;
+        warnings.extend(more);
+        let store = Store {
+            folder: folder.to_owned(),
+            checkpoints: checkpoints.to_owned(),
+            database,
+            shapes,
+            federation,
+            cause: OnceLock::new(),
+            warnings,
+            _lock: lock,
+        };
+        store.check_federation()?;
+        store.remove_unnamed_vectors()?;
+        store.remove_old_snapshots()?;
         Ok(store)
     }
 
-    fn failed(&self, error: impl std::fmt::Display) -> StoreError {
-        StoreError::Database { path: self.folder.clone(), why: error.to_string() }
+    /// Whether the state in `folder` could be resumed or begun; the texts are what a start would warn of. Makes nothing that is not there.
+    ///
+    /// # Errors
+    /// What [`Store::open`] or [`Store::resume`] would fail with.
+    pub fn look(folder: &Path, checkpoints: &Path, shapes: Shapes, federation: Digest) -> Result<Vec<String>, StoreError> {
+        if folder.join(database::FILE).exists() {
+            return Ok(Store::open(folder, checkpoints, shapes, federation)?.found(false)?.warnings);
+        }
+        database::check_absent(folder, checkpoints)?;
+        for path in [folder, checkpoints] {
+            can_be_made(path).map_err(|source| StoreError::Io { act: "create", path: path.to_owned(), source })?;
+        }
+        Ok(Vec::new())
     }
 
-    fn claim_federation(&self) -> Result<(), StoreError> {
-        let found = self.transact(|transaction| {
-            transaction.open_table(CHECKPOINTS)?;
-            transaction.open_table(INTENTS)?;
-            transaction.open_table(EVENTS)?;
-            let mut meta = transaction.open_table(META)?;
-            let found = meta.get(FEDERATION)?.map(|value| value.value().to_vec());
-            if found.is_none() {
-                meta.insert(FEDERATION, self.federation.0.as_slice())?;
+    /// Opens a state whatever its federation is, to copy it or to read its log; nothing is begun or resumed with it.
+    fn unchecked(folder: &Path, checkpoints: &Path) -> Result<Store, StoreError> {
+        let lock = lock(folder)?;
+        let damaged = |why| database::damaged(folder, checkpoints, why);
+        Ok(Store {
+            folder: folder.to_owned(),
+            checkpoints: checkpoints.to_owned(),
+            database: database::existing(folder)?.map_err(damaged)?,
+            shapes: Shapes::new([]),
+            federation: Digest::default(),
+            cause: OnceLock::new(),
+            warnings: Vec::new(),
+            _lock: lock,
+        })
+    }
+
+    fn failed(&self, error: impl Into<redb::Error>) -> StoreError {
+        let path = self.folder.join(database::FILE);
+        match error.into() {
+            redb::Error::Io(source) => {
+                let _ = self.cause.set((source.kind(), source.to_string()));
+                StoreError::Io { act: "write", path, source }
             }
-            Ok(found)
-        })?;
-        match found {
-            Some(found) if found != self.federation.0 => Err(StoreError::OtherFederation {
-                path: self.folder.clone(),
-                found: <[u8; 32]>::try_from(found).map_or("of another kind".to_owned(), |bytes| Digest(bytes).to_string()),
-                expected: self.federation,
-            }),
-            _ => Ok(()),
+            redb::Error::PreviousIo if self.cause.get().is_some() => {
+                let (kind, text) = self.cause.get().cloned().unwrap_or((std::io::ErrorKind::Other, String::new()));
+                StoreError::Io { act: "write", path, source: std::io::Error::new(kind, text) }
+            }
+            other => StoreError::Database { path: self.folder.clone(), why: other.to_string() },
         }
+    }
+
+    fn unreadable(&self, why: String) -> StoreError {
+        StoreError::Database { path: self.folder.clone(), why }
+    }
+
+    fn check_federation(&self) -> Result<(), StoreError> {
+        let found = self.transact(|transaction| {
+            let meta = transaction.open_table(META)?;
+            Ok(meta.get(FEDERATION)?.map(|value| value.value().to_vec()).unwrap_or_default())
+        })?;
+        if found == self.federation.0 {
+            return Ok(());
+        }
+        Err(StoreError::OtherFederation {
+            path: self.folder.clone(),
+            found: <[u8; 32]>::try_from(found).map_or("of another kind".to_owned(), |bytes| Digest(bytes).to_string()),
+            expected: self.federation,
+        })
+    }
+
+    /// A crash between the file and the record that names it leaves a file that nobody asks for.
+    fn remove_unnamed_vectors(&self) -> Result<(), StoreError> {
+        let named: Vec<PathBuf> = self.intents()?.iter().map(|(round, _)| vectors::path(&self.folder, *round)).collect();
+        for path in database::files(&self.folder.join(vectors::FOLDER), |_| true)? {
+            if !named.contains(&path) {
+                // Left behind it only costs space.
+                let _ = std::fs::remove_file(path);
+            }
+        }
+        Ok(())
+    }
+
+    /// Rounds and records of what was promised, oldest first.
+    fn intents(&self) -> Result<Vec<(u64, StoredIntent)>, StoreError> {
+        let transaction = self.database.begin_read().map_err(|error| self.failed(error))?;
+        let records = read_intents(&transaction).map_err(|error| self.failed(error))?;
+        let read = |(round, bytes): (u64, Vec<u8>)| {
+            let record = serde_cbor::from_slice(&bytes);
+            Ok((round, record.map_err(|error| self.unreadable(format!("the intent of round {round}: {error}")))?))
+        };
+        records.into_iter().map(read).collect()
     }
 
     /// One durable transaction.
@@ -193,57 +302,106 @@ impl Store {
         }
     }
 
+    /// The newest promise is all that is kept: an older one can neither be sent any more nor tell more than this one.
     fn persist_intent(&self, intent: &Intent) -> Result<(), StoreError> {
-        let stored = StoredIntent {
+        let mut stored = StoredIntent {
             sequence: intent.sequence,
             state: intent.state,
             announcement: intent.announcement.to_vec(),
-            body: intent.body.to_vec(),
-            own: checkpoint::values_to_bytes(&intent.own),
-            carried: (intent.carried.iter())
-                .map(|(name, values)| (name.clone(), checkpoint::values_to_bytes(values).into()))
-                .collect(),
+            vectors: None,
+            body: Vec::new(),
+            own: Vec::new(),
+            carried: BTreeMap::new(),
         };
-        let bytes = serde_cbor::to_vec(&stored).map_err(|error| self.failed(error))?;
-        self.transact(|transaction| {
-            transaction.open_table(INTENTS)?.insert(intent.round, bytes.as_slice())?;
-            transaction.open_table(META)?.insert(SEQUENCE, intent.sequence.to_le_bytes().as_slice())?;
-            Ok(())
-        })
+        if vectors::are_large(intent) {
+            let path = vectors::path(&self.folder, intent.round);
+            let written = vectors::write(&self.folder, intent);
+            stored.vectors = Some(written.map_err(|source| StoreError::Io { act: "write", path, source })?);
+        } else {
+            stored.body = intent.body.to_vec();
+            stored.own = checkpoint::values_to_bytes(&intent.own);
+            let bytes = |values: &Arc<Vec<f32>>| checkpoint::values_to_bytes(values).into();
+            stored.carried = intent.carried.iter().map(|(name, values)| (name.clone(), bytes(values))).collect();
+        }
+        self.replace_intents(intent.round, &stored)
     }
 
-    /// File first, then its hash: a crash between the two leaves a file that nobody asks for.
+    fn replace_intents(&self, round: u64, stored: &StoredIntent) -> Result<(), StoreError> {
+        let bytes = serde_cbor::to_vec(stored).map_err(|error| self.unreadable(error.to_string()))?;
+        let superseded = self.transact(|transaction| {
+            let mut intents = transaction.open_table(INTENTS)?;
+            let mut superseded = Vec::new();
+            intents.retain(|of, _| {
+                superseded.push(of);
+                false
+            })?;
+            intents.insert(round, bytes.as_slice())?;
+            transaction.open_table(META)?.insert(SEQUENCE, stored.sequence.to_le_bytes().as_slice())?;
+            Ok(superseded)
+        })?;
+        for of in superseded.into_iter().filter(|of| *of != round) {
+            self.remove_vectors(of);
+        }
+        Ok(())
+    }
+
+    fn remove_vectors(&self, round: u64) {
+        // There may be none; left behind it only costs space.
+        let _ = std::fs::remove_file(vectors::path(&self.folder, round));
+    }
+
+    /// File first, then its hash: a crash between the two leaves a file that nobody asks for. What was promised in the round that led
+    /// here has been mixed: its record stays, so that it is not contradicted, and its vectors go.
     fn persist_checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
         let digest = checkpoint::write(&self.checkpoints, &self.shapes, self.federation, checkpoint)?;
-        let removed = self.transact(|transaction| {
+        let (removed, promised) = self.transact(|transaction| {
             let mut table = transaction.open_table(CHECKPOINTS)?;
             table.insert(checkpoint.round, digest.0.as_slice())?;
             let mut removed = Vec::new();
             while table.len()? > GENERATIONS as u64 {
                 removed.extend(table.pop_first()?.map(|(round, _)| round.value()));
             }
-            let oldest = table.first()?.map_or(0, |(round, _)| round.value());
-            // An intent older than the oldest checkpoint can never be needed again.
-            transaction.open_table(INTENTS)?.retain(|round, _| round >= oldest)?;
-            Ok(removed)
+            let intents = transaction.open_table(INTENTS)?;
+            let promised = intents.range(..checkpoint.round)?.map(|entry| Ok(entry?.0.value()));
+            let promised: Vec<u64> = promised.collect::<Result<_, redb::StorageError>>()?;
+            Ok((removed, promised))
         })?;
         for round in removed {
             // Left behind it only costs space.
             let _ = std::fs::remove_file(self.checkpoints.join(checkpoint::file_name(round)));
         }
+        promised.into_iter().for_each(|round| self.remove_vectors(round));
         Ok(())
     }
 
     /// The last completed round that can be read, and what was promised after it. A damaged newest checkpoint is reported
-    /// and its predecessor used.
+    /// and its predecessor used. Where somebody took all checkpoints away the peer begins anew, and says nothing in the rounds for which
+    /// it has promised something.
     ///
     /// # Errors
     /// When there are checkpoints and none can be read: beginning anew in silence would break promises.
     pub fn resume(&self) -> Result<Resumed, StoreError> {
-        let transaction = self.database.begin_read().map_err(|error| self.failed(error))?;
-        let failed = |error: redb::Error| self.failed(error);
-        let known = read_checkpoints(&transaction).map_err(failed)?;
-        let mut warnings = Vec::new();
+        self.found(true)
+    }
+
+    fn found(&self, begins: bool) -> Result<Resumed, StoreError> {
+        let mut warnings = self.warnings.clone();
+        let mut known = {
+            let transaction = self.database.begin_read().map_err(|error| self.failed(error))?;
+            read_checkpoints(&transaction).map_err(|error| self.failed(error))?
+        };
+        let gone = |round: u64| !self.checkpoints.join(checkpoint::file_name(round)).exists();
+        if !known.is_empty() && known.iter().all(|(round, _)| gone(*round)) {
+            if begins {
+                self.forget_checkpoints()?;
+            }
+            let rounds = known.last().map_or(0, |(round, _)| *round);
+            warnings.push(format!(
+                "the checkpoints of {rounds} completed rounds are no longer in {}: beginning anew",
+                self.checkpoints.display()
+            ));
+            known.clear();
+        }
         let mut found = None;
         for (round, digest) in known.iter().rev() {
             match checkpoint::read(&self.checkpoints, &self.shapes, self.federation, *round, *digest) {
@@ -258,12 +416,45 @@ impl Store {
             return Err(StoreError::NoCheckpoint { path: self.checkpoints.clone(), why: warnings.join("; ") });
         }
         let round = found.as_ref().map_or(0, |checkpoint| checkpoint.round);
-        let intents = read_intents(&transaction).map_err(failed)?;
-        // The one that is due, or else the newest beyond it: a promise that must not be contradicted.
-        let due = intents.iter().find(|(of, _)| *of == round);
-        let promised = due.or_else(|| intents.iter().filter(|(of, _)| *of > round).max_by_key(|(of, _)| *of));
-        let intent = promised.map(|(of, bytes)| intent_from_bytes(*of, bytes)).transpose().map_err(|why| self.failed(why))?;
+        let promised = self.intents()?.pop().filter(|(of, _)| *of >= round);
+        let intent = promised.map(|(of, record)| self.promise(of, record, round, &mut warnings));
         Ok(Resumed { checkpoint: found, intent, warnings })
+    }
+
+    /// What a peer that opens `round` next is told of its newest promise. One for this round is sent again; one for a later round, or one
+    /// whose vectors are gone, only must not be contradicted.
+    fn promise(&self, of: u64, record: StoredIntent, round: u64, warnings: &mut Vec<String>) -> Intent {
+        let silent = |of: u64| Intent {
+            round: of,
+            sequence: record.sequence,
+            state: record.state,
+            announcement: record.announcement.clone().into(),
+            body: Arc::default(),
+            own: Arc::default(),
+            carried: BTreeMap::new(),
+        };
+        if of > round {
+            return silent(of);
+        }
+        let found = match &record.vectors {
+            Some(contents) => vectors::read(&self.folder, of, contents),
+            None => Ok(inline_vectors(&record)),
+        };
+        match found {
+            Ok(Vectors { own, body, carried }) => Intent { own, body, carried, ..silent(of) },
+            Err(why) => {
+                warnings
+                    .push(format!("the update that was promised for round {of} cannot be read, so nothing is said in it: {why}"));
+                silent(of + 1)
+            }
+        }
+    }
+
+    fn forget_checkpoints(&self) -> Result<(), StoreError> {
+        self.transact(|transaction| {
+            transaction.open_table(CHECKPOINTS)?.retain(|_, _| false)?;
+            Ok(())
+        })
     }
 
     /// Appends lines to the event log, durably with the next [`Store::persist`] or [`Store::flush`].
@@ -307,30 +498,29 @@ impl Store {
 /// # Errors
 /// When a running peer has it open, or there is none.
 pub fn read_events(folder: &Path, count: usize) -> Result<Vec<String>, StoreError> {
-    let path = folder.join("kith.redb");
+    let path = folder.join(database::FILE);
     if !path.exists() {
         let source = std::io::Error::new(std::io::ErrorKind::NotFound, "no peer has run here");
         return Err(StoreError::Io { act: "read", path, source });
     }
-    let lock = lock(folder)?;
-    let failed = |why: String| StoreError::Database { path: folder.to_owned(), why };
-    let database = Database::builder().set_cache_size(CACHE_BYTES).create(&path).map_err(|error| failed(error.to_string()))?;
-    let store = Store {
-        folder: folder.to_owned(),
-        checkpoints: folder.to_owned(),
-        database,
-        shapes: Shapes::new([]),
-        federation: Digest::default(),
-        _lock: lock,
-    };
-    store.events(count)
+    Store::unchecked(folder, &folder.join("checkpoints"))?.events(count)
+}
+
+/// What a new file holds.
+fn begin(database: &Database, federation: Digest) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    transaction.open_table(CHECKPOINTS)?;
+    transaction.open_table(INTENTS)?;
+    transaction.open_table(EVENTS)?;
+    transaction.open_table(META)?.insert(FEDERATION, federation.0.as_slice())?;
+    transaction.commit()?;
+    Ok(())
 }
 
 fn lock(folder: &Path) -> Result<File, StoreError> {
     let path = folder.join("lock");
     let io = |act, source| StoreError::Io { act, path: path.clone(), source };
-    let mut file =
-        File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(|source| io("open", source))?;
+    let mut file = private::open(&path).map_err(|source| io("open", source))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -341,10 +531,8 @@ fn lock(folder: &Path) -> Result<File, StoreError> {
         }
         Err(TryLockError::Error(source)) => return Err(io("lock", source)),
     }
-    // Only for the message above; the lock itself is what counts.
-    let written =
-        file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).and_then(|_| writeln!(file, "{}", std::process::id()));
-    written.map_err(|source| io("write", source))?;
+    // Only for the message above; the lock itself is what counts, also on a full disk.
+    let _ = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).and_then(|_| writeln!(file, "{}", std::process::id()));
     Ok(file)
 }
 
@@ -376,31 +564,25 @@ fn read_intents(transaction: &redb::ReadTransaction) -> Result<Vec<(u64, Vec<u8>
     table.iter()?.map(|entry| entry.map(|(round, bytes)| (round.value(), bytes.value().to_vec())).map_err(Into::into)).collect()
 }
 
-fn intent_from_bytes(round: u64, bytes: &[u8]) -> Result<Intent, String> {
-    let stored: StoredIntent = serde_cbor::from_slice(bytes).map_err(|error| format!("the intent of round {round}: {error}"))?;
-    Ok(Intent {
-        round,
-        sequence: stored.sequence,
-        state: stored.state,
-        announcement: stored.announcement.into(),
-        body: Arc::new(stored.body),
-        own: Arc::new(checkpoint::values_from_bytes(&stored.own)),
-        carried: (stored.carried.into_iter())
-            .map(|(name, values)| (name, Arc::new(checkpoint::values_from_bytes(&values))))
-            .collect(),
-    })
+fn inline_vectors(record: &StoredIntent) -> Vectors {
+    let carried = record.carried.iter().map(|(name, values)| (name.clone(), Arc::new(checkpoint::values_from_bytes(values))));
+    Vectors {
+        own: Arc::new(checkpoint::values_from_bytes(&record.own)),
+        body: Arc::new(record.body.clone()),
+        carried: carried.collect(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn open(folder: &Path) -> Result<Store, StoreError> {
+    pub(super) fn open(folder: &Path) -> Result<Store, StoreError> {
         let shapes = Shapes::new([("weight".to_owned(), vec![3])]);
         Store::open(&folder.join("state"), &folder.join("checkpoints"), shapes, Digest::of(b"federation"))
     }
 
-    fn checkpoint(round: u64) -> Record {
+    pub(super) fn checkpoint_record(round: u64) -> Record {
         let parameters = Arc::new(vec![round as f32; 3]);
         Record::Checkpoint(Box::new(Checkpoint {
             round,
@@ -413,7 +595,7 @@ mod tests {
         }))
     }
 
-    fn intent(round: u64) -> Intent {
+    pub(super) fn intent(round: u64) -> Intent {
         Intent {
             round,
             sequence: round + 1,
@@ -431,7 +613,7 @@ mod tests {
         let store = open(folder.path()).unwrap();
         assert!(store.resume().unwrap().checkpoint.is_none());
         store.persist(&Record::Intent(Box::new(intent(0)))).unwrap();
-        assert_eq!(store.persist(&checkpoint(1)).unwrap(), Stored::Checkpoint { round: 1 });
+        assert_eq!(store.persist(&checkpoint_record(1)).unwrap(), Stored::Checkpoint { round: 1 });
         assert_eq!(store.persist(&Record::Intent(Box::new(intent(1)))).unwrap(), Stored::Intent { round: 1 });
         drop(store);
         let resumed = open(folder.path()).unwrap().resume().unwrap();
@@ -445,7 +627,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = open(folder.path()).unwrap();
         for round in 1..=4 {
-            store.persist(&checkpoint(round)).unwrap();
+            store.persist(&checkpoint_record(round)).unwrap();
         }
         let files = std::fs::read_dir(folder.path().join("checkpoints")).unwrap().count();
         assert_eq!(files, GENERATIONS);
@@ -478,5 +660,160 @@ mod tests {
         store.flush().unwrap();
         drop(store);
         assert_eq!(read_events(&folder.path().join("state"), 2).unwrap(), ["two", "three"]);
+    }
+    /// A promise that is too large for the record.
+    fn large(round: u64, same: bool) -> Intent {
+        let own: Vec<f32> = (0..50_000).map(|value| value as f32 * 0.25).collect();
+        let body = if same { checkpoint::values_to_bytes(&own) } else { vec![7; 90_001] };
+        let carried = BTreeMap::from([("memory".to_owned(), Arc::new(vec![1.5; 50_000]))]);
+        Intent { body: Arc::new(body), own: Arc::new(own), carried, ..intent(round) }
+    }
+
+    fn size(folder: &Path) -> u64 {
+        let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        entries.map(|path| if path.is_dir() { size(&path) } else { std::fs::metadata(path).unwrap().len() }).sum()
+    }
+
+    #[test]
+    fn large_promises_come_back_bit_for_bit_and_the_newest_alone_is_kept() {
+        for same in [true, false] {
+            let folder = tempfile::tempdir().unwrap();
+            let store = open(folder.path()).unwrap();
+            for round in 0..8 {
+                let intent = large(round, same);
+                store.persist(&Record::Intent(Box::new(intent.clone()))).unwrap();
+                let again = store.resume().unwrap();
+                assert_eq!(again.intent, Some(intent), "round {round}");
+                // A model is 200 kB; the memory that is carried is another.
+                let most = if same { 2 * 200_000 } else { 2 * 200_000 + 90_001 };
+                let state = size(&folder.path().join("state"));
+                let database = std::fs::metadata(folder.path().join("state/kith.redb")).unwrap().len();
+                assert!(state - database <= most + 100, "{state} bytes, of them {database} in the database");
+                store.persist(&checkpoint_record(round + 1)).unwrap();
+                assert!(database::files(&folder.path().join("state/intents"), |_| true).unwrap().is_empty());
+            }
+            let database = std::fs::metadata(folder.path().join("state/kith.redb")).unwrap().len();
+            assert!(database < 2_000_000, "vectors are beside the database, which has {database} bytes");
+        }
+    }
+
+    #[test]
+    fn a_promise_whose_vectors_are_damaged_is_not_contradicted() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path()).unwrap();
+        store.persist(&checkpoint_record(3)).unwrap();
+        store.persist(&Record::Intent(Box::new(large(3, false)))).unwrap();
+        std::fs::write(vectors::path(&folder.path().join("state"), 3), b"rubbish").unwrap();
+        let resumed = store.resume().unwrap();
+        assert!(resumed.warnings[0].contains("round 3"), "{:?}", resumed.warnings);
+        assert!(resumed.intent.unwrap().round > 3);
+    }
+
+    #[test]
+    fn after_falling_back_a_newer_promise_is_not_contradicted() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path()).unwrap();
+        for round in 0..4 {
+            store.persist(&Record::Intent(Box::new(intent(round)))).unwrap();
+            store.persist(&checkpoint_record(round + 1)).unwrap();
+        }
+        store.persist(&Record::Intent(Box::new(intent(4)))).unwrap();
+        std::fs::write(folder.path().join("checkpoints").join(checkpoint::file_name(4)), b"rubbish").unwrap();
+        let resumed = store.resume().unwrap();
+        assert_eq!((resumed.checkpoint.unwrap().round, resumed.intent.unwrap().round), (3, 4));
+    }
+
+    #[test]
+    fn with_all_checkpoints_taken_away_a_peer_begins_anew_and_keeps_its_promises() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path()).unwrap();
+        for round in 0..3 {
+            store.persist(&Record::Intent(Box::new(intent(round)))).unwrap();
+            store.persist(&checkpoint_record(round + 1)).unwrap();
+        }
+        drop(store);
+        std::fs::rename(folder.path().join("checkpoints"), folder.path().join("old")).unwrap();
+        let store = open(folder.path()).unwrap();
+        let resumed = store.resume().unwrap();
+        assert!(resumed.checkpoint.is_none() && resumed.warnings[0].contains("beginning anew"), "{:?}", resumed.warnings);
+        let promise = resumed.intent.unwrap();
+        assert_eq!((promise.round, promise.sequence), (2, 3));
+        for round in 1..4 {
+            store.persist(&checkpoint_record(round)).unwrap();
+        }
+        assert_eq!(
+            store.resume().unwrap().checkpoint.unwrap().round,
+            3,
+            "new checkpoints are not taken for older than the old ones"
+        );
+    }
+
+    #[test]
+    fn a_damaged_store_is_named_and_never_begun_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path()).unwrap();
+        store.persist(&checkpoint_record(1)).unwrap();
+        drop(store);
+        let path = folder.path().join("state/kith.redb");
+        let whole = std::fs::read(&path).unwrap();
+        let mut cases: Vec<(String, Vec<u8>)> = vec![("empty".to_owned(), Vec::new()), ("zeros".to_owned(), vec![0; 4096])];
+        cases.push(("rubbish".to_owned(), b"rubbish".repeat(1000)));
+        for length in [1, 100, 512, 4096, 5000, whole.len() / 2, whole.len() - 1] {
+            cases.push((format!("cut to {length}"), whole[..length].to_vec()));
+        }
+        for (what, bytes) in cases {
+            std::fs::write(&path, &bytes).unwrap();
+            let error = open(folder.path()).err().unwrap_or_else(|| panic!("{what} is opened"));
+            let text = error.to_string();
+            assert!(matches!(error, StoreError::Damaged { .. }), "{what}: {text}");
+            for part in ["kith.redb", "kith restore", "move "] {
+                assert!(text.contains(part), "{what}: {text}");
+            }
+            assert_eq!(std::fs::read(&path).unwrap(), bytes, "{what}: it is left as it is");
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(open(folder.path()), Err(StoreError::Damaged { .. })), "missing beside a checkpoint");
+        // What the message says works.
+        std::fs::rename(folder.path().join("state"), folder.path().join("state.old")).unwrap();
+        std::fs::rename(folder.path().join("checkpoints"), folder.path().join("checkpoints.old")).unwrap();
+        assert!(open(folder.path()).unwrap().resume().unwrap().checkpoint.is_none());
+    }
+
+    #[test]
+    fn a_store_that_was_never_finished_is_begun_anew() {
+        for half in [Vec::new(), vec![0; 3], vec![0; 1 << 16]] {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::create_dir(folder.path().join("state")).unwrap();
+            std::fs::write(folder.path().join("state/kith.redb"), &half).unwrap();
+            // Of the program that is being interrupted while it makes one aside.
+            std::fs::write(folder.path().join("state/kith.redb.new"), &half).unwrap();
+            let store = open(folder.path()).unwrap();
+            assert!(store.resume().unwrap().warnings.iter().any(|text| text.contains("begun anew")));
+            store.persist(&checkpoint_record(1)).unwrap();
+        }
+    }
+
+    #[test]
+    fn everything_is_for_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        fn open_to_others(folder: &Path, found: &mut Vec<PathBuf>) {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if std::fs::metadata(&path).unwrap().permissions().mode() & 0o077 != 0 {
+                    found.push(path.clone());
+                }
+                if path.is_dir() {
+                    open_to_others(&path, found);
+                }
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path()).unwrap();
+        store.persist(&checkpoint_record(1)).unwrap();
+        store.persist(&Record::Intent(Box::new(large(1, false)))).unwrap();
+        let _ = store.snapshot().unwrap();
+        let mut found = Vec::new();
+        open_to_others(folder.path(), &mut found);
+        assert!(found.is_empty(), "{found:?}");
     }
 }

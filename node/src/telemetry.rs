@@ -1,15 +1,19 @@
 //! What is seen of a running node: one stream of lines, from which logs, metrics, status and the testnet's table are made.
 //!
-//! A line is an event of the [`Peer`](kith_gossip::Peer) or one of the node around it, with the time since the start and the
-//! peer it happened at. Lines hold no data, no parameters and no keys.
+//! A line is an event of the [`Peer`](kith_gossip::Peer) or one of the node around it, with the time of day, the time since the start
+//! and the peer it happened at. Lines hold no data, no parameters and no keys; nothing that is kept grows with the rounds.
+
+mod denials;
+mod reach;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use kith_consensus::{Digest, PeerId};
-use kith_gossip::Event;
+use kith_gossip::net::Obstacle;
+use kith_gossip::{Event, History};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -17,14 +21,34 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 use tokio::sync::broadcast;
+
+use self::denials::{Denial, Denials};
+use self::reach::Reach;
+pub use self::reach::Unreached;
 
 /// Lines that a slow subscriber may lag behind before it misses some (and is told how many).
 const LINES_MAX: usize = 8192;
 
+/// What a person has to know of rounds that were not as they should be; `None` where all were.
+pub fn told(history: &History) -> Option<String> {
+    let mixed: u64 = history.mixed.values().sum();
+    let parts = [
+        (history.alone(), format!("{} of {mixed} rounds were mixed with nobody: this peer was alone in them", history.alone())),
+        (history.untrained, format!("{} rounds without training of its own (failed, or listening)", history.untrained)),
+        (history.passed_over, format!("{} rounds passed over", history.passed_over)),
+    ];
+    let told: Vec<String> = parts.into_iter().filter(|(count, _)| *count > 0).map(|(_, text)| text).collect();
+    (!told.is_empty()).then(|| told.join("; "))
+}
+
 /// Something that happened at a node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Line {
+    /// When, in UTC (RFC 3339, milliseconds); empty in a log that an older program wrote.
+    #[serde(default)]
+    pub time: String,
     /// Since the node's start.
     pub at_seconds: f64,
     /// At the node that hosts this peer; events have fields named `peer` for others.
@@ -32,6 +56,13 @@ pub struct Line {
     /// What.
     #[serde(flatten)]
     pub what: What,
+}
+
+impl Line {
+    /// Whether the event log keeps a line because it is the node's: the peer's own lines are kept by the peer.
+    pub(crate) fn is_kept(&self) -> bool {
+        matches!(&self.what, What::Node(_))
+    }
 }
 
 /// What happened.
@@ -50,6 +81,13 @@ pub enum What {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum NodeEvent {
+    /// A run of the program begins; its lines follow, up to [`NodeEvent::Report`] unless it was killed.
+    RunStarted {
+        /// Version of the program.
+        version: String,
+        /// Its process.
+        process: u32,
+    },
     /// The node accepts connections here.
     Listening {
         /// A multiaddress with this peer's id at its end: what others paste as bootstrap address.
@@ -60,17 +98,37 @@ pub enum NodeEvent {
         /// Host and port.
         address: String,
     },
-    /// A connection of a key that is not allowed, or for which there was no room, was ended before any message of it was read.
+    /// Connections of a key that is not allowed, or for which there was no room, were ended before any message of theirs was read.
     Denied {
-        /// Who, if the handshake got that far.
+        /// Who, if the handshake got that far; of several, the last.
         peer: Option<PeerId>,
         /// For people.
         why: String,
+        /// Where it came from, if known; of several, the last.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        address: Option<String>,
+        /// How many such connections this line stands for.
+        #[serde(default = "one")]
+        count: u64,
     },
-    /// A peer could not be reached.
+    /// A peer cannot be reached, and not just for a moment; told once for each address and cause.
     DialFailed {
+        /// Whom, if the address names somebody.
+        #[serde(default)]
+        peer: Option<PeerId>,
+        /// Where.
+        #[serde(default)]
+        address: Option<String>,
         /// For people.
         why: String,
+        /// The carrier's words.
+        #[serde(default)]
+        detail: String,
+    },
+    /// A process that is not this one runs with this peer's key.
+    OwnKeyElsewhere {
+        /// Where it answered, or from where it called.
+        address: String,
     },
     /// Something is degraded.
     Warning {
@@ -100,7 +158,14 @@ pub enum NodeEvent {
         training_seconds: f64,
         /// Time spent on evaluation.
         evaluation_seconds: f64,
+        /// What the rounds were like, from the peer's first one on.
+        #[serde(default)]
+        history: History,
     },
+}
+
+fn one() -> u64 {
+    1
 }
 
 /// Bytes by purpose.
@@ -141,6 +206,13 @@ pub struct Status {
     pub connected: Vec<String>,
     /// Whom an open round waits for.
     pub missing: Vec<String>,
+    /// Whom it cannot reach, and why.
+    pub unreached: Vec<Unreached>,
+    /// Neighbours that rounds no longer wait for.
+    pub no_longer_awaited: Vec<String>,
+    /// What the rounds were like; known when the peer stops.
+    #[serde(skip)]
+    pub history: History,
     /// Where it listens.
     pub listening: Vec<String>,
     /// Loss on held-out rows, newest.
@@ -149,8 +221,12 @@ pub struct Status {
     pub accuracy: Option<f64>,
     /// Updates accepted.
     pub updates_accepted: u64,
-    /// Refusals by reason.
+    /// Refusals by reason; `denied` among them are connections, see [`Status::denied`].
     pub refused: BTreeMap<String, u64>,
+    /// Connections ended before any message of theirs was read.
+    pub denied: u64,
+    /// Names of the charter's members by their ids.
+    pub names: BTreeMap<String, String>,
     /// Bytes of accepted updates.
     pub bytes: Bytes,
     /// Actors that were started again.
@@ -162,6 +238,9 @@ pub struct Status {
 /// The one place that every line of a node goes through.
 pub struct Telemetry {
     peer: PeerId,
+    names: BTreeMap<PeerId, String>,
+    denials: Mutex<Denials>,
+    reach: Mutex<Reach>,
     started: Instant,
     lines: broadcast::Sender<Line>,
     status: Mutex<Status>,
@@ -183,12 +262,16 @@ struct Metrics {
     bytes: Family<Labels, Counter>,
     restarts: Family<Labels, Counter>,
     rounds: Counter,
-    round: Gauge,
+    round: Known<Gauge>,
     connected: Gauge,
-    accuracy: Gauge<f64, AtomicU64>,
-    loss: Gauge<f64, AtomicU64>,
+    accuracy: Known<Gauge<f64, AtomicU64>>,
+    loss: Known<Gauge<f64, AtomicU64>>,
     wire: Family<Labels, Gauge>,
+    denied: Counter,
 }
+
+/// A metric without labels that is served once it has been set: before that nothing is known, and zero would be a lie.
+type Known<M> = Family<[(String, String); 0], M>;
 
 impl Telemetry {
     /// A stream that begins now.
@@ -202,6 +285,9 @@ impl Telemetry {
         };
         Telemetry {
             peer,
+            names: BTreeMap::new(),
+            denials: Mutex::default(),
+            reach: Mutex::default(),
             started: Instant::now(),
             lines: broadcast::channel(LINES_MAX).0,
             status: Mutex::new(status),
@@ -209,6 +295,19 @@ impl Telemetry {
             wire: [AtomicU64::new(0), AtomicU64::new(0)],
             work: [AtomicU64::new(0), AtomicU64::new(0)],
         }
+    }
+
+    /// The same with the members' names, which people know them by.
+    #[must_use]
+    pub fn with_names(mut self, names: BTreeMap<PeerId, String>) -> Telemetry {
+        self.lock().names = names.iter().map(|(peer, name)| (peer.to_string(), name.clone())).collect();
+        self.names = names;
+        self
+    }
+
+    /// What people call a peer: its name in the charter, or the end of its id.
+    pub fn name_of(&self, peer: &PeerId) -> String {
+        self.names.get(peer).cloned().unwrap_or_else(|| peer.short())
     }
 
     /// Since the start.
@@ -231,7 +330,50 @@ impl Telemetry {
         {
             *number = f64::MAX;
         }
+        // The name of a model is shown, so it is computed here; a line that is kept must not keep the model.
+        if let Event::Aggregated { state, .. } = &mut event {
+            *state = state.digest().into();
+        }
         self.record(What::Peer(event))
+    }
+
+    /// Counts a connection that was refused, and shows it unless many of its kind were shown just now.
+    pub fn denied(&self, peer: Option<PeerId>, address: Option<String>, why: String) {
+        let denial = Denial { peer, address, why, count: 1 };
+        self.lock().count_denial();
+        self.metrics.count_denial();
+        let told = self.lock_denials().note(self.now(), denial);
+        told.into_iter().for_each(|denial| drop(self.node_event(denial.into())));
+    }
+
+    /// Shows what was counted of refused connections and not shown yet; for the end of a run.
+    pub fn show_denials(&self) -> Vec<Line> {
+        let rest = self.lock_denials().rest();
+        rest.into_iter().map(|denial| self.node_event(denial.into())).collect()
+    }
+
+    /// Notes a dial that failed, and shows it once it has lasted.
+    pub fn dial_failed(&self, peer: Option<PeerId>, address: Option<String>, obstacle: Obstacle, detail: String) {
+        if peer == Some(self.peer) {
+            return; // this peer looked for another process with its key, and found nobody
+        }
+        let why = obstacle.to_string();
+        if self.lock_reach().failed((peer, address.clone()), obstacle, self.now(), time_of_day) {
+            drop(self.node_event(NodeEvent::DialFailed { peer, address, why, detail }));
+        }
+    }
+
+    /// Notes that a peer is connected, where it was dialled if it was.
+    pub fn reached(&self, peer: &PeerId, addresses: &[String]) {
+        self.lock_reach().reached(peer, addresses);
+    }
+
+    fn lock_reach(&self) -> MutexGuard<'_, Reach> {
+        self.reach.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_denials(&self) -> MutexGuard<'_, Denials> {
+        self.denials.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Shows an event of the node.
@@ -240,10 +382,10 @@ impl Telemetry {
     }
 
     fn record(&self, what: What) -> Line {
-        let line = Line { at_seconds: self.now().as_secs_f64(), node: self.peer, what };
+        let line = Line { time: time_of_day(), at_seconds: self.now().as_secs_f64(), node: self.peer, what };
         self.metrics.record(&line.what);
         self.lock().apply(&line.what);
-        log(&line.what);
+        self.log(&line.what);
         // Without subscribers there is nobody to tell.
         let _ = self.lines.send(line.clone());
         line
@@ -278,6 +420,7 @@ impl Telemetry {
         let (incoming, outgoing) = self.wire();
         status.bytes.wire = incoming + outgoing;
         status.uptime_seconds = self.now().as_secs_f64();
+        status.unreached = self.lock_reach().unreached(|peer| self.name_of(peer));
         status
     }
 
@@ -289,7 +432,8 @@ impl Telemetry {
         self.metrics.connected.set(self.lock().connected.len() as i64);
         let mut text = String::new();
         encode(&mut text, &self.metrics.registry).expect("writing into a string does not fail");
-        text
+        // A metric without labels is written without their braces, as scripts look for it.
+        text.replace("{} ", " ")
     }
 
     fn lock(&self) -> MutexGuard<'_, Status> {
@@ -310,9 +454,13 @@ impl Status {
             What::Peer(event) => self.apply_peer(event),
             What::Node(NodeEvent::Listening { address }) => self.listening.push(address.clone()),
             What::Node(NodeEvent::Restarted { .. }) => self.restarts += 1,
-            What::Node(NodeEvent::Denied { .. }) => *self.refused.entry("denied".to_owned()).or_default() += 1,
             _ => {}
         }
+    }
+
+    fn count_denial(&mut self) {
+        self.denied += 1;
+        *self.refused.entry("denied".to_owned()).or_default() += 1;
     }
 
     fn apply_peer(&mut self, event: &Event) {
@@ -331,6 +479,13 @@ impl Status {
                 self.connected.retain(|known| *known != peer);
             }
             Event::Ready { .. } => self.ready = true,
+            Event::TooFew { missing, .. } => self.missing = texts(missing),
+            Event::NoLongerAwaited { peer, .. } => self.no_longer_awaited.push(peer.to_string()),
+            Event::AwaitedAgain { peer } => {
+                let peer = peer.to_string();
+                self.no_longer_awaited.retain(|known| *known != peer);
+            }
+            Event::Left { history, .. } => self.history = history.clone(),
             Event::RoundOpened { round, .. } => {
                 self.round = *round;
                 self.missing.clear();
@@ -347,6 +502,7 @@ impl Status {
             Event::Aggregated { round, .. }
             | Event::MixingSkipped { round, .. }
             | Event::Adopted { round, .. }
+            | Event::CaughtUp { round, .. }
             | Event::Kept { round, .. } => self.completed = round + 1,
             Event::Evaluated { loss, accuracy, .. } => (self.loss, self.accuracy) = (Some(*loss), Some(*accuracy)),
             Event::Finished { rounds, .. } => (self.completed, self.finished) = (*rounds, true),
@@ -364,11 +520,12 @@ impl Metrics {
             bytes: Family::default(),
             restarts: Family::default(),
             rounds: Counter::default(),
-            round: Gauge::default(),
+            round: Family::default(),
             connected: Gauge::default(),
-            accuracy: Gauge::default(),
-            loss: Gauge::default(),
+            accuracy: Family::default(),
+            loss: Family::default(),
             wire: Family::default(),
+            denied: Counter::default(),
         };
         metrics.registered()
     }
@@ -377,6 +534,7 @@ impl Metrics {
         let registry = &mut self.registry;
         registry.register("events", "Events by name", self.events.clone());
         registry.register("refused", "Messages and updates refused, by reason", self.refused.clone());
+        registry.register("denied", "Connections refused before any message", self.denied.clone());
         registry.register("update_bytes", "Bytes of accepted updates, by purpose", self.bytes.clone());
         registry.register("restarts", "Actors started again after a panic", self.restarts.clone());
         registry.register("rounds_closed", "Rounds closed", self.rounds.clone());
@@ -405,18 +563,15 @@ impl Metrics {
                     self.bytes.get_or_create(&labels(kind)).inc_by(*bytes as u64);
                 }
             }
-            What::Peer(Event::RoundOpened { round, .. }) => {
-                self.round.set(i64::try_from(*round).unwrap_or(i64::MAX));
+            What::Peer(Event::Started { round, .. } | Event::RoundOpened { round, .. }) => {
+                self.round.get_or_create(&[]).set(i64::try_from(*round).unwrap_or(i64::MAX));
             }
             What::Peer(Event::RoundClosed { .. }) => {
                 self.rounds.inc();
             }
             What::Peer(Event::Evaluated { loss, accuracy, .. }) => {
-                self.loss.set(*loss);
-                self.accuracy.set(*accuracy);
-            }
-            What::Node(NodeEvent::Denied { .. }) => {
-                self.refused.get_or_create(&labels("denied")).inc();
+                self.loss.get_or_create(&[]).set(*loss);
+                self.accuracy.get_or_create(&[]).set(*accuracy);
             }
             What::Node(NodeEvent::Restarted { actor }) => {
                 self.restarts.get_or_create(&labels(actor)).inc();
@@ -424,6 +579,27 @@ impl Metrics {
             _ => {}
         }
     }
+}
+
+impl Metrics {
+    fn count_denial(&self) {
+        self.denied.inc();
+        self.refused.get_or_create(&labels("denied")).inc();
+    }
+}
+
+impl From<Denial> for NodeEvent {
+    fn from(Denial { peer, address, why, count }: Denial) -> NodeEvent {
+        NodeEvent::Denied { peer, why, address, count }
+    }
+}
+
+/// Now, in UTC, to the millisecond (RFC 3339).
+fn time_of_day() -> String {
+    let now = OffsetDateTime::from(SystemTime::now());
+    let (year, month, day) = (now.year(), u8::from(now.month()), now.day());
+    let (hour, minute, second, millisecond) = now.to_hms_milli();
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millisecond:03}Z")
 }
 
 fn labels(kind: &str) -> Labels {
@@ -440,103 +616,127 @@ fn name(what: &What) -> String {
     value.ok().and_then(|value| Some(value.get("event")?.as_str()?.to_owned())).unwrap_or_else(|| "other".to_owned())
 }
 
-/// Tells a person. Degraded is a warning, a round's facts are info, a message is debug.
-fn log(what: &What) {
-    match what {
-        What::Peer(event) => log_peer(event),
-        What::Node(NodeEvent::Listening { address }) => tracing::info!("listening at {address}"),
-        What::Node(NodeEvent::Serving { address }) => tracing::info!("status and metrics at http://{address}"),
-        What::Node(NodeEvent::Denied { peer, why }) => {
-            tracing::warn!("denied a connection of {}: {why}", peer.map_or("a stranger".to_owned(), |peer| peer.to_string()));
+impl Telemetry {
+    /// Tells a person. Degraded is a warning, a round's facts are info, a message is debug.
+    fn log(&self, what: &What) {
+        match what {
+            What::Peer(event) => self.log_peer(event),
+            What::Node(NodeEvent::RunStarted { version, process }) => tracing::debug!("kith {version}, process {process}"),
+            What::Node(NodeEvent::Listening { address }) => tracing::info!("listening at {address}"),
+            What::Node(NodeEvent::Serving { address }) => tracing::info!("status and metrics at http://{address}"),
+            What::Node(NodeEvent::Denied { peer, why, address, count }) => {
+                // A stranger's id is told in full: whoever admits members needs it.
+                let who = peer.map_or("a stranger".to_owned(), |peer| self.names.get(&peer).cloned().unwrap_or(peer.to_string()));
+                let from = address.as_ref().map_or(String::new(), |address| format!(" from {address}"));
+                match count {
+                    0 | 1 => tracing::warn!("denied a connection of {who}{from}: {why}"),
+                    more => tracing::warn!("denied {more} more connections, the last of {who}{from}: {why}"),
+                }
+            }
+            What::Node(NodeEvent::DialFailed { peer, address, why, detail }) => {
+                let who = peer.map_or("a bootstrap address".to_owned(), |peer| self.name_of(&peer));
+                let at = address.as_ref().map_or(String::new(), |address| format!(" at {address}"));
+                tracing::warn!("cannot reach {who}{at}: {why} ({detail}); it is tried again every few seconds");
+            }
+            What::Node(NodeEvent::OwnKeyElsewhere { address }) => {
+                tracing::error!(
+                    "another process runs with this peer's key at {address}: stop one of the two; two updates of one round would be \
+                     taken for a lie"
+                );
+            }
+            What::Node(NodeEvent::Warning { text }) => tracing::warn!("{text}"),
+            What::Node(NodeEvent::Restarted { actor }) => tracing::error!("the {actor} panicked and was started again"),
+            What::Node(NodeEvent::Report { why, wire_in_bytes, wire_out_bytes, history, .. }) => {
+                tracing::info!("stopped: {why} ({wire_in_bytes} bytes in, {wire_out_bytes} out)");
+                if let Some(told) = told(history) {
+                    tracing::warn!("{told}");
+                }
+            }
+            What::Other(_) => {}
         }
-        What::Node(NodeEvent::DialFailed { why }) => tracing::debug!("{why}"),
-        What::Node(NodeEvent::Warning { text }) => tracing::warn!("{text}"),
-        What::Node(NodeEvent::Restarted { actor }) => tracing::error!("the {actor} panicked and was started again"),
-        What::Node(NodeEvent::Report { why, wire_in_bytes, wire_out_bytes, .. }) => {
-            tracing::info!("stopped: {why} ({wire_in_bytes} bytes in, {wire_out_bytes} out)");
-        }
-        What::Other(_) => {}
     }
-}
 
-fn log_peer(event: &Event) {
-    let shorts = |peers: &[PeerId]| peers.iter().map(PeerId::short).collect::<Vec<_>>().join(", ");
-    match event {
-        Event::Started { round, resumed: true, .. } => tracing::info!("resuming at round {round}"),
-        Event::Started { federation, .. } => tracing::info!("started in federation {}", federation.short()),
-        Event::Waiting { ready, needed, missing } => {
-            tracing::info!("waiting for neighbours: {ready} of {needed} are here, missing {}", shorts(missing));
+    fn log_peer(&self, event: &Event) {
+        let names = |peers: &[PeerId]| peers.iter().map(|peer| self.name_of(peer)).collect::<Vec<_>>().join(", ");
+        match event {
+            Event::Started { round, resumed: true, .. } => tracing::info!("resuming at round {round}"),
+            Event::Started { federation, .. } => tracing::info!("started in federation {}", federation.short()),
+            Event::Waiting { ready, needed, missing } => {
+                tracing::info!("waiting for neighbours: {ready} of {needed} are here, missing {}", names(missing));
+            }
+            Event::RosterFormed { peers } => {
+                tracing::warn!("the roster is complete with {peers} peers; membership is open, so byzantine is an assumption");
+            }
+            Event::Connected { peer } => tracing::info!("connected to {}", self.name_of(peer)),
+            Event::Disconnected { peer } => tracing::info!("connection to {} ended", self.name_of(peer)),
+            Event::Departed { peer, finished: true } => tracing::info!("{} has finished", self.name_of(peer)),
+            Event::Departed { peer, finished: false } => tracing::info!("{} has stopped; it may come back", self.name_of(peer)),
+            Event::Skipped { peer, round } => tracing::warn!("{} publishes nothing in round {round}", self.name_of(peer)),
+            Event::NoLongerAwaited { peer, missed, late } => {
+                let why = if *late { "its updates come too late" } else { "nothing comes of it" };
+                tracing::warn!("no longer waits for {}: it missed {missed} deadlines in a row, {why}", self.name_of(peer));
+            }
+            Event::AwaitedAgain { peer } => tracing::info!("waits for {} again: it was on time", self.name_of(peer)),
+            Event::Listening { round } => {
+                tracing::warn!("round {round}: behind the others; it does not train, and takes what they have");
+            }
+            Event::CaughtUp { round, models, .. } => {
+                tracing::info!("round {round}: caught up with the models of {models} neighbours");
+            }
+            Event::TooFew { round, have, need, missing } => {
+                let missing = names(missing);
+                tracing::warn!(
+                    "round {round} waits: {have} neighbours are heard, the charter wants {need} (round.neighbours_min); missing {missing}"
+                );
+            }
+            Event::Over { round } => tracing::warn!("round {round}: every neighbour has finished; the federation is over"),
+            Event::Dismissed { peer, reason } => tracing::warn!("sent {} away: {reason}", self.name_of(peer)),
+            Event::Ready { neighbours, connected } => tracing::info!("ready: {connected} of {neighbours} neighbours connected"),
+            Event::RoundOpened { round, .. } => tracing::debug!("round {round} opened"),
+            Event::Trained { round, loss, samples, local_steps } => {
+                tracing::info!("round {round}: trained {local_steps} steps on {samples} rows, loss {loss:.4}");
+            }
+            Event::TrainingFailed { round, why } => tracing::error!("round {round}: training failed: {why}"),
+            Event::Published { round, body_bytes, receivers, .. } => {
+                tracing::debug!("round {round}: published {body_bytes} bytes to {receivers} neighbours");
+            }
+            Event::Accepted { round, peer, payload_bytes, .. } => {
+                tracing::debug!("round {round}: update of {} accepted, {payload_bytes} bytes", self.name_of(peer));
+            }
+            Event::Refused { peer, reason, .. } => tracing::warn!("refused a message of {}: {reason}", self.name_of(peer)),
+            Event::KeyframeWanted { round, peer } => {
+                tracing::debug!("round {round}: asking {} for a keyframe", self.name_of(peer))
+            }
+            Event::RoundClosed { round, have, awaited, missing, .. } if !missing.is_empty() => {
+                tracing::warn!("round {round} closed with {have} of {awaited} updates, missing {}", names(missing));
+            }
+            Event::RoundClosed { round, have, awaited, .. } => {
+                tracing::info!("round {round} closed with {have} of {awaited} updates")
+            }
+            Event::Aggregated { round, models, spread, dropped, .. } => {
+                let filtered = dropped.iter().filter(|dropped| dropped.share > 0.5).count();
+                tracing::info!("round {round}: {models} models combined, {filtered} filtered, spread {spread:.4}");
+            }
+            Event::MixingSkipped { round, have, need } => {
+                tracing::warn!("round {round}: {have} models, the rule needs {need}; keeping the own step");
+            }
+            Event::Adopted { round, peer, .. } => tracing::info!("round {round}: took the model of {}", self.name_of(peer)),
+            Event::Kept { round, expected: true } => {
+                tracing::warn!("round {round}: the model to take over has not come; keeping the own one");
+            }
+            Event::Kept { round, expected: false } => tracing::debug!("round {round}: nobody sends to this peer"),
+            Event::Suspected { peer, score } => tracing::warn!("{} is suspected (score {score:.2})", self.name_of(peer)),
+            Event::Equivocated { peer, round, .. } => {
+                tracing::error!("{} signed two different updates for round {round}", self.name_of(peer))
+            }
+            Event::Jumped { from, to } => tracing::warn!("behind: went on from round {from} at round {to}"),
+            Event::Stalled { round, missing } => tracing::warn!("round {round} waits for {}", names(missing)),
+            Event::Evaluated { round, loss, accuracy, samples } => {
+                tracing::info!("after {round} rounds: accuracy {accuracy:.4}, loss {loss:.4} on {samples} held-out rows");
+            }
+            Event::Finished { rounds, state } => tracing::info!("finished {rounds} rounds, model {}", state.short()),
+            Event::Left { why, .. } => tracing::info!("left: {why}"),
         }
-        Event::RosterFormed { peers } => {
-            tracing::warn!("the roster is complete with {peers} peers; membership is open, so byzantine is an assumption");
-        }
-        Event::Connected { peer } => tracing::info!("connected to {}", peer.short()),
-        Event::Disconnected { peer } => tracing::info!("connection to {} ended", peer.short()),
-        Event::Departed { peer, finished: true } => tracing::info!("{} has finished", peer.short()),
-        Event::Departed { peer, finished: false } => tracing::info!("{} has stopped; it may come back", peer.short()),
-        Event::Skipped { peer, round } => tracing::warn!("{} publishes nothing in round {round}", peer.short()),
-        Event::NoLongerAwaited { peer, missed, late } => {
-            let why = if *late { "its updates come too late" } else { "nothing comes of it" };
-            tracing::warn!("no longer waits for {}: it missed {missed} deadlines in a row, {why}", peer.short());
-        }
-        Event::AwaitedAgain { peer } => tracing::info!("waits for {} again: it was on time", peer.short()),
-        Event::Listening { round } => {
-            tracing::warn!("round {round}: behind the others; it does not train, and takes what they have");
-        }
-        Event::CaughtUp { round, models, .. } => {
-            tracing::info!("round {round}: caught up with the models of {models} neighbours")
-        }
-        Event::TooFew { round, have, need, missing } => {
-            tracing::warn!(
-                "round {round} waits: {have} neighbours are heard, the charter wants {need} (round.neighbours_min); missing {}",
-                shorts(missing)
-            );
-        }
-        Event::Over { round } => tracing::warn!("round {round}: every neighbour has finished; the federation is over"),
-        Event::Dismissed { peer, reason } => tracing::warn!("sent {} away: {reason}", peer.short()),
-        Event::Ready { neighbours, connected } => tracing::info!("ready: {connected} of {neighbours} neighbours connected"),
-        Event::RoundOpened { round, .. } => tracing::debug!("round {round} opened"),
-        Event::Trained { round, loss, samples, local_steps } => {
-            tracing::info!("round {round}: trained {local_steps} steps on {samples} rows, loss {loss:.4}");
-        }
-        Event::TrainingFailed { round, why } => tracing::error!("round {round}: training failed: {why}"),
-        Event::Published { round, body_bytes, receivers, .. } => {
-            tracing::debug!("round {round}: published {body_bytes} bytes to {receivers} neighbours");
-        }
-        Event::Accepted { round, peer, payload_bytes, .. } => {
-            tracing::debug!("round {round}: update of {} accepted, {payload_bytes} bytes", peer.short());
-        }
-        Event::Refused { peer, reason, .. } => tracing::warn!("refused a message of {}: {reason}", peer.short()),
-        Event::KeyframeWanted { round, peer } => tracing::debug!("round {round}: asking {} for a keyframe", peer.short()),
-        Event::RoundClosed { round, have, awaited, missing, .. } if !missing.is_empty() => {
-            tracing::warn!("round {round} closed with {have} of {awaited} updates, missing {}", shorts(missing));
-        }
-        Event::RoundClosed { round, have, awaited, .. } => {
-            tracing::info!("round {round} closed with {have} of {awaited} updates")
-        }
-        Event::Aggregated { round, models, spread, dropped, .. } => {
-            let filtered = dropped.iter().filter(|dropped| dropped.share > 0.5).count();
-            tracing::info!("round {round}: {models} models combined, {filtered} filtered, spread {spread:.4}");
-        }
-        Event::MixingSkipped { round, have, need } => {
-            tracing::warn!("round {round}: {have} models, the rule needs {need}; keeping the own step");
-        }
-        Event::Adopted { round, peer, .. } => tracing::info!("round {round}: took the model of {}", peer.short()),
-        Event::Kept { round, expected: true } => {
-            tracing::warn!("round {round}: the model to take over has not come; keeping the own one");
-        }
-        Event::Kept { round, expected: false } => tracing::debug!("round {round}: nobody sends to this peer"),
-        Event::Suspected { peer, score } => tracing::warn!("{} is suspected (score {score:.2})", peer.short()),
-        Event::Equivocated { peer, round, .. } => {
-            tracing::error!("{} signed two different updates for round {round}", peer.short())
-        }
-        Event::Jumped { from, to } => tracing::warn!("behind: went on from round {from} at round {to}"),
-        Event::Stalled { round, missing } => tracing::warn!("round {round} waits for {}", shorts(missing)),
-        Event::Evaluated { round, loss, accuracy, samples } => {
-            tracing::info!("after {round} rounds: accuracy {accuracy:.4}, loss {loss:.4} on {samples} held-out rows");
-        }
-        Event::Finished { rounds, state } => tracing::info!("finished {rounds} rounds, model {}", state.short()),
-        Event::Left { why, .. } => tracing::info!("left: {why}"),
     }
 }
 
@@ -554,7 +754,7 @@ mod tests {
             What::Peer(refused),
             What::Node(NodeEvent::Listening { address: "/ip4/127.0.0.1/tcp/1".to_owned() }),
         ] {
-            let line = Line { at_seconds: 1.5, node: peer, what };
+            let line = Line { time: "2026-01-02T03:04:05.006Z".to_owned(), at_seconds: 1.5, node: peer, what };
             let text = serde_json::to_string(&line).unwrap();
             assert_eq!(serde_json::from_str::<Line>(&text).unwrap(), line, "{text}");
         }
@@ -568,6 +768,9 @@ mod tests {
         let peer = PeerId([7; 32]);
         let telemetry = Telemetry::new("ada", peer, Digest::of(b"federation"), 9);
         let mut lines = telemetry.subscribe();
+        for unknown in ["kith_accuracy ", "kith_loss ", "kith_round "] {
+            assert!(!telemetry.metrics().contains(unknown), "{unknown}is not known yet: {}", telemetry.metrics());
+        }
         telemetry.peer_event(Event::Refused { peer, kind: None, round: None, reason: Refusal::Signature });
         telemetry.peer_event(Event::Evaluated { round: 2, loss: 0.25, accuracy: 0.75, samples: 4 });
         telemetry.set_wire((10, 20));
@@ -577,5 +780,47 @@ mod tests {
         let text = telemetry.metrics();
         assert!(text.contains("kith_refused_total{kind=\"signature\"} 1"), "{text}");
         assert!(text.contains("kith_accuracy 0.75"), "{text}");
+    }
+    #[test]
+    fn lines_that_nobody_has_read_hold_no_model() {
+        let peer = PeerId([7; 32]);
+        let telemetry = Telemetry::new("ada", peer, Digest::of(b"federation"), 9);
+        let _unread = telemetry.subscribe();
+        let mut models = Vec::new();
+        for round in 0..5 {
+            let model = std::sync::Arc::new(vec![round as f32; 8]);
+            models.push(std::sync::Arc::downgrade(&model));
+            let line = telemetry.peer_event(Event::Aggregated {
+                round,
+                state: std::sync::Arc::clone(&model).into(),
+                models: 2,
+                dropped: Vec::new(),
+                spread: 0.0,
+            });
+            let What::Peer(Event::Aggregated { state, .. }) = line.what else { panic!("another event") };
+            assert_eq!(state.digest(), Digest::of_values(&model), "its name is kept");
+        }
+        assert_eq!(models.iter().filter(|model| model.strong_count() > 0).count(), 0);
+    }
+
+    #[test]
+    fn denials_are_counted_apart_and_lines_carry_the_time_of_day() {
+        let peer = PeerId([7; 32]);
+        let telemetry = Telemetry::new("ada", peer, Digest::of(b"federation"), 9);
+        let mut lines = telemetry.subscribe();
+        for port in 0..100 {
+            telemetry.denied(Some(peer), Some(format!("/ip4/192.0.2.7/tcp/{port}")), "not a member".to_owned());
+        }
+        assert_eq!((telemetry.status().denied, telemetry.status().refused["denied"]), (100, 100));
+        assert!(telemetry.metrics().contains("kith_denied_total 100"), "{}", telemetry.metrics());
+        let first = lines.try_recv().unwrap();
+        assert!(lines.try_recv().is_err(), "one line of a hundred");
+        assert!(first.time.ends_with('Z') && first.time[..4].parse::<u32>().unwrap() >= 2024, "{}", first.time);
+        let rest = telemetry.show_denials();
+        assert!(matches!(&rest[0].what, What::Node(NodeEvent::Denied { count: 99, .. })), "{rest:?}");
+        let old =
+            serde_json::json!({"at_seconds": 1.0, "node": peer, "event": "denied", "peer": null, "why": "full"}).to_string();
+        let old: Line = serde_json::from_str(&old).unwrap();
+        assert!(matches!(old.what, What::Node(NodeEvent::Denied { count: 1, .. })), "a log of before is read: {old:?}");
     }
 }

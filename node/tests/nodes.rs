@@ -119,10 +119,15 @@ async fn status_is_served_and_leaving_keeps_the_state_for_a_resume() {
     assert!(get(&address, "GET", "/metrics", "").await.contains("kith_rounds_closed_total"));
     assert_eq!(get(&address, "GET", "/ready", "").await, "ready\n");
     assert!(get(&address, "POST", "/leave", "").await.contains("only this machine"), "a browser's page cannot make it leave");
-    get(&address, "POST", "/leave", "x-kith: test\r\n").await;
+    assert!(get(&address, "POST", "/leave", "Authorization: Bearer 00\r\n").await.contains("only this machine"));
+    let foreign = raw(&address, "GET /status HTTP/1.1\r\nHost: evil.example\r\n\r\n").await;
+    assert!(foreign.starts_with("HTTP/1.1 403") && !foreign.contains("federation"), "{foreign}");
+    let token = std::fs::read_to_string(folders[0].join("state/owner.token")).unwrap();
+    get(&address, "POST", "/leave", &format!("Authorization: Bearer {}\r\n", token.trim())).await;
     let mut nodes = nodes.into_iter();
     let left = tokio::time::timeout(DEADLINE, nodes.next().unwrap().wait()).await.unwrap().unwrap();
     assert!(!left.finished && left.rounds >= 3);
+    assert!(!folders[0].join("state/owner.token").exists() && !folders[0].join("state/status.address").exists());
 
     let mut again = start(&folders[0], None).await;
     let mut lines = again.lines();
@@ -143,10 +148,16 @@ async fn status_is_served_and_leaving_keeps_the_state_for_a_resume() {
 
 /// The body of an answer.
 async fn get(address: &str, method: &str, path: &str, headers: &str) -> String {
+    let host = address.trim();
+    let answer = raw(address, &format!("{method} {path} HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n")).await;
+    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
+/// The whole answer to a request.
+async fn raw(address: &str, request: &str) -> String {
     let mut stream = tokio::net::TcpStream::connect(address.trim()).await.unwrap();
-    let request = format!("{method} {path} HTTP/1.0\r\nHost: kith\r\nConnection: close\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
-    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+    answer
 }

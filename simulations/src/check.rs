@@ -30,6 +30,7 @@ mod mixes_as_agreed;
 mod no_contradiction;
 mod not_too_early;
 mod nothing_stale;
+mod over_is_true;
 mod promise_kept;
 mod promised_first;
 mod quorum_is_kept;
@@ -52,6 +53,7 @@ pub static CHECKS: &[CheckEntry] = &[
     round_goes_on::ENTRY,
     counted_once::ENTRY,
     nothing_stale::ENTRY,
+    over_is_true::ENTRY,
     promised_first::ENTRY,
     promise_kept::ENTRY,
     no_contradiction::ENTRY,

@@ -643,7 +643,8 @@ impl Run<'_> {
     /// What came out.
     pub fn finish(mut self) -> Outcome {
         let unfinished: Vec<usize> = (0..self.lies.len())
-            .filter(|peer| !self.lies[*peer] && self.simulation.is_alive(*peer))
+            // A peer that comes back when all its neighbours have finished ends before its last round, or waits for them, and says so.
+            .filter(|peer| !self.lies[*peer] && self.simulation.is_running(*peer) && !self.simulation.is_stranded(*peer))
             .filter(|peer| self.simulation.peer(*peer).round() < self.experiment.charter.rounds)
             .collect();
         let now = self.simulation.now();

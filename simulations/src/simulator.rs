@@ -13,7 +13,7 @@ mod pool;
 mod queue;
 mod trace;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -344,6 +344,8 @@ pub struct Simulation<O> {
     pool: Pool<Computed>,
     trace: Trace,
     running: usize,
+    /// Members that wait for neighbours who have all gone through every round and stopped: as in reality, nothing more comes of that.
+    stranded: BTreeSet<usize>,
     handled: u64,
     effects: Vec<Effect>,
     /// What follows at once from what has just happened: records on disks that take no time.
@@ -401,6 +403,7 @@ impl<O: Observer> Simulation<O> {
         }
         let mut simulation = Simulation {
             running: members.len(),
+            stranded: BTreeSet::new(),
             ids: members.iter().map(|member| member.peer.id()).collect(),
             members,
             roster,
@@ -469,10 +472,10 @@ impl<O: Observer> Simulation<O> {
     fn step(&mut self, limit: Nanoseconds) -> Option<Ended> {
         if let Some(entry) = self.at_once.pop_front() {
             self.happen(entry);
-            return (self.running == 0).then_some(Ended::Stopped);
+            return self.is_over().then_some(Ended::Stopped);
         }
         match self.queue.next_time() {
-            None => return Some(if self.running == 0 { Ended::Stopped } else { Ended::Quiet }),
+            None => return Some(if self.is_over() { Ended::Stopped } else { Ended::Quiet }),
             Some(at) if at > limit => return Some(Ended::Limit),
             Some(_) => {}
         }
@@ -480,7 +483,29 @@ impl<O: Observer> Simulation<O> {
         self.now = at;
         self.prefetch();
         self.happen(entry);
-        (self.running == 0).then_some(Ended::Stopped)
+        self.is_over().then_some(Ended::Stopped)
+    }
+
+    /// Whether everybody has stopped by itself, but for those that wait for them.
+    fn is_over(&self) -> bool {
+        self.running == self.stranded.len()
+    }
+
+    /// Whether a member waits for neighbours of whom none will ever be there again.
+    pub fn is_stranded(&self, member: usize) -> bool {
+        self.stranded.contains(&member)
+    }
+
+    /// A member has said that it waits for neighbours.
+    fn waits(&mut self, member: usize) {
+        let neighbours = self.members[member].peer.neighbours();
+        let gone = |peer: &PeerId| {
+            let neighbour = self.member_of(peer).map(|number| self.members[number].process);
+            matches!(neighbour, Some(Process::Stopped | Process::Gone))
+        };
+        if !neighbours.is_empty() && neighbours.iter().all(gone) {
+            self.stranded.insert(member);
+        }
     }
 
     /// Number of members.
@@ -511,6 +536,11 @@ impl<O: Observer> Simulation<O> {
     /// Whether a member's process runs, or stopped by itself after its last round.
     pub fn is_alive(&self, member: usize) -> bool {
         matches!(self.members[member].process, Process::Up | Process::Stopped)
+    }
+
+    /// Whether a member's process runs.
+    pub fn is_running(&self, member: usize) -> bool {
+        self.members[member].process == Process::Up
     }
 
     /// Virtual time now.
@@ -703,9 +733,15 @@ impl<O: Observer> Simulation<O> {
                     self.queue.push(state.disk_free, entry);
                 }
             }
-            Effect::Emit(event) => self.observer.event(&moment, &event),
+            Effect::Emit(event) => {
+                self.observer.event(&moment, &event);
+                if matches!(event, Event::Waiting { .. } | Event::TooFew { .. }) {
+                    self.waits(member);
+                }
+            }
             Effect::Stop => {
                 self.members[member].process = Process::Stopped;
+                self.stranded.remove(&member);
                 self.running -= 1;
                 self.hang_up(member);
             }
@@ -959,6 +995,7 @@ impl<O: Observer> Simulation<O> {
     }
 
     fn start(&mut self, member: usize) {
+        self.stranded.clear(); // somebody is back
         let state = &mut self.members[member];
         state.process = Process::Up;
         let (checkpoint, intent) = (state.checkpoint.clone(), state.intent.clone());

@@ -13,6 +13,12 @@ pub(super) const BLOCK: usize = 128;
 /// into scalars, which the compiler then packs crosswise, three times slower.
 const LANES: usize = 64;
 
+/// Independent partial sums of one pair of rows over all blocks, where four pairs are summed at a time: as many as fill the registers.
+const PAIR_LANES: usize = 8;
+
+/// The partial sums of one pair of rows.
+pub(super) type Lanes = [f64; PAIR_LANES];
+
 /// Declares each kernel twice: under its name, dispatched by CPU, and in `plain`, for whatever the crate is compiled for.
 macro_rules! kernels {
     ($($(#[$doc:meta])* fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block)*) => {
@@ -24,7 +30,7 @@ macro_rules! kernels {
             }
         )*
         mod plain {
-            use super::{BLOCK, compare_exchange, product, squared_distance};
+            use super::{BLOCK, Lanes, PAIR_LANES, add_product, compare_exchange, lanes_at, product, squared_distance};
             $(#[inline(always)] pub(super) fn $name($($argument: $type),*) $(-> $result)? $body)*
         }
     };
@@ -71,6 +77,37 @@ kernels! {
         for (index, left) in tile.chunks_exact(BLOCK).enumerate() {
             for (right, total) in tile[(index + 1) * BLOCK..].chunks_exact(BLOCK).zip(&mut totals) {
                 *total += squared_distance(left, right);
+            }
+        }
+    }
+
+    /// Adds the inner products of the rows of `tile` (`n` × BLOCK, `n` even) to `sums`, two rows by two, since that reads each value
+    /// half as often: of rows 0 and 1 with 0 and 1, with 2 and 3, …, then of 2 and 3 with 2 and 3, …; of each such square four
+    /// sums, row by row. A product is the sum of its lanes, [`lanes_summed`].
+    fn add_products_in_squares(tile: &[f64], sums: &mut [Lanes]) {
+        let mut squares = sums.chunks_exact_mut(4);
+        for (index, left) in tile.chunks_exact(2 * BLOCK).enumerate() {
+            for (right, square) in tile[2 * index * BLOCK..].chunks_exact(2 * BLOCK).zip(&mut squares) {
+                let (mut a, mut b, mut c, mut d) = (square[0], square[1], square[2], square[3]);
+                let (upper, lower) = left.split_at(BLOCK);
+                let (first, second) = right.split_at(BLOCK);
+                for place in (0..BLOCK).step_by(PAIR_LANES) {
+                    let [upper, lower, first, second] = [upper, lower, first, second].map(|row| lanes_at(row, place));
+                    add_product(&mut a, &upper, &first);
+                    add_product(&mut b, &upper, &second);
+                    add_product(&mut c, &lower, &first);
+                    add_product(&mut d, &lower, &second);
+                }
+                square.copy_from_slice(&[a, b, c, d]);
+            }
+        }
+    }
+
+    /// `shifted` (`n` × BLOCK) = each row of `tile` minus `origin` (BLOCK values).
+    fn subtract(tile: &[f64], origin: &[f64], shifted: &mut [f64]) {
+        for (row, shifted) in tile.chunks_exact(BLOCK).zip(shifted.chunks_exact_mut(BLOCK)) {
+            for ((value, origin), shifted) in row.iter().zip(origin).zip(shifted) {
+                *shifted = value - origin;
             }
         }
     }
@@ -169,6 +206,27 @@ fn product(left: &[f64], right: &[f64]) -> f64 {
     halved(lanes)
 }
 
+#[inline(always)]
+fn lanes_at(row: &[f64], place: usize) -> Lanes {
+    let mut lanes = [0.0; PAIR_LANES];
+    lanes.copy_from_slice(&row[place..place + PAIR_LANES]);
+    lanes
+}
+
+#[inline(always)]
+fn add_product(sum: &mut Lanes, left: &Lanes, right: &Lanes) {
+    for lane in 0..PAIR_LANES {
+        sum[lane] += left[lane] * right[lane];
+    }
+}
+
+/// The sum of a pair's lanes, the upper half added to the lower until one is left.
+pub(super) fn lanes_summed(lanes: &Lanes) -> f64 {
+    let half =
+        |width: usize, lanes: Lanes| -> Lanes { std::array::from_fn(|lane| lanes[lane] + lanes[(lane + width) % PAIR_LANES]) };
+    half(1, half(2, half(4, *lanes)))[0]
+}
+
 /// The sum of all lanes, the upper half added to the lower until one is left.
 #[inline(always)]
 fn halved(mut lanes: [f64; LANES]) -> f64 {
@@ -257,6 +315,12 @@ mod tests {
             let (mut fast, mut plain) = (vec![0.5; rows], vec![0.5; rows]);
             add_products_with(&tile, &tile[..BLOCK], &mut fast);
             plain::add_products_with(&tile, &tile[..BLOCK], &mut plain);
+            assert_eq!(fast, plain);
+            let even = values(rows.next_multiple_of(2) * BLOCK);
+            let squares = (even.len() / (2 * BLOCK)) * (even.len() / (2 * BLOCK) + 1) / 2;
+            let (mut fast, mut plain) = (vec![[0.5; PAIR_LANES]; 4 * squares], vec![[0.5; PAIR_LANES]; 4 * squares]);
+            add_products_in_squares(&even, &mut fast);
+            plain::add_products_in_squares(&even, &mut plain);
             assert_eq!(fast, plain);
             let terms: Vec<(usize, f64)> = (0..rows).map(|row| (row, 1.0 / (row + 3) as f64)).collect();
             let (mut fast, mut plain) = (vec![0.0; BLOCK], vec![0.0; BLOCK]);

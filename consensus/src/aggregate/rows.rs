@@ -1,6 +1,7 @@
 //! The models that a rule combines, read tile by tile.
 
-use super::kernel::{self, BLOCK};
+use super::gram::Gram;
+use super::kernel::{self, BLOCK, Lanes};
 
 /// Per row made, the rows it is made of and the factor of each, in ascending row order.
 pub type Mixing = Vec<Vec<(usize, f64)>>;
@@ -115,9 +116,19 @@ impl<'a> Rows<'a> {
             let tiles = tiles.chunks_exact(self.count() * BLOCK);
             return starts.zip(tiles).for_each(|(start, tile)| visit(start, BLOCK.min(self.dimension() - start), tile));
         }
+        self.tiles_up_to(self.dimension(), visit);
+    }
+
+    /// Calls `visit` for the first block of coordinates.
+    fn first_tile(&self, mut visit: impl FnMut(&[f64])) {
+        self.tiles_up_to(BLOCK.min(self.dimension()), |_, _, tile| visit(tile));
+    }
+
+    /// [`Rows::tiles`] for the blocks that begin before `end`, made of the models.
+    fn tiles_up_to(&self, end: usize, mut visit: impl FnMut(usize, usize, &[f64])) {
         let mut wide = vec![0.0; self.models.len() * BLOCK];
         let mut made = vec![0.0; self.mixing.as_ref().map_or(0, |mixing| mixing.len() * BLOCK)];
-        for start in (0..self.dimension()).step_by(BLOCK) {
+        for start in (0..end).step_by(BLOCK) {
             let values = BLOCK.min(self.dimension() - start);
             for (model, row) in self.models.iter().zip(wide.chunks_exact_mut(BLOCK)) {
                 kernel::widen(&model[start..start + values], row);
@@ -209,6 +220,30 @@ impl<'a> Rows<'a> {
         let mut products = vec![0.0; self.count()];
         self.tiles(|_, _, tile| kernel::add_products_with(tile, &tile[row * BLOCK..(row + 1) * BLOCK], &mut products));
         products
+    }
+
+    /// Inner products of all pairs of rows, seen from row `origin`.
+    pub(super) fn gram(&self, origin: usize) -> Gram {
+        let rows = self.count();
+        let halves = rows.div_ceil(2);
+        let mut sums = vec![Lanes::default(); 2 * halves * (halves + 1)];
+        let mut shifted = vec![0.0; 2 * halves * BLOCK]; // a row of zeros where their number is odd
+        self.tiles(|_, _, tile| {
+            kernel::subtract(tile, &tile[origin * BLOCK..(origin + 1) * BLOCK], &mut shifted);
+            kernel::add_products_in_squares(&shifted, &mut sums);
+        });
+        Gram::new(rows, origin, &sums)
+    }
+
+    /// Which row is nearest to the others as far as the first coordinates tell: a guess at a row among the many.
+    pub(super) fn central_row(&self) -> usize {
+        let rows = self.count();
+        let mut pairs = vec![0.0; rows * (rows - 1) / 2];
+        self.first_tile(|tile| kernel::add_pair_distances(tile, &mut pairs));
+        let distances = Distances { rows, pairs };
+        let sum = |row: usize| (0..rows).map(|other| distances.between(row, other).sqrt()).sum::<f64>();
+        let sums: Vec<f64> = (0..rows).map(sum).collect();
+        (0..rows).min_by(|a, b| sums[*a].total_cmp(&sums[*b])).unwrap_or(0)
     }
 
     /// Squared Euclidean distances of all pairs.

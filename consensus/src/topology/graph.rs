@@ -2,7 +2,7 @@
 
 use std::borrow::Borrow;
 
-use super::TopologyError;
+use super::{TopologyError, remainder};
 
 /// An own weight up to this is none: what rounding leaves of 1 − 1.
 const OWN_NOTHING: f64 = 1e-12;
@@ -179,8 +179,8 @@ impl Graph {
     fn of(sends: Lists, receives: Option<Lists>, weights: Vec<f64>, ranks: Option<Vec<Rank>>) -> Graph {
         let lists = receives.as_ref().unwrap_or(&sends);
         let first = |place: &usize| ranks.as_ref().is_none_or(|ranks| ranks[*place].rank == 0);
-        let taken = |to| lists.range(to).filter(first).map(|place| weights[place]).sum::<f64>();
-        let own = (0..lists.starts.len() - 1).map(|to| 1.0 - taken(to)).collect();
+        let taken = |to| lists.range(to).filter(first).map(|place| weights[place]);
+        let own = (0..lists.starts.len() - 1).map(|to| remainder(taken(to))).collect();
         Graph { sends, receives, weights, ranks, own }
     }
 

@@ -51,18 +51,26 @@ impl Peer {
         }
     }
 
-    /// The message that says so of a round in which the peer is or was.
+    /// The message that says so of a round.
     pub(super) fn skip_of(&self, round: u64) -> crate::packet::Packet {
-        debug_assert_eq!(round, self.round, "the header names the round");
-        self.seal(Kind::Skip, Digest::default(), wire::encode(&Skip {}))
+        self.seal(Kind::Skip, Digest::default(), wire::encode(&Skip { round }))
     }
 
-    /// A neighbour publishes nothing in its round.
+    /// Whether no update of that round will ever be had of this peer.
+    pub(super) fn has_none_of(&self, round: u64) -> bool {
+        let over = round < self.round || self.skipped == Some(round);
+        over && round <= self.round && self.exchange.outgoing(round).is_none()
+    }
+
+    /// A neighbour has no update of a round.
     pub(super) fn skipped(&mut self, envelope: &Opened<'_>, out: &mut Vec<Effect>) -> Result<(), Refusal> {
-        let Skip {} = wire::decode(envelope.payload())?;
-        let (sender, round) = (envelope.header.sender(), envelope.header.round());
+        let Skip { round } = wire::decode(envelope.payload())?;
+        let sender = envelope.header.sender();
         if round < self.round || round > self.round.saturating_add(self.ahead) || !self.overlay.is_neighbour(&sender, round) {
             return Ok(()); // nobody waits for that
+        }
+        if self.window.contains(&sender) || self.exchange.is_on_its_way(&sender, round) {
+            return Ok(()); // it has lost its state; what it said before holds
         }
         out.push(Effect::Emit(Event::Skipped { peer: sender, round }));
         self.silent_in(sender, round, out);
@@ -138,6 +146,11 @@ impl Peer {
     /// Whether the round has to wait on though nobody is awaited any more or its deadline has passed: the charter wants updates of so many
     /// neighbours, or their word that they have none. (Have, need).
     pub(super) fn too_few(&self) -> Option<(usize, usize)> {
+        // In asynchronous rounds a peer that is alone does not open its next round. Where nobody trains, others go on without it, and so
+        // does it.
+        if self.is_asynchronous() || !self.trains() {
+            return None;
+        }
         let senders = self.overlay.receives_from(self.round).len();
         let need = self.charter.round.neighbours_min.min(senders);
         let silent = self.turned_away.iter().filter(|(round, peer)| *round == self.round && !self.window.contains(peer)).count();

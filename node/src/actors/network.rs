@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use kameo::Actor;
 use kameo::actor::{ActorRef, WeakActorRef};
+use kameo::error::ActorStopReason;
 use kameo::mailbox::{MailboxReceiver, Signal};
 use kameo::message::{Context, Message};
 use kith_gossip::Input;
@@ -51,6 +52,12 @@ impl Actor for NetworkActor {
         Ok(NetworkActor { arguments, delivery: None, counted: Instant::now() })
     }
 
+    /// Whoever reads the counters at the end reads all of them.
+    async fn on_stop(&mut self, _: WeakActorRef<Self>, _: ActorStopReason) -> Result<(), Infallible> {
+        self.arguments.telemetry.set_wire(self.arguments.network.wire_bytes());
+        Ok(())
+    }
+
     /// Commands first, so that a flood from outside cannot keep the peer from answering.
     async fn next(
         &mut self,
@@ -92,15 +99,22 @@ impl NetworkActor {
                 telemetry.node_event(NodeEvent::Warning { text: format!("no longer listening: {why}") });
                 return;
             }
-            NetworkEvent::Denied { peer, why } => {
-                telemetry.node_event(NodeEvent::Denied { peer, why });
+            NetworkEvent::Denied { peer, address, why } => {
+                telemetry.denied(peer, address.map(|address| address.to_string()), why);
                 return;
             }
-            NetworkEvent::DialFailed { why, .. } => {
-                telemetry.node_event(NodeEvent::DialFailed { why });
+            NetworkEvent::DialFailed { peer, address, obstacle, why } => {
+                telemetry.dial_failed(peer, address.map(|address| address.to_string()), obstacle, why);
                 return;
             }
-            NetworkEvent::PeerUp { peer, addresses } => Input::PeerUp { peer, addresses },
+            NetworkEvent::OwnKeyElsewhere { address } => {
+                telemetry.node_event(NodeEvent::OwnKeyElsewhere { address: address.to_string() });
+                return;
+            }
+            NetworkEvent::PeerUp { peer, addresses } => {
+                telemetry.reached(&peer, &addresses);
+                Input::PeerUp { peer, addresses }
+            }
             NetworkEvent::PeerDown { peer } => Input::PeerDown { peer },
             NetworkEvent::Received { from, bytes } => Input::Received { from, bytes: bytes.into() },
             NetworkEvent::Fetched { digest, bytes } => Input::Fetched { digest, bytes: bytes.into() },

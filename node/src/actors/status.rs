@@ -1,15 +1,23 @@
 //! The actor that serves status and metrics over HTTP, on loopback unless the configuration says otherwise.
 //!
-//! `GET /status` (JSON), `/metrics` (Prometheus text), `/live`, `/ready`, `/log?count=N` (JSON lines), `POST /leave`.
+//! `GET /status` (JSON), `/metrics` (Prometheus text), `/live`, `/ready`, `/log?count=N` (JSON lines), `POST /leave` and `/snapshot` (with the
+//! secret in the state folder's [`OWNER_TOKEN_FILE`](visitor::OWNER_TOKEN_FILE)). [`door`] bounds connections, [`visitor`] tells who may ask.
+
+mod door;
+mod visitor;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, RawQuery, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, FromRef, RawQuery, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::serve::IncomingStream;
 use axum::{Json, Router};
 use kameo::Actor;
 use kameo::actor::{ActorRef, WeakActorRef};
@@ -18,12 +26,17 @@ use kith_gossip::{Command, Input};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use self::door::Door;
+pub use self::visitor::OWNER_TOKEN_FILE;
+use self::visitor::{OwnerToken, stranger};
 use super::peer::PeerActor;
-use super::store::{ReadEvents, StoreActor};
+use super::store::{ReadEvents, Snapshot, StoreActor};
+use crate::error::NodeError;
+use crate::private;
 use crate::telemetry::Telemetry;
 
-/// A header that a page in somebody's browser cannot send to another site without asking, so that none can make a peer leave.
-pub(crate) const LEAVE_HEADER: &str = "x-kith";
+/// File in the state folder that names where status is served.
+pub const STATUS_ADDRESS_FILE: &str = "status.address";
 
 /// This actor is never told anything but to stop.
 pub(crate) const MAILBOX: usize = 8;
@@ -31,9 +44,48 @@ pub(crate) const MAILBOX: usize = 8;
 /// Most lines of the log in one answer.
 const LOG_LINES_MAX: usize = 10_000;
 
+/// A bound socket, and what the state folder tells of it while it is served.
+pub(crate) struct Socket {
+    listener: TcpListener,
+    address: SocketAddr,
+    token: Arc<OwnerToken>,
+    address_file: AddressFile,
+}
+
+/// The file that names where status is served. Removed with the run, so that nobody asks whoever gets the address next.
+struct AddressFile(PathBuf, String);
+
+impl Drop for AddressFile {
+    fn drop(&mut self) {
+        private::remove_own(&self.0, &self.1);
+    }
+}
+
+impl Socket {
+    /// Listens at `address` and notes it in the state folder.
+    ///
+    /// # Errors
+    /// When the address cannot be had, or the state folder cannot be written.
+    pub(crate) async fn bind(address: SocketAddr, state: &Path) -> Result<Socket, NodeError> {
+        let failed = |source| NodeError::Status { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let token = Arc::new(OwnerToken::create(state)?);
+        let path = state.join(STATUS_ADDRESS_FILE);
+        let text = format!("{address}\n");
+        private::write(&path, text.as_bytes()).map_err(|error| NodeError::io("write", &path, error))?;
+        Ok(Socket { listener, address, token, address_file: AddressFile(path, text) })
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
 /// What the actor is made of.
 pub(crate) struct Arguments {
-    pub(crate) listener: TcpListener,
+    pub(crate) socket: Socket,
     pub(crate) served: Served,
 }
 
@@ -45,9 +97,24 @@ pub(crate) struct Served {
     pub(crate) store: ActorRef<StoreActor>,
 }
 
+/// What requests are looked at and answered with.
+#[derive(Clone)]
+struct Desk {
+    address: SocketAddr,
+    token: Arc<OwnerToken>,
+    served: Served,
+}
+
+impl FromRef<Desk> for Served {
+    fn from_ref(desk: &Desk) -> Served {
+        desk.served.clone()
+    }
+}
+
 /// Owns the server's task.
 pub(crate) struct StatusActor {
     server: JoinHandle<()>,
+    _address_file: AddressFile,
 }
 
 impl Actor for StatusActor {
@@ -58,7 +125,9 @@ impl Actor for StatusActor {
         "status server"
     }
 
-    async fn on_start(arguments: Arguments, _: ActorRef<Self>) -> Result<Self, Infallible> {
+    async fn on_start(Arguments { socket, served }: Arguments, _: ActorRef<Self>) -> Result<Self, Infallible> {
+        let Socket { listener, address, token, address_file } = socket;
+        let desk = Desk { address, token, served };
         let routes = Router::new()
             .route("/status", get(async |State(served): State<Served>| Json(served.telemetry.status())))
             .route("/metrics", get(metrics))
@@ -66,14 +135,17 @@ impl Actor for StatusActor {
             .route("/ready", get(ready))
             .route("/log", get(log))
             .route("/leave", post(leave))
-            .with_state(arguments.served);
+            .route("/snapshot", post(snapshot))
+            .fallback(async || StatusCode::NOT_FOUND)
+            .layer(from_fn_with_state(desk.clone(), look))
+            .with_state(desk);
         let server = tokio::spawn(async move {
-            let service = routes.into_make_service_with_connect_info::<SocketAddr>();
-            if let Err(error) = axum::serve(arguments.listener, service).await {
+            let service = routes.into_make_service_with_connect_info::<From>();
+            if let Err(error) = axum::serve(Door::new(listener), service).await {
                 tracing::warn!("status is no longer served: {error}");
             }
         });
-        Ok(StatusActor { server })
+        Ok(StatusActor { server, _address_file: address_file })
     }
 
     async fn on_stop(&mut self, _: WeakActorRef<Self>, _: ActorStopReason) -> Result<(), Infallible> {
@@ -104,10 +176,51 @@ async fn log(State(served): State<Served>, RawQuery(query): RawQuery) -> Respons
     }
 }
 
-async fn leave(State(served): State<Served>, ConnectInfo(from): ConnectInfo<SocketAddr>, headers: HeaderMap) -> Response {
-    if !from.ip().is_loopback() || !headers.contains_key(LEAVE_HEADER) {
-        return (StatusCode::FORBIDDEN, "only this machine may ask that, with the header x-kith\n").into_response();
+impl Desk {
+    /// The answer to somebody who may not give orders; `None` for the peer's owner.
+    fn refusal(&self, from: SocketAddr, headers: &HeaderMap) -> Option<Response> {
+        let may = from.ip().is_loopback() && self.token.is_shown(headers);
+        let what =
+            "only this machine may ask that, with \"Authorization: Bearer\" and the secret in the state folder's owner.token\n";
+        (!may).then(|| (StatusCode::FORBIDDEN, what).into_response())
     }
-    let _ = served.peer.tell(Input::Command(Command::Leave)).send().await;
+}
+
+/// Writes a copy of the state; answers with its folder.
+async fn snapshot(State(desk): State<Desk>, ConnectInfo(From(from)): ConnectInfo<From>, headers: HeaderMap) -> Response {
+    if let Some(refusal) = desk.refusal(from, &headers) {
+        return refusal;
+    }
+    match desk.served.store.ask(Snapshot).send().await {
+        Ok(folder) => format!("{}\n", folder.display()).into_response(),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
+    }
+}
+
+async fn leave(State(desk): State<Desk>, ConnectInfo(From(from)): ConnectInfo<From>, headers: HeaderMap) -> Response {
+    if let Some(refusal) = desk.refusal(from, &headers) {
+        return refusal;
+    }
+    let _ = desk.served.peer.tell(Input::Command(Command::Leave)).send().await;
     (StatusCode::ACCEPTED, "leaving\n").into_response()
+}
+
+/// Looks at every request before any route does. Each connection serves one request: places at the [`Door`] are few.
+async fn look(State(desk): State<Desk>, request: Request, next: Next) -> Response {
+    let mut response = match stranger(desk.address, request.uri(), request.headers()) {
+        Some(why) => (StatusCode::FORBIDDEN, format!("{why}\n")).into_response(),
+        None => next.run(request).await,
+    };
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// Where a request comes from.
+#[derive(Clone, Copy)]
+struct From(SocketAddr);
+
+impl Connected<IncomingStream<'_, Door>> for From {
+    fn connect_info(stream: IncomingStream<'_, Door>) -> From {
+        From(*stream.remote_addr())
+    }
 }

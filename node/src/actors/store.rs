@@ -1,6 +1,7 @@
 //! The actor that owns the store, on a thread of its own: it waits for disks.
 
 use std::convert::Infallible;
+use std::path::PathBuf;
 
 use kameo::Actor;
 use kameo::actor::{ActorRef, WeakActorRef};
@@ -27,6 +28,9 @@ pub(crate) struct Append(pub(crate) Vec<String>);
 
 /// Asks for the last lines of the event log.
 pub(crate) struct ReadEvents(pub(crate) usize);
+
+/// Asks for a copy of the state as it is between two records; answered with its folder, which whoever asked removes.
+pub(crate) struct Snapshot;
 
 impl Actor for StoreActor {
     type Args = (Store, ActorRef<PeerActor>, Alive);
@@ -62,12 +66,25 @@ impl Message<Record> for StoreActor {
 }
 
 impl Message<Append> for StoreActor {
-    type Reply = ();
+    type Reply = Result<(), StoreError>;
 
-    async fn handle(&mut self, Append(lines): Append, _: &mut Context<Self, ()>) {
-        if let Err(error) = self.store.append_events(&lines) {
-            tracing::warn!("{} events are missing from the log: {error}", lines.len());
+    /// A disk that fails ends the node here already: the database takes nothing more afterwards, and now the cause is known.
+    async fn handle(&mut self, Append(lines): Append, _: &mut Context<Self, Self::Reply>) -> Self::Reply {
+        match self.store.append_events(&lines) {
+            Err(error) if error.cause().is_none() => {
+                tracing::warn!("{} events are missing from the log: {error}", lines.len());
+                Ok(())
+            }
+            other => other,
         }
+    }
+}
+
+impl Message<Snapshot> for StoreActor {
+    type Reply = Result<PathBuf, StoreError>;
+
+    async fn handle(&mut self, _: Snapshot, _: &mut Context<Self, Self::Reply>) -> Self::Reply {
+        self.store.snapshot()
     }
 }
 

@@ -9,13 +9,27 @@ use kameo::error::ActorStopReason;
 use kameo::message::{Context, Message};
 use tokio::sync::watch;
 
+use super::trainer::TrainerError;
+use crate::store::StoreError;
+
 /// How a node ended.
 #[derive(Clone, Debug)]
 pub(crate) enum End {
     /// The peer said so.
     Ended(Ended),
     /// An actor failed and could not be started again.
-    Broken { actor: &'static str, why: String },
+    Broken { actor: &'static str, why: String, fault: Fault },
+}
+
+/// Whose doing it is that an actor failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Kith's own.
+    Ours,
+    /// The disk's: full, broken, not to be written.
+    Disk,
+    /// The machine's: no memory, no thread.
+    Machine,
 }
 
 /// The peer is done.
@@ -54,10 +68,22 @@ impl Actor for Supervisor {
     ) -> Result<ControlFlow<ActorStopReason>, Infallible> {
         if !matches!(reason, ActorStopReason::Normal | ActorStopReason::SupervisorRestart) {
             let actor = self.watched.iter().find(|Watch(watched, _)| *watched == id).map_or("trainer", |Watch(_, name)| name);
-            self.end(End::Broken { actor, why: reason.to_string() });
+            let (fault, why) = cause(&reason);
+            self.end(End::Broken { actor, why, fault });
         }
         Ok(ControlFlow::Continue(()))
     }
+}
+
+/// What an actor failed of. The reason itself only tells in which of its functions that was.
+fn cause(reason: &ActorStopReason) -> (Fault, String) {
+    let ActorStopReason::Panicked(panic) = reason else { return (Fault::Ours, reason.to_string()) };
+    let disk = |error: &StoreError| (if error.cause().is_some() { Fault::Disk } else { Fault::Ours }, error.to_string());
+    let trainer = |error: &TrainerError| {
+        (if matches!(error, TrainerError::Thread(_)) { Fault::Machine } else { Fault::Ours }, error.to_string())
+    };
+    let known = panic.with_downcast_ref(disk).or_else(|| panic.with_downcast_ref(trainer));
+    known.unwrap_or_else(|| (Fault::Ours, reason.to_string()))
 }
 
 impl Supervisor {

@@ -12,6 +12,7 @@ use kith_models::{Dataset, Request, Task, Trainer};
 use tokio::sync::oneshot;
 
 use super::peer::PeerActor;
+use crate::error::NodeError;
 use crate::telemetry::{NodeEvent, Telemetry};
 
 /// candle's backward pass recurses through the graph; on a default stack a deep model overflows it.
@@ -26,6 +27,20 @@ pub(crate) struct Arguments {
     pub(crate) seed: Seed,
     pub(crate) peer: ActorRef<PeerActor>,
     pub(crate) telemetry: Arc<Telemetry>,
+}
+
+/// Whether this machine allows the node's threads. Asked before anything starts: later a refusal could only end what runs.
+///
+/// # Errors
+/// What is refused.
+pub(crate) fn check_threads() -> Result<(), NodeError> {
+    /// Beside the training thread peer and store have one each.
+    const OTHERS_BYTES: usize = 2 * (2 << 20);
+    let probe = std::thread::Builder::new().stack_size(STACK_BYTES + OTHERS_BYTES).spawn(|| ());
+    let probe = probe.map_err(|error| NodeError::Machine { why: TrainerError::Thread(error).to_string() })?;
+    // It does nothing that could panic.
+    let _ = probe.join();
+    Ok(())
 }
 
 /// Hands work to the training thread, one piece after the other, and its results to the peer.
@@ -65,7 +80,7 @@ impl Work {
 /// The trainer cannot work.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TrainerError {
-    #[error("the training thread could not be started: {0}")]
+    #[error("the training thread, whose stack takes {stack} MiB, could not be started: {0}", stack = STACK_BYTES >> 20)]
     Thread(std::io::Error),
     #[error("the training thread panicked in round {round}")]
     Panicked { round: u64 },

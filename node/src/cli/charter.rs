@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use kith_consensus::Charter as Agreed;
-use kith_consensus::section::unknown;
+use kith_consensus::section::{Document, unknown};
+use kith_consensus::{Charter as Agreed, PeerId};
 use kith_models::DATASETS;
 use serde_json::json;
 use toml::{Table, Value};
@@ -13,6 +13,8 @@ use super::done;
 use super::output::{Failure, Verdict, print, print_json};
 use super::text;
 use crate::agreement::Agreement;
+use crate::problems::BadFile;
+use crate::secrets::redacted;
 
 /// Make and compare charters
 #[derive(Debug, Subcommand)]
@@ -220,6 +222,11 @@ impl New {
         for path in &self.member_files {
             members.extend(read_members(path)?);
         }
+        // In the order of their keys, which is the roster's: whoever lists them otherwise makes the same charter.
+        members.sort_by_cached_key(|member| {
+            let key = member.get("key").and_then(Value::as_str).unwrap_or_default();
+            (key.parse::<PeerId>().ok(), key.to_owned())
+        });
         if members.is_empty() {
             return Err(Failure::with_help(
                 "a charter needs members",
@@ -232,7 +239,11 @@ impl New {
 
 fn read_members(path: &Path) -> Result<Vec<Value>, Failure> {
     let text = std::fs::read_to_string(path).map_err(|error| Failure::new(format!("cannot read {}: {error}", path.display())))?;
-    let table: Table = text.parse().map_err(|error: toml::de::Error| Failure::new(format!("{}: {error}", path.display())))?;
+    // Read as every other file is, so that its problems are shown in the same way; what it may hold is for the charter to say.
+    Document::parse(&text).map_err(|problem| BadFile::problems(path, &text, vec![problem]))?;
+    let table: Table = text
+        .parse()
+        .map_err(|error: toml::de::Error| Failure::new(format!("{}: {}", path.display(), redacted(error.message()))))?;
     let members = table.get("membership").and_then(|membership| membership.get("member")).and_then(Value::as_array);
     members.cloned().ok_or_else(|| {
         Failure::new(format!("{} lists no member; expected [[membership.member]] as `kith init` prints it", path.display()))

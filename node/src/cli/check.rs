@@ -1,9 +1,7 @@
 //! `kith check`: everything that can be told without starting anything. Its profile of the own rows is private: it is shown
 //! here and sent nowhere.
 
-use std::fs::File;
-use std::io::BufReader;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -11,13 +9,13 @@ use kith_consensus::PeerId;
 use kith_consensus::charter::Admission;
 use kith_consensus::topology::Graph;
 use kith_gossip::codec::Form;
-use kith_models::{Dataset, RawTable, Schema};
+use kith_models::{Dataset, Reading, Schema, far_values};
 use serde_json::{Value, json};
 
 use super::output::{Verdict, bytes, print, print_json, table, tell};
 use crate::agreement::Agreement;
 use crate::config::{CONFIG_FILE, Config};
-use crate::data;
+use crate::data::{self, OwnRows};
 use crate::error::NodeError;
 use crate::identity::Identity;
 use crate::node::may_lie;
@@ -27,6 +25,9 @@ const BASE_BYTES: u64 = 16 << 20;
 /// Bytes of an announcement around an update: envelope, hashes, signature. Measured: 265 on a testnet, 232 to 267 in simulations; large
 /// numbers take a few more.
 const ANNOUNCEMENT_BYTES: u64 = 300;
+
+/// Most names of columns in a line.
+const NAMES_SHOWN: usize = 8;
 
 /// Check charter, key, configuration and data without starting anything
 #[derive(Debug, Args)]
@@ -100,9 +101,9 @@ impl Findings {
         self.look_at_charter(config, &agreement, peer);
         let seed = agreement.peer_seed(&peer.unwrap_or(PeerId([0; 32])));
         let schema = agreement.task.schema();
-        if let Some((rows, held_out)) = self.keep(data::load(&config.data, schema, seed)) {
-            self.look_at_rows(config, schema, &rows, held_out.as_ref());
-            self.estimate(&agreement, peer, &rows, held_out.as_ref());
+        if let Some(rows) = self.keep(data::read(&config.data, schema, seed)) {
+            self.look_at_rows(config, schema, &rows);
+            self.estimate(&agreement, peer, &rows.train, rows.held_out.as_ref());
         }
     }
 
@@ -145,21 +146,23 @@ impl Findings {
         self.fact("neighbourhoods", (0..peers).map(neighbourhood).collect());
     }
 
-    fn look_at_rows(&mut self, config: &Config, schema: &Schema, rows: &Dataset, held_out: Option<&Dataset>) {
-        let table = File::open(&config.data.path)
-            .ok()
-            .filter(|_| config.data.path.extension().is_some_and(|extension| extension == "csv"))
-            .and_then(|file| RawTable::read(&config.data.path, BufReader::new(file)).ok());
-        let missing = table.map(|table| table.missing(schema)).unwrap_or_default();
+    fn look_at_rows(&mut self, config: &Config, schema: &Schema, rows: &OwnRows) {
+        let mut files = vec![file_json(&config.data.path, schema, &rows.all, &rows.reading)];
+        if let (Some(path), Some(held_out), Some(reading)) = (&config.data.test_path, &rows.held_out, &rows.test_reading) {
+            files.push(file_json(path, schema, held_out, reading));
+        }
+        let held_out = rows.held_out.as_ref();
         self.fact(
             "data",
             json!({
                 "path": config.data.path.display().to_string(),
-                "rows": rows.len(),
+                "rows": rows.train.len(),
                 "held_out_rows": held_out.map(Dataset::len),
-                "features": rows.features(),
-                "class_counts": rows.class_counts(schema.classes),
-                "missing": missing.into_iter().map(|(column, cells)| json!({"column": column, "cells": cells})).collect::<Vec<_>>(),
+                "features": rows.train.features(),
+                "class_counts": rows.train.class_counts(schema.classes),
+                "held_out_class_counts": held_out.map(|rows| rows.class_counts(schema.classes)),
+                "missing": files[0]["missing"],
+                "files": files,
             }),
         );
     }
@@ -231,8 +234,13 @@ impl Findings {
                 format!("{} to train on, {} held out, {} features", data("rows"), data("held_out_rows"), data("features")),
             );
             line("of each class", data("class_counts"));
-            for column in facts("data", "missing").as_array().into_iter().flatten() {
-                line("missing", format!("{} cells of {}", column["cells"], show(&column["column"])));
+            if !facts("data", "held_out_class_counts").is_null() {
+                line("held out", data("held_out_class_counts"));
+            }
+            let files = facts("data", "files").as_array().map(Vec::as_slice).unwrap_or_default();
+            for file in files {
+                let of = if files.len() > 1 { format!(" in {}", show(&file["path"])) } else { String::new() };
+                file_lines(file).into_iter().for_each(|(name, text)| line(name, format!("{text}{of}")));
             }
         }
         if self.facts.contains_key("expected") {
@@ -264,6 +272,68 @@ impl Findings {
         }
         text
     }
+}
+
+/// What reading a file showed.
+fn file_json(path: &Path, schema: &Schema, rows: &Dataset, reading: &Reading) -> Value {
+    let missing = reading.missing.iter().map(|(column, cells)| json!({"column": column, "cells": cells}));
+    let far = far_values(rows).into_iter().map(|far| {
+        let column = schema.column_of(far.feature).map(|column| &column.name).or_else(|| reading.columns.get(far.feature));
+        json!({
+            "line": reading.lines.get(far.row),
+            "row": far.row,
+            "column": column.cloned().unwrap_or_else(|| format!("feature {}", far.feature)),
+            "value": schema.in_files_units(far.feature, far.value),
+            "median": schema.in_files_units(far.feature, far.median),
+        })
+    });
+    json!({
+        "path": path.display().to_string(),
+        "missing": missing.collect::<Vec<_>>(),
+        "unused_columns": reading.unused,
+        "columns_in_file_order": reading.columns,
+        "axes": reading.axes,
+        "large_values": far.collect::<Vec<_>>(),
+    })
+}
+
+/// The same for people: what was done to a file's rows without being asked for, and what they should look at.
+fn file_lines(file: &Value) -> Vec<(&'static str, String)> {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let items = |key: &str| file[key].as_array().cloned().unwrap_or_default();
+    let some = |key: &str| {
+        let names: Vec<String> = items(key).iter().map(text).collect();
+        let more = if names.len() > NAMES_SHOWN { format!(", … ({} in all)", names.len()) } else { String::new() };
+        format!("{}{more}", names[..names.len().min(NAMES_SHOWN)].join(", "))
+    };
+    let mut lines = Vec::new();
+    for column in items("missing") {
+        lines.push(("missing", format!("{} cells of {}", column["cells"], text(&column["column"]))));
+    }
+    if !items("unused_columns").is_empty() {
+        lines.push(("not used", format!("the columns {}", some("unused_columns"))));
+    }
+    if !items("columns_in_file_order").is_empty() {
+        let advice = "the charter names no columns, so every member must have them in this order";
+        lines.push(("columns", format!("{}: {advice}", some("columns_in_file_order"))));
+    }
+    if let Some(axes) = file["axes"].as_str() {
+        lines.push(("axes", axes.to_owned()));
+    }
+    for far in items("large_values") {
+        let place = match far["line"].as_u64() {
+            Some(line) => format!("line {line}"),
+            None => format!("row {} (from 0)", far["row"]),
+        };
+        let [value, median] = ["value", "median"].map(|key| short_number(far[key].as_f64().unwrap_or(f64::NAN)));
+        let why = format!("the column's median is {median}; training may fail on it, is it a mistake?");
+        lines.push(("large value", format!("{place}, column {}: {value}, but {why}", text(&far["column"]))));
+    }
+    lines
+}
+
+fn short_number(value: f64) -> String {
+    if value == 0.0 || (1e-3..1e6).contains(&value.abs()) { format!("{value:.3}") } else { format!("{value:.3e}") }
 }
 
 fn problem_json(problem: &NodeError) -> Vec<Value> {

@@ -1,13 +1,14 @@
 //! `kith init`: one organisation's peer, ready but for the charter.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
 
 use super::done;
 use super::output::{Failure, Verdict, print, print_json, tell};
-use crate::config::{CONFIG_FILE, Config, address_problem};
+use crate::address::{self, Use};
+use crate::config::{CONFIG_FILE, Config};
 use crate::error::NodeError;
 use crate::identity::{Identity, KEY_FILE};
 
@@ -45,13 +46,7 @@ pub(crate) struct Init {
 
 impl Init {
     pub(crate) fn run(self) -> Verdict {
-        if let Some((address, why)) =
-            self.listen.iter().chain(&self.bootstrap).find_map(|address| Some((address, address_problem(address)?)))
-        {
-            return Err(Failure::new(format!(
-                "{address:?} is not an address ({why}); expected for example /ip4/0.0.0.0/tcp/4001"
-            )));
-        }
+        self.check()?;
         let config_path = self.dir.join(CONFIG_FILE);
         if config_path.exists() {
             return Err(Failure::with_help(
@@ -61,7 +56,8 @@ impl Init {
         }
         let cannot = |error: std::io::Error| Failure::from(NodeError::io("write", &config_path, error));
         std::fs::create_dir_all(&self.dir).map_err(cannot)?;
-        let text = self.config();
+        let data = self.data_path()?;
+        let text = self.config(&data);
         Config::parse(&text, &self.dir)
             .map_err(|problems| Failure::of_problems("this configuration would not work", &problems))?;
         let identity = Identity::generate().map_err(NodeError::from)?;
@@ -89,15 +85,45 @@ impl Init {
             self.dir.display(),
             if self.data.is_some() { "" } else { "name your rows under [data] path, " },
         ));
+        if self.data.is_some() && !data.exists() {
+            tell(&format!("note: there are no rows at {} yet", data.display()));
+        }
         done()
     }
 
-    fn config(&self) -> String {
+    /// What cannot work is refused before anything is made.
+    fn check(&self) -> Result<(), Failure> {
+        if self.name.trim().is_empty() {
+            return Err(Failure::new("--name: expected a name by which the other members know this peer, found an empty one"));
+        }
+        for (option, addresses, used) in [("listen", &self.listen, Use::Listen), ("bootstrap", &self.bootstrap, Use::Dial)] {
+            if let Some(why) = addresses.iter().find_map(|text| address::problem(text, used)) {
+                return Err(Failure::new(format!("--{option}: {why}")));
+            }
+        }
+        match &self.data {
+            Some(path) if path.as_os_str().is_empty() => {
+                Err(Failure::new("--data: expected a file of rows, found an empty name"))
+            }
+            Some(path) if path.is_dir() => {
+                Err(Failure::new(format!("--data: {} is a folder; expected a file of rows", path.display())))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Where the rows are: what was typed is relative to where it was typed, and the file's paths to the file.
+    fn data_path(&self) -> Result<PathBuf, Failure> {
+        let Some(path) = &self.data else { return Ok(PathBuf::from("data.csv")) };
+        let absolute = std::path::absolute(path);
+        let absolute = absolute.map_err(|error| Failure::new(format!("--data: {}: {error}", path.display())))?;
+        // Without the links and dots that may change, where it is there already.
+        Ok(absolute.canonicalize().unwrap_or(absolute))
+    }
+
+    fn config(&self, data: &Path) -> String {
         let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
         let list = |items: &[String]| items.iter().map(|item| quoted(item)).collect::<Vec<_>>().join(", ");
-        // A path that was typed is relative to where it was typed; the file's are relative to the file.
-        let data = self.data.as_ref().map(|path| path.canonicalize().unwrap_or_else(|_| path.clone()));
-        let data = data.map_or("data.csv".to_owned(), |path| path.display().to_string());
         let default = ["/ip4/0.0.0.0/tcp/4001".to_owned(), "/ip4/0.0.0.0/udp/4001/quic-v1".to_owned()];
         let listen = if self.listen.is_empty() { &default[..] } else { &self.listen };
         format!(
@@ -124,7 +150,7 @@ impl Init {
              [resources]\n\
              threads = 1\n",
             quoted(&self.name),
-            quoted(&data),
+            quoted(&data.display().to_string()),
             list(listen),
             list(&self.bootstrap),
         )

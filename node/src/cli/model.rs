@@ -3,12 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use kith_models::{auc, inspect, open, read_model};
+use kith_models::{Opening, auc, inspect, open_as, read_model};
 use serde_json::json;
 
 use super::done;
-use super::output::{Failure, Verdict, print, print_json, table};
+use super::output::{Failure, Verdict, print, print_json, table, tell};
 use crate::agreement::Agreement;
+
+/// Metadata of a checkpoint: the federation in which it was made.
+const FEDERATION: &str = "kith.federation";
 
 /// Look into a model file, or evaluate it
 #[derive(Debug, Subcommand)]
@@ -40,9 +43,12 @@ pub(crate) struct Evaluate {
     /// The charter it was trained under
     #[arg(long)]
     charter: PathBuf,
-    /// Rows with labels
+    /// Rows with labels; best rows that no peer has trained on
     #[arg(long)]
     data: PathBuf,
+    /// The labels of IDX or NPY rows, where they are in a file of another name
+    #[arg(long)]
+    labels: Option<PathBuf>,
     /// One JSON document
     #[arg(long)]
     json: bool,
@@ -88,11 +94,42 @@ impl Inspect {
 }
 
 impl Evaluate {
+    /// A model means something only under the charter that it was trained under: another one may normalise rows otherwise and
+    /// still have parameters of equal shapes.
+    fn compare_federations(&self, trained: Option<&String>, given: &str) -> Result<(), Failure> {
+        match trained {
+            Some(trained) if trained != given => Err(Failure::with_help(
+                format!(
+                    "{} is a model of another federation: it was trained in {trained}, and {} is the charter of {given}",
+                    self.file.display(),
+                    self.charter.display()
+                ),
+                "give the charter that it was trained under; `kith charter hash` tells a charter's federation, `kith charter diff` what differs",
+            )),
+            Some(_) => Ok(()),
+            None => {
+                tell(&format!("{} does not say under which charter it was trained", self.file.display()));
+                Ok(())
+            }
+        }
+    }
+
     fn run(self) -> Verdict {
         let agreement = Agreement::load(&self.charter)?;
         let failed = |path: &Path, error: &dyn std::fmt::Display| Failure::new(format!("{}: {error}", path.display()));
-        let parameters = read_model(&read(&self.file)?, agreement.task.layout()).map_err(|error| failed(&self.file, &error))?;
-        let rows = open(&self.data, agreement.task.schema()).map_err(|error| Failure::new(error.to_string()))?;
+        let bytes = read(&self.file)?;
+        let metadata = inspect(&bytes).map_err(|error| failed(&self.file, &error))?.metadata;
+        self.compare_federations(metadata.get(FEDERATION), &agreement.charter.id.to_string())?;
+        let parameters = read_model(&bytes, agreement.task.layout()).map_err(|error| failed(&self.file, &error))?;
+        let opening = Opening { labels: self.labels.as_deref(), ..Opening::default() };
+        let (rows, reading) =
+            open_as(&self.data, agreement.task.schema(), opening).map_err(|error| Failure::new(error.to_string()))?;
+        if !reading.columns.is_empty() {
+            tell(
+                "the charter names no columns: those of the rows are taken in their file's order, which must be the training rows'",
+            );
+        }
+        reading.axes.into_iter().for_each(|axes| tell(&axes));
         let evaluation = agreement.task.evaluate(&parameters, &rows).map_err(|error| failed(&self.data, &error))?;
         let scores = agreement.task.scores(&parameters, &rows).map_err(|error| failed(&self.data, &error))?;
         let auc = auc(&scores, rows.labels());

@@ -7,6 +7,7 @@ use kith_consensus::Problem;
 
 use crate::error::NodeError;
 use crate::problems::BadFiles;
+use crate::secrets::redacted;
 
 /// What a verb ends with.
 pub(crate) type Verdict = Result<ExitCode, Failure>;
@@ -36,7 +37,8 @@ impl Failure {
 
     /// Every problem of what was asked for on the command line.
     pub(crate) fn of_problems(what: &str, problems: &[Problem]) -> Failure {
-        let list: Vec<String> = problems.iter().map(|problem| format!("  {}: {}", problem.key, problem.what)).collect();
+        let list: Vec<String> =
+            problems.iter().map(|problem| redacted(&format!("  {}: {}", problem.key, problem.what)).into_owned()).collect();
         Failure::new(format!("{what}:\n{}", list.join("\n")))
     }
 

@@ -1,6 +1,7 @@
 //! `kith run`: one peer, until it has finished or is asked to leave.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,11 +10,13 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use kith_consensus::{Charter, PeerId, Problem};
 use kith_gossip::{Conduct, Event, Refusal};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, broadcast};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
-use super::output::{Failure, Verdict, print};
+use super::output::{Failure, Verdict};
 use crate::config::{CONFIG_FILE, Config};
 use crate::error::NodeError;
 use crate::node::{Node, NodeHandle, NodeSettings, Outcome};
@@ -21,6 +24,9 @@ use crate::telemetry::{Line, NodeEvent, What};
 
 /// Time for a goodbye; with what comes after it, a peer that is asked to leave is gone within 10 s.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(8);
+
+/// Open files that a peer may want: each connection is one, and redials, files and the status server come on top (guess).
+const DESCRIPTORS_WANTED: u64 = 65_536;
 
 /// Run a peer
 #[derive(Debug, Args)]
@@ -66,7 +72,9 @@ impl Run {
     }
 
     pub(crate) fn run(self) -> Verdict {
-        start_logging(self.log_format);
+        // Held to the end, so that the last lines are written.
+        let _log = start_logging(self.log_format);
+        raise_descriptors();
         let settings = NodeSettings::load_with(&self.config_path(), attack)?;
         let runtime = super::runtime(2)?;
         let verdict = runtime.block_on(self.drive(settings));
@@ -84,13 +92,12 @@ impl Run {
         }
         let watcher = tokio::spawn(watch(node.lines(), self.json, leave.clone()));
         let ended = wait_or_leave(node, &leave).await;
-        let refused = match tokio::time::timeout(Duration::from_secs(1), watcher).await {
-            Ok(Ok(Watched { failure: Some(failure), .. })) => return Err(failure),
-            Ok(Ok(Watched { refused, .. })) => refused,
+        let hopeless = match tokio::time::timeout(Duration::from_secs(1), watcher).await {
+            Ok(Ok(Watched { hopeless })) => hopeless,
             _ => None,
         };
-        match (ended?, refused) {
-            (_, Some(why)) => Err(NodeError::RefusedByFederation { why }.into()),
+        match (ended?, hopeless) {
+            (_, Some(why)) => Err(why.into()),
             (Some(outcome), None) if !outcome.finished => {
                 tracing::info!("{} rounds done; `kith run` goes on from there", outcome.rounds);
                 Ok(ExitCode::SUCCESS)
@@ -107,13 +114,31 @@ pub(super) fn attack(text: &str, charter: &Arc<Charter>) -> Result<Box<dyn Condu
     Ok(Box::new(kith_simulations::attack::Attacker::new(attack, None).under(charter)))
 }
 
-fn start_logging(format: LogFormat) {
+/// Lines of the log that wait for whoever reads stderr. Later ones are dropped: a reader that is slow, stopped or gone costs lines,
+/// never the peer's time or life.
+const LOG_LINES_MAX: usize = 4096;
+
+/// Logs on a thread of its own, until what is returned is dropped. Carriers only tell errors: what strangers do to them is counted by
+/// the telemetry.
+fn start_logging(format: LogFormat) -> WorkerGuard {
     let filter = EnvFilter::try_from_env("KITH_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("warn,kith_node=info,kith_gossip=info,libp2p=error,kameo=off"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+        .unwrap_or_else(|_| EnvFilter::new("error,kith_node=info,kith_gossip=info,kith_models=warn,kameo=off"));
+    let (writer, guard) = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LOG_LINES_MAX).finish(std::io::stderr());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(false);
     match format {
-        LogFormat::Human => builder.with_ansi(use_colour()).compact().init(),
-        LogFormat::Json => builder.json().init(),
+        LogFormat::Human => builder.with_ansi(use_colour()).log_internal_errors(false).compact().init(),
+        LogFormat::Json => builder.log_internal_errors(false).json().init(),
+    }
+    guard
+}
+
+/// A peer with many neighbours, a store and a status server needs more descriptors than shells usually allow, and the system usually
+/// allows more than the shell.
+fn raise_descriptors() {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    let wanted = hard.min(DESCRIPTORS_WANTED);
+    if soft < wanted && setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_err() {
+        tracing::debug!("the limit of {soft} open files could not be raised to {wanted}");
     }
 }
 
@@ -163,15 +188,20 @@ async fn wait_or_leave(node: NodeHandle, leave: &Notify) -> Result<Option<Outcom
 /// What was noticed in a node's lines.
 #[derive(Default)]
 struct Watched {
-    /// Why the federation has no place for this peer, if so.
-    refused: Option<String>,
-    failure: Option<Failure>,
+    /// Why it makes no sense to go on, if so.
+    hopeless: Option<NodeError>,
+}
+
+fn write_line(text: &str) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{text}").and_then(|()| stdout.flush())
 }
 
 /// Shows the lines until the report, and asks to leave where it makes no sense to go on.
 async fn watch(mut lines: broadcast::Receiver<Line>, json: bool, leave: Arc<Notify>) -> Watched {
     let mut watched = Watched::default();
     let mut reception = Reception::default();
+    let mut heard = true;
     loop {
         let line = match lines.recv().await {
             Ok(line) => line,
@@ -181,23 +211,30 @@ async fn watch(mut lines: broadcast::Receiver<Line>, json: bool, leave: Arc<Noti
             }
             Err(broadcast::error::RecvError::Closed) => return watched,
         };
+        // Whoever reads may be slow or gone. That costs lines, and never the federation's work.
         if json
-            && watched.failure.is_none()
-            && let Err(failure) = serde_json::to_string(&line)
-                .map_err(|error| Failure::new(error.to_string()))
-                .and_then(|line| print(&(line + "\n")))
+            && heard
+            && let Ok(text) = serde_json::to_string(&line)
+            && let Err(error) = tokio::task::block_in_place(|| write_line(&text))
         {
-            watched.failure = Some(failure);
-            leave.notify_one();
+            heard = false;
+            tracing::warn!("events are no longer shown: stdout cannot be written: {error}");
         }
         match &line.what {
             What::Node(NodeEvent::Listening { address }) if !json => {
                 tracing::info!("others reach this peer with: bootstrap = [\"{address}\"]");
             }
             What::Node(NodeEvent::Report { .. }) => return watched,
-            What::Peer(event) if watched.refused.is_none() => {
-                watched.refused = reception.refusal(event);
-                if watched.refused.is_some() {
+            what if watched.hopeless.is_none() => {
+                watched.hopeless = match what {
+                    What::Peer(event) => reception.refusal(event),
+                    // A peer that has been at work goes on, and says so: the other process is the newcomer.
+                    What::Node(NodeEvent::OwnKeyElsewhere { address }) if !reception.at_work => {
+                        Some(NodeError::KeyElsewhere { address: address.clone() })
+                    }
+                    _ => None,
+                };
+                if watched.hopeless.is_some() {
                     leave.notify_one();
                 }
             }
@@ -210,21 +247,29 @@ async fn watch(mut lines: broadcast::Receiver<Line>, json: bool, leave: Arc<Noti
 #[derive(Default)]
 struct Reception {
     welcome: bool,
+    /// Whether it has completed a round since it was started.
+    at_work: bool,
     missing: Vec<PeerId>,
     dismissed: BTreeMap<PeerId, String>,
 }
 
 impl Reception {
-    /// Why it makes no sense to go on: everyone awaited runs another charter or another program.
-    fn refusal(&mut self, event: &Event) -> Option<String> {
+    /// Why it makes no sense to go on: everyone awaited runs another charter or another program, the roster is full, or all have finished.
+    fn refusal(&mut self, event: &Event) -> Option<NodeError> {
         let mut alone = false;
         match event {
+            Event::Over { round } => return Some(NodeError::Over { rounds: *round }),
+            Event::Aggregated { .. } | Event::Adopted { .. } => self.at_work = true,
             Event::Connected { .. } => self.welcome = true,
-            Event::Waiting { missing, .. } => self.missing.clone_from(missing),
+            Event::Waiting { missing, ready, .. } => {
+                alone = *ready == 0 && !self.dismissed.is_empty();
+                self.missing.clone_from(missing);
+            }
             Event::Ready { connected: 0, .. } => alone = true,
             Event::Dismissed {
                 peer,
-                reason: reason @ (Refusal::WrongFederation { .. } | Refusal::Layout { .. } | Refusal::Version { .. }),
+                reason:
+                    reason @ (Refusal::WrongFederation { .. } | Refusal::Layout { .. } | Refusal::Version { .. } | Refusal::Roster),
             } => {
                 self.dismissed.insert(*peer, reason.to_string());
             }
@@ -235,7 +280,7 @@ impl Reception {
             return None;
         }
         let reasons: Vec<String> = self.dismissed.iter().map(|(peer, reason)| format!("{} {reason}", peer.short())).collect();
-        Some(reasons.join("; "))
+        Some(NodeError::RefusedByFederation { why: reasons.join("; ") })
     }
 }
 
@@ -275,9 +320,14 @@ mod tests {
         let dismissed =
             |peer| Event::Dismissed { peer, reason: Refusal::WrongFederation { sections: vec!["training".to_owned()] } };
         let mut reception = Reception::default();
-        assert_eq!(reception.refusal(&Event::Waiting { ready: 0, needed: 2, missing: vec![one, two] }), None);
-        assert_eq!(reception.refusal(&dismissed(one)), None);
-        assert!(reception.refusal(&dismissed(two)).is_some_and(|why| why.contains("training")));
+        assert!(reception.refusal(&Event::Waiting { ready: 0, needed: 2, missing: vec![one, two] }).is_none());
+        assert!(reception.refusal(&dismissed(one)).is_none());
+        assert!(reception.refusal(&dismissed(two)).is_some_and(|why| why.to_string().contains("training")));
+        // Of one nothing is known, and when the time to wait is over nobody else is there.
+        let mut reception = Reception::default();
+        let waiting = Event::Waiting { ready: 0, needed: 2, missing: vec![one, two] };
+        assert!(reception.refusal(&waiting).is_none() && reception.refusal(&dismissed(one)).is_none());
+        assert!(reception.refusal(&waiting).is_some());
     }
 
     #[test]
@@ -287,7 +337,7 @@ mod tests {
         reception.refusal(&Event::Waiting { ready: 0, needed: 2, missing: vec![one, two] });
         reception.refusal(&Event::Connected { peer: one });
         let reason = Refusal::WrongFederation { sections: Vec::new() };
-        assert_eq!(reception.refusal(&Event::Dismissed { peer: two, reason }), None);
-        assert_eq!(reception.refusal(&Event::Ready { neighbours: 2, connected: 0 }), None);
+        assert!(reception.refusal(&Event::Dismissed { peer: two, reason }).is_none());
+        assert!(reception.refusal(&Event::Ready { neighbours: 2, connected: 0 }).is_none());
     }
 }

@@ -3,6 +3,7 @@
 mod baseline;
 mod control;
 mod directory;
+mod ending;
 mod live;
 mod plan;
 mod report;
@@ -173,9 +174,13 @@ fn up(up: &Up) -> Verdict {
     }
     let (plan, rows) = plan::Plan::new(up)?;
     plan.check_overload(up.allow_overload)?;
+    let ending = ending::Ending::new()?;
     let directory = directory::Directory::create(up.dir.as_deref(), up.keep)?;
+    if directory.is_temporary() {
+        ending.remove_at_end(directory.path.clone());
+    }
     let places = directory.fill(&plan, &rows)?;
     // Only sites that are peers are compared afterwards; otherwise all the rows need not stay in memory.
     let rows = (plan.partition == "natural" && !up.no_baselines).then_some(rows);
-    supervisor::run(up, &plan, &directory, places, rows)
+    supervisor::run(up, &plan, &directory, places, rows, &ending)
 }

@@ -4,6 +4,7 @@
 use super::{Breach, Check, CheckEntry, Scope};
 use crate::simulator::Moment;
 use kith_consensus::Sorted;
+use kith_consensus::topology::LEAD_MAX;
 use kith_gossip::{Effect, Event, Packet, Record};
 
 pub(super) const ENTRY: CheckEntry = CheckEntry {
@@ -12,8 +13,8 @@ pub(super) const ENTRY: CheckEntry = CheckEntry {
     new: |scope| Box::new(PromisedFirst { promised: vec![Sorted::default(); scope.ids.len()], last: None }),
 };
 
-/// Rounds whose promises are remembered: no update is sent that is older.
-const ROUNDS_KEPT: usize = 3;
+/// Rounds whose promises are remembered: no update is sent that is older than the topology's lead asks for.
+const ROUNDS_KEPT: usize = LEAD_MAX as usize + 1;
 
 struct PromisedFirst {
     /// Per peer, the announcement that its disk promises, by round.

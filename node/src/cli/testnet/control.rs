@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
 
 use super::super::done;
 use super::super::output::{Failure, Verdict, print, print_json, table};
@@ -25,6 +26,8 @@ const LOG: &str = "testnet.log";
 const REQUEST_BYTES_MAX: u64 = 4096;
 /// Longest wait for an answer; stopping every peer takes up to 12 s.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
+/// Longest wait, at the end, until those who asked have read their answers.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// Longest wait until a testnet in the background is ready.
 const READY_DEADLINE: Duration = Duration::from_secs(120);
 /// Between two questions whether it is.
@@ -40,19 +43,40 @@ pub(super) enum Request {
     Down,
 }
 
+/// The socket, while it is served.
+pub(super) struct Served {
+    folder: PathBuf,
+    listening: JoinHandle<()>,
+    asking: TaskTracker,
+}
+
+impl Served {
+    /// Stops listening and waits until those who have asked have their answers: the process may end right afterwards.
+    pub(super) async fn end(self) {
+        self.listening.abort();
+        // It is only a name by now.
+        let _ = std::fs::remove_file(self.folder.join(SOCKET));
+        self.asking.close();
+        // Whoever asks and then does not read is not waited for any longer.
+        let _ = tokio::time::timeout(LAST_ANSWERS, self.asking.wait()).await;
+    }
+}
+
 /// Serves the socket in `folder`.
 pub(super) fn serve<M: Send + 'static>(
     folder: &Path,
     messages: mpsc::Sender<M>,
     wrap: fn(Request, oneshot::Sender<Value>) -> M,
-) -> Result<JoinHandle<()>, Failure> {
+) -> Result<Served, Failure> {
     let path = folder.join(SOCKET);
     let listener = UnixListener::bind(&path)
         .map_err(|error| Failure::with_help(format!("cannot listen at {}: {error}", path.display()), "choose a shorter --dir"))?;
-    Ok(tokio::spawn(async move {
+    let asking = TaskTracker::new();
+    let asked = asking.clone();
+    let listening = tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let messages = messages.clone();
-            tokio::spawn(async move {
+            asked.spawn(async move {
                 let (reader, mut writer) = stream.into_split();
                 let mut lines = tokio::io::BufReader::new(reader.take(REQUEST_BYTES_MAX)).lines();
                 while let Ok(Some(line)) = lines.next_line().await {
@@ -72,13 +96,8 @@ pub(super) fn serve<M: Send + 'static>(
                 }
             });
         }
-    }))
-}
-
-/// Removes the socket.
-pub(super) fn remove(folder: &Path) {
-    // It is only a name by now.
-    let _ = std::fs::remove_file(folder.join(SOCKET));
+    });
+    Ok(Served { folder: folder.to_owned(), listening, asking })
 }
 
 fn ask(folder: &Path, request: &Request) -> Result<Value, Failure> {

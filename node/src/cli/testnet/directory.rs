@@ -133,11 +133,34 @@ fn config_table(
     table
 }
 
-/// Ports that were free a moment ago, all different. They have to be known beforehand: they stand in the others' files.
+/// Ports that were free a moment ago, all different. They have to be known beforehand: they stand in the others' files. The system does
+/// not give them to outgoing connections, of which the first peers make many before the last ones listen.
 fn free_ports(count: usize) -> Result<Vec<u16>, Failure> {
-    let failed = |error: std::io::Error| Failure::new(format!("no free port on loopback: {error}"));
-    let held: Result<Vec<TcpListener>, _> = (0..count).map(|_| TcpListener::bind(("127.0.0.1", 0))).collect();
-    held.map_err(failed)?.iter().map(|listener| Ok(listener.local_addr().map_err(failed)?.port())).collect()
+    let range = listening_range();
+    // Testnets that start at the same time look in different places.
+    let start = (std::process::id() as usize).wrapping_mul(7919) % range.len();
+    let candidates = range.clone().cycle().skip(start).take(range.len());
+    let held: Vec<(u16, TcpListener)> =
+        candidates.filter_map(|port| Some((port, TcpListener::bind(("127.0.0.1", port)).ok()?))).take(count).collect();
+    if held.len() < count {
+        return Err(Failure::new(format!("only {} of {count} ports are free on loopback, from {range:?}", held.len())));
+    }
+    Ok(held.into_iter().map(|(port, _)| port).collect())
+}
+
+/// Ports that programs may listen on and that the system does not give to outgoing connections: the longer of the two ends that its own
+/// range leaves, without those that belong to well-known services.
+fn listening_range() -> std::ops::RangeInclusive<u16> {
+    const FIRST: u16 = 10_000;
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let mut ends = text.split_whitespace().filter_map(|end| end.parse().ok());
+    // What Linux does where nobody has changed it.
+    let (low, high): (u16, u16) = (ends.next().unwrap_or(32_768), ends.next().unwrap_or(60_999));
+    let (below, above) = (FIRST..=low.saturating_sub(1), high.saturating_add(1)..=u16::MAX);
+    if below.len().max(above.len()) < 1000 {
+        return FIRST..=u16::MAX;
+    }
+    if below.len() >= above.len() { below } else { above }
 }
 
 fn temporary_path() -> PathBuf {

@@ -8,11 +8,13 @@ use kith_gossip::Authenticator;
 use kith_models::{DATASETS, DatasetEntry, DatasetOptions, Loaded, Partition, Rows};
 use toml::{Table, Value};
 
-use super::super::output::Failure;
+use super::super::output::{Failure, tell};
 use super::super::text;
 use super::Up;
 use crate::agreement::Agreement;
 
+/// The partition for more peers than the suggested one can serve.
+const EVEN: &str = "iid";
 /// Rounds whose graphs are looked at where they change.
 const GRAPHS_MAX: u64 = 64;
 
@@ -143,7 +145,15 @@ impl Plan {
         let graphs = place(&mut members, &agreement)?;
         debug_assert!(graphs > 0, "a charter has rounds");
 
-        let (shards, test, classes) = deal(&loaded, &agreement, &partition, peers, &seed)?;
+        let (partition, (shards, test, classes)) = match deal(&loaded, &agreement, &partition, peers, &seed) {
+            // So many peers that the suggestion does not fit them: nobody asked for it.
+            Err(_) if up.partition.is_none() && peers > suggested.peers => {
+                let dealt = deal(&loaded, &agreement, EVEN, peers, &seed)?;
+                tell(&format!("note: there are too few rows for {peers} peers under --partition {partition}; dealt by {EVEN}"));
+                (EVEN.to_owned(), dealt)
+            }
+            dealt => (partition, dealt?),
+        };
         let plan = Plan {
             agreement,
             members,
@@ -203,7 +213,7 @@ fn read_charter(path: &std::path::Path) -> Result<Table, Failure> {
     let text = std::fs::read_to_string(path).map_err(|error| Failure::new(format!("cannot read {}: {error}", path.display())))?;
     // The whole charter is resolved first, so that its problems are shown at their places in the file.
     Agreement::load(path)?;
-    text.parse().map_err(|error: toml::de::Error| Failure::new(format!("{}: {error}", path.display())))
+    text.parse().map_err(|error: toml::de::Error| Failure::new(format!("{}: {}", path.display(), error.message())))
 }
 
 fn members_of(charter: &Table) -> Option<usize> {

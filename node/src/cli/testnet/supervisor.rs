@@ -13,7 +13,6 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{ChildStdin, Command};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::output::{Failure, Verdict, print, tell};
@@ -21,6 +20,7 @@ use super::Up;
 use super::baseline;
 use super::control::{self, Request};
 use super::directory::{Directory, Places};
+use super::ending::Ending;
 use super::live::{Live, ready_table, role};
 use super::plan::Plan;
 use super::report::Report;
@@ -57,11 +57,19 @@ struct Supervisor<'a> {
     /// A peer that could not even begin: then the others would only wait for it.
     stillborn: Option<String>,
     json: bool,
-    down: Option<oneshot::Sender<Value>>,
+    /// Who asked to stop it.
+    down: Vec<oneshot::Sender<Value>>,
 }
 
 /// Runs the testnet to its end.
-pub(super) fn run(up: &Up, plan: &Plan, directory: &Directory, places: Places, sites: Option<Loaded>) -> Verdict {
+pub(super) fn run(
+    up: &Up,
+    plan: &Plan,
+    directory: &Directory,
+    places: Places,
+    sites: Option<Loaded>,
+    ending: &Ending,
+) -> Verdict {
     let runtime = super::super::runtime(1)?;
     let (tally, interrupted, wall, ready_after) = runtime.block_on(async {
         let (messages, inbox) = mpsc::channel(LINES_MAX);
@@ -78,17 +86,16 @@ pub(super) fn run(up: &Up, plan: &Plan, directory: &Directory, places: Places, s
             interrupted: false,
             stillborn: None,
             json: up.json,
-            down: None,
+            down: Vec::new(),
         };
         let socket = control::serve(&directory.path, supervisor.messages.clone(), Message::Control)?;
-        let ended = supervisor.drive(inbox).await;
+        let ended = supervisor.drive(inbox, &mut ending.signals()).await;
         supervisor.live.end();
-        socket.abort();
-        control::remove(&directory.path);
-        if let Some(answer) = supervisor.down.take() {
+        for answer in supervisor.down.drain(..) {
             // Whoever asked may be gone.
             let _ = answer.send(json!({"ok": true, "what": "every peer has stopped"}));
         }
+        socket.end().await;
         ended?;
         if let Some(what) = supervisor.stillborn.take() {
             return Err(Failure::new(what));
@@ -119,10 +126,7 @@ pub(super) fn run(up: &Up, plan: &Plan, directory: &Directory, places: Places, s
 }
 
 impl Supervisor<'_> {
-    async fn drive(&mut self, mut inbox: mpsc::Receiver<Message>) -> Result<(), Failure> {
-        let failed = |error: std::io::Error| Failure::new(format!("signals cannot be received: {error}"));
-        let mut interrupts = signal(SignalKind::interrupt()).map_err(failed)?;
-        let mut terminations = signal(SignalKind::terminate()).map_err(failed)?;
+    async fn drive(&mut self, mut inbox: mpsc::Receiver<Message>, signals: &mut mpsc::Receiver<()>) -> Result<(), Failure> {
         let mut samples = tokio::time::interval(SAMPLE);
         for index in 0..self.plan.members.len() {
             if let Err(failure) = self.spawn(index) {
@@ -134,8 +138,7 @@ impl Supervisor<'_> {
         while self.running() > 0 {
             tokio::select! {
                 Some(message) = inbox.recv() => self.receive(message),
-                _ = interrupts.recv() => self.interrupt(),
-                _ = terminations.recv() => self.interrupt(),
+                Some(()) = signals.recv() => self.interrupt(),
                 _ = samples.tick() => self.sample_all(),
                 () = &mut grace, if self.stopping => self.stop(Signal::SIGKILL),
             }
@@ -260,8 +263,11 @@ impl Supervisor<'_> {
         let reply = match request {
             Request::Status => self.status(),
             Request::Down => {
-                self.down = Some(answer);
-                self.interrupt();
+                self.down.push(answer);
+                // Whoever asks once more is answered as well, and does not make it kill what is just stopping.
+                if !self.stopping {
+                    self.interrupt();
+                }
                 return;
             }
             Request::Kill { node } => self.with_node(&node, |supervisor, index| {

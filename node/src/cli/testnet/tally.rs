@@ -82,7 +82,9 @@ impl Tally {
     pub(super) fn add(&mut self, index: usize, line: &Line) -> bool {
         match &line.what {
             What::Peer(event) => self.add_event(index, event),
-            What::Node(NodeEvent::Denied { .. }) => *self.nodes[index].refused.entry("denied".to_owned()).or_default() += 1,
+            What::Node(NodeEvent::Denied { count, .. }) => {
+                *self.nodes[index].refused.entry("denied".to_owned()).or_default() += count
+            }
             What::Node(NodeEvent::Restarted { .. }) => self.nodes[index].restarts += 1,
             What::Node(NodeEvent::Report { wire_in_bytes, wire_out_bytes, training_seconds, evaluation_seconds, .. }) => {
                 let node = &mut self.nodes[index];

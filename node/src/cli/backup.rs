@@ -1,0 +1,223 @@
+//! `kith backup` and `kith restore`: a copy of a peer that always opens, also of one that runs, and putting it back.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use super::output::{Failure, Verdict, print_json, tell};
+use super::{done, status};
+use crate::config::{CONFIG_FILE, Config};
+use crate::error::NodeError;
+use crate::identity::{Identity, KEY_FILE};
+use crate::private;
+use crate::store::StoreError;
+use crate::store::backup::{self, CHECKPOINT_FILES, Held, STATE};
+
+/// Written last: a backup without it is unfinished.
+const LABEL_FILE: &str = "backup.json";
+const CHARTER_FILE: &str = "charter.toml";
+
+/// Copy a peer's state, also while it runs
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kith backup --dir ada --out backups/ada-monday
+
+The copy holds configuration, charter, state, checkpoints and the key, but no rows. Whoever has it is this peer: keep it as you keep
+the key, or leave the key out with --without-key.")]
+pub(crate) struct Backup {
+    /// The peer's folder
+    #[arg(long, default_value = ".")]
+    dir: PathBuf,
+    /// The folder to make
+    #[arg(long)]
+    out: PathBuf,
+    /// Leave the key out; the copy can then be put back only where the key is
+    #[arg(long)]
+    without_key: bool,
+    /// One JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// Put a copy of `kith backup` back
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kith restore --from backups/ada-monday --dir ada
+
+What is in the peer's state folder and among its checkpoints is moved aside, not removed. The peer may have published more since the
+copy was made: it says nothing until it is past every round that its neighbours know an update of, so that it contradicts nothing.")]
+pub(crate) struct Restore {
+    /// What `kith backup` made
+    #[arg(long)]
+    from: PathBuf,
+    /// The peer's folder; it is made if it is not there
+    #[arg(long, default_value = ".")]
+    dir: PathBuf,
+    /// One JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a backup is of.
+#[derive(Debug, Serialize, Deserialize)]
+struct Label {
+    name: String,
+    peer_id: String,
+    federation: String,
+    completed_rounds: u64,
+    promised_round: Option<u64>,
+    key: bool,
+    program: String,
+}
+
+impl Backup {
+    pub(crate) fn run(self) -> Verdict {
+        let config = Config::load(&self.dir.join(CONFIG_FILE))?;
+        if self.out.exists() {
+            return Err(Failure::new(format!(
+                "{} exists already and is not overwritten; choose another --out",
+                self.out.display()
+            )));
+        }
+        let peer = Identity::load(&config.key).map_err(NodeError::from)?.peer();
+        let snapshot = match backup::snapshot_of(&config.state, &config.checkpoints) {
+            Ok(snapshot) => snapshot,
+            Err(StoreError::InUse { .. }) => PathBuf::from(status::order(&config.state, "/snapshot")?.trim()),
+            Err(error) => return Err(NodeError::from(error).into()),
+        };
+        // It is written beside its place and renamed, so that there is never half a backup of that name.
+        let mut name = self.out.file_name().unwrap_or_default().to_owned();
+        name.push(".unfinished");
+        let unfinished = self.out.with_file_name(name);
+        let _ = std::fs::remove_dir_all(&unfinished);
+        let made = self.fill(&config, &snapshot, &unfinished, peer.to_string());
+        // A snapshot that stays costs space, until the peer starts again.
+        let _ = std::fs::remove_dir_all(&snapshot);
+        let label = made.inspect_err(|_| drop(std::fs::remove_dir_all(&unfinished)))?;
+        std::fs::rename(&unfinished, &self.out).map_err(|error| NodeError::io("write", &self.out, error))?;
+        if self.json {
+            print_json(&label)?;
+        } else {
+            tell(&format!(
+                "{} holds {} with {} completed rounds; put it back with `kith restore --from {} --dir …`",
+                self.out.display(),
+                label.name,
+                label.completed_rounds,
+                self.out.display()
+            ));
+        }
+        done()
+    }
+
+    fn fill(&self, config: &Config, snapshot: &Path, to: &Path, peer_id: String) -> Result<Label, NodeError> {
+        backup::copy_folder(snapshot, to).map_err(|error| NodeError::io("copy the state to", to, error))?;
+        let Held { completed, promised, federation } = backup::verify(&to.join(STATE), &to.join(CHECKPOINT_FILES))?;
+        let mut files = vec![(self.dir.join(CONFIG_FILE), CONFIG_FILE), (config.charter.clone(), CHARTER_FILE)];
+        if !self.without_key {
+            files.push((config.key.clone(), KEY_FILE));
+        }
+        for (from, name) in files {
+            backup::copy_file(&from, &to.join(name)).map_err(|error| NodeError::io("copy", &from, error))?;
+        }
+        let label = Label {
+            name: config.name.clone(),
+            peer_id,
+            federation: federation.to_string(),
+            completed_rounds: completed,
+            promised_round: promised,
+            key: !self.without_key,
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let text = serde_json::to_string_pretty(&label).map_err(|error| NodeError::Unfit(error.to_string()))?;
+        let path = to.join(LABEL_FILE);
+        private::write(&path, text.as_bytes()).map_err(|error| NodeError::io("write", &path, error))?;
+        Ok(label)
+    }
+}
+
+impl Restore {
+    pub(crate) fn run(self) -> Verdict {
+        let label = self.label()?;
+        // Looked at before anything is touched.
+        backup::verify(&self.from.join(STATE), &self.from.join(CHECKPOINT_FILES)).map_err(NodeError::from)?;
+        let config = self.configuration(&label)?;
+        backup::check_unused(&config.state).map_err(NodeError::from)?;
+        let mut aside = Vec::new();
+        for (name, place) in [(STATE, &config.state), (CHECKPOINT_FILES, &config.checkpoints)] {
+            aside.extend(move_aside(place)?);
+            backup::copy_folder(&self.from.join(name), place).map_err(|error| NodeError::io("write", place, error))?;
+        }
+        // `verify` has locked it.
+        let _ = std::fs::remove_file(self.from.join(STATE).join("lock"));
+        backup::mark_restored(&config.state, &config.checkpoints).map_err(NodeError::from)?;
+        if self.json {
+            print_json(&label)?;
+            return done();
+        }
+        for (from, to) in &aside {
+            tell(&format!("moved {} to {}", from.display(), to.display()));
+        }
+        tell(&format!(
+            "{} is back at {} completed rounds; `kith run --dir {}` resumes there",
+            label.name,
+            label.completed_rounds,
+            self.dir.display()
+        ));
+        done()
+    }
+
+    fn label(&self) -> Result<Label, Failure> {
+        let path = self.from.join(LABEL_FILE);
+        let text = std::fs::read_to_string(&path).map_err(|error| {
+            Failure::with_help(
+                format!("{} is not a finished backup: {}: {error}", self.from.display(), path.display()),
+                "`kith backup --dir … --out …` makes one",
+            )
+        })?;
+        serde_json::from_str(&text).map_err(|error| Failure::new(format!("{} cannot be read: {error}", path.display())))
+    }
+
+    /// The peer's own configuration, or, where there is none, the copied one; key and charter are put beside it if they are missing.
+    fn configuration(&self, label: &Label) -> Result<Config, Failure> {
+        let path = self.dir.join(CONFIG_FILE);
+        let put = |name: &str, to: &Path| -> Result<(), NodeError> {
+            let from = self.from.join(name);
+            if to.exists() || !from.exists() {
+                return Ok(());
+            }
+            backup::copy_file(&from, to).map_err(|error| NodeError::io("write", to, error))
+        };
+        std::fs::create_dir_all(&self.dir).map_err(|error| NodeError::io("create", &self.dir, error))?;
+        put(CONFIG_FILE, &path)?;
+        let config = Config::load(&path)?;
+        put(CHARTER_FILE, &config.charter)?;
+        put(KEY_FILE, &config.key)?;
+        let peer = Identity::load(&config.key).map_err(NodeError::from)?.peer().to_string();
+        if peer != label.peer_id {
+            return Err(Failure::new(format!(
+                "{} is a backup of {} ({}), and {} is the key of another peer ({peer}); nothing was changed",
+                self.from.display(),
+                label.name,
+                label.peer_id,
+                config.key.display()
+            )));
+        }
+        Ok(config)
+    }
+}
+
+/// Renames a folder that holds something; from and to.
+fn move_aside(folder: &Path) -> Result<Option<(PathBuf, PathBuf)>, Failure> {
+    if !std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Ok(None);
+    }
+    let seconds = std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
+    let name = |count: u32| format!("{}.before-restore-{seconds}-{count}", folder.file_name().unwrap_or_default().display());
+    let free = (0..).map(|count| folder.with_file_name(name(count))).find(|path| !path.exists());
+    let to = free.unwrap_or_else(|| folder.with_file_name(name(u32::MAX)));
+    std::fs::rename(folder, &to).map_err(|error| NodeError::io("move aside", folder, error))?;
+    Ok(Some((folder.to_owned(), to)))
+}

@@ -1,0 +1,148 @@
+//! What a start would find: the state folder, the ports, and those who are to be dialled. For `kith check`, which says the same as
+//! `kith run` and leaves everything as it is.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use kith_consensus::PeerId;
+
+use crate::agreement::Agreement;
+use crate::config::Config;
+use crate::error::NodeError;
+use crate::store::{Store, StoreError};
+
+/// Longest wait for somebody who is to be dialled.
+const DIAL_DEADLINE: Duration = Duration::from_secs(2);
+
+/// What stands in the way of a start, and what a person should know besides.
+#[derive(Debug, Default)]
+pub struct Readiness {
+    /// Each would end `kith run` at once.
+    pub problems: Vec<NodeError>,
+    /// What `kith run` would warn of, or only notice later.
+    pub notes: Vec<String>,
+}
+
+/// Looks at state folder, ports and bootstrap addresses of a peer.
+pub fn look(config: &Config, agreement: &Agreement, peer: Option<PeerId>) -> Readiness {
+    let mut found = Readiness::default();
+    match Store::look(&config.state, &config.checkpoints, agreement.shapes(), agreement.charter.id) {
+        Ok(warnings) => found.notes.extend(warnings),
+        Err(error @ StoreError::InUse { .. }) => {
+            // Whoever has the state has the ports as well.
+            found.problems.push(error.into());
+            return found;
+        }
+        Err(error) => found.problems.push(error.into()),
+    }
+    found.problems.extend(config.network.listen.iter().filter_map(|text| busy(text)));
+    if let Err(source) = TcpListener::bind(config.status_listen) {
+        found.problems.push(NodeError::Status { address: config.status_listen, source });
+    }
+    for text in &config.network.bootstrap {
+        let own = peer.is_some_and(|peer| text.split('/').next_back().is_some_and(|last| last == peer.to_string()));
+        if own {
+            found.notes.push(format!("bootstrap {text} is this peer itself"));
+        } else if let Some(why) = unreached(text) {
+            found.notes.push(format!("bootstrap {text} cannot be reached now: {why}"));
+        }
+    }
+    found
+}
+
+/// Why nothing can listen at an address.
+fn busy(text: &str) -> Option<NodeError> {
+    let (place, kind) = place(text)?;
+    let ip: IpAddr = place.0.parse().ok()?;
+    let address = SocketAddr::new(ip, place.1);
+    let bound = match kind {
+        Kind::Tcp => TcpListener::bind(address).map(drop),
+        Kind::Udp => UdpSocket::bind(address).map(drop),
+    };
+    let error = bound.err()?;
+    let why = if error.kind() == ErrorKind::AddrInUse {
+        "the address is in use by another program".to_owned()
+    } else {
+        error.to_string()
+    };
+    Some(NodeError::Unfit(format!("[network] listen: cannot listen at {text}: {why}; choose another port, or end what has it")))
+}
+
+/// Why nobody answers at an address; over QUIC only whether its name resolves is looked at.
+fn unreached(text: &str) -> Option<String> {
+    let (place, kind) = place(text)?;
+    let addresses: Vec<SocketAddr> = match place.to_socket_addrs() {
+        Ok(addresses) => addresses.collect(),
+        Err(error) => return Some(format!("{} does not resolve: {error}", place.0)),
+    };
+    if kind == Kind::Udp {
+        return None;
+    }
+    let mut why = Some(format!("{} has no address", place.0));
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, DIAL_DEADLINE) {
+            Ok(_) => return None,
+            Err(error) => why = Some(error.to_string()),
+        }
+    }
+    why
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Tcp,
+    Udp,
+}
+
+/// Host and port of a multiaddress that has both.
+fn place(text: &str) -> Option<((String, u16), Kind)> {
+    let parts: Vec<&str> = text.split('/').collect();
+    let ["", _, host, kind, port, ..] = parts[..] else { return None };
+    let kind = if kind == "udp" { Kind::Udp } else { Kind::Tcp };
+    Some(((host.to_owned(), port.parse().ok()?), kind))
+}
+
+/// Whether folders can be made at a path, without making any: the nearest one that exists is asked.
+pub(crate) fn can_be_made(path: &Path) -> std::io::Result<()> {
+    let absolute = std::path::absolute(path)?;
+    let existing: PathBuf = absolute.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/")).to_owned();
+    if !existing.is_dir() {
+        return Err(std::io::Error::new(ErrorKind::NotADirectory, format!("{} is not a folder", existing.display())));
+    }
+    // The mode alone does not tell, for example, of a file system that is mounted to be read only.
+    let probe = existing.join(format!(".kith-probe-{}", std::process::id()));
+    std::fs::File::create(&probe)?;
+    std::fs::remove_file(probe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_that_are_taken_and_places_that_do_not_answer_are_told() {
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = tcp.local_addr().unwrap().port();
+        let text = format!("/ip4/127.0.0.1/tcp/{port}");
+        assert!(busy(&text).is_some_and(|error| error.to_string().contains("in use")));
+        assert_eq!(unreached(&text), None);
+        drop(tcp);
+        assert!(busy(&text).is_none());
+        assert!(unreached(&text).is_some());
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let text = format!("/ip4/127.0.0.1/udp/{}/quic-v1", udp.local_addr().unwrap().port());
+        assert!(busy(&text).is_some());
+        assert!(unreached("/dns4/nobody.invalid/tcp/1").is_some_and(|why| why.contains("does not resolve")));
+    }
+
+    #[test]
+    fn a_place_where_no_folder_can_be_made_is_told_and_nothing_is_left_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        can_be_made(&folder.path().join("a/b")).unwrap();
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        assert!(can_be_made(&folder.path().join("file/state")).is_err());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}

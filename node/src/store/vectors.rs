@@ -1,0 +1,143 @@
+//! The vectors of a promise, in a file beside the store: the update's body, the own row, and what is carried into the next round.
+//!
+//! They are as large as the model. Inside the transactional file every one of them would be written twice and leave a hole as large as
+//! itself. The file is durable before the record that names it, with its hash; a file that no record names is rubbish.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kith_consensus::Digest;
+use kith_gossip::{Carried, Intent, Parameters};
+use serde::{Deserialize, Serialize};
+
+use super::database::sync_folder;
+use crate::checkpoint::values_from_bytes;
+use crate::private;
+
+/// Folder of these files in the state folder.
+pub(super) const FOLDER: &str = "intents";
+/// Vectors of fewer bytes stay in the record.
+const INLINE_BYTES: usize = 64 << 10;
+/// Values turned into bytes at a time; what is written is also hashed while it is in the cache.
+const CHUNK_VALUES: usize = 64 << 10;
+
+/// What the file of a promise holds, in this order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Contents {
+    /// Hash of the file.
+    digest: Digest,
+    /// Values of the own row.
+    own: usize,
+    /// Bytes of the body; `None` where it is the own row's bytes.
+    body: Option<usize>,
+    /// Names and numbers of values of what is carried.
+    carried: Vec<(String, usize)>,
+}
+
+/// The vectors of a promise.
+#[derive(Debug, Default)]
+pub(super) struct Vectors {
+    pub(super) own: Parameters,
+    pub(super) body: Arc<Vec<u8>>,
+    pub(super) carried: Carried,
+}
+
+/// Where the vectors of a round's promise are.
+pub(super) fn path(state: &Path, round: u64) -> PathBuf {
+    state.join(FOLDER).join(format!("round-{round:06}.vectors"))
+}
+
+/// Whether a promise is large enough for a file of its own.
+pub(super) fn are_large(intent: &Intent) -> bool {
+    let values = intent.own.len() + intent.carried.values().map(|values| values.len()).sum::<usize>();
+    4 * values + intent.body.len() >= INLINE_BYTES
+}
+
+/// Writes the vectors of a promise, durably.
+///
+/// # Errors
+/// When the disk fails; nothing refers to what was written by then.
+pub(super) fn write(state: &Path, intent: &Intent) -> io::Result<Contents> {
+    private::create_folder(&state.join(FOLDER))?;
+    let path = path(state, intent.round);
+    let mut file = Hashed { file: private::create(&path)?, hasher: blake3::Hasher::new() };
+    file.values(&intent.own)?;
+    let same = is_bytes_of(&intent.body, &intent.own);
+    if !same {
+        file.bytes(&intent.body)?;
+    }
+    for values in intent.carried.values() {
+        file.values(values)?;
+    }
+    file.file.sync_all()?;
+    sync_folder(&state.join(FOLDER))?;
+    Ok(Contents {
+        digest: Digest(*file.hasher.finalize().as_bytes()),
+        own: intent.own.len(),
+        body: (!same).then_some(intent.body.len()),
+        carried: intent.carried.iter().map(|(name, values)| (name.clone(), values.len())).collect(),
+    })
+}
+
+/// Reads the vectors of a round's promise.
+///
+/// # Errors
+/// Why they are not what was written.
+pub(super) fn read(state: &Path, round: u64, contents: &Contents) -> Result<Vectors, String> {
+    let path = path(state, round);
+    let bytes = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let damaged = || format!("{} is not what was written", path.display());
+    if Digest(*blake3::hash(&bytes).as_bytes()) != contents.digest {
+        return Err(damaged());
+    }
+    let mut rest = bytes.as_slice();
+    let mut take = |length: usize| rest.split_off(..length).ok_or_else(damaged);
+    let own = take(4 * contents.own)?;
+    let body = match contents.body {
+        Some(length) => take(length)?,
+        None => own,
+    };
+    let mut carried = BTreeMap::new();
+    for (name, values) in &contents.carried {
+        carried.insert(name.clone(), Arc::new(values_from_bytes(take(4 * values)?)));
+    }
+    Ok(Vectors { own: Arc::new(values_from_bytes(own)), body: Arc::new(body.to_vec()), carried })
+}
+
+/// Whether bytes are the values' own, little-endian: then one of them is enough on disk.
+fn is_bytes_of(bytes: &[u8], values: &[f32]) -> bool {
+    let equal = |(bytes, value): (&[u8; 4], &f32)| *bytes == value.to_le_bytes();
+    bytes.len() == 4 * values.len() && bytes.as_chunks::<4>().0.iter().zip(values).all(equal)
+}
+
+/// A file whose bytes are hashed as they are written.
+struct Hashed {
+    file: File,
+    hasher: blake3::Hasher,
+}
+
+impl Hashed {
+    fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        for chunk in bytes.chunks(4 * CHUNK_VALUES) {
+            self.hasher.update(chunk);
+            self.file.write_all(chunk)?;
+        }
+        Ok(())
+    }
+
+    fn values(&mut self, values: &[f32]) -> io::Result<()> {
+        let mut buffer = vec![0u8; 4 * CHUNK_VALUES.min(values.len())];
+        for chunk in values.chunks(CHUNK_VALUES) {
+            let bytes = &mut buffer[..4 * chunk.len()];
+            for (place, value) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(chunk) {
+                *place = value.to_le_bytes();
+            }
+            self.hasher.update(bytes);
+            self.file.write_all(bytes)?;
+        }
+        Ok(())
+    }
+}
