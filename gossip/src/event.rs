@@ -132,8 +132,10 @@ pub enum Event {
 pub struct History {
     /// Rounds in which models are combined, by how many were, the peer's own included: under 1 those in which it was alone.
     pub mixed: BTreeMap<usize, u64>,
-    /// Rounds of training in which it did not train: its training failed, or it listened.
-    pub untrained: u64,
+    /// Rounds in which its training failed.
+    pub training_failed: u64,
+    /// Rounds in which it listened instead of training.
+    pub listened: u64,
     /// Rounds that it left out because it was behind.
     pub passed_over: u64,
 }

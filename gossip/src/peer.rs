@@ -722,6 +722,7 @@ impl Peer {
 
     fn training_failed(&mut self, why: String, out: &mut Vec<Effect>) {
         out.push(Effect::Emit(Event::TrainingFailed { round: self.round, why }));
+        self.history.training_failed += 1;
         self.own = self.row(Arc::clone(&self.parameters), &self.parameters, 0.0);
         (self.own_samples, self.own_local_steps) = (0, 0);
         self.skip(out);
@@ -1369,7 +1370,8 @@ impl Peer {
         if unpromised || !heard {
             return;
         }
-        if self.has_none_of(round) {
+        // A liar that says nothing does not say so either.
+        if self.has_none_of(round) && self.conduct.is_honest() {
             let bytes = self.skip_of(round);
             out.push(Effect::Send { to, bytes });
             return;

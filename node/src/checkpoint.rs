@@ -160,7 +160,8 @@ fn to_bytes(shapes: &Shapes, federation: Digest, checkpoint: &Checkpoint) -> Vec
         ("kith.round".to_owned(), checkpoint.round.to_string()),
         ("kith.sequence".to_owned(), checkpoint.sequence.to_string()),
         ("kith.rounds_mixed".to_owned(), mixed_to_text(&checkpoint.history)),
-        ("kith.rounds_untrained".to_owned(), checkpoint.history.untrained.to_string()),
+        ("kith.rounds_training_failed".to_owned(), checkpoint.history.training_failed.to_string()),
+        ("kith.rounds_listened".to_owned(), checkpoint.history.listened.to_string()),
         ("kith.rounds_passed_over".to_owned(), checkpoint.history.passed_over.to_string()),
         ("kith.roster".to_owned(), checkpoint.roster.iter().map(PeerId::to_string).collect::<Vec<_>>().join(" ")),
     ]);
@@ -216,7 +217,8 @@ fn from_bytes(shapes: &Shapes, federation: Digest, bytes: &[u8]) -> Result<Check
         None => History::default(), // written by an older program
         Some(text) => History {
             mixed: mixed_from_text(text).ok_or("its kith.rounds_mixed is no list of models:rounds")?,
-            untrained: number("kith.rounds_untrained")?,
+            training_failed: number("kith.rounds_training_failed")?,
+            listened: number("kith.rounds_listened")?,
             passed_over: number("kith.rounds_passed_over")?,
         },
     };
@@ -261,7 +263,7 @@ mod tests {
             parameters,
             replicas: BTreeMap::from([(PeerId([9; 32]), replica)]),
             carried,
-            history: History { mixed: BTreeMap::from([(1, 2), (5, 39)]), untrained: 1, passed_over: 7 },
+            history: History { mixed: BTreeMap::from([(1, 2), (5, 39)]), training_failed: 1, listened: 2, passed_over: 7 },
         }
     }
 

@@ -36,7 +36,8 @@ pub fn told(history: &History) -> Option<String> {
     let mixed: u64 = history.mixed.values().sum();
     let parts = [
         (history.alone(), format!("{} of {mixed} rounds were mixed with nobody: this peer was alone in them", history.alone())),
-        (history.untrained, format!("{} rounds without training of its own (failed, or listening)", history.untrained)),
+        (history.training_failed, format!("its training failed in {} rounds", history.training_failed)),
+        (history.listened, format!("{} rounds of listening, behind the others", history.listened)),
         (history.passed_over, format!("{} rounds passed over", history.passed_over)),
     ];
     let told: Vec<String> = parts.into_iter().filter(|(count, _)| *count > 0).map(|(_, text)| text).collect();

@@ -469,13 +469,20 @@ fn a_peer_slower_than_everybody_s_patience_still_completes_rounds_and_ends() {
     let mixed =
         events_of(&federation, 4).filter(|event| matches!(event, Event::Aggregated { models, .. } if *models > 1)).count();
     assert!(mixed >= 1, "what it trained is mixed");
-    assert!(events_of(&federation, 4).any(|event| matches!(event, Event::Finished { .. })));
+    // It goes through every round, or comes when all the others have gone and says so.
+    assert!(events_of(&federation, 4).any(|event| matches!(event, Event::Finished { .. } | Event::Over { .. })));
 }
 
 #[test]
 fn a_peer_that_is_cut_off_does_not_run_ahead_of_everybody() {
-    // Nothing arrives at all: each is alone.
+    // Nothing arrives at all: each is alone, and waits.
     let mut federation = World::new(3, "kind = \"complete\"", CODECS[0]).weather(1.0, 0.0, 0, 1).build();
+    assert!(federation.run(Duration::from_secs(3600)) == Ended::Limit);
+    assert!(!events_of(&federation, 0).any(|event| matches!(event, Event::Trained { .. })), "alone it does not train");
+    // Where the charter lets a peer go on alone.
+    let mut world = World::new(3, "kind = \"complete\"", CODECS[0]).weather(1.0, 0.0, 0, 1);
+    world.charter = world.charter.replace("[round]\n", "[round]\nneighbours_min = 0\n");
+    let mut federation = world.build();
     assert!(federation.run(LIMIT) == Ended::Stopped);
     // Twelve rounds, each waiting for its deadline of eight seconds.
     assert!(federation.now() >= Duration::from_secs(12 * 8), "they ended after {:?}", federation.now());

@@ -99,12 +99,13 @@ impl Observer for Auditor {
     }
 }
 
+/// Nobody waits beyond a deadline: what others give meanwhile would be on its way, until they have next to nothing left.
 fn federation(links: Links) -> Simulation<Auditor> {
     let members: String =
         (0..PEERS).map(|peer| format!("[[membership.member]]\nname = \"p{peer}\"\nkey = \"{}\"\n", id(peer))).collect();
     let text = format!(
         "[federation]\nname = \"mass\"\nrounds = 150\n[topology]\nkind = \"edges\"\ndirected = true\nedges = {EDGES:?}\n\
-         [round]\ndeadline_seconds = 0.5\n[aggregation]\nrule = \"mean\"\nmethod = \"push-sum\"\n{members}"
+         [round]\ndeadline_seconds = 0.5\nneighbours_min = 0\n[aggregation]\nrule = \"mean\"\nmethod = \"push-sum\"\n{members}"
     );
     let mut codec = |section: &mut Section<'_>| drop(codec_from_section(section));
     let charter = Arc::new(Charter::resolve(&text, &mut [("codec", &mut codec)]).expect("a good charter"));

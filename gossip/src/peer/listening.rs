@@ -37,13 +37,16 @@ impl Peer {
         out.push(Effect::Emit(Event::Listening { round: self.round }));
         self.own = self.row(Arc::clone(&self.parameters), &self.parameters, 0.0);
         (self.own_samples, self.own_local_steps) = (0, 0);
+        self.history.listened += 1;
         self.skip(out);
         self.collect(out);
     }
 
     /// Tells those that would wait for it that no update of this round comes.
     pub(super) fn skip(&mut self, out: &mut Vec<Effect>) {
-        self.history.untrained += u64::from(self.trains());
+        if self.is_asynchronous() {
+            return; // nobody waits for a round of another peer
+        }
         self.skipped = Some(self.round);
         let bytes = self.skip_of(self.round);
         for to in self.listeners(self.round).into_iter().filter(|peer| self.overlay.is_ready(peer)).collect::<Vec<_>>() {

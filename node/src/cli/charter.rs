@@ -177,7 +177,7 @@ impl New {
         let mut topology = text::topology(&self.topology).map_err(|what| option("topology", what))?;
         topology.entry("seed").or_insert(integer(self.seed));
         let codec = text::codec(&self.codec).map_err(|what| option("codec", what))?;
-        let mut round = Table::new();
+        let mut round = Table::from_iter([("neighbours_min".to_owned(), integer(1))]);
         if let Some(deadline) = self.deadline {
             round.insert("deadline_seconds".to_owned(), Value::Float(deadline));
         }

@@ -32,6 +32,8 @@ struct Seat {
     awaited: usize,
     /// Those of them that were missing, or refused.
     missing: BTreeSet<PeerId>,
+    /// Who has said of which round that it has nothing: nobody waits for it there.
+    silent: BTreeSet<(u64, PeerId)>,
     /// The round in which each was awaited or mixed last.
     seen: BTreeMap<PeerId, u64>,
 }
@@ -49,7 +51,9 @@ impl AwaitedAgain {
     fn over(&mut self, scope: &Scope, member: usize, round: u64, mixed: Option<&BTreeSet<PeerId>>) -> Breach {
         let fairness = self.fairness?;
         let seat = &mut self.seats[member];
-        let missing = std::mem::take(&mut seat.missing);
+        let mut missing = std::mem::take(&mut seat.missing);
+        missing.extend(seat.silent.iter().filter(|(of, _)| *of == round).map(|(_, peer)| *peer));
+        seat.silent.retain(|(of, _)| *of > round);
         let graph = scope.charter.topology.graph(scope.ids.len(), round).ok()?;
         let mut forgotten = None;
         for number in graph.receives_from(member) {
@@ -78,6 +82,10 @@ impl Check for AwaitedAgain {
             }
             Event::Refused { peer, .. } => {
                 seat.missing.insert(*peer); // it has spoken; nobody waits for it any more
+                None
+            }
+            Event::Skipped { peer, round } if self.fairness.is_some() => {
+                seat.silent.insert((*round, *peer));
                 None
             }
             Event::MixingSkipped { round, .. } => self.over(scope, moment.member, *round, None),
