@@ -25,7 +25,7 @@ pub mod training;
 pub use data::{Dataset, Images, RawTable, Source};
 pub use dataset::{DATASETS, DatasetEntry, DatasetOptions, Loaded, Site, Split, TestSize};
 pub use far::{FarValue, far_values};
-pub use file::{Inspection, Tensors, inspect, read_model, read_tensors, write_model};
+pub use file::{Inspection, Tensors, inspect, model_header, read_model, read_tensors, write_model};
 pub use holdout::hold_out;
 pub use model::{Layout, MODELS, ModelEntry, ModelSection, TensorSpec};
 pub use partition::{PARTITIONS, Partition, PartitionEntry, PartitionError, Place, Rows};
