@@ -26,7 +26,7 @@ pub(super) const SIDE: usize = 8;
 /// Outputs whose terms [`transposed`] adds before it goes to the next inputs: as many lines of weights as stay in the first cache.
 const TERMS: usize = 16;
 /// Multiplications for which a second thread is worth its start, some microseconds (a guess).
-const SHARED: usize = 1 << 20;
+const SHARED: usize = 1 << 22;
 /// Partial sums of a sum across lanes, a multiple of every CPU's lanes.
 pub(super) const SUMS: usize = 16;
 /// Outputs and channels whose products [`convolution_weights`] computes at once.
