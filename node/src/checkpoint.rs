@@ -67,6 +67,11 @@ pub fn file_name(round: u64) -> String {
     format!("round-{round:06}.safetensors")
 }
 
+/// Whether a file is called as a checkpoint is that was being written.
+pub(crate) fn is_unfinished(name: &str) -> bool {
+    name.strip_suffix(".tmp").is_some_and(is_file_name)
+}
+
 /// Whether a file is called as a checkpoint is.
 pub(crate) fn is_file_name(name: &str) -> bool {
     name.starts_with("round-") && name.ends_with(".safetensors")
@@ -129,10 +134,13 @@ fn replace<T>(
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".tmp");
     let temporary = folder.join(name);
-    let written = write(create(&temporary)?)?;
-    std::fs::rename(&temporary, path)?;
-    File::open(folder)?.sync_all()?;
-    Ok(written)
+    let replaced = create(&temporary).and_then(write).and_then(|written| {
+        std::fs::rename(&temporary, path)?;
+        File::open(folder)?.sync_all()?;
+        Ok(written)
+    });
+    // Half a file would take the space whose lack may have been the cause.
+    replaced.inspect_err(|_| drop(std::fs::remove_file(&temporary)))
 }
 
 /// Little-endian bytes of values.

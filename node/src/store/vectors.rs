@@ -61,7 +61,12 @@ pub(super) fn are_large(intent: &Intent) -> bool {
 pub(super) fn write(state: &Path, intent: &Intent) -> io::Result<Contents> {
     private::create_folder(&state.join(FOLDER))?;
     let path = path(state, intent.round);
-    let mut file = Hashed::new(private::create(&path)?);
+    // Half a file would take the space whose lack may have been the cause.
+    fill(&path, state, intent).inspect_err(|_| drop(std::fs::remove_file(&path)))
+}
+
+fn fill(path: &Path, state: &Path, intent: &Intent) -> io::Result<Contents> {
+    let mut file = Hashed::new(private::create(path)?);
     file.values(&intent.own)?;
     let same = is_bytes_of(&intent.body, &intent.own);
     if !same {
