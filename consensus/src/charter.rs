@@ -97,7 +97,7 @@ pub struct Aggregation {
 }
 
 /// What peers exchange beside their models.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Method {
     /// Nothing: D-PSGD, or FedAvg among neighbours.
     Plain,
@@ -109,7 +109,10 @@ pub enum Method {
         reference_steps: u64,
     },
     /// Their control, the mean gradient of the round, from whose mean each corrects its next one.
-    Scaffold,
+    Scaffold {
+        /// How much of the change that local training made a peer sends and mixes: the paper's global step size; 1 is all of it.
+        global_learning_rate: f64,
+    },
     /// Sums of the shares of model and mass that they gave so far, over edges that may carry updates one way.
     PushSum,
 }
@@ -119,7 +122,7 @@ impl Method {
     pub fn row_len(self, dimension: usize) -> usize {
         match self {
             Method::Plain | Method::FedNova { .. } => dimension,
-            Method::GradientTracking | Method::Scaffold => 2 * dimension,
+            Method::GradientTracking | Method::Scaffold { .. } => 2 * dimension,
             Method::PushSum => dimension + 3, // the mass in two parts, and when the account was opened
         }
     }
@@ -130,7 +133,7 @@ impl Method {
             Method::Plain | Method::FedNova { .. } => 0,
             Method::GradientTracking => 2,  // the correction, and the row's second half
             Method::PushSum => 1 + senders, // what it gave, and what it took from each
-            Method::Scaffold => 4,          // the control, the controls' mean, the correction, and the row's second half
+            Method::Scaffold { .. } => 4,   // the control, the controls' mean, the correction, and the row's second half
         }
     }
 }
@@ -419,7 +422,7 @@ impl Aggregation {
                 }
             }
             Method::PushSum => self.push_sum_misfits(asynchronous, topology, &mut misfit),
-            Method::Scaffold => {
+            Method::Scaffold { .. } => {
                 if asynchronous {
                     misfit(
                         "aggregation.method",
@@ -492,7 +495,7 @@ impl Aggregation {
             );
             found.push(("round.selection", what));
         }
-        if self.method == Method::Scaffold && stages {
+        if matches!(self.method, Method::Scaffold { .. }) && stages {
             let what = format!(
                 "scaffold corrects towards the mean of the neighbourhood, which in some rounds of a {kind} topology is nobody but a \
                  head; expected another topology.kind, for example \"complete\", or method = \"plain\""

@@ -55,7 +55,8 @@ pub static METHODS: &[MethodEntry] = &[
         name: "scaffold",
         help: "also the round's mean gradient, towards whose mean over the neighbourhood each corrects; twice the bytes",
         source: "Karimireddy et al. 2020 (SCAFFOLD), arXiv 1910.06378",
-        read: |_| Method::Scaffold,
+        // 1: the paper's analysis with everybody taking part.
+        read: |section| Method::Scaffold { global_learning_rate: section.added_number("global_learning_rate", 1.0, 1e-6..=1e3) },
     },
 ];
 

@@ -395,6 +395,16 @@ impl Section<'_> {
         value
     }
 
+    /// A number that charters did not have when the first ones were written: its default is not written out, so that their id stays.
+    pub fn added_number(&mut self, key: &'static str, default: f64, range: RangeInclusive<f64>) -> f64 {
+        let value = self.number(key, Some(default), range);
+        if value == default {
+            self.canonical.remove(key);
+            self.optional.push(key);
+        }
+        value
+    }
+
     /// Any text.
     pub fn text(&mut self, key: &str, default: Option<&str>) -> String {
         let value = self.read(key, default.map(str::to_owned), String::new(), "a text", |node| match node {

@@ -279,3 +279,20 @@ fn a_selection_is_written_with_its_own_keys() {
         assert_eq!(resolve(&charter.to_toml()).unwrap().id, charter.id);
     }
 }
+
+/// A key that came after charters were written must not change the id of those that do not have it.
+#[test]
+fn an_added_key_changes_an_id_only_where_it_says_something() {
+    let id = |line: &str| {
+        let text = format!(
+            "[federation]\nname = \"added\"\n[membership]\nmode = \"open\"\npeers = 5\n[aggregation]\nrule = \"mean\"\n\
+             method = \"scaffold\"\n{line}"
+        );
+        let charter = Charter::resolve(&text, &mut []).unwrap();
+        assert_eq!(Charter::resolve(&charter.to_toml(), &mut []).unwrap().id, charter.id, "{line}");
+        charter.id
+    };
+    assert_eq!(id(""), id("global_learning_rate = 1"));
+    assert_ne!(id(""), id("global_learning_rate = 0.5"));
+    assert_eq!(id("").short(), "fe8c8f9d");
+}

@@ -6,6 +6,9 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests count as tests
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::ops::Index;
 use std::path::PathBuf;
 
 use kith_consensus::aggregate::{Context, Contribution, rule_from_text};
@@ -43,41 +46,75 @@ struct Checker<'a> {
     id: &'a str,
     expected: &'a Value,
     tolerance: (f64, f64),
-    checked: Vec<&'static str>,
+    checked: Vec<String>,
 }
 
 impl Checker<'_> {
-    fn numbers(&mut self, key: &'static str, found: &[f64]) {
+    fn numbers(&mut self, key: &str, found: &[f64]) {
         let expected =
             if self.expected[key].is_array() { numbers(&self.expected[key]) } else { vec![self.expected[key].as_f64().unwrap()] };
         self.same(key, found, &expected);
     }
 
-    fn vectors(&mut self, key: &'static str, found: &[Vector]) {
+    fn vectors(&mut self, key: &str, found: &[Vector]) {
         let expected: Vec<f64> = self.expected[key].as_array().unwrap().iter().flat_map(numbers).collect();
         let found: Vec<f64> = found.iter().flatten().map(|value| f64::from(*value)).collect();
         self.same(key, &found, &expected);
     }
 
-    fn vector(&mut self, key: &'static str, found: &[f32]) {
+    fn tells(&self, key: &str) -> bool {
+        self.expected.get(key).is_some()
+    }
+
+    fn vectors_if_told(&mut self, key: &str, found: &[Vector]) {
+        if self.tells(key) {
+            self.vectors(key, found);
+        }
+    }
+
+    fn vector(&mut self, key: &str, found: &[f32]) {
         self.numbers(key, &found.iter().map(|value| f64::from(*value)).collect::<Vec<_>>());
     }
 
-    fn same(&mut self, key: &'static str, found: &[f64], expected: &[f64]) {
+    fn same(&mut self, key: &str, found: &[f64], expected: &[f64]) {
         assert_eq!(found.len(), expected.len(), "{}: {key}", self.id);
         for (found, expected) in found.iter().zip(expected) {
             let allowed = self.tolerance.0 + self.tolerance.1 * expected.abs();
             assert!((found - expected).abs() <= allowed, "{}: {key} is {found}, expected {expected}", self.id);
         }
-        self.checked.push(key);
+        self.checked.push(key.to_owned());
     }
 
     /// Nothing that the reference tells was left unread.
     fn finish(mut self) {
         self.checked.sort_unstable();
         self.checked.dedup();
-        let known: Vec<&str> = self.expected.as_object().unwrap().keys().map(String::as_str).collect();
+        let known: Vec<String> = self.expected.as_object().unwrap().keys().cloned().collect();
         assert_eq!(self.checked, known, "{}", self.id);
+    }
+}
+
+/// A case's parameters, of which each must be read: one that is ignored is one that might as well be another.
+struct Params<'a> {
+    given: &'a Value,
+    read: RefCell<BTreeSet<String>>,
+}
+
+impl Index<&str> for Params<'_> {
+    type Output = Value;
+
+    fn index(&self, key: &str) -> &Value {
+        self.read.borrow_mut().insert(key.to_owned());
+        &self.given[key]
+    }
+}
+
+impl Params<'_> {
+    fn finish(self, id: &str) {
+        let given: BTreeSet<String> = self.given.as_object().unwrap().keys().cloned().collect();
+        let read = self.read.into_inner();
+        let ignored: Vec<&String> = given.difference(&read).collect();
+        assert!(ignored.is_empty(), "{id}: parameters that nothing reads: {ignored:?}");
     }
 }
 
@@ -88,7 +125,7 @@ struct Quadratics {
 }
 
 impl Quadratics {
-    fn of(params: &Value) -> Quadratics {
+    fn of(params: &Params<'_>) -> Quadratics {
         if params["curvature"].is_array() {
             Quadratics { curvature: numbers(&params["curvature"]), optimum: vectors(&params["optimum"]) }
         } else {
@@ -131,7 +168,13 @@ fn mix(graph: &Graph, models: &[Vector]) -> Vec<Vector> {
     (0..models.len()).map(|peer| mean(&all, &graph.mixing_matrix()[peer])).collect()
 }
 
-fn graph_of(params: &Value) -> Graph {
+/// A number that counts something.
+fn whole(number: f64) -> u64 {
+    assert!(number >= 0.0 && number.fract() == 0.0, "{number} counts nothing");
+    number as u64
+}
+
+fn graph_of(params: &Params<'_>) -> Graph {
     let edges = lists(&params["edges"]);
     Graph::new_undirected(params["n"].as_u64().unwrap() as usize, edges.iter().map(|edge| (edge[0], edge[1]))).unwrap()
 }
@@ -142,7 +185,7 @@ fn shares(samples: &Value) -> Vec<f64> {
     samples.iter().map(|samples| samples / all).collect()
 }
 
-fn check_fednova_round(params: &Value, start: &Vector, check: &mut Checker<'_>) {
+fn check_fednova_round(params: &Params<'_>, start: &Vector, check: &mut Checker<'_>) {
     let objectives = Quadratics::of(params);
     let (rate, momentum) = (params["lr"].as_f64().unwrap(), params["momentum"].as_f64().unwrap());
     let trainings: Vec<LocalTraining> = integers(&params["local_steps"])
@@ -172,11 +215,11 @@ fn check_fednova_round(params: &Value, start: &Vector, check: &mut Checker<'_>) 
     check.vector("fedavg_model", &mean(&models.iter().collect::<Vec<_>>(), &shares));
 }
 
-fn check_scaffold(params: &Value, start: &Vector, check: &mut Checker<'_>) {
+fn check_scaffold(params: &Params<'_>, start: &Vector, check: &mut Checker<'_>) {
     let objectives = Quadratics::of(params);
     let count = |key: &str| params[key].as_u64().unwrap();
     let (rate, steps, peers) = (params["lr"].as_f64().unwrap(), count("local_steps"), objectives.curvature.len());
-    assert_eq!(params["global_lr"].as_f64(), Some(1.0));
+    let global = params["global_lr"].as_f64().unwrap();
     let equal = vec![1.0; peers];
     let mut model = start.clone();
     let mut controls = vec![vec![0.0; start.len()]; peers];
@@ -194,6 +237,7 @@ fn check_scaffold(params: &Value, start: &Vector, check: &mut Checker<'_>) {
             *own = scaffold::updated_control(own, &control, &model, end, steps, rate);
         }
         control = mean(&controls.iter().collect::<Vec<_>>(), &equal);
+        let ends: Vec<Vector> = ends.iter().map(|end| scaffold::scaled_end(&model, end, global)).collect();
         model = mean(&ends.iter().collect::<Vec<_>>(), &equal);
         models.push(model.clone());
     }
@@ -201,7 +245,7 @@ fn check_scaffold(params: &Value, start: &Vector, check: &mut Checker<'_>) {
     check.vector("control", &control);
 }
 
-fn check_gradient_tracking(params: &Value, start: &[Vector], check: &mut Checker<'_>) {
+fn check_gradient_tracking(params: &Params<'_>, start: &[Vector], check: &mut Checker<'_>) {
     let (objectives, graph, rate) = (Quadratics::of(params), graph_of(params), params["lr"].as_f64().unwrap());
     let mut models = start.to_vec();
     let mut gradients = objectives.gradients(&models);
@@ -217,15 +261,13 @@ fn check_gradient_tracking(params: &Value, start: &[Vector], check: &mut Checker
         tracked = mix(&graph, &steps);
         gradients = new;
         assert!((sum(&tracked) - sum(&gradients)).abs() < 1e-5, "{}: the tracked mean is lost in round {round}", check.id);
-        if round == 3 {
-            check.vectors("after_3_rounds", &models);
-        }
+        check.vectors_if_told(&format!("after_{round}_rounds"), &models);
     }
     check.vectors("final", &models);
     models.iter().for_each(|model| check.vector("exact_optimum", model));
 }
 
-fn check_push_sum(params: &Value, start: &[Vector], check: &mut Checker<'_>) {
+fn check_push_sum(params: &Params<'_>, start: &[Vector], check: &mut Checker<'_>) {
     let receivers = lists(&params["out_neighbours"]);
     // Push-sum needs to know only who sends to whom; the weights are small enough for any number of senders.
     let out_edges: Vec<Vec<(usize, f64)>> =
@@ -241,9 +283,10 @@ fn check_push_sum(params: &Value, start: &[Vector], check: &mut Checker<'_>) {
         state = (0..start.len()).map(gather).collect();
         let mass: f64 = state.iter().map(|(_, mass)| mass).sum();
         assert!((mass - start.len() as f64).abs() < 1e-9, "{}: mass is lost", check.id);
-        if round == 3 {
-            check.vectors("after_3_x", &state.iter().map(|(values, _)| values.clone()).collect::<Vec<_>>());
-            check.numbers("after_3_w", &state.iter().map(|(_, mass)| *mass).collect::<Vec<_>>());
+        check.vectors_if_told(&format!("after_{round}_x"), &state.iter().map(|(values, _)| values.clone()).collect::<Vec<_>>());
+        let masses = format!("after_{round}_w");
+        if check.tells(&masses) {
+            check.numbers(&masses, &state.iter().map(|(_, mass)| *mass).collect::<Vec<_>>());
         }
     }
     let estimates: Vec<Vector> = state.iter().map(|(values, mass)| push_sum::estimate(values, *mass)).collect();
@@ -251,7 +294,7 @@ fn check_push_sum(params: &Value, start: &[Vector], check: &mut Checker<'_>) {
     estimates.iter().for_each(|estimate| check.vector("true_average", estimate));
 }
 
-fn check_epidemic(params: &Value, start: &[Vector], check: &mut Checker<'_>) {
+fn check_epidemic(params: &Params<'_>, start: &[Vector], check: &mut Checker<'_>) {
     let (objectives, sent_to, rate) = (Quadratics::of(params), lists(&params["sent_to"]), params["lr"].as_f64().unwrap());
     let received = |peer: usize| sent_to.iter().filter(|receivers| receivers.contains(&peer)).count();
     let edge = |to: &usize| (*to, 1.0 / (1 + received(*to)) as f64);
@@ -263,7 +306,7 @@ fn check_epidemic(params: &Value, start: &[Vector], check: &mut Checker<'_>) {
     check.vectors("models", &mix(&graph, &half));
 }
 
-fn check_asynchronous(params: &Value, start: &[Vector], check: &mut Checker<'_>) {
+fn check_asynchronous(params: &Params<'_>, start: &[Vector], check: &mut Checker<'_>) {
     let (objectives, rate) = (Quadratics::of(params), params["lr"].as_f64().unwrap());
     let mut models = start.to_vec();
     for event in lists(&params["events"]) {
@@ -276,7 +319,7 @@ fn check_asynchronous(params: &Value, start: &[Vector], check: &mut Checker<'_>)
     check.vectors("models", &models);
 }
 
-fn check_hierarchical(params: &Value, start: &Vector, check: &mut Checker<'_>) {
+fn check_hierarchical(params: &Params<'_>, start: &Vector, check: &mut Checker<'_>) {
     let (objectives, groups, samples) = (Quadratics::of(params), lists(&params["groups"]), numbers(&params["samples"]));
     let (rate, count) = (params["lr"].as_f64().unwrap(), |key: &str| params[key].as_u64().unwrap());
     let mut models = vec![start.clone(); samples.len()];
@@ -301,7 +344,12 @@ fn check_hierarchical(params: &Value, start: &Vector, check: &mut Checker<'_>) {
 }
 
 fn run(kind: &str, case: &Value, check: &mut Checker<'_>) {
-    let params = &case["params"];
+    let params = Params { given: &case["params"], read: RefCell::default() };
+    run_with(kind, case, &params, check);
+    params.finish(check.id);
+}
+
+fn run_with(kind: &str, case: &Value, params: &Params<'_>, check: &mut Checker<'_>) {
     let number = |key: &str| params[key].as_f64().unwrap();
     match kind {
         "fedavg" => {
@@ -359,8 +407,8 @@ fn run(kind: &str, case: &Value, check: &mut Checker<'_>) {
                     from.iter().zip(&gradients).map(|(x, gradient)| descend(x, gradient, number("lr"))).collect()
                 };
                 models = if kind == "dpsgd_atc" { mix(&graph, &step(models)) } else { step(mix(&graph, &models)) };
-                if round == 0 && check.expected.get("first").is_some() {
-                    check.vectors("first", &models);
+                if round == 0 {
+                    check.vectors_if_told("first", &models);
                 }
             }
             check.vectors("final", &models);
@@ -372,13 +420,13 @@ fn run(kind: &str, case: &Value, check: &mut Checker<'_>) {
         "hier_favg" => check_hierarchical(params, &vector(&case["x0"]), check),
         "staleness_weight" => {
             let staleness = integers(&params["staleness"]);
-            let mut of = |key: &'static str, weight: StalenessWeight| {
+            let mut of = |key: &str, weight: StalenessWeight| {
                 let found = staleness.iter().map(|staleness| number("alpha") * weight.factor(*staleness as u64));
                 check.numbers(key, &found.collect::<Vec<_>>());
             };
             of("constant", StalenessWeight::Constant);
             of("polynomial", StalenessWeight::Polynomial { exponent: number("a_poly") });
-            of("hinge", StalenessWeight::Hinge { slope: number("hinge_a"), threshold: number("hinge_b") as u64 });
+            of("hinge", StalenessWeight::Hinge { slope: number("hinge_a"), threshold: whole(number("hinge_b")) });
         }
         kind => panic!("{}: unknown kind {kind}", check.id),
     }

@@ -64,7 +64,7 @@ pub enum Event {
         peer: PeerId,
         /// The round that its sender made it in.
         of: u64,
-        /// Own round minus the update's; 0 for one from a peer that is ahead.
+        /// How old it is. Where peers keep step: own round minus the update's. Where nobody waits: own rounds since it was heard of.
         staleness: u64,
         /// Bytes of the encoded body.
         payload_bytes: usize,

@@ -472,7 +472,9 @@ impl Peer {
 
     fn open_round(&mut self, out: &mut Vec<Effect>) {
         self.witness.forget(self.round);
-        self.exchange.forget(self.round.saturating_sub(self.charter.round.staleness));
+        if !self.is_asynchronous() {
+            self.exchange.forget(self.round.saturating_sub(self.charter.round.staleness));
+        }
         let neighbours = self.overlay.receives_from(self.round);
         let (awaited, selected) = self.choosing.open(&self.charter, &self.overlay, &self.id, self.round, &neighbours);
         // Where nobody waits for anybody the window has been open all the time.
@@ -882,8 +884,8 @@ impl Peer {
         let arrived = self.window.counted();
         let mut rows: Vec<(PeerId, Arrived)> = arrived.map(|(peer, arrived)| (*peer, arrived.clone())).collect();
         let state = self.exchange.own_state_if(&self.own);
-        let (round, samples, local_steps) = (self.round, self.own_samples, self.own_local_steps);
-        let own = Arrived { values: Arc::clone(&self.own), state, round, samples, local_steps };
+        let (samples, local_steps) = (self.own_samples, self.own_local_steps);
+        let own = Arrived { values: Arc::clone(&self.own), state, age: 0, samples, local_steps };
         rows.push((self.id, own));
         if !planted(Mutant::UnsortedRows) {
             rows.sort_by_key(|(peer, _)| *peer);
@@ -923,7 +925,7 @@ impl Peer {
             .zip(&weights)
             .enumerate()
             .map(|(index, ((peer, arrived), weight))| Contribution {
-                staleness: round.saturating_sub(arrived.round),
+                staleness: arrived.age,
                 mixing_weight: *weight,
                 samples: arrived.samples,
                 local_steps: arrived.local_steps,
@@ -990,7 +992,7 @@ impl Peer {
             _ => self.overlay.mixing_weight(peer, self.round),
         };
         if let Mode::Asynchronous(weight) = self.charter.round.mode {
-            mixing *= weight.factor(self.round.saturating_sub(arrived.round));
+            mixing *= weight.factor(arrived.age);
         }
         match self.charter.aggregation.weighting {
             Weighting::Mixing => mixing,
@@ -1431,7 +1433,9 @@ impl Peer {
         if round > self.round.saturating_add(ahead_max) {
             return Err(Refusal::FutureRound { theirs: round, ours: self.round });
         }
-        let stale = round.saturating_add(self.charter.round.staleness) < self.round && !planted(Mutant::AcceptStale);
+        // Where nobody keeps step a peer that is behind is slow, and its newest update is as new as any.
+        let old = !self.is_asynchronous() && round.saturating_add(self.charter.round.staleness) < self.round;
+        let stale = old && !planted(Mutant::AcceptStale);
         if stale || self.phase == Phase::Lingering {
             return Err(Refusal::StaleRound { theirs: round, ours: self.round });
         }
@@ -1451,7 +1455,7 @@ impl Peer {
             self.silent_in(sender, round, out); // it has spoken; there is nothing to wait for
         }
         let announcement = announced?;
-        if !self.exchange.announce(envelope, &announcement) {
+        if !self.exchange.announce(envelope, &announcement, self.round) {
             if self.is_pairwise() {
                 self.give_up_on(&sender, out); // it has nothing newer, and says so
                 return Ok(());
@@ -1488,11 +1492,13 @@ impl Peer {
                     }
                 }
                 Progress::Applied(applied) => {
+                    let since = if self.is_asynchronous() { applied.heard } else { applied.round };
+                    let age = self.round.saturating_sub(since);
                     out.push(Effect::Emit(Event::Accepted {
                         round: self.round,
                         peer: sender,
                         of: applied.round,
-                        staleness: self.round.saturating_sub(applied.round),
+                        staleness: age,
                         payload_bytes: applied.payload_bytes,
                         keyframe_bytes: applied.keyframe_bytes,
                         envelope_bytes: applied.envelope_bytes,
@@ -1505,8 +1511,8 @@ impl Peer {
                     self.choosing.heard(sender, &applied, self.round, self.now, self.charter.round.deadline);
                     let counts = applied.round == self.round && self.choosing.takes(&sender);
                     let (samples, local_steps) = (applied.samples, applied.local_steps);
-                    let (round, state) = (applied.round, Some(applied.state));
-                    let arrived = Arrived { values: applied.values, state, round, samples, local_steps };
+                    let state = Some(applied.state);
+                    let arrived = Arrived { values: applied.values, state, age, samples, local_steps };
                     if self.is_asynchronous() && !disputed {
                         self.window.replace(sender, arrived);
                     } else if (counts && !disputed) || planted(Mutant::MixOldUpdates) {

@@ -20,6 +20,15 @@ const METADATA: &str = "__metadata__";
 /// When there are not as many parameters as the layout has.
 pub fn write_model(layout: &Layout, parameters: &[f32], metadata: &BTreeMap<String, String>) -> Vec<u8> {
     assert_eq!(parameters.len(), layout.dimension, "parameters of this layout");
+    let mut bytes = model_header(layout, metadata);
+    bytes.reserve_exact(parameters.len() * 4);
+    bytes.extend(parameters.iter().flat_map(|value| value.to_le_bytes()));
+    bytes
+}
+
+/// The bytes of a model file before its values, which follow as little-endian f32 in the layout's order: for writers that do not want the
+/// whole file in memory.
+pub fn model_header(layout: &Layout, metadata: &BTreeMap<String, String>) -> Vec<u8> {
     let mut header = BTreeMap::new();
     if !metadata.is_empty() {
         let texts: Map<String, Value> = metadata.iter().map(|(key, text)| (key.clone(), Value::from(text.clone()))).collect();
@@ -36,10 +45,8 @@ pub fn write_model(layout: &Layout, parameters: &[f32], metadata: &BTreeMap<Stri
     let mut header = serde_json::to_string(&header).expect("texts and integers are JSON").into_bytes();
     // The format asks for values aligned to 8 bytes; spaces are its padding.
     header.resize(header.len().next_multiple_of(8), b' ');
-    let mut bytes = Vec::with_capacity(8 + header.len() + parameters.len() * 4);
-    bytes.extend((header.len() as u64).to_le_bytes());
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
     bytes.extend(header);
-    bytes.extend(parameters.iter().flat_map(|value| value.to_le_bytes()));
     bytes
 }
 

@@ -3,8 +3,9 @@
 //! A peer's work is a [`Task`] (schema, model and training, all from the charter) over its own [`Dataset`]. The parameters
 //! are one `Vec<f32>`, in the order of the sorted tensor names ([`Layout`]); everything else in Kith sees only that vector.
 //!
-//! This crate knows no network, no clock and no task runtime; it draws randomness only from the seeds it is handed. Training
-//! repeats itself bit for bit on one machine with `RAYON_NUM_THREADS=1`; across kinds of CPU it need not.
+//! This crate knows no network, no clock and no task runtime; it draws randomness only from the seeds it is handed. Training a
+//! model that is a [`model::Network`], as all listed ones are, gives the same bits for any number of threads and any width of
+//! registers; what candle computes repeats itself on one machine with `RAYON_NUM_THREADS=1`.
 //!
 //! Start reading at [`task`]. The tables [`MODELS`], [`DATASETS`], [`PARTITIONS`] and [`OBJECTIVES`] list what there is.
 
@@ -25,7 +26,7 @@ pub mod training;
 pub use data::{Dataset, Images, RawTable, Source};
 pub use dataset::{DATASETS, DatasetEntry, DatasetOptions, Loaded, Site, Split, TestSize};
 pub use far::{FarValue, far_values};
-pub use file::{Inspection, Tensors, inspect, read_model, read_tensors, write_model};
+pub use file::{Inspection, Tensors, inspect, model_header, read_model, read_tensors, write_model};
 pub use holdout::hold_out;
 pub use model::{Layout, MODELS, ModelEntry, ModelSection, TensorSpec};
 pub use partition::{PARTITIONS, Partition, PartitionEntry, PartitionError, Place, Rows};

@@ -1,24 +1,28 @@
 //! The charter's `[model]` section, the networks behind it and the order of their parameters.
 //!
 //! A network here is a function from parameters and a batch to logits, built of candle tensors; it holds no parameters. Its
-//! gradient comes from candle's backward pass (unless it is [`Dense`]), so only operations that have one may be used: `ops::softmax_last_dim` and
-//! candle's LayerNorm silently have none. A test asserts that every parameter of every entry of [`MODELS`] gets a gradient.
+//! gradient comes from candle's backward pass, so only operations that have one may be used: `ops::softmax_last_dim` and candle's
+//! LayerNorm silently have none. What is also a [`Network`], as every entry of [`MODELS`] is, is computed by that, several times as
+//! fast; a test compares the two. Another asserts that every parameter of every entry gets a gradient.
 
 mod cnn;
-mod image;
+mod exponential;
+mod kernel;
 mod mlp;
 mod network;
+mod pooling;
 mod softmax;
 
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp1, Shape, Tensor};
+use candle_core::Tensor;
 use kith_consensus::section::unknown;
 use kith_consensus::{Digest, Section, Seed, Stream};
 
-pub(crate) use network::exp_negative;
-pub use network::{Dense, Workspace};
+pub(crate) use exponential::exp_negative;
+pub(crate) use network::Step;
+pub use network::{Network, Workspace};
 
 /// Most parameters a model may have: a bound on what a charter can make a peer allocate (1 GiB of f32).
 pub const DIMENSION_MAX: usize = 1 << 28;
@@ -56,10 +60,10 @@ pub trait Architecture: Debug + Send + Sync {
     /// Whatever candle refuses; none for a batch and parameters of the shapes promised by [`Architecture::tensors`].
     fn logits(&self, parameters: &Parameters<'_>, batch: &Tensor) -> candle_core::Result<Tensor>;
 
-    /// The same network as linear layers with ReLU between them, where it is nothing else: then logits and gradients are
-    /// computed without candle. `None`, the default: by candle.
-    fn dense(&self, layout: &Layout) -> Option<Dense> {
-        let _ = layout;
+    /// The same for rows of `shape` as a [`Network`], where it is one: then logits and gradients are computed without candle.
+    /// `None`, the default: by candle.
+    fn network(&self, layout: &Layout, shape: &[usize]) -> Option<Network> {
+        let _ = (layout, shape);
         None
     }
 }
@@ -203,19 +207,11 @@ impl Parameters<'_> {
 
     /// W·x + b for columns x `[inputs, rows]`, giving `[outputs, rows]`.
     ///
-    /// Weights are stored `[outputs, inputs]`, as PyTorch does. With the rows as columns neither the forward nor the
-    /// backward pass has to transpose them, which costs more than the product for small batches.
+    /// Weights are stored `[outputs, inputs]`, as PyTorch does.
     fn linear(&self, layer: &str, columns: &Tensor) -> candle_core::Result<Tensor> {
         let weight = self.get(&format!("{layer}.weight"))?;
         let bias = self.get(&format!("{layer}.bias"))?;
-        // Candle would also compute the gradient of the batch, as costly as the weight's own, and drop it.
-        let product = if weight.is_variable() && !columns.track_op() {
-            let product = weight.detach().matmul(columns)?;
-            weight.apply_op1(ConstantProduct { columns: columns.clone(), product })?
-        } else {
-            weight.matmul(columns)?
-        };
-        product.broadcast_add(&bias.reshape((bias.elem_count(), 1))?)
+        weight.matmul(columns)?.broadcast_add(&bias.reshape((bias.elem_count(), 1))?)
     }
 
     /// Layers fc1, fc2, … with ReLU after all but the last, from columns `[inputs, rows]` to logits `[rows, classes]`.
@@ -224,26 +220,6 @@ impl Parameters<'_> {
             columns = self.linear(&format!("fc{layer}"), &columns)?.relu()?;
         }
         self.linear(&format!("fc{}", hidden + 1), &columns)?.t()
-    }
-}
-
-/// W·x for a constant x, as a function of W.
-struct ConstantProduct {
-    columns: Tensor,
-    product: Tensor,
-}
-
-impl CustomOp1 for ConstantProduct {
-    fn name(&self) -> &'static str {
-        "constant-product"
-    }
-
-    fn cpu_fwd(&self, _: &CpuStorage, _: &candle_core::Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        Ok((CpuStorage::F32(self.product.flatten_all()?.to_vec1()?), self.product.shape().clone()))
-    }
-
-    fn bwd(&self, _: &Tensor, _: &Tensor, gradient: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        Ok(Some(gradient.matmul(&self.columns.t()?)?))
     }
 }
 

@@ -2,26 +2,32 @@
 //! the evaluation of parameters.
 //!
 //! Training is a pure function of a [`Request`], the seed and the rows: what the optimizer remembers from round to round is
-//! handed in and out, and the batches come from a stream named by the round, so a peer that restarts repeats itself. Candle
-//! computes logits and gradient of convolutions, [`Dense`] those of linear layers; loss, momentum, weight decay and the step
-//! are plain loops over the flat vector, which is faster for small models than tensor operations, and candle's optimizers
-//! have no momentum.
+//! handed in and out, and the batches come from a stream named by the round, so a peer that restarts repeats itself. A
+//! [`Network`] computes logits and gradient where the model is one, else candle; loss, momentum, weight decay and the step are
+//! plain loops over the flat vector, because candle's optimizers have no momentum. The step follows each part of the gradient as
+//! soon as that is known, while it is in the cache: a large model is bound by what goes through memory.
 
 use std::cell::Cell;
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{Device, Storage, Tensor, Var};
 use kith_consensus::{Problem, Seed, Stream};
+use rayon::prelude::*;
 
 use crate::data::{Dataset, class_counts};
 use crate::model::{
-    DIMENSION_MAX, Dense, Initial, Layout, ModelSection, Parameters, Workspace, exp_negative, initial_parameters, layout_of,
+    DIMENSION_MAX, Initial, Layout, ModelSection, Network, Parameters, Step, Workspace, exp_negative, initial_parameters,
+    layout_of,
 };
 use crate::schema::Schema;
 use crate::training::{MomentumScope, TrainingSection};
 
-/// Rows evaluated at once: enough to keep the products busy, little enough to stay in the cache (a guess).
-const EVALUATION_BATCH: usize = 256;
+/// Rows evaluated at once: two of the widest vectors, so that a product reads its weights once and its inputs stay in the cache.
+const EVALUATION_BATCH: usize = 32;
+
+/// Fewest parameters that a thread of its own moves.
+const PART: usize = 1 << 14;
 
 /// A model, its parameters or its training that do not do.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +103,7 @@ struct Inner {
     training: TrainingSection,
     initial: Vec<Initial>,
     layout: Layout,
-    dense: Option<Dense>,
+    network: Option<Network>,
 }
 
 impl Task {
@@ -119,8 +125,8 @@ impl Task {
             return Err(problem("", format!("the model has more than {DIMENSION_MAX} parameters")));
         }
         let layout = layout_of(&initial);
-        let dense = model.architecture.dense(&layout);
-        Ok(Task { inner: Arc::new(Inner { schema, model, training, initial, layout, dense }) })
+        let network = model.architecture.network(&layout, &schema.shape);
+        Ok(Task { inner: Arc::new(Inner { schema, model, training, initial, layout, network }) })
     }
 
     /// The charter's `[data]`.
@@ -204,11 +210,11 @@ impl Task {
         let mut visit_all = |rows: &[usize], logits: &[f32]| {
             rows.iter().zip(logits.chunks_exact(classes)).for_each(|(row, logits)| visit(*row, logits));
         };
-        if let Some(dense) = &self.inner.dense {
+        if let Some(network) = &self.inner.network {
             let mut workspace = Workspace::default();
             for rows in rows.chunks(EVALUATION_BATCH) {
                 data.gather(rows, &mut workspace.inputs);
-                visit_all(rows, dense.logits(parameters, rows.len(), &mut workspace));
+                visit_all(rows, network.logits(parameters, rows.len(), &mut workspace));
             }
             return Ok(());
         }
@@ -220,24 +226,32 @@ impl Task {
         Ok(())
     }
 
-    /// Mean loss over the rows; its gradient is written to `gradient`.
-    pub(crate) fn gradient(
+    /// Mean loss over the rows; its gradient goes to `step`, part by part, each parameter's once. A loss that is not finite has
+    /// none.
+    pub(crate) fn descend(
         &self,
-        parameters: &[f32],
+        parameters: &mut [f32],
         data: &Dataset,
         rows: &[usize],
         workspace: &mut Workspace,
-        gradient: &mut [f32],
+        step: &mut Step<'_>,
     ) -> Result<f64, ModelError> {
-        let Some(dense) = &self.inner.dense else { return self.gradient_by_candle(parameters, data, rows, gradient) };
+        let Some(network) = &self.inner.network else {
+            let mut gradient = vec![0.0; parameters.len()];
+            let loss = self.gradient_by_candle(parameters, data, rows, &mut gradient)?;
+            step(0..gradient.len(), parameters, &mut gradient);
+            return Ok(loss);
+        };
         data.gather(rows, &mut workspace.inputs);
-        let logits = dense.logits(parameters, rows.len(), workspace);
+        let logits = network.logits(parameters, rows.len(), workspace);
         let loss = residuals(logits, self.schema().classes, rows.iter().map(|row| data.labels()[*row] as usize));
-        dense.gradient(parameters, rows.len(), workspace, gradient);
+        if loss.is_finite() {
+            network.descend(parameters, rows.len(), workspace, step);
+        }
         Ok(loss)
     }
 
-    /// The same for any model of candle's operations.
+    /// Mean loss over the rows and its gradient for any model of candle's operations.
     fn gradient_by_candle(
         &self,
         parameters: &[f32],
@@ -426,24 +440,20 @@ impl Trainer {
     /// A start, memory or correction of another length; divergence.
     pub fn train(&self, request: &Request<'_>) -> Result<Trained, ModelError> {
         self.check(request)?;
-        let Request { start, round, correction, .. } = *request;
+        let Request { start, round, .. } = *request;
         let training = self.task.training();
         let steps = training.steps(self.data.len());
         let mut scratch = SCRATCH.take();
         let mut optimizer = Optimizer::new(training, request, steps, std::mem::take(&mut scratch.velocity));
         let mut parameters = start.to_vec();
-        let Scratch { workspace, gradient, .. } = &mut scratch;
-        gradient.resize(start.len(), 0.0);
         let mut batches = Batches::new(self.data.len(), training, self.seed, round);
         let (mut loss, mut samples) = (0.0, 0);
         for step in 0..steps {
             let rows = batches.next_batch();
-            let batch_loss = self.task.gradient(&parameters, &self.data, rows, workspace, gradient)?;
+            let batch_loss = self.step(rows, start, &mut parameters, &mut optimizer, &mut scratch)?;
             loss += batch_loss * rows.len() as f64;
             samples += rows.len();
-            training.kind.add_gradient(start, &parameters, gradient);
-            let finite = optimizer.step(gradient, correction, &mut parameters);
-            if !batch_loss.is_finite() || !finite {
+            if !batch_loss.is_finite() || !optimizer.is_finite() {
                 return Err(ModelError::Diverged { round, step });
             }
         }
@@ -451,6 +461,34 @@ impl Trainer {
         let memory = optimizer.memory(start, &mut scratch);
         SCRATCH.set(scratch);
         Ok(Trained { parameters, samples, local_steps: steps, rate, loss, memory })
+    }
+
+    /// One local step on these rows; the loss before it.
+    fn step(
+        &self,
+        rows: &[usize],
+        start: &[f32],
+        parameters: &mut [f32],
+        optimizer: &mut Optimizer<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<f64, ModelError> {
+        let training = self.task.training();
+        let Scratch { workspace, gradient, .. } = scratch;
+        if training.clip_norm == 0.0 {
+            let mut step = |range: Range<usize>, parameters: &mut [f32], part: &mut [f32]| {
+                training.kind.add_gradient(&start[range.clone()], parameters, part);
+                optimizer.step(range, 1.0, part, parameters);
+            };
+            return self.task.descend(parameters, &self.data, rows, workspace, &mut step);
+        }
+        // The norm needs the whole gradient before anything moves.
+        gradient.resize(start.len(), 0.0);
+        let mut keep = |range: Range<usize>, _: &mut [f32], part: &mut [f32]| gradient[range].copy_from_slice(part);
+        let loss = self.task.descend(parameters, &self.data, rows, workspace, &mut keep)?;
+        training.kind.add_gradient(start, parameters, gradient);
+        let scale = (training.clip_norm / norm(gradient)).min(1.0) as f32;
+        optimizer.step(0..start.len(), scale, gradient, parameters);
+        Ok(loss)
     }
 
     fn check(&self, request: &Request<'_>) -> Result<(), ModelError> {
@@ -482,13 +520,16 @@ thread_local! {
 /// Stochastic gradient descent with momentum, as [`TrainingSection`] defines it.
 struct Optimizer<'a> {
     training: &'a TrainingSection,
+    correction: Option<&'a [f32]>,
     rate: f32,
     /// v, or m̂ where the scope is quasi-global.
     velocity: Vec<f32>,
+    /// Bits of the largest magnitude of a parameter after a step; those of infinity and NaN are above all others.
+    largest: u32,
 }
 
 impl<'a> Optimizer<'a> {
-    fn new(training: &'a TrainingSection, request: &Request<'_>, steps: u64, mut spare: Vec<f32>) -> Optimizer<'a> {
+    fn new(training: &'a TrainingSection, request: &Request<'a>, steps: u64, mut spare: Vec<f32>) -> Optimizer<'a> {
         let dimension = request.start.len();
         let velocity = match (training.momentum_scope, request.memory) {
             (MomentumScope::Run, Some(velocity)) => velocity.to_vec(),
@@ -505,35 +546,51 @@ impl<'a> Optimizer<'a> {
                 spare
             }
         };
-        Optimizer { training, rate: training.rate(request.round) as f32, velocity }
+        let (correction, rate) = (request.correction, training.rate(request.round) as f32);
+        Optimizer { training, correction, rate, velocity, largest: 0 }
     }
 
-    /// One step; `gradient` is used up. Tells whether all parameters stayed finite.
-    fn step(&mut self, gradient: &mut [f32], correction: Option<&[f32]>, parameters: &mut [f32]) -> bool {
+    /// A step of the parameters in `range`, whose gradient is to be scaled; `gradient` is used up.
+    fn step(&mut self, range: Range<usize>, mut scale: f32, gradient: &mut [f32], parameters: &mut [f32]) {
         let training = self.training;
-        let mut scale = 1.0;
-        if training.clip_norm > 0.0 {
-            scale = (training.clip_norm / norm(gradient)).min(1.0) as f32;
-        }
-        if let Some(correction) = correction {
+        if let Some(correction) = self.correction {
+            let correction = &correction[range.clone()];
             gradient.iter_mut().zip(correction).for_each(|(gradient, correction)| *gradient = scale * *gradient + correction);
             scale = 1.0;
         }
         let (rate, momentum, decay) = (self.rate, training.momentum as f32, training.weight_decay as f32);
         let fresh = (1.0 - training.dampening) as f32;
-        let values = parameters.iter_mut().zip(&mut self.velocity).zip(&*gradient);
-        if training.momentum_scope == MomentumScope::QuasiGlobal {
-            for ((parameter, mean), gradient) in values {
-                *parameter -= rate * (momentum * *mean + fresh * (scale * *gradient + decay * *parameter));
+        let lasts = training.momentum_scope == MomentumScope::QuasiGlobal;
+        let move_all = |parameters: &mut [f32], velocity: &mut [f32], gradient: &[f32]| {
+            let values = parameters.iter_mut().zip(velocity).zip(gradient);
+            if lasts {
+                for ((parameter, mean), gradient) in values {
+                    *parameter -= rate * (momentum * *mean + fresh * (scale * *gradient + decay * *parameter));
+                }
+            } else {
+                for ((parameter, velocity), gradient) in values {
+                    *velocity = momentum * *velocity + fresh * (scale * *gradient + decay * *parameter);
+                    *parameter -= rate * *velocity;
+                }
             }
-        } else {
-            for ((parameter, velocity), gradient) in values {
-                *velocity = momentum * *velocity + fresh * (scale * *gradient + decay * *parameter);
-                *parameter -= rate * *velocity;
-            }
+            // Bits without the sign order like magnitudes; an integer maximum needs no branch.
+            parameters.iter().fold(0, |largest, value| largest.max(value.to_bits() & 0x7fff_ffff))
+        };
+        let velocity = &mut self.velocity[range];
+        let threads = if parameters.len() > PART { rayon::current_num_threads() } else { 1 };
+        if threads == 1 {
+            self.largest = self.largest.max(move_all(parameters, velocity, gradient));
+            return;
         }
-        // Bits without the sign order like magnitudes, with infinity and NaN above all; an integer maximum needs no branch.
-        parameters.iter().fold(0, |largest, value| largest.max(value.to_bits() & 0x7fff_ffff)) < f32::INFINITY.to_bits()
+        let each = parameters.len().div_ceil(threads).max(PART);
+        let parts = parameters.par_chunks_mut(each).zip(velocity.par_chunks_mut(each)).zip(gradient.par_chunks(each));
+        let largest = parts.map(|((parameters, velocity), gradient)| move_all(parameters, velocity, gradient)).max();
+        self.largest = self.largest.max(largest.unwrap_or(0));
+    }
+
+    /// Whether all parameters have stayed finite.
+    fn is_finite(&self) -> bool {
+        self.largest < f32::INFINITY.to_bits()
     }
 
     fn memory(self, start: &[f32], scratch: &mut Scratch) -> Option<Vec<f32>> {
@@ -666,19 +723,27 @@ mod tests {
     /// Candle sums in another order. A logit of at most 64 terms of size 1 differs by at most 64 · 2⁻²⁴ · 8 = 3·10⁻⁵ (8: a bound
     /// of its partial sums), a probability by as much relatively, a gradient, a mean of at most 3 times that, by 10⁻⁴.
     #[test]
-    fn dense_networks_have_candle_s_gradient() {
-        for model in ["kind = \"softmax\"", "kind = \"mlp\"\nhidden = [20, 13]", "kind = \"mlp\"\nhidden = []"] {
+    fn networks_have_candle_s_gradient() {
+        for model in [
+            "kind = \"softmax\"",
+            "kind = \"mlp\"\nhidden = [20, 13]",
+            "kind = \"mlp\"\nhidden = []",
+            "kind = \"cnn\"\nkernel = 3\nchannels = [3, 9]\nhidden = [13]\n",
+            "kind = \"cnn\"\nkernel = 5\nchannels = [9]\nhidden = []\n",
+            "kind = \"cnn\"\nkernel = 1\nchannels = [5, 5]\nhidden = [7]\n",
+        ] {
             let task = task(model);
-            assert!(task.inner.dense.is_some(), "{model}");
+            assert!(task.inner.network.is_some(), "{model}");
             let mut stream = Seed::from_number(5).stream("test dense");
             let pixels = (0..40 * 64).map(|_| stream.bounded(256) as u8).collect();
             let labels = (0..40).map(|_| stream.bounded(5) as u32).collect();
             let data = Dataset::from_bytes(pixels, labels, task.schema());
             let mut workspace = Workspace::default();
             for rows in [vec![3], (0..17).collect::<Vec<usize>>(), (5..40).collect()] {
-                let parameters: Vec<f32> = task.initial_parameters().iter().map(|value| value + 0.01).collect();
+                let mut parameters: Vec<f32> = task.initial_parameters().iter().map(|value| value + 0.01).collect();
                 let (mut found, mut wanted) = (vec![7.0; parameters.len()], vec![0.0; parameters.len()]);
-                let loss = task.gradient(&parameters, &data, &rows, &mut workspace, &mut found).unwrap();
+                let mut keep = |range: Range<usize>, _: &mut [f32], part: &mut [f32]| found[range].copy_from_slice(part);
+                let loss = task.descend(&mut parameters, &data, &rows, &mut workspace, &mut keep).unwrap();
                 let exact = task.gradient_by_candle(&parameters, &data, &rows, &mut wanted).unwrap();
                 assert!((loss - exact).abs() < 1e-5, "{model}: {loss} {exact}");
                 for (index, (found, wanted)) in found.iter().zip(&wanted).enumerate() {

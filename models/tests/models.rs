@@ -86,6 +86,25 @@ fn equal_seeds_give_equal_bytes_and_other_rounds_other_ones() {
     }
 }
 
+/// Large enough to be shared by threads, and of sizes that leave each another part.
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    for model in ["kind = \"mlp\"\nhidden = [300, 270]", "kind = \"cnn\"\nchannels = [13, 21]\nhidden = [100]"] {
+        let data = "[data]\nshape = [1, 28, 28]\nclasses = 10\nmean = [100]\ndeviation = [80]\n";
+        let task = common::task(&format!("{data}[model]\n{model}\n[training]\nbatch_size = 48\nlocal_steps = 2\n"));
+        let data = common::random_images(28, 28, 96, 10, task.schema());
+        let start = task.initial_parameters();
+        let train = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let trainer = task.trainer(data.clone(), Seed::from_number(1)).unwrap();
+            let trained = pool.install(|| trainer.train(&Request::new(&start, 0))).unwrap();
+            trained.parameters.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        };
+        let one = train(1);
+        assert!([2, 3, 7].iter().all(|threads| train(*threads) == one), "{model}");
+    }
+}
+
 #[test]
 fn initial_parameters_never_change() {
     // Peers of two versions of Kith must start from the same parameters: changing these breaks running federations.

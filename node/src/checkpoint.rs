@@ -12,9 +12,10 @@ use std::sync::Arc;
 
 use kith_consensus::{Digest, PeerId};
 use kith_gossip::{Carried, Checkpoint, History, Parameters, Roster};
-use kith_models::{Layout, write_model};
+use kith_models::{Layout, model_header};
 use safetensors::tensor::{Dtype, SafeTensors};
 
+use crate::hashed::Hashed;
 use crate::private;
 
 /// What replicas' tensors are named before the peer id.
@@ -66,6 +67,11 @@ pub fn file_name(round: u64) -> String {
     format!("round-{round:06}.safetensors")
 }
 
+/// Whether a file is called as a checkpoint is that was being written.
+pub(crate) fn is_unfinished(name: &str) -> bool {
+    name.strip_suffix(".tmp").is_some_and(is_file_name)
+}
+
 /// Whether a file is called as a checkpoint is.
 pub(crate) fn is_file_name(name: &str) -> bool {
     name.starts_with("round-") && name.ends_with(".safetensors")
@@ -77,10 +83,9 @@ pub(crate) fn is_file_name(name: &str) -> bool {
 /// When the file system fails; the folder then holds no file of that name that was not there before.
 pub fn write(folder: &Path, shapes: &Shapes, federation: Digest, checkpoint: &Checkpoint) -> Result<Digest, CheckpointError> {
     let path = folder.join(file_name(checkpoint.round));
-    let bytes = to_bytes(shapes, federation, checkpoint);
-    let digest = Digest::of(&bytes);
-    write_durably(&path, &bytes).map_err(|source| CheckpointError::Io { act: "write", path, source })?;
-    Ok(digest)
+    let write = |file| write_into(Hashed::new(file), shapes, federation, checkpoint);
+    let written = replace(&path, private::create, write);
+    written.map_err(|source| CheckpointError::Io { act: "write", path, source })
 }
 
 /// Reads the checkpoint that leads into `round`; its bytes have to hash to `digest`.
@@ -116,15 +121,26 @@ pub(crate) fn check(folder: &Path, round: u64, digest: Digest) -> Result<Vec<u8>
 
 /// Writes bytes so that after a crash either all of them or the file's old content is there.
 pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    replace(path, |path| File::create(path), |mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+}
+
+/// Lets `write` fill a new file and make it durable, then gives it the name of the old one.
+fn replace<T>(
+    path: &Path,
+    create: impl FnOnce(&Path) -> std::io::Result<File>,
+    write: impl FnOnce(File) -> std::io::Result<T>,
+) -> std::io::Result<T> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".tmp");
     let temporary = folder.join(name);
-    let mut file = private::create(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, path)?;
-    File::open(folder)?.sync_all()
+    let replaced = create(&temporary).and_then(write).and_then(|written| {
+        std::fs::rename(&temporary, path)?;
+        File::open(folder)?.sync_all()?;
+        Ok(written)
+    });
+    // Half a file would take the space whose lack may have been the cause.
+    replaced.inspect_err(|_| drop(std::fs::remove_file(&temporary)))
 }
 
 /// Little-endian bytes of values.
@@ -137,8 +153,8 @@ pub(crate) fn values_from_bytes(bytes: &[u8]) -> Vec<f32> {
     bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
 }
 
-/// Equal checkpoints give equal bytes.
-fn to_bytes(shapes: &Shapes, federation: Digest, checkpoint: &Checkpoint) -> Vec<u8> {
+/// Equal checkpoints give equal bytes. They go out piece by piece: a model of real size need not be in memory twice.
+fn write_into(mut file: Hashed, shapes: &Shapes, federation: Digest, checkpoint: &Checkpoint) -> std::io::Result<Digest> {
     assert_eq!(checkpoint.parameters.len(), shapes.dimension(), "a checkpoint has the model's dimension");
     let mut tensors: BTreeMap<String, (Vec<usize>, &[f32])> = BTreeMap::new();
     let mut rest = checkpoint.parameters.as_slice();
@@ -154,7 +170,6 @@ fn to_bytes(shapes: &Shapes, federation: Digest, checkpoint: &Checkpoint) -> Vec
         tensors.insert(format!("{CARRIED_PREFIX}{name}"), (vec![values.len()], values));
     }
     let layout = Layout::new(tensors.iter().map(|(name, (shape, _))| (name.clone(), shape.clone())));
-    let values: Vec<f32> = layout.tensors.iter().flat_map(|tensor| tensors[&tensor.name].1.iter().copied()).collect();
     let metadata = BTreeMap::from([
         ("kith.federation".to_owned(), federation.to_string()),
         ("kith.round".to_owned(), checkpoint.round.to_string()),
@@ -165,7 +180,11 @@ fn to_bytes(shapes: &Shapes, federation: Digest, checkpoint: &Checkpoint) -> Vec
         ("kith.rounds_passed_over".to_owned(), checkpoint.history.passed_over.to_string()),
         ("kith.roster".to_owned(), checkpoint.roster.iter().map(PeerId::to_string).collect::<Vec<_>>().join(" ")),
     ]);
-    write_model(&layout, &values, &metadata)
+    file.bytes(&model_header(&layout, &metadata))?;
+    for tensor in &layout.tensors {
+        file.values(tensors[&tensor.name].1)?;
+    }
+    file.finish()
 }
 
 fn from_bytes(shapes: &Shapes, federation: Digest, bytes: &[u8]) -> Result<Checkpoint, String> {

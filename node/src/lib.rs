@@ -13,6 +13,7 @@ mod cli;
 pub mod config;
 pub mod data;
 pub mod error;
+mod hashed;
 pub mod identity;
 pub mod node;
 mod private;

@@ -184,7 +184,7 @@ impl Store {
             _lock: lock,
         };
         store.check_federation()?;
-        store.remove_unnamed_vectors()?;
+        store.remove_leftovers()?;
         store.remove_old_snapshots()?;
         Ok(store)
     }
@@ -255,13 +255,17 @@ impl Store {
     }
 
     /// A crash between the file and the record that names it leaves a file that nobody asks for.
-    fn remove_unnamed_vectors(&self) -> Result<(), StoreError> {
+    fn remove_leftovers(&self) -> Result<(), StoreError> {
         let named: Vec<PathBuf> = self.intents()?.iter().map(|(round, _)| vectors::path(&self.folder, *round)).collect();
         for path in database::files(&self.folder.join(vectors::FOLDER), |_| true)? {
             if !named.contains(&path) {
                 // Left behind it only costs space.
                 let _ = std::fs::remove_file(path);
             }
+        }
+        // What was being written when the program was killed is as large as the model.
+        for path in database::files(&self.checkpoints, checkpoint::is_unfinished)? {
+            let _ = std::fs::remove_file(path);
         }
         Ok(())
     }
@@ -695,6 +699,23 @@ mod tests {
             let database = std::fs::metadata(folder.path().join("state/kith.redb")).unwrap().len();
             assert!(database < 2_000_000, "vectors are beside the database, which has {database} bytes");
         }
+    }
+
+    #[test]
+    fn what_a_killed_program_was_writing_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(open(folder.path()).unwrap());
+        let left = [
+            folder.path().join("checkpoints").join(checkpoint::file_name(1)).with_extension("safetensors.tmp"),
+            folder.path().join("state/intents/round-000001.vectors"),
+            folder.path().join("state/snapshot-1/state/kith.redb"),
+        ];
+        for path in &left {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, b"half").unwrap();
+        }
+        drop(open(folder.path()).unwrap());
+        assert!(left.iter().all(|path| !path.exists()));
     }
 
     #[test]

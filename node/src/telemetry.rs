@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use kith_consensus::{Digest, PeerId};
 use kith_gossip::net::Obstacle;
-use kith_gossip::{Event, History};
+use kith_gossip::{Event, History, Refusal};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -242,6 +242,8 @@ pub struct Telemetry {
     names: BTreeMap<PeerId, String>,
     denials: Mutex<Denials>,
     reach: Mutex<Reach>,
+    /// Refused messages, which are told in the log as denials are.
+    refusals: Mutex<Denials>,
     started: Instant,
     lines: broadcast::Sender<Line>,
     status: Mutex<Status>,
@@ -289,6 +291,7 @@ impl Telemetry {
             names: BTreeMap::new(),
             denials: Mutex::default(),
             reach: Mutex::default(),
+            refusals: Mutex::default(),
             started: Instant::now(),
             lines: broadcast::channel(LINES_MAX).0,
             status: Mutex::new(status),
@@ -657,6 +660,18 @@ impl Telemetry {
         }
     }
 
+    /// The first of a peer and a reason at once, then how many a minute: a late peer, or a bad one, does not fill the log.
+    fn log_refusal(&self, peer: &PeerId, reason: &Refusal) {
+        let who = self.name_of(peer);
+        let refusal = Denial { peer: Some(*peer), address: Some(who.clone()), why: reason.name().to_owned(), count: 1 };
+        let told = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).note(self.now(), refusal);
+        match told.map(|told| told.count) {
+            None => tracing::debug!("refused a message of {who}: {reason}"),
+            Some(0 | 1) => tracing::warn!("refused a message of {who}: {reason}"),
+            Some(more) => tracing::warn!("refused {more} more messages, the last of {who}: {reason}"),
+        }
+    }
+
     fn log_peer(&self, event: &Event) {
         let names = |peers: &[PeerId]| peers.iter().map(|peer| self.name_of(peer)).collect::<Vec<_>>().join(", ");
         match event {
@@ -704,7 +719,7 @@ impl Telemetry {
             Event::Accepted { round, peer, payload_bytes, .. } => {
                 tracing::debug!("round {round}: update of {} accepted, {payload_bytes} bytes", self.name_of(peer));
             }
-            Event::Refused { peer, reason, .. } => tracing::warn!("refused a message of {}: {reason}", self.name_of(peer)),
+            Event::Refused { peer, reason, .. } => self.log_refusal(peer, reason),
             Event::KeyframeWanted { round, peer } => {
                 tracing::debug!("round {round}: asking {} for a keyframe", self.name_of(peer))
             }
@@ -744,7 +759,6 @@ impl Telemetry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kith_gossip::Refusal;
 
     #[test]
     fn lines_survive_json_and_unknown_ones_are_kept() {

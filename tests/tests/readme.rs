@@ -65,3 +65,16 @@ fn three_peers_by_hand_find_each_other_and_train() {
     }
     assert!(running.is_empty(), "what was learned is looked at in the end");
 }
+
+#[test]
+fn pictures_of_text_keep_their_columns() {
+    let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").join("docs");
+    for entry in std::fs::read_dir(docs).expect("documents") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|extension| extension == "svg") {
+            let text = std::fs::read_to_string(&path).expect("text");
+            // Browsers no longer honour xml:space, and a text does not inherit the style of what it stands in.
+            assert!(text.contains("<style>text { white-space: pre }</style>"), "{}", path.display());
+        }
+    }
+}

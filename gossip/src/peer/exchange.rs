@@ -32,6 +32,8 @@ const NORM_CAP: f64 = 1e9;
 struct Pending {
     /// The message that announced it.
     packet: Packet,
+    /// The own round in which it was heard of.
+    heard: u64,
     state: Digest,
     base: Option<Digest>,
     /// Name and length of a body that is pulled.
@@ -113,6 +115,8 @@ impl Outgoing {
 #[derive(Debug)]
 pub(super) struct Applied {
     pub(super) round: u64,
+    /// The own round in which it was heard of first.
+    pub(super) heard: u64,
     pub(super) values: Parameters,
     pub(super) state: Digest,
     pub(super) samples: u64,
@@ -300,8 +304,8 @@ impl Exchange {
         self.incoming.entry(sender, || Incoming { values, state, queue: Sorted::default(), fetching: None, newest: None })
     }
 
-    /// Takes an announced update in. False when one of this round waits already, or one of this round or a later is applied.
-    pub(super) fn announce(&mut self, message: &Opened<'_>, announcement: &Announcement<'_>) -> bool {
+    /// Takes an announced update in, in the own round `heard`. False when one of this round waits already, or one of this round or a later is applied.
+    pub(super) fn announce(&mut self, message: &Opened<'_>, announcement: &Announcement<'_>, heard: u64) -> bool {
         let (sender, round, state) = (message.header.sender(), message.header.round(), message.header.state());
         let waiting_max = self.ahead as usize + 2;
         let incoming = self.incoming(sender);
@@ -311,6 +315,7 @@ impl Exchange {
         }
         let pending = Pending {
             packet: message.packet().clone(),
+            heard,
             state,
             base: announcement.base,
             pulled: match announcement.body {
@@ -427,6 +432,7 @@ impl Exchange {
                 let inline = matches!(pending.body, Some(Body::Inline(_)));
                 Progress::Applied(Applied {
                     round,
+                    heard: pending.heard,
                     values,
                     state: pending.state,
                     samples: pending.samples,

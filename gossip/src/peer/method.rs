@@ -86,7 +86,7 @@ pub(super) fn new(charter: &Charter, dimension: usize) -> Box<dyn Method> {
         charter::Method::FedNova { reference_steps } => Box::new(fednova::FedNova::new(Practice::of(charter), reference_steps)),
         charter::Method::GradientTracking => Box::new(gradient_tracking::GradientTracking::new(dimension)),
         charter::Method::PushSum => Box::new(push_sum::PushSum::new(dimension)),
-        charter::Method::Scaffold => Box::new(scaffold::Scaffold::new(dimension)),
+        charter::Method::Scaffold { global_learning_rate } => Box::new(scaffold::Scaffold::new(dimension, global_learning_rate)),
     }
 }
 

@@ -15,8 +15,8 @@ use crate::effect::Parameters;
 #[derive(Clone, Debug)]
 pub(super) struct Arrived {
     pub(super) values: Parameters,
-    /// The round that its sender made it in.
-    pub(super) round: u64,
+    /// How old it is, in own rounds: where peers keep step since the round that it was made in, else since it was heard of.
+    pub(super) age: u64,
     /// Hash of the values, where it is known.
     pub(super) state: Option<Digest>,
     pub(super) samples: u64,
@@ -154,7 +154,7 @@ mod tests {
     }
 
     fn arrived() -> Arrived {
-        Arrived { values: Arc::new(vec![0.0]), state: None, round: 0, samples: 1, local_steps: 1 }
+        Arrived { values: Arc::new(vec![0.0]), state: None, age: 0, samples: 1, local_steps: 1 }
     }
 
     fn up(_: &PeerId) -> bool {

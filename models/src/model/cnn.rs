@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-use super::image::{MaxPool, Patches};
-use super::{Architecture, Initial, ModelEntry, Parameters, limit_layers};
+use super::pooling::MaxPool;
+use super::{Architecture, Initial, Layout, ModelEntry, Network, Parameters, limit_layers};
 
 pub(super) const ENTRY: ModelEntry = ModelEntry {
     name: "cnn",
@@ -67,23 +67,21 @@ impl Architecture for Cnn {
     }
 
     fn logits(&self, parameters: &Parameters<'_>, batch: &Tensor) -> candle_core::Result<Tensor> {
-        // Channels first, then rows: a convolution is then one product that needs no transposition before or after.
-        let mut images = batch.transpose(0, 1)?.contiguous()?;
+        let mut images = batch.clone();
         for stage in 1..=self.channels.len() {
             let weight = parameters.get(&format!("conv{stage}.weight"))?;
             let bias = parameters.get(&format!("conv{stage}.bias"))?;
-            let (_, rows, height, width) = images.dims4()?;
-            let patches = images.apply_op1(Patches { kernel: self.kernel })?;
-            // Bias and ReLU commute with the maximum, and have a quarter of the values after it.
-            images = weight
-                .flatten_from(1)?
-                .matmul(&patches)?
-                .reshape((weight.dim(0)?, rows, height, width))?
+            images = images
+                .conv2d(weight, self.kernel / 2, 1, 1, 1)?
                 .apply_op1(MaxPool)?
-                .broadcast_add(&bias.reshape((bias.elem_count(), 1, 1, 1))?)?
+                .broadcast_add(&bias.reshape((1, bias.elem_count(), 1, 1))?)?
                 .relu()?;
         }
-        let columns = images.permute((0, 2, 3, 1))?.flatten_to(2)?;
+        let columns = images.flatten_from(1)?.t()?;
         parameters.perceptron(columns, self.hidden.len())
+    }
+    fn network(&self, layout: &Layout, shape: &[usize]) -> Option<Network> {
+        let stages = (1..=self.channels.len()).map(|stage| format!("conv{stage}"));
+        Network::convolutional(layout, shape, stages, (1..=self.hidden.len() + 1).map(|layer| format!("fc{layer}")))
     }
 }

@@ -4,12 +4,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-use super::{Architecture, Dense, Initial, Layout, ModelEntry, Parameters, limit_layers};
-
-/// Most parameters for which the network is computed without candle. Measured with one thread on a Zen 4, processor time of a step
-/// without candle and with it: 784-128-64-10, batch 32, 0.69 and 1.10 ms; 784-100-10, batch 25, 0.46 and 0.70 ms; 64-32-10, batch 16,
-/// 11 and 38 µs. Candle's products use wider vectors, so far above this it must win again; where was not measured.
-const DENSE_MAX: usize = 1 << 17;
+use super::{Architecture, Initial, Layout, ModelEntry, Network, Parameters, limit_layers};
 
 pub(super) const ENTRY: ModelEntry = ModelEntry {
     name: "mlp",
@@ -37,10 +32,7 @@ impl Architecture for Mlp {
         parameters.perceptron(batch.flatten_from(1)?.t()?, self.hidden.len())
     }
 
-    fn dense(&self, layout: &Layout) -> Option<Dense> {
-        if layout.dimension > DENSE_MAX {
-            return None;
-        }
-        Dense::new(layout, (1..=self.hidden.len() + 1).map(|layer| format!("fc{layer}")))
+    fn network(&self, layout: &Layout, _: &[usize]) -> Option<Network> {
+        Network::dense(layout, (1..=self.hidden.len() + 1).map(|layer| format!("fc{layer}")))
     }
 }

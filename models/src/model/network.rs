@@ -1,39 +1,41 @@
-//! Networks of linear layers with ReLU between them, computed on the flat parameter vector without candle.
+//! Networks computed on the flat parameter vector without candle: stages of convolution, 2×2 max-pooling and ReLU, where a network
+//! has any, and then linear layers with ReLU between them.
 //!
-//! For models of a few hundred parameters a step through candle costs several times what its arithmetic does: tensors are made,
-//! a graph is recorded and walked. Here a step allocates nothing once its [`Workspace`] has grown to the batch.
+//! A step through candle makes tensors, records a graph and walks it, and keeps every gradient until the optimizer comes: for
+//! models of a few hundred parameters that costs several times what the arithmetic does, for models of many millions the memory
+//! is read and written twice as often. Here a step allocates nothing once its [`Workspace`] has grown to the batch, and a part of
+//! the gradient goes to the optimizer while it is in the cache.
 //!
-//! The forward pass has the rows of a batch as columns, the backward pass as rows: in both every inner loop runs over
-//! neighbouring values that do not depend on each other, which the compiler turns into vector operations. A dot product along
-//! a row would have to add up its lanes in the end (measured: three times slower).
+//! Values are `[features, stride]`, a row of the batch in each lane (see [`kernel`]); equal inputs give equal bits on every CPU.
 //!
-//! All sums are f32, term after term: over the inputs for an output, over the rows for a gradient. Neither the CPU nor
-//! the blocking changes their order, nothing is fused and no function of the platform's mathematics library touches a parameter,
-//! so equal inputs give equal bits on every CPU.
-//!
-//! Cost of a step on n rows: 2·n·w multiplications for w weights, and n·w more for every layer but the first.
+//! Cost of a step on n rows: 2·n·w multiplications for w weights of linear layers, and n·w more for every layer but the first; a
+//! convolution's weights count once for each pixel.
 
 use std::ops::Range;
 
-use multiversion::multiversion;
-use multiversion::target::selected_target;
+use super::kernel::{self, Plane, ROOM, Rows, SUMS};
+use super::{Layout, TensorSpec};
 
-use super::Layout;
+/// Values of a gradient that go to the optimizer at once, for each thread: a quarter of a usual second cache.
+const BLOCK: usize = 1 << 16;
 
-/// Rows of a batch are padded to a multiple of this, the width of the narrowest vector registers of 64-bit CPUs.
-const PADDING: usize = 4;
-/// Columns computed at once where there are as many: with [`SIDE`] rows of them, what fits 16 vector registers; for AVX-512
-/// [`WIDEST`].
-const WIDE: usize = 8;
-/// See [`WIDE`].
-const WIDEST: usize = 16;
-/// Outputs, or rows of a gradient, computed at once.
-const SIDE: usize = 4;
-
-/// The layers of a network, first to last, by their places in the parameter vector.
+/// A network, by the places of its tensors in the parameter vector.
 #[derive(Clone, Debug)]
-pub struct Dense {
+pub struct Network {
+    stages: Vec<Stage>,
     layers: Vec<Linear>,
+}
+
+/// Convolution of stride 1, padded to the same size, 2×2 max-pooling, bias and ReLU. Bias and ReLU commute with the maximum, and
+/// have a quarter of the values after it.
+#[derive(Clone, Debug)]
+struct Stage {
+    /// `[outputs, channels, kernel, kernel]`.
+    weight: Range<usize>,
+    bias: Range<usize>,
+    channels: usize,
+    /// Of its inputs.
+    plane: Plane,
 }
 
 /// y = W·x + b, with W stored `[outputs, inputs]`.
@@ -45,224 +47,321 @@ struct Linear {
     outputs: usize,
 }
 
+/// Takes a part of the gradient: its range in the parameter vector, the parameters there, which it may change, and the gradient.
+pub(crate) type Step<'a> = dyn FnMut(Range<usize>, &mut [f32], &mut [f32]) + 'a;
+
 /// Memory of steps, reused from one to the next.
 #[derive(Clone, Debug, Default)]
 pub struct Workspace {
     /// The batch, `[rows, features]`.
     pub(crate) inputs: Vec<f32>,
-    /// The batch turned round, `[features, padded rows]`.
+    /// The batch turned round, `[features, stride]`.
     columns: Vec<f32>,
+    images: Vec<Image>,
     layers: Vec<Values>,
+    /// The last images as rows, like [`Values::rows`].
+    flat: Vec<f32>,
     spare: Vec<f32>,
+    block: Vec<f32>,
+}
+
+/// What a stage gave.
+#[derive(Clone, Debug, Default)]
+struct Image {
+    /// Of the convolution, `[outputs, height, width, stride]`; in the backward pass their gradients.
+    full: Vec<f32>,
+    /// Of the stage, `[outputs, height / 2, width / 2, stride]`; in the backward pass their gradients.
+    pooled: Vec<f32>,
+    packed: Vec<f32>,
 }
 
 /// What a layer gave, after its ReLU where it has one.
 #[derive(Clone, Debug, Default)]
 struct Values {
-    /// `[outputs, padded rows]`.
+    /// `[outputs, stride]`; in the backward pass their gradients.
     columns: Vec<f32>,
-    /// `[rows, outputs]`; in the backward pass their gradients.
+    /// `[rows, outputs]`, followed by room for a vector.
     rows: Vec<f32>,
 }
 
-impl Dense {
-    /// The layers of these names in `layout`, each with tensors `NAME.weight` and `NAME.bias`; `None` where one is missing.
-    pub(crate) fn new(layout: &Layout, names: impl IntoIterator<Item = String>) -> Option<Dense> {
-        let tensor = |name: String| layout.tensors.iter().find(|tensor| tensor.name == name);
-        let linear = |name: String| {
-            let (weight, bias) = (tensor(format!("{name}.weight"))?, tensor(format!("{name}.bias"))?);
-            let [outputs, inputs] = *weight.shape else { return None };
-            Some(Linear { weight: weight.range(), bias: bias.range(), inputs, outputs })
-        };
-        let layers: Vec<Linear> = names.into_iter().map(linear).collect::<Option<_>>()?;
-        (!layers.is_empty()).then_some(Dense { layers })
+impl Network {
+    /// Linear layers of these names in `layout`, each with tensors `NAME.weight` and `NAME.bias`; `None` where one is missing.
+    pub(crate) fn dense(layout: &Layout, names: impl IntoIterator<Item = String>) -> Option<Network> {
+        let layers: Vec<Linear> = names.into_iter().map(|name| Linear::new(layout, &name)).collect::<Option<_>>()?;
+        (!layers.is_empty()).then_some(Network { stages: Vec::new(), layers })
+    }
+
+    /// The same behind stages of these names, over images of `[channels, height, width]`.
+    pub(crate) fn convolutional(
+        layout: &Layout,
+        shape: &[usize],
+        stages: impl IntoIterator<Item = String>,
+        layers: impl IntoIterator<Item = String>,
+    ) -> Option<Network> {
+        let [_, mut height, mut width] = *shape else { return None };
+        let mut network = Network::dense(layout, layers)?;
+        for name in stages {
+            let (weight, bias) = tensors(layout, &name)?;
+            let [_, channels, kernel, _] = *weight.shape else { return None };
+            let plane = Plane { height, width, kernel };
+            network.stages.push(Stage { weight: weight.range(), bias: bias.range(), channels, plane });
+            (height, width) = (height / 2, width / 2);
+        }
+        Some(network)
+    }
+
+    /// Lanes for these rows.
+    fn stride(&self, rows: usize) -> usize {
+        rows.next_multiple_of(if self.stages.is_empty() { kernel::lanes() } else { SUMS })
+    }
+
+    fn features(&self) -> usize {
+        self.stages.first().map_or(self.layers[0].inputs, |stage| stage.channels * stage.plane.pixels())
+    }
+
+    /// Zeros in the lanes that hold no row, where a convolution sums across lanes; elsewhere no lane meets another.
+    fn pad(&self, columns: &mut [f32], rows: usize, stride: usize) {
+        if !self.stages.is_empty() && rows < stride {
+            columns.chunks_exact_mut(stride).for_each(|lanes| lanes[rows..].fill(0.0));
+        }
     }
 
     /// Computes the logits `[rows, classes]` of the batch in `workspace.inputs`; they may be changed where they stand.
     pub(crate) fn logits<'w>(&self, parameters: &[f32], rows: usize, workspace: &'w mut Workspace) -> &'w mut [f32] {
-        let stride = rows.next_multiple_of(PADDING);
+        let (stride, features) = (self.stride(rows), self.features());
         let last = self.layers.len() - 1;
-        let Workspace { inputs, columns, layers, .. } = workspace;
-        columns.resize(self.layers[0].inputs * stride, 0.0);
+        let Workspace { inputs, columns, images, layers, flat, .. } = workspace;
+        inputs.resize(rows * features + ROOM, 0.0);
+        columns.resize(features * stride, 0.0);
+        turn(&inputs[..rows * features], features, columns, stride);
+        self.pad(columns, rows, stride);
+        images.resize_with(self.stages.len(), Image::default);
+        for (index, stage) in self.stages.iter().enumerate() {
+            let (before, after) = images.split_at_mut(index);
+            let inputs = before.last().map_or(&*columns, |image| &image.pooled);
+            stage.forward(parameters, inputs, stride, &mut after[0]);
+        }
+        if let Some(image) = images.last() {
+            turn_back(&image.pooled, stride, rows, self.layers[0].inputs, flat);
+        }
         layers.resize_with(self.layers.len(), Values::default);
-        turn(inputs, self.layers[0].inputs, columns, stride);
         for (index, layer) in self.layers.iter().enumerate() {
             let (before, after) = layers.split_at_mut(index);
-            let inputs = before.last().map_or(&*columns, |values| &values.columns);
+            let images = images.last().map_or(&*columns, |image| &image.pooled);
+            let inputs = before.last().map_or(images, |values| &values.columns);
             let values = &mut after[0];
             values.columns.resize(layer.outputs * stride, 0.0);
-            layer.outputs(parameters, inputs, stride, &mut values.columns);
+            let (weights, bias) = (&parameters[layer.weight.clone()], &parameters[layer.bias.clone()]);
+            kernel::transform(weights, bias, layer.inputs, inputs, stride, &mut values.columns);
             if index < last {
-                // Not `max`, which would turn NaN into 0 and hide that the parameters are broken.
-                values.columns.iter_mut().for_each(|value| *value = if *value < 0.0 { 0.0 } else { *value });
+                values.columns.iter_mut().for_each(|value| *value = relu(*value));
             }
-            values.rows.resize(rows * layer.outputs, 0.0);
-            turn_back(&values.columns, stride, &mut values.rows, layer.outputs);
+            turn_back(&values.columns, stride, rows, layer.outputs, &mut values.rows);
         }
-        &mut layers[last].rows
+        &mut layers[last].rows[..rows * self.layers[last].outputs]
     }
 
-    /// Writes to `gradient` the gradient that belongs to these gradients of the logits: what [`Dense::logits`] returned,
-    /// replaced.
-    pub(crate) fn gradient(&self, parameters: &[f32], rows: usize, workspace: &mut Workspace, gradient: &mut [f32]) {
-        let Workspace { inputs, layers, spare, .. } = workspace;
+    /// Hands to `step`, part by part, the gradient that belongs to these gradients of the logits: what [`Network::logits`]
+    /// returned, replaced. No part is needed any more when it is handed over.
+    pub(crate) fn descend(&self, parameters: &mut [f32], rows: usize, workspace: &mut Workspace, step: &mut Step<'_>) {
+        let stride = self.stride(rows);
+        let Workspace { inputs, columns, images, layers, flat, spare, block } = workspace;
+        let last = self.layers.len() - 1;
+        let (values, classes) = (&mut layers[last], self.layers[last].outputs);
+        turn(&values.rows[..rows * classes], classes, &mut values.columns, stride);
+        self.pad(&mut values.columns, rows, stride);
         for (index, layer) in self.layers.iter().enumerate().rev() {
             let (before, after) = layers.split_at_mut(index);
-            let residuals = &after[0].rows;
-            sum_rows(residuals, &mut gradient[layer.bias.clone()]);
-            let weight = &mut gradient[layer.weight.clone()];
-            let Some(hidden) = before.last_mut() else {
-                product(residuals, layer.outputs, inputs, layer.inputs, weight);
-                continue;
+            let residuals = &after[0].columns;
+            let (values, activations) = match (before.last_mut(), images.last_mut()) {
+                (Some(values), _) => (&values.rows, Some(&mut values.columns)),
+                (None, Some(image)) => (&*flat, Some(&mut image.pooled)),
+                (None, None) => (&*inputs, None),
             };
-            product(residuals, layer.outputs, &hidden.rows, layer.inputs, weight);
-            // The columns of this layer and the one before have done their work in the forward pass.
-            let turned = &mut after[0].columns;
-            turned.resize(layer.outputs * rows, 0.0);
-            turn(&after[0].rows, layer.outputs, turned, rows);
-            spare.resize(rows * layer.inputs, 0.0);
-            product(turned, rows, &parameters[layer.weight.clone()], layer.inputs, spare);
-            // ReLU passes a gradient where its output was above 0.
-            for (value, through) in spare.iter_mut().zip(&hidden.rows) {
-                *value = if *through > 0.0 { *value } else { 0.0 };
+            if let Some(activations) = &activations {
+                spare.resize(layer.inputs * stride, 0.0);
+                kernel::transposed(&parameters[layer.weight.clone()], layer.inputs, residuals, stride, spare);
+                mask(spare, activations);
             }
-            std::mem::swap(spare, &mut hidden.rows);
+            let rows = Rows { values, count: rows, width: layer.inputs, stride: layer.inputs };
+            layer.hand_over(residuals, stride, &rows, block, parameters, step);
+            if let Some(activations) = activations {
+                std::mem::swap(spare, activations);
+            }
+        }
+        for (index, stage) in self.stages.iter().enumerate().rev() {
+            let (before, after) = images.split_at_mut(index);
+            let image = &mut after[0];
+            unpool(stage.plane, stride, &mut image.full, &image.pooled);
+            let activations = before.last_mut().map(|image| &mut image.pooled);
+            if let Some(activations) = &activations {
+                stage.backward(parameters, stride, image, spare);
+                mask(spare, activations);
+            }
+            let inputs = activations.as_ref().map_or(&*columns, |activations| &**activations);
+            stage.hand_over(inputs, stride, image, block, parameters, step);
+            if let Some(activations) = activations {
+                std::mem::swap(spare, activations);
+            }
         }
     }
+}
+
+fn tensors<'a>(layout: &'a Layout, name: &str) -> Option<(&'a TensorSpec, &'a TensorSpec)> {
+    let tensor = |name: String| layout.tensors.iter().find(|tensor| tensor.name == name);
+    Some((tensor(format!("{name}.weight"))?, tensor(format!("{name}.bias"))?))
 }
 
 impl Linear {
-    /// `outputs` `[outputs, stride]` of `inputs` `[inputs, stride]`.
-    fn outputs(&self, parameters: &[f32], inputs: &[f32], stride: usize, outputs: &mut [f32]) {
-        transform(&parameters[self.weight.clone()], &parameters[self.bias.clone()], self.inputs, inputs, stride, outputs);
+    fn new(layout: &Layout, name: &str) -> Option<Linear> {
+        let (weight, bias) = tensors(layout, name)?;
+        let [outputs, inputs] = *weight.shape else { return None };
+        Some(Linear { weight: weight.range(), bias: bias.range(), inputs, outputs })
+    }
+
+    /// The gradients of weights and bias, as many outputs at once as make a block.
+    fn hand_over(
+        &self,
+        residuals: &[f32],
+        stride: usize,
+        rows: &Rows<'_>,
+        block: &mut Vec<f32>,
+        parameters: &mut [f32],
+        step: &mut Step<'_>,
+    ) {
+        let threads = if self.weight.len() > BLOCK { rayon::current_num_threads() } else { 1 };
+        let outputs_at_once = (BLOCK * threads / self.inputs).next_multiple_of(kernel::SIDE).max(kernel::SIDE);
+        for first in (0..self.outputs).step_by(outputs_at_once) {
+            let outputs = outputs_at_once.min(self.outputs - first);
+            block.resize(outputs * self.inputs, 0.0);
+            kernel::weight_gradient(&residuals[first * stride..(first + outputs) * stride], stride, rows, block);
+            let start = self.weight.start + first * self.inputs;
+            let range = start..start + block.len();
+            step(range.clone(), &mut parameters[range], block);
+        }
+        block.clear();
+        block.extend(residuals.chunks_exact(stride).map(|lanes| lanes[..rows.count].iter().sum::<f32>()));
+        step(self.bias.clone(), &mut parameters[self.bias.clone()], block);
     }
 }
 
-/// outputs `[outputs, stride]` = W·inputs + b for W `[outputs, width]` and inputs `[width, stride]`.
-#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
-fn transform(weights: &[f32], bias: &[f32], width: usize, inputs: &[f32], stride: usize, outputs: &mut [f32]) {
-    const IS_WIDE: bool = selected_target!().supports_feature_str("avx512f");
-    let mut from = 0;
-    if IS_WIDE {
-        from = transform_columns::<WIDEST>(weights, bias, width, inputs, stride, from, outputs);
+impl Stage {
+    fn outputs(&self) -> usize {
+        self.bias.len()
     }
-    from = transform_columns::<WIDE>(weights, bias, width, inputs, stride, from, outputs);
-    transform_columns::<PADDING>(weights, bias, width, inputs, stride, from, outputs);
-}
 
-/// [`transform`] of as many blocks of `C` columns as there are after `from`; the column after them.
-#[inline(always)]
-fn transform_columns<const C: usize>(
-    weights: &[f32],
-    bias: &[f32],
-    width: usize,
-    inputs: &[f32],
-    stride: usize,
-    mut from: usize,
-    outputs: &mut [f32],
-) -> usize {
-    while from + C <= stride {
-        let mut put = |output: usize, sums: [f32; C]| {
-            let target = &mut outputs[output * stride + from..][..C];
-            target.iter_mut().zip(sums).for_each(|(target, sum)| *target = bias[output] + sum);
+    /// Places of the kernel in all channels: weights of an output.
+    fn terms(&self) -> usize {
+        self.channels * self.plane.kernel * self.plane.kernel
+    }
+
+    fn forward(&self, parameters: &[f32], inputs: &[f32], stride: usize, image: &mut Image) {
+        let (weights, terms) = (&parameters[self.weight.clone()], self.terms());
+        let Image { full, pooled, packed } = image;
+        kernel::pack(self.outputs(), terms, packed, |output, term| weights[output * terms + term]);
+        full.resize(self.outputs() * self.plane.pixels() * stride, 0.0);
+        kernel::convolve(self.plane, self.channels, packed, inputs, stride, full);
+        pooled.resize(full.len() / 4, 0.0);
+        pool(self.plane, stride, full, &parameters[self.bias.clone()], pooled);
+    }
+
+    /// The gradients of the inputs: a convolution with the kernels turned round, inputs and outputs changing places.
+    fn backward(&self, parameters: &[f32], stride: usize, image: &mut Image, gradients: &mut Vec<f32>) {
+        let (weights, terms, taps) = (&parameters[self.weight.clone()], self.terms(), self.plane.kernel * self.plane.kernel);
+        let turned = |channel: usize, term: usize| {
+            let (output, tap) = (term / taps, term % taps);
+            weights[output * terms + channel * taps + taps - 1 - tap]
         };
-        let terms = inputs.chunks_exact(stride).map(|row| block::<C>(row, from));
-        let mut sides = weights.chunks_exact(SIDE * width);
-        let mut output = 0;
-        for side in sides.by_ref() {
-            // Four sums by name: an array of them makes the compiler pack them crosswise.
-            let [mut a, mut b, mut c, mut d] = [[0f32; C]; SIDE];
-            let (weights_a, rest) = side.split_at(width);
-            let (weights_b, rest) = rest.split_at(width);
-            let (weights_c, weights_d) = rest.split_at(width);
-            let factors = weights_a.iter().zip(weights_b).zip(weights_c).zip(weights_d);
-            for (values, (((wa, wb), wc), wd)) in terms.clone().zip(factors) {
-                add(&mut a, *wa, values);
-                add(&mut b, *wb, values);
-                add(&mut c, *wc, values);
-                add(&mut d, *wd, values);
+        kernel::pack(self.channels, self.outputs() * taps, &mut image.packed, turned);
+        gradients.resize(self.channels * self.plane.pixels() * stride, 0.0);
+        kernel::convolve(self.plane, self.outputs(), &image.packed, &image.full, stride, gradients);
+    }
+
+    fn hand_over(
+        &self,
+        inputs: &[f32],
+        stride: usize,
+        image: &Image,
+        block: &mut Vec<f32>,
+        parameters: &mut [f32],
+        step: &mut Step<'_>,
+    ) {
+        block.resize(self.weight.len(), 0.0);
+        kernel::convolution_weights(self.plane, self.channels, inputs, &image.full, stride, block);
+        step(self.weight.clone(), &mut parameters[self.weight.clone()], block);
+        block.clear();
+        block.extend(image.pooled.chunks_exact(image.pooled.len() / self.outputs()).map(sum));
+        step(self.bias.clone(), &mut parameters[self.bias.clone()], block);
+    }
+}
+
+/// Not `max`, which would turn NaN into 0 and hide that the parameters are broken.
+#[inline(always)]
+fn relu(value: f32) -> f32 {
+    if value < 0.0 { 0.0 } else { value }
+}
+
+/// ReLU passes a gradient where its output was above 0.
+fn mask(gradients: &mut [f32], activations: &[f32]) {
+    gradients.iter_mut().zip(activations).for_each(|(gradient, value)| *gradient = if *value > 0.0 { *gradient } else { 0.0 });
+}
+
+/// A sum in [`SUMS`] parts, so that it does not wait for each of its additions.
+fn sum(values: &[f32]) -> f32 {
+    let (chunks, rest) = values.as_chunks::<SUMS>();
+    let mut sums = [0f32; SUMS];
+    chunks.iter().for_each(|chunk| sums.iter_mut().zip(chunk).for_each(|(sum, value)| *sum += value));
+    sums.iter().chain(rest).sum()
+}
+
+/// The maximum of each 2×2 window of `full` `[outputs, height, width, stride]`, with bias and ReLU.
+fn pool(plane: Plane, stride: usize, full: &[f32], bias: &[f32], pooled: &mut [f32]) {
+    let line = plane.width * stride;
+    let outputs = full.chunks_exact(plane.pixels() * stride).zip(pooled.chunks_exact_mut(plane.pixels() / 4 * stride)).zip(bias);
+    for ((full, pooled), bias) in outputs {
+        for (pair, pooled) in full.chunks_exact(2 * line).zip(pooled.chunks_exact_mut(line / 2)) {
+            let (upper, lower) = pair.split_at(line);
+            let windows = upper.chunks_exact(2 * stride).zip(lower.chunks_exact(2 * stride));
+            for ((upper, lower), pooled) in windows.zip(pooled.chunks_exact_mut(stride)) {
+                let ((a, b), (c, d)) = (upper.split_at(stride), lower.split_at(stride));
+                for ((((pooled, a), b), c), d) in pooled.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+                    *pooled = relu(larger(larger(larger(*a, *b), *c), *d) + bias);
+                }
             }
-            [a, b, c, d].into_iter().enumerate().for_each(|(index, sums)| put(output + index, sums));
-            output += SIDE;
-        }
-        for (index, weights) in sides.remainder().chunks_exact(width).enumerate() {
-            let mut sums = [0f32; C];
-            terms.clone().zip(weights).for_each(|(values, weight)| add(&mut sums, *weight, values));
-            put(output + index, sums);
-        }
-        from += C;
-    }
-    from
-}
-
-/// target `[rows, width]` = Aᵀ·B for A `[terms, rows]` and B `[terms, width]`.
-#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
-fn product(factors: &[f32], rows: usize, values: &[f32], width: usize, target: &mut [f32]) {
-    const IS_WIDE: bool = selected_target!().supports_feature_str("avx512f");
-    let mut from = 0;
-    if IS_WIDE {
-        from = product_columns::<WIDEST>(factors, rows, values, width, from, target);
-    }
-    from = product_columns::<WIDE>(factors, rows, values, width, from, target);
-    for row in 0..rows {
-        for column in from..width {
-            let terms = factors.chunks_exact(rows).zip(values.chunks_exact(width));
-            target[row * width + column] = terms.fold(0.0, |sum, (factors, values)| sum + factors[row] * values[column]);
         }
     }
 }
 
-/// [`product`] of as many blocks of `C` columns as there are after `from`; the column after them.
+/// `b` where it is above `a`.
 #[inline(always)]
-fn product_columns<const C: usize>(
-    factors: &[f32],
-    rows: usize,
-    values: &[f32],
-    width: usize,
-    mut from: usize,
-    target: &mut [f32],
-) -> usize {
-    while from + C <= width {
-        let terms = || factors.chunks_exact(rows).zip(values.chunks_exact(width).map(|row| block::<C>(row, from)));
-        let mut put = |row: usize, sums: [f32; C]| target[row * width + from..][..C].copy_from_slice(&sums);
-        let sides = rows / SIDE * SIDE;
-        for row in (0..sides).step_by(SIDE) {
-            let [mut a, mut b, mut c, mut d] = [[0f32; C]; SIDE];
-            for (factors, values) in terms() {
-                let [fa, fb, fc, fd] = block::<SIDE>(factors, row);
-                add(&mut a, *fa, values);
-                add(&mut b, *fb, values);
-                add(&mut c, *fc, values);
-                add(&mut d, *fd, values);
+fn larger(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
+}
+
+/// The gradient of [`pool`], in place of `full`: the pooled value's for the first maximum of its window, 0 for the others.
+fn unpool(plane: Plane, stride: usize, full: &mut [f32], pooled: &[f32]) {
+    let line = plane.width * stride;
+    for (pair, pooled) in full.chunks_exact_mut(2 * line).zip(pooled.chunks_exact(line / 2)) {
+        let (upper, lower) = pair.split_at_mut(line);
+        let windows = upper.chunks_exact_mut(2 * stride).zip(lower.chunks_exact_mut(2 * stride));
+        for ((upper, lower), pooled) in windows.zip(pooled.chunks_exact(stride)) {
+            let ((a, b), (c, d)) = (upper.split_at_mut(stride), lower.split_at_mut(stride));
+            for ((((gradient, a), b), c), d) in pooled.iter().zip(a).zip(b).zip(c).zip(d) {
+                let largest = larger(larger(larger(*a, *b), *c), *d);
+                let first = |value: f32, open: f32| if value == largest { open } else { 0.0 };
+                let at_a = first(*a, 1.0);
+                let at_b = first(*b, 1.0 - at_a);
+                let at_c = first(*c, 1.0 - at_a - at_b);
+                let at_d = 1.0 - at_a - at_b - at_c;
+                (*a, *b, *c, *d) = (at_a * gradient, at_b * gradient, at_c * gradient, at_d * gradient);
             }
-            [a, b, c, d].into_iter().enumerate().for_each(|(index, sums)| put(row + index, sums));
         }
-        for row in sides..rows {
-            let mut sums = [0f32; C];
-            terms().for_each(|(factors, values)| add(&mut sums, factors[row], values));
-            put(row, sums);
-        }
-        from += C;
     }
-    from
-}
-
-#[inline(always)]
-fn add<const C: usize>(sums: &mut [f32; C], factor: f32, values: &[f32; C]) {
-    for (sum, value) in sums.iter_mut().zip(values) {
-        *sum += factor * value;
-    }
-}
-
-/// `C` neighbours of a row.
-#[inline(always)]
-fn block<const C: usize>(row: &[f32], column: usize) -> &[f32; C] {
-    row[column..].first_chunk().expect("blocks end within their row")
 }
 
 /// The transpose of `rows` `[…, width]`, each of its rows `stride` long.
 fn turn(rows: &[f32], width: usize, columns: &mut [f32], stride: usize) {
-    let mut sides = rows.chunks_exact(SIDE * width);
+    let mut sides = rows.chunks_exact(4 * width);
     let mut place = 0;
     for side in sides.by_ref() {
         let (a, rest) = side.split_at(width);
@@ -270,55 +369,22 @@ fn turn(rows: &[f32], width: usize, columns: &mut [f32], stride: usize) {
         let (c, d) = rest.split_at(width);
         let across = a.iter().zip(b).zip(c).zip(d);
         for (column, (((a, b), c), d)) in columns.chunks_exact_mut(stride).zip(across) {
-            column[place..][..SIDE].copy_from_slice(&[*a, *b, *c, *d]);
+            column[place..][..4].copy_from_slice(&[*a, *b, *c, *d]);
         }
-        place += SIDE;
+        place += 4;
     }
-    for (place, row) in (place..).zip(sides.remainder().chunks_exact(width)) {
+    for row in sides.remainder().chunks_exact(width) {
         columns.chunks_exact_mut(stride).zip(row).for_each(|(column, value)| column[place] = *value);
+        place += 1;
     }
 }
 
-/// What [`turn`] undoes: rows `[…, width]` of `columns` `[width, stride]`.
-fn turn_back(columns: &[f32], stride: usize, rows: &mut [f32], width: usize) {
-    for (place, row) in rows.chunks_exact_mut(width).enumerate() {
+/// What [`turn`] undoes: `count` rows `[count, width]` of `columns` `[width, stride]`, and [`ROOM`] values more.
+fn turn_back(columns: &[f32], stride: usize, count: usize, width: usize, rows: &mut Vec<f32>) {
+    rows.resize(count * width + ROOM, 0.0);
+    for (place, row) in rows.chunks_exact_mut(width).take(count).enumerate() {
         row.iter_mut().zip(columns.chunks_exact(stride)).for_each(|(value, column)| *value = column[place]);
     }
-}
-
-/// The sum of all rows.
-fn sum_rows(rows: &[f32], target: &mut [f32]) {
-    target.fill(0.0);
-    for row in rows.chunks_exact(target.len()) {
-        target.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
-    }
-}
-
-/// exp(x) for x ≤ 0, relative error below 2·10⁻⁷; 0 below −87, where f32 loses its precision. The same bits on every CPU, which
-/// the platform's function does not promise, and several values at once.
-///
-/// exp(x) = 2ᵏ·exp(r) with k the integer nearest x / ln 2, so |r| ≤ ln 2 / 2, where the series up to r⁷/7! is exact to f32:
-/// the first term left out is 0.35⁸/8! = 5·10⁻⁹.
-#[inline(always)]
-pub(crate) fn exp_negative(x: f32) -> f32 {
-    // Adding 1.5·2²³ rounds to an integer, whose low bits the sum then holds.
-    const ROUND: f32 = 12_582_912.0;
-    // ln 2 in two parts, the first with zeros at its end so that k times it is exact.
-    const LN_2_HIGH: f32 = 0.693_359_4;
-    const LN_2_LOW: f32 = -2.121_944_4e-4;
-    let within = x.max(-87.0);
-    let shifted = within * std::f32::consts::LOG2_E + ROUND;
-    let k = shifted - ROUND;
-    let r = (within - k * LN_2_HIGH) - k * LN_2_LOW;
-    let series = 1.0 / 5040.0;
-    let series = series * r + 1.0 / 720.0;
-    let series = series * r + 1.0 / 120.0;
-    let series = series * r + 1.0 / 24.0;
-    let series = series * r + 1.0 / 6.0;
-    let series = series * r + 0.5;
-    let series = (series * r + 1.0) * r + 1.0;
-    let exponent = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23;
-    if x < -87.0 { 0.0 } else { series * f32::from_bits(exponent) }
 }
 
 #[cfg(test)]
@@ -326,44 +392,48 @@ mod tests {
     use super::*;
     use kith_consensus::Seed;
 
-    #[test]
-    fn exp_is_exact_to_two_units_in_the_last_place() {
-        let mut worst = 0.0f64;
-        for step in 0..=870_000 {
-            let x = -1e-4 * step as f32;
-            let exact = f64::from(x).exp();
-            worst = worst.max((f64::from(exp_negative(x)) / exact - 1.0).abs());
-        }
-        assert!(worst < 2e-7, "{worst}");
-        assert_eq!(exp_negative(0.0), 1.0);
-        assert_eq!(exp_negative(-1e9), 0.0);
-    }
-
     /// Sizes that leave a rest in every direction.
     #[test]
     fn blocks_and_rests_give_the_plain_sums() {
         let mut stream = Seed::from_number(4).stream("test dense");
         let mut draw = |count: usize| (0..count).map(|_| stream.normal() as f32).collect::<Vec<f32>>();
-        for (rows, inputs, outputs) in [(1, 1, 1), (2, 4, 5), (3, 7, 6), (5, 19, 11), (13, 8, 3), (18, 64, 10)] {
+        for (rows, inputs, outputs) in [(1, 1, 1), (2, 4, 5), (3, 7, 6), (5, 19, 11), (13, 8, 3), (18, 64, 10), (50, 33, 23)] {
             let (x, w, b) = (draw(rows * inputs), draw(outputs * inputs), draw(outputs));
             let layer = Linear { weight: 0..w.len(), bias: w.len()..w.len() + outputs, inputs, outputs };
-            let dense = Dense { layers: vec![layer] };
+            let network = Network { stages: Vec::new(), layers: vec![layer] };
             // A workspace that has seen a larger batch gives the same.
             let mut workspace = Workspace { columns: vec![f32::NAN; 5000], inputs: x.clone(), ..Workspace::default() };
-            let found = dense.logits(&[w.clone(), b.clone()].concat(), rows, &mut workspace).to_vec();
-            for (place, found) in found.iter().enumerate() {
+            let mut parameters = [w.clone(), b.clone()].concat();
+            let logits = network.logits(&parameters, rows, &mut workspace);
+            for (place, found) in logits.iter().enumerate() {
                 let (row, output) = (place / outputs, place % outputs);
                 let sum = (0..inputs).fold(0.0, |sum, i| sum + w[output * inputs + i] * x[row * inputs + i]);
                 assert_eq!(*found, b[output] + sum, "row {row}, output {output} of {rows}, {inputs}, {outputs}");
             }
             let residuals = draw(rows * outputs);
-            let mut gradient = vec![0.0; outputs * inputs];
-            product(&residuals, outputs, &x, inputs, &mut gradient);
-            for (place, found) in gradient.iter().enumerate() {
+            logits.copy_from_slice(&residuals);
+            let mut gradient = vec![f32::NAN; parameters.len()];
+            let mut step = |range: Range<usize>, _: &mut [f32], part: &mut [f32]| gradient[range].copy_from_slice(part);
+            network.descend(&mut parameters, rows, &mut workspace, &mut step);
+            for (place, found) in gradient[..w.len()].iter().enumerate() {
                 let (output, input) = (place / inputs, place % inputs);
                 let sum = (0..rows).fold(0.0, |sum, row| sum + residuals[row * outputs + output] * x[row * inputs + input]);
                 assert_eq!(*found, sum, "output {output}, input {input} of {rows}, {inputs}, {outputs}");
             }
+            for (output, found) in gradient[w.len()..].iter().enumerate() {
+                assert_eq!(*found, (0..rows).fold(0.0, |sum, row| sum + residuals[row * outputs + output]));
+            }
         }
+    }
+
+    #[test]
+    fn pooling_gives_the_maximum_and_its_gradient_to_the_first_maximum_alone() {
+        let plane = Plane { height: 2, width: 4, kernel: 1 };
+        let mut full = vec![1., 2., 0., 0., 4., 3., 0., 9., /* another output */ 5., 5., -3., -3., 5., 5., -3., -3.];
+        let mut pooled = vec![0.0; 4];
+        pool(plane, 1, &full, &[0.5, 1.0], &mut pooled);
+        assert_eq!(pooled, [4.5, 9.5, 6.0, 0.0]);
+        unpool(plane, 1, &mut full, &[5., 7., 2., 3.]);
+        assert_eq!(full, [0., 0., 0., 0., 5., 0., 0., 7., /* another output */ 2., 0., 3., 0., 0., 0., 0., 0.]);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-use super::{Architecture, Dense, Initial, Layout, ModelEntry, Parameters};
+use super::{Architecture, Initial, Layout, ModelEntry, Network, Parameters};
 
 pub(super) const ENTRY: ModelEntry = ModelEntry {
     name: "softmax",
@@ -27,7 +27,7 @@ impl Architecture for Softmax {
         parameters.linear("linear", &batch.flatten_from(1)?.t()?)?.t()
     }
 
-    fn dense(&self, layout: &Layout) -> Option<Dense> {
-        Dense::new(layout, ["linear".to_owned()])
+    fn network(&self, layout: &Layout, _: &[usize]) -> Option<Network> {
+        Network::dense(layout, ["linear".to_owned()])
     }
 }

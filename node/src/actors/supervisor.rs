@@ -114,3 +114,27 @@ impl Message<Ended> for Supervisor {
         self.end(End::Ended(ended));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kameo::error::{PanicError, PanicReason};
+    use std::io::{Error, ErrorKind};
+
+    #[test]
+    fn a_full_disk_and_a_small_machine_are_not_taken_for_faults_of_ours() {
+        let full = || Error::new(ErrorKind::StorageFull, "No space left on device");
+        let path = std::path::PathBuf::from("state/kith.redb");
+        let reason = |error: PanicError| cause(&ActorStopReason::Panicked(error));
+        let store = StoreError::Io { act: "write", path: path.clone(), source: full() };
+        let (fault, why) = reason(PanicError::new(Box::new(store), PanicReason::OnMessage));
+        assert_eq!(fault, Fault::Disk);
+        assert!(why.contains("state/kith.redb") && why.contains("No space left"), "{why}");
+        let trainer = TrainerError::Thread(Error::new(ErrorKind::OutOfMemory, "Cannot allocate memory"));
+        let (fault, why) = reason(PanicError::new(Box::new(trainer), PanicReason::OnStart));
+        assert_eq!(fault, Fault::Machine);
+        assert!(why.contains("training thread") && why.contains("Cannot allocate"), "{why}");
+        let ours = StoreError::Database { path, why: "a table is of another type".to_owned() };
+        assert_eq!(reason(PanicError::new(Box::new(ours), PanicReason::OnMessage)).0, Fault::Ours);
+    }
+}

@@ -141,18 +141,16 @@ impl Backup {
 impl Restore {
     pub(crate) fn run(self) -> Verdict {
         let label = self.label()?;
-        // Looked at before anything is touched.
-        backup::verify(&self.from.join(STATE), &self.from.join(CHECKPOINT_FILES)).map_err(NodeError::from)?;
         let config = self.configuration(&label)?;
         backup::check_unused(&config.state).map_err(NodeError::from)?;
+        let copied = Copied { state: beside(&config.state), checkpoints: beside(&config.checkpoints) };
+        copied.fill(&self.from)?;
         let mut aside = Vec::new();
-        for (name, place) in [(STATE, &config.state), (CHECKPOINT_FILES, &config.checkpoints)] {
-            aside.extend(move_aside(place)?);
-            backup::copy_folder(&self.from.join(name), place).map_err(|error| NodeError::io("write", place, error))?;
+        for (from, to) in [(&copied.state, &config.state), (&copied.checkpoints, &config.checkpoints)] {
+            aside.extend(move_aside(to)?);
+            let _ = std::fs::remove_dir(to);
+            std::fs::rename(from, to).map_err(|error| NodeError::io("write", to, error))?;
         }
-        // `verify` has locked it.
-        let _ = std::fs::remove_file(self.from.join(STATE).join("lock"));
-        backup::mark_restored(&config.state, &config.checkpoints).map_err(NodeError::from)?;
         if self.json {
             print_json(&label)?;
             return done();
@@ -207,6 +205,37 @@ impl Restore {
         }
         Ok(config)
     }
+}
+
+/// A copy of a backup beside the folders that it is to replace; removed where it is not put into their place.
+struct Copied {
+    state: PathBuf,
+    checkpoints: PathBuf,
+}
+
+impl Copied {
+    /// Copies the backup and looks at all of it, so that nothing of the peer's is touched for a copy that does not open.
+    fn fill(&self, backup: &Path) -> Result<(), NodeError> {
+        for (name, to) in [(STATE, &self.state), (CHECKPOINT_FILES, &self.checkpoints)] {
+            let _ = std::fs::remove_dir_all(to);
+            backup::copy_folder(&backup.join(name), to).map_err(|error| NodeError::io("write", to, error))?;
+        }
+        backup::mark_restored(&self.state, &self.checkpoints)?;
+        Ok(())
+    }
+}
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        for folder in [&self.state, &self.checkpoints] {
+            // In its place by now, or worth nothing.
+            let _ = std::fs::remove_dir_all(folder);
+        }
+    }
+}
+
+fn beside(folder: &Path) -> PathBuf {
+    folder.with_file_name(format!("{}.restoring", folder.file_name().unwrap_or_default().display()))
 }
 
 /// Renames a folder that holds something; from and to.

@@ -19,6 +19,7 @@ use crate::data::{self, OwnRows};
 use crate::error::NodeError;
 use crate::identity::Identity;
 use crate::node::may_lie;
+use crate::readiness;
 
 /// What the program needs before any model, measured on a running testnet peer.
 const BASE_BYTES: u64 = 16 << 20;
@@ -99,6 +100,9 @@ impl Findings {
         self.fact("peer_id", json!(peer.map(|peer| peer.to_string())));
         let Some(agreement) = agreement else { return };
         self.look_at_charter(config, &agreement, peer);
+        let found = readiness::look(config, &agreement, peer);
+        self.problems.extend(found.problems);
+        self.fact("notes", json!(found.notes));
         let seed = agreement.peer_seed(&peer.unwrap_or(PeerId([0; 32])));
         let schema = agreement.task.schema();
         if let Some(rows) = self.keep(data::read(&config.data, schema, seed)) {
@@ -266,6 +270,9 @@ impl Findings {
                 shown.add_row([show(&one["name"]), names.join(", "), show(&one["models"]), show(&one["byzantine"])]);
             }
             text.push_str(&format!("{shown}\n"));
+        }
+        for note in self.facts.get("notes").and_then(Value::as_array).into_iter().flatten() {
+            text.push_str(&format!("note: {}\n", show(note)));
         }
         if self.problems.is_empty() {
             text.push_str("everything fits; `kith run` can start\n");

@@ -130,6 +130,9 @@ impl Evaluate {
             );
         }
         reading.axes.into_iter().for_each(|axes| tell(&axes));
+        for (column, cells) in reading.missing {
+            tell(&format!("{cells} cells of {column} are missing; what the charter imputes stands in for them"));
+        }
         let evaluation = agreement.task.evaluate(&parameters, &rows).map_err(|error| failed(&self.data, &error))?;
         let scores = agreement.task.scores(&parameters, &rows).map_err(|error| failed(&self.data, &error))?;
         let auc = auc(&scores, rows.labels());

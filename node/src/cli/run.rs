@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -13,6 +14,7 @@ use kith_gossip::{Conduct, Event, Refusal};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, broadcast};
+use tokio::task::JoinHandle;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
@@ -24,6 +26,9 @@ use crate::telemetry::{Line, NodeEvent, What};
 
 /// Time for a goodbye; with what comes after it, a peer that is asked to leave is gone within 10 s.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(8);
+
+/// Longest wait, at the end, for whoever reads the lines to take one more.
+const SHOW_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Open files that a peer may want: each connection is one, and redials, files and the status server come on top (guess).
 const DESCRIPTORS_WANTED: u64 = 65_536;
@@ -90,12 +95,10 @@ impl Run {
         if self.end_with_parent {
             leave_with_parent(leave.clone());
         }
-        let watcher = tokio::spawn(watch(node.lines(), self.json, leave.clone()));
+        let shown = Arc::new(AtomicU64::new(0));
+        let watcher = tokio::spawn(watch(node.lines(), self.json, leave.clone(), shown.clone()));
         let ended = wait_or_leave(node, &leave).await;
-        let hopeless = match tokio::time::timeout(Duration::from_secs(1), watcher).await {
-            Ok(Ok(Watched { hopeless })) => hopeless,
-            _ => None,
-        };
+        let hopeless = last_lines(watcher, &shown).await.and_then(|watched| watched.hopeless);
         match (ended?, hopeless) {
             (_, Some(why)) => Err(why.into()),
             (Some(outcome), None) if !outcome.finished => {
@@ -197,8 +200,24 @@ fn write_line(text: &str) -> std::io::Result<()> {
     writeln!(stdout, "{text}").and_then(|()| stdout.flush())
 }
 
+/// Waits until the last line is shown, as long as lines are shown: on a busy machine whoever counts them misses none, and whoever has
+/// stopped reading keeps nobody.
+async fn last_lines(mut watcher: JoinHandle<Watched>, shown: &AtomicU64) -> Option<Watched> {
+    let mut before = shown.load(Ordering::Relaxed);
+    loop {
+        if let Ok(watched) = tokio::time::timeout(SHOW_DEADLINE, &mut watcher).await {
+            return watched.ok();
+        }
+        let now = shown.load(Ordering::Relaxed);
+        if now == before {
+            return None;
+        }
+        before = now;
+    }
+}
+
 /// Shows the lines until the report, and asks to leave where it makes no sense to go on.
-async fn watch(mut lines: broadcast::Receiver<Line>, json: bool, leave: Arc<Notify>) -> Watched {
+async fn watch(mut lines: broadcast::Receiver<Line>, json: bool, leave: Arc<Notify>, shown: Arc<AtomicU64>) -> Watched {
     let mut watched = Watched::default();
     let mut reception = Reception::default();
     let mut heard = true;
@@ -220,6 +239,7 @@ async fn watch(mut lines: broadcast::Receiver<Line>, json: bool, leave: Arc<Noti
             heard = false;
             tracing::warn!("events are no longer shown: stdout cannot be written: {error}");
         }
+        shown.fetch_add(1, Ordering::Relaxed);
         match &line.what {
             What::Node(NodeEvent::Listening { address }) if !json => {
                 tracing::info!("others reach this peer with: bootstrap = [\"{address}\"]");
@@ -339,5 +359,21 @@ mod tests {
         let reason = Refusal::WrongFederation { sections: Vec::new() };
         assert!(reception.refusal(&Event::Dismissed { peer: two, reason }).is_none());
         assert!(reception.refusal(&Event::Ready { neighbours: 2, connected: 0 }).is_none());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_last_lines_are_waited_for_as_long_as_somebody_takes_them() {
+        let shown = Arc::new(AtomicU64::new(0));
+        let slow = shown.clone();
+        let watcher = tokio::spawn(async move {
+            for _ in 0..8 {
+                tokio::time::sleep(SHOW_DEADLINE / 4).await;
+                slow.fetch_add(1, Ordering::Relaxed);
+            }
+            Watched { hopeless: Some(NodeError::Over { rounds: 1 }) }
+        });
+        assert!(last_lines(watcher, &shown).await.is_some_and(|watched| watched.hopeless.is_some()));
+        let stuck = tokio::spawn(std::future::pending());
+        assert!(last_lines(stuck, &shown).await.is_none(), "nobody is kept by a reader that has stopped");
     }
 }

@@ -4,8 +4,7 @@
 //! itself. The file is durable before the record that names it, with its hash; a file that no record names is rubbish.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,14 +14,13 @@ use serde::{Deserialize, Serialize};
 
 use super::database::sync_folder;
 use crate::checkpoint::values_from_bytes;
+use crate::hashed::Hashed;
 use crate::private;
 
 /// Folder of these files in the state folder.
 pub(super) const FOLDER: &str = "intents";
 /// Vectors of fewer bytes stay in the record.
 const INLINE_BYTES: usize = 64 << 10;
-/// Values turned into bytes at a time; what is written is also hashed while it is in the cache.
-const CHUNK_VALUES: usize = 64 << 10;
 
 /// What the file of a promise holds, in this order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,7 +61,12 @@ pub(super) fn are_large(intent: &Intent) -> bool {
 pub(super) fn write(state: &Path, intent: &Intent) -> io::Result<Contents> {
     private::create_folder(&state.join(FOLDER))?;
     let path = path(state, intent.round);
-    let mut file = Hashed { file: private::create(&path)?, hasher: blake3::Hasher::new() };
+    // Half a file would take the space whose lack may have been the cause.
+    fill(&path, state, intent).inspect_err(|_| drop(std::fs::remove_file(&path)))
+}
+
+fn fill(path: &Path, state: &Path, intent: &Intent) -> io::Result<Contents> {
+    let mut file = Hashed::new(private::create(path)?);
     file.values(&intent.own)?;
     let same = is_bytes_of(&intent.body, &intent.own);
     if !same {
@@ -72,10 +75,10 @@ pub(super) fn write(state: &Path, intent: &Intent) -> io::Result<Contents> {
     for values in intent.carried.values() {
         file.values(values)?;
     }
-    file.file.sync_all()?;
+    let digest = file.finish()?;
     sync_folder(&state.join(FOLDER))?;
     Ok(Contents {
-        digest: Digest(*file.hasher.finalize().as_bytes()),
+        digest,
         own: intent.own.len(),
         body: (!same).then_some(intent.body.len()),
         carried: intent.carried.iter().map(|(name, values)| (name.clone(), values.len())).collect(),
@@ -90,7 +93,7 @@ pub(super) fn read(state: &Path, round: u64, contents: &Contents) -> Result<Vect
     let path = path(state, round);
     let bytes = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let damaged = || format!("{} is not what was written", path.display());
-    if Digest(*blake3::hash(&bytes).as_bytes()) != contents.digest {
+    if Digest::of(&bytes) != contents.digest {
         return Err(damaged());
     }
     let mut rest = bytes.as_slice();
@@ -111,33 +114,4 @@ pub(super) fn read(state: &Path, round: u64, contents: &Contents) -> Result<Vect
 fn is_bytes_of(bytes: &[u8], values: &[f32]) -> bool {
     let equal = |(bytes, value): (&[u8; 4], &f32)| *bytes == value.to_le_bytes();
     bytes.len() == 4 * values.len() && bytes.as_chunks::<4>().0.iter().zip(values).all(equal)
-}
-
-/// A file whose bytes are hashed as they are written.
-struct Hashed {
-    file: File,
-    hasher: blake3::Hasher,
-}
-
-impl Hashed {
-    fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
-        for chunk in bytes.chunks(4 * CHUNK_VALUES) {
-            self.hasher.update(chunk);
-            self.file.write_all(chunk)?;
-        }
-        Ok(())
-    }
-
-    fn values(&mut self, values: &[f32]) -> io::Result<()> {
-        let mut buffer = vec![0u8; 4 * CHUNK_VALUES.min(values.len())];
-        for chunk in values.chunks(CHUNK_VALUES) {
-            let bytes = &mut buffer[..4 * chunk.len()];
-            for (place, value) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(chunk) {
-                *place = value.to_le_bytes();
-            }
-            self.hasher.update(bytes);
-            self.file.write_all(bytes)?;
-        }
-        Ok(())
-    }
 }

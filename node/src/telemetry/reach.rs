@@ -85,7 +85,7 @@ mod tests {
     fn each_cause_is_told_once_when_it_lasts_and_gone_when_the_peer_is_there() {
         let (bob, at) = (PeerId([2; 32]), "/ip4/10.0.0.2/tcp/1".to_owned());
         let mut reach = Reach::default();
-        let mut fail = |reach: &mut Reach, obstacle: Obstacle, millis: u64| {
+        let fail = |reach: &mut Reach, obstacle: Obstacle, millis: u64| {
             let target = (Some(bob), Some(at.clone()));
             reach.failed(target, obstacle, Duration::from_millis(millis), || "noon".to_owned())
         };

@@ -239,7 +239,7 @@ mod tests {
     }
 
     fn arrived(values: &Parameters) -> Arrived {
-        Arrived { values: Arc::clone(values), state: None, round: 0, samples: 1, local_steps: 1 }
+        Arrived { values: Arc::clone(values), state: None, age: 0, samples: 1, local_steps: 1 }
     }
 
     /// Peers that average without training, as the peer drives the method.

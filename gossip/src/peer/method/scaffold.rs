@@ -1,7 +1,8 @@
 //! `scaffold`: SCAFFOLD, option II (Karimireddy et al. 2020, arXiv 1910.06378), without a server.
 //!
 //! Peer i holds a control cᵢ. Local steps y ← y − η (g − cᵢ + c); afterwards cᵢ ← cᵢ − c + (x − y) / (K η), the mean of the round's
-//! own gradients, which it sends behind its model. c is what the rule makes of the neighbourhood's controls.
+//! own gradients, which it sends behind its model. c is what the rule makes of the neighbourhood's controls. With a global step size η_g
+//! other than 1 the model that it sends and mixes is x + η_g (y − x): in a complete graph the paper's server step.
 //!
 //! In a complete graph this is the paper's algorithm with everybody taking part: the exact optimum. In a sparse graph c is the
 //! mean of a neighbourhood and not of all, so the drift of many local steps is undone and what unlike neighbourhoods differ by is
@@ -13,7 +14,7 @@ use std::sync::Arc;
 
 use kith_consensus::Rule;
 use kith_consensus::aggregate::{Aggregate, AggregateError, Context, Contribution};
-use kith_consensus::optimization::scaffold::{corrected_gradient, updated_control};
+use kith_consensus::optimization::scaffold::{corrected_gradient, scaled_end, updated_control};
 
 use super::{Method, Training, mixed, own_of};
 use crate::effect::{Carried, Parameters};
@@ -25,12 +26,14 @@ pub(super) struct Scaffold {
     all: Parameters,
     /// c − cᵢ; nothing before the first round is over.
     correction: Option<Parameters>,
+    /// η_g
+    global_learning_rate: f64,
 }
 
 impl Scaffold {
-    pub(super) fn new(dimension: usize) -> Scaffold {
+    pub(super) fn new(dimension: usize, global_learning_rate: f64) -> Scaffold {
         let zero = Arc::new(vec![0.0; dimension]);
-        Scaffold { own: Arc::clone(&zero), all: zero, correction: None }
+        Scaffold { own: Arc::clone(&zero), all: zero, correction: None, global_learning_rate }
     }
 
     fn set(&mut self, own: Parameters, all: Parameters) {
@@ -42,6 +45,13 @@ impl Scaffold {
 impl Method for Scaffold {
     fn correction(&self) -> Option<Parameters> {
         self.correction.clone()
+    }
+
+    fn model(&self, training: &Training<'_>) -> Parameters {
+        if training.way == 0.0 || self.global_learning_rate == 1.0 {
+            return Arc::clone(training.end);
+        }
+        Arc::new(scaled_end(training.start, training.end, self.global_learning_rate))
     }
 
     fn beside(&self, training: &Training<'_>) -> Vec<f32> {
