@@ -43,7 +43,7 @@ pub enum Event {
     /// A round began: train. Of `neighbours` it waits for `selected`, as far as they can still come.
     RoundOpened { round: u64, neighbours: usize, selected: usize },
     /// A round begins in which the peer does not train: it is behind the others, and takes their models before it goes on.
-    Listening { round: u64 },
+    CatchingUp { round: u64 },
     /// The peer was behind and now has what the rule makes of `models` models of others; it goes on from there.
     CaughtUp { round: u64, models: usize, state: State },
     /// The deadline has passed and updates of only `have` neighbours are in, where the charter asks for `need`: the round waits on.
@@ -131,6 +131,7 @@ pub enum Event {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
     /// Rounds in which models are combined, by how many were, the peer's own included: under 1 those in which it was alone.
+    #[serde(with = "counts")]
     pub mixed: BTreeMap<usize, u64>,
     /// Rounds in which its training failed.
     pub training_failed: u64,
@@ -138,6 +139,24 @@ pub struct History {
     pub listened: u64,
     /// Rounds that it left out because it was behind.
     pub passed_over: u64,
+}
+
+/// Numbers as the names of a map's entries, read as texts: where a value is tried as several types, serde keeps names as texts.
+mod counts {
+    use std::collections::BTreeMap;
+
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(counts: &BTreeMap<usize, u64>, serializer: S) -> Result<S::Ok, S::Error> {
+        counts.iter().map(|(number, count)| (number.to_string(), *count)).collect::<BTreeMap<_, _>>().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<usize, u64>, D::Error> {
+        let counts = BTreeMap::<String, u64>::deserialize(deserializer)?;
+        let number = |(name, count): (String, u64)| Ok((name.parse().map_err(D::Error::custom)?, count));
+        counts.into_iter().map(number).collect()
+    }
 }
 
 impl History {

@@ -144,6 +144,8 @@ pub enum NetworkEvent {
     OwnKeyElsewhere {
         /// Where.
         address: Multiaddr,
+        /// How long ago that was noticed.
+        ago: Duration,
     },
     /// A message arrived. `from` is the authenticated other end of the connection, by gossip too.
     Received {
@@ -219,7 +221,7 @@ const BAN: Duration = Duration::from_secs(10);
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 
 /// A peer that dials itself sees both ends of that within this time; one end alone is another process (guess).
-const BOTH_ENDS: Duration = Duration::from_secs(2);
+const BOTH_ENDS: Duration = Duration::from_secs(1);
 
 /// Addresses at which the own key was met that are remembered, so that each is told once.
 const ELSEWHERE_MAX: usize = 64;
@@ -570,7 +572,7 @@ impl Network {
         let due: Vec<_> = due;
         for (_, address, _) in due {
             if self.elsewhere.len() < ELSEWHERE_MAX && self.elsewhere.insert(address.clone()) {
-                self.ready.push_back(NetworkEvent::OwnKeyElsewhere { address });
+                self.ready.push_back(NetworkEvent::OwnKeyElsewhere { address, ago: BOTH_ENDS });
             }
         }
         self.ends.iter().map(|(_, _, at)| *at).min().unwrap_or(now + BOOTSTRAP_PAUSE_MAX)

@@ -211,7 +211,7 @@ fn a_peer_that_is_behind_listens_before_it_publishes() {
     assert!(lines(&told).contains(&"persist checkpoint 1".to_owned()), "{:?}", lines(&told));
     let effects = handle(&mut peer, Input::Stored(Stored::Checkpoint { round: 1 }));
     let names = lines(&effects);
-    assert_eq!(names[..3], ["event jumped", "event round-opened", "event listening"]);
+    assert_eq!(names[..3], ["event jumped", "event round-opened", "event catching-up"]);
     assert!(!names.iter().any(|line| line.starts_with("train") || line.starts_with("persist")), "{names:?}");
     assert_eq!(names.iter().filter(|line| line.starts_with("send to")).count(), 2, "nobody has to wait for it: {names:?}");
     let (mut closed, round) = (Vec::new(), peer.round());

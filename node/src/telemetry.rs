@@ -130,6 +130,8 @@ pub enum NodeEvent {
     OwnKeyElsewhere {
         /// Where it answered, or from where it called.
         address: String,
+        /// How long ago that was noticed.
+        seconds_ago: f64,
     },
     /// Something is degraded.
     Warning {
@@ -642,7 +644,7 @@ impl Telemetry {
                 let at = address.as_ref().map_or(String::new(), |address| format!(" at {address}"));
                 tracing::warn!("cannot reach {who}{at}: {why} ({detail}); it is tried again every few seconds");
             }
-            What::Node(NodeEvent::OwnKeyElsewhere { address }) => {
+            What::Node(NodeEvent::OwnKeyElsewhere { address, .. }) => {
                 tracing::error!(
                     "another process runs with this peer's key at {address}: stop one of the two; two updates of one round would be \
                      taken for a lie"
@@ -693,7 +695,7 @@ impl Telemetry {
                 tracing::warn!("no longer waits for {}: it missed {missed} deadlines in a row, {why}", self.name_of(peer));
             }
             Event::AwaitedAgain { peer } => tracing::info!("waits for {} again: it was on time", self.name_of(peer)),
-            Event::Listening { round } => {
+            Event::CatchingUp { round } => {
                 tracing::warn!("round {round}: behind the others; it does not train, and takes what they have");
             }
             Event::CaughtUp { round, models, .. } => {
@@ -764,9 +766,11 @@ mod tests {
     fn lines_survive_json_and_unknown_ones_are_kept() {
         let peer = PeerId([7; 32]);
         let refused = Event::Refused { peer, kind: None, round: Some(3), reason: Refusal::Duplicate };
+        let history = History { mixed: BTreeMap::from([(1, 2), (5, 39)]), passed_over: 7, ..History::default() };
         for what in [
             What::Peer(Event::Connected { peer }),
             What::Peer(refused),
+            What::Peer(Event::Left { round: 3, finished: true, why: String::new(), history: history.clone() }),
             What::Node(NodeEvent::Listening { address: "/ip4/127.0.0.1/tcp/1".to_owned() }),
         ] {
             let line = Line { time: "2026-01-02T03:04:05.006Z".to_owned(), at_seconds: 1.5, node: peer, what };

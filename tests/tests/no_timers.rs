@@ -20,7 +20,7 @@ fn helped(folder: &Path) -> Vec<String> {
         for line in output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             let line: Value = serde_json::from_slice(line).expect("a line is JSON");
             let event = line["event"].as_str().unwrap_or_default();
-            let by_timer = ["stalled", "too-few", "jumped", "listening", "no-longer-awaited"].contains(&event)
+            let by_timer = ["stalled", "too-few", "jumped", "catching-up", "no-longer-awaited"].contains(&event)
                 || (event == "round-closed" && line["why"] == "deadline")
                 || (event == "refused" && line["round"].is_u64());
             if by_timer {

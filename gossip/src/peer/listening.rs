@@ -34,7 +34,7 @@ impl Peer {
 
     /// A round in which the peer says nothing and takes what the others say.
     pub(super) fn listen_now(&mut self, out: &mut Vec<Effect>) {
-        out.push(Effect::Emit(Event::Listening { round: self.round }));
+        out.push(Effect::Emit(Event::CatchingUp { round: self.round }));
         self.own = self.row(Arc::clone(&self.parameters), &self.parameters, 0.0);
         (self.own_samples, self.own_local_steps) = (0, 0);
         self.history.listened += 1;

@@ -107,8 +107,9 @@ impl NetworkActor {
                 telemetry.dial_failed(peer, address.map(|address| address.to_string()), obstacle, why);
                 return;
             }
-            NetworkEvent::OwnKeyElsewhere { address } => {
-                telemetry.node_event(NodeEvent::OwnKeyElsewhere { address: address.to_string() });
+            NetworkEvent::OwnKeyElsewhere { address, ago } => {
+                let seconds_ago = ago.as_secs_f64();
+                telemetry.node_event(NodeEvent::OwnKeyElsewhere { address: address.to_string(), seconds_ago });
                 return;
             }
             NetworkEvent::PeerUp { peer, addresses } => {

@@ -247,9 +247,11 @@ async fn watch(mut lines: broadcast::Receiver<Line>, json: bool, leave: Arc<Noti
             What::Node(NodeEvent::Report { .. }) => return watched,
             what if watched.hopeless.is_none() => {
                 watched.hopeless = match what {
-                    What::Peer(event) => reception.refusal(event),
-                    // A peer that has been at work goes on, and says so: the other process is the newcomer.
-                    What::Node(NodeEvent::OwnKeyElsewhere { address }) if !reception.at_work => {
+                    What::Peer(event) => reception.refusal(event, line.at_seconds),
+                    // A peer that had been at work by then goes on, and says so: the other process is the newcomer.
+                    What::Node(NodeEvent::OwnKeyElsewhere { address, seconds_ago })
+                        if reception.at_work.is_none_or(|since| line.at_seconds - seconds_ago < since) =>
+                    {
                         Some(NodeError::KeyElsewhere { address: address.clone() })
                     }
                     _ => None,
@@ -267,19 +269,19 @@ async fn watch(mut lines: broadcast::Receiver<Line>, json: bool, leave: Arc<Noti
 #[derive(Default)]
 struct Reception {
     welcome: bool,
-    /// Whether it has completed a round since it was started.
-    at_work: bool,
+    /// When it completed its first round since it was started, in seconds.
+    at_work: Option<f64>,
     missing: Vec<PeerId>,
     dismissed: BTreeMap<PeerId, String>,
 }
 
 impl Reception {
     /// Why it makes no sense to go on: everyone awaited runs another charter or another program, the roster is full, or all have finished.
-    fn refusal(&mut self, event: &Event) -> Option<NodeError> {
+    fn refusal(&mut self, event: &Event, at_seconds: f64) -> Option<NodeError> {
         let mut alone = false;
         match event {
             Event::Over { round } => return Some(NodeError::Over { rounds: *round }),
-            Event::Aggregated { .. } | Event::Adopted { .. } => self.at_work = true,
+            Event::Aggregated { .. } | Event::Adopted { .. } => drop(self.at_work.get_or_insert(at_seconds)),
             Event::Connected { .. } => self.welcome = true,
             Event::Waiting { missing, ready, .. } => {
                 alone = *ready == 0 && !self.dismissed.is_empty();
@@ -340,25 +342,25 @@ mod tests {
         let dismissed =
             |peer| Event::Dismissed { peer, reason: Refusal::WrongFederation { sections: vec!["training".to_owned()] } };
         let mut reception = Reception::default();
-        assert!(reception.refusal(&Event::Waiting { ready: 0, needed: 2, missing: vec![one, two] }).is_none());
-        assert!(reception.refusal(&dismissed(one)).is_none());
-        assert!(reception.refusal(&dismissed(two)).is_some_and(|why| why.to_string().contains("training")));
+        assert!(reception.refusal(&Event::Waiting { ready: 0, needed: 2, missing: vec![one, two] }, 0.0).is_none());
+        assert!(reception.refusal(&dismissed(one), 0.0).is_none());
+        assert!(reception.refusal(&dismissed(two), 0.0).is_some_and(|why| why.to_string().contains("training")));
         // Of one nothing is known, and when the time to wait is over nobody else is there.
         let mut reception = Reception::default();
         let waiting = Event::Waiting { ready: 0, needed: 2, missing: vec![one, two] };
-        assert!(reception.refusal(&waiting).is_none() && reception.refusal(&dismissed(one)).is_none());
-        assert!(reception.refusal(&waiting).is_some());
+        assert!(reception.refusal(&waiting, 0.0).is_none() && reception.refusal(&dismissed(one), 0.0).is_none());
+        assert!(reception.refusal(&waiting, 0.0).is_some());
     }
 
     #[test]
     fn a_peer_stays_where_somebody_shares_its_charter() {
         let (one, two) = (PeerId([1; 32]), PeerId([2; 32]));
         let mut reception = Reception::default();
-        reception.refusal(&Event::Waiting { ready: 0, needed: 2, missing: vec![one, two] });
-        reception.refusal(&Event::Connected { peer: one });
+        reception.refusal(&Event::Waiting { ready: 0, needed: 2, missing: vec![one, two] }, 0.0);
+        reception.refusal(&Event::Connected { peer: one }, 0.0);
         let reason = Refusal::WrongFederation { sections: Vec::new() };
-        assert!(reception.refusal(&Event::Dismissed { peer: two, reason }).is_none());
-        assert!(reception.refusal(&Event::Ready { neighbours: 2, connected: 0 }).is_none());
+        assert!(reception.refusal(&Event::Dismissed { peer: two, reason }, 0.0).is_none());
+        assert!(reception.refusal(&Event::Ready { neighbours: 2, connected: 0 }, 0.0).is_none());
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
