@@ -56,6 +56,9 @@ const REDIAL: Duration = Duration::from_secs(2);
 /// A round asks for missing updates this many times before its deadline.
 const NUDGES: u32 = 4;
 
+/// Rounds by which a peer must be behind neighbours that went on without it before it goes forward (guess: one is made up for by itself).
+const BEHIND_MIN: u64 = 2;
+
 /// Rounds that a peer which is behind goes forward at once; then it looks again (guess).
 const JUMP_MAX: u64 = 1000;
 
@@ -1095,9 +1098,9 @@ impl Peer {
         if self.is_asynchronous() {
             return None; // being behind is no fault there
         }
-        let credible = self.overlay.credible_round(self.round, self.charter.aggregation.byzantine)?;
+        let credible = self.overlay.credible_round(self.round, self.charter.aggregation.byzantine, self.ahead)?;
         let target = credible.min(self.charter.rounds - 1).min(self.round.saturating_add(JUMP_MAX));
-        (credible >= self.round.saturating_add(self.ahead) && target > self.round).then_some(target)
+        (credible >= self.round.saturating_add(BEHIND_MIN) && target > self.round).then_some(target)
     }
 
     fn open_round_or_jump(&mut self, out: &mut Vec<Effect>) {
@@ -1270,7 +1273,7 @@ impl Peer {
         }
         if sender != self.id && self.overlay.is_ready(&sender) {
             self.overlay.claim(sender, round);
-            if round >= self.round.saturating_add(self.ahead) {
+            if round >= self.round.saturating_add(BEHIND_MIN) {
                 self.jump_if_behind(out);
             }
         }

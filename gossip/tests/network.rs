@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kith_consensus::{Digest, PeerId};
 use kith_gossip::Authenticator;
-use kith_gossip::net::{Network, NetworkCommand, NetworkEvent, NetworkSettings};
+use kith_gossip::net::{Network, NetworkCommand, NetworkEvent, NetworkSettings, Obstacle};
 
 fn secret(number: u8) -> [u8; 32] {
     [number; 32]
@@ -113,6 +113,127 @@ async fn a_body_that_nobody_has_fails_with_a_reason() {
     });
     let why = tokio::select! { why = failed => why, () = serving(&mut first, Arc::new(vec![1])) => unreachable!() };
     assert!(why.contains("does not have it"), "{why}");
+}
+
+/// That a peer is down is told once the readers of its connection have ended: they must, whichever side has closed it.
+#[tokio::test]
+async fn streams_end_with_a_connection_that_this_side_closes() {
+    let (mut first, mut second) = pair("/ip4/127.0.0.1/tcp/0").await;
+    second.execute(NetworkCommand::Send { to: id(1), bytes: vec![7; 100].into() });
+    let heard = until(&mut first, |event| matches!(event, NetworkEvent::Received { .. }).then_some(()));
+    tokio::select! { () = heard => {}, () = idle(&mut second) => unreachable!() }
+    first.execute(NetworkCommand::Disconnect { peer: id(2) });
+    let down = until(&mut first, |event| matches!(event, NetworkEvent::PeerDown { peer } if peer == id(2)).then_some(()));
+    tokio::select! { () = down => {}, () = idle(&mut second) => unreachable!() }
+}
+
+async fn idle(network: &mut Network) {
+    loop {
+        network.next().await;
+    }
+}
+
+/// A dense graph pulls many bodies at once: each is served, however many are asked for at a time.
+#[tokio::test]
+async fn no_pull_is_dropped_because_others_are_served() {
+    const BODIES: u32 = 40;
+    let (mut first, mut second) = pair("/ip4/127.0.0.1/tcp/0").await;
+    let bodies: Vec<Arc<Vec<u8>>> = (0..BODIES).map(|number| Arc::new(number.to_le_bytes().repeat(50_000))).collect();
+    for body in &bodies {
+        let (digest, length) = (Digest::of(body), body.len());
+        second.execute(NetworkCommand::Fetch { digest, length, sources: vec![id(1)] });
+    }
+    let mut here = 0;
+    let fetched = until(&mut second, |event| match event {
+        NetworkEvent::Fetched { .. } => {
+            here += 1;
+            (here == BODIES).then_some(())
+        }
+        NetworkEvent::FetchFailed { why, .. } => panic!("{why}"),
+        _ => None,
+    });
+    let serve = async {
+        loop {
+            if let NetworkEvent::BodyRequested { digest, request, .. } = first.next().await {
+                let body = bodies.iter().find(|body| Digest::of(body) == digest).map(Arc::clone);
+                first.execute(NetworkCommand::Provide { request, body });
+            }
+        }
+    };
+    tokio::select! { () = fetched => {}, () = serve => unreachable!() }
+}
+
+#[tokio::test]
+async fn a_port_that_another_network_listens_on_is_an_error() {
+    let mut first = Network::new(settings(1, "/ip4/127.0.0.1/tcp/0", &[2])).expect("a network");
+    let address = until(&mut first, |event| match event {
+        NetworkEvent::Listening { address } => Some(address),
+        _ => None,
+    })
+    .await;
+    let listen = address.to_string().split("/p2p/").next().expect("an address").to_owned();
+    let error = Network::new(settings(2, &listen, &[1])).err().expect("the port is taken").to_string();
+    assert!(error.contains(&listen) && error.contains("in use"), "{error}");
+}
+
+/// A process with the key of another one is noticed by both; a peer that dials itself is not.
+#[tokio::test]
+async fn a_key_in_two_places_is_told_by_both_and_a_peer_that_dials_itself_is_not() {
+    let mut first = Network::new(settings(1, "/ip4/127.0.0.1/tcp/0", &[2])).expect("a network");
+    let address = until(&mut first, |event| match event {
+        NetworkEvent::Listening { address } => Some(address),
+        _ => None,
+    })
+    .await;
+    let bare = address.to_string().split("/p2p/").next().expect("an address").to_owned();
+    first.execute(NetworkCommand::Connect { peer: id(1), addresses: vec![bare.clone()] });
+    let elsewhere = |event: &NetworkEvent| matches!(event, NetworkEvent::OwnKeyElsewhere { .. });
+    let quiet = tokio::time::timeout(Duration::from_secs(3), until(&mut first, |event| elsewhere(&event).then_some(())));
+    assert!(quiet.await.is_err(), "it has met itself");
+    let mut double = Network::new(settings(1, "/ip4/127.0.0.1/tcp/0", &[2])).expect("a network");
+    double.execute(NetworkCommand::Connect { peer: id(1), addresses: vec![bare] });
+    let noticed = |network| until(network, |event| elsewhere(&event).then_some(()));
+    tokio::join!(noticed(&mut first), noticed(&mut double));
+}
+
+#[tokio::test]
+async fn what_cannot_be_reached_is_told_with_its_reason() {
+    let junk = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let port = junk.local_addr().expect("bound").port();
+    std::thread::spawn(move || {
+        for mut stream in junk.incoming().flatten() {
+            let _ = std::io::Write::write_all(&mut stream, b"220 this is not what you are looking for\r\n");
+        }
+    });
+    let other = id(9).to_string();
+    let mut third = Network::new(settings(3, "/ip4/127.0.0.1/tcp/0", &[])).expect("a network");
+    let right = until(&mut third, |event| match event {
+        NetworkEvent::Listening { address } => Some(address),
+        _ => None,
+    })
+    .await;
+    let wrong = format!("{}/p2p/{other}", right.to_string().split("/p2p/").next().expect("an address"));
+    let cases = [
+        (format!("/ip4/127.0.0.1/tcp/{}", free_port()), Obstacle::Refused),
+        (format!("/ip4/127.0.0.1/tcp/{port}"), Obstacle::NotKith),
+        (wrong, Obstacle::OtherKey(Some(id(3)))),
+    ];
+    for (address, expected) in cases {
+        let mut options = settings(1, "/ip4/127.0.0.1/tcp/0", &[2, 3, 9]);
+        options.bootstrap = vec![address.parse().expect("an address")];
+        let mut network = Network::new(options).expect("a network");
+        let failed = until(&mut network, |event| match event {
+            NetworkEvent::DialFailed { obstacle, why, .. } => Some((obstacle, why)),
+            _ => None,
+        });
+        let (obstacle, why) = tokio::select! { found = failed => found, () = idle(&mut third) => unreachable!() };
+        assert_eq!(obstacle, expected, "{address}: {why}");
+    }
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").expect("loopback").local_addr().expect("bound").port()
 }
 
 #[tokio::test]

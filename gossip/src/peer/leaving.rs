@@ -34,7 +34,8 @@ impl Peer {
     /// A whole deadline has passed since the peer finished, or since it looked last: it stays if a neighbour has shown meanwhile that it
     /// goes on.
     pub(super) fn linger_on(&mut self, out: &mut Vec<Effect>) {
-        if self.asked_lately { self.linger(out) } else { self.stop("every round is done", out) }
+        // Its last evaluation is waited for as long as it takes.
+        if self.asked_lately || self.evaluating.is_some() { self.linger(out) } else { self.stop("every round is done", out) }
     }
 
     /// After the last round: stops once its model is evaluated and no connected neighbour can still need an update of this peer.

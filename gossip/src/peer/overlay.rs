@@ -462,20 +462,36 @@ impl Overlay {
 
     // --- who is how far ---
 
+    /// Whether a neighbour cannot close that round without this peer's update, unless it gives it up.
+    fn needs_own(&self, peer: &PeerId, round: u64) -> bool {
+        let (Some(peer), Ok(graph)) = (self.index(peer), self.charter.topology.graph(self.roster.len(), round)) else {
+            return false;
+        };
+        let own = self.own_index();
+        graph.sends_to(own).binary_search(&peer).is_ok() && graph.rank(peer, own) == 0
+    }
+
     /// A signed header said that `peer` is in `round`.
     pub(super) fn claim(&mut self, peer: PeerId, round: u64) {
         let claim = &mut self.of(peer).claim;
         *claim = (*claim).max(Some(round));
     }
 
-    /// The (byzantine + 1)-th highest round that distinct neighbours have claimed: at least one honest peer got that far.
-    pub(super) fn credible_round(&self, round: u64, byzantine: usize) -> Option<u64> {
+    /// The (byzantine + 1)-th highest round that distinct neighbours have claimed and that this peer, in `round`, holds up: at least one
+    /// honest peer went on without it. A neighbour that needs nothing of it may be ahead by the topology's `lead` while nobody fails.
+    pub(super) fn credible_round(&self, round: u64, byzantine: usize, lead: u64) -> Option<u64> {
         // Mostly nobody is ahead.
         if self.known.values().all(|known| known.claim <= Some(round)) {
             return None;
         }
         let neighbours = self.neighbourhood(round);
-        let mut claims: Vec<u64> = neighbours.iter().filter_map(|peer| self.known.get(peer)?.claim).collect();
+        let claim = |peer: &PeerId| Some((*peer, self.known.get(peer)?.claim?));
+        let went_on = |(peer, claim): &(PeerId, u64)| {
+            let needs = |at: u64| self.needs_own(peer, at);
+            *claim <= round || *claim > round.saturating_add(lead) || (round + 1..*claim).any(needs)
+        };
+        let claims = neighbours.iter().filter_map(claim).filter(went_on);
+        let mut claims: Vec<u64> = claims.map(|(_, claim)| claim).collect();
         claims.sort_unstable_by(|a, b| b.cmp(a));
         claims.get(byzantine.saturating_sub(usize::from(planted(Mutant::BelieveOne)))).copied()
     }

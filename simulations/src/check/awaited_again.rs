@@ -88,7 +88,7 @@ impl Check for AwaitedAgain {
                 seat.silent.insert((*round, *peer));
                 None
             }
-            Event::MixingSkipped { round, .. } => self.over(scope, moment.member, *round, None),
+            Event::CaughtUp { round, .. } | Event::MixingSkipped { round, .. } => self.over(scope, moment.member, *round, None),
             Event::Aggregated { round, dropped, .. } if self.fairness.is_some() => {
                 let mixed = dropped.iter().map(|dropped| dropped.peer).collect();
                 self.over(scope, moment.member, *round, Some(&mixed))
