@@ -723,10 +723,16 @@ mod tests {
         let store = open(folder.path()).unwrap();
         store.persist(&checkpoint_record(3)).unwrap();
         store.persist(&Record::Intent(Box::new(large(3, false)))).unwrap();
-        std::fs::write(vectors::path(&folder.path().join("state"), 3), b"rubbish").unwrap();
-        let resumed = store.resume().unwrap();
-        assert!(resumed.warnings[0].contains("round 3"), "{:?}", resumed.warnings);
-        assert!(resumed.intent.unwrap().round > 3);
+        let path = vectors::path(&folder.path().join("state"), 3);
+        let whole = std::fs::read(&path).unwrap();
+        let mut flipped = whole.clone();
+        flipped[whole.len() / 2] ^= 1;
+        for damaged in [&flipped, &whole[..whole.len() - 1].to_vec(), &Vec::new()] {
+            std::fs::write(&path, damaged).unwrap();
+            let resumed = store.resume().unwrap();
+            assert!(resumed.warnings[0].contains("round 3"), "{:?}", resumed.warnings);
+            assert!(resumed.intent.unwrap().round > 3);
+        }
     }
 
     #[test]
