@@ -96,9 +96,7 @@ fn row(text: &str, peers: usize, rounds: u64, signatures: &str) {
     let (idle, memory, setup) = first.expect("it ran once");
     let (rate, per_second) = (done as f64 / seconds, done as f64 / wall);
     let (idle, memory) = (idle / 1e3, memory / 1e9);
-    println!(
-        "{peers:>8} {rounds:>7} {signatures:>11} {rate:>14.0} {per_second:>9.0} {idle:>8.1} {memory:>7.2} {setup:>8.2}"
-    );
+    println!("{peers:>8} {rounds:>7} {signatures:>11} {rate:>14.0} {per_second:>9.0} {idle:>8.1} {memory:>7.2} {setup:>8.2}");
 }
 
 /// The allocator asks for large pages only where the environment says so, as `kith sim` sees to.
