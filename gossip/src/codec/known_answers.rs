@@ -228,7 +228,6 @@ fn power_sgd(case: &Case<'_>) {
 /// memory is what was not sent, e = x − x̂, so p = e + η g is the new x minus the old x̂: the difference that a replica codec
 /// sends. Both sides' x̂ is the model that the steps lead to, and sum(sent) + e = sum(η g) holds because it defines e.
 fn error_feedback_14(case: &Case<'_>) {
-    let id = case.id;
     let (gradients, expected) = (rows(&case["input"]), &case["expected"]);
     let dimension = gradients[0].len();
     let rate = case["params"]["lr"].as_f64().expect("a rate") as f32;
@@ -246,7 +245,6 @@ fn error_feedback_14(case: &Case<'_>) {
 
 /// EF21 is a replica of the gradient itself: c = C(gradient − g) and g += c at both ends is the definition of the form.
 fn error_feedback_21(case: &Case<'_>) {
-    let id = case.id;
     let (gradients, expected) = (rows(&case["input"]), &case["expected"]);
     let codec = keeping(natural(&case["params"]["k"]), gradients[0].len());
     let mut replica = vec![0f32; gradients[0].len()];
