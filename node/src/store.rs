@@ -1,8 +1,8 @@
 //! What a peer must not forget: its round, what it promised to send, its checkpoints and its events.
 //!
-//! One transactional file (`state/kith.redb`), made and opened in [`database`], beside the checkpoint files and the vectors of a promise
-//! ([`vectors`]). Everything that [`Store::persist`] returned from is on disk. A second program on the same folder is refused by a file
-//! lock, which ends with the process however that ends. [`backup`] copies all of it and puts a copy back.
+//! One transactional file (`state/kith.redb`), made and opened in `database`, beside the checkpoint files and the vectors of a promise
+//! (`vectors`). Everything that [`Store::persist`] returned from is on disk. A second program on the same folder is refused by a file
+//! lock, which ends with the process however that ends. `backup` copies all of it and puts a copy back.
 
 pub(crate) mod backup;
 mod database;
