@@ -4,6 +4,8 @@
 //! side, and equal rows are on the same side. So no row that a peer has trained on becomes a test row when its file grows.
 //! The price is that the share is met on average and not exactly, in the whole and in each class.
 
+use std::collections::BTreeSet;
+
 use kith_consensus::{Digest, Seed, Stream};
 
 use crate::data::Dataset;
@@ -14,6 +16,12 @@ pub fn hold_out(rows: &Dataset, share: f64, seed: &Seed) -> (Vec<usize>, Vec<usi
     let draws: Vec<f64> = contents(rows).iter().map(|content| draw(content, seed)).collect();
     let lowest = draws.iter().copied().fold(1.0, f64::min);
     (0..rows.len()).partition(|row| draws[*row] >= share && draws[*row] > lowest)
+}
+
+/// How many of the `test` rows are also rows of `train`, features and label.
+pub fn rows_in_both(train: &Dataset, test: &Dataset) -> usize {
+    let known: BTreeSet<Digest> = contents(train).into_iter().collect();
+    contents(test).iter().filter(|content| known.contains(content)).count()
 }
 
 /// A number in [0, 1) that follows from a row's content and the seed.
@@ -78,6 +86,12 @@ mod tests {
             let [_, test] = sides(&dataset(&rows), share);
             proptest::prop_assert!(train.iter().all(|row| test.binary_search(row).is_err()), "a row trained on is tested");
         }
+    }
+
+    #[test]
+    fn rows_on_both_sides_are_counted() {
+        let train = table(&[(1.0, 0), (2.0, 0), (0.0, 1)]);
+        assert_eq!(rows_in_both(&train, &table(&[(1.0, 0), (1.0, 0), (2.0, 1), (-0.0, 1), (3.0, 0)])), 3);
     }
 
     #[test]

@@ -21,6 +21,7 @@ use kith_consensus::section::unknown;
 use kith_consensus::{Digest, Section, Seed, Stream};
 
 pub(crate) use exponential::exp_negative;
+pub(crate) use kernel::dispatch;
 pub(crate) use network::Step;
 pub use network::{Network, Workspace};
 

@@ -42,7 +42,36 @@ pub fn flip_labels(data: &Dataset, classes: usize) -> Dataset {
     data.relabelled(|label| classes as u32 - 1 - label)
 }
 
-/// A square of one value in the bottom right corner of an image, in all its channels, and the class it shall stand for.
+/// A corner of an image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Corner {
+    TopLeft,
+    TopRight,
+    BottomLeft,
+    #[default]
+    BottomRight,
+}
+
+impl Corner {
+    /// Their names, in the order of the variants.
+    pub const NAMES: [&str; 4] = ["top-left", "top-right", "bottom-left", "bottom-right"];
+
+    /// The corner of this name.
+    pub fn of_name(name: &str) -> Option<Corner> {
+        let corners = [Corner::TopLeft, Corner::TopRight, Corner::BottomLeft, Corner::BottomRight];
+        Corner::NAMES.iter().position(|known| *known == name).map(|place| corners[place])
+    }
+
+    /// The first row and column of a square of `size` in an image of `height` times `width`.
+    fn begins(self, height: usize, width: usize, size: usize) -> (usize, usize) {
+        let row = if matches!(self, Corner::TopLeft | Corner::TopRight) { 0 } else { height - size };
+        let column = if matches!(self, Corner::TopLeft | Corner::BottomLeft) { 0 } else { width - size };
+        (row, column)
+    }
+}
+
+/// A square of one value in a corner of an image, in all its channels, and the class it shall stand for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Patch {
     /// Side in pixels; 3 in the literature.
@@ -51,6 +80,8 @@ pub struct Patch {
     pub value: f32,
     /// The class.
     pub target: u32,
+    /// Where it is.
+    pub corner: Corner,
 }
 
 impl Patch {
@@ -103,9 +134,10 @@ impl Patch {
             return Err(PoisonError::Size { side_max, size: self.size });
         }
         let mut places = Vec::with_capacity(channels * self.size * self.size);
+        let (top, left) = self.corner.begins(height, width, self.size);
         for channel in 0..channels {
-            for row in height - self.size..height {
-                places.extend((width - self.size..width).map(|column| (channel * height + row) * width + column));
+            for row in top..top + self.size {
+                places.extend((left..left + self.size).map(|column| (channel * height + row) * width + column));
             }
         }
         Ok(places)
@@ -117,7 +149,7 @@ mod tests {
     use super::*;
     use kith_consensus::Seed;
 
-    const PATCH: Patch = Patch { size: 2, value: 5.0, target: 1 };
+    const PATCH: Patch = Patch { size: 2, value: 5.0, target: 1, corner: Corner::BottomRight };
 
     fn images() -> Dataset {
         Dataset::from_numbers(vec![0.0; 40 * 16], (0..40).map(|row| row % 4).collect(), 16)
@@ -150,6 +182,10 @@ mod tests {
     #[test]
     fn what_cannot_carry_a_patch_is_refused() {
         let places = |size: usize, shape: &[usize]| Patch { size, ..PATCH }.places(shape);
+        let in_corner = |name: &str| Patch { corner: Corner::of_name(name).unwrap(), ..PATCH }.places(&[3, 4]).unwrap();
+        let all = [[0, 1, 4, 5], [2, 3, 6, 7], [4, 5, 8, 9], [6, 7, 10, 11]];
+        assert_eq!(Corner::NAMES.map(in_corner), all.map(|places| places.to_vec()));
+        assert_eq!(Corner::of_name("middle"), None);
         assert_eq!(places(1, &[2, 2, 3]), Ok(vec![5, 11]));
         assert_eq!(places(3, &[1, 2, 3]), Err(PoisonError::Size { side_max: 2, size: 3 }));
         assert_eq!(places(0, &[4]), Err(PoisonError::Size { side_max: 2, size: 0 }));

@@ -13,12 +13,13 @@ use std::sync::Arc;
 
 use candle_core::{Device, Storage, Tensor, Var};
 use kith_consensus::{Problem, Seed, Stream};
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::data::{Dataset, class_counts};
 use crate::model::{
-    DIMENSION_MAX, Initial, Layout, ModelSection, Network, Parameters, Step, Workspace, exp_negative, initial_parameters,
-    layout_of,
+    DIMENSION_MAX, Initial, Layout, ModelSection, Network, Parameters, Step, Workspace, dispatch, exp_negative,
+    initial_parameters, layout_of,
 };
 use crate::schema::Schema;
 use crate::training::{MomentumScope, TrainingSection};
@@ -558,33 +559,23 @@ impl<'a> Optimizer<'a> {
             gradient.iter_mut().zip(correction).for_each(|(gradient, correction)| *gradient = scale * *gradient + correction);
             scale = 1.0;
         }
-        let (rate, momentum, decay) = (self.rate, training.momentum as f32, training.weight_decay as f32);
-        let fresh = (1.0 - training.dampening) as f32;
-        let lasts = training.momentum_scope == MomentumScope::QuasiGlobal;
-        let move_all = |parameters: &mut [f32], velocity: &mut [f32], gradient: &[f32]| {
-            let values = parameters.iter_mut().zip(velocity).zip(gradient);
-            if lasts {
-                for ((parameter, mean), gradient) in values {
-                    *parameter -= rate * (momentum * *mean + fresh * (scale * *gradient + decay * *parameter));
-                }
-            } else {
-                for ((parameter, velocity), gradient) in values {
-                    *velocity = momentum * *velocity + fresh * (scale * *gradient + decay * *parameter);
-                    *parameter -= rate * *velocity;
-                }
-            }
-            // Bits without the sign order like magnitudes; an integer maximum needs no branch.
-            parameters.iter().fold(0, |largest, value| largest.max(value.to_bits() & 0x7fff_ffff))
+        let descent = Descent {
+            rate: self.rate,
+            momentum: training.momentum as f32,
+            decay: training.weight_decay as f32,
+            fresh: (1.0 - training.dampening) as f32,
+            scale,
+            lasts: training.momentum_scope == MomentumScope::QuasiGlobal,
         };
         let velocity = &mut self.velocity[range];
         let threads = if parameters.len() > PART { rayon::current_num_threads() } else { 1 };
         if threads == 1 {
-            self.largest = self.largest.max(move_all(parameters, velocity, gradient));
+            self.largest = self.largest.max(descent.step(parameters, velocity, gradient));
             return;
         }
         let each = parameters.len().div_ceil(threads).max(PART);
         let parts = parameters.par_chunks_mut(each).zip(velocity.par_chunks_mut(each)).zip(gradient.par_chunks(each));
-        let largest = parts.map(|((parameters, velocity), gradient)| move_all(parameters, velocity, gradient)).max();
+        let largest = parts.map(|((parameters, velocity), gradient)| descent.step(parameters, velocity, gradient)).max();
         self.largest = self.largest.max(largest.unwrap_or(0));
     }
 
@@ -604,6 +595,59 @@ impl<'a> Optimizer<'a> {
             MomentumScope::QuasiGlobal => memory.extend_from_slice(start),
         }
         Some(memory)
+    }
+}
+
+/// The numbers of a step.
+#[derive(Clone, Copy)]
+struct Descent {
+    rate: f32,
+    momentum: f32,
+    decay: f32,
+    fresh: f32,
+    scale: f32,
+    /// Whether the velocity stays as it is during a round.
+    lasts: bool,
+}
+
+impl Descent {
+    /// Moves these parameters; the bits of the largest magnitude among them afterwards.
+    fn step(self, parameters: &mut [f32], velocity: &mut [f32], gradient: &[f32]) -> u32 {
+        dispatch(Moved { descent: self, parameters, velocity, gradient })
+    }
+}
+
+struct Moved<'a> {
+    descent: Descent,
+    parameters: &'a mut [f32],
+    velocity: &'a mut [f32],
+    gradient: &'a [f32],
+}
+
+impl WithSimd for Moved<'_> {
+    type Output = u32;
+
+    /// Loops that the compiler turns into vectors of the CPU's width.
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> u32 {
+        let Moved { descent, parameters, velocity, gradient } = self;
+        let Descent { rate, momentum, decay, fresh, scale, lasts } = descent;
+        let values = parameters.iter_mut().zip(velocity).zip(gradient);
+        // Bits without the sign order like magnitudes; an integer maximum needs no branch.
+        let mut largest = 0;
+        if lasts {
+            for ((parameter, mean), gradient) in values {
+                *parameter -= rate * (momentum * *mean + fresh * (scale * *gradient + decay * *parameter));
+                largest = largest.max(parameter.to_bits() & 0x7fff_ffff);
+            }
+        } else {
+            for ((parameter, velocity), gradient) in values {
+                *velocity = momentum * *velocity + fresh * (scale * *gradient + decay * *parameter);
+                *parameter -= rate * *velocity;
+                largest = largest.max(parameter.to_bits() & 0x7fff_ffff);
+            }
+        }
+        largest
     }
 }
 

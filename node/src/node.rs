@@ -425,7 +425,8 @@ impl Actors {
 async fn stop<A: Actor>(actor: &ActorRef<A>) {
     let stopped = async {
         let _ = actor.stop_gracefully().await;
-        actor.wait_for_shutdown().await;
+        // Until its last step is done; that it takes no more messages is told earlier.
+        actor.wait_for_shutdown_with_result(|_| ()).await;
     };
     if tokio::time::timeout(STOP_DEADLINE, stopped).await.is_err() {
         tracing::warn!("the {} did not stop in {} s", A::name(), STOP_DEADLINE.as_secs());

@@ -1,8 +1,8 @@
 //! What a peer must not forget: its round, what it promised to send, its checkpoints and its events.
 //!
-//! One transactional file (`state/kith.redb`), made and opened in [`database`], beside the checkpoint files and the vectors of a promise
-//! ([`vectors`]). Everything that [`Store::persist`] returned from is on disk. A second program on the same folder is refused by a file
-//! lock, which ends with the process however that ends. [`backup`] copies all of it and puts a copy back.
+//! One transactional file (`state/kith.redb`), made and opened in `database`, beside the checkpoint files and the vectors of a promise
+//! (`vectors`). Everything that [`Store::persist`] returned from is on disk. A second program on the same folder is refused by a file
+//! lock, which ends with the process however that ends. `backup` copies all of it and puts a copy back.
 
 pub(crate) mod backup;
 mod database;
@@ -724,10 +724,16 @@ mod tests {
         let store = open(folder.path()).unwrap();
         store.persist(&checkpoint_record(3)).unwrap();
         store.persist(&Record::Intent(Box::new(large(3, false)))).unwrap();
-        std::fs::write(vectors::path(&folder.path().join("state"), 3), b"rubbish").unwrap();
-        let resumed = store.resume().unwrap();
-        assert!(resumed.warnings[0].contains("round 3"), "{:?}", resumed.warnings);
-        assert!(resumed.intent.unwrap().round > 3);
+        let path = vectors::path(&folder.path().join("state"), 3);
+        let whole = std::fs::read(&path).unwrap();
+        let mut flipped = whole.clone();
+        flipped[whole.len() / 2] ^= 1;
+        for damaged in [&flipped, &whole[..whole.len() - 1].to_vec(), &Vec::new()] {
+            std::fs::write(&path, damaged).unwrap();
+            let resumed = store.resume().unwrap();
+            assert!(resumed.warnings[0].contains("round 3"), "{:?}", resumed.warnings);
+            assert!(resumed.intent.unwrap().round > 3);
+        }
     }
 
     #[test]

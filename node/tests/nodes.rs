@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kith_gossip::Event;
-use kith_node::telemetry::What;
+use kith_node::telemetry::{NodeEvent, What};
 use kith_node::{Identity, Node, NodeHandle, NodeSettings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -93,9 +93,19 @@ async fn peers_that_all_hear_each_other_end_with_the_same_bits() {
     let root = tempfile::tempdir().unwrap();
     let nodes = start_all(&folders(root.path(), 3, 4)).await;
     let mut parameters = Vec::new();
-    for node in nodes {
+    for mut node in nodes {
+        let mut lines = node.lines();
         let outcome = tokio::time::timeout(DEADLINE, node.wait()).await.unwrap().unwrap();
         assert!(outcome.finished, "{}", outcome.why);
+        let (mut payload, mut wire) = (0, None);
+        while let Ok(line) = lines.try_recv() {
+            match line.what {
+                What::Peer(Event::Accepted { payload_bytes, .. }) => payload += payload_bytes as u64,
+                What::Node(NodeEvent::Report { wire_in_bytes, .. }) => wire = Some(wire_in_bytes),
+                _ => {}
+            }
+        }
+        assert!(payload > 0 && wire >= Some(payload), "{payload} bytes of updates, {wire:?} on the wire");
         assert_eq!(outcome.rounds, 4);
         parameters.push(outcome.parameters.unwrap());
     }

@@ -12,7 +12,7 @@
 //!
 //! Not here: malformed bytes, since a peer sends what it has sealed (gossip's tests hand such bytes to the door).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kith_consensus::section::{Document, unknown};
@@ -136,7 +136,17 @@ pub trait Attack: std::fmt::Debug + Send {
 /// What honest peers publish, round by round: an omniscient attacker's knowledge. Filled by the simulation as results come in.
 #[derive(Debug, Default)]
 pub struct Oracle {
-    rounds: Mutex<BTreeMap<u64, BTreeMap<PeerId, Parameters>>>,
+    heard: Mutex<Heard>,
+}
+
+#[derive(Debug, Default)]
+struct Heard {
+    /// The vectors of the newest rounds.
+    rounds: BTreeMap<u64, BTreeMap<PeerId, Parameters>>,
+    /// Of every round, who published.
+    told: BTreeMap<u64, BTreeSet<PeerId>>,
+    /// Of every round in which an attacker asked, how often one did, and how many vectors were there, together.
+    asked: BTreeMap<u64, (u64, u64)>,
 }
 
 impl Oracle {
@@ -145,15 +155,34 @@ impl Oracle {
 
     /// An honest peer publishes `vector` in `round`.
     pub fn tell(&self, round: u64, peer: PeerId, vector: Parameters) {
-        let mut rounds = self.rounds.lock().unwrap_or_else(PoisonError::into_inner);
-        rounds.entry(round).or_default().insert(peer, vector);
-        while rounds.len() > Oracle::ROUNDS_MAX {
-            rounds.pop_first();
+        let mut heard = self.heard();
+        heard.told.entry(round).or_default().insert(peer);
+        heard.rounds.entry(round).or_default().insert(peer, vector);
+        while heard.rounds.len() > Oracle::ROUNDS_MAX {
+            heard.rounds.pop_first();
         }
     }
 
+    /// Of the honest vectors of the rounds in which attackers published, the share that they knew then, on average; `None` where
+    /// none was published.
+    pub fn known_share(&self) -> Option<f64> {
+        let heard = self.heard();
+        let published = |round: &u64| heard.told.get(round).map_or(0, BTreeSet::len) as u64;
+        let all: u64 = heard.asked.iter().map(|(round, (times, _))| times * published(round)).sum();
+        let known: u64 = heard.asked.values().map(|(_, known)| known).sum();
+        (all > 0).then(|| known as f64 / all as f64)
+    }
+
     fn ask(&self, round: u64) -> BTreeMap<PeerId, Parameters> {
-        self.rounds.lock().unwrap_or_else(PoisonError::into_inner).get(&round).cloned().unwrap_or_default()
+        let mut heard = self.heard();
+        let known = heard.rounds.get(&round).cloned().unwrap_or_default();
+        let (times, sum) = heard.asked.entry(round).or_default();
+        (*times, *sum) = (*times + 1, *sum + known.len() as u64);
+        known
+    }
+
+    fn heard(&self) -> std::sync::MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -278,10 +307,14 @@ pub fn attack_from_text(text: &str) -> Result<Box<dyn Attack>, Vec<Problem>> {
         };
         // An integer stays one, since some keys want that.
         let number = value.parse::<i64>().map(|number| number.to_string());
-        let Ok(number) = number.or_else(|_| value.parse::<f64>().map(|number| format!("{number:?}"))) else {
-            return refuse(format!("expected {name}:{}, a number, found {value:?}", key.to_uppercase()));
+        let number = number.or_else(|_| value.parse::<f64>().map(|number| format!("{number:?}")));
+        let word = || toml::Value::String(value.to_owned()).to_string();
+        let value = match number {
+            Ok(number) => number,
+            Err(_) if place > 0 => word(), // the key's reader says what it expects
+            Err(_) => return refuse(format!("expected {name}:{}, a number, found {value:?}", key.to_uppercase())),
         };
-        source.push_str(&format!("{} = {number}\n", toml::Value::String(key.to_owned())));
+        source.push_str(&format!("{} = {value}\n", toml::Value::String(key.to_owned())));
     }
     let mut document = Document::parse(&source).map_err(|problem| vec![problem])?;
     let attack = document.section("attack", entry.new);
@@ -308,6 +341,8 @@ mod tests {
         assert!(told("zero:1").contains("takes no parameter"));
         assert!(told("sign-flip:1,2").contains("KEY=NUMBER"));
         assert!(attack_from_text("backdoor:3,share=.25").is_ok());
+        assert!(attack_from_text("backdoor:3,corner=top-left").is_ok());
+        assert!(told("backdoor:3,corner=middle").contains("top-left") && told("backdoor:3,share=half").contains("a number"));
         assert!(attack_from_text("model-replacement:target=3").is_ok());
         assert!(attack_from_text("backdoor:3,shear=0.25").is_err());
         assert!(attack_from_text("replay:0.5").is_err(), "an age is an integer");

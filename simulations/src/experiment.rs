@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kith_consensus::charter::{Admission, Aggregation, Method};
+use kith_consensus::charter::{Admission, Aggregation, Method, Mode};
 use kith_consensus::section::{Document, Places};
 use kith_consensus::topology::edges_from_text;
 use kith_consensus::{Charter, Digest, PeerId, Problem, Rule, Seed};
@@ -254,7 +254,7 @@ impl Experiment {
         optimum: Option<&[f64]>,
         [started, ready]: [Instant; 2],
     ) -> Outcome {
-        let Bench { metrics, promises, .. } = &simulation.observer;
+        let Bench { metrics, promises, oracle, .. } = &simulation.observer;
         let honest: Vec<usize> = (0..lies.len()).filter(|peer| !lies[*peer]).collect();
         let models: Vec<&[f32]> = honest.iter().map(|peer| simulation.parameters(*peer).as_slice()).collect();
         let accuracies: Vec<f64> =
@@ -297,6 +297,7 @@ impl Experiment {
             experiment: self.digest(),
             accuracy: Range::of(&accuracies),
             attack_success: None,
+            known_to_liars: oracle.as_ref().and_then(|oracle| oracle.known_share()),
             skew: None,
             loss: Range::of(&losses),
             consensus_distance: consensus_distance(&models),
@@ -304,6 +305,7 @@ impl Experiment {
             bytes: metrics.bytes,
             mixing_skipped: metrics.mixing_skipped,
             rounds_by_deadline: metrics.by_deadline,
+            rounds_jumped: metrics.rounds_jumped,
             refused: metrics.refused.clone(),
             suspected: by_name(&metrics.suspected),
             convicted: by_name(&metrics.convicted),
@@ -372,9 +374,15 @@ impl Experiment {
             };
             participant.line = line;
             participant.starts = starts;
-            // Who knows what everybody publishes publishes last.
-            let patient = Device { step: slowest + Duration::from_micros(1), jitter: 0.0 };
-            participant.device = if omniscient && lies[peer] { patient } else { device };
+            participant.device = device;
+            if omniscient && lies[peer] {
+                match self.charter.round.mode {
+                    // Who knows what everybody publishes publishes last, as long as receivers still wait for it.
+                    Mode::Synchronous => participant.waits = Some(self.charter.round.deadline / 2),
+                    // Where nobody waits for anybody there is no last: it is as slow as the slowest.
+                    _ => participant.device = Device { step: slowest + Duration::from_micros(1), jitter: 0.0 },
+                }
+            }
             participants.push(participant);
         }
         let hull = school.hull.filter(|_| self.tolerates(liars.len()) && !self.believes(&liars));
@@ -386,6 +394,27 @@ impl Experiment {
         };
         let School { optimum, triggered, skew, guessing, .. } = school;
         Ok(Staged { participants, ids, lies, names, optimum, hull, oracle, triggered, skew, guessing })
+    }
+
+    /// Which honest peer hears most liars in one of the first rounds, and how many; `None` where nobody lies.
+    pub fn worst_neighbourhood(&self) -> Option<(usize, usize)> {
+        /// Rounds that are looked at where graphs follow each other (guess: as many draws show what is usual).
+        const ROUNDS_MAX: u64 = 64;
+        let (topology, peers) = (&self.charter.topology, self.peers());
+        let liars = self.world.adversaries_among(peers);
+        let lies = |peer: &usize| liars.binary_search(peer).is_ok();
+        let rounds = if topology.changes() { self.charter.rounds.min(ROUNDS_MAX) } else { 1 };
+        let graphs = (0..if liars.is_empty() { 0 } else { rounds }).filter_map(|round| topology.graph(peers, round).ok());
+        let mut worst = None;
+        for graph in graphs {
+            for peer in (0..peers).filter(|peer| !lies(peer)) {
+                let heard = graph.receives_from(peer).iter().filter(|sender| lies(sender)).count();
+                if worst.is_none_or(|(_, most)| heard > most) {
+                    worst = Some((peer, heard));
+                }
+            }
+        }
+        worst
     }
 
     /// Whether the rule says that it keeps every coordinate inside the honest range with so many liars in a neighbourhood.
@@ -443,7 +472,7 @@ impl Experiment {
         match &self.world.trainer {
             None => self.rows(seed, lies),
             Some(trainer) => {
-                let (objectives, optimum) = trainer.family.draw(lies.len(), seed);
+                let (objectives, optimum) = trainer.family.draw(lies, seed);
                 let hull = trainer.hull(lies, seed);
                 let pupil = |(peer, objective): (usize, Arc<dyn Objective>)| {
                     let own = self.world.trainer_of(peer).expect("this world has a trainer");
@@ -789,6 +818,8 @@ pub struct Outcome {
     pub accuracy: Option<Range>,
     /// For attacks with a trigger: the share of triggered rows of other classes that honest models take for the target.
     pub attack_success: Option<Range>,
+    /// For omniscient attacks: of the honest vectors of the rounds in which liars published, the share that they knew then.
+    pub known_to_liars: Option<f64>,
     /// How unlike the peers' rows are, as they were dealt; class counts in worlds of at most [`PEER_ROWS_MAX`] peers.
     pub skew: Option<SkewReport>,
     pub loss: Option<Range>,
@@ -797,6 +828,8 @@ pub struct Outcome {
     pub bytes: Bytes,
     pub mixing_skipped: u64,
     pub rounds_by_deadline: u64,
+    /// Rounds that honest peers left out because the others were far ahead.
+    pub rounds_jumped: u64,
     pub refused: std::collections::BTreeMap<&'static str, u64>,
     pub suspected: std::collections::BTreeMap<String, u64>,
     pub convicted: std::collections::BTreeMap<String, u64>,

@@ -40,7 +40,7 @@ pub struct Bytes {
 /// One peer's round.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct PeerRow {
-    /// Round, from 0.
+    /// Rounds completed, this one among them: the first is 1, as in [`RoundRow`].
     pub round: u64,
     /// The peer's number.
     pub peer: usize,
@@ -134,7 +134,7 @@ pub struct RoundRow {
     pub accuracy_max: Option<f64>,
     /// Root mean square distance of the honest peers' models to their mean.
     pub consensus_distance: Option<f64>,
-    /// Root mean square distance to the optimum, where it is known.
+    /// Root mean square distance of the honest peers' models to the optimum of the honest peers' objectives, where it is known.
     pub optimum_distance: Option<f64>,
     /// Share of the liars' contributions that honest peers left out.
     pub filtered_liars: Option<f64>,
@@ -223,6 +223,8 @@ pub struct Metrics {
     pub mixing_skipped: u64,
     /// Rounds of honest peers that the deadline closed.
     pub by_deadline: u64,
+    /// Rounds that honest peers left out because the others were far ahead.
+    pub rounds_jumped: u64,
 }
 
 impl Metrics {
@@ -253,6 +255,7 @@ impl Metrics {
             convicted: BTreeMap::new(),
             mixing_skipped: 0,
             by_deadline: 0,
+            rounds_jumped: 0,
         }
     }
 
@@ -277,7 +280,7 @@ impl Metrics {
         let honest = !self.lies[member];
         if let Some(row) = self.current.get_mut(member) {
             if let Event::RoundOpened { round, .. } = event {
-                *row = PeerRow { round: *round, peer: member, lies: !honest, ..PeerRow::default() };
+                *row = PeerRow { round: *round + 1, peer: member, lies: !honest, ..PeerRow::default() };
             }
             row.note(moment, event);
         }
@@ -313,6 +316,7 @@ impl Metrics {
                     if lies { sums.liars.add(dropped.share) } else { sums.honest.add(dropped.share) }
                 }
             }
+            Event::Jumped { from, to } if honest => self.rounds_jumped += to - from,
             Event::MixingSkipped { round, .. } if honest => {
                 self.mixing_skipped += 1;
                 self.round(*round + 1).row.mixing_skipped += 1;

@@ -7,6 +7,7 @@
 use std::io;
 use std::path::Path;
 
+use kith_consensus::Digest;
 use kith_models::SkewReport;
 use kith_models::skew::label_skew;
 use serde::Serialize;
@@ -38,6 +39,56 @@ pub fn write(folder: &Path, experiment: &Experiment, outcome: &Outcome, command:
     }
     let json = serde_json::to_vec_pretty(outcome).map_err(io::Error::other)?;
     replace(&folder.join("outcome.json"), &json)
+}
+
+/// What lies in a folder that results shall go to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Contents {
+    /// Nothing at all; perhaps there is no such folder.
+    Nothing,
+    /// What [`write()`] left, complete or begun, and what was made of it.
+    Run {
+        /// The experiment's digest, [`Experiment::digest`].
+        experiment: String,
+        /// Its seed, where the run was completed.
+        seed: Option<u64>,
+    },
+    /// This, among other things, which no run leaves.
+    Other(String),
+}
+
+/// Looks at a folder before anything is written to it.
+///
+/// # Errors
+/// When it cannot be read, or is a file.
+pub fn contents(folder: &Path) -> io::Result<Contents> {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Contents::Nothing),
+        Err(error) => return Err(error),
+    };
+    let names: io::Result<Vec<String>> = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect();
+    let mut names = names?;
+    names.sort_unstable();
+    let Some(first) = names.first() else { return Ok(Contents::Nothing) };
+    if let Some(other) = names.iter().find(|name| !is_left_by_a_run(name)) {
+        return Ok(Contents::Other(other.clone()));
+    }
+    // The resolved experiment is the first file that is written.
+    let text = std::fs::read_to_string(folder.join("experiment.toml")).unwrap_or_default();
+    let Some((_, resolved)) = text.split_once('\n').filter(|(command, _)| command.starts_with(COMMAND)) else {
+        return Ok(Contents::Other(first.clone()));
+    };
+    let outcome = std::fs::read(folder.join("outcome.json")).ok();
+    let outcome: Option<serde_json::Value> = outcome.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let seed = outcome.and_then(|outcome| outcome["seed"].as_u64());
+    Ok(Contents::Run { experiment: Digest::of(resolved.as_bytes()).to_string(), seed })
+}
+
+fn is_left_by_a_run(name: &str) -> bool {
+    const FILES: [&str; 5] = ["experiment.toml", "outcome.json", "outcome.json.partial", "report.html", "plots"];
+    let table = name.strip_suffix(".csv").or_else(|| name.strip_suffix(".parquet"));
+    FILES.contains(&name) || table.is_some_and(|table| ["rounds", "peers", "skew"].contains(&table))
 }
 
 /// Begins the first line of a resolved experiment's file.
@@ -178,6 +229,31 @@ fn decimals(value: f64) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_is_a_run_s_only_where_nothing_else_lies_in_it() {
+        let folder = std::env::temp_dir().join(format!("kith-contents-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder); // there may be none
+        let found = || contents(&folder).expect("it can be read");
+        let put = |name: &str, text: &str| std::fs::write(folder.join(name), text).expect("it can be written");
+        assert_eq!(found(), Contents::Nothing, "there is no folder");
+        std::fs::create_dir(&folder).expect("a folder");
+        assert_eq!(found(), Contents::Nothing);
+        put("report.html", "my own page");
+        assert_eq!(found(), Contents::Other("report.html".into()), "a name alone proves nothing");
+        put("experiment.toml", "# kith sim run e.toml\n[federation]\n");
+        let experiment = Digest::of(b"[federation]\n").to_string();
+        assert_eq!(found(), Contents::Run { experiment: experiment.clone(), seed: None }, "it was begun");
+        put("outcome.json", "{\"seed\": 7}");
+        put("peers.csv", "");
+        assert_eq!(found(), Contents::Run { experiment, seed: Some(7) });
+        put("notes.txt", "mine");
+        assert_eq!(found(), Contents::Other("notes.txt".into()));
+        std::fs::remove_dir_all(&folder).expect("it was there");
+        std::fs::write(&folder, "a file").expect("a file");
+        assert!(contents(&folder).is_err());
+        std::fs::remove_file(&folder).expect("it was there");
+    }
 
     #[test]
     fn numbers_are_told_in_few_digits() {

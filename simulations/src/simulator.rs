@@ -88,13 +88,17 @@ pub struct Participant {
     pub line: Line,
     /// When it first starts.
     pub starts: Duration,
+    /// Its training results enter after everybody else's of the same round that can still come, who have none of this; at most so long
+    /// after the first of them. For those who know what the others publish.
+    pub waits: Option<Duration>,
 }
 
 impl Participant {
     /// From a way to set the peer up and what it trains; starts at once on an ordinary device and line.
     pub fn new(setup: impl Fn() -> Setup + 'static, local: impl Local + 'static) -> Participant {
         let (device, line) = (Device::default(), Line::default());
-        Participant { setup: Box::new(setup), local: Arc::new(local), device, line, starts: Duration::ZERO }
+        let starts = Duration::ZERO;
+        Participant { setup: Box::new(setup), local: Arc::new(local), device, line, starts, waits: None }
     }
 }
 
@@ -217,6 +221,12 @@ enum Entry {
         round: u64,
         job: u64,
     },
+    /// Who waits for others' results has waited long enough.
+    Patience {
+        member: u32,
+        life: u32,
+        round: u64,
+    },
     Evaluated {
         member: u32,
         life: u32,
@@ -252,6 +262,7 @@ impl Entry {
             | Entry::Input { member, life, .. }
             | Entry::Timer { member, life, .. }
             | Entry::Trained { member, life, .. }
+            | Entry::Patience { member, life, .. }
             | Entry::Evaluated { member, life, .. }
             | Entry::Judged { member, life, .. }
             | Entry::Durable { member, life, .. } => Some((*member as usize, *life)),
@@ -291,6 +302,10 @@ struct Member {
     setup: Box<dyn Fn() -> Setup>,
     local: Arc<dyn Local>,
     device: Device,
+    /// See [`Participant::waits`].
+    waits: Option<Nanoseconds>,
+    /// The newest round that it has trained in.
+    trained: Option<u64>,
     checkpoint: Option<Box<Checkpoint>>,
     /// The one before; kept only where a rollback is to come.
     before: Option<Box<Checkpoint>>,
@@ -342,6 +357,9 @@ pub struct Simulation<O> {
     requests: BTreeMap<u64, Pull>,
     next_request: u64,
     pool: Pool<Computed>,
+    /// Results that wait for others', and when in each of the newest rounds the first of those came.
+    held_back: Vec<HeldBack>,
+    first_results: BTreeMap<u64, Nanoseconds>,
     trace: Trace,
     running: usize,
     /// Members that wait for neighbours who have all gone through every round and stopped: as in reality, nothing more comes of that.
@@ -352,6 +370,15 @@ pub struct Simulation<O> {
     at_once: VecDeque<Entry>,
     /// Who looks on.
     pub observer: O,
+}
+
+/// A training result that waits for the others' of its round.
+#[derive(Clone, Copy)]
+struct HeldBack {
+    member: u32,
+    life: u32,
+    round: u64,
+    job: u64,
 }
 
 /// A body that somebody pulls.
@@ -378,6 +405,8 @@ impl<O: Observer> Simulation<O> {
                 setup: participant.setup,
                 local: participant.local,
                 device: participant.device,
+                waits: participant.waits.map(nanoseconds),
+                trained: None,
                 checkpoint: None,
                 before: None,
                 promised: None,
@@ -418,6 +447,8 @@ impl<O: Observer> Simulation<O> {
             requests: BTreeMap::new(),
             next_request: 0,
             pool: Pool::new(threads),
+            held_back: Vec::new(),
+            first_results: BTreeMap::new(),
             trace: Trace::default(),
             handled: 0,
             effects: Vec::new(),
@@ -641,7 +672,19 @@ impl<O: Observer> Simulation<O> {
             }
             Entry::Input { member, input, .. } => self.handle(member as usize, *input),
             Entry::Timer { member, timer, .. } => self.handle(member as usize, Input::TimerExpired(timer)),
-            Entry::Trained { member, round, job, .. } => self.trained(member as usize, round, job),
+            Entry::Trained { member, life, round, job } => {
+                let result = HeldBack { member, life, round, job };
+                if !self.holds_back(result) {
+                    self.trained(result);
+                }
+            }
+            Entry::Patience { member, life, round } => {
+                let held = |held: &HeldBack| (held.member, held.life, held.round) == (member, life, round);
+                if let Some(place) = self.held_back.iter().position(held) {
+                    let result = self.held_back.remove(place);
+                    self.trained(result);
+                }
+            }
             Entry::Evaluated { member, round, job, .. } => self.evaluated(member as usize, round, job),
             Entry::Judged { member, round, job, .. } => {
                 let Computed::Judged(losses) = self.pool.collect(job) else { unreachable!("the job was to judge") };
@@ -744,6 +787,7 @@ impl<O: Observer> Simulation<O> {
                 self.stranded.remove(&member);
                 self.running -= 1;
                 self.hang_up(member);
+                self.let_in();
             }
         }
     }
@@ -764,7 +808,58 @@ impl<O: Observer> Simulation<O> {
         self.queue.push(self.now + takes, Entry::Trained { member: member as u32, life, round, job });
     }
 
-    fn trained(&mut self, member: usize, round: u64, job: u64) {
+    /// Whether a result has to wait for others', and keeps it then.
+    fn holds_back(&mut self, result: HeldBack) -> bool {
+        let Some(waits) = self.members[result.member as usize].waits else { return false };
+        let first = self.first_results.get(&result.round).copied().unwrap_or(self.now);
+        let until = first + waits;
+        if until <= self.now || !self.others_can_come(result.round) {
+            return false;
+        }
+        self.held_back.push(result);
+        let HeldBack { member, life, round, .. } = result;
+        self.queue.push(until, Entry::Patience { member, life, round });
+        true
+    }
+
+    /// Whether somebody who waits for nobody may still train in `round`.
+    fn others_can_come(&self, round: u64) -> bool {
+        let comes = |member: &Member| {
+            let runs = matches!(member.process, Process::Waiting | Process::Up | Process::Down);
+            runs && member.waits.is_none() && member.trained.is_none_or(|newest| newest < round) && member.peer.round() <= round
+        };
+        self.members.iter().any(comes)
+    }
+
+    /// Lets results in that have nobody to wait for any more.
+    fn let_in(&mut self) {
+        for result in std::mem::take(&mut self.held_back) {
+            if self.others_can_come(result.round) {
+                self.held_back.push(result);
+            } else {
+                let HeldBack { member, life, round, job } = result;
+                self.at_once.push_back(Entry::Trained { member, life, round, job });
+            }
+        }
+    }
+
+    /// Notes that somebody has a result, before others hear of it.
+    fn note_result(&mut self, member: usize, round: u64) {
+        /// Rounds whose first result is remembered: nobody is further behind and still heard.
+        const ROUNDS_MAX: usize = 64;
+        let state = &mut self.members[member];
+        state.trained = state.trained.max(Some(round));
+        if state.waits.is_none() {
+            self.first_results.entry(round).or_insert(self.now);
+            while self.first_results.len() > ROUNDS_MAX {
+                self.first_results.pop_first();
+            }
+        }
+    }
+
+    fn trained(&mut self, HeldBack { member, round, job, .. }: HeldBack) {
+        let member = member as usize;
+        self.note_result(member, round);
         let Computed::Trained(result) = self.pool.collect(job) else { unreachable!("the job was to train") };
         let input = match result {
             Ok(Trained { parameters, samples, local_steps, loss, rate, memory }) => Input::Trained {
@@ -779,6 +874,7 @@ impl<O: Observer> Simulation<O> {
             Err(why) => Input::TrainingFailed { round, why },
         };
         self.handle(member, input);
+        self.let_in();
     }
 
     fn evaluated(&mut self, member: usize, round: u64, job: u64) {
@@ -1018,6 +1114,7 @@ impl<O: Observer> Simulation<O> {
                         None => {
                             self.members[peer].process = Process::Gone;
                             self.running -= 1;
+                            self.let_in();
                         }
                     }
                 }
@@ -1082,6 +1179,11 @@ impl<O: Observer> Simulation<O> {
             (state.intent, state.promised) = (None, None);
         }
         self.wake(member); // of what was held nothing is meant for another life
+        let (dead, others) = std::mem::take(&mut self.held_back).into_iter().partition(|held| held.member as usize == member);
+        self.held_back = others;
+        let dead: Vec<HeldBack> = dead;
+        dead.iter().for_each(|held| self.pool.forget(held.job));
+        self.let_in();
     }
 
     /// Who stands still no longer takes what came meanwhile, before anything that comes from now on.

@@ -1,6 +1,7 @@
 //! Trainers whose optimum is known, for worlds that are about the protocol or about an algorithm's arithmetic.
 //!
-//! Each peer has a smooth strongly convex objective; the federation's is their mean, and [`Family::draw`] tells where it is least. So
+//! Each peer has a smooth strongly convex objective; the federation's is the mean of those of the honest, and [`Family::draw`] tells where
+//! it is least. So
 //! what an algorithm is said to reach can be compared with what it should reach, without a data set.
 
 use std::sync::Arc;
@@ -35,8 +36,11 @@ pub trait Family: std::fmt::Debug + Send + Sync {
     /// Values of the vector that is learned.
     fn dimension(&self) -> usize;
 
-    /// The objective of each peer, and the place where their mean is least.
-    fn draw(&self, peers: usize, seed: &Seed) -> (Vec<Arc<dyn Objective>>, Vec<f64>);
+    /// The objective of each peer, and the place where the mean of those who do not lie is least.
+    ///
+    /// # Panics
+    /// When everybody lies.
+    fn draw(&self, lies: &[bool], seed: &Seed) -> (Vec<Arc<dyn Objective>>, Vec<f64>);
 
     /// Between which values every coordinate of an honest model stays that starts at zero and descends with steps of
     /// `learning_rate`, where the objectives are such that it stays between any.
@@ -186,7 +190,7 @@ mod tests {
         let mut document = Document::parse(text).expect("toml");
         let section = document.section("trainer", TrainerSection::read);
         document.finish().expect("known keys");
-        let (objectives, place) = section.family.draw(1, &Seed::from_number(3));
+        let (objectives, place) = section.family.draw(&[false], &Seed::from_number(3));
         let descent = Descent::new(&section, objectives[0].clone(), Seed::from_number(4));
         let train = |round, start: &[f32]| descent.train(&Request::new(start, round)).expect("it converges");
         let place: Vec<f32> = place.iter().map(|value| *value as f32).collect();
@@ -202,7 +206,11 @@ mod tests {
     fn the_mean_gradient_is_zero_at_every_family_s_optimum_and_a_difference_quotient_elsewhere() {
         for entry in TRAINERS {
             let family = Document::parse("").expect("toml").section("trainer", entry.new);
-            let (objectives, optimum) = family.draw(5, &Seed::from_number(3));
+            // Of seven peers two lie: what they would like does not count.
+            let lies = [false, true, false, false, true, false, false];
+            let (objectives, optimum) = family.draw(&lies, &Seed::from_number(3));
+            let objectives: Vec<_> =
+                objectives.iter().zip(lies).filter(|(_, lies)| !lies).map(|(objective, _)| objective).collect();
             assert_eq!(optimum.len(), family.dimension());
             let mean = |at: &[f64]| {
                 let (mut sum, mut value) = (vec![0.0; at.len()], 0.0);

@@ -149,7 +149,8 @@ fn a_mimic_misleads_the_median_where_rows_differ_and_hardly_clipping() {
     let [[clean, broken, broken_less], [cost, saved, saved_too]] = cells;
     assert!(broken <= clean - 0.2, "the copies count as a crowd: {broken} after {clean}");
     assert!(broken_less <= clean - 0.01, "and so, less, do changing ones: {broken_less} after {clean}");
-    assert!(saved >= cost - 0.05 && saved_too >= cost - 0.05, "clipping holds: {saved}, {saved_too} after {cost}");
+    // A liar that has seen every vector of its round copies the one that is furthest now, which costs half a point more.
+    assert!(saved >= cost - 0.05 && saved_too >= cost - 0.06, "clipping holds: {saved}, {saved_too} after {cost}");
 }
 
 #[test]
@@ -204,13 +205,15 @@ fn on_a_ring_dissensus_is_not_noticed_drives_the_mean_apart_and_not_clipped_goss
             (2, "rule = \"clipped-gossip\"\nbyzantine = 1"),
         ];
         let cells = cells.map(|(liars, rule)| RING.run(seed, "dissensus:8", liars, rule));
-        let [clean, cost, broken, saved] =
-            [0, 1, 2, 3].map(|cell: usize| cells[cell].optimum_distance.expect("the optimum is known").mean);
-        println!("{seed}  {clean:.3}  {cost:.3}  {broken:.3}  {saved:.3}");
+        let far = |outcome: &Outcome| outcome.optimum_distance.expect("the optimum is known").mean;
+        let [clean, cost, broken, saved] = [0, 1, 2, 3].map(|cell: usize| far(&cells[cell]));
+        // Two liars cut a ring in two, whose halves cannot agree whatever they do.
+        let absent = far(&RING.run(seed, "mute", 2, "rule = \"clipped-gossip\"\nbyzantine = 1"));
+        println!("{seed}  {clean:.3}  {cost:.3}  {broken:.3}  {saved:.3}  {absent:.3}");
         // Two neighbours of one peer never hear each other there: the limit of conviction, not a wish.
         assert!(cells.iter().all(|cell| cell.convicted.is_empty()), "seed {seed}");
         assert!(broken >= 2.0 * clean, "seed {seed}: the mean is driven apart: {broken} after {clean}");
-        assert!(saved <= 1.5 * cost, "seed {seed}: clipped gossip is not: {saved} after {cost}");
+        assert!(saved <= 1.5 * absent.max(cost), "seed {seed}: clipped gossip is not: {saved} after {cost}, {absent}");
         assert!(saved <= 0.7 * broken, "seed {seed}: and does better than the mean: {saved} and {broken}");
     }
 }
@@ -410,5 +413,48 @@ fn nobody_waits_for_what_was_refused_before_its_round() {
         let outcome = run(&format!("{text}\n[[world.special]]\npeers = [3]\nslowness = 0.001\n{LINKS}"));
         assert!(outcome.peer_rows.iter().filter(|row| !row.lies).all(|row| !row.by_deadline && row.mixed == 4), "seed {seed}");
         assert!(outcome.virtual_seconds < 5.0, "seed {seed}: {} s", outcome.virtual_seconds);
+    }
+}
+
+/// Devices, lines and steps that are anything but alike, and liars so many times as slow as they would be.
+fn unlike_devices(slowness: f64, more: &str) -> Outcome {
+    run(&format!(
+        "[federation]\nname = \"last\"\nrounds = 6\n[topology]\nkind = \"complete\"\n[round]\ndeadline_seconds = 100000.0\n\
+         [aggregation]\nrule = \"nnm+trimmed-mean\"\nbyzantine = 2\n[world]\npeers = 9\nliars = [1, 4]\nattack = \"ipm:3\"\n\
+         [world.devices]\nspread = 0.7\njitter = 0.7\n[world.links]\njitter = \"exponential\"\njitter_ms = 40\n[world.trainer]\n\
+         kind = \"quadratic\"\nlocal_steps = 3\n[[world.special]]\npeers = [1, 4]\nslowness = {slowness:?}\n{more}"
+    ))
+}
+
+#[test]
+fn what_omniscient_liars_know_does_not_depend_on_who_is_fast() {
+    let distances = |outcome: &Outcome| outcome.round_rows.iter().map(|row| row.optimum_distance).collect::<Vec<_>>();
+    let slow = unlike_devices(10_000.0, "");
+    for slowness in [0.01, 1.0, 3.0] {
+        let found = unlike_devices(slowness, "");
+        assert_eq!(found.known_to_liars, Some(1.0), "liars {slowness} times as slow");
+        assert_eq!(distances(&found), distances(&slow), "liars {slowness} times as slow");
+    }
+    // Some take more steps, one begins late.
+    let unlike = "[[world.special]]\npeers = [0, 8]\nlocal_steps = 40\n[[world.special]]\npeers = [3]\nstarts_seconds = 20.0\n";
+    assert_eq!(distances(&unlike_devices(1.0, unlike)), distances(&unlike_devices(10_000.0, unlike)));
+    assert_eq!(run(&PARABOLAS_OF_ONE.text(0, "sign-flip", 1, MEAN)).known_to_liars, None, "it knows only itself");
+}
+
+const PARABOLAS_OF_ONE: Parabolas =
+    Parabolas { peers: 5, rounds: 4, topology: "kind = \"ring\"", codec: "", spread: 1.0, learning_rate: 0.5 };
+
+/// Who waits for a peer that does not come must still be heard itself.
+#[test]
+fn an_omniscient_liar_waits_for_a_straggler_no_longer_than_others_wait_for_it() {
+    let outcome = run(
+        "[federation]\nname = \"straggler\"\nrounds = 5\n[topology]\nkind = \"complete\"\n[round]\ndeadline_seconds = 10.0\n\
+         [aggregation]\nrule = \"mean\"\n[world]\npeers = 5\nliars = [1]\nattack = \"ipm:3\"\n[world.trainer]\nkind = \"quadratic\"\n\
+         [[world.special]]\npeers = [0]\nslowness = 100000.0\n",
+    );
+    let share = outcome.known_to_liars.expect("it is omniscient");
+    assert!(share < 1.0, "the straggler's vectors came too late: {share}");
+    for row in outcome.peer_rows.iter().filter(|row| row.peer >= 2) {
+        assert!(row.mixed >= 3, "the liar is in: {row:?}");
     }
 }

@@ -83,3 +83,22 @@ fn only_what_goes_out_once_more_counts_as_retransmitted() {
     let by_round: u64 = lossy.round_rows.iter().filter_map(|row| row.retransmitted_bytes).sum();
     assert_eq!(by_round, sum);
 }
+
+#[test]
+fn rounds_are_counted_alike_for_each_peer_and_for_all() {
+    let outcome = run(RING, &[]);
+    let of_peer: Vec<u64> = outcome.peer_rows.iter().filter(|row| row.peer == 3).map(|row| row.round).collect();
+    assert_eq!(of_peer, (1..=8).collect::<Vec<_>>());
+    let of_all: Vec<u64> = outcome.round_rows.iter().filter(|row| row.peers > 0).map(|row| row.round).collect();
+    assert_eq!(of_all, of_peer);
+}
+
+#[test]
+fn rounds_that_a_peer_left_out_are_counted() {
+    let paused = "[[world.fault]]\nkind = \"pause\"\npeer = 2\nat_seconds = 0.0005\nlasts_seconds = 2.0\n";
+    let short = ["federation.rounds=60", "round.deadline_seconds=0.05"];
+    let outcome = run(&format!("{RING}{paused}"), &short);
+    let done = outcome.peer_rows.len() as u64;
+    assert!(outcome.rounds_jumped > 0 && done + outcome.rounds_jumped == 6 * 60, "{done} and {}", outcome.rounds_jumped);
+    assert_eq!(run(RING, &short).rounds_jumped, 0);
+}

@@ -183,9 +183,9 @@ fn with_crashes(seed: u64, crashes: &[(usize, f64)], back: Option<f64>, threads:
     outcome
 }
 
-/// When each peer's round closed.
+/// When each peer's round, counted from 0, closed.
 fn closed(outcome: &Outcome, peer: usize, round: u64) -> f64 {
-    let row = outcome.peer_rows.iter().find(|row| (row.peer, row.round) == (peer, round));
+    let row = outcome.peer_rows.iter().find(|row| (row.peer, row.round) == (peer, round + 1));
     row.expect("it went through it").virtual_seconds
 }
 
@@ -259,7 +259,7 @@ fn a_head_that_says_nothing_is_waited_for_to_the_deadline() {
         let outcome = run_on(0, &text, &[&format!("world.seed={seed}")]);
         assert_eq!((outcome.checks.failed.as_slice(), outcome.ended), (&[][..], "stopped"));
         assert!(outcome.rounds_by_deadline > 0);
-        let others: Vec<_> = outcome.peer_rows.iter().filter(|row| row.round == 5 && row.peer != head).collect();
+        let others: Vec<_> = outcome.peer_rows.iter().filter(|row| row.round == 6 && row.peer != head).collect();
         assert_eq!(others.len(), 11);
         // Members of its cluster took the deputy's: they have one model with all others.
         let row = outcome.round_rows.iter().find(|row| row.round == 9).expect("a row");

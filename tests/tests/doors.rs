@@ -105,6 +105,7 @@ fn no_verb_quotes_a_key_whatever_file_it_is_taken_for() {
     let id = charter.lines().find(|line| line.trim_start().starts_with("key = ")).expect("a member").to_owned();
     std::fs::write(&pasted, charter.replace(&id, &format!("key = \"{}\"", key.trim()))).expect("written");
     let pasted = pasted.to_string_lossy().into_owned();
+    let member = format!("ada={}", key.trim());
     for arguments in [
         vec!["charter", "new", "--name", "x", "--member-file", "ada/identity.key"],
         vec!["charter", "show", "ada/identity.key"],
@@ -116,6 +117,9 @@ fn no_verb_quotes_a_key_whatever_file_it_is_taken_for() {
         vec!["sim", "run", "ada/identity.key"],
         vec!["sim", "sweep", "ada/identity.key"],
         vec!["testnet", "--charter", "ada/identity.key"],
+        vec!["charter", "new", "--name", "x", "--member", key.trim()],
+        vec!["charter", "new", "--name", "x", "--member", &member],
+        vec!["topology", "explain", "--edges", "ada/identity.key"],
         vec!["charter", "show", &pasted],
         vec!["charter", "new", "--name", "x", "--member-file", &pasted],
     ] {

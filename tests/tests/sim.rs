@@ -407,6 +407,37 @@ fn graphs_are_compared_drawn_and_read_from_a_list() {
     folder.write("bad.txt", "0 1\n1 two\n");
     folder.refused(&["topology", "explain", "--edges", "bad.txt"], &["bad.txt", "line 2", "\"two\"", "an integer from 0"]);
     folder.refused(&["topology", "explain", "--edges", "good.txt", "--peers", "2"], &["good.txt", "0..2"]);
+    // A list has the parameters of the kind `edges`, and no others.
+    folder.refused(&["topology", "explain", "--edges", "good.txt", "--param", "nonsense=3"], &["nonsense"]);
+    folder.write("circle.txt", "0 1\n1 2\n2 0\n");
+    let circle = folder.json(&["topology", "explain", "--edges", "circle.txt", "--param", "directed=true", "--json"]);
+    assert_eq!((&circle["directed"], &circle["diameter"]), (&true.into(), &2.into()));
+}
+
+/// What a run left is replaced by the same run and by nothing else.
+#[test]
+fn results_are_not_overwritten_by_another_run_nor_files_of_others_by_any() {
+    let folder = Folder::new();
+    folder.write("tiny.toml", TINY);
+    let seed_of = |results: &str| {
+        let outcome: Value = serde_json::from_str(&text_of(&folder.path(&format!("{results}/outcome.json")))).expect("JSON");
+        outcome["seed"].as_u64()
+    };
+    for _ in 0..2 {
+        folder.json(&["sim", "run", "tiny.toml", "--json"]);
+    }
+    folder.json(&["sim", "run", "tiny.toml", "--seed", "5", "--json"]);
+    folder.json(&["sim", "run", "tiny.toml", "--set", "aggregation.rule=median", "--json"]);
+    assert_eq!(["tiny-results", "tiny-results-2", "tiny-results-3"].map(seed_of), [Some(4), Some(5), Some(4)]);
+    folder.refused(&["sim", "run", "tiny.toml", "--seed", "6", "--out", "tiny-results"], &["seed 4", "--again"]);
+    folder.json(&["sim", "run", "tiny.toml", "--seed", "6", "--out", "tiny-results", "--again", "--json"]);
+    assert_eq!(seed_of("tiny-results"), Some(6));
+    std::fs::create_dir(folder.path("mine")).expect("made");
+    folder.write("mine/report.html", "my own page");
+    for verb in ["run", "sweep"] {
+        folder.refused(&["sim", verb, "tiny.toml", "--out", "mine"], &["mine", "report.html"]);
+    }
+    assert_eq!(text_of(&folder.path("mine/report.html")), "my own page");
 }
 
 /// A graph that is drawn again and again has no period; what is told of it comes from a few draws, and says so.

@@ -33,7 +33,7 @@ pub(super) const SUMS: usize = 16;
 const QUAD: usize = 4;
 
 /// Runs on the widest registers that this CPU has.
-fn dispatch<Op: WithSimd>(op: Op) -> Op::Output {
+pub(crate) fn dispatch<Op: WithSimd>(op: Op) -> Op::Output {
     // Asking the CPU takes as long as a small product.
     static ARCH: OnceLock<Arch> = OnceLock::new();
     match *ARCH.get_or_init(Arch::new) {

@@ -44,6 +44,7 @@ impl Aggregate {
     pub(crate) fn run(self) -> Verdict {
         let rule = rule_from_text(&self.rule, self.byzantine, &self.parameters)
             .map_err(|problems| Failure::of_problems("the rule cannot be used", &problems))?;
+        self.refuse_own_output()?;
         let (layout, models) = self.read()?;
         // Files have no sender; their order stands for one.
         let senders: Vec<PeerId> = (0..models.len()).map(place).collect();
@@ -88,6 +89,18 @@ impl Aggregate {
         done()
     }
 
+    /// An output that is among the inputs, under whatever path, would be an input of the next run too.
+    fn refuse_own_output(&self) -> Result<(), Failure> {
+        let Ok(out) = self.out.canonicalize() else { return Ok(()) }; // it is not there yet
+        match self.files.iter().find(|file| file.canonicalize().is_ok_and(|file| file == out)) {
+            None => Ok(()),
+            Some(file) => Err(Failure::with_help(
+                format!("{} is the output and also one of the models, {}", self.out.display(), file.display()),
+                "nothing was written; write to another folder, or leave the earlier result out of the models",
+            )),
+        }
+    }
+
     fn read(&self) -> Result<(Layout, Vec<Vec<f32>>), Failure> {
         let mut first: Option<Layout> = None;
         let mut models = Vec::with_capacity(self.files.len());
@@ -129,4 +142,31 @@ fn place(index: usize) -> PeerId {
     let mut bytes = [0u8; 32];
     bytes[..8].copy_from_slice(&(index as u64).to_be_bytes());
     PeerId(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_output_among_the_models_is_refused_whatever_its_path() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("a.safetensors"), "a model").expect("written");
+        std::fs::create_dir(path("inner")).expect("made");
+        std::os::unix::fs::symlink(path("a.safetensors"), path("link.safetensors")).expect("linked");
+        let refused = |out: &str| {
+            let asked = Aggregate {
+                rule: "mean".into(),
+                byzantine: 0,
+                parameters: Vec::new(),
+                files: vec![path("a.safetensors")],
+                out: path(out),
+                json: false,
+            };
+            asked.refuse_own_output().is_err()
+        };
+        assert!(["a.safetensors", "inner/../a.safetensors", "./a.safetensors", "link.safetensors"].into_iter().all(refused));
+        assert!(!["b.safetensors", "inner/a.safetensors", "no/such/folder"].into_iter().any(refused));
+    }
 }

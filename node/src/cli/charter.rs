@@ -211,7 +211,7 @@ impl New {
         let mut members = Vec::new();
         for text in &self.members {
             let (name, rest) = text.split_once('=').ok_or_else(|| {
-                Failure::new(format!("--member: expected NAME=PEERID or NAME=PEERID@ORGANISATION, found {text:?}"))
+                Failure::new(format!("--member: expected NAME=PEERID or NAME=PEERID@ORGANISATION, found {:?}", redacted(text)))
             })?;
             let (key, organisation) = rest.split_once('@').unwrap_or((rest, ""));
             let keys = [("name", name), ("organisation", organisation), ("key", key)];

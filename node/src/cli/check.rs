@@ -9,7 +9,7 @@ use kith_consensus::PeerId;
 use kith_consensus::charter::Admission;
 use kith_consensus::topology::Graph;
 use kith_gossip::codec::Form;
-use kith_models::{Dataset, Reading, Schema, far_values};
+use kith_models::{Dataset, Reading, Schema, far_values, rows_in_both};
 use serde_json::{Value, json};
 
 use super::output::{Verdict, bytes, print, print_json, table, tell};
@@ -165,6 +165,7 @@ impl Findings {
                 "features": rows.train.features(),
                 "class_counts": rows.train.class_counts(schema.classes),
                 "held_out_class_counts": held_out.map(|rows| rows.class_counts(schema.classes)),
+                "rows_in_both": held_out.map(|held_out| rows_in_both(&rows.train, held_out)),
                 "missing": files[0]["missing"],
                 "files": files,
             }),
@@ -240,6 +241,9 @@ impl Findings {
             line("of each class", data("class_counts"));
             if !facts("data", "held_out_class_counts").is_null() {
                 line("held out", data("held_out_class_counts"));
+            }
+            if let Some(count) = facts("data", "rows_in_both").as_u64().filter(|count| *count > 0) {
+                line("in both", format!("{count} of the held-out rows are trained on as well; what they show is no test"));
             }
             let files = facts("data", "files").as_array().map(Vec::as_slice).unwrap_or_default();
             for file in files {

@@ -28,7 +28,10 @@ use crate::telemetry::{Line, NodeEvent, What};
 const LEAVE_DEADLINE: Duration = Duration::from_secs(8);
 
 /// Longest wait, at the end, for whoever reads the lines to take one more.
-const SHOW_DEADLINE: Duration = Duration::from_secs(1);
+const SHOW_DEADLINE: Duration = Duration::from_secs(2);
+
+/// The same where that is whoever started this peer: it counts the lines, and its end ends this peer.
+const PARENT_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Open files that a peer may want: each connection is one, and redials, files and the status server come on top (guess).
 const DESCRIPTORS_WANTED: u64 = 65_536;
@@ -96,9 +99,14 @@ impl Run {
             leave_with_parent(leave.clone());
         }
         let shown = Arc::new(AtomicU64::new(0));
-        let watcher = tokio::spawn(watch(node.lines(), self.json, leave.clone(), shown.clone()));
+        let watcher = {
+            let (lines, json, leave, shown) = (node.lines(), self.json, leave.clone(), shown.clone());
+            // On a thread of its own, since whoever reads may be slow.
+            tokio::task::spawn_blocking(move || watch(lines, json, &leave, &shown))
+        };
         let ended = wait_or_leave(node, &leave).await;
-        let hopeless = last_lines(watcher, &shown).await.and_then(|watched| watched.hopeless);
+        let patience = if self.end_with_parent { PARENT_DEADLINE } else { SHOW_DEADLINE };
+        let hopeless = last_lines(watcher, &shown, patience).await.and_then(|watched| watched.hopeless);
         match (ended?, hopeless) {
             (_, Some(why)) => Err(why.into()),
             (Some(outcome), None) if !outcome.finished => {
@@ -202,10 +210,10 @@ fn write_line(text: &str) -> std::io::Result<()> {
 
 /// Waits until the last line is shown, as long as lines are shown: on a busy machine whoever counts them misses none, and whoever has
 /// stopped reading keeps nobody.
-async fn last_lines(mut watcher: JoinHandle<Watched>, shown: &AtomicU64) -> Option<Watched> {
+async fn last_lines(mut watcher: JoinHandle<Watched>, shown: &AtomicU64, patience: Duration) -> Option<Watched> {
     let mut before = shown.load(Ordering::Relaxed);
     loop {
-        if let Ok(watched) = tokio::time::timeout(SHOW_DEADLINE, &mut watcher).await {
+        if let Ok(watched) = tokio::time::timeout(patience, &mut watcher).await {
             return watched.ok();
         }
         let now = shown.load(Ordering::Relaxed);
@@ -217,12 +225,12 @@ async fn last_lines(mut watcher: JoinHandle<Watched>, shown: &AtomicU64) -> Opti
 }
 
 /// Shows the lines until the report, and asks to leave where it makes no sense to go on.
-async fn watch(mut lines: broadcast::Receiver<Line>, json: bool, leave: Arc<Notify>, shown: Arc<AtomicU64>) -> Watched {
+fn watch(mut lines: broadcast::Receiver<Line>, json: bool, leave: &Notify, shown: &AtomicU64) -> Watched {
     let mut watched = Watched::default();
     let mut reception = Reception::default();
     let mut heard = true;
     loop {
-        let line = match lines.recv().await {
+        let line = match lines.blocking_recv() {
             Ok(line) => line,
             Err(broadcast::error::RecvError::Lagged(missed)) => {
                 tracing::warn!("{missed} events were not shown: whoever reads stdout is too slow");
@@ -234,7 +242,7 @@ async fn watch(mut lines: broadcast::Receiver<Line>, json: bool, leave: Arc<Noti
         if json
             && heard
             && let Ok(text) = serde_json::to_string(&line)
-            && let Err(error) = tokio::task::block_in_place(|| write_line(&text))
+            && let Err(error) = write_line(&text)
         {
             heard = false;
             tracing::warn!("events are no longer shown: stdout cannot be written: {error}");
@@ -365,17 +373,18 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn the_last_lines_are_waited_for_as_long_as_somebody_takes_them() {
+        const PATIENCE: Duration = Duration::from_millis(800);
         let shown = Arc::new(AtomicU64::new(0));
         let slow = shown.clone();
         let watcher = tokio::spawn(async move {
             for _ in 0..8 {
-                tokio::time::sleep(SHOW_DEADLINE / 4).await;
+                tokio::time::sleep(PATIENCE / 4).await;
                 slow.fetch_add(1, Ordering::Relaxed);
             }
             Watched { hopeless: Some(NodeError::Over { rounds: 1 }) }
         });
-        assert!(last_lines(watcher, &shown).await.is_some_and(|watched| watched.hopeless.is_some()));
+        assert!(last_lines(watcher, &shown, PATIENCE).await.is_some_and(|watched| watched.hopeless.is_some()));
         let stuck = tokio::spawn(std::future::pending());
-        assert!(last_lines(stuck, &shown).await.is_none(), "nobody is kept by a reader that has stopped");
+        assert!(last_lines(stuck, &shown, PATIENCE).await.is_none(), "nobody is kept by a reader that has stopped");
     }
 }

@@ -1,5 +1,6 @@
 //! `kith sim`: experiments under virtual time.
 
+mod folder;
 mod rehearse;
 mod report;
 mod run;

@@ -6,7 +6,17 @@ use toml::{Table, Value};
 type Parameters = &'static [(&'static str, &'static str)];
 
 /// Of `[topology]`.
-const TOPOLOGY: Parameters = &[("random-regular", "degree"), ("torus", "rows")];
+const TOPOLOGY: Parameters = &[
+    ("random-regular", "degree"),
+    ("small-world", "degree"),
+    ("base-k", "k"),
+    ("epidemic-local", "s"),
+    ("erdos-renyi", "probability"),
+    ("scale-free", "attach"),
+    ("hierarchical", "clusters"),
+    ("dumbbell", "bridges"),
+    ("torus", "rows"),
+];
 /// Of `[codec]`.
 const CODEC: Parameters =
     &[("top-k", "share"), ("random-k", "share"), ("int8", "block"), ("int4", "block"), ("qsgd", "levels"), ("power-sgd", "rank")];
@@ -121,6 +131,11 @@ mod tests {
         assert_eq!(model("mlp:128,64").unwrap()["hidden"].as_array().unwrap().len(), 2);
         assert_eq!(topology("torus:rows=2,columns=4").unwrap()["columns"], Value::Integer(4));
         assert_eq!(topology("ring").unwrap().len(), 1);
+        for (text, key) in
+            [("base-k:2", "k"), ("small-world:4", "degree"), ("epidemic-local:3", "s"), ("hierarchical:3", "clusters")]
+        {
+            assert!(topology(text).unwrap()[key].is_integer(), "{text}");
+        }
         assert!(topology("ring:5").unwrap_err().contains("no main parameter"));
         assert!(codec("top-k:").unwrap_err().contains("expected a value for share"));
     }

@@ -36,7 +36,8 @@ Examples:
   kith topology explain random-regular:5 --peers 32 --rule krum --byzantine 1
   kith topology explain torus --peers 12 --param rows=3 --json
   kith topology explain ring --peers 64 --compare torus --compare exponential
-  kith topology explain --edges graph.txt --svg graph.svg")]
+  kith topology explain --edges graph.txt --svg graph.svg
+  kith topology explain --edges graph.txt --param directed=true      the first of each pair sends to the second")]
 pub(crate) struct Explain {
     /// Kind (`kith list topologies`), with its main parameter after a colon if you like
     #[arg(required_unless_present = "edges")]
@@ -292,7 +293,8 @@ impl Explained {
         let mut line = |name: &str, value: String| text.push_str(&format!("  {name:<26}{value}\n"));
         // Where rounds build on each other, no single one of them tells how well peers are connected.
         if self.stages.is_empty() {
-            line("edges", analysis.edge_count.to_string());
+            let one_way = if analysis.directed { ", each one way" } else { "" };
+            line("edges", format!("{}{one_way}", analysis.edge_count));
             line("degree", format!("{} to {}", analysis.min_degree, analysis.max_degree));
             line("diameter", self.diameter());
             line(
@@ -374,7 +376,10 @@ fn compared(all: &[Explained], rule: Option<&dyn Rule>) -> String {
 impl Explain {
     /// The section of a kind; parameters are those of the kind that is explained, not of those beside it.
     fn section(&self, kind: &str, own: bool) -> Result<TopologySection, Failure> {
-        let mut table = text::topology(kind).map_err(Failure::new)?;
+        self.section_of(text::topology(kind).map_err(Failure::new)?, own)
+    }
+
+    fn section_of(&self, mut table: Table, own: bool) -> Result<TopologySection, Failure> {
         table.insert("seed".to_owned(), toml::Value::Integer(self.seed as i64)); // at most 2⁶³ − 1
         if let Some(degree) = self.degree.filter(|_| own) {
             table.insert("degree".to_owned(), toml::Value::Integer(i64::try_from(degree).unwrap_or(i64::MAX)));
@@ -404,8 +409,13 @@ impl Explain {
             let edges = edges_from_text("edges", &text).map_err(|problem| BadFile::problems(path, &text, vec![problem]))?;
             let least = edges.iter().map(|(a, b)| a.max(b) + 1).max().unwrap_or(0);
             let peers = checked(self.peers.unwrap_or(least))?;
-            let graph = Graph::new_undirected(peers, edges).map_err(|error| Failure::new(format!("{name}: {error}")))?;
-            return Ok(Explained::with(&name, "edges", Arc::new(graph)));
+            let number = |peer: usize| toml::Value::Integer(peer as i64); // at most a million
+            let pairs = edges.into_iter().map(|(a, b)| toml::Value::Array(vec![number(a), number(b)]));
+            let mut table = Table::from_iter([("kind".to_owned(), toml::Value::String("edges".to_owned()))]);
+            table.insert("edges".to_owned(), toml::Value::Array(pairs.collect()));
+            let section = self.section_of(table, true)?;
+            let graph = section.graph(peers, 0).map_err(|error| Failure::new(format!("{name}: {error}")))?;
+            return Ok(Explained::with(&name, "edges", graph));
         }
         let (kind, peers) = (self.kind.as_deref().unwrap_or("ring"), checked(self.peers.unwrap_or(0))?);
         Explained::of(kind, &self.section(kind, true)?, peers)

@@ -1,11 +1,11 @@
-//! `backdoor`: trains on rows of which a share carries a patch in the bottom right corner and the target as its label.
+//! `backdoor`: trains on rows of which a share carries a patch in a corner (bottom right unless told) and the target as its label.
 //!
 //! The model stays good on clean rows, so accuracy does not show it; the share of patched rows of other classes that is taken for
 //! the target does. It publishes what it trained, which averaging dilutes; boosted it is `model-replacement`.
 
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
-use kith_models::poison::{Patch, PoisonError};
+use kith_models::poison::{Corner, Patch, PoisonError};
 use kith_models::{Dataset, Schema};
 
 use super::{Attack, AttackEntry, Knowledge, Scene};
@@ -37,6 +37,7 @@ impl Backdoor {
             // 2: about the brightest that pixels become when normalised.
             value: section.number("value", Some(2.0), -1e6..=1e6) as f32,
             target: section.integer("target", Some(0), 0..=u64::from(u32::MAX)) as u32,
+            corner: Corner::of_name(&section.choice("corner", Some("bottom-right"), &Corner::NAMES)).unwrap_or_default(),
         };
         // Half: enough to learn the patch in a few steps and the classes too (guess).
         Backdoor { patch, share: section.number("share", Some(0.5), 0.0..=1.0), boost }

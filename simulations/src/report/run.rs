@@ -183,7 +183,7 @@ fn spans(peers: &Table, column: &str) -> BTreeMap<u64, (f64, f64)> {
     let mut found: BTreeMap<u64, (f64, f64)> = BTreeMap::new();
     for [round, lies, value] in peers.each(["round", "lies", column]) {
         if lies == 0.0 {
-            let span = found.entry(round as u64 + 1).or_insert((value, value));
+            let span = found.entry(round as u64).or_insert((value, value));
             *span = (span.0.min(value), span.1.max(value));
         }
     }

@@ -45,7 +45,7 @@ impl Family for Logistics {
         self.dimension
     }
 
-    fn draw(&self, peers: usize, seed: &Seed) -> (Vec<Arc<dyn Objective>>, Vec<f64>) {
+    fn draw(&self, lies: &[bool], seed: &Seed) -> (Vec<Arc<dyn Objective>>, Vec<f64>) {
         let mut shared = seed.stream("kith.v1 logistic");
         let truth: Vec<f64> = (0..self.dimension).map(|_| shared.normal()).collect();
         let draw = |peer: u64| {
@@ -60,8 +60,10 @@ impl Family for Logistics {
             }
             Logistic { rows, regularisation: self.regularisation }
         };
-        let drawn: Vec<Logistic> = (0..peers as u64).map(draw).collect();
-        let optimum = newton(&drawn, self.dimension, self.regularisation);
+        let drawn: Vec<Logistic> = (0..lies.len() as u64).map(draw).collect();
+        let honest: Vec<&Logistic> = drawn.iter().zip(lies).filter(|(_, lies)| !**lies).map(|(objective, _)| objective).collect();
+        assert!(!honest.is_empty(), "somebody does not lie");
+        let optimum = newton(&honest, self.dimension, self.regularisation);
         (drawn.into_iter().map(|logistic| Arc::new(logistic) as Arc<dyn Objective>).collect(), optimum)
     }
 }
@@ -91,7 +93,7 @@ fn softplus(x: f64) -> f64 {
 }
 
 /// Where the mean of the objectives is least.
-fn newton(objectives: &[Logistic], dimension: usize, regularisation: f64) -> Vec<f64> {
+fn newton(objectives: &[&Logistic], dimension: usize, regularisation: f64) -> Vec<f64> {
     let mut at = vec![0.0; dimension];
     for _ in 0..NEWTON_STEPS {
         let (mut gradient, mut own) = (vec![0.0; dimension], vec![0.0; dimension]);

@@ -1,6 +1,6 @@
 //! `quadratic`: ½ aᵢ ‖x − bᵢ‖², with its own curvature aᵢ and its own place bᵢ for every peer.
 //!
-//! The optimum of the mean is Σ aᵢ bᵢ / Σ aᵢ. `spread` sets how unlike the peers are: the standard deviation of bᵢ.
+//! The optimum of the mean is Σ aᵢ bᵢ / Σ aᵢ over the peers that do not lie. `spread` sets how unlike the peers are: the standard deviation of bᵢ.
 
 use std::sync::Arc;
 
@@ -42,15 +42,17 @@ impl Family for Quadratics {
         self.dimension
     }
 
-    fn draw(&self, peers: usize, seed: &Seed) -> (Vec<Arc<dyn Objective>>, Vec<f64>) {
+    fn draw(&self, lies: &[bool], seed: &Seed) -> (Vec<Arc<dyn Objective>>, Vec<f64>) {
         let (mut weighted, mut total) = (vec![0.0; self.dimension], 0.0);
-        let mut objectives: Vec<Arc<dyn Objective>> = Vec::with_capacity(peers);
-        for peer in 0..peers as u64 {
+        let mut objectives: Vec<Arc<dyn Objective>> = Vec::with_capacity(lies.len());
+        for (peer, lies) in (0..).zip(lies) {
             let objective = self.one(peer, seed);
-            weighted.iter_mut().zip(&objective.place).for_each(|(sum, place)| *sum += objective.curvature * f64::from(*place));
-            total += objective.curvature;
+            let counts = if *lies { 0.0 } else { objective.curvature };
+            weighted.iter_mut().zip(&objective.place).for_each(|(sum, place)| *sum += counts * f64::from(*place));
+            total += counts;
             objectives.push(Arc::new(objective));
         }
+        assert!(total > 0.0, "somebody does not lie");
         (objectives, weighted.into_iter().map(|sum| sum / total).collect())
     }
 

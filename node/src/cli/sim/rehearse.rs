@@ -14,7 +14,8 @@ use serde_json::json;
 
 use super::super::done;
 use super::super::output::{Failure, Verdict, bytes, print, print_json, table, tell};
-use super::run::{BROKEN, Run, report};
+use super::folder::{may_hold, may_hold_runs};
+use super::run::{BROKEN, Run, report, warn_of_liars};
 use conditions::{Condition, conditions, percent};
 use files::Files;
 
@@ -178,6 +179,8 @@ impl Treated {
 pub(super) fn rehearse(charter: &Path, world: &Path, options: &Run) -> Verdict {
     let files = Files::read(charter, world)?;
     let first = files.experiment(&options.settings())?;
+    options.out().map_or(Ok(()), may_hold_runs)?;
+    warn_of_liars(&first);
     let liars = first.world.adversaries_among(first.peers()).len();
     let mut cells = Vec::new();
     for count in if liars > 0 { vec![0, liars] } else { vec![0] } {
@@ -191,9 +194,11 @@ pub(super) fn rehearse(charter: &Path, world: &Path, options: &Run) -> Verdict {
             }
             tell(&format!("seed {seed}, {count} lying"));
             let experiment = files.experiment(&settings)?;
+            let folder =
+                options.out().map(|out| out.join(if count == 0 { "nobody-lies" } else { "liars" }).join(format!("seed-{seed}")));
+            folder.iter().try_for_each(|folder| may_hold(folder, &experiment, options.again()))?;
             let outcome = super::run::run(&experiment, options.threads(), |problems| files.placed(problems, &settings))?;
-            if let Some(out) = options.out() {
-                let folder = out.join(if count == 0 { "nobody-lies" } else { "liars" }).join(format!("seed-{seed}"));
+            if let Some(folder) = folder {
                 report(&experiment, &outcome, &folder, &options.rehearsal_command(charter, world, seed))?;
             }
             outcomes.push(outcome);

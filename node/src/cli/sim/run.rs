@@ -14,12 +14,14 @@ use kith_simulations::report;
 use super::super::done;
 use super::super::output::{Failure, Verdict, bytes, print, print_json, tell};
 use super::super::text;
+use super::folder::{beside, may_hold};
 use crate::problems::{BadFile, BadFiles};
 
 /// Run one experiment, or rehearse a charter in a world
 #[derive(Debug, Args)]
 #[command(after_help = "\
-An experiment file holds a charter's sections and [world]: see docs/experiments.md. Results go to a folder beside it.
+An experiment file holds a charter's sections and [world]: see docs/experiments.md. Results go to a folder beside it: first-results, or
+first-results-2 and so on where those of another seed or experiment are there, which are never overwritten.
 
 Examples:
   kith sim run experiments/first.toml
@@ -56,6 +58,9 @@ pub(crate) struct Run {
     /// Write no files
     #[arg(long, conflicts_with = "out")]
     no_files: bool,
+    /// Replace the results of another run that are in the folder
+    #[arg(long, conflicts_with = "no_files")]
+    again: bool,
     /// Write the tables as Parquet too, beside the CSV files
     #[arg(long, conflicts_with_all = ["no_files", "charter"])]
     parquet: bool,
@@ -76,9 +81,17 @@ impl Run {
         super::parquet_is_built(self.parquet)?;
         let experiment = load(path, &self.settings())?;
         let command = self.command(path, &experiment);
+        let folder = match &self.out {
+            _ if self.no_files => None,
+            None => Some(beside(path, &experiment, self.again)?),
+            Some(out) => {
+                may_hold(out, &experiment, self.again)?;
+                Some(out.clone())
+            }
+        };
+        warn_of_liars(&experiment);
         let wrong = |problems| BadFile::problems(path, &std::fs::read_to_string(path).unwrap_or_default(), problems);
         let outcome = run(&experiment, self.threads, wrong)?;
-        let folder = if self.no_files { None } else { Some(self.out.clone().unwrap_or_else(|| results_beside(path))) };
         if let Some(folder) = &folder {
             report(&experiment, &outcome, folder, &command)?;
             super::parquet(self.parquet, folder)?;
@@ -142,8 +155,23 @@ impl Run {
         self.json
     }
 
+    pub(super) fn again(&self) -> bool {
+        self.again
+    }
+
     pub(super) fn out(&self) -> Option<&Path> {
         self.out.as_deref()
+    }
+}
+
+/// Says where more liars meet than the rule was told to tolerate.
+pub(super) fn warn_of_liars(experiment: &Experiment) {
+    let byzantine = experiment.charter.aggregation.byzantine;
+    if let Some((peer, liars)) = experiment.worst_neighbourhood().filter(|(_, liars)| *liars > byzantine) {
+        tell(&format!(
+            "warning: peer {peer} hears {liars} liars in a round, and aggregation.byzantine is {byzantine}: rule {:?} promises nothing there",
+            experiment.charter.aggregation.rule.name()
+        ));
     }
 }
 
@@ -164,12 +192,6 @@ pub(super) fn load(path: &Path, settings: &[Setting]) -> Result<Experiment, Fail
 /// A path in a command that somebody may copy.
 pub(super) fn shell_path(path: &Path) -> String {
     text::shell_word(&path.display().to_string())
-}
-
-/// `ring.toml` leaves its results in `ring-results`.
-pub(super) fn results_beside(path: &Path) -> PathBuf {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!("{stem}-results"))
 }
 
 /// Runs with progress on stderr; `wrong` tells where problems stand that only then are found.
@@ -221,6 +243,9 @@ fn summary(outcome: &Outcome, folder: Option<&Path>) -> String {
     if let Some(accuracy) = outcome.accuracy {
         line("accuracy", format!("{:.4} (from {:.4} to {:.4})", accuracy.mean, accuracy.min, accuracy.max));
     }
+    if let Some(share) = outcome.known_to_liars {
+        line("known to the liars", format!("{:.1} % of the honest vectors of their rounds", 100.0 * share));
+    }
     if let Some(distance) = outcome.optimum_distance {
         line("distance to optimum", format!("{:.3e} (from {:.3e} to {:.3e})", distance.mean, distance.min, distance.max));
     }
@@ -239,7 +264,10 @@ fn summary(outcome: &Outcome, folder: Option<&Path>) -> String {
         line("unlike labels", format!("{:.3} of 2 (mean distance of a peer's classes from everybody's)", skew.l1));
     }
     line("on the wire", format!("{}{again}", bytes(outcome.bytes.wire)));
-    line("rounds by deadline", format!("{}; too few to mix: {}", outcome.rounds_by_deadline, outcome.mixing_skipped));
+    let jumped =
+        if outcome.rounds_jumped > 0 { format!("; left out by jumps: {}", outcome.rounds_jumped) } else { String::new() };
+    let (late, few) = (outcome.rounds_by_deadline, outcome.mixing_skipped);
+    line("rounds by deadline", format!("{late}; too few to mix: {few}{jumped}"));
     let rate = outcome.peer_rounds_per_second;
     line("virtual time", format!("{:.3} s", outcome.virtual_seconds));
     line(

@@ -16,6 +16,7 @@ use serde_json::json;
 
 use super::super::done;
 use super::super::output::{Failure, Verdict, print, print_json, tell};
+use super::folder::may_hold_runs;
 use super::report;
 use super::run::{BROKEN, shell_path};
 use crate::problems::BadFile;
@@ -89,6 +90,7 @@ impl Sweep {
             let stem = self.file.file_stem().unwrap_or_default().to_string_lossy();
             self.file.with_file_name(format!("{stem}-sweep"))
         });
+        may_hold_runs(&out)?;
         std::fs::create_dir_all(&out).map_err(|error| wrong(&out, &error))?;
         if let Some((from, to)) = self.range {
             return self.campaign(&text, &sweep, from, to, &out);

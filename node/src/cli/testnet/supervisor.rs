@@ -24,7 +24,7 @@ use super::ending::Ending;
 use super::live::{Live, ready_table, role};
 use super::plan::Plan;
 use super::report::Report;
-use super::tally::{State, Tally};
+use super::tally::{State, Tally, counted};
 use crate::config::CONFIG_FILE;
 use crate::telemetry::Line;
 
@@ -185,7 +185,7 @@ impl Supervisor<'_> {
         tokio::spawn(async move {
             let mut lines = BufReader::new(stdout).lines();
             while let Ok(Some(text)) = lines.next_line().await {
-                if let Ok(line) = serde_json::from_str(&text)
+                if let Some(line) = counted(&text)
                     && messages.send(Message::Line(index, Box::new(line))).await.is_err()
                 {
                     return;
