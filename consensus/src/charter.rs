@@ -59,8 +59,8 @@ pub struct RoundSection {
     pub start_deadline: Duration,
     /// Deadlines a neighbour may miss in a row before it is no longer awaited.
     pub patience: u64,
-    /// Neighbours whose updates a round needs before it may close: a peer that meets nobody waits instead of training alone. At most the
-    /// neighbours that there are; 0 lets a peer go on alone.
+    /// Other peers that have to be connected, or heard, for a round to begin and to close: a peer that meets nobody waits instead of
+    /// training alone. 0 lets a peer go on alone.
     pub neighbours_min: usize,
     /// An update this many rounds old still advances its sender's replica; an older one is refused.
     pub staleness: u64,

@@ -46,7 +46,7 @@ pub enum Event {
     CatchingUp { round: u64 },
     /// The peer was behind and now has what the rule makes of `models` models of others; it goes on from there.
     CaughtUp { round: u64, models: usize, state: State },
-    /// The deadline has passed and updates of only `have` neighbours are in, where the charter asks for `need`: the round waits on.
+    /// The deadline has passed and only `have` others are there, where the charter asks for `need`: the round waits on.
     TooFew { round: u64, have: usize, need: usize, missing: Vec<PeerId> },
     /// Every neighbour has finished, and nothing more can come of them: the federation is over for this peer.
     Over { round: u64 },

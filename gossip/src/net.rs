@@ -271,8 +271,10 @@ pub struct Network {
     /// Peers that are not let in, and until when.
     banned: BTreeMap<PeerId, tokio::time::Instant>,
     unpublished: VecDeque<Packet>,
-    /// One end each of a handshake with the own key: whether this peer dialled, where, and when.
+    /// One end each of a handshake with the own key: whether this peer dialled, where, and until when the other end may show.
     ends: Vec<(bool, Multiaddr, tokio::time::Instant)>,
+    /// When a connection that came in failed last without showing a key.
+    incoming_failed: Option<tokio::time::Instant>,
     /// Where the own key was met in another process.
     elsewhere: BTreeSet<Multiaddr>,
     bodies: bodies::Bodies,
@@ -343,6 +345,7 @@ impl Network {
             banned: BTreeMap::new(),
             unpublished: VecDeque::new(),
             ends: Vec::new(),
+            incoming_failed: None,
             elsewhere: BTreeSet::new(),
             bodies,
             tasks: tokio_util::task::AbortOnDropHandle::new(tasks),
@@ -532,11 +535,12 @@ impl Network {
                 let peer = peer_id.as_ref().and_then(from_libp2p);
                 self.ready.push_back(NetworkEvent::Denied { peer, address: Some(send_back_addr), why: reason(&cause) });
             }
-            SwarmEvent::IncomingConnectionError { error: ListenError::LocalPeerId { .. }, send_back_addr, .. } => {
-                self.met_own_key(false, send_back_addr);
+            SwarmEvent::IncomingConnectionError { error, send_back_addr, .. } => {
+                let own_key = matches!(error, ListenError::LocalPeerId { .. });
+                self.incoming_failed(own_key.then_some(send_back_addr));
             }
             SwarmEvent::OutgoingConnectionError { error: DialError::LocalPeerId { address }, .. } => {
-                self.met_own_key(true, without_p2p(&address));
+                self.dialled_own_key(without_p2p(&address));
             }
             SwarmEvent::OutgoingConnectionError { peer_id, error: DialError::Denied { cause }, .. } => {
                 let peer = peer_id.as_ref().and_then(from_libp2p);
@@ -553,24 +557,44 @@ impl Network {
         }
     }
 
-    /// A handshake showed the own key at the other end. A peer that has dialled itself sees both ends.
-    fn met_own_key(&mut self, dialled: bool, address: Multiaddr) {
-        match self.ends.iter().position(|(other, _, _)| *other != dialled) {
-            Some(other_end) => drop(self.ends.remove(other_end)),
-            None if self.ends.len() < ELSEWHERE_MAX => {
-                self.ends.push((dialled, address, tokio::time::Instant::now() + BOTH_ENDS))
-            }
-            None => {}
+    /// A dial showed the own key at the other end. A peer that has dialled itself sees a connection come in and fail at the same time; with
+    /// which error depends on which end hangs up first.
+    fn dialled_own_key(&mut self, address: Multiaddr) {
+        let now = tokio::time::Instant::now();
+        let failed = self.incoming_failed.take().is_some_and(|at| now < at + BOTH_ENDS);
+        if !failed && !self.meets_end(false) {
+            self.await_end(true, address);
+        }
+    }
+
+    /// A connection that came in failed; at `own_key_at` it showed the own key at the other end.
+    fn incoming_failed(&mut self, own_key_at: Option<Multiaddr>) {
+        if self.meets_end(true) {
+            return;
+        }
+        match own_key_at {
+            Some(address) => self.await_end(false, address),
+            None => self.incoming_failed = Some(tokio::time::Instant::now()),
+        }
+    }
+
+    /// Whether the other end of a handshake is known; then both are settled.
+    fn meets_end(&mut self, dialled: bool) -> bool {
+        let end = self.ends.iter().position(|(end, _, _)| *end == dialled);
+        end.map(|end| self.ends.remove(end)).is_some()
+    }
+
+    fn await_end(&mut self, dialled: bool, address: Multiaddr) {
+        if self.ends.len() < ELSEWHERE_MAX {
+            self.ends.push((dialled, address, tokio::time::Instant::now() + BOTH_ENDS));
         }
     }
 
     /// Tells of those of which the other end has not shown; when to look again.
     fn tell_elsewhere(&mut self) -> tokio::time::Instant {
         let now = tokio::time::Instant::now();
-        let (due, rest) = std::mem::take(&mut self.ends).into_iter().partition(|(_, _, at)| *at <= now);
-        self.ends = rest;
-        let due: Vec<_> = due;
-        for (_, address, _) in due {
+        let due: Vec<Multiaddr> = self.ends.extract_if(.., |(_, _, at)| *at <= now).map(|(_, address, _)| address).collect();
+        for address in due {
             if self.elsewhere.len() < ELSEWHERE_MAX && self.elsewhere.insert(address.clone()) {
                 self.ready.push_back(NetworkEvent::OwnKeyElsewhere { address, ago: BOTH_ENDS });
             }

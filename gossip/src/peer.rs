@@ -185,6 +185,8 @@ pub struct Peer {
     late: BTreeSet<PeerId>,
     /// Rounds that a neighbour can be ahead while nobody fails, at least [`AHEAD_MIN`].
     ahead: u64,
+    /// Whether its model is still the initial one, with nothing of anybody else's.
+    untaught: bool,
     /// Rounds that this peer may still spend listening before it goes on with what it has.
     listening: u64,
     /// The last round in which it published nothing.
@@ -252,6 +254,7 @@ impl Peer {
             turned_away: BTreeSet::new(),
             late: BTreeSet::new(),
             ahead,
+            untaught: true,
             listening: 0,
             skipped: None,
             asked_lately: false,
@@ -402,6 +405,7 @@ impl Peer {
             }
             self.restore(checkpoint.carried);
             self.history = checkpoint.history;
+            self.untaught = false;
         }
         if let Some(ahead) = intent.as_ref().filter(|intent| intent.round > self.round && !planted(Mutant::ForgetIntentAhead)) {
             // Promised after a jump, or on a checkpoint that is lost: it must not be contradicted.
@@ -442,7 +446,7 @@ impl Peer {
         let neighbours = self.overlay.neighbourhood(self.round);
         let missing: Vec<PeerId> = neighbours.iter().filter(|peer| !self.overlay.is_ready(peer)).copied().collect();
         let connected = neighbours.len() - missing.len();
-        let alone = connected < self.neighbours_needed();
+        let alone = self.overlay.everyone_ready().len() < self.others_needed();
         if missing.is_empty() || (waited_enough && !alone) {
             out.push(Effect::Emit(Event::Ready { neighbours: neighbours.len(), connected }));
             return self.open_round_or_jump(out);
@@ -462,13 +466,9 @@ impl Peer {
         }
     }
 
-    /// Neighbours that have to be connected before a round opens.
-    fn neighbours_needed(&self) -> usize {
-        self.charter.round.neighbours_min.min(self.overlay.neighbourhood(self.round).len())
-    }
-
-    fn connected_neighbours(&self) -> usize {
-        self.overlay.neighbourhood(self.round).iter().filter(|peer| self.overlay.is_ready(peer)).count()
+    /// Others that have to be there for a round, of all that there are.
+    fn others_needed(&self) -> usize {
+        self.charter.round.neighbours_min.min(self.overlay.wanted() - 1)
     }
 
     // --- the round ---
@@ -902,6 +902,7 @@ impl Peer {
         let rows = self.rows();
         self.window = Window::default();
         self.history.mixed(rows.len());
+        self.untaught &= rows.len() == 1;
         let own_index = rows.iter().position(|(peer, _)| *peer == self.id).expect("the own row was just added");
 
         let factor = self.choosing.factor();
@@ -1104,7 +1105,7 @@ impl Peer {
     }
 
     fn open_round_or_jump(&mut self, out: &mut Vec<Effect>) {
-        if self.is_asynchronous() && self.phase == Phase::Storing && self.connected_neighbours() < self.neighbours_needed() {
+        if self.is_asynchronous() && self.phase == Phase::Storing && self.overlay.everyone_ready().len() < self.others_needed() {
             // Nobody waits for anybody there, so that a peer that is alone would run through all rounds.
             self.phase = Phase::Gathering;
             out.push(Effect::SetTimer { timer: Timer::Start, after: self.charter.round.start_deadline });
@@ -1112,10 +1113,9 @@ impl Peer {
         }
         if let Some(target) = self.jump_target() {
             out.push(Effect::Emit(Event::Jumped { from: self.round, to: target }));
-            self.history.passed_over += target - self.round;
+            self.pass_over(target - self.round);
             self.round = target;
             self.promised = None;
-            self.listen();
         }
         self.open_round(out);
     }

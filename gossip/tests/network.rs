@@ -190,8 +190,9 @@ async fn a_key_in_two_places_is_told_by_both_and_a_peer_that_dials_itself_is_not
     let elsewhere = |event: &NetworkEvent| matches!(event, NetworkEvent::OwnKeyElsewhere { .. });
     let quiet = tokio::time::timeout(Duration::from_secs(3), until(&mut first, |event| elsewhere(&event).then_some(())));
     assert!(quiet.await.is_err(), "it has met itself");
-    let mut double = Network::new(settings(1, "/ip4/127.0.0.1/tcp/0", &[2])).expect("a network");
-    double.execute(NetworkCommand::Connect { peer: id(1), addresses: vec![bare] });
+    let mut options = settings(1, "/ip4/127.0.0.1/tcp/0", &[2]);
+    options.bootstrap = vec![bare.parse().expect("an address")]; // dialled again and again
+    let mut double = Network::new(options).expect("a network");
     let noticed = |network| until(network, |event| elsewhere(&event).then_some(()));
     tokio::join!(noticed(&mut first), noticed(&mut double));
 }

@@ -704,7 +704,7 @@ impl Telemetry {
             Event::TooFew { round, have, need, missing } => {
                 let missing = names(missing);
                 tracing::warn!(
-                    "round {round} waits: {have} neighbours are heard, the charter wants {need} (round.neighbours_min); missing {missing}"
+                    "round {round} waits: {have} others are there, the charter wants {need} (round.neighbours_min); missing {missing}"
                 );
             }
             Event::Over { round } => tracing::warn!("round {round}: every neighbour has finished; the federation is over"),

@@ -1,7 +1,7 @@
 //! Rounds in which a peer says nothing: it is behind the others, or its training failed.
 //!
-//! A peer that was away, or comes back without its state, has an old model or the initial one. It would pull everybody towards that, and
-//! in the last round it would be the result. So in the first round after a jump it listens: it does not train, tells its neighbours that it
+//! A peer that was away for long, or comes back without its state, has an old model or the initial one. It would pull everybody towards
+//! that, and in the last round it would be the result. So in the first round after such a jump it listens: it does not train, tells its neighbours that it
 //! publishes nothing, and takes what the rule makes of their models, of at least 2f + 1 where it has so many neighbours. Only where the
 //! rule cannot do without another model is its own counted as one of them. A rule that judges others by the peer's own model, or by its
 //! rows, would judge by what is to be left behind: there the coordinate-wise median takes its place. From there the peer goes on as
@@ -25,9 +25,12 @@ use crate::packet::Opened;
 use crate::wire;
 
 impl Peer {
-    /// The next rounds are for listening, until enough was heard, or as many of them have passed as a neighbour may miss.
-    pub(super) fn listen(&mut self) {
-        if self.charter.aggregation.method != Method::PushSum {
+    /// The peer goes forward by so many rounds. Where its model is older than an update may be, or the initial one, the next rounds are for
+    /// listening, until enough was heard, or as many of them have passed as a neighbour may miss. A peer that is only slow trains on.
+    pub(super) fn pass_over(&mut self, rounds: u64) {
+        self.history.passed_over += rounds;
+        let is_old = self.untaught || rounds > self.charter.round.staleness;
+        if is_old && self.charter.aggregation.method != Method::PushSum {
             self.listening = self.charter.round.patience;
         }
     }
@@ -128,6 +131,7 @@ impl Peer {
                 let parameters = Arc::new(aggregate.parameters);
                 let state = Arc::clone(&parameters).into();
                 self.listening = 0;
+                self.untaught = false;
                 self.history.mixed(rows.len());
                 out.push(Effect::Emit(Event::CaughtUp { round, models: heard, state }));
                 parameters
@@ -146,16 +150,14 @@ impl Peer {
         self.listening > 0
     }
 
-    /// Whether the round has to wait on though nobody is awaited any more or its deadline has passed: the charter wants updates of so many
-    /// neighbours, or their word that they have none. (Have, need).
+    /// Whether the round has to wait on though nobody is awaited any more or its deadline has passed: the charter wants so many others, who
+    /// are connected, or whose update came, or who have said that they have none. (Have, need).
     pub(super) fn too_few(&self) -> Option<(usize, usize)> {
-        // In asynchronous rounds a peer that is alone does not open its next round. Where nobody trains, others go on without it, and so
-        // does it.
-        if self.is_asynchronous() || !self.trains() {
+        let need = self.others_needed();
+        // In asynchronous rounds a peer that is alone does not open its next round.
+        if self.is_asynchronous() || self.overlay.everyone_ready().len() >= need {
             return None;
         }
-        let senders = self.overlay.receives_from(self.round).len();
-        let need = self.charter.round.neighbours_min.min(senders);
         let silent = self.turned_away.iter().filter(|(round, peer)| *round == self.round && !self.window.contains(peer)).count();
         let have = self.window.counted().count() + silent;
         (have < need).then_some((have, need))
