@@ -71,10 +71,13 @@ fn a_peer_that_meets_nobody_waits_and_does_not_train() {
 }
 
 #[test]
-fn a_round_waits_on_after_its_deadline_where_nobody_was_heard() {
+fn a_round_waits_on_after_its_deadline_where_nobody_is_there() {
     let charter = federation(2);
     let mut peer = in_round_zero(&charter);
     published(&mut peer, 0, 1.0);
+    for number in [2, 3] {
+        handle(&mut peer, Input::PeerDown { peer: id(number) });
+    }
     let effects = handle(&mut peer, Input::TimerExpired(Timer::Deadline { round: 0 }));
     assert_eq!(lines(&effects), ["event too-few", "timer Deadline { round: 0 }"]);
     let Event::TooFew { have: 0, need: 1, missing, .. } = &events(&effects)[0] else { panic!("{effects:?}") };

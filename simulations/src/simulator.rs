@@ -529,7 +529,11 @@ impl<O: Observer> Simulation<O> {
 
     /// A member has said that it waits for neighbours.
     fn waits(&mut self, member: usize) {
-        let neighbours = self.members[member].peer.neighbours();
+        let mut neighbours = self.members[member].peer.neighbours();
+        if neighbours.is_empty() {
+            // In this round it exchanges with nobody; it waits for anybody.
+            neighbours.extend(self.ids.iter().filter(|id| **id != self.ids[member]));
+        }
         let gone = |peer: &PeerId| {
             let neighbour = self.member_of(peer).map(|number| self.members[number].process);
             matches!(neighbour, Some(Process::Stopped | Process::Gone))

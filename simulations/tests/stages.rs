@@ -92,7 +92,7 @@ fn a_lost_leaf_costs_the_others_nothing_and_a_lost_hub_costs_them_the_others() {
     assert!(leaf.rounds_by_deadline >= 1, "the hub waited");
     let after = leaf.round_rows.iter().filter(|row| row.round > 0 && row.round % 2 == 0);
     assert!(after.map(|row| row.consensus_distance).all(|apart| apart == Some(0.0)), "no leaf has lost a round");
-    let hub = run(&text(0), &settings);
+    let hub = run(&text(0), &[&settings[..], &["round.neighbours_min=0"]].concat());
     assert!(hub.consensus_distance.expect("models") > 0.1, "everybody is alone");
 }
 

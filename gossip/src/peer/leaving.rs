@@ -65,8 +65,8 @@ impl Peer {
 
     fn say_goodbye(&mut self, finished: bool, out: &mut Vec<Effect>) {
         let bytes = self.farewell(finished);
-        let neighbours = self.overlay.neighbourhood(self.last_or_current_round());
-        for peer in neighbours.into_iter().filter(|peer| self.overlay.is_ready(peer)) {
+        // Everyone that is connected, since in other rounds others are neighbours, and some may be there still.
+        for peer in self.overlay.everyone_ready() {
             out.push(Effect::Send { to: peer, bytes: bytes.clone() });
         }
     }
@@ -92,11 +92,13 @@ impl Peer {
         Ok(())
     }
 
-    /// Whether nothing more can come of anybody: every neighbour that there is has finished or was expelled.
+    /// Whether nothing more can come of anybody: all whom this peer has met, and all its neighbours, have finished and are gone, or were
+    /// expelled.
     pub(super) fn is_over(&self) -> bool {
+        let met = self.overlay.everyone_met();
         let neighbours = self.overlay.neighbourhood(self.last_or_current_round());
-        let finished = |peer: &PeerId| self.overlay.has_finished(peer);
-        neighbours.iter().any(finished) && !neighbours.iter().any(|peer| self.overlay.may_come(peer))
+        let finished = met.iter().any(|peer| self.overlay.has_finished(peer));
+        finished && !met.iter().chain(&neighbours).any(|peer| self.overlay.may_come(peer))
     }
 
     /// There is nobody left to train with.

@@ -51,6 +51,8 @@ struct Known {
     up: bool,
     /// The handshake is complete.
     ready: bool,
+    /// It was complete at some time.
+    met: bool,
     /// It said goodbye after its last round.
     finished: bool,
     expelled: bool,
@@ -140,6 +142,11 @@ impl Overlay {
     /// Everyone with whom the handshake is complete.
     pub(super) fn everyone_ready(&self) -> Vec<PeerId> {
         self.those(|known| known.ready)
+    }
+
+    /// Everyone with whom the handshake was complete at some time since the start.
+    pub(super) fn everyone_met(&self) -> Vec<PeerId> {
+        self.those(|known| known.met)
     }
 
     fn those(&self, which: impl Fn(&Known) -> bool) -> Vec<PeerId> {
@@ -316,7 +323,7 @@ impl Overlay {
     pub(super) fn admit(&mut self, peer: PeerId) -> bool {
         let known = self.of(peer);
         let fresh = !known.ready;
-        (known.up, known.finished, known.ready) = (true, false, true);
+        (known.up, known.finished, known.ready, known.met) = (true, false, true, true);
         fresh
     }
 
@@ -477,8 +484,9 @@ impl Overlay {
         *claim = (*claim).max(Some(round));
     }
 
-    /// The (byzantine + 1)-th highest round that distinct neighbours have claimed and that this peer, in `round`, holds up: at least one
-    /// honest peer went on without it. A neighbour that needs nothing of it may be ahead by the topology's `lead` while nobody fails.
+    /// The (byzantine + 1)-th highest round that distinct neighbours have claimed: at least one honest peer got that far. Where the graph
+    /// changes, only claims of neighbours count that went on without this peer's update: one that needs nothing of it may be ahead by the
+    /// topology's `lead` while nobody fails.
     pub(super) fn credible_round(&self, round: u64, byzantine: usize, lead: u64) -> Option<u64> {
         // Mostly nobody is ahead.
         if self.known.values().all(|known| known.claim <= Some(round)) {
@@ -488,7 +496,10 @@ impl Overlay {
         let claim = |peer: &PeerId| Some((*peer, self.known.get(peer)?.claim?));
         let went_on = |(peer, claim): &(PeerId, u64)| {
             let needs = |at: u64| self.needs_own(peer, at);
-            *claim <= round || *claim > round.saturating_add(lead) || (round + 1..*claim).any(needs)
+            !self.charter.topology.changes()
+                || *claim <= round
+                || *claim > round.saturating_add(lead)
+                || (round + 1..*claim).any(needs)
         };
         let claims = neighbours.iter().filter_map(claim).filter(went_on);
         let mut claims: Vec<u64> = claims.map(|(_, claim)| claim).collect();
