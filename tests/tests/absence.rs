@@ -53,7 +53,7 @@ fn two_peers_that_start_far_apart_meet_whatever_came_first() {
 }
 
 #[test]
-fn a_copy_of_a_running_peer_ends_and_both_say_where_the_other_is() {
+fn a_copy_of_a_running_peer_ends_and_says_where_the_other_is() {
     let federation = hurried(2, &["--rounds", "100000", "--deadline", "2"]);
     let mut ada = federation.start("ada");
     let mut bob = federation.start("bob");
@@ -71,7 +71,6 @@ fn a_copy_of_a_running_peer_ends_and_both_say_where_the_other_is() {
     let mut double = Running::start(&copy);
     double.until_event("own-key-elsewhere");
     assert_eq!(double.end(), Some(6));
-    ada.until_event("own-key-elsewhere");
     // Ada was at work before, and goes on.
     ada.until_event("aggregated");
 }
