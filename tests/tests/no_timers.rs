@@ -22,7 +22,7 @@ fn helped(folder: &Path) -> Vec<String> {
             let event = line["event"].as_str().unwrap_or_default();
             let by_timer = ["stalled", "too-few", "jumped", "catching-up", "no-longer-awaited"].contains(&event)
                 || (event == "round-closed" && line["why"] == "deadline")
-                || (event == "refused" && line["round"].is_u64());
+                || (event == "refused" && line["reason"]["refused"] == "future-round");
             if by_timer {
                 found.push(format!("{}: {line}", peer.display()));
             }
