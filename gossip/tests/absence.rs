@@ -1,4 +1,4 @@
-//! Who is away, who is late, who is done and who says nothing: what the others make of it, step by step.
+//! Peers that are away, late, done or silent: what the others make of it, step by step.
 
 mod common;
 

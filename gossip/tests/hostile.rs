@@ -5,7 +5,7 @@ mod common;
 use common::*;
 use kith_consensus::Digest;
 use kith_gossip::envelope::{Envelope, HEADER_BYTES_MAX, Header, Kind, PROTOCOL_VERSION};
-use kith_gossip::{Authenticator, Effect, Event, Input, Stored};
+use kith_gossip::{Authenticator, Input, Stored};
 use proptest::prelude::*;
 
 const KINDS: [Kind; 6] = [Kind::Hello, Kind::Update, Kind::Want, Kind::Proof, Kind::Goodbye, Kind::Skip];
@@ -39,14 +39,6 @@ fn spelled(part: &[u8], spelling: u8, tags: usize) -> Vec<u8> {
     }
     bytes.extend(part);
     bytes
-}
-
-fn refusals(effects: &[Effect]) -> Vec<&'static str> {
-    let refused = effects.iter().filter_map(|effect| match effect {
-        Effect::Emit(Event::Refused { reason, .. }) => Some(reason.name()),
-        _ => None,
-    });
-    refused.collect()
 }
 
 #[test]

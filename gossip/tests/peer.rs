@@ -155,14 +155,6 @@ fn after_the_last_round_it_says_goodbye_and_leaves_when_nobody_needs_it() {
     assert_eq!(lines(&effects), ["event left", "stop"]);
 }
 
-fn refusals(effects: &[Effect]) -> Vec<&'static str> {
-    let refused = effects.iter().filter_map(|effect| match effect {
-        Effect::Emit(Event::Refused { reason, .. }) => Some(reason.name()),
-        _ => None,
-    });
-    refused.collect()
-}
-
 #[test]
 fn an_update_of_another_dimension_is_refused_by_name() {
     let charter = charter(2, "rule = \"mean\"");

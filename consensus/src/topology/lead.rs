@@ -1,9 +1,9 @@
 //! How far ahead a peer can be of one that it sends to, while nobody fails and every round waits for all its senders.
 //!
-//! A peer opens a round once it has closed the one before, and for that it needs everybody who sends to it there. A peer that is held up
-//! therefore holds up, round by round, ever more others. Whoever is not held up yet goes on; the farthest of those that send to it is the
-//! lead. Where edges go both ways and never change the lead is 1. Where rounds have different graphs it is more: a cluster of a hierarchy
-//! goes on without a deputy of another one.
+//! A peer opens a round once it has closed the one before, and for that it needs every peer that sends to it there. A peer that is held up
+//! therefore holds up, round by round, ever more others. A peer that is not held up yet advances; the lead is that of the farthest one that
+//! sends to the peer that is held up. If edges go both ways and never change, the lead is 1. If rounds have different graphs, it is more: a
+//! cluster of a hierarchy advances without a deputy of another one.
 //!
 //! A receiver keeps what comes early for so many rounds, a sender what it has sent, and a peer that is behind by more has missed something.
 
@@ -28,7 +28,7 @@ pub(super) fn lead(topology: &TopologySection, peers: usize) -> u64 {
                 if held.is_overtaken(&graph) {
                     largest = largest.max(ahead);
                 } else if !topology.changes() {
-                    return false; // who is held up stays so, and the senders are always the same
+                    return false; // peers that are held up stay so, and the senders are always the same
                 }
                 held.spread(&graph);
                 held.others > 0
@@ -49,7 +49,7 @@ fn starts(topology: &TopologySection, peers: usize) -> Vec<u64> {
     }
 }
 
-/// Who cannot have opened a round that a peer, the origin, has not opened.
+/// The peers that cannot have opened a round that one peer, the origin, has not opened.
 struct Held {
     origin: usize,
     peers: Vec<bool>,
@@ -64,12 +64,12 @@ impl Held {
         Held { origin, peers: held, others: peers - 1 }
     }
 
-    /// Whether somebody sends to the origin in this round that is not held up before it.
+    /// Whether a peer sends to the origin in this round that is not held up before it.
     fn is_overtaken(&self, graph: &Graph) -> bool {
         graph.receives_from(self.origin).iter().any(|sender| !self.peers[*sender])
     }
 
-    /// The round cannot be closed by peers that wait for somebody who is held up: of alternatives for the best alone.
+    /// The round cannot be closed by peers that wait for a peer that is held up: of alternatives for the best alone.
     fn spread(&mut self, graph: &Graph) {
         let waits = |peer: usize| {
             let any = graph.receives_from(peer).iter().any(|sender| self.peers[*sender] && graph.rank(peer, *sender) == 0);

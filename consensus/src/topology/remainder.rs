@@ -4,7 +4,7 @@
 //! another number than 1/n for n = 3, 5, 6, 7, 9, …; then peers that mixed the same models would hold different last bits. So where
 //! the remainder is one of the other weights but for rounding, it is that weight.
 //!
-//! Not here: who is absent (an absent neighbour is not among `others`, so that its weight goes to the peer's own model).
+//! Not here: absence (an absent neighbour is not among `others`, so that its weight goes to the peer's own model).
 
 /// What the weights `others` leave of 1 for the peer's own model, equal to the bit to one of them where rounding alone tells the two
 /// apart. Below 0 by rounding alone where nothing is left.

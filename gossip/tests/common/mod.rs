@@ -10,7 +10,7 @@ use kith_consensus::section::Document;
 use kith_consensus::{Digest, PeerId, Section, Seed};
 use kith_gossip::codec::codec_from_section;
 use kith_gossip::effect::Record;
-use kith_gossip::{Authenticator, Conduct, Effect, Honest, Input, Peer, Roster, Setup, Stored, Timer};
+use kith_gossip::{Authenticator, Conduct, Effect, Event, Honest, Input, Peer, Roster, Setup, Stored, Timer};
 
 pub(crate) fn secret(number: u8) -> [u8; 32] {
     [number; 32]
@@ -157,4 +157,13 @@ pub(crate) fn announcement_by(mut other: Peer, number: u8, charter: &Arc<Charter
     let parameters = Arc::new(values.to_vec());
     handle(&mut other, Input::Trained { round: 0, parameters, samples: 10, local_steps, loss: 0.5, rate: 0.1, memory: None });
     sent_to(&handle(&mut other, Input::Stored(Stored::Intent { round: 0 })), 1).remove(0)
+}
+
+/// Names of what was refused.
+pub(crate) fn refusals(effects: &[Effect]) -> Vec<&'static str> {
+    let refused = effects.iter().filter_map(|effect| match effect {
+        Effect::Emit(Event::Refused { reason, .. }) => Some(reason.name()),
+        _ => None,
+    });
+    refused.collect()
 }
