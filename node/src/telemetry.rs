@@ -213,6 +213,9 @@ pub struct Status {
     pub unreached: Vec<Unreached>,
     /// Neighbours that rounds no longer wait for.
     pub no_longer_awaited: Vec<String>,
+    /// Whether there are neighbours at all.
+    #[serde(skip)]
+    pub needs_others: bool,
     /// What the rounds were like; known when the peer stops.
     #[serde(skip)]
     pub history: History,
@@ -464,6 +467,11 @@ impl Status {
         }
     }
 
+    /// Whether the peer can do its work now: it has begun, and somebody is connected where it has neighbours.
+    pub fn is_ready(&self) -> bool {
+        self.ready && (!self.needs_others || !self.connected.is_empty())
+    }
+
     fn count_denial(&mut self) {
         self.denied += 1;
         *self.refused.entry("denied".to_owned()).or_default() += 1;
@@ -484,7 +492,7 @@ impl Status {
                 let peer = peer.to_string();
                 self.connected.retain(|known| *known != peer);
             }
-            Event::Ready { .. } => self.ready = true,
+            Event::Ready { neighbours, .. } => (self.ready, self.needs_others) = (true, *neighbours > 0),
             Event::TooFew { missing, .. } => self.missing = texts(missing),
             Event::NoLongerAwaited { peer, .. } => self.no_longer_awaited.push(peer.to_string()),
             Event::AwaitedAgain { peer } => {
@@ -492,7 +500,9 @@ impl Status {
                 self.no_longer_awaited.retain(|known| *known != peer);
             }
             Event::Left { history, .. } => self.history = history.clone(),
-            Event::RoundOpened { round, .. } => {
+            // A peer that resumes opens its round at once.
+            Event::RoundOpened { round, neighbours, .. } => {
+                (self.ready, self.needs_others) = (true, self.needs_others || *neighbours > 0);
                 self.round = *round;
                 self.missing.clear();
             }
@@ -780,6 +790,26 @@ mod tests {
         let text = serde_json::json!({"at_seconds": 1.0, "node": peer, "event": "moon-rose"}).to_string();
         let line: Line = serde_json::from_str(&text).unwrap();
         assert!(matches!(line.what, What::Other(_)));
+    }
+
+    #[test]
+    fn a_peer_with_nobody_connected_is_not_ready() {
+        let (peer, other) = (PeerId([7; 32]), PeerId([8; 32]));
+        let telemetry = Telemetry::new("ada", peer, Digest::of(b"federation"), 9);
+        assert!(!telemetry.status().is_ready());
+        telemetry.peer_event(Event::Connected { peer: other });
+        telemetry.peer_event(Event::Ready { neighbours: 1, connected: 1 });
+        assert!(telemetry.status().is_ready());
+        telemetry.peer_event(Event::Disconnected { peer: other });
+        assert!(!telemetry.status().is_ready());
+        let alone = Telemetry::new("ada", peer, Digest::of(b"federation"), 9);
+        alone.peer_event(Event::Ready { neighbours: 0, connected: 0 });
+        assert!(alone.status().is_ready(), "a federation of one");
+        let resumed = Telemetry::new("ada", peer, Digest::of(b"federation"), 9);
+        resumed.peer_event(Event::RoundOpened { round: 3, neighbours: 1, selected: 1 });
+        assert!(!resumed.status().is_ready());
+        resumed.peer_event(Event::Connected { peer: other });
+        assert!(resumed.status().is_ready());
     }
 
     #[test]

@@ -87,7 +87,9 @@ impl Status {
         line("round", format!("{} of {}, {} completed", text("round"), text("rounds"), text("completed")));
         line("connected", format!("{} peers: {}", count("connected"), named("connected")));
         line("waiting for", named("missing"));
-        line("no longer", format!("waited for: {}", named("no_longer_awaited")));
+        if count("no_longer_awaited") > 0 {
+            line("given up", format!("rounds no longer wait for {}", named("no_longer_awaited")));
+        }
         for unreached in status["unreached"].as_array().into_iter().flatten() {
             let part = |key: &str| unreached[key].as_str().unwrap_or_default();
             let who =
