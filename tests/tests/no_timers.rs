@@ -43,7 +43,7 @@ fn no_timer_fires_where_nobody_fails_whatever_the_topology() {
         "base-k:k=2",
         "one-peer-exponential",
         "random-regular:degree=4",
-        "epidemic-local:neighbours=3",
+        "epidemic-local:3",
     ];
     for topology in topologies {
         let folder = Folder::new();
