@@ -1348,11 +1348,13 @@ impl Peer {
         Ok(())
     }
 
-    /// Others have seen this peer's key at addresses. At one that it does not know itself another process may have the same key: whoever
-    /// answers there shows.
+    /// Others have seen this peer's key at these addresses. At one that is not its own another process may have the same key: dialling it
+    /// shows that.
     fn look_for_double(&mut self, addresses: Vec<String>, out: &mut Vec<Effect>) {
-        let known = self.overlay.addresses_of(&self.id);
-        let addresses: Vec<String> = addresses.into_iter().filter(|address| !known.contains(address)).collect();
+        // Its own end with its id, where others name the place alone.
+        let place = |address: &String| address.split("/p2p/").next().unwrap_or_default().to_owned();
+        let known: BTreeSet<String> = self.overlay.addresses_of(&self.id).iter().map(place).collect();
+        let addresses: Vec<String> = addresses.into_iter().filter(|address| !known.contains(&place(address))).collect();
         if !addresses.is_empty() && self.overlay.learn_addresses(self.id, addresses.clone(), false) {
             out.push(Effect::Connect { peer: self.id, addresses });
         }

@@ -298,6 +298,23 @@ fn a_neighbour_that_is_asked_for_what_it_does_not_have_says_so() {
 }
 
 #[test]
+fn a_peer_looks_for_its_double_only_at_addresses_that_are_not_its_own() {
+    let charter = federation(9);
+    let told = |seen_at: &str| {
+        let mut peer = peer_of(1, &charter);
+        handle(&mut peer, Input::Start { checkpoint: None, intent: None });
+        handle(&mut peer, Input::Listening { address: format!("/ip4/10.0.0.1/tcp/4701/p2p/{}", id(1)) });
+        handle(&mut peer, Input::PeerUp { peer: id(2), addresses: vec![] });
+        let up = Input::PeerUp { peer: id(1), addresses: vec![seen_at.to_owned()] };
+        let hello = sent_to(&handle(&mut peer_of(2, &charter), up), 1).remove(0);
+        lines(&handle(&mut peer, Input::Received { from: id(2), bytes: hello.into() }))
+    };
+    let looks = "connect p1".to_owned();
+    assert!(!told("/ip4/10.0.0.1/tcp/4701").contains(&looks), "others name it without the peer's id");
+    assert!(told("/ip4/10.0.0.2/tcp/4701").contains(&looks));
+}
+
+#[test]
 fn it_is_said_by_name_whom_rounds_no_longer_wait_for() {
     let charter = federation(9);
     let mut peer = in_round_zero(&charter);

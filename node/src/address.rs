@@ -34,7 +34,7 @@ fn unusable(text: &str, used: Use) -> Option<String> {
         return Some(format!("is not an address ({error})"));
     }
     let parts: Vec<&str> = text.split('/').skip(1).collect();
-    // Who is to be met there may stand at the end.
+    // The id of the peer that is to be met there may stand at the end.
     let place = match &parts[..] {
         [place @ .., "p2p", _] => place,
         place => place,

@@ -24,7 +24,7 @@ const CHARTER_FILE: &str = "charter.toml";
 Examples:
   kith backup --dir ada --out backups/ada-monday
 
-The copy holds configuration, charter, state, checkpoints and the key, but no rows. Whoever has it is this peer: keep it as you keep
+The copy holds configuration, charter, state, checkpoints and the key, but no rows. Anybody with this copy can act as this peer: keep it as you keep
 the key, or leave the key out with --without-key.")]
 pub(crate) struct Backup {
     /// The peer's folder

@@ -2,7 +2,7 @@
 //!
 //! A connection lives at most [`VISIT`], whatever it does or leaves undone, and at most [`VISITS_MAX`] stand at once: when one more
 //! arrives, the oldest ends. So half-open requests take neither the descriptors that the store and the neighbours need, nor the
-//! turn of a person who asks afterwards.
+//! turn of a person that asks afterwards.
 
 use std::collections::VecDeque;
 use std::future::Future;

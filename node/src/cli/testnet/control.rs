@@ -57,7 +57,7 @@ impl Served {
         // It is only a name by now.
         let _ = std::fs::remove_file(self.folder.join(SOCKET));
         self.asking.close();
-        // Whoever asks and then does not read is not waited for any longer.
+        // A program that asks and then does not read the answer is not waited for any longer.
         let _ = tokio::time::timeout(LAST_ANSWERS, self.asking.wait()).await;
     }
 }

@@ -264,7 +264,7 @@ impl Supervisor<'_> {
             Request::Status => self.status(),
             Request::Down => {
                 self.down.push(answer);
-                // Whoever asks once more is answered as well, and does not make it kill what is just stopping.
+                // A second request is answered as well, and does not make it kill processes that are just stopping.
                 if !self.stopping {
                     self.interrupt();
                 }
