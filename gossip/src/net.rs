@@ -15,7 +15,7 @@ use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{DialError, ListenError, NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, Swarm, SwarmBuilder};
-use libp2p::{allow_block_list, connection_limits, gossipsub, identify, identity, mdns, noise, ping, tcp, yamux};
+use libp2p::{allow_block_list, connection_limits, gossipsub, identify, identity, mdns, ping};
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 
@@ -26,6 +26,7 @@ mod bodies;
 mod door;
 mod messages;
 mod streams;
+mod transport;
 mod unreachable;
 
 pub use unreachable::Obstacle;
@@ -144,8 +145,6 @@ pub enum NetworkEvent {
     OwnKeyElsewhere {
         /// Where.
         address: Multiaddr,
-        /// How long ago that was noticed.
-        ago: Duration,
     },
     /// A message arrived. `from` is the authenticated other end of the connection, by gossip too.
     Received {
@@ -220,9 +219,6 @@ const BAN: Duration = Duration::from_secs(10);
 /// How long a handshake may take, from the first byte to the last (RELIABILITY, T1).
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 
-/// A peer that dials itself sees both ends of that within this time; one end alone is another process (guess).
-const BOTH_ENDS: Duration = Duration::from_secs(1);
-
 /// Addresses at which the own key was met that are remembered, so that each is told once.
 const ELSEWHERE_MAX: usize = 64;
 
@@ -271,10 +267,6 @@ pub struct Network {
     /// Peers that are not let in, and until when.
     banned: BTreeMap<PeerId, tokio::time::Instant>,
     unpublished: VecDeque<Packet>,
-    /// One end each of a handshake with the own key: whether this peer dialled, where, and until when the other end may show.
-    ends: Vec<(bool, Multiaddr, tokio::time::Instant)>,
-    /// When a connection that came in failed last without showing a key.
-    incoming_failed: Option<tokio::time::Instant>,
     /// Where the own key was met in another process.
     elsewhere: BTreeSet<Multiaddr>,
     bodies: bodies::Bodies,
@@ -295,11 +287,11 @@ impl Network {
         let mut registry = Registry::default();
         let (streams, accepted) = streams::Streams::new(settings.connections_max as usize);
         let control = streams.control();
+        let (to_events, events) = mpsc::channel(EVENT_QUEUE_MAX);
         let mut swarm = SwarmBuilder::with_existing_identity(keypair)
             .with_tokio()
-            .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
+            .with_other_transport(|keypair| transport::transport(keypair, to_events.clone()))
             .map_err(|error| setup(&error))?
-            .with_quic()
             .with_dns()
             .map_err(|error| setup(&error))?
             .with_bandwidth_metrics(&mut registry)
@@ -319,7 +311,6 @@ impl Network {
                 other => why(other),
             })?;
         }
-        let (to_events, events) = mpsc::channel(EVENT_QUEUE_MAX);
         let tasks = messages::accept(accepted.messages, to_events.clone());
         let bodies = bodies::Bodies::new(control.clone(), to_events, settings.body_bytes_max);
         let body_tasks = bodies.accept(accepted.bodies);
@@ -344,8 +335,6 @@ impl Network {
             dismissed: BTreeMap::new(),
             banned: BTreeMap::new(),
             unpublished: VecDeque::new(),
-            ends: Vec::new(),
-            incoming_failed: None,
             elsewhere: BTreeSet::new(),
             bodies,
             tasks: tokio_util::task::AbortOnDropHandle::new(tasks),
@@ -381,7 +370,7 @@ impl Network {
                 Some(event) => return event,
                 None => {}
             }
-            let next = self.dial_bootstrap().min(self.close_dismissed()).min(self.tell_elsewhere());
+            let next = self.dial_bootstrap().min(self.close_dismissed());
             if !self.ready.is_empty() {
                 continue;
             }
@@ -389,6 +378,7 @@ impl Network {
                 biased;
                 Some(event) = self.events.recv() => match event {
                     NetworkEvent::Received { from, .. } if self.dismissed.contains_key(&from) => {}
+                    NetworkEvent::OwnKeyElsewhere { address } if !self.is_news(&address) => {}
                     event => return event,
                 },
                 event = self.swarm.select_next_some() => self.swarm_event(event),
@@ -535,13 +525,6 @@ impl Network {
                 let peer = peer_id.as_ref().and_then(from_libp2p);
                 self.ready.push_back(NetworkEvent::Denied { peer, address: Some(send_back_addr), why: reason(&cause) });
             }
-            SwarmEvent::IncomingConnectionError { error, send_back_addr, .. } => {
-                let own_key = matches!(error, ListenError::LocalPeerId { .. });
-                self.incoming_failed(own_key.then_some(send_back_addr));
-            }
-            SwarmEvent::OutgoingConnectionError { error: DialError::LocalPeerId { address }, .. } => {
-                self.dialled_own_key(without_p2p(&address));
-            }
             SwarmEvent::OutgoingConnectionError { peer_id, error: DialError::Denied { cause }, .. } => {
                 let peer = peer_id.as_ref().and_then(from_libp2p);
                 self.ready.push_back(NetworkEvent::Denied { peer, address: None, why: reason(&cause) });
@@ -557,49 +540,9 @@ impl Network {
         }
     }
 
-    /// A dial showed the own key at the other end. A peer that has dialled itself sees a connection come in and fail at the same time; with
-    /// which error depends on which end hangs up first.
-    fn dialled_own_key(&mut self, address: Multiaddr) {
-        let now = tokio::time::Instant::now();
-        let failed = self.incoming_failed.take().is_some_and(|at| now < at + BOTH_ENDS);
-        if !failed && !self.meets_end(false) {
-            self.await_end(true, address);
-        }
-    }
-
-    /// A connection that came in failed; at `own_key_at` it showed the own key at the other end.
-    fn incoming_failed(&mut self, own_key_at: Option<Multiaddr>) {
-        if self.meets_end(true) {
-            return;
-        }
-        match own_key_at {
-            Some(address) => self.await_end(false, address),
-            None => self.incoming_failed = Some(tokio::time::Instant::now()),
-        }
-    }
-
-    /// Whether the other end of a handshake is known; then both are settled.
-    fn meets_end(&mut self, dialled: bool) -> bool {
-        let end = self.ends.iter().position(|(end, _, _)| *end == dialled);
-        end.map(|end| self.ends.remove(end)).is_some()
-    }
-
-    fn await_end(&mut self, dialled: bool, address: Multiaddr) {
-        if self.ends.len() < ELSEWHERE_MAX {
-            self.ends.push((dialled, address, tokio::time::Instant::now() + BOTH_ENDS));
-        }
-    }
-
-    /// Tells of those of which the other end has not shown; when to look again.
-    fn tell_elsewhere(&mut self) -> tokio::time::Instant {
-        let now = tokio::time::Instant::now();
-        let due: Vec<Multiaddr> = self.ends.extract_if(.., |(_, _, at)| *at <= now).map(|(_, address, _)| address).collect();
-        for address in due {
-            if self.elsewhere.len() < ELSEWHERE_MAX && self.elsewhere.insert(address.clone()) {
-                self.ready.push_back(NetworkEvent::OwnKeyElsewhere { address, ago: BOTH_ENDS });
-            }
-        }
-        self.ends.iter().map(|(_, _, at)| *at).min().unwrap_or(now + BOOTSTRAP_PAUSE_MAX)
+    /// Whether it is new that the own key is in use at an address.
+    fn is_news(&mut self, address: &Multiaddr) -> bool {
+        self.elsewhere.len() < ELSEWHERE_MAX && self.elsewhere.insert(address.clone())
     }
 
     fn established(&mut self, peer: PeerId, id: libp2p::PeerId, endpoint: &ConnectedPoint) {

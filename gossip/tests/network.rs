@@ -7,6 +7,7 @@ use std::time::Duration;
 use kith_consensus::{Digest, PeerId};
 use kith_gossip::Authenticator;
 use kith_gossip::net::{Network, NetworkCommand, NetworkEvent, NetworkSettings, Obstacle};
+use libp2p::Multiaddr;
 
 fn secret(number: u8) -> [u8; 32] {
     [number; 32]
@@ -41,13 +42,35 @@ async fn until<T>(network: &mut Network, mut pick: impl FnMut(NetworkEvent) -> O
     tokio::time::timeout(Duration::from_secs(60), wait).await.expect("the awaited event")
 }
 
-async fn pair(listen: &str) -> (Network, Network) {
-    let mut first = Network::new(settings(1, listen, &[2])).expect("a network");
-    let address = until(&mut first, |event| match event {
+/// A network, and where it listens (without its id).
+async fn listening(settings: NetworkSettings) -> (Network, Multiaddr) {
+    let mut network = Network::new(settings).expect("a network");
+    let listening = |event| match event {
         NetworkEvent::Listening { address } => Some(address),
         _ => None,
-    })
-    .await;
+    };
+    let address = until(&mut network, listening).await;
+    let bare = address.iter().filter(|part| !matches!(part, libp2p::multiaddr::Protocol::P2p(_))).collect();
+    (network, bare)
+}
+
+/// Waits for the event that `pick` wants from each of two, and lets both work meanwhile.
+async fn both<T>(first: &mut Network, second: &mut Network, pick: impl Fn(NetworkEvent) -> Option<T>) -> (T, T) {
+    let (mut by_first, mut by_second) = (None, None);
+    let wait = async {
+        while by_first.is_none() || by_second.is_none() {
+            tokio::select! {
+                event = first.next() => by_first = pick(event).or(by_first.take()),
+                event = second.next() => by_second = pick(event).or(by_second.take()),
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), wait).await.expect("the awaited events");
+    by_first.zip(by_second).expect("both")
+}
+
+async fn pair(listen: &str) -> (Network, Network) {
+    let (mut first, address) = listening(settings(1, listen, &[2])).await;
     let mut options = settings(2, listen, &[1]);
     options.bootstrap = vec![address];
     let mut second = Network::new(options).expect("a network");
@@ -165,37 +188,38 @@ async fn no_pull_is_dropped_because_others_are_served() {
 
 #[tokio::test]
 async fn a_port_that_another_network_listens_on_is_an_error() {
-    let mut first = Network::new(settings(1, "/ip4/127.0.0.1/tcp/0", &[2])).expect("a network");
-    let address = until(&mut first, |event| match event {
-        NetworkEvent::Listening { address } => Some(address),
-        _ => None,
-    })
-    .await;
-    let listen = address.to_string().split("/p2p/").next().expect("an address").to_owned();
+    let (_first, address) = listening(settings(1, "/ip4/127.0.0.1/tcp/0", &[2])).await;
+    let listen = address.to_string();
     let error = Network::new(settings(2, &listen, &[1])).err().expect("the port is taken").to_string();
     assert!(error.contains(&listen) && error.contains("in use"), "{error}");
 }
 
-/// A process that dials another one with its own key notices it (and mostly the other one, too, unless the dialler hangs up before the other
-/// end has seen whose key it has); a peer that dials itself does not.
+/// Both processes learn where the other one is, whichever dials, also when both dial at the same moment; a peer that dials itself is not
+/// told anything.
 #[tokio::test]
-async fn a_key_in_two_places_is_told_and_a_peer_that_dials_itself_is_not() {
-    let mut first = Network::new(settings(1, "/ip4/127.0.0.1/tcp/0", &[2])).expect("a network");
-    let address = until(&mut first, |event| match event {
-        NetworkEvent::Listening { address } => Some(address),
+async fn a_key_in_two_places_is_told_to_both_and_a_peer_that_dials_itself_is_told_nothing() {
+    let elsewhere = |event: NetworkEvent| match event {
+        NetworkEvent::OwnKeyElsewhere { address } => Some(address),
         _ => None,
-    })
-    .await;
-    let bare = address.to_string().split("/p2p/").next().expect("an address").to_owned();
-    first.execute(NetworkCommand::Connect { peer: id(1), addresses: vec![bare.clone()] });
-    let elsewhere = |event: &NetworkEvent| matches!(event, NetworkEvent::OwnKeyElsewhere { .. });
-    let quiet = tokio::time::timeout(Duration::from_secs(3), until(&mut first, |event| elsewhere(&event).then_some(())));
-    assert!(quiet.await.is_err(), "it has met itself");
-    let mut options = settings(1, "/ip4/127.0.0.1/tcp/0", &[2]);
-    options.bootstrap = vec![bare.parse().expect("an address")]; // dialled again and again
-    let mut double = Network::new(options).expect("a network");
-    let noticed = until(&mut double, |event| elsewhere(&event).then_some(()));
-    tokio::select! { () = noticed => {}, () = idle(&mut first) => unreachable!() }
+    };
+    let connect = |address: &Multiaddr| NetworkCommand::Connect { peer: id(1), addresses: vec![address.to_string()] };
+    for listen in ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"] {
+        let (mut first, first_at) = listening(settings(1, listen, &[2])).await;
+        first.execute(connect(&first_at));
+        let quiet = tokio::time::timeout(Duration::from_secs(2), until(&mut first, elsewhere));
+        assert!(quiet.await.is_err(), "it has met itself");
+        let (mut double, double_at) = listening(settings(1, listen, &[2])).await;
+        first.execute(connect(&double_at));
+        double.execute(connect(&first_at));
+        let (by_first, by_double) = both(&mut first, &mut double, elsewhere).await;
+        assert_ne!(by_first, first_at);
+        assert_ne!(by_double, double_at);
+        // The one that is called learns it as well.
+        let (mut third, _) = listening(settings(1, listen, &[2])).await;
+        third.execute(connect(&first_at));
+        let (_, by_third) = both(&mut first, &mut third, elsewhere).await;
+        assert_eq!(by_third, first_at);
+    }
 }
 
 #[tokio::test]
@@ -208,13 +232,8 @@ async fn what_cannot_be_reached_is_told_with_its_reason() {
         }
     });
     let other = id(9).to_string();
-    let mut third = Network::new(settings(3, "/ip4/127.0.0.1/tcp/0", &[])).expect("a network");
-    let right = until(&mut third, |event| match event {
-        NetworkEvent::Listening { address } => Some(address),
-        _ => None,
-    })
-    .await;
-    let wrong = format!("{}/p2p/{other}", right.to_string().split("/p2p/").next().expect("an address"));
+    let (mut third, right) = listening(settings(3, "/ip4/127.0.0.1/tcp/0", &[])).await;
+    let wrong = format!("{right}/p2p/{other}");
     let cases = [
         (format!("/ip4/127.0.0.1/tcp/{}", free_port()), Obstacle::Refused),
         (format!("/ip4/127.0.0.1/tcp/{port}"), Obstacle::NotKith),

@@ -130,8 +130,6 @@ pub enum NodeEvent {
     OwnKeyElsewhere {
         /// Where it answered, or from where it called.
         address: String,
-        /// How long ago that was noticed.
-        seconds_ago: f64,
     },
     /// Something is degraded.
     Warning {
@@ -654,7 +652,7 @@ impl Telemetry {
                 let at = address.as_ref().map_or(String::new(), |address| format!(" at {address}"));
                 tracing::warn!("cannot reach {who}{at}: {why} ({detail}); it is tried again every few seconds");
             }
-            What::Node(NodeEvent::OwnKeyElsewhere { address, .. }) => {
+            What::Node(NodeEvent::OwnKeyElsewhere { address }) => {
                 tracing::error!(
                     "another process runs with this peer's key at {address}: stop one of the two; two updates of one round would be \
                      taken for a lie"

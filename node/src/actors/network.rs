@@ -107,9 +107,8 @@ impl NetworkActor {
                 telemetry.dial_failed(peer, address.map(|address| address.to_string()), obstacle, why);
                 return;
             }
-            NetworkEvent::OwnKeyElsewhere { address, ago } => {
-                let seconds_ago = ago.as_secs_f64();
-                telemetry.node_event(NodeEvent::OwnKeyElsewhere { address: address.to_string(), seconds_ago });
+            NetworkEvent::OwnKeyElsewhere { address } => {
+                telemetry.node_event(NodeEvent::OwnKeyElsewhere { address: address.to_string() });
                 return;
             }
             NetworkEvent::PeerUp { peer, addresses } => {

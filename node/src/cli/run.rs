@@ -255,11 +255,9 @@ fn watch(mut lines: broadcast::Receiver<Line>, json: bool, leave: &Notify, shown
             What::Node(NodeEvent::Report { .. }) => return watched,
             what if watched.hopeless.is_none() => {
                 watched.hopeless = match what {
-                    What::Peer(event) => reception.refusal(event, line.at_seconds),
-                    // A peer that had been at work by then goes on, and says so: the other process is the newcomer.
-                    What::Node(NodeEvent::OwnKeyElsewhere { address, seconds_ago })
-                        if reception.at_work.is_none_or(|since| line.at_seconds - seconds_ago < since) =>
-                    {
+                    What::Peer(event) => reception.refusal(event),
+                    // A peer that is at work goes on, and says so: the other process is the newcomer.
+                    What::Node(NodeEvent::OwnKeyElsewhere { address }) if !reception.at_work => {
                         Some(NodeError::KeyElsewhere { address: address.clone() })
                     }
                     _ => None,
@@ -277,19 +275,19 @@ fn watch(mut lines: broadcast::Receiver<Line>, json: bool, leave: &Notify, shown
 #[derive(Default)]
 struct Reception {
     welcome: bool,
-    /// When it completed its first round since it was started, in seconds.
-    at_work: Option<f64>,
+    /// Whether it has completed a round since it was started.
+    at_work: bool,
     missing: Vec<PeerId>,
     dismissed: BTreeMap<PeerId, String>,
 }
 
 impl Reception {
     /// Why it makes no sense to go on: everyone awaited runs another charter or another program, the roster is full, or all have finished.
-    fn refusal(&mut self, event: &Event, at_seconds: f64) -> Option<NodeError> {
+    fn refusal(&mut self, event: &Event) -> Option<NodeError> {
         let mut alone = false;
         match event {
             Event::Over { round } => return Some(NodeError::Over { rounds: *round }),
-            Event::Aggregated { .. } | Event::Adopted { .. } => drop(self.at_work.get_or_insert(at_seconds)),
+            Event::Aggregated { .. } | Event::Adopted { .. } => self.at_work = true,
             Event::Connected { .. } => self.welcome = true,
             Event::Waiting { missing, ready, .. } => {
                 alone = *ready == 0 && !self.dismissed.is_empty();

@@ -1,0 +1,112 @@
+//! TCP with noise and yamux, or QUIC; and what libp2p does not tell: whether the own key at the other end is this process or another one.
+//!
+//! A process that dials an address of its own and a process whose key runs a second time somewhere look the same to libp2p, which ends
+//! both connections. So before that, the two ends of a connection with one key at both ends tell each other the number that their
+//! processes drew at their start. Each end waits until the other one has read, so that both know, whichever of them dialled.
+
+use std::error::Error;
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::task::{Context, Poll};
+
+use futures::future::{Either, poll_fn};
+use futures::{AsyncReadExt, AsyncWriteExt};
+use libp2p::core::muxing::{StreamMuxerBox, StreamMuxerExt, SubstreamBox};
+use libp2p::core::transport::Boxed;
+use libp2p::core::upgrade::Version;
+use libp2p::core::{ConnectedPoint, Transport};
+use libp2p::{Multiaddr, PeerId, identity, noise, quic, tcp, yamux};
+use tokio::sync::mpsc;
+
+use super::{NetworkEvent, without_p2p};
+
+/// Length of a process's number; two processes draw the same one with probability 2⁻¹²⁸.
+const NUMBER_BYTES: usize = 16;
+
+/// The transport of a key. Tells `events` where the key runs a second time.
+pub(super) fn transport(
+    keypair: &identity::Keypair,
+    events: mpsc::Sender<NetworkEvent>,
+) -> Result<Boxed<(PeerId, StreamMuxerBox)>, Box<dyn Error + Send + Sync>> {
+    let own = keypair.public().to_peer_id();
+    let mut number = [0; NUMBER_BYTES];
+    getrandom::fill(&mut number)?;
+    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise::Config::new(keypair)?)
+        .multiplex(yamux::Config::default())
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    let quic = quic::tokio::Transport::new(quic::Config::new(keypair)).map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    let either = tcp.or_transport(quic).map(|either, _| match either {
+        Either::Left(output) | Either::Right(output) => output,
+    });
+    let watched = either.and_then(move |(peer, mut muxer): (PeerId, StreamMuxerBox), end: ConnectedPoint| async move {
+        if peer == own
+            && let Ok(other) = exchange(&mut muxer, end.is_dialer(), number).await
+            && other != number
+        {
+            let address = without_p2p(address(&end));
+            // Whoever owns the receiver may have stopped; then nobody needs to know.
+            let _ = events.send(NetworkEvent::OwnKeyElsewhere { address }).await;
+        }
+        Ok::<_, io::Error>((peer, muxer))
+    });
+    Ok(watched.boxed())
+}
+
+fn address(end: &ConnectedPoint) -> &Multiaddr {
+    match end {
+        ConnectedPoint::Dialer { address, .. } => address,
+        ConnectedPoint::Listener { send_back_addr, .. } => send_back_addr,
+    }
+}
+
+/// Tells the other end this process's number and reads its own; returns when the other end has read, too.
+async fn exchange(muxer: &mut StreamMuxerBox, dialler: bool, number: [u8; NUMBER_BYTES]) -> io::Result<[u8; NUMBER_BYTES]> {
+    let stream = poll_fn(|context| {
+        if let Poll::Ready(error) = drive(muxer, context) {
+            return Poll::Ready(Err(error));
+        }
+        match dialler {
+            true => muxer.poll_outbound_unpin(context),
+            false => muxer.poll_inbound_unpin(context),
+        }
+    })
+    .await?;
+    let mut talk = pin!(talk(stream, number));
+    poll_fn(|context| match talk.as_mut().poll(context) {
+        Poll::Ready(result) => Poll::Ready(result),
+        Poll::Pending => match drive(muxer, context) {
+            // The other end has hung up; what it said before may still lie in the stream.
+            Poll::Ready(error) => match talk.as_mut().poll(context) {
+                Poll::Ready(result) => Poll::Ready(result),
+                Poll::Pending => Poll::Ready(Err(error)),
+            },
+            Poll::Pending => Poll::Pending,
+        },
+    })
+    .await
+}
+
+/// Lets the connection carry what its streams want to send and receive; ready when it has broken.
+fn drive(muxer: &mut StreamMuxerBox, context: &mut Context<'_>) -> Poll<io::Error> {
+    loop {
+        match muxer.poll_unpin(context) {
+            Poll::Ready(Ok(_moved)) => {}
+            Poll::Ready(Err(error)) => return Poll::Ready(error),
+            Poll::Pending => return Poll::Pending,
+        }
+    }
+}
+
+async fn talk(mut stream: SubstreamBox, number: [u8; NUMBER_BYTES]) -> io::Result<[u8; NUMBER_BYTES]> {
+    let mut other = [0; NUMBER_BYTES];
+    stream.write_all(&number).await?;
+    stream.flush().await?;
+    stream.read_exact(&mut other).await?;
+    // From here on the number is known, whatever the other end does.
+    let _ = stream.close().await;
+    let _ = stream.read(&mut [0]).await;
+    Ok(other)
+}
