@@ -222,8 +222,11 @@ const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 /// Addresses at which the own key was met that are remembered, so that each is told once.
 const ELSEWHERE_MAX: usize = 64;
 
-/// How often a living connection is probed; a peer that does not answer within as long is gone (guess).
-const PING_INTERVAL: Duration = Duration::from_secs(10);
+/// How long after the answer to a ping the next one follows. (libp2p forgives the first that fails, so that a dead line is noticed after at
+/// most twice the sum of this and [`PING_TIMEOUT`]: 24 s, before the system's own pauses between attempts have grown to more; guess.)
+const PING_INTERVAL: Duration = Duration::from_secs(4);
+/// How long a peer may take to answer a ping.
+const PING_TIMEOUT: Duration = Duration::from_secs(8);
 
 #[derive(NetworkBehaviour)]
 struct Behaviour {
@@ -428,8 +431,11 @@ impl Network {
             }
             return;
         }
-        // Already dialled or connected is as good.
-        let options = DialOpts::peer_id(id).condition(PeerCondition::DisconnectedAndNotDialing).addresses(addresses).build();
+        if self.connected.contains_key(&peer) {
+            return;
+        }
+        // Connections that are being closed do not count.
+        let options = DialOpts::peer_id(id).condition(PeerCondition::NotDialing).addresses(addresses).build();
         if let Err(error) = self.swarm.dial(options) {
             tracing::trace!(peer = %peer, %error, "not dialled");
         }
@@ -438,6 +444,7 @@ impl Network {
     fn disconnect(&mut self, peer: &PeerId) {
         if let Some(id) = to_libp2p(peer) {
             let _ = self.swarm.disconnect_peer_id(id); // an error says that there was no connection
+            self.swarm.behaviour_mut().streams.all_closed(id);
         }
     }
 
@@ -453,7 +460,7 @@ impl Network {
                 });
                 let options = match named {
                     Some(peer) => DialOpts::peer_id(peer)
-                        .condition(PeerCondition::DisconnectedAndNotDialing)
+                        .condition(PeerCondition::NotDialing)
                         .addresses(vec![bootstrap.address.clone()])
                         .build(),
                     None => DialOpts::unknown_peer_id().address(bootstrap.address.clone()).build(),
@@ -506,21 +513,6 @@ impl Network {
                 };
                 self.established(peer, peer_id, &endpoint);
             }
-            SwarmEvent::ConnectionClosed { peer_id, num_established, .. } => {
-                let Some(peer) = from_libp2p(&peer_id) else { return };
-                if num_established > 0 {
-                    // One of several: what was on it may be lost, so the handshake is repeated on the others.
-                    if self.connected.contains_key(&peer) {
-                        self.ready.push_back(NetworkEvent::PeerUp { peer, addresses: Vec::new() });
-                    }
-                    return;
-                }
-                // That it is down is told once its last messages are in.
-                self.connected.remove(&peer);
-                for bootstrap in self.bootstrap.iter_mut().filter(|bootstrap| bootstrap.reached == Some(peer)) {
-                    (bootstrap.reached, bootstrap.pause) = (None, BOOTSTRAP_PAUSE);
-                }
-            }
             SwarmEvent::IncomingConnectionError { peer_id, error: ListenError::Denied { cause }, send_back_addr, .. } => {
                 let peer = peer_id.as_ref().and_then(from_libp2p);
                 self.ready.push_back(NetworkEvent::Denied { peer, address: Some(send_back_addr), why: reason(&cause) });
@@ -571,7 +563,18 @@ impl Network {
         while let Ok(event) = self.events.try_recv() {
             self.ready.push_back(event);
         }
-        if !self.connected.contains_key(&peer) && self.up.remove(&peer) {
+        if self.control.is_connected(id) {
+            // One of several: what was on it may be lost, so the handshake is repeated on the others.
+            if self.up.contains(&peer) {
+                self.ready.push_back(NetworkEvent::PeerUp { peer, addresses: Vec::new() });
+            }
+            return;
+        }
+        self.connected.remove(&peer);
+        for bootstrap in self.bootstrap.iter_mut().filter(|bootstrap| bootstrap.reached == Some(peer)) {
+            (bootstrap.reached, bootstrap.pause) = (None, BOOTSTRAP_PAUSE);
+        }
+        if self.up.remove(&peer) {
             self.ready.push_back(NetworkEvent::PeerDown { peer });
         }
     }
@@ -605,6 +608,7 @@ impl Network {
             BehaviourEvent::Ping(ping::Event { peer, connection, result: Err(error) }) => {
                 tracing::debug!(%peer, %error, "does not answer pings");
                 self.swarm.close_connection(connection);
+                self.swarm.behaviour_mut().streams.closed(connection, peer);
             }
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => {
                 for (id, address) in found {
@@ -691,7 +695,7 @@ fn behaviour(
         streams,
         gossip,
         identify: identify::Behaviour::new(identify.with_agent_version(concat!("kith/", env!("CARGO_PKG_VERSION")).to_owned())),
-        ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_INTERVAL)),
+        ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT)),
         mdns: mdns.into(),
     })
 }

@@ -187,6 +187,8 @@ pub struct Peer {
     ahead: u64,
     /// Whether its model is still the initial one, with nothing of anybody else's.
     untaught: bool,
+    /// Whether it has mixed nothing since it was started, or since it was alone.
+    returned: bool,
     /// Rounds that this peer may still spend listening before it goes on with what it has.
     listening: u64,
     /// The last round in which it published nothing.
@@ -255,6 +257,7 @@ impl Peer {
             late: BTreeSet::new(),
             ahead,
             untaught: true,
+            returned: true,
             listening: 0,
             skipped: None,
             asked_lately: false,
@@ -419,8 +422,9 @@ impl Peer {
             self.evaluating = Some(self.round);
             out.push(Effect::Evaluate { round: self.round, parameters: Arc::clone(&self.parameters) });
             self.finish(out);
-        } else if resumed && self.overlay.is_formed() {
-            // The others have not stopped: what is missed is sorted out on the way.
+        } else if resumed && self.overlay.is_formed() && (!self.is_asynchronous() || self.promised.is_some()) {
+            // The others have not stopped: what is missed is sorted out on the way. Where nobody keeps step it cannot be: without a promise
+            // to keep, the peer hears first how far the others are.
             self.open_round(out);
         } else {
             self.phase = Phase::Gathering;
@@ -447,7 +451,8 @@ impl Peer {
         let missing: Vec<PeerId> = neighbours.iter().filter(|peer| !self.overlay.is_ready(peer)).copied().collect();
         let connected = neighbours.len() - missing.len();
         let alone = self.overlay.everyone_ready().len() < self.others_needed();
-        if missing.is_empty() || (waited_enough && !alone) {
+        let enough = self.is_asynchronous() && self.round > 0 && connected >= self.needs_to_hear().max(1);
+        if missing.is_empty() || enough || (waited_enough && !alone) {
             out.push(Effect::Emit(Event::Ready { neighbours: neighbours.len(), connected }));
             return self.open_round_or_jump(out);
         }
@@ -771,11 +776,11 @@ impl Peer {
 
     fn collect(&mut self, out: &mut Vec<Effect>) {
         self.phase = Phase::Collecting;
-        if self.is_pairwise() {
-            return self.await_partner(out);
-        }
-        if self.is_asynchronous() {
-            return self.close(Closed::Quorum, out);
+        match self.listens() {
+            true => {} // in any mode it waits for others
+            false if self.is_pairwise() => return self.await_partner(out),
+            false if self.is_asynchronous() => return self.close(Closed::Quorum, out),
+            false => {}
         }
         let (round, deadline) = (self.round, self.charter.round.deadline);
         self.choosing.collects(round, self.now);
@@ -793,6 +798,12 @@ impl Peer {
         let enough = self.window.counted().count() + 1 >= self.charter.aggregation.rule.minimum().max(2);
         if self.phase == Phase::Collecting && enough && !self.is_asynchronous() && self.charter.round.selection.is_everyone() {
             self.window.release_those(|peer| !self.overlay.is_awaited(peer));
+        }
+        if self.phase == Phase::Collecting && self.is_asynchronous() && self.listens() {
+            if self.window.counted().count() >= self.needs_to_hear().max(1) {
+                self.close(Closed::Quorum, out);
+            }
+            return;
         }
         let reachable = |peer: &PeerId| self.overlay.is_up(peer);
         if self.phase == Phase::Collecting && self.window.is_complete(self.charter.round.quorum, reachable) {
@@ -863,6 +874,7 @@ impl Peer {
     fn conclude(&mut self, losses: Option<&[f64]>, out: &mut Vec<Effect>) {
         self.parameters = match (self.asks_the_rule(), self.listens()) {
             (true, false) => self.combine(losses, out),
+            (true, true) if self.holds_shares() => self.take_shares(out),
             (true, true) => self.catch_up(out),
             (false, _) => self.settle(out),
         };
@@ -903,6 +915,7 @@ impl Peer {
         self.window = Window::default();
         self.history.mixed(rows.len());
         self.untaught &= rows.len() == 1;
+        self.returned &= rows.len() == 1;
         let own_index = rows.iter().position(|(peer, _)| *peer == self.id).expect("the own row was just added");
 
         let factor = self.choosing.factor();
@@ -1083,7 +1096,8 @@ impl Peer {
 
     /// Goes on at a later round when enough neighbours are far ahead.
     fn jump_if_behind(&mut self, out: &mut Vec<Effect>) {
-        if self.jump_target().is_none() {
+        // Where nobody keeps step a listening peer hears everybody's newest model, whatever round it is in.
+        if self.jump_target().is_none() || (self.is_asynchronous() && self.listens()) {
             return;
         }
         match self.phase {
@@ -1096,10 +1110,10 @@ impl Peer {
     }
 
     fn jump_target(&mut self) -> Option<u64> {
-        if self.is_asynchronous() {
-            return None; // being behind is no fault there
-        }
         let credible = self.overlay.credible_round(self.round, self.charter.aggregation.byzantine, self.ahead)?;
+        if self.is_asynchronous() && !(self.returned && self.is_old_after(credible.saturating_sub(self.round))) {
+            return None; // being behind is no fault there, unless the peer was away
+        }
         let target = credible.min(self.charter.rounds - 1).min(self.round.saturating_add(JUMP_MAX));
         (credible >= self.round.saturating_add(BEHIND_MIN) && target > self.round).then_some(target)
     }
@@ -1108,6 +1122,7 @@ impl Peer {
         if self.is_asynchronous() && self.phase == Phase::Storing && self.overlay.everyone_ready().len() < self.others_needed() {
             // Nobody waits for anybody there, so that a peer that is alone would run through all rounds.
             self.phase = Phase::Gathering;
+            self.returned = true;
             out.push(Effect::SetTimer { timer: Timer::Start, after: self.charter.round.start_deadline });
             return self.gather(false, out);
         }

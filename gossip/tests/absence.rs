@@ -231,21 +231,111 @@ fn a_peer_that_is_behind_listens_before_it_publishes() {
 
 /// What `number` announces in `round`, where nobody was before it.
 fn announcement_in_round(other: &mut Peer, number: u8, charter: &Arc<Charter>, round: u64, value: f32) -> Vec<u8> {
-    let checkpoint = kith_gossip::Checkpoint {
-        round,
-        sequence: round,
-        roster: kith_gossip::Roster::new(charter.roster()),
-        parameters: Arc::new(vec![0.0; 4]),
-        replicas: Default::default(),
-        carried: Default::default(),
-        history: Default::default(),
-    };
-    handle(other, Input::Start { checkpoint: Some(Box::new(checkpoint)), intent: None });
+    announced_in_round(other, number, charter, round, value).remove(0)
+}
+
+/// The same; nothing where it is not for peer 1.
+fn announced_in_round(other: &mut Peer, number: u8, charter: &Arc<Charter>, round: u64, value: f32) -> Vec<Vec<u8>> {
+    start_at(other, charter, round, 0.0);
     let hello =
         sent_to(&handle(&mut peer_of(1, charter), Input::PeerUp { peer: id(number), addresses: vec![] }), number).remove(0);
     handle(other, Input::PeerUp { peer: id(1), addresses: vec![] });
     handle(other, Input::Received { from: id(1), bytes: hello.into() });
-    sent_to(&published(other, round, value), 1).remove(0)
+    sent_to(&published(other, round, value), 1)
+}
+
+/// Starts a peer with what it stored when it had completed so many rounds.
+fn start_at(peer: &mut Peer, charter: &Arc<Charter>, round: u64, value: f32) -> Vec<Effect> {
+    let checkpoint = kith_gossip::Checkpoint {
+        round,
+        sequence: round,
+        roster: kith_gossip::Roster::new(charter.roster()),
+        parameters: Arc::new(vec![value; 4]),
+        replicas: Default::default(),
+        carried: Default::default(),
+        history: Default::default(),
+    };
+    handle(peer, Input::Start { checkpoint: Some(Box::new(checkpoint)), intent: None })
+}
+
+/// The effects when the others, who are in `round`, come up and say hello.
+fn meet_others_in(peer: &mut Peer, charter: &Arc<Charter>, round: u64) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    for number in [2, 3] {
+        let mut other = peer_of(number, charter);
+        start_at(&mut other, charter, round, 0.0);
+        let hello = sent_to(&handle(&mut other, Input::PeerUp { peer: id(1), addresses: vec![] }), 1).remove(0);
+        effects.extend(handle(peer, Input::PeerUp { peer: id(number), addresses: vec![] }));
+        effects.extend(handle(peer, Input::Received { from: id(number), bytes: hello.into() }));
+    }
+    effects
+}
+
+/// The effects when `number` publishes in `round`; nothing where that is not for peer 1.
+fn hears(peer: &mut Peer, charter: &Arc<Charter>, number: u8, round: u64, value: f32) -> Vec<Effect> {
+    let announced = announced_in_round(&mut peer_of(number, charter), number, charter, round, value);
+    announced.into_iter().flat_map(|bytes| handle(peer, Input::Received { from: id(number), bytes: bytes.into() })).collect()
+}
+
+fn is_skip(bytes: &[u8]) -> bool {
+    let opened = Envelope::open(&Authenticator::from_secret(&secret(1)), bytes).expect("a good message");
+    opened.header.kind() == Kind::Skip
+}
+
+#[test]
+fn where_nobody_keeps_step_a_peer_without_its_state_listens_before_it_publishes() {
+    for mode in ["asynchronous", "pairwise"] {
+        let charter = charter_with("complete", 30, &format!("rule = \"mean\"\n[round]\nmode = \"{mode}\""));
+        let mut peer = peer_of(1, &charter);
+        handle(&mut peer, Input::Start { checkpoint: None, intent: None });
+        let effects = meet_others_in(&mut peer, &charter, 20);
+        let names = lines(&effects);
+        assert!(names.contains(&"event catching-up".to_owned()), "{mode}: {names:?}");
+        assert!(!names.iter().any(|line| line.starts_with("train") || line.starts_with("persist intent")), "{mode}: {names:?}");
+        // They publish whenever they are done, and it hears whom they tell.
+        let mut heard = Vec::new();
+        for round in 20..26 {
+            for (number, value) in [(2, 1.0), (3, 1.0)] {
+                heard.extend(hears(&mut peer, &charter, number, round, value));
+                if lines(&heard).contains(&"event caught-up".to_owned()) {
+                    break;
+                }
+            }
+        }
+        assert!(lines(&heard).contains(&"event caught-up".to_owned()), "{mode}: {:?}", lines(&heard));
+        let told = heard.iter().any(|effect| matches!(effect, Effect::Send { bytes, .. } if is_skip(bytes)));
+        assert_eq!(told, mode == "pairwise", "who asks it is told not to wait: {:?}", lines(&heard));
+        assert_eq!(peer.parameters().as_slice(), [1.0; 4], "{mode}: nothing of the initial model is left");
+        let round = peer.round();
+        let effects = handle(&mut peer, Input::Stored(Stored::Checkpoint { round }));
+        assert!(lines(&effects).contains(&format!("train {round}")), "{mode}: {:?}", lines(&effects));
+    }
+}
+
+#[test]
+fn where_nobody_keeps_step_a_peer_that_is_slow_or_was_away_for_a_moment_goes_on() {
+    let charter = charter_with("complete", 90, "rule = \"mean\"\n[round]\nmode = \"asynchronous\"");
+    // Away for a moment: the others are hardly further than it was.
+    let mut peer = peer_of(1, &charter);
+    start_at(&mut peer, &charter, 20, 5.0);
+    let effects = meet_others_in(&mut peer, &charter, 21);
+    assert!(lines(&effects).contains(&"train 20".to_owned()), "{:?}", lines(&effects));
+    // Away for long.
+    let mut peer = peer_of(1, &charter);
+    start_at(&mut peer, &charter, 20, 5.0);
+    let effects = meet_others_in(&mut peer, &charter, 60);
+    assert!(lines(&effects).contains(&"event catching-up".to_owned()), "{:?}", lines(&effects));
+    // Slow: at work with the others since the beginning.
+    let mut peer = in_round_zero(&charter);
+    hears(&mut peer, &charter, 2, 1, 1.0);
+    published(&mut peer, 0, 5.0);
+    let mut effects = Vec::new();
+    for round in 2..60 {
+        effects.extend(hears(&mut peer, &charter, 2, round, 1.0));
+        effects.extend(hears(&mut peer, &charter, 3, round, 1.0));
+    }
+    effects.extend(handle(&mut peer, Input::Stored(Stored::Checkpoint { round: 1 })));
+    assert!(lines(&effects).contains(&"train 1".to_owned()), "it is only slow: {:?}", lines(&effects));
 }
 
 #[test]

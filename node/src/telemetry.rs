@@ -673,6 +673,10 @@ impl Telemetry {
     /// The first of a peer and a reason at once, then how many a minute: a late peer, or a bad one, does not fill the log.
     fn log_refusal(&self, peer: &PeerId, reason: &Refusal) {
         let who = self.name_of(peer);
+        if *reason == Refusal::Duplicate {
+            // Updates are sent again over each further connection, since the line of an older one may be dead.
+            return tracing::debug!("heard an update of {who} once more");
+        }
         let refusal = Denial { peer: Some(*peer), address: Some(who.clone()), why: reason.name().to_owned(), count: 1 };
         let told = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).note(self.now(), refusal);
         match told.map(|told| told.count) {

@@ -7,7 +7,11 @@
 //! rows, would judge by what is to be left behind: there the coordinate-wise median takes its place. From there the peer goes on as
 //! everybody else.
 //!
-//! Under push-sum a peer cannot take others' models as they are, since a model is a share of the sum; there it goes on as it is.
+//! Where nobody keeps step a peer that is behind is only slow, unless it has just been started or was alone: then it listens, too, until
+//! so many neighbours have published.
+//!
+//! Under push-sum a model is a share of a sum that has to stay what it is. A peer that has its shares goes on with them, however old; one
+//! that has lost what it had published begins with none, and listens until it is given some.
 
 use std::sync::Arc;
 
@@ -29,10 +33,21 @@ impl Peer {
     /// listening, until enough was heard, or as many of them have passed as a neighbour may miss. A peer that is only slow trains on.
     pub(super) fn pass_over(&mut self, rounds: u64) {
         self.history.passed_over += rounds;
-        let is_old = self.untaught || rounds > self.charter.round.staleness;
-        if is_old && self.charter.aggregation.method != Method::PushSum {
+        let lost = self.untaught && self.published_before.is_some();
+        if self.is_old_after(rounds) && (lost || !self.holds_shares()) {
             self.listening = self.charter.round.patience;
+            self.method.lose_all();
         }
+    }
+
+    /// Whether models are shares of a sum.
+    pub(super) fn holds_shares(&self) -> bool {
+        self.charter.aggregation.method == Method::PushSum
+    }
+
+    /// Whether its model is too old for others if so many rounds have passed.
+    pub(super) fn is_old_after(&self, rounds: u64) -> bool {
+        self.untaught || rounds > self.charter.round.staleness
     }
 
     /// A round in which the peer says nothing and takes what the others say.
@@ -131,7 +146,7 @@ impl Peer {
                 let parameters = Arc::new(aggregate.parameters);
                 let state = Arc::clone(&parameters).into();
                 self.listening = 0;
-                self.untaught = false;
+                (self.untaught, self.returned) = (false, false);
                 self.history.mixed(rows.len());
                 out.push(Effect::Emit(Event::CaughtUp { round, models: heard, state }));
                 parameters
@@ -143,6 +158,20 @@ impl Peer {
                 Arc::clone(&self.parameters)
             }
         }
+    }
+
+    /// Under push-sum: the model of what the peer was given, where it was given anything.
+    pub(super) fn take_shares(&mut self, out: &mut Vec<Effect>) -> Parameters {
+        let (round, heard) = (self.round, self.window.counted().count());
+        let parameters = self.combine(None, out);
+        if parameters == self.parameters {
+            self.listening -= 1;
+            self.untaught = true;
+        } else {
+            self.listening = 0;
+            out.push(Effect::Emit(Event::CaughtUp { round, models: heard, state: Arc::clone(&parameters).into() }));
+        }
+        parameters
     }
 
     /// Whether the peer says nothing in the round that it is in.

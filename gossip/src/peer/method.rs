@@ -46,6 +46,9 @@ pub(super) trait Method: Send {
         (Arc::clone(row), Arc::clone(row))
     }
 
+    /// The peer has lost its state: what the model says is worth nothing.
+    fn lose_all(&mut self) {}
+
     /// So much is told, and will be told again after a crash.
     fn given(&mut self, _told: &Parameters) {}
 

@@ -89,6 +89,14 @@ impl Peer {
     /// Answers an update that asks this peer, once; refuses one that neither asks nor answers it.
     pub(super) fn admit_partner(&mut self, sender: PeerId, round: u64, out: &mut Vec<Effect>) -> Result<(), Refusal> {
         let asks = self.partner_of(&sender, round) == Some(self.id);
+        if self.listens() {
+            if asks && self.overlay.is_ready(&sender) {
+                // There is nothing yet that would be worth an answer.
+                let bytes = self.skip_of(round);
+                out.push(Effect::Send { to: sender, bytes });
+            }
+            return Ok(());
+        }
         if asks && self.pairs.asked_by.get(&sender).is_none_or(|newest| *newest < round) {
             self.pairs.asked_by.insert(sender, round);
             self.answer(sender, out);

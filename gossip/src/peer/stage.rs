@@ -90,7 +90,7 @@ impl Peer {
             let parameters = if whole { Arc::clone(&arrived.values) } else { model() };
             let state = Digest::of_values(&parameters);
             self.listening = 0;
-            self.untaught = false;
+            (self.untaught, self.returned) = (false, false);
             out.push(Effect::Emit(Event::Adopted { round, peer: *peer, state }));
             return parameters;
         }

@@ -106,6 +106,13 @@ pub const NAMES: [&str; 4] = ["ada", "bob", "cyd", "dan"];
 impl Federation {
     /// Made with `kith init` and `kith charter new`; `options` go to the latter.
     pub fn new(peers: usize, options: &[&str]) -> Federation {
+        let addresses = vec![String::from("127.0.0.1"); peers];
+        Federation::at(&addresses, options)
+    }
+
+    /// One peer at each of these IPv4 addresses.
+    pub fn at(addresses: &[String], options: &[&str]) -> Federation {
+        let peers = addresses.len();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let heart = DATASETS.iter().find(|entry| entry.name == "heart").expect("embedded");
         let loaded = (heart.load)(&DatasetOptions::default()).expect("embedded");
@@ -116,8 +123,8 @@ impl Federation {
         for (index, name) in names.iter().enumerate() {
             let rows = loaded.source.select(&sites[index].rows).write(folder.path(), name).expect("rows are written");
             let dir = folder.path().join(name);
-            let listen = format!("/ip4/127.0.0.1/tcp/{}", ports[index]);
-            let bootstrap = format!("/ip4/127.0.0.1/tcp/{}", ports[0]);
+            let listen = format!("/ip4/{}/tcp/{}", addresses[index], ports[index]);
+            let bootstrap = format!("/ip4/{}/tcp/{}", addresses[0], ports[0]);
             let mut command = kith();
             command.args(["init", "--name", name, "--listen", &listen, "--dir"]).arg(&dir).arg("--data").arg(rows);
             if index > 0 {
@@ -170,8 +177,13 @@ pub struct Running {
 
 impl Running {
     pub fn start(dir: &Path) -> Running {
+        Running::with(kith(), dir)
+    }
+
+    /// Started by a command to which `run` and its arguments are still to be added.
+    pub fn with(mut kith: Command, dir: &Path) -> Running {
         let log = std::fs::File::options().create(true).append(true).open(dir.join("stderr.log")).expect("a log");
-        let mut child = kith()
+        let mut child = kith
             .args(["run", "--json", "--dir"])
             .arg(dir)
             .stdout(Stdio::piped())
@@ -213,13 +225,18 @@ impl Running {
         self.until(name, |value| value["event"] == name)
     }
 
+    /// Reads what it has told so far.
+    pub fn read(&mut self) {
+        while let Ok(value) = self.lines.try_recv() {
+            self.seen.push(value);
+        }
+    }
+
     /// Waits for the process to end; its exit code.
     pub fn end(&mut self) -> Option<i32> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            while let Ok(value) = self.lines.try_recv() {
-                self.seen.push(value);
-            }
+            self.read();
             if let Some(status) = self.child.try_wait().expect("a child") {
                 while let Ok(value) = self.lines.recv() {
                     self.seen.push(value);

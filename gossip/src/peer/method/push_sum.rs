@@ -16,8 +16,9 @@
 //! has. What is sent to a peer that stays away stays on its way, and everybody's mass falls with it. So the change of a training is
 //! divided by no less than half the mass that the graph settles at, lest steps grow as masses fall, and who has next to nothing left
 //! takes that mass anew: only then is mass made. A peer that comes back after long with its disk brings back old models with all that
-//! it was given. One that comes back without has lost what it held: it opens a new account, which its receivers see by the round it
-//! was opened in, and takes what senders gave before as given to whom it was before.
+//! it was given. One that comes back without has lost what it held: it begins with no mass, gives nothing until it has been given some,
+//! opens a new account, which its receivers see by the round it was opened in, and takes what senders gave before as given to whom it
+//! was before.
 //!
 //! One liar moves the result anywhere, by mass as well. Bytes: three values more than plain. Kept: one vector for each sender.
 
@@ -135,6 +136,10 @@ impl Method for PushSum {
         (Arc::new(told), Arc::new(kept))
     }
 
+    fn lose_all(&mut self) {
+        self.mass = 0.0;
+    }
+
     fn given(&mut self, told: &Parameters) {
         self.given = Some(Arc::clone(told));
     }
@@ -173,7 +178,11 @@ impl Method for PushSum {
         }
         self.heard = weights.iter().enumerate().any(|(index, weight)| index != own && *weight > 0.0);
         self.mass = weights.iter().sum();
-        weights.iter_mut().for_each(|weight| *weight /= self.mass);
+        if self.mass == 0.0 {
+            weights[own] = 1.0; // nothing is held and nothing came
+        } else {
+            weights.iter_mut().for_each(|weight| *weight /= self.mass);
+        }
         models
     }
 
@@ -385,6 +394,26 @@ mod tests {
         peers.methods[3].models(&[(id(2), arrived(&told)), (id(3), arrived(&held))], 1, false, &mut weights);
         assert!((peers.methods[3].mass - before - 0.5).abs() < 1e-9, "what was given anew is taken, and no more");
         assert_eq!(kept[DIMENSION], 0.5);
+    }
+
+    #[test]
+    fn whoever_has_lost_all_holds_what_it_is_given_and_nothing_else() {
+        let mut method = PushSum::new(1);
+        method.open(&graph(), 0);
+        method.lose_all();
+        let start: Parameters = Arc::new(vec![9.0]);
+        let training = Training { start: &start, end: &start, way: 0.0, rate: 0.0 };
+        let own: Parameters = Arc::new(start.iter().copied().chain(method.beside(&training)).collect());
+        let told = |value: f32, mass: f32| -> Parameters { Arc::new(vec![mass * value, mass, 0.0, 0.0]) };
+        let mut hear = |row: Parameters| {
+            let mut weights = vec![0.0; 2];
+            let models = method.models(&[(id(0), arrived(&own)), (id(3), arrived(&row))], 0, true, &mut weights);
+            (models[1].clone(), weights, method.mass)
+        };
+        // What was given to it before is lost, and its own model stays as long as there is no other.
+        assert_eq!(hear(told(5.0, 1.0)).1, [1.0, 0.0]);
+        let (model, weights, mass) = hear(told(5.0, 1.5));
+        assert_eq!((model, weights, mass), (vec![5.0], vec![0.0, 1.0], 0.5));
     }
 
     #[test]
