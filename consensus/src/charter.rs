@@ -167,7 +167,7 @@ pub struct Membership {
     pub mode: Admission,
     /// How many peers the federation has.
     pub peers: usize,
-    /// The members, in the charter's order; empty where anyone may join.
+    /// The members in the order of their keys; empty where anyone may join.
     pub members: Vec<Member>,
 }
 
@@ -264,8 +264,11 @@ impl Charter {
             }
         }
         document.section("privacy", |section| section.choice("mechanism", Some("none"), &["none"]));
-        let (others, canonical): (toml::Table, toml::Table) =
+        let (others, mut canonical): (toml::Table, toml::Table) =
             document.finish()?.into_iter().partition(|(name, _)| others.contains(&name.as_str()));
+        if let Some(members) = canonical.get_mut("membership").and_then(|table| table.get_mut("member")?.as_array_mut()) {
+            members.sort_by_cached_key(|member| member.get("key").and_then(toml::Value::as_str)?.parse::<PeerId>().ok());
+        }
         let aggregation = aggregation.expect("a charter without problems has its rule");
         let sections: BTreeMap<String, Digest> = canonical.iter().map(|(name, table)| (name.clone(), digest_of(table))).collect();
         let id = federation_id(&sections);
@@ -276,9 +279,7 @@ impl Charter {
 
     /// The members' keys in canonical order; empty where anyone may join.
     pub fn roster(&self) -> Vec<PeerId> {
-        let mut keys: Vec<PeerId> = self.membership.members.iter().map(|member| member.key).collect();
-        keys.sort_unstable();
-        keys
+        self.membership.members.iter().map(|member| member.key).collect()
     }
 
     /// The member with this key.
@@ -557,7 +558,7 @@ impl Membership {
             Some(Member { name, organisation, key })
         });
         let written = read.len();
-        let members: Vec<Member> = read.into_iter().flatten().collect();
+        let mut members: Vec<Member> = read.into_iter().flatten().collect();
         if written == 0 {
             section.note("member", "no member is listed; expected at least one [[membership.member]]");
         }
@@ -571,6 +572,7 @@ impl Membership {
                 section.note("member", format!("members {first:?} and {:?} have the same key", member.name));
             }
         }
+        members.sort_by_key(|member| member.key); // however they are listed it is the same federation
         Membership { mode: Admission::Members, peers: written, members }
     }
 }

@@ -45,6 +45,17 @@ fn a_written_charter_has_the_same_id_and_every_key() {
 }
 
 #[test]
+fn the_order_in_which_members_are_listed_changes_nothing() {
+    let charter = resolve(&text(4, "")).unwrap();
+    let members = text(4, "");
+    let (head, members) = members.split_once("[[membership.member]]").unwrap();
+    let reversed: Vec<&str> = members.split("[[membership.member]]").collect::<Vec<_>>().into_iter().rev().collect();
+    let other = resolve(&format!("{head}[[membership.member]]{}", reversed.join("[[membership.member]]"))).unwrap();
+    assert_eq!((other.id, other.to_toml()), (charter.id, charter.to_toml()));
+    assert_eq!(other.membership.members[0].name, "m0");
+}
+
+#[test]
 fn spelling_out_a_default_keeps_the_id_and_another_value_changes_one_section() {
     let charter = resolve(&text(3, "")).unwrap();
     assert_eq!(resolve(&text(3, "[round]\nquorum = 1\n[model]\nwidth = 8")).unwrap().id, charter.id);

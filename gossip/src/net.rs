@@ -225,7 +225,7 @@ const ELSEWHERE_MAX: usize = 64;
 /// How long after the answer to a ping the next one follows. (libp2p forgives the first that fails, so that a dead line is noticed after at
 /// most twice the sum of this and [`PING_TIMEOUT`]: 24 s, before the system's own pauses between attempts have grown to more; guess.)
 const PING_INTERVAL: Duration = Duration::from_secs(4);
-/// How long a peer may take to answer a ping.
+/// How long a peer may take to answer a ping (guess).
 const PING_TIMEOUT: Duration = Duration::from_secs(8);
 
 #[derive(NetworkBehaviour)]
@@ -423,19 +423,19 @@ impl Network {
 
     fn connect(&mut self, peer: PeerId, addresses: &[String]) {
         let Some(id) = to_libp2p(&peer) else { return };
-        let addresses: Vec<Multiaddr> = addresses.iter().filter_map(|address| address.parse().ok()).collect();
+        // With the id at its end or without, it is one address.
+        let addresses: BTreeSet<Multiaddr> =
+            addresses.iter().filter_map(|address| Some(without_p2p(&address.parse().ok()?))).collect();
         if peer == self.own {
             // Somebody has seen this peer's key at an address that is not its own: whoever answers there shows whose key it has.
             for address in addresses {
-                drop(self.swarm.dial(DialOpts::unknown_peer_id().address(without_p2p(&address)).build()));
+                drop(self.swarm.dial(DialOpts::unknown_peer_id().address(address).build()));
             }
             return;
         }
-        if self.connected.contains_key(&peer) {
-            return;
-        }
-        // Connections that are being closed do not count.
-        let options = DialOpts::peer_id(id).condition(PeerCondition::NotDialing).addresses(addresses).build();
+        // Already dialled or connected is as good.
+        let addresses = addresses.into_iter().collect();
+        let options = DialOpts::peer_id(id).condition(PeerCondition::DisconnectedAndNotDialing).addresses(addresses).build();
         if let Err(error) = self.swarm.dial(options) {
             tracing::trace!(peer = %peer, %error, "not dialled");
         }
@@ -444,7 +444,6 @@ impl Network {
     fn disconnect(&mut self, peer: &PeerId) {
         if let Some(id) = to_libp2p(peer) {
             let _ = self.swarm.disconnect_peer_id(id); // an error says that there was no connection
-            self.swarm.behaviour_mut().streams.all_closed(id);
         }
     }
 
@@ -460,7 +459,7 @@ impl Network {
                 });
                 let options = match named {
                     Some(peer) => DialOpts::peer_id(peer)
-                        .condition(PeerCondition::NotDialing)
+                        .condition(PeerCondition::DisconnectedAndNotDialing)
                         .addresses(vec![bootstrap.address.clone()])
                         .build(),
                     None => DialOpts::unknown_peer_id().address(bootstrap.address.clone()).build(),
@@ -608,7 +607,6 @@ impl Network {
             BehaviourEvent::Ping(ping::Event { peer, connection, result: Err(error) }) => {
                 tracing::debug!(%peer, %error, "does not answer pings");
                 self.swarm.close_connection(connection);
-                self.swarm.behaviour_mut().streams.closed(connection, peer);
             }
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => {
                 for (id, address) in found {

@@ -31,11 +31,13 @@ pub struct SkewReport {
     pub hellinger: f64,
     /// Mean of the Jensen–Shannon distance, the square root of [`LabelSkew::js_divergence`], 0 to √(ln 2) = 0.833.
     pub jensen_shannon: f64,
+    /// Training rows that the partition deals to nobody.
+    pub left_over: u64,
 }
 
 impl SkewReport {
-    /// The report of these rows of each class, for each peer.
-    pub fn new(class_counts: Vec<Vec<u64>>) -> SkewReport {
+    /// The report of these rows of each class, for each peer, of so many rows in all.
+    pub fn new(class_counts: Vec<Vec<u64>>, rows: u64) -> SkewReport {
         let skews = label_skew(&class_counts);
         let count = skews.len().max(1) as f64;
         let mean = |value: fn(&LabelSkew) -> f64| skews.iter().map(value).sum::<f64>() / count;
@@ -44,13 +46,14 @@ impl SkewReport {
             hellinger: mean(|skew| skew.hellinger),
             // Rounding can leave a divergence of 0 a little below it.
             jensen_shannon: mean(|skew| skew.js_divergence.max(0.0).sqrt()),
+            left_over: rows.saturating_sub(class_counts.iter().flatten().sum()),
             class_counts,
         }
     }
 
-    /// The report of the peers' rows.
-    pub fn of<'a>(peers: impl IntoIterator<Item = &'a Dataset>, classes: usize) -> SkewReport {
-        SkewReport::new(peers.into_iter().map(|rows| rows.class_counts(classes)).collect())
+    /// The report of the peers' rows, of so many in all.
+    pub fn of<'a>(peers: impl IntoIterator<Item = &'a Dataset>, classes: usize, rows: usize) -> SkewReport {
+        SkewReport::new(peers.into_iter().map(|peer| peer.class_counts(classes)).collect(), rows as u64)
     }
 }
 
@@ -84,15 +87,17 @@ mod tests {
 
     #[test]
     fn a_report_is_the_mean_over_the_peers() {
-        let even = SkewReport::new(vec![vec![5, 5], vec![20, 20]]);
+        let even = SkewReport::new(vec![vec![5, 5], vec![20, 20]], 53);
         assert_eq!((even.l1, even.hellinger, even.jensen_shannon), (0.0, 0.0, 0.0));
-        let apart = SkewReport::new(vec![vec![10, 0], vec![0, 10]]);
+        let apart = SkewReport::new(vec![vec![10, 0], vec![0, 10]], 20);
         assert_eq!(apart.l1, 1.0);
         // Σ (√p − √q)² / 2 with p = (1, 0), q = (½, ½) is 1 − √½.
         assert!((apart.hellinger - (1.0 - 0.5f64.sqrt()).sqrt()).abs() < 1e-12);
         // ½·ln(1 / ¾) + ½·(½·ln(½ / ¾) + ½·ln(½ / ¼)) = 0.215762.
         assert!((apart.jensen_shannon.powi(2) - 0.215_761_55).abs() < 1e-8);
         let rows = Dataset::from_numbers(vec![0.0; 4], vec![0, 2, 2, 2], 1);
-        assert_eq!(SkewReport::of([&rows, &rows], 3).class_counts, [[1, 0, 3], [1, 0, 3]]);
+        let report = SkewReport::of([&rows, &rows], 3, 10);
+        assert_eq!(report.class_counts, [[1, 0, 3], [1, 0, 3]]);
+        assert_eq!(report.left_over, 2);
     }
 }

@@ -57,7 +57,8 @@ Exit codes:
 Environment:
   NO_COLOR           no colours
   KITH_LOG           what `run` logs, for example \"debug\" or \"kith_node=trace\"
-  RAYON_NUM_THREADS  threads for training; Kith sets it to 1 where it is not set
+  RAYON_NUM_THREADS  threads for training; where it is not set, `run` takes what kith.toml says,
+                     and a testnet shares the machine's cores among its peers
   _RJEM_MALLOC_CONF  of the allocator; `sim` sets it to ask for large pages where it is not set";
 
 #[derive(Debug, Subcommand)]
@@ -126,6 +127,9 @@ pub fn main() -> ExitCode {
     verdict.unwrap_or_else(Failure::report)
 }
 
+/// The variable from which the training's threads are read.
+pub(crate) const THREADS: &str = "RAYON_NUM_THREADS";
+
 /// What libraries read from the environment, by verb: candle the number of its threads, the allocator whether it asks for large
 /// pages (a world of ten thousand peers runs a tenth faster on them; a process of one peer would only be larger).
 fn environment(verb: &Verb) -> Vec<(&'static str, String)> {
@@ -136,7 +140,7 @@ fn environment(verb: &Verb) -> Vec<(&'static str, String)> {
         _ => return Vec::new(),
     };
     let pages = matches!(verb, Verb::Sim(_)).then(|| (LARGE_PAGES.0, LARGE_PAGES.1.to_owned()));
-    [("RAYON_NUM_THREADS", threads.to_string())].into_iter().chain(pages).collect()
+    [(THREADS, threads.to_string())].into_iter().chain(pages).collect()
 }
 
 /// Changing one's own environment is unsafe while other threads may read it. So the program replaces itself, before there are any,

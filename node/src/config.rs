@@ -38,7 +38,7 @@ pub struct Config {
     pub network: NetworkConfig,
     /// Where status and metrics are served.
     pub status_listen: SocketAddr,
-    /// Threads for training.
+    /// Threads for training; where nothing is said, as many as the machine has cores.
     pub threads: usize,
     /// Evaluate after every so many rounds; 0: after the last one only.
     pub evaluate_every: u64,
@@ -72,6 +72,11 @@ pub struct NetworkConfig {
     pub mdns: bool,
     /// Most established connections.
     pub connections_max: u32,
+}
+
+/// Threads that this machine runs at the same time.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 impl Config {
@@ -110,7 +115,7 @@ impl Config {
         let data = document.section("data", |section| DataConfig::read(section, folder));
         let network = document.section("network", NetworkConfig::read);
         let status_listen = document.section("status", read_status);
-        let threads = document.section("resources", |section| section.integer("threads", Some(1), 1..=1024)) as usize;
+        let threads = document.section("resources", |section| section.integer("threads", Some(cores() as u64), 1..=1024)) as usize;
         let evaluate_every = document.section("evaluation", |section| section.integer("every", Some(0), 0..=1_000_000_000));
         let attack = document.section("testnet", |section| read_attack(section, &network));
         document.finish()?;

@@ -510,7 +510,7 @@ impl Experiment {
         let guessing = most.map(|most| most as f64 / test.len() as f64);
         let partition = &self.world.partition;
         let dealt = partition.datasets(&train, classes, sites.as_deref(), peers, seed).map_err(|error| wrong(&error))?;
-        let mut skew = SkewReport::of(&dealt, classes);
+        let mut skew = SkewReport::of(&dealt, classes, train.len());
         if peers > PEER_ROWS_MAX {
             skew.class_counts = Vec::new();
         }

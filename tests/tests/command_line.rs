@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Federation, kith, run, told};
+use common::{Federation, kith, one_document, run, told};
 
 /// Arguments, exit code, what stderr must say.
 fn refused(arguments: &[&str], code: i32, expected: &[&str]) {
@@ -204,5 +204,17 @@ fn every_table_is_listed_with_its_sources() {
         assert_eq!(rows.len(), text.lines().count(), "{table}");
         let is_said = |row: &serde_json::Value| row["source"].as_str().is_some_and(|source| !source.is_empty());
         assert!(rows.iter().all(|row| is_said(row) == (table != "checks")), "{table}: {rows:?}");
+    }
+}
+
+#[test]
+fn check_says_that_the_mean_moves_under_replicas_and_what_keeps_it() {
+    for (rule, codec, told) in [("mean", "top-k:0.1", true), ("choco", "top-k:0.1", false), ("mean", "int8", false)] {
+        let federation = Federation::new(2, &["--rule", rule, "--codec", codec]);
+        let output = kith().args(["check", "--json", "--dir"]).arg(federation.dir("ada")).output().expect("starts");
+        let document = one_document(&output);
+        let notes = document["notes"].as_array().expect("notes");
+        let choco = notes.iter().any(|note| note.as_str().is_some_and(|note| note.contains("\"choco\" keeps it")));
+        assert_eq!(choco, told, "{rule} under {codec}: {notes:?}");
     }
 }

@@ -210,9 +210,7 @@ impl Streams {
         Handler { peer, asked, inbound: self.inbound.clone(), places, over, _end: end }
     }
 
-    /// Counts a connection as over that is being closed. libp2p says so only when all that was written is on its way, which on a dead line
-    /// takes until the system gives it up.
-    pub(super) fn closed(&mut self, id: ConnectionId, peer: PeerId) {
+    fn closed(&mut self, id: ConnectionId, peer: PeerId) {
         let mut connections = lock(&self.control.connections);
         let Some(of_peer) = connections.get_mut(&peer) else { return };
         let Some(place) = of_peer.iter().position(|connection| connection.id == id) else { return };
@@ -225,15 +223,6 @@ impl Streams {
             drop(messages.acquire_many(all).await); // every reader gives its place back when it ends
             peer
         }));
-    }
-}
-
-impl Streams {
-    /// The same for all connections of a peer.
-    pub(super) fn all_closed(&mut self, peer: PeerId) {
-        let ids = |connections: &Vec<Connection>| connections.iter().map(|connection| connection.id).collect();
-        let ids: Vec<ConnectionId> = lock(&self.control.connections).get(&peer).map(ids).unwrap_or_default();
-        ids.into_iter().for_each(|id| self.closed(id, peer));
     }
 }
 

@@ -1,18 +1,25 @@
-//! TCP with noise and yamux, or QUIC; and what libp2p does not tell: whether the own key at the other end is this process or another one.
+//! TCP with noise and yamux, or QUIC, and two things that libp2p does not do: connections that close in time, and an answer to whether the
+//! own key at the other end is this process or another one.
+//!
+//! libp2p counts a connection as closed when all that was written to it is on its way. On a dead line that takes until the system gives up,
+//! many minutes; meanwhile nobody hears that the peer is gone, nobody dials it again, and it fills up the peer's share of connections.
+//! Here a connection that is being closed has [`CLOSE_MAX`] for that.
 //!
 //! A process that dials an address of its own and a process whose key runs a second time somewhere look the same to libp2p, which ends
-//! both connections. So before that, the two ends of a connection with one key at both ends tell each other the number that their
+//! both connections. So before that the two ends of a connection with one key at both ends tell each other the number that their
 //! processes drew at their start. Each end waits until the other one has read, so that both know, whichever of them dialled.
 
 use std::error::Error;
 use std::future::Future;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::future::{Either, poll_fn};
-use futures::{AsyncReadExt, AsyncWriteExt};
-use libp2p::core::muxing::{StreamMuxerBox, StreamMuxerExt, SubstreamBox};
+use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
+use libp2p::core::StreamMuxer;
+use libp2p::core::muxing::{StreamMuxerBox, StreamMuxerEvent, StreamMuxerExt, SubstreamBox};
 use libp2p::core::transport::Boxed;
 use libp2p::core::upgrade::Version;
 use libp2p::core::{ConnectedPoint, Transport};
@@ -23,6 +30,9 @@ use super::{NetworkEvent, without_p2p};
 
 /// Length of a process's number; two processes draw the same one with probability 2⁻¹²⁸.
 const NUMBER_BYTES: usize = 16;
+
+/// How long a connection may take to send what was written before it was closed (guess).
+const CLOSE_MAX: Duration = Duration::from_secs(2);
 
 /// The transport of a key. Tells `events` where the key runs a second time.
 pub(super) fn transport(
@@ -36,8 +46,8 @@ pub(super) fn transport(
         .upgrade(Version::V1Lazy)
         .authenticate(noise::Config::new(keypair)?)
         .multiplex(yamux::Config::default())
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
-    let quic = quic::tokio::Transport::new(quic::Config::new(keypair)).map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+        .map(|(peer, muxer), _| (peer, Closing::soon(muxer)));
+    let quic = quic::tokio::Transport::new(quic::Config::new(keypair)).map(|(peer, muxer), _| (peer, Closing::soon(muxer)));
     let either = tcp.or_transport(quic).map(|either, _| match either {
         Either::Left(output) | Either::Right(output) => output,
     });
@@ -53,6 +63,51 @@ pub(super) fn transport(
         Ok::<_, io::Error>((peer, muxer))
     });
     Ok(watched.boxed())
+}
+
+/// A connection that closes within [`CLOSE_MAX`].
+struct Closing<M> {
+    muxer: Pin<Box<M>>,
+    deadline: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl<M> Closing<M>
+where
+    M: StreamMuxer + Send + 'static,
+    M::Substream: Send + 'static,
+    M::Error: Send + Sync + 'static,
+{
+    fn soon(muxer: M) -> StreamMuxerBox {
+        StreamMuxerBox::new(Closing { muxer: Box::pin(muxer), deadline: None })
+    }
+}
+
+impl<M: StreamMuxer> StreamMuxer for Closing<M>
+where
+    M::Error: Send + Sync + 'static,
+{
+    type Substream = M::Substream;
+    type Error = io::Error;
+
+    fn poll_inbound(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<M::Substream>> {
+        self.muxer.as_mut().poll_inbound(context).map_err(io::Error::other)
+    }
+
+    fn poll_outbound(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<M::Substream>> {
+        self.muxer.as_mut().poll_outbound(context).map_err(io::Error::other)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Poll::Ready(closed) = self.muxer.as_mut().poll_close(context) {
+            return Poll::Ready(closed.map_err(io::Error::other));
+        }
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(CLOSE_MAX)));
+        deadline.poll_unpin(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<StreamMuxerEvent>> {
+        self.muxer.as_mut().poll(context).map_err(io::Error::other)
+    }
 }
 
 fn address(end: &ConnectedPoint) -> &Multiaddr {

@@ -102,7 +102,16 @@ impl Findings {
         self.look_at_charter(config, &agreement, peer);
         let found = readiness::look(config, &agreement, peer);
         self.problems.extend(found.problems);
-        self.fact("notes", json!(found.notes));
+        let mut notes = found.notes;
+        if agreement.codec.form() == Form::Replica && agreement.charter.aggregation.rule.name() == "mean" {
+            let what = format!(
+                "rule \"mean\" under codec {:?} mixes a peer's exact model with its neighbours' replicas, so the mean of all models moves a \
+                 little; rule \"choco\" keeps it",
+                agreement.codec.name()
+            );
+            notes.push(what);
+        }
+        self.fact("notes", json!(notes));
         let seed = agreement.peer_seed(&peer.unwrap_or(PeerId([0; 32])));
         let schema = agreement.task.schema();
         if let Some(rows) = self.keep(data::read(&config.data, schema, seed)) {

@@ -147,8 +147,9 @@ impl Init {
              # Status and metrics; port 0 takes a free one and writes it to state/status.address.\n\
              [status]\n\
              listen = \"127.0.0.1:0\"\n\n\
+             # Threads for training; as many as the machine has cores, where nothing is said.\n\
              [resources]\n\
-             threads = 1\n",
+             # threads = 1\n",
             quoted(&self.name),
             quoted(&data.display().to_string()),
             list(listen),

@@ -262,6 +262,9 @@ fn summary(outcome: &Outcome, folder: Option<&Path>) -> String {
     let again = again.map_or(String::new(), |again| format!(", of that {} sent once more", bytes(again)));
     if let Some(skew) = &outcome.skew {
         line("unlike labels", format!("{:.3} of 2 (mean distance of a peer's classes from everybody's)", skew.l1));
+        if skew.left_over > 0 {
+            line("rows left over", format!("{} training rows that the partition deals to nobody", skew.left_over));
+        }
     }
     line("on the wire", format!("{}{again}", bytes(outcome.bytes.wire)));
     let jumped =

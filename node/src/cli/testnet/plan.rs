@@ -154,6 +154,14 @@ impl Plan {
             }
             dealt => (partition, dealt?),
         };
+        let used: usize = shards.iter().map(Vec::len).sum::<usize>() + test.len();
+        let left_over = loaded.source.len().saturating_sub(used);
+        if left_over > 0 {
+            tell(&format!(
+                "note: {left_over} of {} training rows go to nobody under --partition {partition}",
+                loaded.source.len() - test.len()
+            ));
+        }
         let plan = Plan {
             agreement,
             members,

@@ -25,7 +25,8 @@ use super::live::{Live, ready_table, role};
 use super::plan::Plan;
 use super::report::Report;
 use super::tally::{State, Tally, counted};
-use crate::config::CONFIG_FILE;
+use crate::cli::THREADS;
+use crate::config::{CONFIG_FILE, cores};
 use crate::telemetry::Line;
 
 /// Lines of all peers that wait to be counted.
@@ -167,7 +168,7 @@ impl Supervisor<'_> {
             .arg("--config")
             .arg(folder.join(CONFIG_FILE))
             .args(["--json", "--end-with-parent"])
-            .env("RAYON_NUM_THREADS", "1")
+            .env(THREADS, (cores() / self.plan.members.len()).max(1).to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log)
