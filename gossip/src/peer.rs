@@ -183,7 +183,9 @@ pub struct Peer {
     turned_away: BTreeSet<(u64, PeerId)>,
     /// Neighbours whose last update came too late for its round.
     late: BTreeSet<PeerId>,
-    /// Rounds that a neighbour can be ahead while nobody fails, at least [`AHEAD_MIN`].
+    /// Rounds that a neighbour can be ahead while nobody fails.
+    lead: u64,
+    /// The same, at least [`AHEAD_MIN`].
     ahead: u64,
     /// Whether its model is still the initial one, with nothing of anybody else's.
     untaught: bool,
@@ -219,10 +221,11 @@ impl Peer {
             true => Arc::clone(&setup.initial),
             false => Arc::new(setup.initial.iter().copied().chain(std::iter::repeat(0.0)).take(length).collect()),
         };
-        let ahead = match setup.charter.round.mode {
-            Mode::Synchronous => setup.charter.topology.lead(setup.charter.membership.peers).max(AHEAD_MIN),
+        let lead = match setup.charter.round.mode {
+            Mode::Synchronous => setup.charter.topology.lead(setup.charter.membership.peers),
             Mode::Asynchronous(_) | Mode::Pairwise => AHEAD_MIN,
         };
+        let ahead = lead.max(AHEAD_MIN);
         let witness = Witness::new(setup.charter.id, ahead);
         Peer {
             id,
@@ -255,6 +258,7 @@ impl Peer {
             suspicion: Sorted::default(),
             turned_away: BTreeSet::new(),
             late: BTreeSet::new(),
+            lead,
             ahead,
             untaught: true,
             returned: true,
@@ -830,6 +834,7 @@ impl Peer {
     }
 
     fn close(&mut self, why: Closed, out: &mut Vec<Effect>) {
+        self.exchange.release((self.round + 1).saturating_sub(self.lead));
         let missing = self.window.missing(|peer| self.overlay.is_up(peer));
         for peer in self.overlay.receives_from(self.round) {
             let (is_in, asked) = (self.window.contains(&peer), !self.is_pairwise() || self.window.awaits(&peer));
@@ -892,6 +897,9 @@ impl Peer {
             history: self.history.clone(),
         };
         out.push(Effect::Persist(Record::Checkpoint(Box::new(checkpoint))));
+        // A model may be large: what this round no longer needs goes before the next one needs as much.
+        self.own = Arc::clone(&self.parameters);
+        self.exchange.release_own();
     }
 
     /// The own exact model and what arrived, in the order of ids.

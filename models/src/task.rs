@@ -460,7 +460,9 @@ impl Trainer {
         }
         let (samples, loss, rate) = (self.data.len() as u64, loss / samples as f64, training.rate(round));
         let memory = optimizer.memory(start, &mut scratch);
-        SCRATCH.set(scratch);
+        if start.len() <= SCRATCH_MAX {
+            SCRATCH.set(scratch);
+        }
         Ok(Trained { parameters, samples, local_steps: steps, rate, loss, memory })
     }
 
@@ -513,6 +515,10 @@ struct Scratch {
     gradient: Vec<f32>,
     velocity: Vec<f32>,
 }
+
+/// Most parameters of a model whose scratch is kept: 1 MiB each (guess). For a larger one memory is dear, and asking for it is nothing
+/// beside a step.
+const SCRATCH_MAX: usize = 256 << 10;
 
 thread_local! {
     static SCRATCH: Cell<Scratch> = Cell::default();

@@ -146,6 +146,7 @@ pub(super) struct Exchange {
     own: PeerId,
     own_replica: Parameters,
     own_state: Digest,
+    /// What everybody has before the first update; empty where every update stands alone.
     initial: Parameters,
     initial_state: Digest,
     incoming: Sorted<PeerId, Incoming>,
@@ -156,12 +157,16 @@ pub(super) struct Exchange {
     keeps_newest: bool,
 }
 
+/// Largest body that is kept for neighbours that are late (guess: a few of them are little beside a program's own memory).
+const KEPT_BYTES_MAX: usize = 4 << 20;
+
 impl Exchange {
     pub(super) fn new(codec: Box<dyn Codec>, own: PeerId, initial: Parameters, ahead: u64, keeps_newest: bool) -> Exchange {
-        let initial_state = Digest::of_values(&initial);
+        let (dimension, initial_state) = (initial.len(), Digest::of_values(&initial));
+        let initial = if codec.form() == Form::Replica || keeps_newest { initial } else { Parameters::default() };
         Exchange {
             codec,
-            dimension: initial.len(),
+            dimension,
             own,
             own_replica: Arc::clone(&initial),
             own_state: initial_state,
@@ -259,6 +264,18 @@ impl Exchange {
     /// The own state, where it is that of `values` as they are.
     pub(super) fn own_state_if(&self, values: &Parameters) -> Option<Digest> {
         Arc::ptr_eq(values, &self.own_replica).then_some(self.own_state)
+    }
+
+    /// Only late neighbours lack anything older than `oldest`: large bodies are not kept for them.
+    pub(super) fn release(&mut self, oldest: u64) {
+        self.outgoing.retain(|round, outgoing| *round >= oldest || outgoing.body_bytes <= KEPT_BYTES_MAX);
+    }
+
+    /// The round is over: where every update stands alone, nobody needs the own vector any longer.
+    pub(super) fn release_own(&mut self) {
+        if self.codec.form() == Form::Stateless {
+            self.own_replica = Arc::clone(&self.initial);
+        }
     }
 
     pub(super) fn outgoing(&self, round: u64) -> Option<&Outgoing> {
