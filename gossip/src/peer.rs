@@ -900,6 +900,9 @@ impl Peer {
         // A model may be large: what this round no longer needs goes before the next one needs as much.
         self.own = Arc::clone(&self.parameters);
         self.exchange.release_own();
+        if !self.charter.topology.changes() {
+            self.exchange.expect_only(&self.overlay.receives_from(self.round));
+        }
     }
 
     /// The own exact model and what arrived, in the order of ids.

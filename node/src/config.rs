@@ -115,7 +115,8 @@ impl Config {
         let data = document.section("data", |section| DataConfig::read(section, folder));
         let network = document.section("network", NetworkConfig::read);
         let status_listen = document.section("status", read_status);
-        let threads = document.section("resources", |section| section.integer("threads", Some(cores() as u64), 1..=1024)) as usize;
+        let threads =
+            document.section("resources", |section| section.integer("threads", Some(cores() as u64), 1..=1024)) as usize;
         let evaluate_every = document.section("evaluation", |section| section.integer("every", Some(0), 0..=1_000_000_000));
         let attack = document.section("testnet", |section| read_attack(section, &network));
         document.finish()?;

@@ -266,15 +266,26 @@ impl Exchange {
         Arc::ptr_eq(values, &self.own_replica).then_some(self.own_state)
     }
 
-    /// Only late neighbours lack anything older than `oldest`: large bodies are not kept for them.
+    /// Only late neighbours lack anything older than `oldest`: large bodies and replicas are not kept for them.
     pub(super) fn release(&mut self, oldest: u64) {
         self.outgoing.retain(|round, outgoing| *round >= oldest || outgoing.body_bytes <= KEPT_BYTES_MAX);
+        if 4 * self.dimension > KEPT_BYTES_MAX {
+            let old = self.outgoing.iter_mut().filter(|(round, _)| **round < oldest);
+            old.for_each(|(_, outgoing)| outgoing.replica = None);
+        }
+    }
+
+    /// These are all that will ever send something: once each has, nobody begins with the common start any more.
+    pub(super) fn expect_only(&mut self, senders: &[PeerId]) {
+        if !self.keeps_newest && senders.iter().all(|sender| self.incoming.contains(sender)) {
+            self.initial = Parameters::default();
+        }
     }
 
     /// The round is over: where every update stands alone, nobody needs the own vector any longer.
     pub(super) fn release_own(&mut self) {
         if self.codec.form() == Form::Stateless {
-            self.own_replica = Arc::clone(&self.initial);
+            self.own_replica = Parameters::default();
         }
     }
 
@@ -411,7 +422,9 @@ impl Exchange {
     pub(super) fn advance(&mut self, sender: PeerId, own_round: u64) -> Progress {
         let form = self.codec.form();
         let dimension = self.dimension;
-        let incoming = self.incoming(sender);
+        let Some(incoming) = self.incoming.get_mut(&sender) else {
+            return Progress::Idle;
+        };
         if incoming.fetching.is_some() {
             return Progress::Idle;
         }
