@@ -129,7 +129,7 @@ async fn turn(turns: &Turns, source: PeerId) -> Option<OwnedSemaphorePermit> {
 }
 
 async fn pull(control: &Control, turns: &Turns, digest: Digest, length: usize, sources: &[PeerId]) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
+    let (mut bytes, mut hasher) = (Vec::new(), blake3::Hasher::new());
     let mut why = "nobody to ask".to_owned();
     for (attempt, source) in sources.iter().cycle().take(sources.len() * PASSES).enumerate() {
         if attempt > 0 && attempt % sources.len() == 0 {
@@ -139,12 +139,15 @@ async fn pull(control: &Control, turns: &Turns, digest: Digest, length: usize, s
         bytes.reserve_exact(length - bytes.len());
         // Waiting for the turn is not the source's slowness.
         let longest = SILENCE_MAX + Duration::from_secs(length as u64 / BYTES_PER_SECOND_MIN);
-        let pulled = tokio::time::timeout(longest, pull_from(control, source, digest, length, &mut bytes)).await;
+        let here = (&mut bytes, &mut hasher);
+        let pulled = tokio::time::timeout(longest, pull_from(control, source, digest, length, here)).await;
+        bytes.truncate(usize::try_from(hasher.count()).unwrap_or(0)); // what it has not sent in time is not there
         match pulled.unwrap_or_else(|_| Err(format!("slower than {BYTES_PER_SECOND_MIN} bytes a second"))) {
-            Ok(()) if Digest::of(&bytes) == digest => return Ok(bytes),
+            Ok(()) if *hasher.finalize().as_bytes() == digest.0 => return Ok(bytes),
             Ok(()) => {
                 why = format!("what …{} sent is not what it is named", source.short());
                 bytes.clear();
+                hasher.reset();
             }
             Err(error) => why = format!("…{}: {error}", source.short()),
         }
@@ -153,7 +156,13 @@ async fn pull(control: &Control, turns: &Turns, digest: Digest, length: usize, s
 }
 
 /// Appends what is missing of a body.
-async fn pull_from(control: &Control, source: &PeerId, digest: Digest, length: usize, bytes: &mut Vec<u8>) -> Result<(), String> {
+async fn pull_from(
+    control: &Control,
+    source: &PeerId,
+    digest: Digest,
+    length: usize,
+    (bytes, hasher): (&mut Vec<u8>, &mut blake3::Hasher),
+) -> Result<(), String> {
     let id = to_libp2p(source).ok_or("not an ed25519 key")?;
     let within = |what| move |_| format!("{what} took more than {} s", SILENCE_MAX.as_secs());
     let open = tokio::time::timeout(SILENCE_MAX, control.open(id, Protocol::Body)).await;
@@ -170,18 +179,21 @@ async fn pull_from(control: &Control, source: &PeerId, digest: Digest, length: u
         total if total != length as u64 => return Err(format!("offers {total} bytes where {length} were announced")),
         _ => {}
     }
-    while bytes.len() < length {
-        let start = bytes.len();
-        bytes.resize((start + CHUNK_BYTES).min(length), 0);
-        let read = tokio::time::timeout(SILENCE_MAX, stream.read(&mut bytes[start..])).await;
+    let mut filled = bytes.len();
+    bytes.resize(length, 0);
+    while filled < length {
+        // In parts that are hashed while they are in the cache.
+        let end = (filled + CHUNK_BYTES).min(length);
+        let read = tokio::time::timeout(SILENCE_MAX, stream.read(&mut bytes[filled..end])).await;
         let count = match read {
             Ok(Ok(count)) => count,
             Ok(Err(_)) | Err(_) => 0,
         };
-        bytes.truncate(start + count);
         if count == 0 {
-            return Err(format!("stopped after {start} of {length} bytes"));
+            return Err(format!("stopped after {filled} of {length} bytes"));
         }
+        hasher.update(&bytes[filled..filled + count]);
+        filled += count;
     }
     Ok(())
 }
