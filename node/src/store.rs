@@ -357,6 +357,14 @@ impl Store {
     /// File first, then its hash: a crash between the two leaves a file that nobody asks for. What was promised in the round that led
     /// here has been mixed: its record stays, so that it is not contradicted, and its vectors go.
     fn persist_checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
+        // The oldest makes room before the new one is written, so that with the promise there are never more than three models on disk.
+        let known = {
+            let transaction = self.database.begin_read().map_err(|error| self.failed(error))?;
+            read_checkpoints(&transaction).map_err(|error| self.failed(error))?
+        };
+        for (round, _) in known.iter().rev().skip(GENERATIONS - 1) {
+            let _ = std::fs::remove_file(self.checkpoints.join(checkpoint::file_name(*round)));
+        }
         let digest = checkpoint::write(&self.checkpoints, &self.shapes, self.federation, checkpoint)?;
         let (removed, promised) = self.transact(|transaction| {
             let mut table = transaction.open_table(CHECKPOINTS)?;

@@ -348,25 +348,25 @@ mod tests {
         let dismissed =
             |peer| Event::Dismissed { peer, reason: Refusal::WrongFederation { sections: vec!["training".to_owned()] } };
         let mut reception = Reception::default();
-        assert!(reception.refusal(&Event::Waiting { ready: 0, needed: 2, missing: vec![one, two] }, 0.0).is_none());
-        assert!(reception.refusal(&dismissed(one), 0.0).is_none());
-        assert!(reception.refusal(&dismissed(two), 0.0).is_some_and(|why| why.to_string().contains("training")));
+        assert!(reception.refusal(&Event::Waiting { ready: 0, needed: 2, missing: vec![one, two] }).is_none());
+        assert!(reception.refusal(&dismissed(one)).is_none());
+        assert!(reception.refusal(&dismissed(two)).is_some_and(|why| why.to_string().contains("training")));
         // Of one nothing is known, and when the time to wait is over nobody else is there.
         let mut reception = Reception::default();
         let waiting = Event::Waiting { ready: 0, needed: 2, missing: vec![one, two] };
-        assert!(reception.refusal(&waiting, 0.0).is_none() && reception.refusal(&dismissed(one), 0.0).is_none());
-        assert!(reception.refusal(&waiting, 0.0).is_some());
+        assert!(reception.refusal(&waiting).is_none() && reception.refusal(&dismissed(one)).is_none());
+        assert!(reception.refusal(&waiting).is_some());
     }
 
     #[test]
     fn a_peer_stays_where_somebody_shares_its_charter() {
         let (one, two) = (PeerId([1; 32]), PeerId([2; 32]));
         let mut reception = Reception::default();
-        reception.refusal(&Event::Waiting { ready: 0, needed: 2, missing: vec![one, two] }, 0.0);
-        reception.refusal(&Event::Connected { peer: one }, 0.0);
+        reception.refusal(&Event::Waiting { ready: 0, needed: 2, missing: vec![one, two] });
+        reception.refusal(&Event::Connected { peer: one });
         let reason = Refusal::WrongFederation { sections: Vec::new() };
-        assert!(reception.refusal(&Event::Dismissed { peer: two, reason }, 0.0).is_none());
-        assert!(reception.refusal(&Event::Ready { neighbours: 2, connected: 0 }, 0.0).is_none());
+        assert!(reception.refusal(&Event::Dismissed { peer: two, reason }).is_none());
+        assert!(reception.refusal(&Event::Ready { neighbours: 2, connected: 0 }).is_none());
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
