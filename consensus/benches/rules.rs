@@ -44,8 +44,11 @@ fn main() {
 
 fn run(models: usize, values: usize, byzantine: usize) {
     let rows = draw(models, values);
-    let contributions: Vec<Contribution<'_>> =
-        rows.iter().enumerate().map(|(index, row)| Contribution::of(sender(index), row)).collect();
+    let contributions: Vec<Contribution<'_>> = rows
+        .iter()
+        .enumerate()
+        .map(|(index, row)| Contribution { is_finite: true, ..Contribution::of(sender(index), row) })
+        .collect();
     let pass = best_of(5, || {
         black_box(rows.iter().map(|row| sum(row)).sum::<f64>());
     });

@@ -51,6 +51,8 @@ pub struct Contribution<'a> {
     pub sender: PeerId,
     /// The model, `d` values.
     pub parameters: &'a [f32],
+    /// Whether it is known that no value is NaN or infinite, so that nobody has to look; what comes from others is checked on arrival.
+    pub is_finite: bool,
     /// Hash of `parameters`, where somebody has computed it already; names the contribution where results are remembered.
     pub state: Option<Digest>,
     /// Further vectors that travel with a model (a tracked gradient, a control variate), by name.
@@ -73,6 +75,7 @@ impl<'a> Contribution<'a> {
         Contribution {
             sender,
             parameters,
+            is_finite: false,
             state: None,
             companions: &[],
             mass: 1.0,
@@ -326,8 +329,8 @@ fn finite_contributions(contributions: &[Contribution<'_>]) -> Result<Vec<usize>
         contributions.windows(2).all(|pair| pair[0].sender < pair[1].sender),
         "contributions must be in the strict order of their senders"
     );
-    let finite: Vec<usize> =
-        (0..contributions.len()).filter(|index| kernel::all_finite(contributions[*index].parameters)).collect();
+    let is_finite = |contribution: &Contribution<'_>| contribution.is_finite || kernel::all_finite(contribution.parameters);
+    let finite: Vec<usize> = (0..contributions.len()).filter(|index| is_finite(&contributions[*index])).collect();
     if finite.is_empty() { Err(AggregateError::NoFiniteInput(contributions.len())) } else { Ok(finite) }
 }
 

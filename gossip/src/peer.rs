@@ -957,6 +957,7 @@ impl Peer {
                 mixing_weight: *weight,
                 samples: arrived.samples,
                 local_steps: arrived.local_steps,
+                is_finite: moved.is_empty(), // checked on arrival
                 // What is moved to another origin, or is a part, has another name.
                 state: arrived.state.filter(|_| !updates && arrived.values.len() == start.len()),
                 ..Contribution::of(*peer, moved.get(index).map_or(&arrived.values[..start.len()], Vec::as_slice))

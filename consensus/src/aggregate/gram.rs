@@ -20,17 +20,9 @@ impl Gram {
     /// From the sums of [`kernel::add_products_in_squares`].
     pub(super) fn new(rows: usize, origin: usize, sums: &[Lanes]) -> Gram {
         let mut products = vec![0.0; rows * rows];
-        let halves = rows.div_ceil(2);
-        let squares = (0..halves).flat_map(|upper| (upper..halves).map(move |first| (2 * upper, 2 * first)));
-        for ((upper, first), square) in squares.zip(sums.chunks_exact(4)) {
-            for (place, lanes) in square.iter().enumerate() {
-                let (low, high) = (upper + place / 2, first + place % 2);
-                if low < rows && high < rows {
-                    let product = kernel::lanes_summed(lanes);
-                    (products[low * rows + high], products[high * rows + low]) = (product, product);
-                }
-            }
-        }
+        kernel::each_pair(rows, sums, |low, high, product| {
+            (products[low * rows + high], products[high * rows + low]) = (product, product);
+        });
         Gram { rows, origin, products }
     }
 

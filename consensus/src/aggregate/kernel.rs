@@ -1,8 +1,8 @@
 //! The arithmetic that costs time, on tiles of [`BLOCK`] coordinates of all rows, so that a tile stays in cache.
 //!
 //! Every function exists compiled for AVX-512, AVX2 and the baseline; the first that the CPU has is called. All give the
-//! same bits: block size, lanes and reduction tree are fixed, Rust never fuses a multiplication with an addition, and the
-//! plain versions that the tests compare with are the same source. NaN never gets here; rows are checked before.
+//! same bits: block size, lanes and reduction tree are fixed, a multiplication is fused with an addition where the source says so and
+//! nowhere else, and the plain versions that the tests compare with are the same source. NaN never gets here; rows are checked before.
 
 use multiversion::multiversion;
 
@@ -24,13 +24,13 @@ macro_rules! kernels {
     ($($(#[$doc:meta])* fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block)*) => {
         $(
             $(#[$doc])*
-            #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+            #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma", "x86_64+avx2+fma"))]
             pub(super) fn $name($($argument: $type),*) $(-> $result)? {
                 plain::$name($($argument),*)
             }
         )*
         mod plain {
-            use super::{BLOCK, Lanes, PAIR_LANES, add_product, compare_exchange, lanes_at, product, squared_distance};
+            use super::{BLOCK, Lanes, PAIR_LANES, add_product, add_square, compare_exchange, lanes_at, product, squared_distance};
             $(#[inline(always)] pub(super) fn $name($($argument: $type),*) $(-> $result)? $body)*
         }
     };
@@ -103,6 +103,26 @@ kernels! {
         }
     }
 
+    /// The same with squared distances in the place of products.
+    fn add_distances_in_squares(tile: &[f64], sums: &mut [Lanes]) {
+        let mut squares = sums.chunks_exact_mut(4);
+        for (index, left) in tile.chunks_exact(2 * BLOCK).enumerate() {
+            for (right, square) in tile[2 * index * BLOCK..].chunks_exact(2 * BLOCK).zip(&mut squares) {
+                let (mut a, mut b, mut c, mut d) = (square[0], square[1], square[2], square[3]);
+                let (upper, lower) = left.split_at(BLOCK);
+                let (first, second) = right.split_at(BLOCK);
+                for place in (0..BLOCK).step_by(PAIR_LANES) {
+                    let [upper, lower, first, second] = [upper, lower, first, second].map(|row| lanes_at(row, place));
+                    add_square(&mut a, &upper, &first);
+                    add_square(&mut b, &upper, &second);
+                    add_square(&mut c, &lower, &first);
+                    add_square(&mut d, &lower, &second);
+                }
+                square.copy_from_slice(&[a, b, c, d]);
+            }
+        }
+    }
+
     /// `shifted` (`n` × BLOCK) = each row of `tile` minus `origin` (BLOCK values).
     fn subtract(tile: &[f64], origin: &[f64], shifted: &mut [f64]) {
         for (row, shifted) in tile.chunks_exact(BLOCK).zip(shifted.chunks_exact_mut(BLOCK)) {
@@ -130,6 +150,20 @@ kernels! {
     fn add_scaled(sum: &mut [f64], row: &[f32], weight: f64) {
         for (sum, value) in sum.iter_mut().zip(row) {
             *sum += weight * f64::from(*value);
+        }
+    }
+
+    /// The same for four rows, one after the other: the sums are read and written once.
+    fn add_four_scaled(sum: &mut [f64], rows: &[&[f32]; 4], weights: &[f64; 4]) {
+        let length = sum.len();
+        let [a, b, c, d] = rows.map(|row| &row[..length]);
+        for place in 0..length {
+            let mut value = sum[place];
+            value += weights[0] * f64::from(a[place]);
+            value += weights[1] * f64::from(b[place]);
+            value += weights[2] * f64::from(c[place]);
+            value += weights[3] * f64::from(d[place]);
+            sum[place] = value;
         }
     }
 
@@ -188,7 +222,7 @@ fn squared_distance(left: &[f64], right: &[f64]) -> f64 {
     for (left, right) in left.chunks_exact(LANES).zip(right.chunks_exact(LANES)) {
         for lane in 0..LANES {
             let difference = left[lane] - right[lane];
-            lanes[lane] += difference * difference;
+            lanes[lane] = difference.mul_add(difference, lanes[lane]);
         }
     }
     halved(lanes)
@@ -200,7 +234,7 @@ fn product(left: &[f64], right: &[f64]) -> f64 {
     let mut lanes = [0.0; LANES];
     for (left, right) in left.chunks_exact(LANES).zip(right.chunks_exact(LANES)) {
         for lane in 0..LANES {
-            lanes[lane] += left[lane] * right[lane];
+            lanes[lane] = left[lane].mul_add(right[lane], lanes[lane]);
         }
     }
     halved(lanes)
@@ -216,7 +250,15 @@ fn lanes_at(row: &[f64], place: usize) -> Lanes {
 #[inline(always)]
 fn add_product(sum: &mut Lanes, left: &Lanes, right: &Lanes) {
     for lane in 0..PAIR_LANES {
-        sum[lane] += left[lane] * right[lane];
+        sum[lane] = left[lane].mul_add(right[lane], sum[lane]);
+    }
+}
+
+#[inline(always)]
+fn add_square(sum: &mut Lanes, left: &Lanes, right: &Lanes) {
+    for lane in 0..PAIR_LANES {
+        let difference = left[lane] - right[lane];
+        sum[lane] = difference.mul_add(difference, sum[lane]);
     }
 }
 
@@ -225,6 +267,26 @@ pub(super) fn lanes_summed(lanes: &Lanes) -> f64 {
     let half =
         |width: usize, lanes: Lanes| -> Lanes { std::array::from_fn(|lane| lanes[lane] + lanes[(lane + width) % PAIR_LANES]) };
     half(1, half(2, half(4, *lanes)))[0]
+}
+
+/// How many sums [`add_products_in_squares`] and [`add_distances_in_squares`] need for so many rows.
+pub(super) fn squares_of(rows: usize) -> usize {
+    let halves = rows.div_ceil(2);
+    2 * halves * (halves + 1)
+}
+
+/// Calls `visit(low, high, sum)` for what those have summed, with low ≤ high.
+pub(super) fn each_pair(rows: usize, sums: &[Lanes], mut visit: impl FnMut(usize, usize, f64)) {
+    let halves = rows.div_ceil(2);
+    let squares = (0..halves).flat_map(|upper| (upper..halves).map(move |first| (2 * upper, 2 * first)));
+    for ((upper, first), square) in squares.zip(sums.chunks_exact(4)) {
+        for (place, lanes) in square.iter().enumerate() {
+            let (low, high) = (upper + place / 2, first + place % 2);
+            if low <= high && high < rows {
+                visit(low, high, lanes_summed(lanes));
+            }
+        }
+    }
 }
 
 /// The sum of all lanes, the upper half added to the lower until one is left.

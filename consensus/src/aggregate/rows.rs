@@ -1,7 +1,9 @@
 //! The models that a rule combines, read tile by tile.
 
 use super::gram::Gram;
-use super::kernel::{self, BLOCK, Lanes};
+use crate::prefetch::prefetch;
+
+use super::kernel::{self, BLOCK, Lanes, squares_of};
 
 /// Per row made, the rows it is made of and the factor of each, in ascending row order.
 pub type Mixing = Vec<Vec<(usize, f64)>>;
@@ -90,13 +92,27 @@ impl<'a> Rows<'a> {
 
     /// Σ shareᵢ · rowᵢ, and a further vector times its factor.
     pub(super) fn weighted_sum_and(&self, shares: &[f64], further: Option<(&[f32], f64)>) -> Vec<f32> {
+        /// Values of a row that are read at once: so long that the processor reads ahead by itself, so short that their sums stay in
+        /// the first-level cache.
+        const RUN: usize = 1024;
         let factors = self.model_factors(shares);
+        let models = self.models.iter().copied().zip(factors);
+        let used: Vec<(&'a [f32], f64)> = models.filter(|(_, factor)| *factor != 0.0).collect();
         let mut result = vec![0.0; self.dimension()];
-        for (block, values) in result.chunks_mut(BLOCK).enumerate() {
-            let start = block * BLOCK;
-            let mut sum = [0.0; BLOCK];
-            for (model, factor) in self.models.iter().zip(&factors).filter(|(_, factor)| **factor != 0.0) {
-                kernel::add_scaled(&mut sum, &model[start..start + values.len()], *factor);
+        for (run, values) in result.chunks_mut(RUN).enumerate() {
+            let start = run * RUN;
+            let mut sum = [0.0; RUN];
+            let part = |model: &'a [f32]| &model[start..start + values.len()];
+            let (fours, rest) = used.as_chunks::<4>();
+            for four in fours {
+                kernel::add_four_scaled(
+                    &mut sum[..values.len()],
+                    &four.map(|(model, _)| part(model)),
+                    &four.map(|(_, factor)| factor),
+                );
+            }
+            for (model, factor) in rest {
+                kernel::add_scaled(&mut sum, part(model), *factor);
             }
             if let Some((vector, factor)) = further {
                 kernel::add_scaled(&mut sum, &vector[start..start + values.len()], factor);
@@ -132,6 +148,8 @@ impl<'a> Rows<'a> {
             let values = BLOCK.min(self.dimension() - start);
             for (model, row) in self.models.iter().zip(wide.chunks_exact_mut(BLOCK)) {
                 kernel::widen(&model[start..start + values], row);
+                // More rows than the processor follows by itself.
+                prefetch(&model[(start + BLOCK).min(end)..(start + 2 * BLOCK).min(end)]);
             }
             let Some(mixing) = &self.mixing else {
                 visit(start, values, &wide);
@@ -157,6 +175,7 @@ impl<'a> Rows<'a> {
             let values = BLOCK.min(self.dimension() - start);
             for (model, row) in self.models.iter().zip(tile.chunks_exact_mut(BLOCK)) {
                 row[..values].copy_from_slice(&model[start..start + values]);
+                prefetch(&model[(start + BLOCK).min(model.len())..(start + 2 * BLOCK).min(model.len())]);
             }
             visit(start, values, &mut tile);
         }
@@ -225,9 +244,8 @@ impl<'a> Rows<'a> {
     /// Inner products of all pairs of rows, seen from row `origin`.
     pub(super) fn gram(&self, origin: usize) -> Gram {
         let rows = self.count();
-        let halves = rows.div_ceil(2);
-        let mut sums = vec![Lanes::default(); 2 * halves * (halves + 1)];
-        let mut shifted = vec![0.0; 2 * halves * BLOCK]; // a row of zeros where their number is odd
+        let mut sums = vec![Lanes::default(); squares_of(rows)];
+        let mut shifted = vec![0.0; rows.next_multiple_of(2) * BLOCK]; // a row of zeros where their number is odd
         self.tiles(|_, _, tile| {
             kernel::subtract(tile, &tile[origin * BLOCK..(origin + 1) * BLOCK], &mut shifted);
             kernel::add_products_in_squares(&shifted, &mut sums);
@@ -249,8 +267,23 @@ impl<'a> Rows<'a> {
     /// Squared Euclidean distances of all pairs.
     pub(super) fn distances(&self) -> Distances {
         let rows = self.count();
+        let mut sums = vec![Lanes::default(); squares_of(rows)];
+        let mut even = vec![0.0; rows.next_multiple_of(2) * BLOCK]; // a row of zeros where their number is odd
+        self.tiles(|_, _, tile| {
+            let tile = if rows.is_multiple_of(2) {
+                tile
+            } else {
+                even[..tile.len()].copy_from_slice(tile);
+                &even
+            };
+            kernel::add_distances_in_squares(tile, &mut sums);
+        });
         let mut pairs = vec![0.0; rows * (rows - 1) / 2];
-        self.tiles(|_, _, tile| kernel::add_pair_distances(tile, &mut pairs));
+        kernel::each_pair(rows, &sums, |low, high, distance| {
+            if low < high {
+                pairs[place_of(rows, low, high)] = distance;
+            }
+        });
         Distances { rows, pairs }
     }
 }
@@ -273,6 +306,11 @@ pub(super) fn shares_of(terms: &[(usize, f64)]) -> impl Iterator<Item = (usize, 
     terms.iter().map(move |(row, factor)| (*row, share(*factor)))
 }
 
+/// Where the pair of two rows stands among all pairs: before those of row `low` come rows − 1, rows − 2, … others.
+fn place_of(rows: usize, low: usize, high: usize) -> usize {
+    low * (2 * rows - low - 1) / 2 + high - low - 1
+}
+
 /// Squared Euclidean distances between rows.
 #[derive(Debug)]
 pub(super) struct Distances {
@@ -288,8 +326,7 @@ impl Distances {
         if low == high {
             return 0.0;
         }
-        // Before row `low` come rows − 1, rows − 2, … pairs.
-        self.pairs[low * (2 * self.rows - low - 1) / 2 + high - low - 1]
+        self.pairs[place_of(self.rows, low, high)]
     }
 
     /// The other rows from the nearest to the farthest; ties to the lower index.

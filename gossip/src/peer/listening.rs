@@ -137,6 +137,7 @@ impl Peer {
                 mixing_weight: *weight,
                 samples: arrived.samples,
                 local_steps: arrived.local_steps,
+                is_finite: true, // checked on arrival
                 ..Contribution::of(*peer, &arrived.values[..dimension])
             })
             .collect();
