@@ -897,11 +897,13 @@ impl Peer {
             history: self.history.clone(),
         };
         out.push(Effect::Persist(Record::Checkpoint(Box::new(checkpoint))));
-        // A model may be large: what this round no longer needs goes before the next one needs as much.
-        self.own = Arc::clone(&self.parameters);
-        self.exchange.release_own();
-        if !self.charter.topology.changes() {
-            self.exchange.expect_only(&self.overlay.receives_from(self.round));
+        if self.exchange.is_large() {
+            // What this round no longer needs goes before the next one needs as much.
+            self.own = Arc::clone(&self.parameters);
+            self.exchange.release_own();
+            if !self.charter.topology.changes() {
+                self.exchange.expect_only(&self.overlay.receives_from(self.round));
+            }
         }
     }
 

@@ -266,10 +266,15 @@ impl Exchange {
         Arc::ptr_eq(values, &self.own_replica).then_some(self.own_state)
     }
 
+    /// Whether vectors are so large that none is held for longer than somebody needs it.
+    pub(super) fn is_large(&self) -> bool {
+        4 * self.dimension > KEPT_BYTES_MAX
+    }
+
     /// Only late neighbours lack anything older than `oldest`: large bodies and replicas are not kept for them.
     pub(super) fn release(&mut self, oldest: u64) {
         self.outgoing.retain(|round, outgoing| *round >= oldest || outgoing.body_bytes <= KEPT_BYTES_MAX);
-        if 4 * self.dimension > KEPT_BYTES_MAX {
+        if self.is_large() {
             let old = self.outgoing.iter_mut().filter(|(round, _)| **round < oldest);
             old.for_each(|(_, outgoing)| outgoing.replica = None);
         }
