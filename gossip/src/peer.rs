@@ -837,7 +837,12 @@ impl Peer {
         self.exchange.release((self.round + 1).saturating_sub(self.lead));
         let missing = self.window.missing(|peer| self.overlay.is_up(peer));
         for peer in self.overlay.receives_from(self.round) {
-            let (is_in, asked) = (self.window.contains(&peer), !self.is_pairwise() || self.window.awaits(&peer));
+            let is_in = self.window.contains(&peer);
+            let asked = match self.charter.round.mode {
+                Mode::Synchronous => true,
+                Mode::Pairwise => self.window.awaits(&peer),
+                Mode::Asynchronous(_) => false, // nobody is waited for
+            };
             if let Some(on_time) = self.choosing.on_time(&peer, is_in)
                 && (is_in || (asked && !self.window.is_overtaken(&peer) && !self.turned_away.contains(&(self.round, peer))))
             {
@@ -1125,8 +1130,9 @@ impl Peer {
 
     fn jump_target(&mut self) -> Option<u64> {
         let credible = self.overlay.credible_round(self.round, self.charter.aggregation.byzantine, self.ahead)?;
-        if self.is_asynchronous() && !(self.returned && self.is_old_after(credible.saturating_sub(self.round))) {
-            return None; // being behind is no fault there, unless the peer was away
+        // Where nobody keeps step being behind is no fault, unless others know rounds of this peer that it has lost.
+        if self.is_asynchronous() && (!self.has_been_away() || self.published_before.is_none()) {
+            return None;
         }
         let target = credible.min(self.charter.rounds - 1).min(self.round.saturating_add(JUMP_MAX));
         (credible >= self.round.saturating_add(BEHIND_MIN) && target > self.round).then_some(target)
@@ -1145,6 +1151,8 @@ impl Peer {
             self.pass_over(target - self.round);
             self.round = target;
             self.promised = None;
+        } else if self.is_asynchronous() && self.promised.is_none() && !self.listens() && self.has_been_away() {
+            self.listen();
         }
         self.open_round(out);
     }

@@ -27,12 +27,16 @@ fn size(value: &Value) -> usize {
     value.as_u64().unwrap() as usize
 }
 
+/// The cases, each with its tolerance: its own where it has one, else the file's.
 fn cases(file: &str) -> Vec<Value> {
     let folder = std::env::var_os("KITH_KNOWN_ANSWERS")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/known-answers"), PathBuf::from);
     let text = std::fs::read_to_string(folder.join(file)).unwrap();
     let file: Value = serde_json::from_str(&text).unwrap();
-    let cases = file["cases"].as_array().unwrap().clone();
+    let mut cases = file["cases"].as_array().unwrap().clone();
+    for case in cases.iter_mut().filter(|case| case["tolerance"].is_null()) {
+        case["tolerance"] = file["tolerance"].clone();
+    }
     assert!(!cases.is_empty(), "the file has no case");
     cases
 }
@@ -113,7 +117,9 @@ fn known_answers_partition() {
                         ("entropy_nats", skew.entropy),
                     ] {
                         let wanted = wanted[name].as_f64().unwrap();
-                        assert!((value - wanted).abs() <= 1e-9, "{id}: {name} is {value}, expected {wanted}");
+                        let tolerance = |kind: &str| case["tolerance"][kind].as_f64().unwrap_or(0.0);
+                        let allowed = tolerance("abs") + tolerance("rel") * wanted.abs();
+                        assert!((value - wanted).abs() <= allowed, "{id}: {name} is {value}, expected {wanted}");
                     }
                 }
             }

@@ -7,8 +7,9 @@
 //! rows, would judge by what is to be left behind: there the coordinate-wise median takes its place. From there the peer goes on as
 //! everybody else.
 //!
-//! Where nobody keeps step a peer that is behind is only slow, unless it has just been started or was alone: then it listens, too, until
-//! so many neighbours have published.
+//! Where nobody keeps step a peer that is behind is only slow, unless it has just been started or was alone, and is behind by more than
+//! `staleness`: then it listens, too, until so many neighbours have published. It goes on with its own rounds, or, where it has lost
+//! some that others know, past them.
 //!
 //! Under push-sum a model is a share of a sum that has to stay what it is. A peer that has its shares goes on with them, however old; one
 //! that has lost what it had published begins with none, and listens until it is given some.
@@ -33,21 +34,29 @@ impl Peer {
     /// listening, until enough was heard, or as many of them have passed as a neighbour may miss. A peer that is only slow trains on.
     pub(super) fn pass_over(&mut self, rounds: u64) {
         self.history.passed_over += rounds;
+        if self.untaught || rounds > self.charter.round.staleness {
+            self.listen();
+        }
+    }
+
+    /// The next rounds are for listening.
+    pub(super) fn listen(&mut self) {
         let lost = self.untaught && self.published_before.is_some();
-        if self.is_old_after(rounds) && (lost || !self.holds_shares()) {
+        if lost || !self.holds_shares() {
             self.listening = self.charter.round.patience;
             self.method.lose_all();
         }
     }
 
+    /// Where nobody keeps step: whether the peer has just been started, or was alone, and the others have gone far since.
+    pub(super) fn has_been_away(&self) -> bool {
+        let credible = || self.overlay.credible_round(self.round, self.charter.aggregation.byzantine, self.ahead);
+        self.returned && credible().is_some_and(|round| round > self.round.saturating_add(self.charter.round.staleness))
+    }
+
     /// Whether models are shares of a sum.
     pub(super) fn holds_shares(&self) -> bool {
         self.charter.aggregation.method == Method::PushSum
-    }
-
-    /// Whether its model is too old for others if so many rounds have passed.
-    pub(super) fn is_old_after(&self, rounds: u64) -> bool {
-        self.untaught || rounds > self.charter.round.staleness
     }
 
     /// A round in which the peer says nothing and takes what the others say.
@@ -154,6 +163,7 @@ impl Peer {
             }
             _ => {
                 self.listening -= 1;
+                self.returned &= self.listens(); // it has waited long enough
                 self.history.mixed(1);
                 out.push(Effect::Emit(Event::MixingSkipped { round, have: heard, need: need.max(rule.minimum()) }));
                 Arc::clone(&self.parameters)
