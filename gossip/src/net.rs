@@ -560,7 +560,10 @@ impl Network {
     fn ended(&mut self, id: &libp2p::PeerId) {
         let Some(peer) = from_libp2p(id) else { return };
         while let Ok(event) = self.events.try_recv() {
-            self.ready.push_back(event);
+            match event {
+                NetworkEvent::OwnKeyElsewhere { address } if !self.is_news(&address) => {}
+                event => self.ready.push_back(event),
+            }
         }
         if self.control.is_connected(id) {
             // One of several: what was on it may be lost, so the handshake is repeated on the others.

@@ -362,7 +362,9 @@ impl Store {
             let transaction = self.database.begin_read().map_err(|error| self.failed(error))?;
             read_checkpoints(&transaction).map_err(|error| self.failed(error))?
         };
-        for (round, _) in known.iter().rev().skip(GENERATIONS - 1) {
+        // Not those that this one takes the place of: the peer may have gone back behind a damaged one.
+        let before = known.iter().rev().filter(|(round, _)| *round < checkpoint.round);
+        for (round, _) in before.skip(GENERATIONS - 1) {
             let _ = std::fs::remove_file(self.checkpoints.join(checkpoint::file_name(*round)));
         }
         let digest = checkpoint::write(&self.checkpoints, &self.shapes, self.federation, checkpoint)?;
@@ -756,6 +758,22 @@ mod tests {
         std::fs::write(folder.path().join("checkpoints").join(checkpoint::file_name(4)), b"rubbish").unwrap();
         let resumed = store.resume().unwrap();
         assert_eq!((resumed.checkpoint.unwrap().round, resumed.intent.unwrap().round), (3, 4));
+    }
+
+    #[test]
+    fn a_peer_that_went_back_behind_a_damaged_checkpoint_keeps_the_one_it_went_back_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path()).unwrap();
+        for round in [1, 2] {
+            store.persist(&checkpoint_record(round)).unwrap();
+        }
+        let file = |round: u64| store.checkpoints.join(checkpoint::file_name(round));
+        std::fs::write(file(2), b"damaged").unwrap();
+        assert_eq!(store.resume().unwrap().checkpoint.unwrap().round, 1);
+        store.persist(&checkpoint_record(2)).unwrap();
+        assert!(file(1).exists() && file(2).exists());
+        store.persist(&checkpoint_record(3)).unwrap();
+        assert!(!file(1).exists() && file(2).exists() && file(3).exists(), "two generations");
     }
 
     #[test]

@@ -52,13 +52,15 @@ pub(super) fn transport(
         Either::Left(output) | Either::Right(output) => output,
     });
     let watched = either.and_then(move |(peer, mut muxer): (PeerId, StreamMuxerBox), end: ConnectedPoint| async move {
-        if peer == own
-            && let Ok(other) = exchange(&mut muxer, end.is_dialer(), number).await
-            && other != number
-        {
-            let address = without_p2p(address(&end));
-            // Whoever owns the receiver may have stopped; then nobody needs to know.
-            let _ = events.send(NetworkEvent::OwnKeyElsewhere { address }).await;
+        if peer == own {
+            let heard = |other| {
+                if other != number {
+                    // A full queue loses it, and the next dial tells it again.
+                    let _ = events.try_send(NetworkEvent::OwnKeyElsewhere { address: without_p2p(address(&end)) });
+                }
+            };
+            // A connection that breaks here tells nothing, and libp2p ends it in any case.
+            let _ = exchange(&mut muxer, end.is_dialer(), number, heard).await;
         }
         Ok::<_, io::Error>((peer, muxer))
     });
@@ -117,8 +119,13 @@ fn address(end: &ConnectedPoint) -> &Multiaddr {
     }
 }
 
-/// Tells the other end this process's number and reads its own; returns when the other end has read, too.
-async fn exchange(muxer: &mut StreamMuxerBox, dialler: bool, number: [u8; NUMBER_BYTES]) -> io::Result<[u8; NUMBER_BYTES]> {
+/// Tells the other end this process's number and tells `heard` the other one's; returns when the other end has read, too.
+async fn exchange(
+    muxer: &mut StreamMuxerBox,
+    dialler: bool,
+    number: [u8; NUMBER_BYTES],
+    heard: impl FnOnce([u8; NUMBER_BYTES]),
+) -> io::Result<()> {
     let stream = poll_fn(|context| {
         if let Poll::Ready(error) = drive(muxer, context) {
             return Poll::Ready(Err(error));
@@ -129,7 +136,7 @@ async fn exchange(muxer: &mut StreamMuxerBox, dialler: bool, number: [u8; NUMBER
         }
     })
     .await?;
-    let mut talk = pin!(talk(stream, number));
+    let mut talk = pin!(talk(stream, number, heard));
     poll_fn(|context| match talk.as_mut().poll(context) {
         Poll::Ready(result) => Poll::Ready(result),
         Poll::Pending => match drive(muxer, context) {
@@ -155,13 +162,12 @@ fn drive(muxer: &mut StreamMuxerBox, context: &mut Context<'_>) -> Poll<io::Erro
     }
 }
 
-async fn talk(mut stream: SubstreamBox, number: [u8; NUMBER_BYTES]) -> io::Result<[u8; NUMBER_BYTES]> {
+async fn talk(mut stream: SubstreamBox, number: [u8; NUMBER_BYTES], heard: impl FnOnce([u8; NUMBER_BYTES])) -> io::Result<()> {
     let mut other = [0; NUMBER_BYTES];
     stream.write_all(&number).await?;
     stream.flush().await?;
     stream.read_exact(&mut other).await?;
-    // From here on the number is known, whatever the other end does.
-    let _ = stream.close().await;
-    let _ = stream.read(&mut [0]).await;
-    Ok(other)
+    heard(other);
+    stream.close().await?;
+    stream.read(&mut [0]).await.map(drop)
 }

@@ -307,7 +307,8 @@ impl Exchange {
         let body = self.outgoing.values().flat_map(|outgoing| &outgoing.bodies).find(|(name, _)| *name == digest);
         let body = body.map(|(_, body)| Arc::clone(body));
         let published = self.outgoing.values().filter_map(|outgoing| Some((outgoing.state, outgoing.replica.as_ref()?)));
-        let mut replicas = published.chain([(self.own_state, &self.own_replica)]);
+        let replicas = published.chain([(self.own_state, &self.own_replica)]);
+        let mut replicas = replicas.filter(|(_, values)| !values.is_empty());
         body.or_else(|| replicas.find(|(state, _)| *state == digest).map(|(_, values)| Arc::new(identity::to_bytes(values))))
     }
 

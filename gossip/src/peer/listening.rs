@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use kith_consensus::aggregate::{Context, Contribution, rule_from_text};
 use kith_consensus::charter::Method;
-use kith_consensus::{Digest, PeerId, Seed};
+use kith_consensus::{Digest, PeerId, Rule, Seed};
 
 use super::window::Arrived;
 use super::{Peer, stage};
@@ -41,6 +41,9 @@ impl Peer {
 
     /// The next rounds are for listening.
     pub(super) fn listen(&mut self) {
+        if self.is_asynchronous() && self.listens() {
+            return; // a jump does not begin it again
+        }
         let lost = self.untaught && self.published_before.is_some();
         if lost || !self.holds_shares() {
             self.listening = self.charter.round.patience;
@@ -116,27 +119,36 @@ impl Peer {
         }
     }
 
-    /// Whether a listening peer has heard enough for the rule to leave liars out.
+    /// How many models a listening peer has to hear for the rule to leave liars out, of those that can come.
     pub(super) fn needs_to_hear(&self) -> usize {
-        let wanted = 2 * self.charter.aggregation.byzantine + 1;
+        let minimum = match self.median() {
+            Some(median) => median.minimum(),
+            None => self.charter.aggregation.rule.minimum(),
+        };
+        let wanted = minimum.max(2 * self.charter.aggregation.byzantine + 1);
         let there = self.overlay.receives_from(self.round).into_iter();
         wanted.min(there.filter(|peer| self.overlay.is_awaited(peer) || self.window.contains(peer)).count())
+    }
+
+    /// What a listening peer asks in the place of a rule that would judge by what is to be left behind.
+    fn median(&self) -> Option<Box<dyn Rule>> {
+        let aggregation = &self.charter.aggregation;
+        let rule = &aggregation.rule;
+        let trusts_own = rule.needs_own() || rule.needs_losses() || rule.needs_updates();
+        trusts_own.then(|| rule_from_text("median", aggregation.byzantine, &[]).expect("a rule that there is"))
     }
 
     /// What the rule makes of the neighbours' models; the peer's own where that is not to be had yet.
     pub(super) fn catch_up(&mut self, out: &mut Vec<Effect>) -> Parameters {
         let (round, dimension, charter) = (self.round, self.parameters.len(), Arc::clone(&self.charter));
-        let rule = charter.aggregation.rule.as_ref();
-        let trusts_own = rule.needs_own() || rule.needs_losses() || rule.needs_updates();
-        let median =
-            trusts_own.then(|| rule_from_text("median", charter.aggregation.byzantine, &[]).expect("a rule that there is"));
-        let rule = median.as_deref().unwrap_or(rule);
+        let median = self.median();
+        let rule = median.as_deref().unwrap_or(charter.aggregation.rule.as_ref());
         let mut rows: Vec<(PeerId, Arrived)> = self.window.counted().map(|(peer, arrived)| (*peer, arrived.clone())).collect();
         let (heard, need) = (rows.len(), self.needs_to_hear().max(1));
         if heard < rule.minimum() {
             rows = self.rows();
         }
-        self.window = super::Window::default();
+        let window = std::mem::take(&mut self.window);
         let mut weights: Vec<f64> = rows.iter().map(|(peer, _)| self.overlay.mixing_weight(peer, round)).collect();
         stage::share_out(&mut weights, 0);
         let contributions: Vec<Contribution<'_>> = rows
@@ -164,6 +176,9 @@ impl Peer {
             _ => {
                 self.listening -= 1;
                 self.returned &= self.listens(); // it has waited long enough
+                if self.is_asynchronous() {
+                    self.window = window; // what has come is nobody's round's, and counts with what is still to come
+                }
                 self.history.mixed(1);
                 out.push(Effect::Emit(Event::MixingSkipped { round, have: heard, need: need.max(rule.minimum()) }));
                 Arc::clone(&self.parameters)
@@ -177,6 +192,7 @@ impl Peer {
         let parameters = self.combine(None, out);
         if parameters == self.parameters {
             self.listening -= 1;
+            self.returned &= self.listens();
             self.untaught = true;
         } else {
             self.listening = 0;
