@@ -30,7 +30,7 @@ macro_rules! kernels {
             }
         )*
         mod plain {
-            use super::{BLOCK, Lanes, PAIR_LANES, add_product, add_square, compare_exchange, lanes_at, product, squared_distance};
+            use super::{BLOCK, Lanes, add_product, add_square, compare_exchange, in_squares, product, squared_distance};
             $(#[inline(always)] pub(super) fn $name($($argument: $type),*) $(-> $result)? $body)*
         }
     };
@@ -85,42 +85,12 @@ kernels! {
     /// half as often: of rows 0 and 1 with 0 and 1, with 2 and 3, …, then of 2 and 3 with 2 and 3, …; of each such square four
     /// sums, row by row. A product is the sum of its lanes, [`lanes_summed`].
     fn add_products_in_squares(tile: &[f64], sums: &mut [Lanes]) {
-        let mut squares = sums.chunks_exact_mut(4);
-        for (index, left) in tile.chunks_exact(2 * BLOCK).enumerate() {
-            for (right, square) in tile[2 * index * BLOCK..].chunks_exact(2 * BLOCK).zip(&mut squares) {
-                let (mut a, mut b, mut c, mut d) = (square[0], square[1], square[2], square[3]);
-                let (upper, lower) = left.split_at(BLOCK);
-                let (first, second) = right.split_at(BLOCK);
-                for place in (0..BLOCK).step_by(PAIR_LANES) {
-                    let [upper, lower, first, second] = [upper, lower, first, second].map(|row| lanes_at(row, place));
-                    add_product(&mut a, &upper, &first);
-                    add_product(&mut b, &upper, &second);
-                    add_product(&mut c, &lower, &first);
-                    add_product(&mut d, &lower, &second);
-                }
-                square.copy_from_slice(&[a, b, c, d]);
-            }
-        }
+        in_squares(tile, sums, add_product);
     }
 
     /// The same with squared distances in the place of products.
     fn add_distances_in_squares(tile: &[f64], sums: &mut [Lanes]) {
-        let mut squares = sums.chunks_exact_mut(4);
-        for (index, left) in tile.chunks_exact(2 * BLOCK).enumerate() {
-            for (right, square) in tile[2 * index * BLOCK..].chunks_exact(2 * BLOCK).zip(&mut squares) {
-                let (mut a, mut b, mut c, mut d) = (square[0], square[1], square[2], square[3]);
-                let (upper, lower) = left.split_at(BLOCK);
-                let (first, second) = right.split_at(BLOCK);
-                for place in (0..BLOCK).step_by(PAIR_LANES) {
-                    let [upper, lower, first, second] = [upper, lower, first, second].map(|row| lanes_at(row, place));
-                    add_square(&mut a, &upper, &first);
-                    add_square(&mut b, &upper, &second);
-                    add_square(&mut c, &lower, &first);
-                    add_square(&mut d, &lower, &second);
-                }
-                square.copy_from_slice(&[a, b, c, d]);
-            }
-        }
+        in_squares(tile, sums, add_square);
     }
 
     /// `shifted` (`n` × BLOCK) = each row of `tile` minus `origin` (BLOCK values).
@@ -238,6 +208,27 @@ fn product(left: &[f64], right: &[f64]) -> f64 {
         }
     }
     halved(lanes)
+}
+
+/// Calls `add` for all pairs of rows of `tile`, two rows by two.
+#[inline(always)]
+fn in_squares(tile: &[f64], sums: &mut [Lanes], add: impl Fn(&mut Lanes, &Lanes, &Lanes)) {
+    let mut squares = sums.chunks_exact_mut(4);
+    for (index, left) in tile.chunks_exact(2 * BLOCK).enumerate() {
+        for (right, square) in tile[2 * index * BLOCK..].chunks_exact(2 * BLOCK).zip(&mut squares) {
+            let (mut a, mut b, mut c, mut d) = (square[0], square[1], square[2], square[3]);
+            let (upper, lower) = left.split_at(BLOCK);
+            let (first, second) = right.split_at(BLOCK);
+            for place in (0..BLOCK).step_by(PAIR_LANES) {
+                let [upper, lower, first, second] = [upper, lower, first, second].map(|row| lanes_at(row, place));
+                add(&mut a, &upper, &first);
+                add(&mut b, &upper, &second);
+                add(&mut c, &lower, &first);
+                add(&mut d, &lower, &second);
+            }
+            square.copy_from_slice(&[a, b, c, d]);
+        }
+    }
 }
 
 #[inline(always)]
