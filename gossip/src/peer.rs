@@ -427,8 +427,8 @@ impl Peer {
             out.push(Effect::Evaluate { round: self.round, parameters: Arc::clone(&self.parameters) });
             self.finish(out);
         } else if resumed && self.overlay.is_formed() && (!self.is_asynchronous() || self.promised.is_some()) {
-            // The others have not stopped: what is missed is sorted out on the way. Where nobody keeps step it cannot be: without a promise
-            // to keep, the peer hears first how far the others are.
+            // The others have not stopped, and rounds in step show how far they are. Asynchronous rounds do not show it: there the peer
+            // waits for their handshakes first, unless it has a promise to keep.
             self.open_round(out);
         } else {
             self.phase = Phase::Gathering;
@@ -835,7 +835,7 @@ impl Peer {
 
     fn close(&mut self, why: Closed, out: &mut Vec<Effect>) {
         if !self.is_asynchronous() && self.charter.round.quorum >= 1.0 {
-            // Elsewhere others go ahead of their neighbours though nobody is late.
+            // In other modes, and with a smaller quorum, peers go ahead of neighbours that are not late.
             self.exchange.release((self.round + 1).saturating_sub(self.lead));
         }
         let missing = self.window.missing(|peer| self.overlay.is_up(peer));

@@ -1,5 +1,5 @@
-//! TCP with noise and yamux, or QUIC, and two things that libp2p does not do: connections that close in time, and an answer to whether the
-//! own key at the other end is this process or another one.
+//! TCP with noise and yamux, or QUIC, and two things that libp2p does not do: connections that close in time, and an answer to whether a
+//! connection to this peer's own key leads to this process or to another one.
 //!
 //! libp2p counts a connection as closed when all that was written to it is on its way. On a dead line that takes until the system gives up,
 //! many minutes; meanwhile nobody hears that the peer is gone, nobody dials it again, and it fills up the peer's share of connections.
