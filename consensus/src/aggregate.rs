@@ -1,12 +1,14 @@
 //! Aggregation rules: from the models of a neighbourhood to one.
 //!
-//! [`RULES`] and [`PRE_AGGREGATORS`] list what there is; [`rule_from_section`] and [`rule_from_text`] build one, for example
-//! `nnm+trimmed-mean`. [`Rule::aggregate`] checks its input once for all rules (empty, dimensions, finite, enough models) and
-//! then calls the rule's own [`Rule::combine`] on [`Rows`], which are read block by block so that pre-aggregated models are
-//! never held in memory.
+//! [`RULES`] and [`PRE_AGGREGATORS`] list what there is; [`rule_from_section`] and
+//! [`rule_from_text`] build one, for example `nnm+trimmed-mean`. [`Rule::aggregate`] checks its
+//! input once for all rules (empty, dimensions, finite, enough models) and then calls the rule's
+//! own [`Rule::combine`] on [`Rows`], which are read block by block so that pre-aggregated models
+//! are never held in memory.
 //!
-//! What holds for every rule: vectors are f32, all sums and distances are f64, every order is fixed by the senders' order, every
-//! tie goes to the lower index, nothing is fused. So equal contributions give equal bits on every machine.
+//! What holds for every rule: vectors are f32, all sums and distances are f64, every order is fixed
+//! by the senders' order, every tie goes to the lower index, nothing is fused. So equal
+//! contributions give equal bits on every machine.
 //!
 //! Not here: who contributes, when a round closes, what happens to a peer whose model was dropped.
 
@@ -51,9 +53,11 @@ pub struct Contribution<'a> {
     pub sender: PeerId,
     /// The model, `d` values.
     pub parameters: &'a [f32],
-    /// Whether it is known that no value is NaN or infinite, so that nobody has to look; what comes from others is checked on arrival.
+    /// Whether it is known that no value is NaN or infinite, so that nobody has to look; what comes
+    /// from others is checked on arrival.
     pub is_finite: bool,
-    /// Hash of `parameters`, where somebody has computed it already; names the contribution where results are remembered.
+    /// Hash of `parameters`, where somebody has computed it already; names the contribution where
+    /// results are remembered.
     pub state: Option<Digest>,
     /// Further vectors that travel with a model (a tracked gradient, a control variate), by name.
     pub companions: &'a [(&'static str, &'a [f32])],
@@ -92,7 +96,8 @@ impl<'a> Contribution<'a> {
 pub struct Context<'a> {
     /// Which contribution is the aggregating peer's own; `None` offline.
     pub own: Option<usize>,
-    /// What the others know of the own model (a replica that a lossy codec made), `d` values; `None` where they know it exactly.
+    /// What the others know of the own model (a replica that a lossy codec made), `d` values;
+    /// `None` where they know it exactly.
     pub own_public: Option<&'a [f32]>,
     /// The own model at the start of the round, `d` values.
     pub round_start: Option<&'a [f32]>,
@@ -125,7 +130,10 @@ impl Context<'_> {
 
     /// The row of the own model.
     fn own_row(&self, rule: &'static str) -> Result<usize, AggregateError> {
-        self.own.ok_or(AggregateError::Missing { rule, what: "a finite own model" })
+        self.own.ok_or(AggregateError::Missing {
+            rule,
+            what: "a finite own model",
+        })
     }
 }
 
@@ -136,7 +144,8 @@ pub struct Aggregate {
     pub parameters: Vec<f32>,
     /// Per contribution, the share of the result that comes from it; sums to 1.
     pub influence: Vec<f64>,
-    /// Per contribution, the rule's score (lower is nearer to the others); empty where the rule has none.
+    /// Per contribution, the rule's score (lower is nearer to the others); empty where the rule has
+    /// none.
     pub scores: Vec<f64>,
 }
 
@@ -146,15 +155,20 @@ impl Aggregate {
 
     /// Contributions that shaped the result.
     pub fn kept(&self) -> Vec<usize> {
-        (0..self.influence.len()).filter(|index| !self.is_dropped(*index)).collect()
+        (0..self.influence.len())
+            .filter(|index| !self.is_dropped(*index))
+            .collect()
     }
 
     /// Contributions whose influence is below half of an equal share.
     pub fn dropped(&self) -> Vec<usize> {
-        (0..self.influence.len()).filter(|index| self.is_dropped(*index)).collect()
+        (0..self.influence.len())
+            .filter(|index| self.is_dropped(*index))
+            .collect()
     }
 
-    /// How much of an equal share contribution `index` lacks: 0 (all of it counted) to 1 (none of it).
+    /// How much of an equal share contribution `index` lacks: 0 (all of it counted) to 1 (none of
+    /// it).
     pub fn dropped_share(&self, index: usize) -> f64 {
         1.0 - (self.influence.len() as f64 * self.influence[index]).min(1.0)
     }
@@ -264,12 +278,14 @@ pub trait Rule: std::fmt::Debug + Send + Sync {
         false
     }
 
-    /// Whether it needs the loss of each model on own data, which takes a pass over that data for each.
+    /// Whether it needs the loss of each model on own data, which takes a pass over that data for
+    /// each.
     fn needs_losses(&self) -> bool {
         false
     }
 
-    /// Whether it judges updates (model minus the aggregating peer's start of the round) and cannot judge models.
+    /// Whether it judges updates (model minus the aggregating peer's start of the round) and cannot
+    /// judge models.
     fn needs_updates(&self) -> bool {
         false
     }
@@ -279,19 +295,20 @@ pub trait Rule: std::fmt::Debug + Send + Sync {
         false
     }
 
-    /// Whether mixing weights count; most robust rules give every model the same weight, since weights can be lied about.
+    /// Whether mixing weights count; most robust rules give every model the same weight, since
+    /// weights can be lied about.
     fn uses_weights(&self) -> bool {
         false
     }
 
-    /// Whether, with at most [`Rule::byzantine`] arbitrary models among the rows, every coordinate of the result lies between the
-    /// least and the greatest of the other rows.
+    /// Whether, with at most [`Rule::byzantine`] arbitrary models among the rows, every coordinate
+    /// of the result lies between the least and the greatest of the other rows.
     fn stays_in_honest_range(&self) -> bool {
         false
     }
 
-    /// The rule itself: `rows` are finite, of one length, at least [`Rule::minimum`] many, and [`Rule::fits`] them. Influence and scores
-    /// are per row.
+    /// The rule itself: `rows` are finite, of one length, at least [`Rule::minimum`] many, and
+    /// [`Rule::fits`] them. Influence and scores are per row.
     ///
     /// # Errors
     /// When a parameter does not fit the rows.
@@ -299,39 +316,67 @@ pub trait Rule: std::fmt::Debug + Send + Sync {
 
     /// Checks the contributions and combines them.
     ///
-    /// A contribution with a value that is not finite is left out, with influence 0; the number of arbitrary models to
-    /// tolerate stays what it was.
+    /// A contribution with a value that is not finite is left out, with influence 0; the number of
+    /// arbitrary models to tolerate stays what it was.
     ///
     /// # Errors
     /// See [`AggregateError`].
     ///
     /// # Panics
-    /// When the contributions are not in the strict order of their senders: the result would depend on who arrived first.
-    fn aggregate(&self, context: &Context<'_>, contributions: &[Contribution<'_>]) -> Result<Aggregate, AggregateError> {
-        aggregate_finite(self, context, contributions, &finite_contributions(contributions)?)
+    /// When the contributions are not in the strict order of their senders: the result would depend
+    /// on who arrived first.
+    fn aggregate(
+        &self,
+        context: &Context<'_>,
+        contributions: &[Contribution<'_>],
+    ) -> Result<Aggregate, AggregateError> {
+        aggregate_finite(
+            self,
+            context,
+            contributions,
+            &finite_contributions(contributions)?,
+        )
     }
 }
 
 /// The indices of contributions without NaN or infinity, after the checks that need no rule.
 fn finite_contributions(contributions: &[Contribution<'_>]) -> Result<Vec<usize>, AggregateError> {
-    let first = contributions.first().ok_or(AggregateError::EmptyInput("no contribution"))?;
+    let first = contributions
+        .first()
+        .ok_or(AggregateError::EmptyInput("no contribution"))?;
     let expected = first.parameters.len();
     for (index, contribution) in contributions.iter().enumerate() {
         let found = contribution.parameters.len();
         if found != expected {
-            return Err(AggregateError::DimensionMismatch { index, expected, found });
+            return Err(AggregateError::DimensionMismatch {
+                index,
+                expected,
+                found,
+            });
         }
     }
     if expected == 0 {
-        return Err(AggregateError::EmptyInput("the contributions have no values"));
+        return Err(AggregateError::EmptyInput(
+            "the contributions have no values",
+        ));
     }
     assert!(
-        contributions.windows(2).all(|pair| pair[0].sender < pair[1].sender),
+        contributions
+            .windows(2)
+            .all(|pair| pair[0].sender < pair[1].sender),
         "contributions must be in the strict order of their senders"
     );
-    let is_finite = |contribution: &Contribution<'_>| contribution.is_finite || kernel::all_finite(contribution.parameters);
-    let finite: Vec<usize> = (0..contributions.len()).filter(|index| is_finite(&contributions[*index])).collect();
-    if finite.is_empty() { Err(AggregateError::NoFiniteInput(contributions.len())) } else { Ok(finite) }
+    let is_finite = |contribution: &Contribution<'_>| {
+        contribution.is_finite || kernel::all_finite(contribution.parameters)
+    };
+    let finite: Vec<usize> = (0..contributions.len())
+        .filter(|index| is_finite(&contributions[*index]))
+        .collect();
+    if finite.is_empty() {
+        Err(AggregateError::NoFiniteInput(contributions.len()))
+    } else {
+        Ok(finite)
+    }
 }
 
 /// Combines the contributions `finite`; the others get influence 0 and an infinite score.
@@ -350,43 +395,82 @@ fn aggregate_finite<R: Rule + ?Sized>(
             found: finite.len(),
         });
     }
-    let own = context.own.and_then(|own| finite.iter().position(|index| *index == own));
-    let losses: Option<Vec<f64>> = context.losses.map(|losses| finite.iter().map(|index| losses[*index]).collect());
-    let context = Context { own, losses: losses.as_deref(), ..*context };
-    let parameters = finite.iter().map(|index| contributions[*index].parameters).collect();
-    let weights = finite.iter().map(|index| contributions[*index].mixing_weight).collect();
+    let own = context
+        .own
+        .and_then(|own| finite.iter().position(|index| *index == own));
+    let losses: Option<Vec<f64>> = context
+        .losses
+        .map(|losses| finite.iter().map(|index| losses[*index]).collect());
+    let context = Context {
+        own,
+        losses: losses.as_deref(),
+        ..*context
+    };
+    let parameters = finite
+        .iter()
+        .map(|index| contributions[*index].parameters)
+        .collect();
+    let weights = finite
+        .iter()
+        .map(|index| contributions[*index].mixing_weight)
+        .collect();
     let aggregate = rule.combine(&context, &Rows::new(parameters, weights))?;
     if finite.len() == contributions.len() {
         return Ok(aggregate);
     }
     let mut influence = vec![0.0; contributions.len()];
-    let mut scores = vec![f64::INFINITY; if aggregate.scores.is_empty() { 0 } else { contributions.len() }];
+    let mut scores = vec![
+        f64::INFINITY;
+        if aggregate.scores.is_empty() {
+            0
+        } else {
+            contributions.len()
+        }
+    ];
     for (row, index) in finite.iter().enumerate() {
         influence[*index] = aggregate.influence[row];
         if let Some(score) = aggregate.scores.get(row) {
             scores[*index] = *score;
         }
     }
-    Ok(Aggregate { parameters: aggregate.parameters, influence, scores })
+    Ok(Aggregate {
+        parameters: aggregate.parameters,
+        influence,
+        scores,
+    })
 }
 
-/// Root mean square distance of the contributions, of one length each, to their mean; 0 without any.
+/// Root mean square distance of the contributions, of one length each, to their mean; 0 without
+/// any.
 pub fn spread(contributions: &[Contribution<'_>]) -> f64 {
     /// Columns at a time, so that their sums stay in the first-level cache.
     const COLUMNS: usize = 256;
-    let Some((first, others)) = contributions.split_first() else { return 0.0 };
+    let Some((first, others)) = contributions.split_first() else {
+        return 0.0;
+    };
     // Σ‖x − r‖² − ‖Σ(x − r)‖² / n with the first row as r, so that nearly equal rows do not cancel.
     let (mut squares, mut squared_sums) = ([0.0; COLUMNS], [0.0; COLUMNS]);
     for (block, reference) in first.parameters.chunks(COLUMNS).enumerate() {
         let mut sums = [0.0; COLUMNS];
         let columns = block * COLUMNS..block * COLUMNS + reference.len();
         for other in others {
-            kernel::add_differences(&other.parameters[columns.clone()], reference, &mut sums, &mut squares);
+            kernel::add_differences(
+                &other.parameters[columns.clone()],
+                reference,
+                &mut sums,
+                &mut squares,
+            );
         }
-        squared_sums.iter_mut().zip(sums).for_each(|(squared, sum)| *squared += sum * sum);
+        squared_sums
+            .iter_mut()
+            .zip(sums)
+            .for_each(|(squared, sum)| *squared += sum * sum);
     }
     let count = contributions.len() as f64;
-    let terms = squares.iter().zip(squared_sums).map(|(squares, squared)| squares - squared / count);
+    let terms = squares
+        .iter()
+        .zip(squared_sums)
+        .map(|(squares, squared)| squares - squared / count);
     (terms.sum::<f64>().max(0.0) / count).sqrt()
 }
 
@@ -419,13 +503,14 @@ pub trait PreAggregator: std::fmt::Debug + Send + Sync {
         models
     }
 
-    /// Whether it prepares updates (model minus the aggregating peer's start of the round) and cannot prepare models.
+    /// Whether it prepares updates (model minus the aggregating peer's start of the round) and
+    /// cannot prepare models.
     fn needs_updates(&self) -> bool {
         false
     }
 
-    /// What the rows it makes are made of. `rows` are at least [`PreAggregator::minimum`] many. `context.own` is given only where
-    /// the rule that follows needs the own model.
+    /// What the rows it makes are made of. `rows` are at least [`PreAggregator::minimum`] many.
+    /// `context.own` is given only where the rule that follows needs the own model.
     fn mixing(&self, context: &Context<'_>, rows: &Rows<'_>) -> Mixing;
 
     /// Which of the rows it makes stands for the own model.
@@ -437,7 +522,11 @@ pub trait PreAggregator: std::fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// See [`AggregateError`].
-    fn apply(&self, context: &Context<'_>, contributions: &[Contribution<'_>]) -> Result<Vec<Vec<f32>>, AggregateError> {
+    fn apply(
+        &self,
+        context: &Context<'_>,
+        contributions: &[Contribution<'_>],
+    ) -> Result<Vec<Vec<f32>>, AggregateError> {
         let finite = finite_contributions(contributions)?;
         let (found, needed) = (finite.len(), self.minimum(1));
         if found < needed {
@@ -448,11 +537,18 @@ pub trait PreAggregator: std::fmt::Debug + Send + Sync {
                 found,
             });
         }
-        let models: Vec<&[f32]> = finite.iter().map(|index| contributions[*index].parameters).collect();
+        let models: Vec<&[f32]> = finite
+            .iter()
+            .map(|index| contributions[*index].parameters)
+            .collect();
         let rows = Rows::new(models, vec![1.0; found]);
         let mixed = rows.mixed(self.mixing(context, &rows));
         let one = |row: usize| {
-            mixed.weighted_sum(&(0..mixed.count()).map(|other| f64::from(u8::from(other == row))).collect::<Vec<_>>())
+            mixed.weighted_sum(
+                &(0..mixed.count())
+                    .map(|other| f64::from(u8::from(other == row)))
+                    .collect::<Vec<_>>(),
+            )
         };
         Ok((0..mixed.count()).map(one).collect())
     }
@@ -495,7 +591,8 @@ pub static RULES: &[RuleEntry] = &[
 ];
 
 /// Every pre-aggregator there is.
-pub static PRE_AGGREGATORS: &[PreEntry] = &[nnm::ENTRY, bucketing::ENTRY, static_clip::ENTRY, arc::ENTRY];
+pub static PRE_AGGREGATORS: &[PreEntry] =
+    &[nnm::ENTRY, bucketing::ENTRY, static_clip::ENTRY, arc::ENTRY];
 
 /// A pre-aggregator before a rule, or before another such chain.
 #[derive(Debug)]
@@ -544,29 +641,52 @@ impl Rule for Chain {
     fn combine(&self, context: &Context<'_>, rows: &Rows<'_>) -> Result<Aggregate, AggregateError> {
         let own = context.own.filter(|_| self.rule.needs_own());
         let mixing = self.pre.mixing(&Context { own, ..*context }, rows);
-        // The loss of a made row is taken for the average of what it is made of; for a convex loss it is at most that.
-        let loss = |terms: &Vec<(usize, f64)>, losses: &[f64]| shares_of(terms).map(|(row, share)| share * losses[row]).sum();
-        let losses: Option<Vec<f64>> = context.losses.map(|losses| mixing.iter().map(|terms| loss(terms, losses)).collect());
+        // The loss of a made row is taken for the average of what it is made of; for a convex loss
+        // it is at most that.
+        let loss = |terms: &Vec<(usize, f64)>, losses: &[f64]| {
+            shares_of(terms)
+                .map(|(row, share)| share * losses[row])
+                .sum()
+        };
+        let losses: Option<Vec<f64>> = context
+            .losses
+            .map(|losses| mixing.iter().map(|terms| loss(terms, losses)).collect());
         let own = own.map(|own| self.pre.own_after(own));
-        let context = Context { own, losses: losses.as_deref(), ..*context };
+        let context = Context {
+            own,
+            losses: losses.as_deref(),
+            ..*context
+        };
         let aggregate = self.rule.combine(&context, &rows.mixed(mixing.clone()))?;
-        // What a made row counts is shared among what it was made of; scores stay with the row of the same number.
+        // What a made row counts is shared among what it was made of; scores stay with the row of
+        // the same number.
         let mut influence = vec![0.0; rows.count()];
         for (terms, share) in mixing.iter().zip(&aggregate.influence) {
             shares_of(terms).for_each(|(row, part)| influence[row] += share * part);
         }
-        let scores = if mixing.len() == rows.count() { aggregate.scores } else { Vec::new() };
-        Ok(Aggregate { parameters: aggregate.parameters, influence, scores })
+        let scores = if mixing.len() == rows.count() {
+            aggregate.scores
+        } else {
+            Vec::new()
+        };
+        Ok(Aggregate {
+            parameters: aggregate.parameters,
+            influence,
+            scores,
+        })
     }
 }
 
-/// The rule that `[aggregation]` asks for: keys `rule` (a name, or pre-aggregators before it: `nnm+trimmed-mean`),
-/// `byzantine`, and the keys of the parts. `None`, with the problem noted, where a name is unknown.
+/// The rule that `[aggregation]` asks for: keys `rule` (a name, or pre-aggregators before it:
+/// `nnm+trimmed-mean`), `byzantine`, and the keys of the parts. `None`, with the problem noted,
+/// where a name is unknown.
 pub fn rule_from_section(section: &mut Section<'_>) -> Option<Box<dyn Rule>> {
     // Plain averaging among honest peers is what one expects where nothing is said.
     let text = section.text("rule", Some("mean"));
     let byzantine = section.integer("byzantine", Some(0), 0..=BYZANTINE_MAX) as usize;
-    let (before, last) = text.rsplit_once('+').map_or((None, text.as_str()), |(before, last)| (Some(before), last));
+    let (before, last) = text
+        .rsplit_once('+')
+        .map_or((None, text.as_str()), |(before, last)| (Some(before), last));
     let rule = match RULES.iter().find(|entry| entry.name == last) {
         Some(entry) => Some((entry.new)(section, byzantine)),
         None if PRE_AGGREGATORS.iter().any(|entry| entry.name == last) => {
@@ -574,7 +694,14 @@ pub fn rule_from_section(section: &mut Section<'_>) -> Option<Box<dyn Rule>> {
             None
         }
         None => {
-            section.note("rule", unknown("rule", last, &RULES.iter().map(|entry| entry.name).collect::<Vec<_>>()));
+            section.note(
+                "rule",
+                unknown(
+                    "rule",
+                    last,
+                    &RULES.iter().map(|entry| entry.name).collect::<Vec<_>>(),
+                ),
+            );
             None
         }
     };
@@ -595,30 +722,58 @@ pub fn rule_from_section(section: &mut Section<'_>) -> Option<Box<dyn Rule>> {
 /// Largest `byzantine` accepted, so that no minimum overflows.
 const BYZANTINE_MAX: u64 = 65_535;
 
-/// The rule `rule` with `parameters` as (key, value in TOML's notation; a bare word is taken as text), for use outside a
-/// federation: there a model that is not finite is left out *and* counted as one of the `byzantine`, which drops by one for
-/// each, not below 0.
+/// The rule `rule` with `parameters` as (key, value in TOML's notation; a bare word is taken as
+/// text), for use outside a federation: there a model that is not finite is left out *and* counted
+/// as one of the `byzantine`, which drops by one for each, not below 0.
 ///
 /// # Errors
 /// Every unknown name, unknown key and unacceptable value.
-pub fn rule_from_text(rule: &str, byzantine: usize, parameters: &[(String, String)]) -> Result<Box<dyn Rule>, Vec<Problem>> {
+pub fn rule_from_text(
+    rule: &str,
+    byzantine: usize,
+    parameters: &[(String, String)],
+) -> Result<Box<dyn Rule>, Vec<Problem>> {
     let built = section_rule(rule, byzantine, parameters)?;
-    Ok(Box::new(Offline { text: rule.to_owned(), parameters: parameters.to_vec(), rule: built }))
+    Ok(Box::new(Offline {
+        text: rule.to_owned(),
+        parameters: parameters.to_vec(),
+        rule: built,
+    }))
 }
 
-fn section_rule(rule: &str, byzantine: usize, parameters: &[(String, String)]) -> Result<Box<dyn Rule>, Vec<Problem>> {
+fn section_rule(
+    rule: &str,
+    byzantine: usize,
+    parameters: &[(String, String)],
+) -> Result<Box<dyn Rule>, Vec<Problem>> {
     let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
-    let mut text = format!("[aggregation]\nrule = {}\nbyzantine = {byzantine}\n", quoted(rule));
+    let mut text = format!(
+        "[aggregation]\nrule = {}\nbyzantine = {byzantine}\n",
+        quoted(rule)
+    );
     for (key, value) in parameters {
-        let is_toml = format!("value = {value}").parse::<toml::Table>().is_ok_and(|table| table.len() == 1);
-        let value = if is_toml { value.clone() } else { quoted(value) };
+        let is_toml = format!("value = {value}")
+            .parse::<toml::Table>()
+            .is_ok_and(|table| table.len() == 1);
+        let value = if is_toml {
+            value.clone()
+        } else {
+            quoted(value)
+        };
         text.push_str(&format!("{} = {value}\n", quoted(key)));
     }
     // The caller never saw this text, so its lines would only mislead.
-    let placeless = |problem: Problem| Problem { line: 0, column: 0, span: None, ..problem };
+    let placeless = |problem: Problem| Problem {
+        line: 0,
+        column: 0,
+        span: None,
+        ..problem
+    };
     let mut document = Document::parse(&text).map_err(|problem| vec![placeless(problem)])?;
     let rule = document.section("aggregation", rule_from_section);
-    document.finish().map_err(|problems| problems.into_iter().map(placeless).collect::<Vec<_>>())?;
+    document
+        .finish()
+        .map_err(|problems| problems.into_iter().map(placeless).collect::<Vec<_>>())?;
     Ok(rule.expect("a section without problems has its rule"))
 }
 
@@ -675,9 +830,15 @@ impl Rule for Offline {
         self.rule.combine(context, rows)
     }
 
-    fn aggregate(&self, context: &Context<'_>, contributions: &[Contribution<'_>]) -> Result<Aggregate, AggregateError> {
+    fn aggregate(
+        &self,
+        context: &Context<'_>,
+        contributions: &[Contribution<'_>],
+    ) -> Result<Aggregate, AggregateError> {
         let finite = finite_contributions(contributions)?;
-        let byzantine = self.byzantine().saturating_sub(contributions.len() - finite.len());
+        let byzantine = self
+            .byzantine()
+            .saturating_sub(contributions.len() - finite.len());
         if byzantine == self.byzantine() {
             return aggregate_finite(self.rule.as_ref(), context, contributions, &finite);
         }

@@ -1,8 +1,10 @@
-//! The charter: all that the members of a federation must agree on, and nothing that is private to one.
+//! The charter: all that the members of a federation must agree on, and nothing that is private to
+//! one.
 //!
-//! [`Charter::resolve`] reads `charter.toml` once: it checks every section, writes out every default, and names the result by
-//! its hash, the federation id. Sections that other crates own (`[data] [model] [training] [codec]`) are read by the resolvers
-//! they hand in. Not here: amendments, signatures, and what is local to a member (`kith.toml`).
+//! [`Charter::resolve`] reads `charter.toml` once: it checks every section, writes out every
+//! default, and names the result by its hash, the federation id. Sections that other crates own
+//! (`[data] [model] [training] [codec]`) are read by the resolvers they hand in. Not here:
+//! amendments, signatures, and what is local to a member (`kith.toml`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -51,7 +53,8 @@ pub struct Charter {
 pub struct RoundSection {
     /// How peers keep step.
     pub mode: Mode,
-    /// Share of the awaited neighbours, in (0, 1], whose updates close the round before its deadline.
+    /// Share of the awaited neighbours, in (0, 1], whose updates close the round before its
+    /// deadline.
     pub quorum: f64,
     /// How long a round waits for updates.
     pub deadline: Duration,
@@ -59,8 +62,8 @@ pub struct RoundSection {
     pub start_deadline: Duration,
     /// Deadlines a neighbour may miss in a row before it is no longer awaited.
     pub patience: u64,
-    /// Other peers that have to be connected, or heard, for a round to begin and to close: a peer that meets nobody waits instead of
-    /// training alone. 0 lets a peer go on alone.
+    /// Other peers that have to be connected, or heard, for a round to begin and to close: a peer
+    /// that meets nobody waits instead of training alone. 0 lets a peer go on alone.
     pub neighbours_min: usize,
     /// An update this many rounds old still advances its sender's replica; an older one is refused.
     pub staleness: u64,
@@ -73,9 +76,11 @@ pub struct RoundSection {
 pub enum Mode {
     /// Each round waits for the neighbourhood, up to its deadline.
     Synchronous,
-    /// Nobody waits: a peer trains, tells its neighbours, merges what has come meanwhile weighed by its staleness, and goes on.
+    /// Nobody waits: a peer trains, tells its neighbours, merges what has come meanwhile weighed by
+    /// its staleness, and goes on.
     Asynchronous(StalenessWeight),
-    /// A peer trains, averages with one neighbour that is drawn for it, and goes on; who is asked answers at once (AD-PSGD).
+    /// A peer trains, averages with one neighbour that is drawn for it, and goes on; who is asked
+    /// answers at once (AD-PSGD).
     Pairwise,
 }
 
@@ -92,7 +97,8 @@ pub struct Aggregation {
     pub on: Space,
     /// What else peers exchange, so that unlike data do not pull them apart.
     pub method: Method,
-    /// How much of the last round's change is carried on (server momentum, at every peer); 0 is none.
+    /// How much of the last round's change is carried on (server momentum, at every peer); 0 is
+    /// none.
     pub momentum: f64,
 }
 
@@ -110,30 +116,36 @@ pub enum Method {
     },
     /// Their control, the mean gradient of the round, from whose mean each corrects its next one.
     Scaffold {
-        /// How much of the change that local training made a peer sends and mixes: the paper's global step size; 1 is all of it.
+        /// How much of the change that local training made a peer sends and mixes: the paper's
+        /// global step size; 1 is all of it.
         global_learning_rate: f64,
     },
-    /// Sums of the shares of model and mass that they gave so far, over edges that may carry updates one way.
+    /// Sums of the shares of model and mass that they gave so far, over edges that may carry
+    /// updates one way.
     PushSum,
 }
 
 impl Method {
-    /// Values of what a peer sends for a model of `dimension` values: the model first, then what the method adds.
+    /// Values of what a peer sends for a model of `dimension` values: the model first, then what
+    /// the method adds.
     pub fn row_len(self, dimension: usize) -> usize {
         match self {
             Method::Plain | Method::FedNova { .. } => dimension,
             Method::GradientTracking | Method::Scaffold { .. } => 2 * dimension,
-            Method::PushSum => dimension + 3, // the mass in two parts, and when the account was opened
+            // The mass in two parts, and when the account was opened.
+            Method::PushSum => dimension + 3,
         }
     }
 
-    /// Vectors of the model's length that a peer with so many senders keeps for the method beside model and row.
+    /// Vectors of the model's length that a peer with so many senders keeps for the method beside
+    /// model and row.
     pub fn carried_vectors(self, senders: usize) -> usize {
         match self {
             Method::Plain | Method::FedNova { .. } => 0,
-            Method::GradientTracking => 2,  // the correction, and the row's second half
+            Method::GradientTracking => 2, // the correction, and the row's second half
             Method::PushSum => 1 + senders, // what it gave, and what it took from each
-            Method::Scaffold { .. } => 4,   // the control, the controls' mean, the correction, and the row's second half
+            // The control, the controls' mean, the correction, and the row's second half.
+            Method::Scaffold { .. } => 4,
         }
     }
 }
@@ -143,7 +155,8 @@ impl Method {
 pub enum Space {
     /// The models.
     Models,
-    /// Each model minus the aggregating peer's model at the start of the round; the result is added to that.
+    /// Each model minus the aggregating peer's model at the start of the round; the result is added
+    /// to that.
     Updates,
 }
 
@@ -152,8 +165,8 @@ pub enum Space {
 pub enum Weighting {
     /// The topology's mixing weight.
     Mixing,
-    /// The topology's mixing weight times min(1, claimed samples / cap); the rest goes to the own model. The cap bounds what
-    /// a liar can weigh.
+    /// The topology's mixing weight times min(1, claimed samples / cap); the rest goes to the own
+    /// model. The cap bounds what a liar can weigh.
     Samples {
         /// Samples at which a claim counts in full.
         cap: u64,
@@ -176,7 +189,8 @@ pub struct Membership {
 pub enum Admission {
     /// Only the keys on the roster.
     Members,
-    /// Anyone with the federation id. `byzantine` is then an assumption: one person may hold many keys.
+    /// Anyone with the federation id. `byzantine` is then an assumption: one person may hold many
+    /// keys.
     Open,
 }
 
@@ -195,14 +209,26 @@ pub struct Member {
 pub type Resolver<'r> = (&'static str, &'r mut dyn FnMut(&mut Section<'_>));
 
 /// Sections in the order in which a person reads them.
-const SECTIONS: [&str; 10] =
-    ["federation", "model", "data", "training", "topology", "round", "aggregation", "codec", "privacy", "membership"];
+const SECTIONS: [&str; 10] = [
+    "federation",
+    "model",
+    "data",
+    "training",
+    "topology",
+    "round",
+    "aggregation",
+    "codec",
+    "privacy",
+    "membership",
+];
 
-/// Draws of a re-drawn random graph that are checked before anything starts. A guess: each draw is of the same kind.
+/// Draws of a re-drawn random graph that are checked before anything starts. A guess: each draw is
+/// of the same kind.
 const DRAWS_CHECKED: u64 = 4;
 
 impl Charter {
-    /// Reads and checks a charter. The resolvers are called in their order, one per section that another crate owns.
+    /// Reads and checks a charter. The resolvers are called in their order, one per section that
+    /// another crate owns.
     ///
     /// # Errors
     /// Every problem found, with line and column where it has one.
@@ -211,8 +237,9 @@ impl Charter {
         Charter::read(document, resolvers, &mut []).map(|(charter, _)| charter)
     }
 
-    /// Reads a charter from a file that holds other sections beside it, an experiment's world for instance: those are read by
-    /// `beside`, are no part of the agreement, and come back with every default written out.
+    /// Reads a charter from a file that holds other sections beside it, an experiment's world for
+    /// instance: those are read by `beside`, are no part of the agreement, and come back with every
+    /// default written out.
     ///
     /// # Errors
     /// Every problem found in either.
@@ -225,7 +252,8 @@ impl Charter {
             (
                 section.text("name", None),
                 section.integer("version", Some(1), 1..=u64::from(u32::MAX)),
-                section.integer("rounds", Some(20), 1..=1_000_000_000), // guess: enough for a first look
+                // Guess: enough for a first look.
+                section.integer("rounds", Some(20), 1..=1_000_000_000),
                 section.flag("testnet", Some(false)),
                 section.integer("seed", Some(0), 0..=i64::MAX as u64),
             )
@@ -246,13 +274,16 @@ impl Charter {
             (topology, graphs)
         });
         let round = document.section("round", RoundSection::read);
-        let aggregation =
-            document.section("aggregation", |section| Aggregation::read(section, &topology, &graphs, round.selection.as_ref()));
+        let aggregation = document.section("aggregation", |section| {
+            Aggregation::read(section, &topology, &graphs, round.selection.as_ref())
+        });
         if let Some(aggregation) = &aggregation {
             let mut misfits = aggregation.misfits(&round, &topology);
             misfits.extend(aggregation.misfits_of(&topology, peers, &round));
             let codec = |key: &str| document.value("codec", key);
-            let exact = codec("kind").and_then(toml::Value::as_str).is_none_or(|kind| kind == "identity")
+            let exact = codec("kind")
+                .and_then(toml::Value::as_str)
+                .is_none_or(|kind| kind == "identity")
                 && codec("replica").and_then(toml::Value::as_bool) != Some(true);
             if aggregation.method == Method::PushSum && !exact {
                 let what = "push-sum sends sums over all rounds, of which a codec has to say every bit; expected codec.kind = \
@@ -263,38 +294,78 @@ impl Charter {
                 document.note(key, what);
             }
         }
-        document.section("privacy", |section| section.choice("mechanism", Some("none"), &["none"]));
-        let (others, mut canonical): (toml::Table, toml::Table) =
-            document.finish()?.into_iter().partition(|(name, _)| others.contains(&name.as_str()));
-        if let Some(members) = canonical.get_mut("membership").and_then(|table| table.get_mut("member")?.as_array_mut()) {
-            members.sort_by_cached_key(|member| member.get("key").and_then(toml::Value::as_str)?.parse::<PeerId>().ok());
+        document.section("privacy", |section| {
+            section.choice("mechanism", Some("none"), &["none"])
+        });
+        let (others, mut canonical): (toml::Table, toml::Table) = document
+            .finish()?
+            .into_iter()
+            .partition(|(name, _)| others.contains(&name.as_str()));
+        if let Some(members) = canonical
+            .get_mut("membership")
+            .and_then(|table| table.get_mut("member")?.as_array_mut())
+        {
+            members.sort_by_cached_key(|member| {
+                member
+                    .get("key")
+                    .and_then(toml::Value::as_str)?
+                    .parse::<PeerId>()
+                    .ok()
+            });
         }
         let aggregation = aggregation.expect("a charter without problems has its rule");
-        let sections: BTreeMap<String, Digest> = canonical.iter().map(|(name, table)| (name.clone(), digest_of(table))).collect();
+        let sections: BTreeMap<String, Digest> = canonical
+            .iter()
+            .map(|(name, table)| (name.clone(), digest_of(table)))
+            .collect();
         let id = federation_id(&sections);
-        let charter =
-            Charter { name, version, rounds, testnet, seed, topology, round, aggregation, membership, id, sections, canonical };
+        let charter = Charter {
+            name,
+            version,
+            rounds,
+            testnet,
+            seed,
+            topology,
+            round,
+            aggregation,
+            membership,
+            id,
+            sections,
+            canonical,
+        };
         Ok((charter, others))
     }
 
     /// The members' keys in canonical order; empty where anyone may join.
     pub fn roster(&self) -> Vec<PeerId> {
-        self.membership.members.iter().map(|member| member.key).collect()
+        self.membership
+            .members
+            .iter()
+            .map(|member| member.key)
+            .collect()
     }
 
     /// The member with this key.
     pub fn member(&self, key: &PeerId) -> Option<&Member> {
-        self.membership.members.iter().find(|member| member.key == *key)
+        self.membership
+            .members
+            .iter()
+            .find(|member| member.key == *key)
     }
 
     /// The charter with every key written, sections in a fixed order. Reading it gives the same id.
     pub fn to_toml(&self) -> String {
-        let others = self.canonical.keys().map(String::as_str).filter(|name| !SECTIONS.contains(name));
+        let others = self
+            .canonical
+            .keys()
+            .map(String::as_str)
+            .filter(|name| !SECTIONS.contains(name));
         let mut text = String::new();
         for name in SECTIONS.into_iter().chain(others) {
             if let Some(section) = self.canonical.get(name) {
                 let table = toml::Table::from_iter([(name.to_owned(), section.clone())]);
-                let section = toml::to_string(&table).expect("tables of texts, numbers, flags and lists are TOML");
+                let section = toml::to_string(&table)
+                    .expect("tables of texts, numbers, flags and lists are TOML");
                 text.push_str(if text.is_empty() { "" } else { "\n" });
                 text.push_str(&section);
             }
@@ -302,26 +373,46 @@ impl Charter {
         text
     }
 
-    /// Names of the sections that differ from another charter's digests, or that only one of the two has.
+    /// Names of the sections that differ from another charter's digests, or that only one of the
+    /// two has.
     pub fn differing_sections(&self, other: &BTreeMap<String, Digest>) -> Vec<String> {
-        let missing = other.keys().filter(|name| !self.sections.contains_key(*name));
-        let differing = self.sections.iter().filter(|(name, digest)| other.get(*name) != Some(digest)).map(|(name, _)| name);
+        let missing = other
+            .keys()
+            .filter(|name| !self.sections.contains_key(*name));
+        let differing = self
+            .sections
+            .iter()
+            .filter(|(name, digest)| other.get(*name) != Some(digest))
+            .map(|(name, _)| name);
         let mut names: Vec<String> = differing.chain(missing).cloned().collect();
         names.sort_unstable();
         names
     }
 
-    /// Why a federation of `peers` peers cannot work under this charter: no such graph, a graph that falls apart, or a
-    /// neighbourhood too small for the rule. For rosters that are not written in the charter.
+    /// Why a federation of `peers` peers cannot work under this charter: no such graph, a graph
+    /// that falls apart, or a neighbourhood too small for the rule. For rosters that are not
+    /// written in the charter.
     pub fn neighbourhood_problems(&self, peers: usize) -> Vec<Problem> {
-        let problem = |key: &str, what| Problem { key: key.to_owned(), line: 0, column: 0, span: None, what };
+        let problem = |key: &str, what| Problem {
+            key: key.to_owned(),
+            line: 0,
+            column: 0,
+            span: None,
+            what,
+        };
         match graphs_of(&self.topology, peers) {
             Err(error) => vec![problem("topology.kind", error.to_string())],
             Ok(graphs) => {
-                let apart = disconnection(&self.topology, &graphs).map(|what| problem("topology.kind", what));
+                let apart = disconnection(&self.topology, &graphs)
+                    .map(|what| problem("topology.kind", what));
                 let selection = self.round.selection.as_ref();
-                let small = unfit(self.aggregation.rule.as_ref(), &self.topology, selection, &graphs)
-                    .map(|(key, what)| problem(&format!("aggregation.{key}"), what));
+                let small = unfit(
+                    self.aggregation.rule.as_ref(),
+                    &self.topology,
+                    selection,
+                    &graphs,
+                )
+                .map(|(key, what)| problem(&format!("aggregation.{key}"), what));
                 apart.into_iter().chain(small).collect()
             }
         }
@@ -332,14 +423,28 @@ impl RoundSection {
     fn read(section: &mut Section<'_>) -> RoundSection {
         let names: Vec<&str> = MODES.iter().map(|entry| entry.name).collect();
         let name = section.choice("mode", Some(names[0]), &names);
-        let mode = (MODES.iter().find(|entry| entry.name == name).unwrap_or(&MODES[0]).read)(section);
+        let mode = (MODES
+            .iter()
+            .find(|entry| entry.name == name)
+            .unwrap_or(&MODES[0])
+            .read)(section);
         RoundSection {
             mode,
-            quorum: section.number("quorum", Some(1.0), 0.01..=1.0), // all that are awaited: nobody's update is wasted
-            deadline: Duration::from_secs_f64(section.number("deadline_seconds", Some(30.0), 0.01..=604_800.0)), // guess
-            start_deadline: Duration::from_secs_f64(section.number("start_deadline_seconds", Some(60.0), 0.01..=604_800.0)), // guess
+            // All that are awaited: nobody's update is wasted.
+            quorum: section.number("quorum", Some(1.0), 0.01..=1.0),
+            deadline: Duration::from_secs_f64(section.number(
+                "deadline_seconds",
+                Some(30.0),
+                0.01..=604_800.0,
+            )), // guess
+            start_deadline: Duration::from_secs_f64(section.number(
+                "start_deadline_seconds",
+                Some(60.0),
+                0.01..=604_800.0,
+            )), // guess
             patience: section.integer("patience", Some(2), 1..=1_000_000), // guess
-            // Written out only where it stands, so that older charters keep their ids. 1: alone is no federation.
+            // Written out only where it stands, so that older charters keep their ids. 1: alone is
+            // no federation.
             neighbours_min: match section.has("neighbours_min") {
                 true => section.integer("neighbours_min", Some(1), 0..=1_000_000) as usize,
                 false => 1,
@@ -358,17 +463,28 @@ impl Aggregation {
         selection: &dyn Selection,
     ) -> Option<Aggregation> {
         let rule = rule_from_section(section);
-        let weighting = match section.choice("weighting", Some("mixing"), &["mixing", "samples"]).as_str() {
-            "samples" => Weighting::Samples { cap: section.integer("sample_cap", None, 1..=1_000_000_000_000) },
+        let weighting = match section
+            .choice("weighting", Some("mixing"), &["mixing", "samples"])
+            .as_str()
+        {
+            "samples" => Weighting::Samples {
+                cap: section.integer("sample_cap", None, 1..=1_000_000_000_000),
+            },
             _ => Weighting::Mixing,
         };
-        let on = match section.choice("on", Some("models"), &["models", "updates"]).as_str() {
+        let on = match section
+            .choice("on", Some("models"), &["models", "updates"])
+            .as_str()
+        {
             "updates" => Space::Updates,
             _ => Space::Models,
         };
         let names: Vec<&str> = METHODS.iter().map(|entry| entry.name).collect();
         let name = section.choice("method", Some("plain"), &names);
-        let entry = METHODS.iter().find(|entry| entry.name == name).unwrap_or(&METHODS[0]);
+        let entry = METHODS
+            .iter()
+            .find(|entry| entry.name == name)
+            .unwrap_or(&METHODS[0]);
         let method = (entry.read)(section);
         let momentum = section.number("momentum", Some(0.0), 0.0..=0.9999);
         let rule = rule?;
@@ -393,18 +509,35 @@ impl Aggregation {
             _ => {}
         }
         if weighting != Weighting::Mixing && !rule.uses_weights() {
-            section.note("weighting", format!("rule {:?} gives every model the same weight; expected \"mixing\"", rule.name()));
+            section.note(
+                "weighting",
+                format!(
+                    "rule {:?} gives every model the same weight; expected \"mixing\"",
+                    rule.name()
+                ),
+            );
         }
         if let Some((key, what)) = unfit(rule.as_ref(), topology, selection, graphs) {
             section.note(key, what);
         }
-        Some(Aggregation { byzantine: rule.byzantine(), rule, weighting, on, method, momentum })
+        Some(Aggregation {
+            byzantine: rule.byzantine(),
+            rule,
+            weighting,
+            on,
+            method,
+            momentum,
+        })
     }
 }
 
 impl Aggregation {
     /// What does not go together.
-    fn misfits(&self, round: &RoundSection, topology: &TopologySection) -> Vec<(&'static str, String)> {
+    fn misfits(
+        &self,
+        round: &RoundSection,
+        topology: &TopologySection,
+    ) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         let asynchronous = round.mode != Mode::Synchronous;
         let mut misfit = |key, what: &str| found.push((key, what.to_owned()));
@@ -419,7 +552,10 @@ impl Aggregation {
                     );
                 }
                 if self.on == Space::Updates || self.rule.needs_losses() {
-                    misfit("aggregation.method", "gradient tracking needs a rule on models that looks at nothing but vectors");
+                    misfit(
+                        "aggregation.method",
+                        "gradient tracking needs a rule on models that looks at nothing but vectors",
+                    );
                 }
             }
             Method::PushSum => self.push_sum_misfits(asynchronous, topology, &mut misfit),
@@ -432,7 +568,10 @@ impl Aggregation {
                     );
                 }
                 if self.on == Space::Updates || self.rule.needs_losses() {
-                    misfit("aggregation.method", "scaffold needs a rule on models that looks at nothing but vectors");
+                    misfit(
+                        "aggregation.method",
+                        "scaffold needs a rule on models that looks at nothing but vectors",
+                    );
                 }
             }
         }
@@ -464,7 +603,12 @@ impl Aggregation {
     }
 
     /// What does not go together with the topology.
-    fn misfits_of(&self, topology: &TopologySection, peers: usize, round: &RoundSection) -> Vec<(&'static str, String)> {
+    fn misfits_of(
+        &self,
+        topology: &TopologySection,
+        peers: usize,
+        round: &RoundSection,
+    ) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         let (kind, stages) = (topology.kind.name(), topology.has_stages(peers));
         if stages && round.mode != Mode::Synchronous {
@@ -474,7 +618,11 @@ impl Aggregation {
             );
             found.push(("round.mode", what));
         }
-        let one_way = || topology.graph(peers, 0).is_ok_and(|graph| graph.is_directed());
+        let one_way = || {
+            topology
+                .graph(peers, 0)
+                .is_ok_and(|graph| graph.is_directed())
+        };
         if round.mode == Mode::Pairwise && (topology.changes() || one_way()) {
             let what = format!(
                 "pairwise rounds need a graph that stays the same and carries updates both ways; this {kind} one does not; expected \
@@ -517,9 +665,17 @@ impl Aggregation {
 
 impl Aggregation {
     /// What push-sum cannot do: it is the mean, in step, over one graph.
-    fn push_sum_misfits(&self, asynchronous: bool, topology: &TopologySection, misfit: &mut dyn FnMut(&'static str, &str)) {
+    fn push_sum_misfits(
+        &self,
+        asynchronous: bool,
+        topology: &TopologySection,
+        misfit: &mut dyn FnMut(&'static str, &str),
+    ) {
         if asynchronous {
-            misfit("aggregation.method", "push-sum gives shares round by round; expected round.mode = \"synchronous\"");
+            misfit(
+                "aggregation.method",
+                "push-sum gives shares round by round; expected round.mode = \"synchronous\"",
+            );
         }
         if topology.changes() {
             misfit(
@@ -548,19 +704,33 @@ impl Membership {
     fn read(section: &mut Section<'_>) -> Membership {
         if section.choice("mode", Some("members"), &["members", "open"]) == "open" {
             let peers = section.integer("peers", None, 1..=1_000_000) as usize;
-            return Membership { mode: Admission::Open, peers, members: Vec::new() };
+            return Membership {
+                mode: Admission::Open,
+                peers,
+                members: Vec::new(),
+            };
         }
         let read: Vec<Option<Member>> = section.tables("member", |member| {
             let name = member.text("name", None);
             let organisation = member.text("organisation", Some(""));
             let key = member.text("key", None);
-            let key = key.parse().map_err(|error: crate::identity::NotAPeerId| member.note("key", error.to_string())).ok()?;
-            Some(Member { name, organisation, key })
+            let key = key
+                .parse()
+                .map_err(|error: crate::identity::NotAPeerId| member.note("key", error.to_string()))
+                .ok()?;
+            Some(Member {
+                name,
+                organisation,
+                key,
+            })
         });
         let written = read.len();
         let mut members: Vec<Member> = read.into_iter().flatten().collect();
         if written == 0 {
-            section.note("member", "no member is listed; expected at least one [[membership.member]]");
+            section.note(
+                "member",
+                "no member is listed; expected at least one [[membership.member]]",
+            );
         }
         let mut names = BTreeMap::new();
         let mut keys = BTreeMap::new();
@@ -569,27 +739,45 @@ impl Membership {
                 section.note("member", format!("two members are named {:?}", member.name));
             }
             if let Some(first) = keys.insert(member.key, &member.name) {
-                section.note("member", format!("members {first:?} and {:?} have the same key", member.name));
+                section.note(
+                    "member",
+                    format!("members {first:?} and {:?} have the same key", member.name),
+                );
             }
         }
-        members.sort_by_key(|member| member.key); // however they are listed it is the same federation
-        Membership { mode: Admission::Members, peers: written, members }
+        // However they are listed it is the same federation.
+        members.sort_by_key(|member| member.key);
+        Membership {
+            mode: Admission::Members,
+            peers: written,
+            members,
+        }
     }
 }
 
-/// The graphs that stand for all rounds: one period of a kind that changes by itself, the first draws of a random one.
+/// The graphs that stand for all rounds: one period of a kind that changes by itself, the first
+/// draws of a random one.
 fn graphs_of(topology: &TopologySection, peers: usize) -> Result<Vec<Arc<Graph>>, TopologyError> {
     let rounds: Vec<u64> = if topology.kind.changes() {
         (0..topology.kind.period(peers)).collect()
     } else if topology.redraw_every > 0 {
-        (0..DRAWS_CHECKED).map(|draw| draw * topology.redraw_every).collect()
+        (0..DRAWS_CHECKED)
+            .map(|draw| draw * topology.redraw_every)
+            .collect()
     } else {
         vec![0]
     };
-    rounds.into_iter().map(|round| topology.graph(peers, round)).collect()
+    rounds
+        .into_iter()
+        .map(|round| topology.graph(peers, round))
+        .collect()
 }
 
-fn checked_graphs(topology: &TopologySection, peers: usize, section: &mut Section<'_>) -> Vec<Arc<Graph>> {
+fn checked_graphs(
+    topology: &TopologySection,
+    peers: usize,
+    section: &mut Section<'_>,
+) -> Vec<Arc<Graph>> {
     // Without peers the membership has its own problem; a graph over nobody would only add noise.
     if peers == 0 {
         return Vec::new();
@@ -608,29 +796,49 @@ fn checked_graphs(topology: &TopologySection, peers: usize, section: &mut Sectio
     }
 }
 
-/// The message where the peers cannot all reach each other: within each draw, or within the period of a kind that changes.
+/// The message where the peers cannot all reach each other: within each draw, or within the period
+/// of a kind that changes.
 fn disconnection(topology: &TopologySection, graphs: &[Arc<Graph>]) -> Option<String> {
-    let connected = if topology.kind.changes() { connected_together(graphs) } else { graphs.chunks(1).all(connected_together) };
-    (!connected).then(|| format!("a {} topology leaves peers that no update can reach", topology.kind.name()))
+    let connected = if topology.kind.changes() {
+        connected_together(graphs)
+    } else {
+        graphs.chunks(1).all(connected_together)
+    };
+    (!connected).then(|| {
+        format!(
+            "a {} topology leaves peers that no update can reach",
+            topology.kind.name()
+        )
+    })
 }
 
-/// The key and the message where what a neighbourhood mixes, the own model included, is less than the rule's minimum or does not fit its
-/// parameters; names the smallest of those. Nothing is asked of the rule where a peer adopts what it receives, and where by design
-/// nobody sends to it.
+/// The key and the message where what a neighbourhood mixes, the own model included, is less than
+/// the rule's minimum or does not fit its parameters; names the smallest of those. Nothing is asked
+/// of the rule where a peer adopts what it receives, and where by design nobody sends to it.
 fn unfit(
     rule: &dyn Rule,
     topology: &TopologySection,
     selection: &dyn Selection,
     graphs: &[Arc<Graph>],
 ) -> Option<(&'static str, String)> {
-    let stages = graphs.first().is_some_and(|graph| topology.has_stages(graph.peers()));
-    let combines = |graph: &Graph, peer: usize| !(graph.adopts(peer) || stages && graph.receives_from(peer).is_empty());
-    let neighbourhoods = graphs.iter().flat_map(|graph| (0..graph.peers()).map(move |peer| (graph, peer)));
+    let stages = graphs
+        .first()
+        .is_some_and(|graph| topology.has_stages(graph.peers()));
+    let combines = |graph: &Graph, peer: usize| {
+        !(graph.adopts(peer) || stages && graph.receives_from(peer).is_empty())
+    };
+    let neighbourhoods = graphs
+        .iter()
+        .flat_map(|graph| (0..graph.peers()).map(move |peer| (graph, peer)));
     let combined = neighbourhoods.filter(|(graph, peer)| combines(graph, *peer));
     let degrees = combined.map(|(graph, peer)| (graph.models_received(peer), peer));
     // The first peer of each number of models.
     let mut sizes: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
-    degrees.for_each(|(degree, peer)| _ = sizes.entry(selection.mixed_of(degree)).or_insert((degree, peer)));
+    degrees.for_each(|(degree, peer)| {
+        _ = sizes
+            .entry(selection.mixed_of(degree))
+            .or_insert((degree, peer))
+    });
     sizes.into_iter().find_map(|(mixed, (degree, peer))| {
         let (needed, found) = (rule.minimum(), mixed + 1);
         let (key, what) = match rule.fits(found) {
@@ -668,7 +876,8 @@ fn digest_of(value: &toml::Value) -> Digest {
     Digest(blake3::derive_key("kith.v1 charter section", &bytes))
 }
 
-/// Types tagged, lengths before contents, keys sorted, floats as bits: no two tables have the same bytes.
+/// Types tagged, lengths before contents, keys sorted, floats as bits: no two tables have the same
+/// bytes.
 fn encode(value: &toml::Value, bytes: &mut Vec<u8>) {
     let text = |tag: u8, text: &str, bytes: &mut Vec<u8>| {
         bytes.push(tag);

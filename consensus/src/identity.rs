@@ -6,9 +6,11 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// A participant of the protocol: its ed25519 public key. Ordered by bytes, which is the canonical order of everything.
+/// A participant of the protocol: its ed25519 public key. Ordered by bytes, which is the canonical
+/// order of everything.
 ///
-/// Shown as libp2p shows it (`12D3Koo…`), so that logs, configuration and network tools name a peer alike.
+/// Shown as libp2p shows it (`12D3Koo…`), so that logs, configuration and network tools name a peer
+/// alike.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PeerId(pub [u8; 32]);
 
@@ -17,7 +19,9 @@ impl Ord for PeerId {
     #[inline]
     fn cmp(&self, other: &PeerId) -> Ordering {
         let first = |peer: &PeerId| peer.0.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
-        first(self).cmp(&first(other)).then_with(|| self.0.cmp(&other.0))
+        first(self)
+            .cmp(&first(other))
+            .then_with(|| self.0.cmp(&other.0))
     }
 }
 
@@ -28,7 +32,8 @@ impl PartialOrd for PeerId {
     }
 }
 
-/// The identity multihash of a protobuf-encoded ed25519 key: what libp2p puts before the 32 bytes of the key.
+/// The identity multihash of a protobuf-encoded ed25519 key: what libp2p puts before the 32 bytes
+/// of the key.
 const LIBP2P_PREFIX: [u8; 6] = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20];
 
 impl PeerId {
@@ -56,7 +61,9 @@ impl fmt::Debug for PeerId {
 
 /// A text that is not a peer id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a peer id; expected the text that `kith init` prints, beginning with 12D3Koo")]
+#[error(
+    "{0:?} is not a peer id; expected the text that `kith init` prints, beginning with 12D3Koo"
+)]
 pub struct NotAPeerId(pub String);
 
 impl FromStr for PeerId {
@@ -64,9 +71,15 @@ impl FromStr for PeerId {
 
     fn from_str(text: &str) -> Result<PeerId, NotAPeerId> {
         // 38 bytes are at most 52 base58 characters; longer text is refused before it is decoded.
-        let bytes = (text.len() <= 64).then(|| bs58::decode(text).into_vec().ok()).flatten();
-        let key = bytes.as_deref().and_then(|bytes| bytes.strip_prefix(&LIBP2P_PREFIX[..]));
-        key.and_then(|key| <[u8; 32]>::try_from(key).ok()).map(PeerId).ok_or_else(|| NotAPeerId(text.to_owned()))
+        let bytes = (text.len() <= 64)
+            .then(|| bs58::decode(text).into_vec().ok())
+            .flatten();
+        let key = bytes
+            .as_deref()
+            .and_then(|bytes| bytes.strip_prefix(&LIBP2P_PREFIX[..]));
+        key.and_then(|key| <[u8; 32]>::try_from(key).ok())
+            .map(PeerId)
+            .ok_or_else(|| NotAPeerId(text.to_owned()))
     }
 }
 
@@ -78,7 +91,10 @@ impl Serialize for PeerId {
 
 impl<'de> Deserialize<'de> for PeerId {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<PeerId, D::Error> {
-        bytes32::deserialize(deserializer, |text| text.parse().ok().map(|peer: PeerId| peer.0)).map(PeerId)
+        bytes32::deserialize(deserializer, |text| {
+            text.parse().ok().map(|peer: PeerId| peer.0)
+        })
+        .map(PeerId)
     }
 }
 
@@ -92,7 +108,8 @@ impl Digest {
         Digest(*blake3::hash(bytes).as_bytes())
     }
 
-    /// BLAKE3 of the little-endian bytes of `values`: the name of a parameter vector on every machine.
+    /// BLAKE3 of the little-endian bytes of `values`: the name of a parameter vector on every
+    /// machine.
     pub fn of_values(values: &[f32]) -> Digest {
         let mut hasher = blake3::Hasher::new();
         let mut block = [0u8; 4096];
@@ -113,7 +130,9 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+        self.0
+            .iter()
+            .try_for_each(|byte| write!(formatter, "{byte:02x}"))
     }
 }
 
@@ -126,7 +145,11 @@ impl FromStr for Digest {
     type Err = NotADigest;
 
     fn from_str(text: &str) -> Result<Digest, NotADigest> {
-        let digit = |index: usize| text.as_bytes().get(index).and_then(|byte| (*byte as char).to_digit(16));
+        let digit = |index: usize| {
+            text.as_bytes()
+                .get(index)
+                .and_then(|byte| (*byte as char).to_digit(16))
+        };
         let mut bytes = [0u8; 32];
         for (index, byte) in bytes.iter_mut().enumerate() {
             let (Some(high), Some(low)) = (digit(2 * index), digit(2 * index + 1)) else {
@@ -134,7 +157,11 @@ impl FromStr for Digest {
             };
             *byte = (high * 16 + low) as u8;
         }
-        if text.len() == 64 { Ok(Digest(bytes)) } else { Err(NotADigest(text.to_owned())) }
+        if text.len() == 64 {
+            Ok(Digest(bytes))
+        } else {
+            Err(NotADigest(text.to_owned()))
+        }
     }
 }
 
@@ -146,7 +173,10 @@ impl Serialize for Digest {
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
-        bytes32::deserialize(deserializer, |text| text.parse().ok().map(|digest: Digest| digest.0)).map(Digest)
+        bytes32::deserialize(deserializer, |text| {
+            text.parse().ok().map(|digest: Digest| digest.0)
+        })
+        .map(Digest)
     }
 }
 
@@ -163,8 +193,16 @@ mod bytes32 {
     use serde::de::{Error, Visitor};
     use serde::{Deserializer, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8; 32], text: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() { serializer.collect_str(text) } else { serializer.serialize_bytes(bytes) }
+    pub(super) fn serialize<S: Serializer>(
+        bytes: &[u8; 32],
+        text: &impl Display,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.collect_str(text)
+        } else {
+            serializer.serialize_bytes(bytes)
+        }
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
@@ -181,7 +219,8 @@ mod bytes32 {
                 <[u8; 32]>::try_from(bytes).map_err(|_| E::invalid_length(bytes.len(), &self))
             }
             fn visit_str<E: Error>(self, text: &str) -> Result<[u8; 32], E> {
-                (self.0)(text).ok_or_else(|| E::custom(format!("{text:?} is not the text of 32 bytes")))
+                (self.0)(text)
+                    .ok_or_else(|| E::custom(format!("{text:?} is not the text of 32 bytes")))
             }
         }
         if deserializer.is_human_readable() {
@@ -207,7 +246,10 @@ mod tests {
         assert!("xyz".parse::<Digest>().is_err());
         let json = serde_json::to_string(&(id, digest)).unwrap();
         assert_eq!(json, format!("[\"{id}\",\"{digest}\"]"));
-        assert_eq!(serde_json::from_str::<(PeerId, Digest)>(&json).unwrap(), (id, digest));
+        assert_eq!(
+            serde_json::from_str::<(PeerId, Digest)>(&json).unwrap(),
+            (id, digest)
+        );
     }
 
     #[test]
@@ -217,7 +259,9 @@ mod tests {
             bytes[place] = byte;
             PeerId(bytes)
         };
-        let ids: Vec<PeerId> = (0..32).flat_map(|place| [0, 7, 255].map(|byte| id(place, byte))).collect();
+        let ids: Vec<PeerId> = (0..32)
+            .flat_map(|place| [0, 7, 255].map(|byte| id(place, byte)))
+            .collect();
         for (a, b) in ids.iter().flat_map(|a| ids.iter().map(move |b| (a, b))) {
             assert_eq!(a.cmp(b), a.0.cmp(&b.0), "{a:?}, {b:?}");
         }
@@ -226,7 +270,10 @@ mod tests {
     #[test]
     fn hashing_values_is_hashing_their_little_endian_bytes() {
         let values: Vec<f32> = (0..5000).map(|value| value as f32 * 0.5).collect();
-        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let bytes: Vec<u8> = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
         assert_eq!(Digest::of_values(&values), Digest::of(&bytes));
     }
 }

@@ -1,11 +1,13 @@
-//! What Kith's peers agree on, and how: the charter, the topology and its mixing weights, the aggregation rules.
+//! What Kith's peers agree on, and how: the charter, the topology and its mixing weights, the
+//! aggregation rules.
 //!
-//! Everything here is pure: no clock, no ambient randomness, no input or output, no task, no map whose order could reach a
-//! result. Equal inputs give equal bits on every machine. What is learned (`kith-models`) and how it travels
-//! (`kith-gossip`) live elsewhere.
+//! Everything here is pure: no clock, no ambient randomness, no input or output, no task, no map
+//! whose order could reach a result. Equal inputs give equal bits on every machine. What is learned
+//! (`kith-models`) and how it travels (`kith-gossip`) live elsewhere.
 //!
-//! Start reading at [`section`] (how files are read), then [`charter`], [`aggregate`], [`topology`]; [`mode`] is how peers keep step,
-//! [`selection`] is whose updates a round mixes, [`optimization`] what happens to models beside their aggregation.
+//! Start reading at [`section`] (how files are read), then [`charter`], [`aggregate`],
+//! [`topology`]; [`mode`] is how peers keep step, [`selection`] is whose updates a round mixes,
+//! [`optimization`] what happens to models beside their aggregation.
 
 pub mod aggregate;
 mod arithmetic;

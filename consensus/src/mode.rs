@@ -1,6 +1,7 @@
 //! How peers may keep step, by the names that `[round] mode` of a charter takes.
 //!
-//! What a name means to a peer is [`Mode`]. Here are the names, with what people should know to choose.
+//! What a name means to a peer is [`Mode`]. Here are the names, with what people should know to
+//! choose.
 
 use crate::charter::Mode;
 use crate::optimization::staleness::StalenessWeight;
@@ -49,24 +50,44 @@ mod tests {
 
     /// The mode of a charter of three peers on a ring; without a name, of one that says nothing.
     fn mode_of(name: &str) -> Result<Mode, String> {
-        let member = |key: u8| format!("[[membership.member]]\nname = \"m{key}\"\nkey = \"{}\"\n", PeerId([key; 32]));
+        let member = |key: u8| {
+            format!(
+                "[[membership.member]]\nname = \"m{key}\"\nkey = \"{}\"\n",
+                PeerId([key; 32])
+            )
+        };
         let members: String = [1, 2, 3].map(member).concat();
-        let mode = if name.is_empty() { String::new() } else { format!("[round]\nmode = \"{name}\"\n") };
-        let text = format!("[federation]\nname = \"modes\"\n[topology]\nkind = \"ring\"\n{mode}{members}");
-        Charter::resolve(&text, &mut []).map(|charter| charter.round.mode).map_err(|problems| problems[0].to_string())
+        let mode = if name.is_empty() {
+            String::new()
+        } else {
+            format!("[round]\nmode = \"{name}\"\n")
+        };
+        let text =
+            format!("[federation]\nname = \"modes\"\n[topology]\nkind = \"ring\"\n{mode}{members}");
+        Charter::resolve(&text, &mut [])
+            .map(|charter| charter.round.mode)
+            .map_err(|problems| problems[0].to_string())
     }
 
     #[test]
     fn a_charter_takes_every_name_and_no_other() {
         let mut modes = Vec::new();
         for entry in MODES {
-            let mode = mode_of(entry.name).unwrap_or_else(|problem| panic!("{}: {problem}", entry.name));
-            assert!(!modes.contains(&mode), "{} means what another name means", entry.name);
+            let mode =
+                mode_of(entry.name).unwrap_or_else(|problem| panic!("{}: {problem}", entry.name));
+            assert!(
+                !modes.contains(&mode),
+                "{} means what another name means",
+                entry.name
+            );
             modes.push(mode);
         }
         let names: Vec<&str> = MODES.iter().map(|entry| entry.name).collect();
         let problem = mode_of("no such mode").expect_err("there is none");
-        assert!(problem.ends_with(&format!("known: {}", names.join(", "))), "{problem}");
+        assert!(
+            problem.ends_with(&format!("known: {}", names.join(", "))),
+            "{problem}"
+        );
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Bugs planted on purpose, one line each, to see that simulated worlds notice them.
 //!
-//! Without feature `mutants` [`planted`] is constantly false and the compiler leaves nothing of it. With the feature a process has
-//! at most one at a time, for all its peers alike. The crates that know this one plant theirs here too, so that there is one list.
+//! Without feature `mutants` [`planted`] is constantly false and the compiler leaves nothing of it.
+//! With the feature a process has at most one at a time, for all its peers alike. The crates that
+//! know this one plant theirs here too, so that there is one list.
 
 /// Declares the mutants: the variant, its name, the bug.
 macro_rules! mutants {
@@ -65,7 +66,10 @@ static PLANTED: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(u
 /// Plants a bug in this process, or none.
 #[cfg(feature = "mutants")]
 pub fn plant(mutant: Option<Mutant>) {
-    PLANTED.store(mutant.map_or(u8::MAX, |mutant| mutant as u8), std::sync::atomic::Ordering::SeqCst);
+    PLANTED.store(
+        mutant.map_or(u8::MAX, |mutant| mutant as u8),
+        std::sync::atomic::Ordering::SeqCst,
+    );
 }
 
 /// Whether this bug is planted.

@@ -1,12 +1,16 @@
-//! The optimisation mathematics of training in rounds: what happens to models beside the rule that combines them.
+//! The optimisation mathematics of training in rounds: what happens to models beside the rule that
+//! combines them.
 //!
-//! Pure functions over flat f32 vectors, summed in f64 and rounded once: [`fednova`] makes unequal local steps comparable,
-//! [`staleness`] weighs what comes late, [`server_momentum`] carries a round's change on, [`push_sum`] averages over one-way edges,
-//! [`scaffold`] and [`gradient_tracking`] correct local gradients for what the others' data says. D-PSGD, AD-PSGD, epidemic
-//! learning and hierarchical averaging need no more than a graph and the rule `mean`; the known answers show how.
+//! Pure functions over flat f32 vectors, summed in f64 and rounded once: [`fednova`] makes unequal
+//! local steps comparable, [`staleness`] weighs what comes late, [`server_momentum`] carries a
+//! round's change on, [`push_sum`] averages over one-way edges, [`scaffold`] and
+//! [`gradient_tracking`] correct local gradients for what the others' data says. D-PSGD, AD-PSGD,
+//! epidemic learning and hierarchical averaging need no more than a graph and the rule `mean`; the
+//! known answers show how.
 //!
-//! Not here: local training (another crate), which rule combines (`aggregate`), and when (the peer). All vectors of a call have the
-//! same length; where they do not, it is our own error, since what peers send is checked before.
+//! Not here: local training (another crate), which rule combines (`aggregate`), and when (the
+//! peer). All vectors of a call have the same length; where they do not, it is our own error, since
+//! what peers send is checked before.
 
 use crate::charter::Method;
 use crate::section::Section;
@@ -43,7 +47,9 @@ pub static METHODS: &[MethodEntry] = &[
         help: "models as if everybody had taken reference_steps local steps, so that unequal steps do not pull them aside",
         source: "Wang et al. 2020 (FedNova), arXiv 2007.07481",
         // 10: a guess. It scales what a round changes as a learning rate does.
-        read: |section| Method::FedNova { reference_steps: section.integer("reference_steps", Some(10), 1..=1_000_000) },
+        read: |section| Method::FedNova {
+            reference_steps: section.integer("reference_steps", Some(10), 1..=1_000_000),
+        },
     },
     MethodEntry {
         name: "push-sum",
@@ -56,7 +62,9 @@ pub static METHODS: &[MethodEntry] = &[
         help: "also the round's mean gradient, towards whose mean over the neighbourhood each corrects; twice the bytes",
         source: "Karimireddy et al. 2020 (SCAFFOLD), arXiv 1910.06378",
         // 1: the paper's analysis with everybody taking part.
-        read: |section| Method::Scaffold { global_learning_rate: section.added_number("global_learning_rate", 1.0, 1e-6..=1e3) },
+        read: |section| Method::Scaffold {
+            global_learning_rate: section.added_number("global_learning_rate", 1.0, 1e-6..=1e3),
+        },
     },
 ];
 
@@ -70,6 +78,11 @@ pub mod staleness;
 /// `f` of the values of all vectors at each place, rounded to f32 once.
 fn each<const N: usize>(vectors: [&[f32]; N], f: impl Fn([f64; N]) -> f64) -> Vec<f32> {
     let length = vectors.first().map_or(0, |vector| vector.len());
-    assert!(vectors.iter().all(|vector| vector.len() == length), "the vectors of a step have one length");
-    (0..length).map(|place| f(vectors.map(|vector| f64::from(vector[place]))) as f32).collect()
+    assert!(
+        vectors.iter().all(|vector| vector.len() == length),
+        "the vectors of a step have one length"
+    );
+    (0..length)
+        .map(|place| f(vectors.map(|vector| f64::from(vector[place]))) as f32)
+        .collect()
 }

@@ -1,8 +1,9 @@
 //! Named streams of reproducible randomness.
 //!
-//! One seed per peer or federation, one stream per purpose: BLAKE3 `derive_key(context)` over
-//! `seed ‖ round ‖ sender ‖ tensor`, read as little-endian 64-bit words (ALGORITHMS, section 0). Two streams with
-//! different contexts are independent, so adding a use never shifts the numbers of another.
+//! One seed per peer or federation, one stream per purpose: BLAKE3 `derive_key(context)` over `seed
+//! ‖ round ‖ sender ‖ tensor`, read as little-endian 64-bit words (ALGORITHMS, section 0). Two
+//! streams with different contexts are independent, so adding a use never shifts the numbers of
+//! another.
 //!
 //! Not for privacy noise and not for keys: those come from the operating system.
 
@@ -47,7 +48,11 @@ pub struct Stream {
 
 impl std::fmt::Debug for Stream {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "Stream(at {})", self.reader.position() - 8 * (BLOCK_WORDS - self.used) as u64)
+        write!(
+            formatter,
+            "Stream(at {})",
+            self.reader.position() - 8 * (BLOCK_WORDS - self.used) as u64
+        )
     }
 }
 
@@ -59,7 +64,11 @@ impl Stream {
         for coordinate in [round, sender, tensor] {
             hasher.update(&coordinate.to_le_bytes());
         }
-        Stream { reader: hasher.finalize_xof(), block: [0; BLOCK_WORDS], used: BLOCK_WORDS }
+        Stream {
+            reader: hasher.finalize_xof(),
+            block: [0; BLOCK_WORDS],
+            used: BLOCK_WORDS,
+        }
     }
 
     /// The next 64 bits.
@@ -80,7 +89,8 @@ impl Stream {
         first.copy_from_slice(&self.block[self.used..][..first.len()]);
         self.used += first.len();
         let (blocks, last) = rest.split_at_mut(rest.len() / BLOCK_WORDS * BLOCK_WORDS);
-        let mut bytes = [0; 16 * BLOCK_WORDS * 8]; // as many blocks as the widest CPUs compute at once
+        // As many blocks as the widest CPUs compute at once.
+        let mut bytes = [0; 16 * BLOCK_WORDS * 8];
         for words in blocks.chunks_mut(16 * BLOCK_WORDS) {
             let bytes = &mut bytes[..words.len() * 8];
             self.reader.fill(bytes);
@@ -120,7 +130,10 @@ impl Stream {
     /// # Panics
     /// When `probability` is not in (0, 1]: nothing would ever succeed.
     pub fn failures_before_success(&mut self, probability: f64) -> u64 {
-        assert!(probability > 0.0 && probability <= 1.0, "{probability} is not in (0, 1]");
+        assert!(
+            probability > 0.0 && probability <= 1.0,
+            "{probability} is not in (0, 1]"
+        );
         if probability == 1.0 {
             return 0;
         }
@@ -155,7 +168,11 @@ mod tests {
         for count in [0, 1, 7, 8, 9, 3, 600, 1, 512, 1029, 2] {
             let mut words = vec![0; count];
             bulk.fill(&mut words);
-            assert_eq!(words, (0..count).map(|_| single.next_u64()).collect::<Vec<_>>(), "{count} words");
+            assert_eq!(
+                words,
+                (0..count).map(|_| single.next_u64()).collect::<Vec<_>>(),
+                "{count} words"
+            );
             assert_eq!(bulk.next_u64(), single.next_u64(), "after {count} words");
             assert_eq!(format!("{bulk:?}"), format!("{single:?}"));
         }
@@ -166,11 +183,17 @@ mod tests {
         let mut stream = Seed::from_number(1).stream("geometric");
         for probability in [1.0, 0.7, 0.1, 0.003] {
             let draws = 20_000;
-            let mean = (0..draws).map(|_| stream.failures_before_success(probability) as f64).sum::<f64>() / f64::from(draws);
+            let mean = (0..draws)
+                .map(|_| stream.failures_before_success(probability) as f64)
+                .sum::<f64>()
+                / f64::from(draws);
             let expected = (1.0 - probability) / probability;
             // Five standard deviations.
             let deviation = ((1.0 - probability) / probability.powi(2) / f64::from(draws)).sqrt();
-            assert!((mean - expected).abs() <= 5.0 * deviation, "{probability}: {mean}, expected {expected}");
+            assert!(
+                (mean - expected).abs() <= 5.0 * deviation,
+                "{probability}: {mean}, expected {expected}"
+            );
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Reading one section of a charter, a configuration or an experiment.
 //!
-//! Reading is resolving: every `section.number("deadline_seconds", …)` checks the value, notes a [`Problem`] with line and
-//! column where it is wrong, and writes the value that holds, default included, into the canonical table. So one
-//! description of a section gives its validation, its defaults, its canonical form and the error that names what is known.
-//! Keys that nobody asked for are refused by [`Document::finish`].
+//! Reading is resolving: every `section.number("deadline_seconds", …)` checks the value, notes a
+//! [`Problem`] with line and column where it is wrong, and writes the value that holds, default
+//! included, into the canonical table. So one description of a section gives its validation, its
+//! defaults, its canonical form and the error that names what is known. Keys that nobody asked for
+//! are refused by [`Document::finish`].
 //!
 //! This module knows no section by name; start reading at [`Document::parse`].
 
@@ -61,11 +62,18 @@ impl Entry {
             toml::Value::Boolean(flag) => Node::Flag(*flag),
             toml::Value::Datetime(_) => Node::Other("a date"),
             toml::Value::Array(items) => Node::List(items.iter().map(Entry::supplied).collect()),
-            toml::Value::Table(table) => {
-                Node::Table(table.iter().map(|(key, value)| (key.clone(), Entry::supplied(value))).collect())
-            }
+            toml::Value::Table(table) => Node::Table(
+                table
+                    .iter()
+                    .map(|(key, value)| (key.clone(), Entry::supplied(value)))
+                    .collect(),
+            ),
         };
-        Entry { node, span: NOWHERE, used: false }
+        Entry {
+            node,
+            span: NOWHERE,
+            used: false,
+        }
     }
 
     /// The value as it was written; `None` for what this module does not read.
@@ -75,9 +83,13 @@ impl Entry {
             Node::Integer(value) => toml::Value::Integer(*value),
             Node::Number(value) => toml::Value::Float(*value),
             Node::Flag(flag) => toml::Value::Boolean(*flag),
-            Node::List(items) => toml::Value::Array(items.iter().map(Entry::value).collect::<Option<_>>()?),
+            Node::List(items) => {
+                toml::Value::Array(items.iter().map(Entry::value).collect::<Option<_>>()?)
+            }
             Node::Table(table) => {
-                let pairs = table.iter().map(|(key, entry)| Some((key.clone(), entry.value()?)));
+                let pairs = table
+                    .iter()
+                    .map(|(key, entry)| Some((key.clone(), entry.value()?)));
                 toml::Value::Table(pairs.collect::<Option<_>>()?)
             }
             Node::Other(_) => return None,
@@ -89,7 +101,13 @@ fn supply(entries: &mut BTreeMap<String, Entry>, table: &toml::Table) {
     for (key, value) in table {
         match (entries.get_mut(key), value) {
             (None, value) => drop(entries.insert(key.clone(), Entry::supplied(value))),
-            (Some(Entry { node: Node::Table(own), .. }), toml::Value::Table(table)) => supply(own, table),
+            (
+                Some(Entry {
+                    node: Node::Table(own),
+                    ..
+                }),
+                toml::Value::Table(table),
+            ) => supply(own, table),
             (Some(_), _) => {}
         }
     }
@@ -122,10 +140,12 @@ impl Node {
     fn build(value: &DeValue<'_>) -> Node {
         match value {
             DeValue::String(text) => Node::Text(text.to_string()),
-            DeValue::Integer(integer) => match i64::from_str_radix(integer.as_str(), integer.radix()) {
-                Ok(value) => Node::Integer(value),
-                Err(_) => Node::Other("an integer beyond 64 bits"),
-            },
+            DeValue::Integer(integer) => {
+                match i64::from_str_radix(integer.as_str(), integer.radix()) {
+                    Ok(value) => Node::Integer(value),
+                    Err(_) => Node::Other("an integer beyond 64 bits"),
+                }
+            }
             DeValue::Float(number) => match number.as_str().parse() {
                 Ok(value) => Node::Number(value),
                 Err(_) => Node::Other("a number that cannot be represented"),
@@ -133,7 +153,14 @@ impl Node {
             DeValue::Boolean(flag) => Node::Flag(*flag),
             DeValue::Datetime(_) => Node::Other("a date"),
             DeValue::Array(items) => Node::List(
-                items.iter().map(|item| Entry { node: Node::build(item.get_ref()), span: item.span(), used: false }).collect(),
+                items
+                    .iter()
+                    .map(|item| Entry {
+                        node: Node::build(item.get_ref()),
+                        span: item.span(),
+                        used: false,
+                    })
+                    .collect(),
             ),
             DeValue::Table(table) => Node::Table(build_table(table)),
         }
@@ -144,10 +171,22 @@ fn build_table(table: &DeTable<'_>) -> BTreeMap<String, Entry> {
     table
         .iter()
         .map(|(key, value)| {
-            // A table's own span covers only its header; the key's span is what a reader wants underlined for unknown keys.
+            // A table's own span covers only its header; the key's span is what a reader wants
+            // underlined for unknown keys.
             let node = Node::build(value.get_ref());
-            let span = if matches!(node, Node::Table(_)) { key.span() } else { value.span() };
-            (key.get_ref().to_string(), Entry { node, span, used: false })
+            let span = if matches!(node, Node::Table(_)) {
+                key.span()
+            } else {
+                value.span()
+            };
+            (
+                key.get_ref().to_string(),
+                Entry {
+                    node,
+                    span,
+                    used: false,
+                },
+            )
         })
         .collect()
 }
@@ -176,13 +215,22 @@ impl Document {
             }),
             Err(error) => {
                 let span = error.span();
-                let (line, column) = span.as_ref().map_or((0, 0), |span| position(text, span.start));
-                Err(Problem { key: String::new(), line, column, span, what: format!("this is not TOML: {}", error.message()) })
+                let (line, column) = span
+                    .as_ref()
+                    .map_or((0, 0), |span| position(text, span.start));
+                Err(Problem {
+                    key: String::new(),
+                    line,
+                    column,
+                    span,
+                    what: format!("this is not TOML: {}", error.message()),
+                })
             }
         }
     }
 
-    /// Adds the keys of `table` that the file does not have, section by section: what a person may leave out.
+    /// Adds the keys of `table` that the file does not have, section by section: what a person may
+    /// leave out.
     pub fn supply(&mut self, table: &toml::Table) {
         supply(&mut self.root, table);
     }
@@ -192,7 +240,13 @@ impl Document {
     /// # Errors
     /// When a part of the key is no section.
     pub fn set(&mut self, key: &str, value: &toml::Value) -> Result<(), Problem> {
-        let problem = |what: String| Problem { key: key.to_owned(), line: 0, column: 0, span: None, what };
+        let problem = |what: String| Problem {
+            key: key.to_owned(),
+            line: 0,
+            column: 0,
+            span: None,
+            what,
+        };
         let mut parts = key.split('.').peekable();
         let mut at = &mut self.root;
         while let Some(part) = parts.next() {
@@ -200,7 +254,9 @@ impl Document {
                 at.insert(part.to_owned(), Entry::supplied(value));
                 break;
             }
-            let entry = at.entry(part.to_owned()).or_insert_with(|| Entry::supplied(&toml::Value::Table(toml::Table::new())));
+            let entry = at
+                .entry(part.to_owned())
+                .or_insert_with(|| Entry::supplied(&toml::Value::Table(toml::Table::new())));
             let kind = entry.node.kind();
             at = match &mut entry.node {
                 Node::Table(table) => table,
@@ -210,7 +266,8 @@ impl Document {
         Ok(())
     }
 
-    /// Takes a section out unread, where a file holds more than its reader is about; whether it was there.
+    /// Takes a section out unread, where a file holds more than its reader is about; whether it was
+    /// there.
     pub fn remove(&mut self, name: &str) -> bool {
         self.root.remove(name).is_some()
     }
@@ -235,9 +292,15 @@ impl Document {
 
     /// Reads the section `name` (an empty one where the file has none).
     pub fn section<T>(&mut self, name: &str, read: impl FnOnce(&mut Section<'_>) -> T) -> T {
-        let place = Place { path: name.to_owned(), what: "a section", source: &self.source };
-        let (value, canonical) = read_table(self.root.get_mut(name), place, &mut self.problems, read);
-        self.canonical.insert(name.to_owned(), toml::Value::Table(canonical));
+        let place = Place {
+            path: name.to_owned(),
+            what: "a section",
+            source: &self.source,
+        };
+        let (value, canonical) =
+            read_table(self.root.get_mut(name), place, &mut self.problems, read);
+        self.canonical
+            .insert(name.to_owned(), toml::Value::Table(canonical));
         value
     }
 
@@ -249,7 +312,10 @@ impl Document {
 
     /// Where everything stands, for problems that are found when the document has been read.
     pub fn places(&self) -> Places {
-        Places { source: self.source.clone(), root: self.root.clone() }
+        Places {
+            source: self.source.clone(),
+            root: self.root.clone(),
+        }
     }
 
     /// The canonical tables read so far: every default written out.
@@ -261,11 +327,23 @@ impl Document {
         for (name, entry) in &self.root {
             if !entry.used {
                 let span = Some(entry.span.clone()).filter(|span| *span != NOWHERE);
-                let (line, column) = span.as_ref().map_or((0, 0), |span| position(&self.source, span.start));
-                self.problems.push(Problem { key: name.clone(), line, column, span, what: unknown("section", name, &known) });
+                let (line, column) = span
+                    .as_ref()
+                    .map_or((0, 0), |span| position(&self.source, span.start));
+                self.problems.push(Problem {
+                    key: name.clone(),
+                    line,
+                    column,
+                    span,
+                    what: unknown("section", name, &known),
+                });
             }
         }
-        if self.problems.is_empty() { Ok(self.canonical) } else { Err(self.problems) }
+        if self.problems.is_empty() {
+            Ok(self.canonical)
+        } else {
+            Err(self.problems)
+        }
     }
 }
 
@@ -285,15 +363,28 @@ impl Places {
 
 fn problem_at(source: &str, root: &BTreeMap<String, Entry>, key: &str, what: String) -> Problem {
     let span = span_of(root, key).filter(|span| *span != NOWHERE);
-    let (line, column) = span.as_ref().map_or((0, 0), |span| position(source, span.start));
-    Problem { key: key.to_owned(), line, column, span, what }
+    let (line, column) = span
+        .as_ref()
+        .map_or((0, 0), |span| position(source, span.start));
+    Problem {
+        key: key.to_owned(),
+        line,
+        column,
+        span,
+        what,
+    }
 }
 
-/// The span of a dotted key, or of the deepest table on the way to it; in a list of tables, of the first one that has it.
+/// The span of a dotted key, or of the deepest table on the way to it; in a list of tables, of the
+/// first one that has it.
 fn span_of(root: &BTreeMap<String, Entry>, key: &str) -> Option<std::ops::Range<usize>> {
-    let (first, rest) = key.split_once('.').map_or((key, None), |(first, rest)| (first, Some(rest)));
+    let (first, rest) = key
+        .split_once('.')
+        .map_or((key, None), |(first, rest)| (first, Some(rest)));
     let entry = root.get(first)?;
-    let Some(rest) = rest else { return Some(entry.span.clone()) };
+    let Some(rest) = rest else {
+        return Some(entry.span.clone());
+    };
     let inside = |entry: &Entry| match &entry.node {
         Node::Table(table) => span_of(table, rest),
         _ => None,
@@ -334,18 +425,29 @@ fn read_table<T>(
             }
         }
     };
-    let mut section =
-        Section { path: path.clone(), source, entries, canonical: toml::Table::new(), optional: Vec::new(), problems };
+    let mut section = Section {
+        path: path.clone(),
+        source,
+        entries,
+        canonical: toml::Table::new(),
+        optional: Vec::new(),
+        problems,
+    };
     if let Some((span, kind)) = wrong {
-        section.note_at(Some(span), path.clone(), format!("expected {what} [{path}], found {kind}"));
+        section.note_at(
+            Some(span),
+            path.clone(),
+            format!("expected {what} [{path}], found {kind}"),
+        );
     }
     let value = read(&mut section);
     section.refuse_unknown();
     (value, section.canonical)
 }
 
-/// One section while it is read. Each reader takes the key's default (`None`: the key is required) and its range, notes
-/// a problem and returns the default (or the range's start) when the value is not acceptable.
+/// One section while it is read. Each reader takes the key's default (`None`: the key is required)
+/// and its range, notes a problem and returns the default (or the range's start) when the value is
+/// not acceptable.
 #[derive(Debug)]
 pub struct Section<'a> {
     path: String,
@@ -372,11 +474,16 @@ impl Section<'_> {
     pub fn integer(&mut self, key: &str, default: Option<u64>, range: RangeInclusive<u64>) -> u64 {
         let expected = format!("an integer from {} to {}", range.start(), range.end());
         let value = self.read(key, default, *range.start(), &expected, |node| match node {
-            Node::Integer(value) => u64::try_from(*value).ok().filter(|value| range.contains(value)),
+            Node::Integer(value) => u64::try_from(*value)
+                .ok()
+                .filter(|value| range.contains(value)),
             _ => None,
         });
         // TOML integers end at i64::MAX; every range used here does as well.
-        self.canonical.insert(key.to_owned(), toml::Value::Integer(i64::try_from(value).unwrap_or(i64::MAX)));
+        self.canonical.insert(
+            key.to_owned(),
+            toml::Value::Integer(i64::try_from(value).unwrap_or(i64::MAX)),
+        );
         value
     }
 
@@ -391,12 +498,19 @@ impl Section<'_> {
             };
             (value.is_finite() && range.contains(&value)).then_some(value)
         });
-        self.canonical.insert(key.to_owned(), toml::Value::Float(value));
+        self.canonical
+            .insert(key.to_owned(), toml::Value::Float(value));
         value
     }
 
-    /// A number that charters did not have when the first ones were written: its default is not written out, so that their id stays.
-    pub fn added_number(&mut self, key: &'static str, default: f64, range: RangeInclusive<f64>) -> f64 {
+    /// A number that charters did not have when the first ones were written: its default is not
+    /// written out, so that their id stays.
+    pub fn added_number(
+        &mut self,
+        key: &'static str,
+        default: f64,
+        range: RangeInclusive<f64>,
+    ) -> f64 {
         let value = self.number(key, Some(default), range);
         if value == default {
             self.canonical.remove(key);
@@ -407,11 +521,18 @@ impl Section<'_> {
 
     /// Any text.
     pub fn text(&mut self, key: &str, default: Option<&str>) -> String {
-        let value = self.read(key, default.map(str::to_owned), String::new(), "a text", |node| match node {
-            Node::Text(text) => Some(text.clone()),
-            _ => None,
-        });
-        self.canonical.insert(key.to_owned(), toml::Value::String(value.clone()));
+        let value = self.read(
+            key,
+            default.map(str::to_owned),
+            String::new(),
+            "a text",
+            |node| match node {
+                Node::Text(text) => Some(text.clone()),
+                _ => None,
+            },
+        );
+        self.canonical
+            .insert(key.to_owned(), toml::Value::String(value.clone()));
         value
     }
 
@@ -430,33 +551,66 @@ impl Section<'_> {
             Node::Flag(flag) => Some(*flag),
             _ => None,
         });
-        self.canonical.insert(key.to_owned(), toml::Value::Boolean(value));
+        self.canonical
+            .insert(key.to_owned(), toml::Value::Boolean(value));
         value
     }
 
     /// A list of integers, each in `range`.
-    pub fn integers(&mut self, key: &str, default: Option<&[u64]>, range: RangeInclusive<u64>) -> Vec<u64> {
-        let expected = format!("a list of integers from {} to {}", range.start(), range.end());
-        let value = self.read(key, default.map(<[u64]>::to_vec), Vec::new(), &expected, |node| match node {
-            Node::List(items) => items
-                .iter()
-                .map(|item| match item.node {
-                    Node::Integer(value) => u64::try_from(value).ok().filter(|value| range.contains(value)),
-                    _ => None,
-                })
-                .collect(),
-            _ => None,
-        });
-        let list = value.iter().map(|value| toml::Value::Integer(i64::try_from(*value).unwrap_or(i64::MAX))).collect();
-        self.canonical.insert(key.to_owned(), toml::Value::Array(list));
+    pub fn integers(
+        &mut self,
+        key: &str,
+        default: Option<&[u64]>,
+        range: RangeInclusive<u64>,
+    ) -> Vec<u64> {
+        let expected = format!(
+            "a list of integers from {} to {}",
+            range.start(),
+            range.end()
+        );
+        let value = self.read(
+            key,
+            default.map(<[u64]>::to_vec),
+            Vec::new(),
+            &expected,
+            |node| match node {
+                Node::List(items) => items
+                    .iter()
+                    .map(|item| match item.node {
+                        Node::Integer(value) => u64::try_from(value)
+                            .ok()
+                            .filter(|value| range.contains(value)),
+                        _ => None,
+                    })
+                    .collect(),
+                _ => None,
+            },
+        );
+        let list = value
+            .iter()
+            .map(|value| toml::Value::Integer(i64::try_from(*value).unwrap_or(i64::MAX)))
+            .collect();
+        self.canonical
+            .insert(key.to_owned(), toml::Value::Array(list));
         value
     }
 
     /// A list of pairs of integers, each in `range`: `[[0, 1], [1, 2]]`.
-    pub fn pairs(&mut self, key: &str, default: Option<&[(u64, u64)]>, range: RangeInclusive<u64>) -> Vec<(u64, u64)> {
-        let expected = format!("a list of pairs of integers from {} to {}", range.start(), range.end());
+    pub fn pairs(
+        &mut self,
+        key: &str,
+        default: Option<&[(u64, u64)]>,
+        range: RangeInclusive<u64>,
+    ) -> Vec<(u64, u64)> {
+        let expected = format!(
+            "a list of pairs of integers from {} to {}",
+            range.start(),
+            range.end()
+        );
         let integer = |entry: &Entry| match entry.node {
-            Node::Integer(value) => u64::try_from(value).ok().filter(|value| range.contains(value)),
+            Node::Integer(value) => u64::try_from(value)
+                .ok()
+                .filter(|value| range.contains(value)),
             _ => None,
         };
         let pair = |entry: &Entry| match &entry.node {
@@ -465,77 +619,127 @@ impl Section<'_> {
         };
         // The pair at fault is what a reader of a long list wants underlined.
         let wrong = self.entries.get(key).and_then(|entry| match &entry.node {
-            Node::List(items) => items.iter().find(|item| pair(item).is_none()).map(|item| item.span.clone()),
+            Node::List(items) => items
+                .iter()
+                .find(|item| pair(item).is_none())
+                .map(|item| item.span.clone()),
             _ => None,
         });
         let value = if let Some(span) = wrong {
             let found = self.source[span.clone()].to_owned();
             let path = self.path_of(key);
-            self.note_at(Some(span), path, format!("expected {expected}, found {found}"));
-            self.entries.get_mut(key).into_iter().for_each(|entry| entry.used = true);
+            self.note_at(
+                Some(span),
+                path,
+                format!("expected {expected}, found {found}"),
+            );
+            self.entries
+                .get_mut(key)
+                .into_iter()
+                .for_each(|entry| entry.used = true);
             Vec::new()
         } else {
-            self.read(key, default.map(<[(u64, u64)]>::to_vec), Vec::new(), &expected, |node| match node {
-                Node::List(items) => items.iter().map(pair).collect(),
-                _ => None,
-            })
+            self.read(
+                key,
+                default.map(<[(u64, u64)]>::to_vec),
+                Vec::new(),
+                &expected,
+                |node| match node {
+                    Node::List(items) => items.iter().map(pair).collect(),
+                    _ => None,
+                },
+            )
         };
         let integer = |value: u64| toml::Value::Integer(i64::try_from(value).unwrap_or(i64::MAX));
-        let list = value.iter().map(|(a, b)| toml::Value::Array(vec![integer(*a), integer(*b)])).collect();
-        self.canonical.insert(key.to_owned(), toml::Value::Array(list));
+        let list = value
+            .iter()
+            .map(|(a, b)| toml::Value::Array(vec![integer(*a), integer(*b)]))
+            .collect();
+        self.canonical
+            .insert(key.to_owned(), toml::Value::Array(list));
         value
     }
 
     /// A list of finite numbers.
     pub fn numbers(&mut self, key: &str, default: Option<&[f64]>) -> Vec<f64> {
-        let value = self.read(key, default.map(<[f64]>::to_vec), Vec::new(), "a list of finite numbers", |node| match node {
-            Node::List(items) => items
-                .iter()
-                .map(|item| match item.node {
-                    Node::Integer(value) => Some(value as f64),
-                    Node::Number(value) => Some(value).filter(|value| value.is_finite()),
-                    _ => None,
-                })
-                .collect(),
-            _ => None,
-        });
-        self.canonical.insert(key.to_owned(), toml::Value::Array(value.iter().map(|value| toml::Value::Float(*value)).collect()));
+        let value = self.read(
+            key,
+            default.map(<[f64]>::to_vec),
+            Vec::new(),
+            "a list of finite numbers",
+            |node| match node {
+                Node::List(items) => items
+                    .iter()
+                    .map(|item| match item.node {
+                        Node::Integer(value) => Some(value as f64),
+                        Node::Number(value) => Some(value).filter(|value| value.is_finite()),
+                        _ => None,
+                    })
+                    .collect(),
+                _ => None,
+            },
+        );
+        self.canonical.insert(
+            key.to_owned(),
+            toml::Value::Array(
+                value
+                    .iter()
+                    .map(|value| toml::Value::Float(*value))
+                    .collect(),
+            ),
+        );
         value
     }
 
     /// A list of texts.
     pub fn texts(&mut self, key: &str, default: Option<&[&str]>) -> Vec<String> {
         let default = default.map(|items| items.iter().map(|item| (*item).to_owned()).collect());
-        let value: Vec<String> = self.read(key, default, Vec::new(), "a list of texts", |node| match node {
-            Node::List(items) => items
-                .iter()
-                .map(|item| match &item.node {
-                    Node::Text(text) => Some(text.clone()),
+        let value: Vec<String> =
+            self.read(
+                key,
+                default,
+                Vec::new(),
+                "a list of texts",
+                |node| match node {
+                    Node::List(items) => items
+                        .iter()
+                        .map(|item| match &item.node {
+                            Node::Text(text) => Some(text.clone()),
+                            _ => None,
+                        })
+                        .collect(),
                     _ => None,
-                })
-                .collect(),
-            _ => None,
-        });
-        self.canonical.insert(key.to_owned(), toml::Value::Array(value.iter().cloned().map(toml::Value::String).collect()));
+                },
+            );
+        self.canonical.insert(
+            key.to_owned(),
+            toml::Value::Array(value.iter().cloned().map(toml::Value::String).collect()),
+        );
         value
     }
 
-    /// Every key of a section whose keys are its writer's own, in the file's order, each with a list of values.
+    /// Every key of a section whose keys are its writer's own, in the file's order, each with a
+    /// list of values.
     pub fn lists(&mut self) -> Vec<(String, Vec<toml::Value>)> {
         let mut found: Vec<(usize, String, Vec<toml::Value>)> = Vec::new();
         let mut wrong = Vec::new();
         for (key, entry) in self.entries.iter_mut() {
             entry.used = true;
             match entry.value() {
-                Some(toml::Value::Array(values)) if !values.is_empty() => found.push((entry.span.start, key.clone(), values)),
+                Some(toml::Value::Array(values)) if !values.is_empty() => {
+                    found.push((entry.span.start, key.clone(), values))
+                }
                 _ => wrong.push(key.clone()),
             }
         }
-        wrong.iter().for_each(|key| self.note(key, "expected a list of at least one value"));
+        wrong
+            .iter()
+            .for_each(|key| self.note(key, "expected a list of at least one value"));
         found.sort_by_key(|(place, _, _)| *place);
         let mut lists = Vec::new();
         for (_, key, values) in found {
-            self.canonical.insert(key.clone(), toml::Value::Array(values.clone()));
+            self.canonical
+                .insert(key.clone(), toml::Value::Array(values.clone()));
             lists.push((key, values));
         }
         lists
@@ -543,14 +747,24 @@ impl Section<'_> {
 
     /// The table `[section.key]`, or an empty one where the file has none.
     pub fn table<T>(&mut self, key: &str, read: impl FnOnce(&mut Section<'_>) -> T) -> T {
-        let place = Place { path: self.path_of(key), what: "a table", source: self.source };
+        let place = Place {
+            path: self.path_of(key),
+            what: "a table",
+            source: self.source,
+        };
         let (value, canonical) = read_table(self.entries.get_mut(key), place, self.problems, read);
-        self.canonical.insert(key.to_owned(), toml::Value::Table(canonical));
+        self.canonical
+            .insert(key.to_owned(), toml::Value::Table(canonical));
         value
     }
 
-    /// The table `[section.key]` where the file has one; a key that is known even where it has none.
-    pub fn optional_table<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Section<'_>) -> T) -> Option<T> {
+    /// The table `[section.key]` where the file has one; a key that is known even where it has
+    /// none.
+    pub fn optional_table<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&mut Section<'_>) -> T,
+    ) -> Option<T> {
         self.optional.push(key);
         self.has(key).then(|| self.table(key, read))
     }
@@ -586,9 +800,14 @@ impl Section<'_> {
             }
         }
         if let Some((span, kind)) = wrong {
-            self.note_at(Some(span), path.clone(), format!("expected tables [[{path}]], found {kind}"));
+            self.note_at(
+                Some(span),
+                path.clone(),
+                format!("expected tables [[{path}]], found {kind}"),
+            );
         }
-        self.canonical.insert(key.to_owned(), toml::Value::Array(canonical));
+        self.canonical
+            .insert(key.to_owned(), toml::Value::Array(canonical));
         values
     }
 
@@ -601,8 +820,16 @@ impl Section<'_> {
 
     fn note_at(&mut self, span: Option<std::ops::Range<usize>>, key: String, what: String) {
         let span = span.filter(|span| *span != NOWHERE);
-        let (line, column) = span.as_ref().map_or((0, 0), |span| position(self.source, span.start));
-        self.problems.push(Problem { key, line, column, span, what });
+        let (line, column) = span
+            .as_ref()
+            .map_or((0, 0), |span| position(self.source, span.start));
+        self.problems.push(Problem {
+            key,
+            line,
+            column,
+            span,
+            what,
+        });
     }
 
     fn path_of(&self, key: &str) -> String {
@@ -620,7 +847,11 @@ impl Section<'_> {
         let Some(entry) = self.entries.get_mut(key) else {
             if default.is_none() {
                 let path = self.path_of(key);
-                self.note_at(None, path, format!("this key is missing; expected {expected}"));
+                self.note_at(
+                    None,
+                    path,
+                    format!("this key is missing; expected {expected}"),
+                );
             }
             return default.unwrap_or(fallback);
         };
@@ -636,7 +867,11 @@ impl Section<'_> {
         };
         let span = entry.span.clone();
         let path = self.path_of(key);
-        self.note_at(Some(span), path, format!("expected {expected}, found {found}"));
+        self.note_at(
+            Some(span),
+            path,
+            format!("expected {expected}, found {found}"),
+        );
         default.unwrap_or(fallback)
     }
 
@@ -644,8 +879,12 @@ impl Section<'_> {
         let optional = self.optional.iter().map(|key| (*key).to_owned());
         let known: BTreeSet<String> = self.canonical.keys().cloned().chain(optional).collect();
         let known: Vec<String> = known.into_iter().collect();
-        let unread: Vec<(String, std::ops::Range<usize>)> =
-            self.entries.iter().filter(|(_, entry)| !entry.used).map(|(key, entry)| (key.clone(), entry.span.clone())).collect();
+        let unread: Vec<(String, std::ops::Range<usize>)> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| !entry.used)
+            .map(|(key, entry)| (key.clone(), entry.span.clone()))
+            .collect();
         for (key, span) in unread {
             let path = self.path_of(&key);
             self.note_at(Some(span), path, unknown("key", &key, &known));
@@ -653,12 +892,18 @@ impl Section<'_> {
     }
 }
 
-/// The message for a name that a table does not have: `unknown rule "krun"; known: krum, mean, …`, with the nearest name
-/// as a suggestion where one is near.
+/// The message for a name that a table does not have: `unknown rule "krun"; known: krum, mean, …`,
+/// with the nearest name as a suggestion where one is near.
 pub fn unknown<S: AsRef<str>>(what: &str, name: &str, known: &[S]) -> String {
     let names: Vec<&str> = known.iter().map(AsRef::as_ref).collect();
-    let near = names.iter().map(|known| (edit_distance(name, known), *known)).min().filter(|(distance, _)| *distance <= 2);
-    let hint = near.map_or(String::new(), |(_, known)| format!(" (did you mean {known:?}?)"));
+    let near = names
+        .iter()
+        .map(|known| (edit_distance(name, known), *known))
+        .min()
+        .filter(|(distance, _)| *distance <= 2);
+    let hint = near.map_or(String::new(), |(_, known)| {
+        format!(" (did you mean {known:?}?)")
+    });
     format!("unknown {what} {name:?}; known: {}{hint}", names.join(", "))
 }
 
@@ -680,7 +925,11 @@ fn edit_distance(a: &str, b: &str) -> usize {
 fn position(text: &str, offset: usize) -> (usize, usize) {
     let before = &text[..offset.min(text.len())];
     let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().map_or(0, |tail| tail.chars().count()) + 1;
+    let column = before
+        .rsplit('\n')
+        .next()
+        .map_or(0, |tail| tail.chars().count())
+        + 1;
     (line, column)
 }
 
@@ -705,14 +954,22 @@ mod tests {
 
     #[test]
     fn every_problem_is_told_at_once() {
-        let mut document = Document::parse("[a]\nx = \"seven\"\ny = 99\n[b]\n[[c.member]]\nkey = 1\n").unwrap();
+        let mut document =
+            Document::parse("[a]\nx = \"seven\"\ny = 99\n[b]\n[[c.member]]\nkey = 1\n").unwrap();
         document.section("a", |section| {
             section.integer("x", None, 0..=9);
             section.integer("y", None, 0..=9);
             section.text("z", None);
         });
-        document.section("c", |section| section.tables("member", |member| member.text("key", None)));
-        let text: Vec<String> = document.finish().unwrap_err().iter().map(Problem::to_string).collect();
+        document.section("c", |section| {
+            section.tables("member", |member| member.text("key", None))
+        });
+        let text: Vec<String> = document
+            .finish()
+            .unwrap_err()
+            .iter()
+            .map(Problem::to_string)
+            .collect();
         assert_eq!(
             text,
             [
@@ -729,14 +986,22 @@ mod tests {
     fn a_table_in_a_section_has_its_own_keys() {
         let read = |text: &str| {
             let mut document = Document::parse(text).unwrap();
-            document.section("world", |section| section.table("links", |links| links.number("loss", Some(0.0), 0.0..=1.0)));
+            document.section("world", |section| {
+                section.table("links", |links| links.number("loss", Some(0.0), 0.0..=1.0))
+            });
             document.finish()
         };
         let canonical = read("[world.links]\nloss = 0.5\n").unwrap();
         assert_eq!(canonical["world"]["links"]["loss"].as_float(), Some(0.5));
         let told = |text: &str| read(text).unwrap_err()[0].to_string();
-        assert!(told("[world.links]\nlos = 0.5\n").contains("world.links.los: unknown key \"los\"; known: loss"));
-        assert!(told("[world]\nlinks = 3\n").contains("expected a table [world.links], found an integer"));
+        assert!(
+            told("[world.links]\nlos = 0.5\n")
+                .contains("world.links.los: unknown key \"los\"; known: loss")
+        );
+        assert!(
+            told("[world]\nlinks = 3\n")
+                .contains("expected a table [world.links], found an integer")
+        );
     }
 
     #[test]
@@ -744,12 +1009,29 @@ mod tests {
         let mut document = Document::parse("[a]\nx = 1\n").unwrap();
         document.supply(&"[a]\nx = 2\ny = 3\n[b]\nz = 4\n".parse().unwrap());
         document.set("b.z", &toml::Value::Integer(99)).unwrap();
-        assert!(document.set("a.x.deep", &toml::Value::Integer(5)).unwrap_err().what.contains("an integer, not a section"));
-        document
-            .section("a", |section| assert_eq!((section.integer("x", None, 0..=9), section.integer("y", None, 0..=9)), (1, 3)));
+        assert!(
+            document
+                .set("a.x.deep", &toml::Value::Integer(5))
+                .unwrap_err()
+                .what
+                .contains("an integer, not a section")
+        );
+        document.section("a", |section| {
+            assert_eq!(
+                (
+                    section.integer("x", None, 0..=9),
+                    section.integer("y", None, 0..=9)
+                ),
+                (1, 3)
+            )
+        });
         document.section("b", |section| section.integer("z", None, 0..=9));
         let problem = &document.finish().unwrap_err()[0];
-        assert_eq!(problem.to_string(), "b.z: expected an integer from 0 to 9, found 99", "nobody wrote it, so it has no line");
+        assert_eq!(
+            problem.to_string(),
+            "b.z: expected an integer from 0 to 9, found 99",
+            "nobody wrote it, so it has no line"
+        );
     }
 
     #[test]
@@ -763,20 +1045,37 @@ mod tests {
                 .map_err(|problems| problems[0].to_string())
         };
         let (pairs, canonical) = read("[a]\nx = [[0, 1], [2, 9]]").unwrap();
-        assert_eq!((pairs, canonical.as_str()), (vec![(0, 1), (2, 9)], "[a]\nx = [[0, 1], [2, 9]]\n"));
+        assert_eq!(
+            (pairs, canonical.as_str()),
+            (vec![(0, 1), (2, 9)], "[a]\nx = [[0, 1], [2, 9]]\n")
+        );
         let expected = "a.x: expected a list of pairs of integers from 0 to 9, found";
-        assert_eq!(read("[a]\nx = [[0, 1],\n [2, 10]]").unwrap_err(), format!("line 3, column 2: {expected} [2, 10]"));
-        assert_eq!(read("[a]\nx = [[0, 1, 2]]").unwrap_err(), format!("line 2, column 6: {expected} [0, 1, 2]"));
-        assert_eq!(read("[a]\nx = 7").unwrap_err(), format!("line 2, column 5: {expected} 7"));
+        assert_eq!(
+            read("[a]\nx = [[0, 1],\n [2, 10]]").unwrap_err(),
+            format!("line 3, column 2: {expected} [2, 10]")
+        );
+        assert_eq!(
+            read("[a]\nx = [[0, 1, 2]]").unwrap_err(),
+            format!("line 2, column 6: {expected} [0, 1, 2]")
+        );
+        assert_eq!(
+            read("[a]\nx = 7").unwrap_err(),
+            format!("line 2, column 5: {expected} 7")
+        );
     }
 
     #[test]
     fn lists_come_in_the_file_s_order_and_a_section_can_be_taken_out() {
-        let mut document = Document::parse("[a]\nz = [1, \"x\"]\n\"b.c\" = [{ k = [true] }, 0.5]\n[b]\nq = 1\n").unwrap();
+        let mut document =
+            Document::parse("[a]\nz = [1, \"x\"]\n\"b.c\" = [{ k = [true] }, 0.5]\n[b]\nq = 1\n")
+                .unwrap();
         assert!(document.remove("b") && !document.remove("b"));
         let lists = document.section("a", |section| section.lists());
         assert_eq!((lists[0].0.as_str(), lists[1].0.as_str()), ("z", "b.c"));
-        assert_eq!(toml::Value::Array(lists[1].1.clone()).to_string(), "[{ k = [true] }, 0.5]");
+        assert_eq!(
+            toml::Value::Array(lists[1].1.clone()).to_string(),
+            "[{ k = [true] }, 0.5]"
+        );
         document.finish().unwrap();
         let mut document = Document::parse("[a]\nx = []\ny = 3\n").unwrap();
         assert!(document.section("a", |section| section.lists()).is_empty());
@@ -790,6 +1089,9 @@ mod tests {
             section.number("x", None, 0.0..=9.0);
             section.flag("y", Some(true));
         });
-        assert_eq!(toml::to_string(&document.finish().unwrap()).unwrap(), "[a]\nx = 1.0\ny = true\n");
+        assert_eq!(
+            toml::to_string(&document.finish().unwrap()).unwrap(),
+            "[a]\nx = 1.0\ny = true\n"
+        );
     }
 }

@@ -1,7 +1,9 @@
-//! A map of few entries, sorted by key in one piece of memory: what a peer keeps of each neighbour, or of each of the last rounds.
+//! A map of few entries, sorted by key in one piece of memory: what a peer keeps of each neighbour,
+//! or of each of the last rounds.
 //!
-//! A B-tree makes room for eleven entries at once, a peer of a sparse graph has four: with thousands of peers in a process the rest is
-//! memory that is fetched and not used. Insertion moves what comes after, which is cheap up to thousands of entries.
+//! A B-tree makes room for eleven entries at once, a peer of a sparse graph has four: with
+//! thousands of peers in a process the rest is memory that is fetched and not used. Insertion moves
+//! what comes after, which is cheap up to thousands of entries.
 
 use crate::prefetch::at;
 
@@ -22,7 +24,8 @@ impl<K: Ord, T> Sorted<K, T> {
     }
 
     fn put(&mut self, place: usize, key: K, value: T) {
-        // Room for one at first and then twice as much each time: a list that never holds a second entry is common here.
+        // Room for one at first and then twice as much each time: a list that never holds a second
+        // entry is common here.
         if self.0.len() == self.0.capacity() {
             self.0.reserve_exact(self.0.len().max(1));
         }
@@ -75,7 +78,11 @@ impl<K: Ord, T> Sorted<K, T> {
 
     /// Takes the entry of the lowest key out.
     pub fn pop_first(&mut self) -> Option<(K, T)> {
-        if self.0.is_empty() { None } else { Some(self.0.remove(0)) }
+        if self.0.is_empty() {
+            None
+        } else {
+            Some(self.0.remove(0))
+        }
     }
 
     /// The entry of the lowest key.
@@ -125,7 +132,10 @@ impl<K: Ord, T> Sorted<K, T> {
 
     /// Asks for the memory of the entries, also of those that there is room for.
     pub fn prefetch(&self) {
-        at(self.0.as_ptr().cast(), self.0.capacity() * size_of::<(K, T)>());
+        at(
+            self.0.as_ptr().cast(),
+            self.0.capacity() * size_of::<(K, T)>(),
+        );
     }
 }
 

@@ -1,8 +1,9 @@
 //! Who exchanges updates with whom, and with which weight.
 //!
-//! [`TOPOLOGIES`] lists the kinds; a [`TopologySection`] is a charter's `[topology]`. A [`Graph`] follows from kind, roster
-//! size, round and seed alone, never from who is alive, so that every peer computes the same one without asking.
-//! [`Graph::analyse`] tells what a graph is worth: degrees, diameter, connectivity, spectral gap.
+//! [`TOPOLOGIES`] lists the kinds; a [`TopologySection`] is a charter's `[topology]`. A [`Graph`]
+//! follows from kind, roster size, round and seed alone, never from who is alive, so that every
+//! peer computes the same one without asking. [`Graph::analyse`] tells what a graph is worth:
+//! degrees, diameter, connectivity, spectral gap.
 //!
 //! Not here: connections (the overlay), and what a peer does about an absent neighbour.
 
@@ -43,7 +44,8 @@ pub trait Topology: std::fmt::Debug + Send + Sync {
     /// The name under which a charter asks for it.
     fn name(&self) -> &'static str;
 
-    /// The graph over `peers` peers. Kinds that change by themselves look at `round`; random kinds draw from `seed` and `round`.
+    /// The graph over `peers` peers. Kinds that change by themselves look at `round`; random kinds
+    /// draw from `seed` and `round`.
     ///
     /// # Errors
     /// When there is no such graph over so many peers.
@@ -54,23 +56,31 @@ pub trait Topology: std::fmt::Debug + Send + Sync {
         false
     }
 
-    /// After how many rounds a kind that changes by itself begins again, or, where it never does, within how many everybody's
-    /// update reaches everybody. The peers need to be connected over so many rounds together.
+    /// After how many rounds a kind that changes by itself begins again, or, where it never does,
+    /// within how many everybody's update reaches everybody. The peers need to be connected over so
+    /// many rounds together.
     fn period(&self, _peers: usize) -> u64 {
         1
     }
 
-    /// An earlier round with the same graph, where a kind that changes by itself has one; else `round`.
+    /// An earlier round with the same graph, where a kind that changes by itself has one; else
+    /// `round`.
     fn first_alike(&self, peers: usize, round: u64) -> u64 {
-        if self.is_random() { round } else { round % self.period(peers) }
+        if self.is_random() {
+            round
+        } else {
+            round % self.period(peers)
+        }
     }
 
-    /// Whether peers train in this round. In one in which they do not, each publishes the model it has, and goes on.
+    /// Whether peers train in this round. In one in which they do not, each publishes the model it
+    /// has, and goes on.
     fn trains(&self, _round: u64) -> bool {
         true
     }
 
-    /// Whether columns of the mixing matrix sum to 1 as rows do, so that averaging keeps the mean of all models.
+    /// Whether columns of the mixing matrix sum to 1 as rows do, so that averaging keeps the mean
+    /// of all models.
     fn doubly_stochastic(&self) -> bool {
         true
     }
@@ -106,14 +116,23 @@ pub enum TopologyError {
     },
 }
 
-/// Most edge ends of a graph, so that a slip of the pen in a charter (a complete graph over a million peers) is an answer and
-/// not the end of the machine's memory. 2²⁴ ends are some 400 MB (670 MB where directed), or a complete graph over 4096 peers.
+/// Most edge ends of a graph, so that a slip of the pen in a charter (a complete graph over a
+/// million peers) is an answer and not the end of the machine's memory. 2²⁴ ends are some 400 MB
+/// (670 MB where directed), or a complete graph over 4096 peers.
 const EDGE_ENDS_MAX: usize = 1 << 24;
 
 fn check_size(kind: &'static str, peers: usize, degree: usize) -> Result<(), TopologyError> {
     let ends = peers.saturating_mul(degree);
     let reason = || format!("it would have {ends} edge ends; at most {EDGE_ENDS_MAX} are accepted");
-    if ends > EDGE_ENDS_MAX { Err(TopologyError::Impossible { kind, peers, reason: reason() }) } else { Ok(()) }
+    if ends > EDGE_ENDS_MAX {
+        Err(TopologyError::Impossible {
+            kind,
+            peers,
+            reason: reason(),
+        })
+    } else {
+        Ok(())
+    }
 }
 
 /// A kind that a charter can name.
@@ -164,8 +183,9 @@ pub struct TopologySection {
     lead: OnceLock<(usize, u64)>,
 }
 
-/// Graphs drawn before, the most recently used last. A cache of a pure function: it changes what a graph costs, never which one
-/// it is. So ten thousand peers of one process that share a charter share each round's graph too.
+/// Graphs drawn before, the most recently used last. A cache of a pure function: it changes what a
+/// graph costs, never which one it is. So ten thousand peers of one process that share a charter
+/// share each round's graph too.
 #[derive(Debug, Default)]
 struct Memo(Mutex<Vec<(GraphKey, Arc<Graph>)>>);
 
@@ -176,9 +196,13 @@ impl Memo {
     /// Graphs kept: the rounds in which the peers of one process can be at a time. A guess.
     const GRAPHS_MAX: usize = 32;
 
-    fn graph(&self, key: GraphKey, draw: impl FnOnce() -> Result<Graph, TopologyError>) -> Result<Arc<Graph>, TopologyError> {
-        // The list is whole between any two statements, so a panic elsewhere spoils nothing. Others wait while a graph is drawn:
-        // most of them want the same one.
+    fn graph(
+        &self,
+        key: GraphKey,
+        draw: impl FnOnce() -> Result<Graph, TopologyError>,
+    ) -> Result<Arc<Graph>, TopologyError> {
+        // The list is whole between any two statements, so a panic elsewhere spoils nothing. Others
+        // wait while a graph is drawn: most of them want the same one.
         let mut graphs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, newest)) = graphs.last().filter(|(known, _)| *known == key) {
             return Ok(Arc::clone(newest));
@@ -188,8 +212,14 @@ impl Memo {
             None => Arc::new(draw()?),
         };
         graphs.push((key, Arc::clone(&graph)));
-        let ends = |graphs: &[(GraphKey, Arc<Graph>)]| graphs.iter().map(|(_, graph)| graph.edge_ends()).sum::<usize>();
-        while graphs.len() > 1 && (graphs.len() > Memo::GRAPHS_MAX || ends(&graphs) > EDGE_ENDS_MAX) {
+        let ends = |graphs: &[(GraphKey, Arc<Graph>)]| {
+            graphs
+                .iter()
+                .map(|(_, graph)| graph.edge_ends())
+                .sum::<usize>()
+        };
+        while graphs.len() > 1 && (graphs.len() > Memo::GRAPHS_MAX || ends(&graphs) > EDGE_ENDS_MAX)
+        {
             graphs.remove(0);
         }
         Ok(graph)
@@ -199,28 +229,48 @@ impl Memo {
 impl TopologySection {
     /// Reads keys `kind`, `redraw_every`, `seed` and those of the kind.
     pub fn read(section: &mut Section<'_>) -> TopologySection {
-        // A ring connects any number of peers; what it costs in speed `kith topology explain` tells.
+        // A ring connects any number of peers; what it costs in speed `kith topology explain`
+        // tells.
         let name = section.text("kind", Some("ring"));
-        let entry = TOPOLOGIES.iter().find(|entry| entry.name == name).unwrap_or_else(|| {
-            let known: Vec<&str> = TOPOLOGIES.iter().map(|entry| entry.name).collect();
-            section.note("kind", unknown("topology", &name, &known));
-            &TOPOLOGIES[0]
-        });
+        let entry = TOPOLOGIES
+            .iter()
+            .find(|entry| entry.name == name)
+            .unwrap_or_else(|| {
+                let known: Vec<&str> = TOPOLOGIES.iter().map(|entry| entry.name).collect();
+                section.note("kind", unknown("topology", &name, &known));
+                &TOPOLOGIES[0]
+            });
         let kind = (entry.new)(section);
         let redraw_every = section.integer("redraw_every", Some(0), 0..=1_000_000_000);
         if redraw_every > 0 && kind.changes() {
             section.note(
                 "redraw_every",
-                format!("a topology of kind {:?} is another one in each round by itself; expected 0", kind.name()),
+                format!(
+                    "a topology of kind {:?} is another one in each round by itself; expected 0",
+                    kind.name()
+                ),
             );
         } else if redraw_every > 0 && !kind.is_random() {
-            section.note("redraw_every", format!("a {} topology is the same at every draw; expected 0", kind.name()));
+            section.note(
+                "redraw_every",
+                format!(
+                    "a {} topology is the same at every draw; expected 0",
+                    kind.name()
+                ),
+            );
         }
         let seed = section.integer("seed", Some(0), 0..=i64::MAX as u64);
-        TopologySection { kind, redraw_every, seed, memo: Memo::default(), lead: OnceLock::new() }
+        TopologySection {
+            kind,
+            redraw_every,
+            seed,
+            memo: Memo::default(),
+            lead: OnceLock::new(),
+        }
     }
 
-    /// The graph of `round` over `peers` peers. Rounds with the same graph get the same allocation, as long as it is remembered.
+    /// The graph of `round` over `peers` peers. Rounds with the same graph get the same allocation,
+    /// as long as it is remembered.
     ///
     /// # Errors
     /// When the kind does not exist for so many peers.
@@ -229,13 +279,20 @@ impl TopologySection {
             true => self.kind.first_alike(peers, round),
             false => round.checked_div(self.redraw_every).unwrap_or(0),
         };
-        self.memo.graph((peers, draw), || self.kind.graph(peers, draw, &Seed::from_number(self.seed)))
+        self.memo.graph((peers, draw), || {
+            self.kind.graph(peers, draw, &Seed::from_number(self.seed))
+        })
     }
 
-    /// How many rounds a peer can be ahead of one that it sends to while nobody fails, from 1 to [`LEAD_MAX`].
+    /// How many rounds a peer can be ahead of one that it sends to while nobody fails, from 1 to
+    /// [`LEAD_MAX`].
     pub fn lead(&self, peers: usize) -> u64 {
         let (of, lead) = *self.lead.get_or_init(|| (peers, lead::lead(self, peers)));
-        if of == peers { lead } else { lead::lead(self, peers) }
+        if of == peers {
+            lead
+        } else {
+            lead::lead(self, peers)
+        }
     }
 
     /// Whether peers train in this round.
@@ -243,8 +300,9 @@ impl TopologySection {
         self.kind.trains(round)
     }
 
-    /// Whether there are rounds in which nobody trains. Then what a peer does in one round builds on what others did in the
-    /// rounds before, and it is by design that some receive from nobody in some rounds.
+    /// Whether there are rounds in which nobody trains. Then what a peer does in one round builds
+    /// on what others did in the rounds before, and it is by design that some receive from nobody
+    /// in some rounds.
     pub fn has_stages(&self, peers: usize) -> bool {
         self.kind.changes() && (0..self.kind.period(peers)).any(|round| !self.kind.trains(round))
     }
@@ -252,8 +310,12 @@ impl TopologySection {
     /// Whether models are combined by the rule in a round in which nobody trains.
     pub fn exchanges_combine(&self, peers: usize) -> bool {
         let rounds = (0..self.kind.period(peers)).filter(|round| !self.kind.trains(*round));
-        let combines = |graph: &Graph, peer: usize| !graph.receives_from(peer).is_empty() && !graph.adopts(peer);
-        rounds.filter_map(|round| self.graph(peers, round).ok()).any(|graph| (0..peers).any(|peer| combines(&graph, peer)))
+        let combines = |graph: &Graph, peer: usize| {
+            !graph.receives_from(peer).is_empty() && !graph.adopts(peer)
+        };
+        rounds
+            .filter_map(|round| self.graph(peers, round).ok())
+            .any(|graph| (0..peers).any(|peer| combines(&graph, peer)))
     }
 
     /// Whether two rounds can have different graphs.

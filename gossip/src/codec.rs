@@ -1,8 +1,9 @@
 //! Encodings of a parameter vector for the wire, and the table that lists them.
 //!
-//! A codec is `stateless` (it encodes the vector itself) or works on a `replica` (it encodes the difference to the public
-//! reconstruction that sender and receivers keep; see [`Form`]). Decoding takes bytes from outside: lengths are checked
-//! before anything is allocated, and every value that comes out is checked by the caller for finiteness.
+//! A codec is `stateless` (it encodes the vector itself) or works on a `replica` (it encodes the
+//! difference to the public reconstruction that sender and receivers keep; see [`Form`]). Decoding
+//! takes bytes from outside: lengths are checked before anything is allocated, and every value that
+//! comes out is checked by the caller for finiteness.
 
 use kith_consensus::section::unknown;
 use kith_consensus::{Section, Stream};
@@ -28,7 +29,8 @@ mod top_k;
 pub enum Form {
     /// The vector itself: every update stands alone.
     Stateless,
-    /// The difference to the replica, which already holds what was not sent before; no second residual is kept.
+    /// The difference to the replica, which already holds what was not sent before; no second
+    /// residual is kept.
     Replica,
 }
 
@@ -72,13 +74,16 @@ pub trait Codec: std::fmt::Debug + Send + Sync {
     /// What it encodes.
     fn form(&self) -> Form;
 
-    /// Tells which matrices the vector holds, before anything is encoded or decoded. Most codecs do not care.
+    /// Tells which matrices the vector holds, before anything is encoded or decoded. Most codecs do
+    /// not care.
     fn shape(&mut self, _tensors: &[TensorShape]) {}
 
-    /// Most bytes that an encoding of `dimension` values can have; a longer body is refused before it is pulled.
+    /// Most bytes that an encoding of `dimension` values can have; a longer body is refused before
+    /// it is pulled.
     fn bytes_max(&self, dimension: usize) -> usize;
 
-    /// Whether an encoding is the values as they are ([`identity::to_bytes`]), not added to anything.
+    /// Whether an encoding is the values as they are ([`identity::to_bytes`]), not added to
+    /// anything.
     fn is_exact(&self) -> bool {
         false
     }
@@ -107,7 +112,12 @@ pub struct CodecEntry {
 
 /// Every codec.
 pub static CODECS: &[CodecEntry] = &[
-    CodecEntry { name: "identity", help: "32-bit floats as they are", source: "IEEE 754, binary32", new: identity::new },
+    CodecEntry {
+        name: "identity",
+        help: "32-bit floats as they are",
+        source: "IEEE 754, binary32",
+        new: identity::new,
+    },
     CodecEntry {
         name: "f16",
         help: "16-bit floats: half the bytes, 11 bits of precision",
@@ -179,7 +189,11 @@ pub fn codec_from_section(section: &mut Section<'_>) -> Box<dyn Codec> {
 
 /// Reads the key `replica`, which turns a codec that could stand alone into a replica codec.
 fn form(section: &mut Section<'_>, default: Form) -> Form {
-    if section.flag("replica", Some(default == Form::Replica)) { Form::Replica } else { Form::Stateless }
+    if section.flag("replica", Some(default == Form::Replica)) {
+        Form::Replica
+    } else {
+        Form::Stateless
+    }
 }
 
 /// How many of `dimension` values a share keeps: at least one, where there is one.
@@ -187,7 +201,8 @@ fn kept(share: f64, dimension: usize) -> usize {
     ((share * dimension as f64).ceil() as usize).clamp(1.min(dimension), dimension)
 }
 
-/// [`Stream::unit`] of a word already drawn, on a grid of 2⁻⁵²: a form that is computed for several values at a time.
+/// [`Stream::unit`] of a word already drawn, on a grid of 2⁻⁵²: a form that is computed for several
+/// values at a time.
 fn unit_of(word: u64) -> f64 {
     f64::from_bits(1f64.to_bits() | word >> 12) - 1.0
 }

@@ -1,7 +1,8 @@
 //! The one seam for misbehaviour: what happens between "trained" and "sent".
 //!
-//! Production installs [`Honest`]. Attacks implement [`Conduct`] elsewhere and are handed to a [`Peer`](crate::Peer) by the
-//! simulator, or by the testnet under a charter that is marked as a testnet's.
+//! Production installs [`Honest`]. Attacks implement [`Conduct`] elsewhere and are handed to a
+//! [`Peer`](crate::Peer) by the simulator, or by the testnet under a charter that is marked as a
+//! testnet's.
 
 use std::collections::BTreeMap;
 
@@ -21,8 +22,8 @@ pub struct View<'a> {
     pub start: &'a [f32],
     /// Where training led.
     pub trained: &'a [f32],
-    /// The newest vectors it has received from its neighbours, in the order of their ids (the previous round's, since
-    /// those of this round are still to come).
+    /// The newest vectors it has received from its neighbours, in the order of their ids (the
+    /// previous round's, since those of this round are still to come).
     pub neighbours: &'a [(PeerId, &'a [f32])],
     /// The participants, sorted; the graph's numbers are places in this list.
     pub roster: &'a [PeerId],
@@ -37,8 +38,8 @@ pub enum Publication {
     Nothing,
     /// One vector for everybody, as the protocol wants it.
     Same(Vec<f32>),
-    /// A vector for each receiver, nothing for the others. Two different ones contradict each other, and whoever hears of
-    /// both has a proof.
+    /// A vector for each receiver, nothing for the others. Two different ones contradict each
+    /// other, and whoever hears of both has a proof.
     Each(BTreeMap<PeerId, Vec<f32>>),
 }
 
@@ -68,7 +69,8 @@ pub trait Conduct: std::fmt::Debug + Send {
         None
     }
 
-    /// The training loss to claim in place of the own one, where the charter's selection asks for it: at most [`LOSS_MAX`].
+    /// The training loss to claim in place of the own one, where the charter's selection asks for
+    /// it: at most [`LOSS_MAX`].
     fn claims(&self, loss: f64) -> f64 {
         loss
     }

@@ -71,7 +71,8 @@ pub enum Input {
         /// Mean loss of each model on own training rows, in the order asked.
         losses: Option<Vec<f64>>,
     },
-    /// A message arrived over the connection to `from`, which the carrier has authenticated (or by gossip through it).
+    /// A message arrived over the connection to `from`, which the carrier has authenticated (or by
+    /// gossip through it).
     Received {
         /// The peer at the other end.
         from: PeerId,
@@ -103,7 +104,8 @@ pub enum Input {
         /// Number of the request, to be repeated in the answer.
         request: u64,
     },
-    /// A connection to a peer stands. `addresses` are where it was reached, for others to dial (text of multiaddresses).
+    /// A connection to a peer stands. `addresses` are where it was reached, for others to dial
+    /// (text of multiaddresses).
     PeerUp {
         /// Who.
         peer: PeerId,
@@ -150,7 +152,8 @@ pub enum Effect {
         /// Added to every local gradient, where the method corrects them.
         correction: Option<Parameters>,
     },
-    /// Evaluate these parameters on held-out data; answered by [`Input::Evaluated`] or [`Input::NotEvaluated`].
+    /// Evaluate these parameters on held-out data; answered by [`Input::Evaluated`] or
+    /// [`Input::NotEvaluated`].
     Evaluate {
         /// Completed rounds behind these parameters.
         round: u64,
@@ -266,8 +269,8 @@ pub enum Stored {
     },
 }
 
-/// An update that is about to be sent. After a crash the same bytes are sent again: training again could give other bytes,
-/// and two different updates of one round are a proof of lying.
+/// An update that is about to be sent. After a crash the same bytes are sent again: training again
+/// could give other bytes, and two different updates of one round are a proof of lying.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Intent {
     /// Round.
@@ -280,8 +283,8 @@ pub struct Intent {
     pub announcement: Packet,
     /// The encoded body where it is pulled; empty where it is part of the announcement.
     pub body: Arc<Vec<u8>>,
-    /// The exact own row after training (the parameters, then what the method sends beside them): never sent, needed to
-    /// aggregate.
+    /// The exact own row after training (the parameters, then what the method sends beside them):
+    /// never sent, needed to aggregate.
     pub own: Parameters,
     /// What is carried into the next round beside the model.
     pub carried: Carried,

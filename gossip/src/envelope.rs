@@ -1,9 +1,10 @@
 //! The signed carrier of every message, and who may have signed it.
 //!
-//! An [`Envelope`] is three byte strings: the encoded [`Header`], its signature, and the payload that the header names by
-//! its BLAKE3 hash. The signature covers a domain prefix and the header's bytes exactly as they travel, so nothing is ever
-//! encoded again to be verified. A header alone, without its payload, still proves what its sender claimed: that is what
-//! witnesses pass on (at most [`HEADER_BYTES_MAX`] bytes).
+//! An [`Envelope`] is three byte strings: the encoded [`Header`], its signature, and the payload
+//! that the header names by its BLAKE3 hash. The signature covers a domain prefix and the header's
+//! bytes exactly as they travel, so nothing is ever encoded again to be verified. A header alone,
+//! without its payload, still proves what its sender claimed: that is what witnesses pass on (at
+//! most [`HEADER_BYTES_MAX`] bytes).
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use kith_consensus::mutant::{Mutant, planted};
@@ -17,7 +18,8 @@ use crate::wire;
 /// The protocol this program speaks. A peer of another version is refused by name.
 pub const PROTOCOL_VERSION: u16 = 4;
 
-/// Most bytes of a message that is sent in one piece: 64 KiB, gossipsub's own default; anything larger is pulled.
+/// Most bytes of a message that is sent in one piece: 64 KiB, gossipsub's own default; anything
+/// larger is pulled.
 pub const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
 
 /// Most bytes of a header with its signature.
@@ -112,7 +114,11 @@ impl Header {
 struct Encoded<'a>(&'a Bytes, &'a Bytes, &'a Bytes);
 
 #[derive(Deserialize)]
-struct Decoded<'a>(#[serde(borrow)] &'a Bytes, #[serde(borrow)] &'a Bytes, #[serde(borrow)] &'a Bytes);
+struct Decoded<'a>(
+    #[serde(borrow)] &'a Bytes,
+    #[serde(borrow)] &'a Bytes,
+    #[serde(borrow)] &'a Bytes,
+);
 
 /// A message whose signature has been verified (or that we signed ourselves).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,10 +136,19 @@ pub struct Envelope {
 impl Envelope {
     /// Signs a message.
     pub fn seal(authenticator: &Authenticator, header: Header, payload: Vec<u8>) -> Envelope {
-        debug_assert_eq!(header.payload(), Digest::of(&payload), "a header names the payload it is sealed with");
+        debug_assert_eq!(
+            header.payload(),
+            Digest::of(&payload),
+            "a header names the payload it is sealed with"
+        );
         let header_bytes = wire::encode(&header);
         let signature = authenticator.sign_bytes(&header_bytes);
-        Envelope { header, header_bytes, signature, payload }
+        Envelope {
+            header,
+            header_bytes,
+            signature,
+            payload,
+        }
     }
 
     /// The bytes that travel.
@@ -147,8 +162,13 @@ impl Envelope {
     }
 
     fn encode(&self, payload: &[u8]) -> Vec<u8> {
-        // Header and signature come first, so a header alone is the beginning of every message that carries it.
-        let encoded = Encoded(Bytes::new(&self.header_bytes), Bytes::new(&self.signature), Bytes::new(payload));
+        // Header and signature come first, so a header alone is the beginning of every message that
+        // carries it.
+        let encoded = Encoded(
+            Bytes::new(&self.header_bytes),
+            Bytes::new(&self.signature),
+            Bytes::new(payload),
+        );
         wire::encode_sized(&encoded, HEADER_BYTES_MAX + payload.len())
     }
 
@@ -162,9 +182,19 @@ impl Envelope {
     /// # Errors
     /// The [`Refusal`] that names what is wrong.
     pub fn open(authenticator: &Authenticator, bytes: &[u8]) -> Result<Envelope, Refusal> {
-        let Parts { header, header_bytes, signature, payload } = Parts::of(authenticator, bytes, false, None)?;
+        let Parts {
+            header,
+            header_bytes,
+            signature,
+            payload,
+        } = Parts::of(authenticator, bytes, false, None)?;
         let (header_bytes, signature) = (header_bytes.to_vec(), signature.to_vec());
-        Ok(Envelope { header, header_bytes, signature, payload: payload.to_vec() })
+        Ok(Envelope {
+            header,
+            header_bytes,
+            signature,
+            payload: payload.to_vec(),
+        })
     }
 }
 
@@ -177,8 +207,8 @@ pub(crate) struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    /// See [`Envelope::open`]; `verified` tells that header and signature were verified before, byte for byte, `hash` is that of the
-    /// payload, where it is known.
+    /// See [`Envelope::open`]; `verified` tells that header and signature were verified before,
+    /// byte for byte, `hash` is that of the payload, where it is known.
     pub(crate) fn of(
         authenticator: &Authenticator,
         bytes: &'a [u8],
@@ -186,21 +216,32 @@ impl<'a> Parts<'a> {
         hash: Option<Digest>,
     ) -> Result<Parts<'a>, Refusal> {
         if bytes.len() > ENVELOPE_BYTES_MAX {
-            return Err(Refusal::Oversize { bytes: bytes.len(), limit: ENVELOPE_BYTES_MAX });
+            return Err(Refusal::Oversize {
+                bytes: bytes.len(),
+                limit: ENVELOPE_BYTES_MAX,
+            });
         }
         let Decoded(header_bytes, signature, payload) = wire::decode(bytes)?;
         let header: Header = wire::decode(header_bytes)?;
         // Before the encoding, which another version may have changed.
         if header.version() != PROTOCOL_VERSION {
-            return Err(Refusal::Version { theirs: header.version(), ours: PROTOCOL_VERSION });
+            return Err(Refusal::Version {
+                theirs: header.version(),
+                ours: PROTOCOL_VERSION,
+            });
         }
-        // One encoding only, so that a header's size is known and two spellings of one claim are not two claims.
+        // One encoding only, so that a header's size is known and two spellings of one claim are
+        // not two claims.
         if !verified && wire::encode(&header) != **header_bytes {
-            return Err(Refusal::Junk { why: "its header is not in the one encoding that headers have".into() });
+            return Err(Refusal::Junk {
+                why: "its header is not in the one encoding that headers have".into(),
+            });
         }
         // Around it too: what is passed on of a message begins as the message does.
         if !is_canonical(bytes, header_bytes, signature, payload) {
-            return Err(Refusal::Junk { why: "it is not in the one encoding that envelopes have".into() });
+            return Err(Refusal::Junk {
+                why: "it is not in the one encoding that envelopes have".into(),
+            });
         }
         if signature.len() != SIGNATURE_BYTES {
             return Err(Refusal::Signature);
@@ -209,13 +250,21 @@ impl<'a> Parts<'a> {
         if !proven && !authenticator.verify(&header.sender(), header_bytes, signature) {
             return Err(Refusal::Signature);
         }
-        if !header.is_without(payload) && header.payload() != hash.unwrap_or_else(|| Digest::of(payload)) {
+        if !header.is_without(payload)
+            && header.payload() != hash.unwrap_or_else(|| Digest::of(payload))
+        {
             return Err(Refusal::PayloadHash);
         }
-        Ok(Parts { header, header_bytes, signature, payload })
+        Ok(Parts {
+            header,
+            header_bytes,
+            signature,
+            payload,
+        })
     }
 
-    /// What a message claims to be, of which nothing is verified yet: its header, and the signature under it.
+    /// What a message claims to be, of which nothing is verified yet: its header, and the signature
+    /// under it.
     pub(crate) fn claimed(bytes: &[u8]) -> Option<(Header, &[u8])> {
         if bytes.len() > ENVELOPE_BYTES_MAX {
             return None;
@@ -227,11 +276,15 @@ impl<'a> Parts<'a> {
 
 /// The bytes of an envelope that has this header and signature and no payload.
 pub(crate) fn header_alone(header: &Header, signature: &[u8]) -> Vec<u8> {
-    wire::encode(&Encoded(Bytes::new(&wire::encode(header)), Bytes::new(signature), Bytes::new(&[])))
+    wire::encode(&Encoded(
+        Bytes::new(&wire::encode(header)),
+        Bytes::new(signature),
+        Bytes::new(&[]),
+    ))
 }
 
-/// Whether `bytes` are the one encoding of these three parts: an array of three byte strings with the shortest lengths. CBOR has others
-/// (tags, longer lengths, texts), and the decoder reads them.
+/// Whether `bytes` are the one encoding of these three parts: an array of three byte strings with
+/// the shortest lengths. CBOR has others (tags, longer lengths, texts), and the decoder reads them.
 fn is_canonical(bytes: &[u8], header: &[u8], signature: &[u8], payload: &[u8]) -> bool {
     const ARRAY_OF_THREE: u8 = 0x83;
     let mut rest = bytes.strip_prefix(&[ARRAY_OF_THREE]);
@@ -242,10 +295,13 @@ fn is_canonical(bytes: &[u8], header: &[u8], signature: &[u8], payload: &[u8]) -
     rest.is_some_and(<[u8]>::is_empty)
 }
 
-/// The shortest head of a CBOR byte string of so many bytes, and how many bytes the head has (RFC 8949, section 3).
+/// The shortest head of a CBOR byte string of so many bytes, and how many bytes the head has (RFC
+/// 8949, section 3).
 fn byte_string_head(length: usize) -> ([u8; 5], usize) {
     const MAJOR: u8 = 2 << 5;
-    let [a, b, c, d] = u32::try_from(length).expect("a message is bounded before it is decoded").to_be_bytes();
+    let [a, b, c, d] = u32::try_from(length)
+        .expect("a message is bounded before it is decoded")
+        .to_be_bytes();
     match length {
         0..24 => ([MAJOR | d, 0, 0, 0, 0], 1),
         24..0x100 => ([MAJOR | 24, d, 0, 0, 0], 2),
@@ -259,8 +315,8 @@ fn byte_string_head(length: usize) -> ([u8; 5], usize) {
 pub enum Authenticator {
     /// One ed25519 key per peer: what every deployment uses.
     Ed25519(Box<SigningKey>),
-    /// BLAKE3 keyed by a secret that all simulated peers share. Fast, and worth nothing outside one process; worlds that
-    /// choose it say so.
+    /// BLAKE3 keyed by a secret that all simulated peers share. Fast, and worth nothing outside one
+    /// process; worlds that choose it say so.
     KeyedHash {
         /// Whose messages these are.
         peer: PeerId,
@@ -292,7 +348,10 @@ impl Authenticator {
     /// The signature over a header's bytes as they will travel.
     pub fn sign_bytes(&self, header: &[u8]) -> Vec<u8> {
         match self {
-            Authenticator::Ed25519(key) => key.sign(&[SIGNATURE_DOMAIN, header].concat()).to_bytes().to_vec(),
+            Authenticator::Ed25519(key) => key
+                .sign(&[SIGNATURE_DOMAIN, header].concat())
+                .to_bytes()
+                .to_vec(),
             Authenticator::KeyedHash { peer, secret } => keyed(secret, peer, header),
         }
     }
@@ -312,7 +371,10 @@ impl Authenticator {
 
 fn keyed(secret: &[u8; 32], sender: &PeerId, header: &[u8]) -> Vec<u8> {
     let mut hasher = blake3::Hasher::new_keyed(secret);
-    hasher.update(SIGNATURE_DOMAIN).update(&sender.0).update(header);
+    hasher
+        .update(SIGNATURE_DOMAIN)
+        .update(&sender.0)
+        .update(header);
     let mut signature = vec![0; SIGNATURE_BYTES];
     hasher.finalize_xof().fill(&mut signature);
     signature

@@ -1,5 +1,6 @@
-//! What people see of a peer: one list of events, from which logs, metrics, the testnet's table, the audit log and the
-//! simulator's checks are all made. Nothing is counted twice because nothing is counted elsewhere.
+//! What people see of a peer: one list of events, from which logs, metrics, the testnet's table,
+//! the audit log and the simulator's checks are all made. Nothing is counted twice because nothing
+//! is counted elsewhere.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -10,17 +11,30 @@ use serde::{Deserialize, Serialize};
 use crate::effect::Parameters;
 use crate::envelope::Kind;
 
-/// Something that happened at one peer. Past tense; carries no time (the driver knows it) and tells neither data nor parameters.
+/// Something that happened at one peer. Past tense; carries no time (the driver knows it) and tells
+/// neither data nor parameters.
 ///
-/// Fields are named with the glossary's words: `round` is the peer's own, `peer` the other one, shares lie in [0, 1].
-#[allow(missing_docs, reason = "the variant's line and the glossary's words say what each field is")]
+/// Fields are named with the glossary's words: `round` is the peer's own, `peer` the other one,
+/// shares lie in [0, 1].
+#[allow(
+    missing_docs,
+    reason = "the variant's line and the glossary's words say what each field is"
+)]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
     /// The peer runs. `round` is the round it will open first.
-    Started { round: u64, resumed: bool, federation: Digest },
+    Started {
+        round: u64,
+        resumed: bool,
+        federation: Digest,
+    },
     /// It waits for neighbours before its first round.
-    Waiting { ready: usize, needed: usize, missing: Vec<PeerId> },
+    Waiting {
+        ready: usize,
+        needed: usize,
+        missing: Vec<PeerId>,
+    },
     /// A peer completed the handshake.
     Connected { peer: PeerId },
     /// A connection ended.
@@ -29,34 +43,70 @@ pub enum Event {
     Departed { peer: PeerId, finished: bool },
     /// A neighbour says that it has no update of that round.
     Skipped { peer: PeerId, round: u64 },
-    /// A neighbour has missed so many deadlines in a row that rounds no longer wait for it. What it sends is still mixed if it is in time.
-    /// `late` tells that its updates come, too late; else nothing comes.
-    NoLongerAwaited { peer: PeerId, missed: u64, late: bool },
+    /// A neighbour has missed so many deadlines in a row that rounds no longer wait for it. What it
+    /// sends is still mixed if it is in time. `late` tells that its updates come, too late; else
+    /// nothing comes.
+    NoLongerAwaited {
+        peer: PeerId,
+        missed: u64,
+        late: bool,
+    },
     /// A neighbour that rounds no longer waited for was on time.
     AwaitedAgain { peer: PeerId },
     /// A peer was sent away, and why.
     Dismissed { peer: PeerId, reason: Refusal },
-    /// The roster of an open federation is complete. Anyone may have joined under many names, so `byzantine` is an assumption.
+    /// The roster of an open federation is complete. Anyone may have joined under many names, so
+    /// `byzantine` is an assumption.
     RosterFormed { peers: usize },
     /// Every neighbour of the first round is connected, or the start deadline passed.
     Ready { neighbours: usize, connected: usize },
-    /// A round began: train. Of `neighbours` it waits for `selected`, as far as they can still come.
-    RoundOpened { round: u64, neighbours: usize, selected: usize },
-    /// A round begins in which the peer does not train: it is behind the others, and takes their models before it goes on.
+    /// A round began: train. Of `neighbours` it waits for `selected`, as far as they can still
+    /// come.
+    RoundOpened {
+        round: u64,
+        neighbours: usize,
+        selected: usize,
+    },
+    /// A round begins in which the peer does not train: it is behind the others, and takes their
+    /// models before it goes on.
     CatchingUp { round: u64 },
-    /// The peer was behind and now has what the rule makes of `models` models of others; it goes on from there.
-    CaughtUp { round: u64, models: usize, state: State },
-    /// The deadline has passed and only `have` others are there, where the charter asks for `need`: the round waits on.
-    TooFew { round: u64, have: usize, need: usize, missing: Vec<PeerId> },
-    /// Every neighbour has finished, and nothing more can come of them: the federation is over for this peer.
+    /// The peer was behind and now has what the rule makes of `models` models of others; it goes on
+    /// from there.
+    CaughtUp {
+        round: u64,
+        models: usize,
+        state: State,
+    },
+    /// The deadline has passed and only `have` others are there, where the charter asks for `need`:
+    /// the round waits on.
+    TooFew {
+        round: u64,
+        have: usize,
+        need: usize,
+        missing: Vec<PeerId>,
+    },
+    /// Every neighbour has finished, and nothing more can come of them: the federation is over for
+    /// this peer.
     Over { round: u64 },
     /// Local training ended.
-    Trained { round: u64, loss: f64, samples: u64, local_steps: u64 },
+    Trained {
+        round: u64,
+        loss: f64,
+        samples: u64,
+        local_steps: u64,
+    },
     /// Local training failed; the peer publishes nothing this round and mixes what it gets.
     TrainingFailed { round: u64, why: String },
     /// The own update went out to `receivers` neighbours.
-    Published { round: u64, sequence: u64, state: Digest, body_bytes: usize, receivers: usize },
-    /// A neighbour's update came in. Whether it is mixed is the selection's decision; [`Event::Aggregated`] tells who was.
+    Published {
+        round: u64,
+        sequence: u64,
+        state: Digest,
+        body_bytes: usize,
+        receivers: usize,
+    },
+    /// A neighbour's update came in. Whether it is mixed is the selection's decision;
+    /// [`Event::Aggregated`] tells who was.
     Accepted {
         /// Own round it was accepted in.
         round: u64,
@@ -64,7 +114,8 @@ pub enum Event {
         peer: PeerId,
         /// The round that its sender made it in.
         of: u64,
-        /// How old it is. Where peers keep step: own round minus the update's. Where nobody waits: own rounds since it was heard of.
+        /// How old it is. Where peers keep step: own round minus the update's. Where nobody waits:
+        /// own rounds since it was heard of.
         staleness: u64,
         /// Bytes of the encoded body.
         payload_bytes: usize,
@@ -76,11 +127,23 @@ pub enum Event {
         dense_bytes: usize,
     },
     /// A message or an update was refused.
-    Refused { peer: PeerId, kind: Option<Kind>, round: Option<u64>, reason: Refusal },
+    Refused {
+        peer: PeerId,
+        kind: Option<Kind>,
+        round: Option<u64>,
+        reason: Refusal,
+    },
     /// A keyframe is pulled since an update does not fit the replica.
     KeyframeWanted { round: u64, peer: PeerId },
-    /// A round closed: `have` updates were in of those that it may mix, `awaited` it waited for, of whom `missing` did not come.
-    RoundClosed { round: u64, why: Closed, have: usize, awaited: usize, missing: Vec<PeerId> },
+    /// A round closed: `have` updates were in of those that it may mix, `awaited` it waited for, of
+    /// whom `missing` did not come.
+    RoundClosed {
+        round: u64,
+        why: Closed,
+        have: usize,
+        awaited: usize,
+        missing: Vec<PeerId>,
+    },
     /// Contributions were combined.
     Aggregated {
         /// Round.
@@ -91,26 +154,44 @@ pub enum Event {
         models: usize,
         /// Share of each neighbour's contribution that the rule left out.
         dropped: Vec<DroppedShare>,
-        /// Root mean square distance of the models combined to their mean: what this peer sees of the consensus distance.
+        /// Root mean square distance of the models combined to their mean: what this peer sees of
+        /// the consensus distance.
         spread: f64,
     },
     /// Too few contributions for the rule: the peer keeps its own step.
-    MixingSkipped { round: u64, have: usize, need: usize },
+    MixingSkipped {
+        round: u64,
+        have: usize,
+        need: usize,
+    },
     /// The own model was replaced by a neighbour's, as the topology has it in this round.
-    Adopted { round: u64, peer: PeerId, state: Digest },
-    /// No rule was asked and the peer kept its own model: nobody sends to it in this round, or, where one was `expected`, the
-    /// model that it would have adopted has not come.
+    Adopted {
+        round: u64,
+        peer: PeerId,
+        state: Digest,
+    },
+    /// No rule was asked and the peer kept its own model: nobody sends to it in this round, or,
+    /// where one was `expected`, the model that it would have adopted has not come.
     Kept { round: u64, expected: bool },
     /// A neighbour's contributions have been dropped round after round.
     Suspected { peer: PeerId, score: f64 },
     /// A peer signed two different updates for one round.
-    Equivocated { peer: PeerId, round: u64, states: [Digest; 2] },
+    Equivocated {
+        peer: PeerId,
+        round: u64,
+        states: [Digest; 2],
+    },
     /// The peer was behind and went on at a later round.
     Jumped { from: u64, to: u64 },
     /// A round waits: this is for whom.
     Stalled { round: u64, missing: Vec<PeerId> },
     /// Parameters were evaluated on held-out data.
-    Evaluated { round: u64, loss: f64, accuracy: f64, samples: u64 },
+    Evaluated {
+        round: u64,
+        loss: f64,
+        accuracy: f64,
+        samples: u64,
+    },
     /// The last round is done.
     Finished { rounds: u64, state: Digest },
     /// The peer stops; `finished` tells whether it went through every round.
@@ -130,7 +211,8 @@ pub enum Event {
 /// What a peer's rounds were like, from its first one on, across restarts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
-    /// Rounds in which models are combined, by how many were, the peer's own included: under 1 those in which it was alone.
+    /// Rounds in which models are combined, by how many were, the peer's own included: under 1
+    /// those in which it was alone.
     #[serde(with = "counts")]
     pub mixed: BTreeMap<usize, u64>,
     /// Rounds in which its training failed.
@@ -141,20 +223,31 @@ pub struct History {
     pub passed_over: u64,
 }
 
-/// Numbers as the names of a map's entries, read as texts: where a value is tried as several types, serde keeps names as texts.
+/// Numbers as the names of a map's entries, read as texts: where a value is tried as several types,
+/// serde keeps names as texts.
 mod counts {
     use std::collections::BTreeMap;
 
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(counts: &BTreeMap<usize, u64>, serializer: S) -> Result<S::Ok, S::Error> {
-        counts.iter().map(|(number, count)| (number.to_string(), *count)).collect::<BTreeMap<_, _>>().serialize(serializer)
+    pub(super) fn serialize<S: Serializer>(
+        counts: &BTreeMap<usize, u64>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        counts
+            .iter()
+            .map(|(number, count)| (number.to_string(), *count))
+            .collect::<BTreeMap<_, _>>()
+            .serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<usize, u64>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<usize, u64>, D::Error> {
         let counts = BTreeMap::<String, u64>::deserialize(deserializer)?;
-        let number = |(name, count): (String, u64)| Ok((name.parse().map_err(D::Error::custom)?, count));
+        let number =
+            |(name, count): (String, u64)| Ok((name.parse().map_err(D::Error::custom)?, count));
         counts.into_iter().map(number).collect()
     }
 }
@@ -171,8 +264,8 @@ impl History {
     }
 }
 
-/// The name of a vector: its hash, computed when somebody asks for it. In a world of thousands of peers hardly anybody does, and
-/// hashing would take longer than combining.
+/// The name of a vector: its hash, computed when somebody asks for it. In a world of thousands of
+/// peers hardly anybody does, and hashing would take longer than combining.
 #[derive(Clone)]
 pub struct State {
     vector: Option<Parameters>,
@@ -182,20 +275,30 @@ pub struct State {
 impl State {
     /// The hash.
     pub fn digest(&self) -> Digest {
-        let hash = || self.vector.as_ref().map_or_else(Digest::default, |vector| Digest::of_values(vector));
+        let hash = || {
+            self.vector
+                .as_ref()
+                .map_or_else(Digest::default, |vector| Digest::of_values(vector))
+        };
         *self.digest.get_or_init(hash)
     }
 }
 
 impl From<Parameters> for State {
     fn from(vector: Parameters) -> State {
-        State { vector: Some(vector), digest: OnceLock::new() }
+        State {
+            vector: Some(vector),
+            digest: OnceLock::new(),
+        }
     }
 }
 
 impl From<Digest> for State {
     fn from(digest: Digest) -> State {
-        State { vector: None, digest: digest.into() }
+        State {
+            vector: None,
+            digest: digest.into(),
+        }
     }
 }
 
@@ -246,7 +349,10 @@ pub enum Closed {
 }
 
 /// Why something from outside was refused. The text is for people, [`Refusal::name`] for programs.
-#[allow(missing_docs, reason = "each field stands in the variant's own message")]
+#[allow(
+    missing_docs,
+    reason = "each field stands in the variant's own message"
+)]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "refused", rename_all = "kebab-case")]
 pub enum Refusal {
@@ -269,10 +375,14 @@ pub enum Refusal {
     #[error("belongs to another federation; its charter differs in {}", if sections.is_empty() { "its id".to_owned() } else { sections.join(", ") })]
     WrongFederation { sections: Vec<String> },
     /// Another layout of parameters under the same charter.
-    #[error("its model has another layout ({theirs}, ours is {ours}); both run the same charter, so one program is out of date")]
+    #[error(
+        "its model has another layout ({theirs}, ours is {ours}); both run the same charter, so one program is out of date"
+    )]
     Layout { theirs: Digest, ours: Digest },
     /// Another roster under the same open charter.
-    #[error("has another roster of the same charter; more peers than it has places tried to join, start again with fewer")]
+    #[error(
+        "has another roster of the same charter; more peers than it has places tried to join, start again with fewer"
+    )]
     Roster,
     /// Not on the roster.
     #[error("is not on the roster")]

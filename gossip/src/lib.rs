@@ -1,8 +1,9 @@
 //! How an update travels between peers.
 //!
-//! The core is pure: [`Peer`] turns inputs into effects and knows no clock, no socket, no task. Codecs, envelopes, the
-//! round window and the exchange of bodies are small machines inside it. Feature `net` adds `net`, libp2p as the carrier
-//! of those effects. What the vectors mean is not known here: training lives in `kith-models`.
+//! The core is pure: [`Peer`] turns inputs into effects and knows no clock, no socket, no task.
+//! Codecs, envelopes, the round window and the exchange of bodies are small machines inside it.
+//! Feature `net` adds `net`, libp2p as the carrier of those effects. What the vectors mean is not
+//! known here: training lives in `kith-models`.
 //!
 //! Start reading at [`peer`], then [`effect`] and [`event`].
 
@@ -24,7 +25,9 @@ mod wire;
 pub use kith_consensus::mutant;
 
 pub use conduct::{Conduct, Honest, Publication, View};
-pub use effect::{Carried, Checkpoint, Command, Effect, Input, Intent, Parameters, Record, Stored, Timer};
+pub use effect::{
+    Carried, Checkpoint, Command, Effect, Input, Intent, Parameters, Record, Stored, Timer,
+};
 pub use envelope::{Authenticator, Envelope};
 pub use event::{Event, History, Refusal};
 pub use packet::Packet;

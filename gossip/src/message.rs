@@ -9,8 +9,8 @@ use serde_bytes::{ByteBuf, Bytes};
 use crate::event::Refusal;
 use crate::wire;
 
-/// A body up to this size travels inside its announcement; a larger one is pulled. 48 KiB leaves room for the rest of a
-/// 64 KiB message.
+/// A body up to this size travels inside its announcement; a larger one is pulled. 48 KiB leaves
+/// room for the rest of a 64 KiB message.
 pub(crate) const INLINE_BYTES_MAX: usize = 48 * 1024;
 
 /// Most peers whose addresses one handshake tells, and most addresses of each.
@@ -20,7 +20,8 @@ pub(crate) const ADDRESSES_MAX: usize = 8;
 const ADDRESS_BYTES_MAX: usize = 256;
 const SECTIONS_MAX: usize = 32;
 
-/// Largest training loss, up or down, that an announcement may claim (guess: far above what trains).
+/// Largest training loss, up or down, that an announcement may claim (guess: far above what
+/// trains).
 pub const LOSS_MAX: f64 = 1e9;
 
 /// Handshake: sent by both ends as soon as a connection stands.
@@ -45,7 +46,10 @@ impl Hello {
     pub(crate) fn decode(payload: &[u8]) -> Result<Hello, Refusal> {
         let mut hello: Hello = wire::decode(payload)?;
         if hello.addresses.len() > ADDRESS_PEERS_MAX || hello.sections.len() > SECTIONS_MAX {
-            return Err(Refusal::TooMany { what: "entries in a handshake".into(), limit: ADDRESS_PEERS_MAX });
+            return Err(Refusal::TooMany {
+                what: "entries in a handshake".into(),
+                limit: ADDRESS_PEERS_MAX,
+            });
         }
         for addresses in hello.addresses.values_mut() {
             addresses.truncate(ADDRESSES_MAX);
@@ -103,23 +107,38 @@ impl<'a> Body<'a> {
 }
 
 impl Announcement<'_> {
-    /// Checks what can be checked before the body is looked at: dimension, length, and that there is a loss where one is `asked`
-    /// for, and only there.
-    pub(crate) fn check(&self, dimension: usize, body_bytes_max: usize, asked: bool) -> Result<(), Refusal> {
+    /// Checks what can be checked before the body is looked at: dimension, length, and that there
+    /// is a loss where one is `asked` for, and only there.
+    pub(crate) fn check(
+        &self,
+        dimension: usize,
+        body_bytes_max: usize,
+        asked: bool,
+    ) -> Result<(), Refusal> {
         let found = usize::try_from(self.dimension).unwrap_or(usize::MAX);
         if found != dimension {
-            return Err(Refusal::Dimension { found, expected: dimension });
+            return Err(Refusal::Dimension {
+                found,
+                expected: dimension,
+            });
         }
         let bytes = self.body.len();
         if bytes > body_bytes_max {
-            return Err(Refusal::Oversize { bytes, limit: body_bytes_max });
+            return Err(Refusal::Oversize {
+                bytes,
+                limit: body_bytes_max,
+            });
         }
         match self.loss {
-            None if asked => Err(Refusal::Loss { why: "tells none, and the charter's selection looks at it".into() }),
-            Some(_) if !asked => Err(Refusal::Loss { why: "tells one, and the charter asks for none".into() }),
-            Some(loss) if !(-LOSS_MAX..=LOSS_MAX).contains(&loss) => {
-                Err(Refusal::Loss { why: format!("{loss} is not from -{LOSS_MAX:e} to {LOSS_MAX:e}") })
-            }
+            None if asked => Err(Refusal::Loss {
+                why: "tells none, and the charter's selection looks at it".into(),
+            }),
+            Some(_) if !asked => Err(Refusal::Loss {
+                why: "tells one, and the charter asks for none".into(),
+            }),
+            Some(loss) if !(-LOSS_MAX..=LOSS_MAX).contains(&loss) => Err(Refusal::Loss {
+                why: format!("{loss} is not from -{LOSS_MAX:e} to {LOSS_MAX:e}"),
+            }),
             _ => Ok(()),
         }
     }
@@ -132,7 +151,8 @@ pub(crate) struct Want {
     pub(crate) round: u64,
 }
 
-/// No update of the sender is to be had for a round: its training failed, it listened, or it was away. Nobody needs to wait for it.
+/// No update of the sender is to be had for a round: its training failed, it listened, or it was
+/// away. Nobody needs to wait for it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Skip {
     /// Which round.
@@ -155,15 +175,29 @@ mod tests {
     use super::*;
     use crate::envelope::Kind;
 
-    fn announcement<'a>(base: Option<Digest>, body: Body<'a>, loss: Option<f64>) -> Announcement<'a> {
-        Announcement { base, dimension: 25_450, samples: 600, local_steps: 40, body, loss }
+    fn announcement<'a>(
+        base: Option<Digest>,
+        body: Body<'a>,
+        loss: Option<f64>,
+    ) -> Announcement<'a> {
+        Announcement {
+            base,
+            dimension: 25_450,
+            samples: 600,
+            local_steps: 40,
+            body,
+            loss,
+        }
     }
 
     #[test]
     fn an_announcement_comes_back_as_it_was_whatever_it_leaves_out() {
         let body = vec![7; 300];
         for base in [None, Some(Digest([1; 32]))] {
-            for body in [Body::Inline(Bytes::new(&body)), Body::Pulled(Digest([2; 32]), 1 << 20)] {
+            for body in [
+                Body::Inline(Bytes::new(&body)),
+                Body::Pulled(Digest([2; 32]), 1 << 20),
+            ] {
                 for loss in [None, Some(0.5)] {
                     let announcement = announcement(base, body, loss);
                     let bytes = wire::encode(&announcement);
@@ -173,16 +207,29 @@ mod tests {
         }
     }
 
-    /// The order of fields and variants is the protocol. These bytes were written by hand, from CBOR (RFC 8949) and the types above:
-    /// who changes them changes the protocol's version.
+    /// The order of fields and variants is the protocol. These bytes were written by hand, from
+    /// CBOR (RFC 8949) and the types above: who changes them changes the protocol's version.
     #[test]
     fn messages_are_spelled_as_the_protocol_says() {
-        let kinds = [Kind::Hello, Kind::Update, Kind::Want, Kind::Proof, Kind::Goodbye, Kind::Skip];
-        assert_eq!(kinds.map(|kind| wire::encode(&kind)), [[0], [1], [2], [3], [4], [5]]);
+        let kinds = [
+            Kind::Hello,
+            Kind::Update,
+            Kind::Want,
+            Kind::Proof,
+            Kind::Goodbye,
+            Kind::Skip,
+        ];
+        assert_eq!(
+            kinds.map(|kind| wire::encode(&kind)),
+            [[0], [1], [2], [3], [4], [5]]
+        );
         assert_eq!(wire::encode(&Skip { round: 5 }), [0xa1, 0, 5]);
         assert_eq!(wire::encode(&Want { round: 5 }), [0xa1, 0, 5]);
         assert_eq!(wire::encode(&Goodbye { finished: true }), [0xa1, 0, 0xf5]);
-        assert_eq!(wire::encode(&Proof(ByteBuf::from([7]), ByteBuf::from([8]))), [0x82, 0x41, 7, 0x41, 8]);
+        assert_eq!(
+            wire::encode(&Proof(ByteBuf::from([7]), ByteBuf::from([8]))),
+            [0x82, 0x41, 7, 0x41, 8]
+        );
         let inline = Announcement {
             base: None,
             dimension: 3,
@@ -191,11 +238,25 @@ mod tests {
             body: Body::Inline(Bytes::new(&[9])),
             loss: None,
         };
-        assert_eq!(wire::encode(&inline), [0xa4, 1, 3, 2, 2, 3, 1, 4, 0x82, 0, 0x41, 9]);
+        assert_eq!(
+            wire::encode(&inline),
+            [0xa4, 1, 3, 2, 2, 3, 1, 4, 0x82, 0, 0x41, 9]
+        );
         let digest = |byte| [&[0x58, 32][..], &[byte; 32]].concat();
-        let pulled =
-            Announcement { base: Some(Digest([1; 32])), body: Body::Pulled(Digest([2; 32]), 4), loss: Some(0.5), ..inline };
-        let head = [&[0xa6, 0][..], &digest(1), &[1, 3, 2, 2, 3, 1, 4, 0x83, 1], &digest(2), &[4, 5, 0xf9, 0x38, 0]].concat();
+        let pulled = Announcement {
+            base: Some(Digest([1; 32])),
+            body: Body::Pulled(Digest([2; 32]), 4),
+            loss: Some(0.5),
+            ..inline
+        };
+        let head = [
+            &[0xa6, 0][..],
+            &digest(1),
+            &[1, 3, 2, 2, 3, 1, 4, 0x83, 1],
+            &digest(2),
+            &[4, 5, 0xf9, 0x38, 0],
+        ]
+        .concat();
         assert_eq!(wire::encode(&pulled), head);
         let hello = Hello {
             height: 1,
@@ -224,6 +285,10 @@ mod tests {
     fn what_is_said_of_a_small_body_takes_few_bytes() {
         let body = vec![7; 300];
         let bytes = wire::encode(&announcement(None, Body::Inline(Bytes::new(&body)), None));
-        assert!(bytes.len() <= body.len() + 20, "{} bytes beside the body", bytes.len() - body.len());
+        assert!(
+            bytes.len() <= body.len() + 20,
+            "{} bytes beside the body",
+            bytes.len() - body.len()
+        );
     }
 }

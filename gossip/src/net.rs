@@ -1,8 +1,9 @@
-//! libp2p as the carrier: TCP and QUIC, noise, yamux, streams to neighbours, gossipsub for what concerns everyone.
+//! libp2p as the carrier: TCP and QUIC, noise, yamux, streams to neighbours, gossipsub for what
+//! concerns everyone.
 //!
-//! [`Network`] owns the swarm and decides nothing: it carries out [`NetworkCommand`]s, which are the [`Peer`](crate::Peer)'s
-//! effects, and yields [`NetworkEvent`]s, which become its inputs. Connections of keys that are not allowed end before any
-//! message of theirs is read.
+//! [`Network`] owns the swarm and decides nothing: it carries out [`NetworkCommand`]s, which are
+//! the [`Peer`](crate::Peer)'s effects, and yields [`NetworkEvent`]s, which become its inputs.
+//! Connections of keys that are not allowed end before any message of theirs is read.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -35,13 +36,15 @@ pub use unreachable::Obstacle;
 pub struct NetworkSettings {
     /// The ed25519 secret from which the transport identity follows.
     pub secret: [u8; 32],
-    /// Names the gossip topic and the stream protocols, so that federations do not meet by accident.
+    /// Names the gossip topic and the stream protocols, so that federations do not meet by
+    /// accident.
     pub federation: Digest,
     /// Where to listen, for example `/ip4/127.0.0.1/tcp/4001`.
     pub listen: Vec<Multiaddr>,
     /// Whom to dial at the start.
     pub bootstrap: Vec<Multiaddr>,
-    /// Keys that may hold a connection; `None` admits every key (open membership), and the peer's handshake decides.
+    /// Keys that may hold a connection; `None` admits every key (open membership), and the peer's
+    /// handshake decides.
     pub allowed: Option<BTreeSet<PeerId>>,
     /// Discover peers on the local network. Off by default.
     pub mdns: bool,
@@ -89,7 +92,8 @@ pub enum NetworkCommand {
         /// Where, as text; what does not parse is skipped.
         addresses: Vec<String>,
     },
-    /// End all connections to a peer, after what was sent to it is out, and do not let it in again for ten seconds.
+    /// End all connections to a peer, after what was sent to it is out, and do not let it in again
+    /// for ten seconds.
     Disconnect {
         /// Whom.
         peer: PeerId,
@@ -141,7 +145,8 @@ pub enum NetworkEvent {
         /// The carrier's words.
         why: String,
     },
-    /// A process that is not this one has this peer's key: it answered at this address, or called from it. Told once for each address.
+    /// A process that is not this one has this peer's key: it answered at this address, or called
+    /// from it. Told once for each address.
     OwnKeyElsewhere {
         /// Where.
         address: Multiaddr,
@@ -199,21 +204,25 @@ pub enum NetworkError {
 /// Messages that wait for one slow reader before its connection is cut: at 64 KiB each, 4 MiB.
 const SEND_QUEUE_MAX: usize = 64;
 
-/// Events from streams that wait to be handled; the readers wait when it is full, and so do their senders.
+/// Events from streams that wait to be handled; the readers wait when it is full, and so do their
+/// senders.
 const EVENT_QUEUE_MAX: usize = 256;
 
 /// Gossip that could not be published for want of subscribers, to be tried again.
 const UNPUBLISHED_MAX: usize = 16;
 
-/// How long after a failed dial of a bootstrap address the next follows; doubles up to [`BOOTSTRAP_PAUSE_MAX`] (guess).
+/// How long after a failed dial of a bootstrap address the next follows; doubles up to
+/// [`BOOTSTRAP_PAUSE_MAX`] (guess).
 const BOOTSTRAP_PAUSE: Duration = Duration::from_millis(200);
 /// See [`BOOTSTRAP_PAUSE`].
 const BOOTSTRAP_PAUSE_MAX: Duration = Duration::from_secs(10);
 
-/// A peer that is sent away is given this long to read why; nothing of it is taken in meanwhile (guess).
+/// A peer that is sent away is given this long to read why; nothing of it is taken in meanwhile
+/// (guess).
 const FAREWELL: Duration = Duration::from_millis(500);
 
-/// How long a peer that was sent away finds the door closed; then it may have mended what was wrong with it (guess).
+/// How long a peer that was sent away finds the door closed; then it may have mended what was wrong
+/// with it (guess).
 const BAN: Duration = Duration::from_secs(10);
 
 /// How long a handshake may take, from the first byte to the last (RELIABILITY, T1).
@@ -222,8 +231,9 @@ const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 /// Addresses at which the own key was met that are remembered, so that each is told once.
 const ELSEWHERE_MAX: usize = 64;
 
-/// How long after the answer to a ping the next one follows. (libp2p forgives the first that fails, so that a dead line is noticed after at
-/// most twice the sum of this and [`PING_TIMEOUT`]: 24 s, before the system's own pauses between attempts have grown to more; guess.)
+/// How long after the answer to a ping the next one follows. (libp2p forgives the first that fails,
+/// so that a dead line is noticed after at most twice the sum of this and [`PING_TIMEOUT`]: 24 s,
+/// before the system's own pauses between attempts have grown to more; guess.)
 const PING_INTERVAL: Duration = Duration::from_secs(4);
 /// How long a peer may take to answer a ping (guess).
 const PING_TIMEOUT: Duration = Duration::from_secs(8);
@@ -285,8 +295,10 @@ impl Network {
     pub fn new(settings: NetworkSettings) -> Result<Network, NetworkError> {
         let setup = |error: &dyn std::fmt::Display| NetworkError::Setup(error.to_string());
         let mut secret = settings.secret;
-        let keypair = identity::Keypair::ed25519_from_bytes(&mut secret).map_err(|error| setup(&error))?;
-        let own = from_libp2p(&keypair.public().to_peer_id()).expect("an ed25519 key has an ed25519 peer id");
+        let keypair =
+            identity::Keypair::ed25519_from_bytes(&mut secret).map_err(|error| setup(&error))?;
+        let own = from_libp2p(&keypair.public().to_peer_id())
+            .expect("an ed25519 key has an ed25519 peer id");
         let mut registry = Registry::default();
         let (streams, accepted) = streams::Streams::new(settings.connections_max as usize);
         let control = streams.control();
@@ -301,26 +313,43 @@ impl Network {
             .with_behaviour(|keypair| behaviour(keypair, &settings, streams))
             .map_err(|error| setup(&error))?
             // Rounds may be hours apart; whether a peer still lives is what pings tell.
-            .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(u64::from(u32::MAX))))
+            .with_swarm_config(|config| {
+                config.with_idle_connection_timeout(Duration::from_secs(u64::from(u32::MAX)))
+            })
             .with_connection_timeout(HANDSHAKE_MAX)
             .build();
         let topic = gossipsub::IdentTopic::new(format!("kith/1/{}", settings.federation));
-        swarm.behaviour_mut().gossip.subscribe(&topic).map_err(|error| setup(&error))?;
+        swarm
+            .behaviour_mut()
+            .gossip
+            .subscribe(&topic)
+            .map_err(|error| setup(&error))?;
         for address in &settings.listen {
             check_free(address)?;
-            let why = |error: &dyn std::fmt::Display| NetworkError::Listen { address: address.clone(), why: error.to_string() };
-            swarm.listen_on(address.clone()).map_err(|error| match &error {
-                libp2p::TransportError::Other(other) => why(other),
-                other => why(other),
-            })?;
+            let why = |error: &dyn std::fmt::Display| NetworkError::Listen {
+                address: address.clone(),
+                why: error.to_string(),
+            };
+            swarm
+                .listen_on(address.clone())
+                .map_err(|error| match &error {
+                    libp2p::TransportError::Other(other) => why(other),
+                    other => why(other),
+                })?;
         }
         let tasks = messages::accept(accepted.messages, to_events.clone());
         let bodies = bodies::Bodies::new(control.clone(), to_events, settings.body_bytes_max);
         let body_tasks = bodies.accept(accepted.bodies);
         let now = tokio::time::Instant::now();
         let bootstrap = settings.bootstrap.into_iter();
-        let bootstrap =
-            bootstrap.map(|address| Bootstrap { address, reached: None, pause: BOOTSTRAP_PAUSE, next: now }).collect();
+        let bootstrap = bootstrap
+            .map(|address| Bootstrap {
+                address,
+                reached: None,
+                pause: BOOTSTRAP_PAUSE,
+                next: now,
+            })
+            .collect();
         Ok(Network {
             own,
             swarm,
@@ -349,18 +378,27 @@ impl Network {
     pub fn execute(&mut self, command: NetworkCommand) {
         match command {
             NetworkCommand::Send { to, bytes } => {
-                let full = self.connected.get(&to).is_some_and(|outbox| !outbox.push(bytes));
+                let full = self
+                    .connected
+                    .get(&to)
+                    .is_some_and(|outbox| !outbox.push(bytes));
                 if full {
                     tracing::warn!(peer = %to, "reads too slowly: its connection is cut");
                     self.disconnect(&to);
                 }
             }
             NetworkCommand::Announce { bytes } => self.announce(bytes),
-            NetworkCommand::Fetch { digest, length, sources } => self.bodies.fetch(digest, length, sources),
+            NetworkCommand::Fetch {
+                digest,
+                length,
+                sources,
+            } => self.bodies.fetch(digest, length, sources),
             NetworkCommand::Provide { request, body } => self.bodies.provide(request, body),
             NetworkCommand::Connect { peer, addresses } => self.connect(peer, &addresses),
             NetworkCommand::Disconnect { peer } => {
-                self.dismissed.entry(peer).or_insert_with(|| tokio::time::Instant::now() + FAREWELL);
+                self.dismissed
+                    .entry(peer)
+                    .or_insert_with(|| tokio::time::Instant::now() + FAREWELL);
             }
         }
     }
@@ -369,7 +407,9 @@ impl Network {
     pub async fn next(&mut self) -> NetworkEvent {
         loop {
             match self.ready.pop_front() {
-                Some(NetworkEvent::Received { from, .. }) if self.dismissed.contains_key(&from) => continue,
+                Some(NetworkEvent::Received { from, .. }) if self.dismissed.contains_key(&from) => {
+                    continue;
+                }
                 Some(event) => return event,
                 None => {}
             }
@@ -390,15 +430,20 @@ impl Network {
         }
     }
 
-    /// Bytes of all streams so far, gossip and handshakes included, encryption and TCP or QUIC framing not: (in, out).
+    /// Bytes of all streams so far, gossip and handshakes included, encryption and TCP or QUIC
+    /// framing not: (in, out).
     pub fn wire_bytes(&self) -> (u64, u64) {
         let mut text = String::new();
         if prometheus_client::encoding::text::encode(&mut text, &self.registry).is_err() {
             return (0, 0);
         }
         let sum = |direction: &str| {
-            let lines = text.lines().filter(|line| !line.starts_with('#') && line.contains(direction));
-            lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+            let lines = text
+                .lines()
+                .filter(|line| !line.starts_with('#') && line.contains(direction));
+            lines
+                .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+                .sum()
         };
         (sum("direction=\"Inbound\""), sum("direction=\"Outbound\""))
     }
@@ -409,7 +454,12 @@ impl Network {
     }
 
     fn announce(&mut self, bytes: Packet) {
-        match self.swarm.behaviour_mut().gossip.publish(self.topic.clone(), bytes.to_vec()) {
+        match self
+            .swarm
+            .behaviour_mut()
+            .gossip
+            .publish(self.topic.clone(), bytes.to_vec())
+        {
             Ok(_) | Err(gossipsub::PublishError::Duplicate) => {}
             Err(error) => {
                 tracing::debug!(%error, "gossip waits for subscribers");
@@ -424,18 +474,27 @@ impl Network {
     fn connect(&mut self, peer: PeerId, addresses: &[String]) {
         let Some(id) = to_libp2p(&peer) else { return };
         // With the id at its end or without, it is one address.
-        let addresses: BTreeSet<Multiaddr> =
-            addresses.iter().filter_map(|address| Some(without_p2p(&address.parse().ok()?))).collect();
+        let addresses: BTreeSet<Multiaddr> = addresses
+            .iter()
+            .filter_map(|address| Some(without_p2p(&address.parse().ok()?)))
+            .collect();
         if peer == self.own {
-            // Somebody has seen this peer's key at an address that is not its own: whoever answers there shows whose key it has.
+            // Somebody has seen this peer's key at an address that is not its own: whoever answers
+            // there shows whose key it has.
             for address in addresses {
-                drop(self.swarm.dial(DialOpts::unknown_peer_id().address(address).build()));
+                drop(
+                    self.swarm
+                        .dial(DialOpts::unknown_peer_id().address(address).build()),
+                );
             }
             return;
         }
         // Already dialled or connected is as good.
         let addresses = addresses.into_iter().collect();
-        let options = DialOpts::peer_id(id).condition(PeerCondition::DisconnectedAndNotDialing).addresses(addresses).build();
+        let options = DialOpts::peer_id(id)
+            .condition(PeerCondition::DisconnectedAndNotDialing)
+            .addresses(addresses)
+            .build();
         if let Err(error) = self.swarm.dial(options) {
             tracing::trace!(peer = %peer, %error, "not dialled");
         }
@@ -451,7 +510,11 @@ impl Network {
     fn dial_bootstrap(&mut self) -> tokio::time::Instant {
         let now = tokio::time::Instant::now();
         let mut next = now + BOOTSTRAP_PAUSE_MAX;
-        for bootstrap in self.bootstrap.iter_mut().filter(|bootstrap| bootstrap.reached.is_none()) {
+        for bootstrap in self
+            .bootstrap
+            .iter_mut()
+            .filter(|bootstrap| bootstrap.reached.is_none())
+        {
             if bootstrap.next <= now {
                 let named = bootstrap.address.iter().find_map(|part| match part {
                     libp2p::multiaddr::Protocol::P2p(peer) => Some(peer),
@@ -462,7 +525,9 @@ impl Network {
                         .condition(PeerCondition::DisconnectedAndNotDialing)
                         .addresses(vec![bootstrap.address.clone()])
                         .build(),
-                    None => DialOpts::unknown_peer_id().address(bootstrap.address.clone()).build(),
+                    None => DialOpts::unknown_peer_id()
+                        .address(bootstrap.address.clone())
+                        .build(),
                 };
                 if let Err(error) = self.swarm.dial(options) {
                     tracing::trace!(address = %bootstrap.address, %error, "bootstrap address not dialled");
@@ -502,28 +567,58 @@ impl Network {
                 let address = address.clone().with_p2p(id).unwrap_or(address);
                 self.ready.push_back(NetworkEvent::Listening { address });
             }
-            SwarmEvent::ListenerClosed { reason: Err(error), .. } | SwarmEvent::ListenerError { error, .. } => {
-                self.ready.push_back(NetworkEvent::ListenFailed { why: error.to_string() });
+            SwarmEvent::ListenerClosed {
+                reason: Err(error), ..
             }
-            SwarmEvent::ConnectionEstablished { peer_id, endpoint, .. } => {
+            | SwarmEvent::ListenerError { error, .. } => {
+                self.ready.push_back(NetworkEvent::ListenFailed {
+                    why: error.to_string(),
+                });
+            }
+            SwarmEvent::ConnectionEstablished {
+                peer_id, endpoint, ..
+            } => {
                 let Some(peer) = from_libp2p(&peer_id) else {
-                    let _ = self.swarm.disconnect_peer_id(peer_id); // not an ed25519 key: nobody of ours
+                    // Not an ed25519 key: nobody of ours.
+                    let _ = self.swarm.disconnect_peer_id(peer_id);
                     return;
                 };
                 self.established(peer, peer_id, &endpoint);
             }
-            SwarmEvent::IncomingConnectionError { peer_id, error: ListenError::Denied { cause }, send_back_addr, .. } => {
+            SwarmEvent::IncomingConnectionError {
+                peer_id,
+                error: ListenError::Denied { cause },
+                send_back_addr,
+                ..
+            } => {
                 let peer = peer_id.as_ref().and_then(from_libp2p);
-                self.ready.push_back(NetworkEvent::Denied { peer, address: Some(send_back_addr), why: reason(&cause) });
+                self.ready.push_back(NetworkEvent::Denied {
+                    peer,
+                    address: Some(send_back_addr),
+                    why: reason(&cause),
+                });
             }
-            SwarmEvent::OutgoingConnectionError { peer_id, error: DialError::Denied { cause }, .. } => {
+            SwarmEvent::OutgoingConnectionError {
+                peer_id,
+                error: DialError::Denied { cause },
+                ..
+            } => {
                 let peer = peer_id.as_ref().and_then(from_libp2p);
-                self.ready.push_back(NetworkEvent::Denied { peer, address: None, why: reason(&cause) });
+                self.ready.push_back(NetworkEvent::Denied {
+                    peer,
+                    address: None,
+                    why: reason(&cause),
+                });
             }
             SwarmEvent::OutgoingConnectionError { peer_id, error, .. } => {
                 let peer = peer_id.as_ref().and_then(from_libp2p);
                 for (address, obstacle, why) in unreachable::explain(&error) {
-                    self.ready.push_back(NetworkEvent::DialFailed { peer, address, obstacle, why });
+                    self.ready.push_back(NetworkEvent::DialFailed {
+                        peer,
+                        address,
+                        obstacle,
+                        why,
+                    });
                 }
             }
             SwarmEvent::Behaviour(event) => self.behaviour_event(event),
@@ -538,22 +633,37 @@ impl Network {
 
     fn established(&mut self, peer: PeerId, id: libp2p::PeerId, endpoint: &ConnectedPoint) {
         let named = libp2p::multiaddr::Protocol::P2p(id);
-        for bootstrap in self.bootstrap.iter_mut().filter(|bootstrap| bootstrap.address.iter().any(|part| part == named)) {
+        for bootstrap in self
+            .bootstrap
+            .iter_mut()
+            .filter(|bootstrap| bootstrap.address.iter().any(|part| part == named))
+        {
             bootstrap.reached = Some(peer);
         }
-        let dialled = endpoint.is_dialer().then(|| endpoint.get_remote_address().clone());
+        let dialled = endpoint
+            .is_dialer()
+            .then(|| endpoint.get_remote_address().clone());
         if let Some(address) = &dialled {
             let bare = |address: &Multiaddr| without_p2p(address);
-            for bootstrap in self.bootstrap.iter_mut().filter(|bootstrap| bare(&bootstrap.address) == bare(address)) {
+            for bootstrap in self
+                .bootstrap
+                .iter_mut()
+                .filter(|bootstrap| bare(&bootstrap.address) == bare(address))
+            {
                 bootstrap.reached = Some(peer);
             }
         }
-        // Told again for each further connection: the other end may have lost the older ones, and would wait for a handshake. What is
-        // sent from now on goes over this one.
-        self.connected.insert(peer, messages::Outbox::new(id, self.control.clone()));
+        // Told again for each further connection: the other end may have lost the older ones, and
+        // would wait for a handshake. What is sent from now on goes over this one.
+        self.connected
+            .insert(peer, messages::Outbox::new(id, self.control.clone()));
         self.up.insert(peer);
-        let addresses = dialled.iter().map(|address| without_p2p(address).to_string()).collect();
-        self.ready.push_back(NetworkEvent::PeerUp { peer, addresses });
+        let addresses = dialled
+            .iter()
+            .map(|address| without_p2p(address).to_string())
+            .collect();
+        self.ready
+            .push_back(NetworkEvent::PeerUp { peer, addresses });
     }
 
     /// The messages of a connection that is over are all in the queue of events.
@@ -566,14 +676,22 @@ impl Network {
             }
         }
         if self.control.is_connected(id) {
-            // One of several: what was on it may be lost, so the handshake is repeated on the others.
+            // One of several: what was on it may be lost, so the handshake is repeated on the
+            // others.
             if self.up.contains(&peer) {
-                self.ready.push_back(NetworkEvent::PeerUp { peer, addresses: Vec::new() });
+                self.ready.push_back(NetworkEvent::PeerUp {
+                    peer,
+                    addresses: Vec::new(),
+                });
             }
             return;
         }
         self.connected.remove(&peer);
-        for bootstrap in self.bootstrap.iter_mut().filter(|bootstrap| bootstrap.reached == Some(peer)) {
+        for bootstrap in self
+            .bootstrap
+            .iter_mut()
+            .filter(|bootstrap| bootstrap.reached == Some(peer))
+        {
             (bootstrap.reached, bootstrap.pause) = (None, BOOTSTRAP_PAUSE);
         }
         if self.up.remove(&peer) {
@@ -584,11 +702,19 @@ impl Network {
     fn behaviour_event(&mut self, event: BehaviourEvent) {
         match event {
             BehaviourEvent::Streams(streams::Ended(peer)) => self.ended(&peer),
-            BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
-                // Forwarded only when it is a well-formed, rightly signed message of this federation.
+            BehaviourEvent::Gossip(gossipsub::Event::Message {
+                propagation_source,
+                message_id,
+                message,
+            }) => {
+                // Forwarded only when it is a well-formed, rightly signed message of this
+                // federation.
                 let envelope = Envelope::open(&self.verifier, &message.data).ok();
                 let genuine = envelope.filter(|envelope| {
-                    let allowed = self.allowed.as_ref().is_none_or(|allowed| allowed.contains(&envelope.header.sender()));
+                    let allowed = self
+                        .allowed
+                        .as_ref()
+                        .is_none_or(|allowed| allowed.contains(&envelope.header.sender()));
                     let kind = matches!(envelope.header.kind(), Kind::Proof | Kind::Goodbye);
                     envelope.header.federation() == self.federation && kind && allowed
                 });
@@ -597,9 +723,16 @@ impl Network {
                     None => gossipsub::MessageAcceptance::Reject,
                 };
                 let gossip = &mut self.swarm.behaviour_mut().gossip;
-                gossip.report_message_validation_result(&message_id, &propagation_source, acceptance);
+                gossip.report_message_validation_result(
+                    &message_id,
+                    &propagation_source,
+                    acceptance,
+                );
                 if let Some(from) = from_libp2p(&propagation_source) {
-                    self.ready.push_back(NetworkEvent::Received { from, bytes: message.data });
+                    self.ready.push_back(NetworkEvent::Received {
+                        from,
+                        bytes: message.data,
+                    });
                 }
             }
             BehaviourEvent::Gossip(gossipsub::Event::Subscribed { .. }) => {
@@ -607,7 +740,11 @@ impl Network {
                     self.announce(bytes);
                 }
             }
-            BehaviourEvent::Ping(ping::Event { peer, connection, result: Err(error) }) => {
+            BehaviourEvent::Ping(ping::Event {
+                peer,
+                connection,
+                result: Err(error),
+            }) => {
                 tracing::debug!(%peer, %error, "does not answer pings");
                 self.swarm.close_connection(connection);
             }
@@ -628,7 +765,8 @@ fn reason(cause: &libp2p::swarm::ConnectionDenied) -> String {
     std::error::Error::source(cause).map_or_else(|| cause.to_string(), ToString::to_string)
 }
 
-/// Whether a port is free. The carrier's own sockets share theirs, so that a second program would take half of the first one's connections.
+/// Whether a port is free. The carrier's own sockets share theirs, so that a second program would
+/// take half of the first one's connections.
 fn check_free(address: &Multiaddr) -> Result<(), NetworkError> {
     use libp2p::multiaddr::Protocol;
     let mut parts = address.iter();
@@ -642,12 +780,22 @@ fn check_free(address: &Multiaddr) -> Result<(), NetworkError> {
         Some(Protocol::Udp(port)) if port > 0 => std::net::UdpSocket::bind((ip, port)).map(drop),
         _ => Ok(()),
     };
-    bound.map_err(|error| NetworkError::Listen { address: address.clone(), why: error.to_string() })
+    bound.map_err(|error| NetworkError::Listen {
+        address: address.clone(),
+        why: error.to_string(),
+    })
 }
 
 /// Takes out the peers whose time has come.
-fn due(times: &mut BTreeMap<PeerId, tokio::time::Instant>, now: tokio::time::Instant) -> Vec<PeerId> {
-    let due: Vec<PeerId> = times.iter().filter(|(_, at)| **at <= now).map(|(peer, _)| *peer).collect();
+fn due(
+    times: &mut BTreeMap<PeerId, tokio::time::Instant>,
+    now: tokio::time::Instant,
+) -> Vec<PeerId> {
+    let due: Vec<PeerId> = times
+        .iter()
+        .filter(|(_, at)| **at <= now)
+        .map(|(peer, _)| *peer)
+        .collect();
     times.retain(|_, at| *at > now);
     due
 }
@@ -667,7 +815,8 @@ fn behaviour(
     let limits = connection_limits::ConnectionLimits::default()
         .with_max_pending_outgoing(Some(64))
         .with_max_established(Some(settings.connections_max))
-        .with_max_established_per_peer(Some(4)); // two peers may dial each other at once, over TCP and QUIC
+        // Two peers may dial each other at once, over TCP and QUIC.
+        .with_max_established_per_peer(Some(4));
     let gossip = gossipsub::ConfigBuilder::default()
         .validation_mode(gossipsub::ValidationMode::Strict)
         .validate_messages()
@@ -677,16 +826,29 @@ fn behaviour(
         .connection_handler_queue_len(SEND_QUEUE_MAX)
         .message_id_fn(|message| {
             let mut hasher = blake3::Hasher::new_derive_key("kith.v1 gossip message");
-            hasher.update(message.topic.as_str().as_bytes()).update(&message.data);
+            hasher
+                .update(message.topic.as_str().as_bytes())
+                .update(&message.data);
             gossipsub::MessageId::from(&hasher.finalize().as_bytes()[..20])
         })
         .build()?;
-    let mut gossip = gossipsub::Behaviour::new(gossipsub::MessageAuthenticity::Signed(keypair.clone()), gossip)?;
-    // Peers of one organisation share an address, and a testnet's all do: that is no sign of a crowd of false names here.
-    let score = gossipsub::PeerScoreParams { ip_colocation_factor_weight: 0.0, ..Default::default() };
+    let mut gossip = gossipsub::Behaviour::new(
+        gossipsub::MessageAuthenticity::Signed(keypair.clone()),
+        gossip,
+    )?;
+    // Peers of one organisation share an address, and a testnet's all do: that is no sign of a
+    // crowd of false names here.
+    let score = gossipsub::PeerScoreParams {
+        ip_colocation_factor_weight: 0.0,
+        ..Default::default()
+    };
     gossip.with_peer_score(score, gossipsub::PeerScoreThresholds::default())?;
     let own = keypair.public().to_peer_id();
-    let mdns = if settings.mdns { Some(mdns::tokio::Behaviour::new(mdns::Config::default(), own)?) } else { None };
+    let mdns = if settings.mdns {
+        Some(mdns::tokio::Behaviour::new(mdns::Config::default(), own)?)
+    } else {
+        None
+    };
     let identify = identify::Config::new("/kith/1".to_owned(), keypair.public());
     Ok(Behaviour {
         allowed: allowed.into(),
@@ -695,8 +857,14 @@ fn behaviour(
         limits: connection_limits::Behaviour::new(limits),
         streams,
         gossip,
-        identify: identify::Behaviour::new(identify.with_agent_version(concat!("kith/", env!("CARGO_PKG_VERSION")).to_owned())),
-        ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT)),
+        identify: identify::Behaviour::new(
+            identify.with_agent_version(concat!("kith/", env!("CARGO_PKG_VERSION")).to_owned()),
+        ),
+        ping: ping::Behaviour::new(
+            ping::Config::new()
+                .with_interval(PING_INTERVAL)
+                .with_timeout(PING_TIMEOUT),
+        ),
         mdns: mdns.into(),
     })
 }
@@ -713,7 +881,10 @@ fn from_libp2p(peer: &libp2p::PeerId) -> Option<PeerId> {
 }
 
 fn without_p2p(address: &Multiaddr) -> Multiaddr {
-    address.iter().filter(|part| !matches!(part, libp2p::multiaddr::Protocol::P2p(_))).collect()
+    address
+        .iter()
+        .filter(|part| !matches!(part, libp2p::multiaddr::Protocol::P2p(_)))
+        .collect()
 }
 
 #[cfg(test)]

@@ -1,12 +1,15 @@
 //! A message as it travels, and what became of opening it.
 //!
-//! A [`Packet`] is cheap to clone, and its clones share one answer to the question whether the bytes are well-formed, signed and
-//! whole. A node asks once for what it receives. Where a thousand peers live in one process, a message that reaches many is
-//! opened by the first of them, and the vector that an update leads to is reconstructed by the first and lent to the others for as
-//! long as somebody holds it. No bit depends on that: the answer is a function of the bytes, of the public key named in them, and, for
-//! keyed hashes, of the one secret that all peers of a process share. So does the one who seals a message leave in it what it had to
-//! compute anyway: the hash of its payload, and the vector that the state in its header is the hash of and its body an encoding of.
-//! Who opens it compares bits where it would have hashed them again, and takes the vector where the encoding is exact.
+//! A [`Packet`] is cheap to clone, and its clones share one answer to the question whether the
+//! bytes are well-formed, signed and whole. A node asks once for what it receives. Where a thousand
+//! peers live in one process, a message that reaches many is opened by the first of them, and the
+//! vector that an update leads to is reconstructed by the first and lent to the others for as long
+//! as somebody holds it. No bit depends on that: the answer is a function of the bytes, of the
+//! public key named in them, and, for keyed hashes, of the one secret that all peers of a process
+//! share. So does the one who seals a message leave in it what it had to compute anyway: the hash
+//! of its payload, and the vector that the state in its header is the hash of and its body an
+//! encoding of. Who opens it compares bits where it would have hashed them again, and takes the
+//! vector where the encoding is exact.
 
 use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -16,7 +19,9 @@ use kith_consensus::prefetch::{at, prefetch};
 use serde_bytes::Bytes;
 
 use crate::effect::Parameters;
-use crate::envelope::{Authenticator, Envelope, HEADER_BYTES_MAX, Header, Parts, SIGNATURE_BYTES, header_alone};
+use crate::envelope::{
+    Authenticator, Envelope, HEADER_BYTES_MAX, Header, Parts, SIGNATURE_BYTES, header_alone,
+};
 use crate::event::Refusal;
 use crate::message::{Announcement, Body};
 use crate::wire;
@@ -29,7 +34,8 @@ struct Inner {
     bytes: Vec<u8>,
     /// The hash of the payload, from who sealed it here.
     payload: Option<Digest>,
-    /// The vector of which the header's state is the hash, as long as somebody who computed that holds it.
+    /// The vector of which the header's state is the hash, as long as somebody who computed that
+    /// holds it.
     stated: Shelf,
     opened: OnceLock<Result<Contents, Box<Refusal>>>,
     name: OnceLock<Digest>,
@@ -53,25 +59,45 @@ impl Packet {
     /// Signs a message whose header names this payload.
     pub(crate) fn seal(authenticator: &Authenticator, header: Header, payload: Vec<u8>) -> Packet {
         let digest = header.payload();
-        Packet::new(Envelope::seal(authenticator, header, payload).to_bytes(), Some(digest))
+        Packet::new(
+            Envelope::seal(authenticator, header, payload).to_bytes(),
+            Some(digest),
+        )
     }
 
     fn new(bytes: Vec<u8>, payload: Option<Digest>) -> Packet {
-        Packet(Arc::new(Inner { bytes, payload, stated: Mutex::default(), opened: OnceLock::new(), name: OnceLock::new() }))
+        Packet(Arc::new(Inner {
+            bytes,
+            payload,
+            stated: Mutex::default(),
+            opened: OnceLock::new(),
+            name: OnceLock::new(),
+        }))
     }
 
-    /// Opens the bytes: size, version, encoding, signature, payload hash, in this order. `verified` tells that header and signature
-    /// were verified before, byte for byte.
+    /// Opens the bytes: size, version, encoding, signature, payload hash, in this order. `verified`
+    /// tells that header and signature were verified before, byte for byte.
     ///
     /// # Errors
     /// The [`Refusal`] that names what is wrong.
-    pub(crate) fn open(&self, authenticator: &Authenticator, verified: bool) -> Result<Opened<'_>, Refusal> {
+    pub(crate) fn open(
+        &self,
+        authenticator: &Authenticator,
+        verified: bool,
+    ) -> Result<Opened<'_>, Refusal> {
         let opened = self.0.opened.get_or_init(|| {
-            let Parts { header, signature, payload, .. } = Parts::of(authenticator, self, verified, self.0.payload)?;
+            let Parts {
+                header,
+                signature,
+                payload,
+                ..
+            } = Parts::of(authenticator, self, verified, self.0.payload)?;
             let is_header_only = header.is_without(payload);
             Ok(Contents {
                 header,
-                signature: *signature.first_chunk().expect("a signature that was verified has its length"),
+                signature: *signature
+                    .first_chunk()
+                    .expect("a signature that was verified has its length"),
                 payload: self.place_of(payload),
                 is_header_only,
                 announcement: OnceLock::new(),
@@ -80,7 +106,11 @@ impl Packet {
             })
         });
         let contents = opened.as_ref().map_err(|refusal| (**refusal).clone())?;
-        Ok(Opened { packet: self, contents, header: &contents.header })
+        Ok(Opened {
+            packet: self,
+            contents,
+            header: &contents.header,
+        })
     }
 
     /// Where in the packet a part of it is.
@@ -88,8 +118,13 @@ impl Packet {
     /// # Panics
     /// When `part` is none.
     pub(crate) fn place_of(&self, part: &[u8]) -> Range<usize> {
-        let start = (part.as_ptr() as usize).checked_sub(self.as_ptr() as usize).expect("a part lies in its packet");
-        assert!(start + part.len() <= self.len(), "a part lies in its packet");
+        let start = (part.as_ptr() as usize)
+            .checked_sub(self.as_ptr() as usize)
+            .expect("a part lies in its packet");
+        assert!(
+            start + part.len() <= self.len(),
+            "a part lies in its packet"
+        );
         start..start + part.len()
     }
 
@@ -98,9 +133,13 @@ impl Packet {
         matches!(self.0.opened.get(), Some(Ok(_)))
     }
 
-    /// What tells messages apart: the hash of their beginning, where a signed header names the payload by its hash.
+    /// What tells messages apart: the hash of their beginning, where a signed header names the
+    /// payload by its hash.
     pub fn name(&self) -> Digest {
-        *self.0.name.get_or_init(|| Digest::of(&self[..self.len().min(HEADER_BYTES_MAX)]))
+        *self
+            .0
+            .name
+            .get_or_init(|| Digest::of(&self[..self.len().min(HEADER_BYTES_MAX)]))
     }
 
     /// Whether both are one and the same in memory.
@@ -141,14 +180,28 @@ impl<'a> Opened<'a> {
         let decoded = self.contents.announcement.get_or_init(|| {
             let announcement: Announcement<'_> = wire::decode(self.payload())?;
             let (body, place) = match announcement.body {
-                Body::Inline(inline) => (Body::Inline(Bytes::new(&[])), Some(self.packet.place_of(inline))),
+                Body::Inline(inline) => (
+                    Body::Inline(Bytes::new(&[])),
+                    Some(self.packet.place_of(inline)),
+                ),
                 Body::Pulled(digest, length) => (Body::Pulled(digest, length), None),
             };
-            Ok((Announcement { body, ..announcement }, place))
+            Ok((
+                Announcement {
+                    body,
+                    ..announcement
+                },
+                place,
+            ))
         });
         let (announcement, place) = decoded.as_ref().map_err(Refusal::clone)?;
-        let body = place.clone().map_or(announcement.body, |place| Body::Inline(Bytes::new(&self.packet[place])));
-        Ok(Announcement { body, ..announcement.clone() })
+        let body = place.clone().map_or(announcement.body, |place| {
+            Body::Inline(Bytes::new(&self.packet[place]))
+        });
+        Ok(Announcement {
+            body,
+            ..announcement.clone()
+        })
     }
 
     /// Whether only the header came.
@@ -161,7 +214,10 @@ impl<'a> Opened<'a> {
         if self.is_header_only() {
             return self.packet.clone();
         }
-        self.contents.header_alone.get_or_init(|| header_alone(self.header, self.signature()).into()).clone()
+        self.contents
+            .header_alone
+            .get_or_init(|| header_alone(self.header, self.signature()).into())
+            .clone()
     }
 }
 
@@ -176,7 +232,10 @@ fn lend(shelf: &Shelf, vector: &Parameters) {
 }
 
 fn borrow(shelf: &Shelf) -> Option<Parameters> {
-    shelf.lock().unwrap_or_else(PoisonError::into_inner).upgrade()
+    shelf
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .upgrade()
 }
 
 // What an update leads to, lent among the peers of a process.
@@ -186,12 +245,14 @@ impl Packet {
         borrow(&self.0.stated)
     }
 
-    /// Lends the vector that the header's state is the hash of and the body an encoding of: only who has encoded it may say so.
+    /// Lends the vector that the header's state is the hash of and the body an encoding of: only
+    /// who has encoded it may say so.
     pub(crate) fn state(&self, vector: &Parameters) {
         lend(&self.0.stated, vector);
     }
 
-    /// The vector that this update has led a receiver to who still holds it, checked and its `state_hash` verified.
+    /// The vector that this update has led a receiver to who still holds it, checked and its
+    /// `state_hash` verified.
     pub(crate) fn led_to(&self) -> Option<Parameters> {
         borrow(&self.0.opened.get()?.as_ref().ok()?.vector)
     }
@@ -203,8 +264,9 @@ impl Packet {
         }
     }
 
-    /// Asks for the memory that a receiver will touch: in step 0 the packet itself, in 1 what it points to, in 2 the vector behind
-    /// that. A step should find the memory of the one before it there.
+    /// Asks for the memory that a receiver will touch: in step 0 the packet itself, in 1 what it
+    /// points to, in 2 the vector behind that. A step should find the memory of the one before it
+    /// there.
     pub fn prefetch(&self, step: usize) {
         match step {
             0 => prefetch(&*self.0),
@@ -264,16 +326,36 @@ mod tests {
         let authenticator = Authenticator::from_secret(&[1; 32]);
         let payload = vec![7; 300];
         let hash = Digest::of(&payload);
-        let header =
-            Header(PROTOCOL_VERSION, Digest::default(), Kind::Update, authenticator.peer(), 3, 3, Digest::of(b"state"), hash);
+        let header = Header(
+            PROTOCOL_VERSION,
+            Digest::default(),
+            Kind::Update,
+            authenticator.peer(),
+            3,
+            3,
+            Digest::of(b"state"),
+            hash,
+        );
         let sealed = Packet::seal(&authenticator, header, payload);
-        assert_eq!(sealed.open(&authenticator, false).unwrap().payload(), [7; 300]);
+        assert_eq!(
+            sealed.open(&authenticator, false).unwrap().payload(),
+            [7; 300]
+        );
         let copy = Packet::from(sealed.to_vec());
-        assert_eq!(copy.open(&authenticator, false).unwrap().payload(), [7; 300]);
+        assert_eq!(
+            copy.open(&authenticator, false).unwrap().payload(),
+            [7; 300]
+        );
         let mut wrong = sealed.to_vec();
         *wrong.last_mut().unwrap() ^= 1;
-        assert!(matches!(Packet::from(wrong).open(&authenticator, false), Err(Refusal::PayloadHash)));
+        assert!(matches!(
+            Packet::from(wrong).open(&authenticator, false),
+            Err(Refusal::PayloadHash)
+        ));
         let short = Packet::from(sealed[..sealed.len() - 1].to_vec());
-        assert!(matches!(short.open(&authenticator, false), Err(Refusal::Junk { .. })));
+        assert!(matches!(
+            short.open(&authenticator, false),
+            Err(Refusal::Junk { .. })
+        ));
     }
 }

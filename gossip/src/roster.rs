@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use kith_consensus::{Digest, PeerId};
 
-/// Participants, sorted by id and without repetition, with the name of the whole list. Cheap to clone: the peers of one
-/// process share it.
+/// Participants, sorted by id and without repetition, with the name of the whole list. Cheap to
+/// clone: the peers of one process share it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Roster {
     inner: Arc<Inner>,
@@ -16,8 +16,8 @@ pub struct Roster {
 struct Inner {
     peers: Vec<PeerId>,
     digest: Digest,
-    /// Per value of an id's first bits, the first peer whose id begins with it or a larger one: keys are as good as random, so
-    /// a search ends among one or two.
+    /// Per value of an id's first bits, the first peer whose id begins with it or a larger one:
+    /// keys are as good as random, so a search ends among one or two.
     starts: Vec<u32>,
     /// So many bits of an id are not among those first ones, of its first 32.
     shift: u32,
@@ -31,9 +31,17 @@ impl Roster {
         let digest = Digest::of(&peers.iter().flat_map(|peer| peer.0).collect::<Vec<u8>>());
         let bits = (usize::BITS - peers.len().leading_zeros()).clamp(1, 24);
         let shift = 32 - bits;
-        let starts =
-            (0..=1u32 << bits).map(|bucket| peers.partition_point(|peer| (first_bits(peer) >> shift) < bucket) as u32).collect();
-        Roster { inner: Arc::new(Inner { peers, digest, starts, shift }) }
+        let starts = (0..=1u32 << bits)
+            .map(|bucket| peers.partition_point(|peer| (first_bits(peer) >> shift) < bucket) as u32)
+            .collect();
+        Roster {
+            inner: Arc::new(Inner {
+                peers,
+                digest,
+                starts,
+                shift,
+            }),
+        }
     }
 
     /// Name of the whole list: equal for equal rosters.
@@ -44,8 +52,14 @@ impl Roster {
     /// The place of a peer in the order; the graph's numbers are such places.
     pub fn index(&self, peer: &PeerId) -> Option<usize> {
         let bucket = (first_bits(peer) >> self.inner.shift) as usize;
-        let (from, to) = (self.inner.starts[bucket] as usize, self.inner.starts[bucket + 1] as usize);
-        self.inner.peers[from..to].binary_search(peer).ok().map(|place| from + place)
+        let (from, to) = (
+            self.inner.starts[bucket] as usize,
+            self.inner.starts[bucket + 1] as usize,
+        );
+        self.inner.peers[from..to]
+            .binary_search(peer)
+            .ok()
+            .map(|place| from + place)
     }
 
     /// The same roster with one more peer.
@@ -98,7 +112,10 @@ mod tests {
                 assert_eq!(roster.index(peer), Some(place));
                 let mut other = *peer;
                 other.0[31] ^= 128;
-                assert_eq!(roster.index(&other), roster.iter().position(|peer| *peer == other));
+                assert_eq!(
+                    roster.index(&other),
+                    roster.iter().position(|peer| *peer == other)
+                );
             }
         }
     }

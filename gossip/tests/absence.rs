@@ -33,41 +33,97 @@ fn published(peer: &mut Peer, round: u64, value: f32) -> Vec<Effect> {
 fn message(number: u8, charter: &Arc<Charter>, kind: Kind, round: u64, payload: &[u8]) -> Vec<u8> {
     let authenticator = Authenticator::from_secret(&secret(number));
     let hash = Digest::of(payload);
-    let header = Header(PROTOCOL_VERSION, charter.id, kind, authenticator.peer(), round, 0, Digest::default(), hash);
+    let header = Header(
+        PROTOCOL_VERSION,
+        charter.id,
+        kind,
+        authenticator.peer(),
+        round,
+        0,
+        Digest::default(),
+        hash,
+    );
     Envelope::seal(&authenticator, header, payload.to_vec()).to_bytes()
 }
 
 fn goodbye(number: u8, charter: &Arc<Charter>, finished: bool) -> Input {
     const MAP_OF_ONE: u8 = 0xa1; // CBOR: the first field of a goodbye
     let round = if finished { charter.rounds } else { 0 };
-    let bytes = message(number, charter, Kind::Goodbye, round, &[MAP_OF_ONE, 0, if finished { 0xf5 } else { 0xf4 }]);
-    Input::Received { from: id(number), bytes: bytes.into() }
+    let bytes = message(
+        number,
+        charter,
+        Kind::Goodbye,
+        round,
+        &[MAP_OF_ONE, 0, if finished { 0xf5 } else { 0xf4 }],
+    );
+    Input::Received {
+        from: id(number),
+        bytes: bytes.into(),
+    }
 }
 
 fn skip(number: u8, charter: &Arc<Charter>, round: u64) -> Input {
     const MAP_OF_ONE: u8 = 0xa1; // CBOR: the field of a skip
     let payload = [MAP_OF_ONE, 0, u8::try_from(round).expect("below 24")];
-    Input::Received { from: id(number), bytes: message(number, charter, Kind::Skip, round, &payload).into() }
+    Input::Received {
+        from: id(number),
+        bytes: message(number, charter, Kind::Skip, round, &payload).into(),
+    }
 }
 
 fn update(number: u8, charter: &Arc<Charter>, value: f32) -> Input {
-    Input::Received { from: id(number), bytes: announcement_of(number, charter, value).into() }
+    Input::Received {
+        from: id(number),
+        bytes: announcement_of(number, charter, value).into(),
+    }
 }
 
 #[test]
 fn a_peer_that_meets_nobody_waits_and_does_not_train() {
     let charter = federation(2);
     let mut peer = peer_of(1, &charter);
-    handle(&mut peer, Input::Start { checkpoint: None, intent: None });
+    handle(
+        &mut peer,
+        Input::Start {
+            checkpoint: None,
+            intent: None,
+        },
+    );
     for _ in 0..3 {
         let effects = handle(&mut peer, Input::TimerExpired(Timer::Start));
         assert_eq!(lines(&effects), ["event waiting", "timer Start"]);
     }
-    let hello = sent_to(&handle(&mut peer_of(2, &charter), Input::PeerUp { peer: id(1), addresses: vec![] }), 1).remove(0);
-    handle(&mut peer, Input::PeerUp { peer: id(2), addresses: vec![] });
-    handle(&mut peer, Input::Received { from: id(2), bytes: hello.into() });
+    let hello = sent_to(
+        &handle(
+            &mut peer_of(2, &charter),
+            Input::PeerUp {
+                peer: id(1),
+                addresses: vec![],
+            },
+        ),
+        1,
+    )
+    .remove(0);
+    handle(
+        &mut peer,
+        Input::PeerUp {
+            peer: id(2),
+            addresses: vec![],
+        },
+    );
+    handle(
+        &mut peer,
+        Input::Received {
+            from: id(2),
+            bytes: hello.into(),
+        },
+    );
     let effects = handle(&mut peer, Input::TimerExpired(Timer::Start));
-    assert_eq!(lines(&effects), ["event ready", "event round-opened", "train 0"], "one other is enough");
+    assert_eq!(
+        lines(&effects),
+        ["event ready", "event round-opened", "train 0"],
+        "one other is enough"
+    );
 }
 
 #[test]
@@ -79,12 +135,30 @@ fn a_round_waits_on_after_its_deadline_where_nobody_is_there() {
         handle(&mut peer, Input::PeerDown { peer: id(number) });
     }
     let effects = handle(&mut peer, Input::TimerExpired(Timer::Deadline { round: 0 }));
-    assert_eq!(lines(&effects), ["event too-few", "timer Deadline { round: 0 }"]);
-    let Event::TooFew { have: 0, need: 1, missing, .. } = &events(&effects)[0] else { panic!("{effects:?}") };
+    assert_eq!(
+        lines(&effects),
+        ["event too-few", "timer Deadline { round: 0 }"]
+    );
+    let Event::TooFew {
+        have: 0,
+        need: 1,
+        missing,
+        ..
+    } = &events(&effects)[0]
+    else {
+        panic!("{effects:?}")
+    };
     assert_eq!(missing.len(), 2);
     handle(&mut peer, update(2, &charter, 3.0));
     let effects = handle(&mut peer, Input::TimerExpired(Timer::Deadline { round: 0 }));
-    assert!(events(&effects).iter().any(|event| matches!(event, Event::RoundClosed { why: Closed::Deadline, have: 1, .. })));
+    assert!(events(&effects).iter().any(|event| matches!(
+        event,
+        Event::RoundClosed {
+            why: Closed::Deadline,
+            have: 1,
+            ..
+        }
+    )));
 }
 
 #[test]
@@ -94,16 +168,34 @@ fn a_finished_neighbour_is_awaited_as_long_as_it_is_connected() {
     published(&mut peer, 0, 1.0);
     handle(&mut peer, update(3, &charter, 2.0));
     let effects = handle(&mut peer, goodbye(2, &charter, true));
-    assert_eq!(lines(&effects), ["event departed"], "its last update is still to come");
+    assert_eq!(
+        lines(&effects),
+        ["event departed"],
+        "its last update is still to come"
+    );
     let effects = handle(&mut peer, update(2, &charter, 3.0));
-    assert!(events(&effects).iter().any(|event| matches!(event, Event::RoundClosed { why: Closed::Quorum, have: 2, .. })));
+    assert!(events(&effects).iter().any(|event| matches!(
+        event,
+        Event::RoundClosed {
+            why: Closed::Quorum,
+            have: 2,
+            ..
+        }
+    )));
 
     let mut peer = in_round_zero(&charter);
     published(&mut peer, 0, 1.0);
     handle(&mut peer, update(3, &charter, 2.0));
     handle(&mut peer, goodbye(2, &charter, true));
     let effects = handle(&mut peer, Input::PeerDown { peer: id(2) });
-    assert!(events(&effects).iter().any(|event| matches!(event, Event::RoundClosed { why: Closed::Quorum, have: 1, .. })));
+    assert!(events(&effects).iter().any(|event| matches!(
+        event,
+        Event::RoundClosed {
+            why: Closed::Quorum,
+            have: 1,
+            ..
+        }
+    )));
 }
 
 #[test]
@@ -112,33 +204,77 @@ fn a_neighbour_that_stops_before_its_last_round_is_waited_for_as_one_that_was_ki
     let mut peer = in_round_zero(&charter);
     published(&mut peer, 0, 1.0);
     handle(&mut peer, update(3, &charter, 2.0));
-    assert_eq!(lines(&handle(&mut peer, goodbye(2, &charter, false))), ["event departed"]);
-    assert_eq!(lines(&handle(&mut peer, Input::PeerDown { peer: id(2) })), ["event disconnected"]);
+    assert_eq!(
+        lines(&handle(&mut peer, goodbye(2, &charter, false))),
+        ["event departed"]
+    );
+    assert_eq!(
+        lines(&handle(&mut peer, Input::PeerDown { peer: id(2) })),
+        ["event disconnected"]
+    );
     let effects = handle(&mut peer, Input::TimerExpired(Timer::Deadline { round: 0 }));
-    assert!(events(&effects).iter().any(|event| matches!(event, Event::RoundClosed { why: Closed::Deadline, have: 1, .. })));
+    assert!(events(&effects).iter().any(|event| matches!(
+        event,
+        Event::RoundClosed {
+            why: Closed::Deadline,
+            have: 1,
+            ..
+        }
+    )));
 }
 
 #[test]
 fn nobody_waits_for_a_neighbour_that_says_it_publishes_nothing() {
     let charter = federation(9);
     let mut failed = in_round_zero(&charter);
-    let effects = handle(&mut failed, Input::TrainingFailed { round: 0, why: "a cell is too large".into() });
-    assert!(lines(&effects).contains(&"send to p2".to_owned()) && lines(&effects).contains(&"send to p3".to_owned()));
+    let effects = handle(
+        &mut failed,
+        Input::TrainingFailed {
+            round: 0,
+            why: "a cell is too large".into(),
+        },
+    );
+    assert!(
+        lines(&effects).contains(&"send to p2".to_owned())
+            && lines(&effects).contains(&"send to p3".to_owned())
+    );
 
     let mut peer = in_round_zero(&charter);
     // Before its own update, and for a round that it has not opened.
-    assert_eq!(lines(&handle(&mut peer, skip(2, &charter, 1))), ["event skipped"]);
+    assert_eq!(
+        lines(&handle(&mut peer, skip(2, &charter, 1))),
+        ["event skipped"]
+    );
     published(&mut peer, 0, 1.0);
     handle(&mut peer, update(3, &charter, 2.0));
     let effects = handle(&mut peer, skip(2, &charter, 0));
     let told = events(&effects);
-    assert!(matches!(told[0], Event::Skipped { round: 0, peer } if peer == id(2)), "{told:?}");
-    assert!(matches!(told[1], Event::RoundClosed { why: Closed::Quorum, have: 1, .. }), "{told:?}");
+    assert!(
+        matches!(told[0], Event::Skipped { round: 0, peer } if peer == id(2)),
+        "{told:?}"
+    );
+    assert!(
+        matches!(
+            told[1],
+            Event::RoundClosed {
+                why: Closed::Quorum,
+                have: 1,
+                ..
+            }
+        ),
+        "{told:?}"
+    );
     handle(&mut peer, Input::Stored(Stored::Checkpoint { round: 1 }));
     let effects = published(&mut peer, 1, 1.0);
-    assert!(!lines(&effects).contains(&"event round-closed".to_owned()), "peer 3 is awaited");
+    assert!(
+        !lines(&effects).contains(&"event round-closed".to_owned()),
+        "peer 3 is awaited"
+    );
     let effects = handle(&mut peer, skip(3, &charter, 1));
-    assert!(lines(&effects).contains(&"event round-closed".to_owned()), "both are there and have said that nothing comes");
+    assert!(
+        lines(&effects).contains(&"event round-closed".to_owned()),
+        "both are there and have said that nothing comes"
+    );
 }
 
 #[test]
@@ -146,45 +282,119 @@ fn what_is_on_its_way_is_no_stall_and_a_body_is_asked_for_several_times() {
     const DIMENSION: usize = 20_000; // a body that is pulled
     let charter = federation(9);
     let mut peer = peer_with(1, &charter, DIMENSION);
-    handle(&mut peer, Input::Start { checkpoint: None, intent: None });
+    handle(
+        &mut peer,
+        Input::Start {
+            checkpoint: None,
+            intent: None,
+        },
+    );
     for number in [2, 3] {
-        handle(&mut peer, Input::PeerUp { peer: id(number), addresses: vec![] });
+        handle(
+            &mut peer,
+            Input::PeerUp {
+                peer: id(number),
+                addresses: vec![],
+            },
+        );
         let mut other = peer_with(number, &charter, DIMENSION);
-        let hello = sent_to(&handle(&mut other, Input::PeerUp { peer: id(1), addresses: vec![] }), 1).remove(0);
-        handle(&mut peer, Input::Received { from: id(number), bytes: hello.into() });
+        let hello = sent_to(
+            &handle(
+                &mut other,
+                Input::PeerUp {
+                    peer: id(1),
+                    addresses: vec![],
+                },
+            ),
+            1,
+        )
+        .remove(0);
+        handle(
+            &mut peer,
+            Input::Received {
+                from: id(number),
+                bytes: hello.into(),
+            },
+        );
     }
     let parameters = Arc::new(vec![1.0; DIMENSION]);
-    let done = Input::Trained { round: 0, parameters, samples: 1, local_steps: 1, loss: 0.5, rate: 0.1, memory: None };
+    let done = Input::Trained {
+        round: 0,
+        parameters,
+        samples: 1,
+        local_steps: 1,
+        loss: 0.5,
+        rate: 0.1,
+        memory: None,
+    };
     handle(&mut peer, done);
     handle(&mut peer, Input::Stored(Stored::Intent { round: 0 }));
     let effects = handle(&mut peer, Input::TimerExpired(Timer::Nudge { round: 0 }));
-    assert!(lines(&effects).contains(&"event stalled".to_owned()), "of nobody anything has come: {:?}", lines(&effects));
+    assert!(
+        lines(&effects).contains(&"event stalled".to_owned()),
+        "of nobody anything has come: {:?}",
+        lines(&effects)
+    );
     let mut fetches = Vec::new();
     for number in [2, 3] {
         let bytes = announcement_with(number, &charter, &vec![f32::from(number); DIMENSION]);
-        let effects = handle(&mut peer, Input::Received { from: id(number), bytes: bytes.into() });
+        let effects = handle(
+            &mut peer,
+            Input::Received {
+                from: id(number),
+                bytes: bytes.into(),
+            },
+        );
         fetches.extend(effects.iter().filter_map(|effect| match effect {
-            Effect::Fetch { digest, sources, .. } => Some((*digest, sources.clone())),
+            Effect::Fetch {
+                digest, sources, ..
+            } => Some((*digest, sources.clone())),
             _ => None,
         }));
     }
     assert_eq!(fetches.len(), 2);
     let effects = handle(&mut peer, Input::TimerExpired(Timer::Nudge { round: 0 }));
-    assert_eq!(lines(&effects), ["timer Nudge { round: 0 }"], "both are announced");
+    assert_eq!(
+        lines(&effects),
+        ["timer Nudge { round: 0 }"],
+        "both are announced"
+    );
     let (digest, sources) = fetches.remove(0);
-    let failed = || Input::FetchFailed { digest, sources: sources.clone(), why: "reset".into() };
+    let failed = || Input::FetchFailed {
+        digest,
+        sources: sources.clone(),
+        why: "reset".into(),
+    };
     for _ in 0..2 {
         assert_eq!(lines(&handle(&mut peer, failed())), ["fetch from p2"]);
     }
-    assert_eq!(lines(&handle(&mut peer, failed())), ["event refused"], "three times in vain");
+    assert_eq!(
+        lines(&handle(&mut peer, failed())),
+        ["event refused"],
+        "three times in vain"
+    );
 
     // While its source is away a body is not asked for; when it is back, it is.
     let (digest, sources) = fetches.remove(0);
     handle(&mut peer, Input::PeerDown { peer: id(3) });
-    let failed = Input::FetchFailed { digest, sources, why: "the connection ended".into() };
+    let failed = Input::FetchFailed {
+        digest,
+        sources,
+        why: "the connection ended".into(),
+    };
     assert_eq!(lines(&handle(&mut peer, failed)), [""; 0]);
-    let effects = handle(&mut peer, Input::PeerUp { peer: id(3), addresses: vec![] });
-    assert!(lines(&effects).contains(&"fetch from p3".to_owned()), "{:?}", lines(&effects));
+    let effects = handle(
+        &mut peer,
+        Input::PeerUp {
+            peer: id(3),
+            addresses: vec![],
+        },
+    );
+    assert!(
+        lines(&effects).contains(&"fetch from p3".to_owned()),
+        "{:?}",
+        lines(&effects)
+    );
 }
 
 #[test]
@@ -193,11 +403,37 @@ fn a_neighbour_that_has_not_heard_the_handshake_is_told_everything_again() {
     let mut peer = in_round_zero(&charter);
     published(&mut peer, 0, 1.0);
     // Started again behind a connection that still stands here.
-    let hello = sent_to(&handle(&mut peer_of(2, &charter), Input::PeerUp { peer: id(1), addresses: vec![] }), 1).remove(0);
-    let effects = handle(&mut peer, Input::Received { from: id(2), bytes: hello.into() });
-    assert_eq!(lines(&effects), ["send to p2", "send to p2"], "the handshake and the update");
+    let hello = sent_to(
+        &handle(
+            &mut peer_of(2, &charter),
+            Input::PeerUp {
+                peer: id(1),
+                addresses: vec![],
+            },
+        ),
+        1,
+    )
+    .remove(0);
+    let effects = handle(
+        &mut peer,
+        Input::Received {
+            from: id(2),
+            bytes: hello.into(),
+        },
+    );
+    assert_eq!(
+        lines(&effects),
+        ["send to p2", "send to p2"],
+        "the handshake and the update"
+    );
     // A further connection: what went over an older one may be lost.
-    let effects = handle(&mut peer, Input::PeerUp { peer: id(2), addresses: vec![] });
+    let effects = handle(
+        &mut peer,
+        Input::PeerUp {
+            peer: id(2),
+            addresses: vec![],
+        },
+    );
     assert_eq!(lines(&effects), ["send to p2", "send to p2"]);
 }
 
@@ -211,36 +447,109 @@ fn a_peer_that_is_behind_listens_before_it_publishes() {
         // Any signed message of a later round claims that round.
         told.extend(handle(&mut peer, skip(number, &charter, 20)));
     }
-    assert!(lines(&told).contains(&"persist checkpoint 1".to_owned()), "{:?}", lines(&told));
+    assert!(
+        lines(&told).contains(&"persist checkpoint 1".to_owned()),
+        "{:?}",
+        lines(&told)
+    );
     let effects = handle(&mut peer, Input::Stored(Stored::Checkpoint { round: 1 }));
     let names = lines(&effects);
-    assert_eq!(names[..3], ["event jumped", "event round-opened", "event catching-up"]);
-    assert!(!names.iter().any(|line| line.starts_with("train") || line.starts_with("persist")), "{names:?}");
-    assert_eq!(names.iter().filter(|line| line.starts_with("send to")).count(), 2, "nobody has to wait for it: {names:?}");
+    assert_eq!(
+        names[..3],
+        ["event jumped", "event round-opened", "event catching-up"]
+    );
+    assert!(
+        !names
+            .iter()
+            .any(|line| line.starts_with("train") || line.starts_with("persist")),
+        "{names:?}"
+    );
+    assert_eq!(
+        names
+            .iter()
+            .filter(|line| line.starts_with("send to"))
+            .count(),
+        2,
+        "nobody has to wait for it: {names:?}"
+    );
     let (mut closed, round) = (Vec::new(), peer.round());
     for (number, value) in [(2, 1.0), (3, 3.0)] {
         let mut other = peer_of(number, &charter);
         let bytes = announcement_in_round(&mut other, number, &charter, round, value);
-        closed.extend(handle(&mut peer, Input::Received { from: id(number), bytes: bytes.into() }));
+        closed.extend(handle(
+            &mut peer,
+            Input::Received {
+                from: id(number),
+                bytes: bytes.into(),
+            },
+        ));
     }
-    assert!(lines(&closed).contains(&"event caught-up".to_owned()), "{:?}", lines(&closed));
-    assert_eq!(peer.parameters().as_slice(), [2.0; 4], "nothing of its old model is left");
-    let effects = handle(&mut peer, Input::Stored(Stored::Checkpoint { round: round + 1 }));
-    assert!(lines(&effects).contains(&format!("train {}", round + 1)), "{:?}", lines(&effects));
+    assert!(
+        lines(&closed).contains(&"event caught-up".to_owned()),
+        "{:?}",
+        lines(&closed)
+    );
+    assert_eq!(
+        peer.parameters().as_slice(),
+        [2.0; 4],
+        "nothing of its old model is left"
+    );
+    let effects = handle(
+        &mut peer,
+        Input::Stored(Stored::Checkpoint { round: round + 1 }),
+    );
+    assert!(
+        lines(&effects).contains(&format!("train {}", round + 1)),
+        "{:?}",
+        lines(&effects)
+    );
 }
 
 /// What `number` announces in `round`, where nobody was before it.
-fn announcement_in_round(other: &mut Peer, number: u8, charter: &Arc<Charter>, round: u64, value: f32) -> Vec<u8> {
+fn announcement_in_round(
+    other: &mut Peer,
+    number: u8,
+    charter: &Arc<Charter>,
+    round: u64,
+    value: f32,
+) -> Vec<u8> {
     announced_in_round(other, number, charter, round, value).remove(0)
 }
 
 /// The same; nothing where it is not for peer 1.
-fn announced_in_round(other: &mut Peer, number: u8, charter: &Arc<Charter>, round: u64, value: f32) -> Vec<Vec<u8>> {
+fn announced_in_round(
+    other: &mut Peer,
+    number: u8,
+    charter: &Arc<Charter>,
+    round: u64,
+    value: f32,
+) -> Vec<Vec<u8>> {
     start_at(other, charter, round, 0.0);
-    let hello =
-        sent_to(&handle(&mut peer_of(1, charter), Input::PeerUp { peer: id(number), addresses: vec![] }), number).remove(0);
-    handle(other, Input::PeerUp { peer: id(1), addresses: vec![] });
-    handle(other, Input::Received { from: id(1), bytes: hello.into() });
+    let hello = sent_to(
+        &handle(
+            &mut peer_of(1, charter),
+            Input::PeerUp {
+                peer: id(number),
+                addresses: vec![],
+            },
+        ),
+        number,
+    )
+    .remove(0);
+    handle(
+        other,
+        Input::PeerUp {
+            peer: id(1),
+            addresses: vec![],
+        },
+    );
+    handle(
+        other,
+        Input::Received {
+            from: id(1),
+            bytes: hello.into(),
+        },
+    );
     sent_to(&published(other, round, value), 1)
 }
 
@@ -255,7 +564,13 @@ fn start_at(peer: &mut Peer, charter: &Arc<Charter>, round: u64, value: f32) -> 
         carried: Default::default(),
         history: Default::default(),
     };
-    handle(peer, Input::Start { checkpoint: Some(Box::new(checkpoint)), intent: None })
+    handle(
+        peer,
+        Input::Start {
+            checkpoint: Some(Box::new(checkpoint)),
+            intent: None,
+        },
+    )
 }
 
 /// The effects when the others, who are in `round`, come up and say hello.
@@ -264,34 +579,93 @@ fn meet_others_in(peer: &mut Peer, charter: &Arc<Charter>, round: u64) -> Vec<Ef
     for number in [2, 3] {
         let mut other = peer_of(number, charter);
         start_at(&mut other, charter, round, 0.0);
-        let hello = sent_to(&handle(&mut other, Input::PeerUp { peer: id(1), addresses: vec![] }), 1).remove(0);
-        effects.extend(handle(peer, Input::PeerUp { peer: id(number), addresses: vec![] }));
-        effects.extend(handle(peer, Input::Received { from: id(number), bytes: hello.into() }));
+        let hello = sent_to(
+            &handle(
+                &mut other,
+                Input::PeerUp {
+                    peer: id(1),
+                    addresses: vec![],
+                },
+            ),
+            1,
+        )
+        .remove(0);
+        effects.extend(handle(
+            peer,
+            Input::PeerUp {
+                peer: id(number),
+                addresses: vec![],
+            },
+        ));
+        effects.extend(handle(
+            peer,
+            Input::Received {
+                from: id(number),
+                bytes: hello.into(),
+            },
+        ));
     }
     effects
 }
 
 /// The effects when `number` publishes in `round`; nothing where that is not for peer 1.
-fn hears(peer: &mut Peer, charter: &Arc<Charter>, number: u8, round: u64, value: f32) -> Vec<Effect> {
-    let announced = announced_in_round(&mut peer_of(number, charter), number, charter, round, value);
-    announced.into_iter().flat_map(|bytes| handle(peer, Input::Received { from: id(number), bytes: bytes.into() })).collect()
+fn hears(
+    peer: &mut Peer,
+    charter: &Arc<Charter>,
+    number: u8,
+    round: u64,
+    value: f32,
+) -> Vec<Effect> {
+    let announced =
+        announced_in_round(&mut peer_of(number, charter), number, charter, round, value);
+    announced
+        .into_iter()
+        .flat_map(|bytes| {
+            handle(
+                peer,
+                Input::Received {
+                    from: id(number),
+                    bytes: bytes.into(),
+                },
+            )
+        })
+        .collect()
 }
 
 fn is_skip(bytes: &[u8]) -> bool {
-    let opened = Envelope::open(&Authenticator::from_secret(&secret(1)), bytes).expect("a good message");
+    let opened =
+        Envelope::open(&Authenticator::from_secret(&secret(1)), bytes).expect("a good message");
     opened.header.kind() == Kind::Skip
 }
 
 #[test]
 fn where_nobody_keeps_step_a_peer_without_its_state_listens_before_it_publishes() {
     for mode in ["asynchronous", "pairwise"] {
-        let charter = charter_with("complete", 30, &format!("rule = \"mean\"\n[round]\nmode = \"{mode}\""));
+        let charter = charter_with(
+            "complete",
+            30,
+            &format!("rule = \"mean\"\n[round]\nmode = \"{mode}\""),
+        );
         let mut peer = peer_of(1, &charter);
-        handle(&mut peer, Input::Start { checkpoint: None, intent: None });
+        handle(
+            &mut peer,
+            Input::Start {
+                checkpoint: None,
+                intent: None,
+            },
+        );
         let effects = meet_others_in(&mut peer, &charter, 20);
         let names = lines(&effects);
-        assert!(names.contains(&"event catching-up".to_owned()), "{mode}: {names:?}");
-        assert!(!names.iter().any(|line| line.starts_with("train") || line.starts_with("persist intent")), "{mode}: {names:?}");
+        assert!(
+            names.contains(&"event catching-up".to_owned()),
+            "{mode}: {names:?}"
+        );
+        assert!(
+            !names
+                .iter()
+                .any(|line| line.starts_with("train") || line.starts_with("persist intent")),
+            "{mode}: {names:?}"
+        );
         // They publish whenever they are done, and it hears whom they tell.
         let mut heard = Vec::new();
         for round in 20..26 {
@@ -302,29 +676,60 @@ fn where_nobody_keeps_step_a_peer_without_its_state_listens_before_it_publishes(
                 }
             }
         }
-        assert!(lines(&heard).contains(&"event caught-up".to_owned()), "{mode}: {:?}", lines(&heard));
-        let told = heard.iter().any(|effect| matches!(effect, Effect::Send { bytes, .. } if is_skip(bytes)));
-        assert_eq!(told, mode == "pairwise", "who asks it is told not to wait: {:?}", lines(&heard));
-        assert_eq!(peer.parameters().as_slice(), [1.0; 4], "{mode}: nothing of the initial model is left");
+        assert!(
+            lines(&heard).contains(&"event caught-up".to_owned()),
+            "{mode}: {:?}",
+            lines(&heard)
+        );
+        let told = heard
+            .iter()
+            .any(|effect| matches!(effect, Effect::Send { bytes, .. } if is_skip(bytes)));
+        assert_eq!(
+            told,
+            mode == "pairwise",
+            "who asks it is told not to wait: {:?}",
+            lines(&heard)
+        );
+        assert_eq!(
+            peer.parameters().as_slice(),
+            [1.0; 4],
+            "{mode}: nothing of the initial model is left"
+        );
         let round = peer.round();
         let effects = handle(&mut peer, Input::Stored(Stored::Checkpoint { round }));
-        assert!(lines(&effects).contains(&format!("train {round}")), "{mode}: {:?}", lines(&effects));
+        assert!(
+            lines(&effects).contains(&format!("train {round}")),
+            "{mode}: {:?}",
+            lines(&effects)
+        );
     }
 }
 
 #[test]
 fn where_nobody_keeps_step_a_peer_that_is_slow_or_was_away_for_a_moment_goes_on() {
-    let charter = charter_with("complete", 90, "rule = \"mean\"\n[round]\nmode = \"asynchronous\"");
+    let charter = charter_with(
+        "complete",
+        90,
+        "rule = \"mean\"\n[round]\nmode = \"asynchronous\"",
+    );
     // Away for a moment: the others are hardly further than it was.
     let mut peer = peer_of(1, &charter);
     start_at(&mut peer, &charter, 20, 5.0);
     let effects = meet_others_in(&mut peer, &charter, 21);
-    assert!(lines(&effects).contains(&"train 20".to_owned()), "{:?}", lines(&effects));
+    assert!(
+        lines(&effects).contains(&"train 20".to_owned()),
+        "{:?}",
+        lines(&effects)
+    );
     // Away for long.
     let mut peer = peer_of(1, &charter);
     start_at(&mut peer, &charter, 20, 5.0);
     let effects = meet_others_in(&mut peer, &charter, 60);
-    assert!(lines(&effects).contains(&"event catching-up".to_owned()), "{:?}", lines(&effects));
+    assert!(
+        lines(&effects).contains(&"event catching-up".to_owned()),
+        "{:?}",
+        lines(&effects)
+    );
     // Slow: at work with the others since the beginning.
     let mut peer = in_round_zero(&charter);
     hears(&mut peer, &charter, 2, 1, 1.0);
@@ -334,8 +739,15 @@ fn where_nobody_keeps_step_a_peer_that_is_slow_or_was_away_for_a_moment_goes_on(
         effects.extend(hears(&mut peer, &charter, 2, round, 1.0));
         effects.extend(hears(&mut peer, &charter, 3, round, 1.0));
     }
-    effects.extend(handle(&mut peer, Input::Stored(Stored::Checkpoint { round: 1 })));
-    assert!(lines(&effects).contains(&"train 1".to_owned()), "it is only slow: {:?}", lines(&effects));
+    effects.extend(handle(
+        &mut peer,
+        Input::Stored(Stored::Checkpoint { round: 1 }),
+    ));
+    assert!(
+        lines(&effects).contains(&"train 1".to_owned()),
+        "it is only slow: {:?}",
+        lines(&effects)
+    );
 }
 
 #[test]
@@ -349,10 +761,24 @@ fn a_peer_whose_neighbours_have_all_finished_and_gone_ends_and_says_so() {
         told.extend(handle(&mut peer, Input::PeerDown { peer: id(number) }));
     }
     // They have claimed the last round: it goes there, to listen, and nobody is there.
-    told.extend(handle(&mut peer, Input::Stored(Stored::Checkpoint { round: 1 })));
+    told.extend(handle(
+        &mut peer,
+        Input::Stored(Stored::Checkpoint { round: 1 }),
+    ));
     let names = lines(&told);
-    assert!(names.contains(&"event over".to_owned()) && names.contains(&"stop".to_owned()), "{names:?}");
-    let left = |event: &Event| matches!(event, Event::Left { finished: false, .. });
+    assert!(
+        names.contains(&"event over".to_owned()) && names.contains(&"stop".to_owned()),
+        "{names:?}"
+    );
+    let left = |event: &Event| {
+        matches!(
+            event,
+            Event::Left {
+                finished: false,
+                ..
+            }
+        )
+    };
     assert!(events(&told).iter().any(left), "{told:?}");
 }
 
@@ -365,9 +791,24 @@ fn a_finished_peer_stays_while_a_neighbour_that_has_not_is_heard() {
     handle(&mut peer, update(3, &charter, 2.0));
     handle(&mut peer, Input::Stored(Stored::Checkpoint { round: 1 }));
     handle(&mut peer, Input::NotEvaluated { round: 1 });
-    handle(&mut peer, Input::BodyRequested { from: id(2), digest: Digest::default(), request: 1 });
-    assert_eq!(lines(&handle(&mut peer, Input::TimerExpired(Timer::Linger))), ["timer Linger"], "peer 2 is at it");
-    assert_eq!(lines(&handle(&mut peer, Input::TimerExpired(Timer::Linger))), ["event left", "stop"], "nobody was heard since");
+    handle(
+        &mut peer,
+        Input::BodyRequested {
+            from: id(2),
+            digest: Digest::default(),
+            request: 1,
+        },
+    );
+    assert_eq!(
+        lines(&handle(&mut peer, Input::TimerExpired(Timer::Linger))),
+        ["timer Linger"],
+        "peer 2 is at it"
+    );
+    assert_eq!(
+        lines(&handle(&mut peer, Input::TimerExpired(Timer::Linger))),
+        ["event left", "stop"],
+        "nobody was heard since"
+    );
 }
 
 #[test]
@@ -378,12 +819,39 @@ fn a_neighbour_that_is_asked_for_what_it_does_not_have_says_so() {
     handle(&mut peer, update(2, &charter, 2.0));
     handle(&mut peer, update(3, &charter, 2.0));
     handle(&mut peer, Input::Stored(Stored::Checkpoint { round: 1 }));
-    let want = |round: u8| Input::Received { from: id(2), bytes: message(2, &charter, Kind::Want, 0, &[0xa1, 0, round]).into() };
-    let kind = |bytes: &[u8]| Envelope::open(&Authenticator::from_secret(&secret(1)), bytes).expect("well formed").header.kind();
-    let answers = |effects: &[Effect]| sent_to(effects, 2).iter().map(|bytes| kind(bytes)).collect::<Vec<_>>();
-    assert_eq!(answers(&handle(&mut peer, want(0))), [Kind::Update], "of round 0 it has one");
-    assert_eq!(answers(&handle(&mut peer, want(1))), [], "of round 1 it will have one");
-    handle(&mut peer, Input::TrainingFailed { round: 1, why: "a cell is too large".into() });
+    let want = |round: u8| Input::Received {
+        from: id(2),
+        bytes: message(2, &charter, Kind::Want, 0, &[0xa1, 0, round]).into(),
+    };
+    let kind = |bytes: &[u8]| {
+        Envelope::open(&Authenticator::from_secret(&secret(1)), bytes)
+            .expect("well formed")
+            .header
+            .kind()
+    };
+    let answers = |effects: &[Effect]| {
+        sent_to(effects, 2)
+            .iter()
+            .map(|bytes| kind(bytes))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        answers(&handle(&mut peer, want(0))),
+        [Kind::Update],
+        "of round 0 it has one"
+    );
+    assert_eq!(
+        answers(&handle(&mut peer, want(1))),
+        [],
+        "of round 1 it will have one"
+    );
+    handle(
+        &mut peer,
+        Input::TrainingFailed {
+            round: 1,
+            why: "a cell is too large".into(),
+        },
+    );
     assert_eq!(answers(&handle(&mut peer, want(1))), [Kind::Skip]);
 }
 
@@ -392,15 +860,44 @@ fn a_peer_looks_for_its_double_only_at_addresses_that_are_not_its_own() {
     let charter = federation(9);
     let told = |seen_at: &str| {
         let mut peer = peer_of(1, &charter);
-        handle(&mut peer, Input::Start { checkpoint: None, intent: None });
-        handle(&mut peer, Input::Listening { address: format!("/ip4/10.0.0.1/tcp/4701/p2p/{}", id(1)) });
-        handle(&mut peer, Input::PeerUp { peer: id(2), addresses: vec![] });
-        let up = Input::PeerUp { peer: id(1), addresses: vec![seen_at.to_owned()] };
+        handle(
+            &mut peer,
+            Input::Start {
+                checkpoint: None,
+                intent: None,
+            },
+        );
+        handle(
+            &mut peer,
+            Input::Listening {
+                address: format!("/ip4/10.0.0.1/tcp/4701/p2p/{}", id(1)),
+            },
+        );
+        handle(
+            &mut peer,
+            Input::PeerUp {
+                peer: id(2),
+                addresses: vec![],
+            },
+        );
+        let up = Input::PeerUp {
+            peer: id(1),
+            addresses: vec![seen_at.to_owned()],
+        };
         let hello = sent_to(&handle(&mut peer_of(2, &charter), up), 1).remove(0);
-        lines(&handle(&mut peer, Input::Received { from: id(2), bytes: hello.into() }))
+        lines(&handle(
+            &mut peer,
+            Input::Received {
+                from: id(2),
+                bytes: hello.into(),
+            },
+        ))
     };
     let looks = "connect p1".to_owned();
-    assert!(!told("/ip4/10.0.0.1/tcp/4701").contains(&looks), "others name it without the peer's id");
+    assert!(
+        !told("/ip4/10.0.0.1/tcp/4701").contains(&looks),
+        "others name it without the peer's id"
+    );
     assert!(told("/ip4/10.0.0.2/tcp/4701").contains(&looks));
 }
 
@@ -416,8 +913,14 @@ fn it_is_said_by_name_whom_rounds_no_longer_wait_for() {
         } else {
             handle(&mut peer, skip(2, &charter, 1));
         }
-        told.extend(events(&handle(&mut peer, Input::TimerExpired(Timer::Deadline { round }))));
-        handle(&mut peer, Input::Stored(Stored::Checkpoint { round: round + 1 }));
+        told.extend(events(&handle(
+            &mut peer,
+            Input::TimerExpired(Timer::Deadline { round }),
+        )));
+        handle(
+            &mut peer,
+            Input::Stored(Stored::Checkpoint { round: round + 1 }),
+        );
     }
     let lost: Vec<(PeerId, u64, bool)> = told
         .iter()
@@ -436,7 +939,31 @@ fn a_peer_that_is_asked_to_leave_says_that_it_may_come_back() {
     let effects = handle(&mut peer, Input::Command(Command::Leave));
     let bytes = sent_to(&effects, 2).remove(0);
     let mut other = peer_of(2, &charter);
-    handle(&mut other, Input::Start { checkpoint: None, intent: None });
-    let told = events(&handle(&mut other, Input::Received { from: id(1), bytes: bytes.into() }));
-    assert!(matches!(told[..], [Event::Departed { finished: false, .. }, ..]), "{told:?}");
+    handle(
+        &mut other,
+        Input::Start {
+            checkpoint: None,
+            intent: None,
+        },
+    );
+    let told = events(&handle(
+        &mut other,
+        Input::Received {
+            from: id(1),
+            bytes: bytes.into(),
+        },
+    ));
+    assert!(
+        matches!(
+            told[..],
+            [
+                Event::Departed {
+                    finished: false,
+                    ..
+                },
+                ..
+            ]
+        ),
+        "{told:?}"
+    );
 }

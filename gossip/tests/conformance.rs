@@ -3,7 +3,9 @@
 use kith_consensus::section::Document;
 use kith_consensus::{Digest, Seed};
 use kith_gossip::codec::{CODECS, Codec, Form, Randomness, TensorShape, codec_from_section};
-use kith_gossip::envelope::{Authenticator, ENVELOPE_BYTES_MAX, Envelope, HEADER_BYTES_MAX, Header, Kind, PROTOCOL_VERSION};
+use kith_gossip::envelope::{
+    Authenticator, ENVELOPE_BYTES_MAX, Envelope, HEADER_BYTES_MAX, Header, Kind, PROTOCOL_VERSION,
+};
 use proptest::prelude::*;
 
 /// What a codec promises of its error, as a share of ‖x‖² (ALGORITHMS, section D).
@@ -28,30 +30,84 @@ const PROMISES: &[(&str, Promise)] = &[
     ("kind = \"bf16\"", Loses(|_| 1.0 / 65536.0)),
     ("kind = \"bf16\"\nreplica = true", Loses(|_| 1.0 / 65536.0)),
     ("kind = \"int8\"", Loses(|_| 64.0 / (4.0 * 127.0 * 127.0))),
-    ("kind = \"int8\"\nreplica = true\nblock = 7", Loses(|_| 7.0 / (4.0 * 127.0 * 127.0))),
-    ("kind = \"int8\"\nrounding = \"stochastic\"", Unbiased(|_| 64.0 / (4.0 * 127.0 * 127.0))),
+    (
+        "kind = \"int8\"\nreplica = true\nblock = 7",
+        Loses(|_| 7.0 / (4.0 * 127.0 * 127.0)),
+    ),
+    (
+        "kind = \"int8\"\nrounding = \"stochastic\"",
+        Unbiased(|_| 64.0 / (4.0 * 127.0 * 127.0)),
+    ),
     ("kind = \"int4\"", Loses(|_| 32.0 / 196.0)),
     ("kind = \"int4\"\nblock = 4096", Loses(|_| 1.0)),
-    ("kind = \"int4\"\nreplica = true\nblock = 5", Loses(|_| 5.0 / 196.0)),
-    ("kind = \"int4\"\nrounding = \"stochastic\"", Unbiased(|_| 32.0 / 196.0)),
-    ("kind = \"int4\"\nrounding = \"stochastic\"\nreplica = true\nblock = 784", Shrinks(|_| 1.0 - 1.0 / 5.0)),
+    (
+        "kind = \"int4\"\nreplica = true\nblock = 5",
+        Loses(|_| 5.0 / 196.0),
+    ),
+    (
+        "kind = \"int4\"\nrounding = \"stochastic\"",
+        Unbiased(|_| 32.0 / 196.0),
+    ),
+    (
+        "kind = \"int4\"\nrounding = \"stochastic\"\nreplica = true\nblock = 784",
+        Shrinks(|_| 1.0 - 1.0 / 5.0),
+    ),
     ("kind = \"qsgd\"", Unbiased(|values| qsgd(values, 127.0))),
-    ("kind = \"qsgd\"\nlevels = 1", Unbiased(|values| qsgd(values, 1.0))),
-    ("kind = \"qsgd\"\nlevels = 32767", Unbiased(|values| qsgd(values, 32_767.0))),
-    ("kind = \"qsgd\"\nlevels = 4\nreplica = true", Shrinks(|values| 1.0 - 1.0 / (1.0 + qsgd(values, 4.0)))),
+    (
+        "kind = \"qsgd\"\nlevels = 1",
+        Unbiased(|values| qsgd(values, 1.0)),
+    ),
+    (
+        "kind = \"qsgd\"\nlevels = 32767",
+        Unbiased(|values| qsgd(values, 32_767.0)),
+    ),
+    (
+        "kind = \"qsgd\"\nlevels = 4\nreplica = true",
+        Shrinks(|values| 1.0 - 1.0 / (1.0 + qsgd(values, 4.0))),
+    ),
     ("kind = \"sign\"", Loses(sign)),
     ("kind = \"sign\"\nreplica = false", Loses(sign)),
-    ("kind = \"top-k\"", Loses(|values| 1.0 - share(0.06, values))),
-    ("kind = \"top-k\"\nshare = 0.4\nvalues = \"f16\"", Loses(|values| 1.0 - share(0.4, values) + HALF)),
-    ("kind = \"top-k\"\nshare = 0.4\nvalues = \"int8\"", Loses(|_| 1.0)),
-    ("kind = \"top-k\"\nshare = 0.4\nvalues = \"int4\"", Loses(|_| 1.0)),
-    ("kind = \"top-k\"\nshare = 0.4\nvalues = \"sign\"", Loses(|values| 1.0 - 1.0 / values.len().max(1) as f64)),
-    ("kind = \"random-k\"", LosesOnAverage(|values| 1.0 - share(0.1, values))),
-    ("kind = \"random-k\"\nsupport = \"own\"\nvalues = \"f16\"", LosesOnAverage(|values| 1.0 - share(0.1, values))),
-    ("kind = \"random-k\"\nvalues = \"int8\"\nreplica = false", LosesOnAverage(|values| 1.001 - share(0.1, values))),
-    ("kind = \"random-k\"\nscaled = true\nshare = 0.3", Unbiased(|values| 1.0 / share(0.3, values) - 1.0)),
+    (
+        "kind = \"top-k\"",
+        Loses(|values| 1.0 - share(0.06, values)),
+    ),
+    (
+        "kind = \"top-k\"\nshare = 0.4\nvalues = \"f16\"",
+        Loses(|values| 1.0 - share(0.4, values) + HALF),
+    ),
+    (
+        "kind = \"top-k\"\nshare = 0.4\nvalues = \"int8\"",
+        Loses(|_| 1.0),
+    ),
+    (
+        "kind = \"top-k\"\nshare = 0.4\nvalues = \"int4\"",
+        Loses(|_| 1.0),
+    ),
+    (
+        "kind = \"top-k\"\nshare = 0.4\nvalues = \"sign\"",
+        Loses(|values| 1.0 - 1.0 / values.len().max(1) as f64),
+    ),
+    (
+        "kind = \"random-k\"",
+        LosesOnAverage(|values| 1.0 - share(0.1, values)),
+    ),
+    (
+        "kind = \"random-k\"\nsupport = \"own\"\nvalues = \"f16\"",
+        LosesOnAverage(|values| 1.0 - share(0.1, values)),
+    ),
+    (
+        "kind = \"random-k\"\nvalues = \"int8\"\nreplica = false",
+        LosesOnAverage(|values| 1.001 - share(0.1, values)),
+    ),
+    (
+        "kind = \"random-k\"\nscaled = true\nshare = 0.3",
+        Unbiased(|values| 1.0 / share(0.3, values) - 1.0),
+    ),
     ("kind = \"power-sgd\"", Loses(|_| 1.0)),
-    ("kind = \"power-sgd\"\nrank = 1\niterations = 1\nreplica = false", Loses(|_| 1.0)),
+    (
+        "kind = \"power-sgd\"\nrank = 1\niterations = 1\nreplica = false",
+        Loses(|_| 1.0),
+    ),
 ];
 
 /// Squared relative error of half precision.
@@ -76,25 +132,50 @@ fn share(share: f64, values: &[f32]) -> f64 {
 fn codec(text: &str) -> Box<dyn Codec> {
     let mut document = Document::parse(&format!("[codec]\n{text}\n")).expect("toml");
     let codec = document.section("codec", codec_from_section);
-    document.finish().unwrap_or_else(|problems| panic!("{text}: {problems:?}"));
+    document
+        .finish()
+        .unwrap_or_else(|problems| panic!("{text}: {problems:?}"));
     codec
 }
 
 fn codecs() -> impl Iterator<Item = (&'static str, Box<dyn Codec>)> {
-    let shaped = PROMISES.iter().filter(|(text, _)| text.contains("power-sgd")).map(|(text, _)| {
-        let mut codec = codec(text);
-        codec.shape(&[TensorShape { offset: 20, rows: 4, columns: 5 }, TensorShape { offset: 2, rows: 6, columns: 3 }]);
-        (*text, codec)
-    });
-    PROMISES.iter().map(|(text, _)| (*text, codec(text))).chain(shaped)
+    let shaped = PROMISES
+        .iter()
+        .filter(|(text, _)| text.contains("power-sgd"))
+        .map(|(text, _)| {
+            let mut codec = codec(text);
+            codec.shape(&[
+                TensorShape {
+                    offset: 20,
+                    rows: 4,
+                    columns: 5,
+                },
+                TensorShape {
+                    offset: 2,
+                    rows: 6,
+                    columns: 3,
+                },
+            ]);
+            (*text, codec)
+        });
+    PROMISES
+        .iter()
+        .map(|(text, _)| (*text, codec(text)))
+        .chain(shaped)
 }
 
 fn random(own: u64) -> Randomness {
-    Randomness { own: Seed::from_number(own).stream("own"), shared: Seed::from_number(1).stream("shared") }
+    Randomness {
+        own: Seed::from_number(own).stream("own"),
+        shared: Seed::from_number(1).stream("shared"),
+    }
 }
 
 fn distance(a: &[f32], b: &[f32]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum()
+    a.iter()
+        .zip(b)
+        .map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2))
+        .sum()
 }
 
 fn norm(values: &[f32]) -> f64 {
@@ -109,9 +190,18 @@ fn normal(dimension: usize) -> Vec<f32> {
 #[test]
 fn every_codec_in_the_table_has_its_promises_here() {
     for entry in CODECS {
-        assert!(PROMISES.iter().any(|(text, _)| codec(text).name() == entry.name), "{} is not tested", entry.name);
+        assert!(
+            PROMISES
+                .iter()
+                .any(|(text, _)| codec(text).name() == entry.name),
+            "{} is not tested",
+            entry.name
+        );
         // Its name, and nothing else, is a section too.
-        assert_eq!(codec(&format!("kind = {:?}", entry.name)).name(), entry.name);
+        assert_eq!(
+            codec(&format!("kind = {:?}", entry.name)).name(),
+            entry.name
+        );
     }
 }
 
@@ -132,16 +222,31 @@ fn what_is_lost_on_average_is_what_the_bound_allows() {
             let mut sums = vec![0f64; dimension];
             let mut lost = 0.0;
             for _ in 0..draws {
-                let decoded = codec.decode(&codec.encode(&values, &mut random), dimension).expect("its own encoding");
+                let decoded = codec
+                    .decode(&codec.encode(&values, &mut random), dimension)
+                    .expect("its own encoding");
                 lost += distance(&values, &decoded) / f64::from(draws) / norm(&values);
-                sums.iter_mut().zip(&decoded).for_each(|(sum, value)| *sum += f64::from(*value) / f64::from(draws));
+                sums.iter_mut()
+                    .zip(&decoded)
+                    .for_each(|(sum, value)| *sum += f64::from(*value) / f64::from(draws));
             }
-            // 2000 draws of one fixed seed: their mean is within a few parts in a hundred of the expectation.
-            assert!(lost <= bound * 1.05 + 1e-6, "{text}, {dimension} values: loses {lost} where {bound} is promised");
-            let bias = sums.iter().zip(&values).map(|(mean, value)| (mean - f64::from(*value)).powi(2)).sum::<f64>();
+            // 2000 draws of one fixed seed: their mean is within a few parts in a hundred of the
+            // expectation.
+            assert!(
+                lost <= bound * 1.05 + 1e-6,
+                "{text}, {dimension} values: loses {lost} where {bound} is promised"
+            );
+            let bias = sums
+                .iter()
+                .zip(&values)
+                .map(|(mean, value)| (mean - f64::from(*value)).powi(2))
+                .sum::<f64>();
             let noise = bound / f64::from(draws);
             if unbiased {
-                assert!(bias / norm(&values) <= 3.0 * noise + 1e-12, "{text}, {dimension} values: bias {bias}");
+                assert!(
+                    bias / norm(&values) <= 3.0 * noise + 1e-12,
+                    "{text}, {dimension} values: bias {bias}"
+                );
             }
         }
     }
@@ -154,14 +259,20 @@ fn a_body_that_is_too_short_for_its_vector_is_refused_before_anything_is_allocat
     for (text, codec) in codecs() {
         let bytes = codec.encode(&normal(60), &mut random(1));
         for length in 0..bytes.len() {
-            assert!(codec.decode(&bytes[..length], dimension).is_err(), "{text}: {length} bytes");
+            assert!(
+                codec.decode(&bytes[..length], dimension).is_err(),
+                "{text}: {length} bytes"
+            );
         }
     }
     // As many places as the share names, in each form, and no bytes for them.
     let codec = codec("kind = \"top-k\"\nshare = 0.000001");
     for tag in 0..4 {
         let bytes = [&[tag, 0x80, 0x80, 0x80, 0x80, 4][..], &[7; 90]].concat(); // 2³⁰ as LEB128
-        assert!(codec.decode(&bytes, (1 << 30) * 1_000_000).is_err(), "form {tag}");
+        assert!(
+            codec.decode(&bytes, (1 << 30) * 1_000_000).is_err(),
+            "form {tag}"
+        );
     }
 }
 
@@ -178,26 +289,42 @@ fn any_flipped_bit_decodes_to_as_many_values_or_is_refused_and_other_lengths_are
                 bytes[bit / 8] ^= 1 << (bit % 8);
             }
             for length in 0..bytes.len() {
-                assert!(codec.decode(&bytes[..length], dimension).is_err(), "{text}: {length} of {} bytes", bytes.len());
+                assert!(
+                    codec.decode(&bytes[..length], dimension).is_err(),
+                    "{text}: {length} of {} bytes",
+                    bytes.len()
+                );
             }
             bytes.push(0);
-            assert!(codec.decode(&bytes, dimension).is_err(), "{text}: a byte too many");
+            assert!(
+                codec.decode(&bytes, dimension).is_err(),
+                "{text}: a byte too many"
+            );
         }
     }
 }
 
 #[test]
 fn encodings_never_change_their_bytes() {
-    // Peers of other builds and on other CPUs must read them and come to the same replica: a change here is a change of the
-    // wire format. The values are short binary fractions, so no library's logarithm or cosine has a part in them.
+    // Peers of other builds and on other CPUs must read them and come to the same replica: a change
+    // here is a change of the wire format. The values are short binary fractions, so no library's
+    // logarithm or cosine has a part in them.
     let mut stream = Seed::from_number(3).stream("values");
-    let values: Vec<f32> = (0..3000).map(|_| (stream.bounded(1 << 20) as f32 / 1024.0 - 512.0) * stream.unit() as f32).collect();
+    let values: Vec<f32> = (0..3000)
+        .map(|_| (stream.bounded(1 << 20) as f32 / 1024.0 - 512.0) * stream.unit() as f32)
+        .collect();
     let digests: Vec<String> = ENCODINGS
         .iter()
         .map(|(text, _)| {
             let bytes = codec(text).encode(&values, &mut random(1));
-            let decoded = codec(text).decode(&bytes, values.len()).expect("its own encoding");
-            format!("{:.8} {:.8}", Digest::of(&bytes).to_string(), Digest::of_values(&decoded).to_string())
+            let decoded = codec(text)
+                .decode(&bytes, values.len())
+                .expect("its own encoding");
+            format!(
+                "{:.8} {:.8}",
+                Digest::of(&bytes).to_string(),
+                Digest::of_values(&decoded).to_string()
+            )
         })
         .collect();
     let expected: Vec<&str> = ENCODINGS.iter().map(|(_, digests)| *digests).collect();
@@ -210,7 +337,10 @@ const ENCODINGS: &[(&str, &str)] = &[
     ("kind = \"f16\"", "42789c4d f8e9ece8"),
     ("kind = \"int8\"", "72163278 5d544971"),
     ("kind = \"int4\"", "7e6392c0 17beb400"),
-    ("kind = \"int4\"\nrounding = \"stochastic\"", "6d285731 9b33535b"),
+    (
+        "kind = \"int4\"\nrounding = \"stochastic\"",
+        "6d285731 9b33535b",
+    ),
     ("kind = \"qsgd\"\nlevels = 4", "8f554976 be41b053"),
     ("kind = \"sign\"", "fda30d3a 9714fcf4"),
     ("kind = \"top-k\"\nshare = 0.01", "356b88e5 aa6e37aa"),
@@ -224,28 +354,64 @@ fn bytes_that_no_encoder_writes_are_refused() {
     let one = 1f32.to_le_bytes();
     let scaled = |scale: [u8; 4], rest: &[u8]| [&scale[..], rest].concat();
     let cases: Vec<(&str, usize, Vec<u8>)> = vec![
-        ("kind = \"int8\"", 2, scaled(one, &[0x80, 1])),                             // -128
-        ("kind = \"int4\"", 2, scaled(one, &[0x18])),                                // -8 in the lower half
-        ("kind = \"int4\"", 2, scaled(one, &[0x81])),                                // -8 in the upper half
-        ("kind = \"int4\"", 1, scaled(one, &[0x11])),                                // a second value
-        ("kind = \"qsgd\"\nlevels = 4", 2, scaled(one, &[0x1a])),                    // level 5
-        ("kind = \"qsgd\"\nlevels = 4", 2, scaled(one, &[0x12])),                    // minus zero
-        ("kind = \"sign\"", 3, scaled(one, &[0x0f])),                                // a fourth sign
-        ("kind = \"top-k\"\nshare = 0.5", 2, [&[0, 1, 2][..], &one].concat()),       // position 2 of 2
-        ("kind = \"top-k\"\nshare = 0.5", 2, [&[0, 0x81, 0, 1][..], &one].concat()), // a longer 1
-        ("kind = \"top-k\"\nshare = 1.0\nvalues = \"int8\"", 1, [&[0, 1, 0][..], &one, &[0x80]].concat()), // -128
-        ("kind = \"top-k\"\nshare = 1.0\nvalues = \"int4\"", 1, [&[0, 1, 0][..], &one, &[0x08]].concat()), // -8
-        ("kind = \"top-k\"\nshare = 1.0\nvalues = \"sign\"", 1, [&[0, 1, 0][..], &one, &[3]].concat()), // a second sign
+        ("kind = \"int8\"", 2, scaled(one, &[0x80, 1])), // -128
+        ("kind = \"int4\"", 2, scaled(one, &[0x18])),    // -8 in the lower half
+        ("kind = \"int4\"", 2, scaled(one, &[0x81])),    // -8 in the upper half
+        ("kind = \"int4\"", 1, scaled(one, &[0x11])),    // a second value
+        ("kind = \"qsgd\"\nlevels = 4", 2, scaled(one, &[0x1a])), // level 5
+        ("kind = \"qsgd\"\nlevels = 4", 2, scaled(one, &[0x12])), // minus zero
+        ("kind = \"sign\"", 3, scaled(one, &[0x0f])),    // a fourth sign
+        (
+            "kind = \"top-k\"\nshare = 0.5",
+            2,
+            [&[0, 1, 2][..], &one].concat(),
+        ), // position 2 of 2
+        (
+            "kind = \"top-k\"\nshare = 0.5",
+            2,
+            [&[0, 0x81, 0, 1][..], &one].concat(),
+        ), // a longer 1
+        (
+            "kind = \"top-k\"\nshare = 1.0\nvalues = \"int8\"",
+            1,
+            [&[0, 1, 0][..], &one, &[0x80]].concat(),
+        ), // -128
+        (
+            "kind = \"top-k\"\nshare = 1.0\nvalues = \"int4\"",
+            1,
+            [&[0, 1, 0][..], &one, &[0x08]].concat(),
+        ), // -8
+        (
+            "kind = \"top-k\"\nshare = 1.0\nvalues = \"sign\"",
+            1,
+            [&[0, 1, 0][..], &one, &[3]].concat(),
+        ), // a second sign
     ];
     for (text, dimension, bytes) in cases {
         let codec = codec(text);
-        assert!(bytes.len() <= codec.bytes_max(dimension), "{text} {bytes:?} would be refused for its length alone");
+        assert!(
+            bytes.len() <= codec.bytes_max(dimension),
+            "{text} {bytes:?} would be refused for its length alone"
+        );
         assert!(codec.decode(&bytes, dimension).is_err(), "{text} {bytes:?}");
     }
     for scale in [f32::NAN, f32::INFINITY, -1.0, -0.0] {
-        for (text, rest) in [("kind = \"int8\"", 8), ("kind = \"int4\"", 4), ("kind = \"qsgd\"", 8), ("kind = \"sign\"", 1)] {
-            assert!(codec(text).decode(&scaled(scale.to_le_bytes(), &vec![0; rest]), 8).is_err(), "{text}: {scale}");
-            assert!(codec(text).decode(&scaled(one, &vec![0; rest]), 8).is_ok(), "{text}");
+        for (text, rest) in [
+            ("kind = \"int8\"", 8),
+            ("kind = \"int4\"", 4),
+            ("kind = \"qsgd\"", 8),
+            ("kind = \"sign\"", 1),
+        ] {
+            assert!(
+                codec(text)
+                    .decode(&scaled(scale.to_le_bytes(), &vec![0; rest]), 8)
+                    .is_err(),
+                "{text}: {scale}"
+            );
+            assert!(
+                codec(text).decode(&scaled(one, &vec![0; rest]), 8).is_ok(),
+                "{text}"
+            );
         }
     }
 }
@@ -254,18 +420,31 @@ fn bytes_that_no_encoder_writes_are_refused() {
 fn a_shared_support_is_the_same_for_all_senders_and_an_own_one_is_not() {
     let places = |text: &str, own: u64| {
         let (codec, values) = (codec(text), normal(100));
-        let decoded = codec.decode(&codec.encode(&values, &mut random(own)), 100).expect("its own encoding");
-        decoded.iter().map(|value| *value != 0.0).collect::<Vec<_>>()
+        let decoded = codec
+            .decode(&codec.encode(&values, &mut random(own)), 100)
+            .expect("its own encoding");
+        decoded
+            .iter()
+            .map(|value| *value != 0.0)
+            .collect::<Vec<_>>()
     };
-    assert_eq!(places("kind = \"random-k\"", 1), places("kind = \"random-k\"", 2));
-    assert_ne!(places("kind = \"random-k\"\nsupport = \"own\"", 1), places("kind = \"random-k\"\nsupport = \"own\"", 2));
+    assert_eq!(
+        places("kind = \"random-k\"", 1),
+        places("kind = \"random-k\"", 2)
+    );
+    assert_ne!(
+        places("kind = \"random-k\"\nsupport = \"own\"", 1),
+        places("kind = \"random-k\"\nsupport = \"own\"", 2)
+    );
 }
 
 #[test]
 fn scaled_values_are_refused_in_a_replica_and_as_signs() {
-    for (other, why) in
-        [("replica = true", "stand alone"), ("values = \"sign\"", "right on average"), ("values = \"int4\"", "right on average")]
-    {
+    for (other, why) in [
+        ("replica = true", "stand alone"),
+        ("values = \"sign\"", "right on average"),
+        ("values = \"int4\"", "right on average"),
+    ] {
         let text = format!("[codec]\nkind = \"random-k\"\nscaled = true\n{other}\n");
         let mut document = Document::parse(&text).expect("toml");
         document.section("codec", codec_from_section);
@@ -301,7 +480,8 @@ proptest! {
     fn magnitudes_at_the_ends_of_the_range_stay_finite(
         values in proptest::collection::vec(any::<u32>().prop_map(f32::from_bits).prop_filter("finite", |value| value.is_finite()), 1..40),
     ) {
-        // A vector's norm is capped far below; what a codec makes of the largest floats is still no infinity.
+        // A vector's norm is capped far below; what a codec makes of the largest floats is still no
+        // infinity.
         let values: Vec<f32> = values.iter().map(|value| value / 256.0).collect();
         for (text, codec) in codecs() {
             let bytes = codec.encode(&values, &mut random(1));
@@ -332,7 +512,8 @@ proptest! {
         for (text, codec) in codecs().filter(|(_, codec)| codec.form() == Form::Replica) {
             let mut replica = vec![0f32; values.len()];
             let mut random = random(1);
-            // Each sheds some share of the error, which the worst vectors make small; most are there after a few dozen.
+            // Each sheds some share of the error, which the worst vectors make small; most are
+            // there after a few dozen.
             for _ in 0..4000 {
                 if distance(&values, &replica).sqrt() < 1e-3 {
                     break;
@@ -357,7 +538,8 @@ proptest! {
         prop_assert_eq!(&Envelope::open(&authenticator, &bytes).expect("its own envelope"), &envelope);
         let bit = bit % (bytes.len() * 8);
         bytes[bit / 8] ^= 1 << (bit % 8);
-        // A flip may turn the payload's own length into another valid framing only if everything still verifies.
+        // A flip may turn the payload's own length into another valid framing only if everything
+        // still verifies.
         prop_assert!(Envelope::open(&authenticator, &bytes).is_err(), "bit {bit}");
     }
 
@@ -368,23 +550,40 @@ proptest! {
     }
 }
 
-/// The last version spelled kinds as words: who still speaks it learns that, and not that it speaks nonsense.
+/// The last version spelled kinds as words: who still speaks it learns that, and not that it speaks
+/// nonsense.
 #[test]
 fn another_version_is_refused_by_name_also_where_its_headers_are_spelled_otherwise() {
     let authenticator = Authenticator::from_secret(&[5; 32]);
     let digest = kith_consensus::Digest::of(b"");
-    let header = Header(PROTOCOL_VERSION - 1, digest, Kind::Update, authenticator.peer(), 3, 4, digest, digest);
+    let header = Header(
+        PROTOCOL_VERSION - 1,
+        digest,
+        Kind::Update,
+        authenticator.peer(),
+        3,
+        4,
+        digest,
+        digest,
+    );
     let header_bytes = serde_cbor::to_vec(&header).expect("words in place of numbers");
     let signature = authenticator.sign_bytes(&header_bytes);
-    let envelope = Envelope { header, header_bytes, signature, payload: Vec::new() };
-    let refusal = Envelope::open(&authenticator, &envelope.to_bytes()).expect_err("another version");
+    let envelope = Envelope {
+        header,
+        header_bytes,
+        signature,
+        payload: Vec::new(),
+    };
+    let refusal =
+        Envelope::open(&authenticator, &envelope.to_bytes()).expect_err("another version");
     assert_eq!(refusal.name(), "version");
 }
 
 #[test]
 fn a_bomb_is_refused_before_it_is_decoded() {
     let authenticator = Authenticator::from_secret(&[5; 32]);
-    let refusal = Envelope::open(&authenticator, &vec![0x9f; ENVELOPE_BYTES_MAX + 1]).expect_err("too long");
+    let refusal =
+        Envelope::open(&authenticator, &vec![0x9f; ENVELOPE_BYTES_MAX + 1]).expect_err("too long");
     assert_eq!(refusal.name(), "oversize");
     let deep = Envelope::open(&authenticator, &vec![0x81; 60_000]).expect_err("too deep");
     assert_eq!(deep.name(), "junk");
@@ -392,9 +591,15 @@ fn a_bomb_is_refused_before_it_is_decoded() {
 
 #[test]
 fn a_thirty_second_part_of_the_bytes_is_what_top_k_sends_at_three_percent() {
-    let values: Vec<f32> = (0..10_000u32).map(|index| ((index * 7919) % 10_007) as f32).collect();
-    let bytes = codec("kind = \"top-k\"\nshare = 0.03").encode(&values, &mut random(1)).len();
+    let values: Vec<f32> = (0..10_000u32)
+        .map(|index| ((index * 7919) % 10_007) as f32)
+        .collect();
+    let bytes = codec("kind = \"top-k\"\nshare = 0.03")
+        .encode(&values, &mut random(1))
+        .len();
     assert!(bytes < 40_000 / 25, "{bytes}");
-    let bytes = codec("kind = \"top-k\"\nshare = 0.01\nvalues = \"int8\"").encode(&values, &mut random(1)).len();
+    let bytes = codec("kind = \"top-k\"\nshare = 0.01\nvalues = \"int8\"")
+        .encode(&values, &mut random(1))
+        .len();
     assert!(bytes < 40_000 / 180, "{bytes}");
 }

@@ -1,4 +1,5 @@
-//! Bytes that only a liar sends: whatever a member signs or wraps, a peer refuses or takes it, and goes on.
+//! Bytes that only a liar sends: whatever a member signs or wraps, a peer refuses or takes it, and
+//! goes on.
 
 mod common;
 
@@ -8,25 +9,49 @@ use kith_gossip::envelope::{Envelope, HEADER_BYTES_MAX, Header, Kind, PROTOCOL_V
 use kith_gossip::{Authenticator, Input, Stored};
 use proptest::prelude::*;
 
-const KINDS: [Kind; 6] = [Kind::Hello, Kind::Update, Kind::Want, Kind::Proof, Kind::Goodbye, Kind::Skip];
+const KINDS: [Kind; 6] = [
+    Kind::Hello,
+    Kind::Update,
+    Kind::Want,
+    Kind::Proof,
+    Kind::Goodbye,
+    Kind::Skip,
+];
 
 /// The three parts of an envelope that a member signs.
-fn parts(charter: &kith_consensus::Charter, kind: Kind, round: u64, payload: &[u8]) -> [Vec<u8>; 3] {
+fn parts(
+    charter: &kith_consensus::Charter,
+    kind: Kind,
+    round: u64,
+    payload: &[u8],
+) -> [Vec<u8>; 3] {
     let authenticator = Authenticator::from_secret(&secret(2));
     let hash = Digest::of(payload);
-    let header = Header(PROTOCOL_VERSION, charter.id, kind, authenticator.peer(), round, round, hash, hash);
+    let header = Header(
+        PROTOCOL_VERSION,
+        charter.id,
+        kind,
+        authenticator.peer(),
+        round,
+        round,
+        hash,
+        hash,
+    );
     let envelope = Envelope::seal(&authenticator, header, payload.to_vec());
     [envelope.header_bytes, envelope.signature, envelope.payload]
 }
 
-/// A byte string with a head of any width, as a text, behind tags, or in pieces of indefinite length.
+/// A byte string with a head of any width, as a text, behind tags, or in pieces of indefinite
+/// length.
 fn spelled(part: &[u8], spelling: u8, tags: usize) -> Vec<u8> {
     let mut bytes = [0xd8u8, 0x2a].repeat(tags);
     let (length, major) = (part.len(), if spelling & 8 == 0 { 0x40 } else { 0x60 });
     match spelling % 6 {
         0 if length < 24 => bytes.push(major | length as u8),
         1 if length < 256 => bytes.extend([major | 24, length as u8]),
-        2 if length < 65_536 => bytes.extend([&[major | 25], &(length as u16).to_be_bytes()[..]].concat()),
+        2 if length < 65_536 => {
+            bytes.extend([&[major | 25], &(length as u16).to_be_bytes()[..]].concat())
+        }
         3 => bytes.extend([&[major | 26], &(length as u32).to_be_bytes()[..]].concat()),
         4 => bytes.extend([&[major | 27], &(length as u64).to_be_bytes()[..]].concat()),
         _ => {
@@ -50,7 +75,13 @@ fn tags_before_a_signed_header_are_junk() {
     bytes.extend(spelled(&header, 1, 30));
     bytes.extend(spelled(&signature, 1, 0));
     bytes.extend(spelled(&payload, 0, 0));
-    let effects = handle(&mut peer, Input::Received { from: id(2), bytes: bytes.into() });
+    let effects = handle(
+        &mut peer,
+        Input::Received {
+            from: id(2),
+            bytes: bytes.into(),
+        },
+    );
     assert_eq!(refusals(&effects), ["junk"]);
 }
 
@@ -59,10 +90,22 @@ fn no_header_that_is_passed_on_is_longer_than_headers_may_be() {
     let charter = charter(9, "rule = \"mean\"");
     let authenticator = Authenticator::from_secret(&secret(2));
     let most = Digest([0xff; 32]);
-    let header =
-        Header(PROTOCOL_VERSION, charter.id, Kind::Update, authenticator.peer(), u64::MAX, u64::MAX, most, Digest::of(&[]));
+    let header = Header(
+        PROTOCOL_VERSION,
+        charter.id,
+        Kind::Update,
+        authenticator.peer(),
+        u64::MAX,
+        u64::MAX,
+        most,
+        Digest::of(&[]),
+    );
     let envelope = Envelope::seal(&authenticator, header, Vec::new());
-    assert!(envelope.header_to_bytes().len() <= HEADER_BYTES_MAX, "{}", envelope.header_to_bytes().len());
+    assert!(
+        envelope.header_to_bytes().len() <= HEADER_BYTES_MAX,
+        "{}",
+        envelope.header_to_bytes().len()
+    );
 }
 
 proptest! {

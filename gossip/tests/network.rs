@@ -23,7 +23,12 @@ fn settings(number: u8, listen: &str, allowed: &[u8]) -> NetworkSettings {
         federation: Digest::of(b"test"),
         listen: vec![listen.parse().expect("an address")],
         bootstrap: Vec::new(),
-        allowed: Some(allowed.iter().map(|number| id(*number)).collect::<BTreeSet<_>>()),
+        allowed: Some(
+            allowed
+                .iter()
+                .map(|number| id(*number))
+                .collect::<BTreeSet<_>>(),
+        ),
         mdns: false,
         body_bytes_max: 10_000_000,
         connections_max: 16,
@@ -39,7 +44,9 @@ async fn until<T>(network: &mut Network, mut pick: impl FnMut(NetworkEvent) -> O
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), wait).await.expect("the awaited event")
+    tokio::time::timeout(Duration::from_secs(60), wait)
+        .await
+        .expect("the awaited event")
 }
 
 /// A network, and where it listens (without its id).
@@ -50,12 +57,19 @@ async fn listening(settings: NetworkSettings) -> (Network, Multiaddr) {
         _ => None,
     };
     let address = until(&mut network, listening).await;
-    let bare = address.iter().filter(|part| !matches!(part, libp2p::multiaddr::Protocol::P2p(_))).collect();
+    let bare = address
+        .iter()
+        .filter(|part| !matches!(part, libp2p::multiaddr::Protocol::P2p(_)))
+        .collect();
     (network, bare)
 }
 
 /// Waits for the event that `pick` wants from each of two, and lets both work meanwhile.
-async fn both<T>(first: &mut Network, second: &mut Network, pick: impl Fn(NetworkEvent) -> Option<T>) -> (T, T) {
+async fn both<T>(
+    first: &mut Network,
+    second: &mut Network,
+    pick: impl Fn(NetworkEvent) -> Option<T>,
+) -> (T, T) {
     let (mut by_first, mut by_second) = (None, None);
     let wait = async {
         while by_first.is_none() || by_second.is_none() {
@@ -65,7 +79,9 @@ async fn both<T>(first: &mut Network, second: &mut Network, pick: impl Fn(Networ
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), wait).await.expect("the awaited events");
+    tokio::time::timeout(Duration::from_secs(60), wait)
+        .await
+        .expect("the awaited events");
     by_first.zip(by_second).expect("both")
 }
 
@@ -82,7 +98,10 @@ async fn pair(listen: &str) -> (Network, Network) {
 /// Drives a network that serves one body.
 async fn serving(network: &mut Network, body: Arc<Vec<u8>>) {
     loop {
-        if let NetworkEvent::BodyRequested { digest, request, .. } = network.next().await {
+        if let NetworkEvent::BodyRequested {
+            digest, request, ..
+        } = network.next().await
+        {
             let body = (Digest::of(&body) == digest).then(|| Arc::clone(&body));
             network.execute(NetworkCommand::Provide { request, body });
         }
@@ -94,7 +113,10 @@ async fn messages_and_bodies_travel_over_tcp_and_quic() {
     for listen in ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"] {
         let (mut first, mut second) = pair(listen).await;
         for number in 0..50u8 {
-            first.execute(NetworkCommand::Send { to: id(2), bytes: vec![number; 1000].into() });
+            first.execute(NetworkCommand::Send {
+                to: id(2),
+                bytes: vec![number; 1000].into(),
+            });
         }
         let mut received = Vec::new();
         let collect = until(&mut second, |event| {
@@ -112,9 +134,17 @@ async fn messages_and_bodies_travel_over_tcp_and_quic() {
         tokio::select! { () = collect => {}, () = idle => {} }
         assert_eq!(received, (0..50).collect::<Vec<u8>>(), "{listen}: in order");
 
-        let body = Arc::new((0..3_000_000u32).map(|byte| byte as u8).collect::<Vec<u8>>());
+        let body = Arc::new(
+            (0..3_000_000u32)
+                .map(|byte| byte as u8)
+                .collect::<Vec<u8>>(),
+        );
         let digest = Digest::of(&body);
-        second.execute(NetworkCommand::Fetch { digest, length: body.len(), sources: vec![id(1)] });
+        second.execute(NetworkCommand::Fetch {
+            digest,
+            length: body.len(),
+            sources: vec![id(1)],
+        });
         let fetched = until(&mut second, |event| match event {
             NetworkEvent::Fetched { digest: got, bytes } if got == digest => Some(bytes),
             NetworkEvent::FetchFailed { why, .. } => panic!("{why}"),
@@ -122,14 +152,22 @@ async fn messages_and_bodies_travel_over_tcp_and_quic() {
         });
         let bytes = tokio::select! { bytes = fetched => bytes, () = serving(&mut first, Arc::clone(&body)) => unreachable!() };
         assert_eq!(Digest::of(&bytes), digest, "{listen}");
-        assert!(second.wire_bytes().0 >= 3_000_000, "{listen}: {:?}", second.wire_bytes());
+        assert!(
+            second.wire_bytes().0 >= 3_000_000,
+            "{listen}: {:?}",
+            second.wire_bytes()
+        );
     }
 }
 
 #[tokio::test]
 async fn a_body_that_nobody_has_fails_with_a_reason() {
     let (mut first, mut second) = pair("/ip4/127.0.0.1/tcp/0").await;
-    second.execute(NetworkCommand::Fetch { digest: Digest::of(b"nothing"), length: 10, sources: vec![id(1)] });
+    second.execute(NetworkCommand::Fetch {
+        digest: Digest::of(b"nothing"),
+        length: 10,
+        sources: vec![id(1)],
+    });
     let failed = until(&mut second, |event| match event {
         NetworkEvent::FetchFailed { why, .. } => Some(why),
         _ => None,
@@ -138,15 +176,23 @@ async fn a_body_that_nobody_has_fails_with_a_reason() {
     assert!(why.contains("does not have it"), "{why}");
 }
 
-/// That a peer is down is told once the readers of its connection have ended: they must, whichever side has closed it.
+/// That a peer is down is told once the readers of its connection have ended: they must, whichever
+/// side has closed it.
 #[tokio::test]
 async fn streams_end_with_a_connection_that_this_side_closes() {
     let (mut first, mut second) = pair("/ip4/127.0.0.1/tcp/0").await;
-    second.execute(NetworkCommand::Send { to: id(1), bytes: vec![7; 100].into() });
-    let heard = until(&mut first, |event| matches!(event, NetworkEvent::Received { .. }).then_some(()));
+    second.execute(NetworkCommand::Send {
+        to: id(1),
+        bytes: vec![7; 100].into(),
+    });
+    let heard = until(&mut first, |event| {
+        matches!(event, NetworkEvent::Received { .. }).then_some(())
+    });
     tokio::select! { () = heard => {}, () = idle(&mut second) => unreachable!() }
     first.execute(NetworkCommand::Disconnect { peer: id(2) });
-    let down = until(&mut first, |event| matches!(event, NetworkEvent::PeerDown { peer } if peer == id(2)).then_some(()));
+    let down = until(&mut first, |event| {
+        matches!(event, NetworkEvent::PeerDown { peer } if peer == id(2)).then_some(())
+    });
     tokio::select! { () = down => {}, () = idle(&mut second) => unreachable!() }
 }
 
@@ -161,10 +207,16 @@ async fn idle(network: &mut Network) {
 async fn no_pull_is_dropped_because_others_are_served() {
     const BODIES: u32 = 40;
     let (mut first, mut second) = pair("/ip4/127.0.0.1/tcp/0").await;
-    let bodies: Vec<Arc<Vec<u8>>> = (0..BODIES).map(|number| Arc::new(number.to_le_bytes().repeat(50_000))).collect();
+    let bodies: Vec<Arc<Vec<u8>>> = (0..BODIES)
+        .map(|number| Arc::new(number.to_le_bytes().repeat(50_000)))
+        .collect();
     for body in &bodies {
         let (digest, length) = (Digest::of(body), body.len());
-        second.execute(NetworkCommand::Fetch { digest, length, sources: vec![id(1)] });
+        second.execute(NetworkCommand::Fetch {
+            digest,
+            length,
+            sources: vec![id(1)],
+        });
     }
     let mut here = 0;
     let fetched = until(&mut second, |event| match event {
@@ -177,8 +229,14 @@ async fn no_pull_is_dropped_because_others_are_served() {
     });
     let serve = async {
         loop {
-            if let NetworkEvent::BodyRequested { digest, request, .. } = first.next().await {
-                let body = bodies.iter().find(|body| Digest::of(body) == digest).map(Arc::clone);
+            if let NetworkEvent::BodyRequested {
+                digest, request, ..
+            } = first.next().await
+            {
+                let body = bodies
+                    .iter()
+                    .find(|body| Digest::of(body) == digest)
+                    .map(Arc::clone);
                 first.execute(NetworkCommand::Provide { request, body });
             }
         }
@@ -190,19 +248,28 @@ async fn no_pull_is_dropped_because_others_are_served() {
 async fn a_port_that_another_network_listens_on_is_an_error() {
     let (_first, address) = listening(settings(1, "/ip4/127.0.0.1/tcp/0", &[2])).await;
     let listen = address.to_string();
-    let error = Network::new(settings(2, &listen, &[1])).err().expect("the port is taken").to_string();
-    assert!(error.contains(&listen) && error.contains("in use"), "{error}");
+    let error = Network::new(settings(2, &listen, &[1]))
+        .err()
+        .expect("the port is taken")
+        .to_string();
+    assert!(
+        error.contains(&listen) && error.contains("in use"),
+        "{error}"
+    );
 }
 
-/// Both processes learn where the other one is, whichever dials, also when both dial at the same moment; a peer that dials itself is not
-/// told anything.
+/// Both processes learn where the other one is, whichever dials, also when both dial at the same
+/// moment; a peer that dials itself is not told anything.
 #[tokio::test]
 async fn a_key_in_two_places_is_told_to_both_and_a_peer_that_dials_itself_is_told_nothing() {
     let elsewhere = |event: NetworkEvent| match event {
         NetworkEvent::OwnKeyElsewhere { address } => Some(address),
         _ => None,
     };
-    let connect = |address: &Multiaddr| NetworkCommand::Connect { peer: id(1), addresses: vec![address.to_string()] };
+    let connect = |address: &Multiaddr| NetworkCommand::Connect {
+        peer: id(1),
+        addresses: vec![address.to_string()],
+    };
     for listen in ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"] {
         let (mut first, first_at) = listening(settings(1, listen, &[2])).await;
         first.execute(connect(&first_at));
@@ -228,14 +295,20 @@ async fn what_cannot_be_reached_is_told_with_its_reason() {
     let port = junk.local_addr().expect("bound").port();
     std::thread::spawn(move || {
         for mut stream in junk.incoming().flatten() {
-            let _ = std::io::Write::write_all(&mut stream, b"220 this is not what you are looking for\r\n");
+            let _ = std::io::Write::write_all(
+                &mut stream,
+                b"220 this is not what you are looking for\r\n",
+            );
         }
     });
     let other = id(9).to_string();
     let (mut third, right) = listening(settings(3, "/ip4/127.0.0.1/tcp/0", &[])).await;
     let wrong = format!("{right}/p2p/{other}");
     let cases = [
-        (format!("/ip4/127.0.0.1/tcp/{}", free_port()), Obstacle::Refused),
+        (
+            format!("/ip4/127.0.0.1/tcp/{}", free_port()),
+            Obstacle::Refused,
+        ),
         (format!("/ip4/127.0.0.1/tcp/{port}"), Obstacle::NotKith),
         (wrong, Obstacle::OtherKey(Some(id(3)))),
     ];
@@ -247,14 +320,19 @@ async fn what_cannot_be_reached_is_told_with_its_reason() {
             NetworkEvent::DialFailed { obstacle, why, .. } => Some((obstacle, why)),
             _ => None,
         });
-        let (obstacle, why) = tokio::select! { found = failed => found, () = idle(&mut third) => unreachable!() };
+        let (obstacle, why) =
+            tokio::select! { found = failed => found, () = idle(&mut third) => unreachable!() };
         assert_eq!(obstacle, expected, "{address}: {why}");
     }
 }
 
 /// A port that was free a moment ago.
 fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").expect("loopback").local_addr().expect("bound").port()
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .expect("loopback")
+        .local_addr()
+        .expect("bound")
+        .port()
 }
 
 #[tokio::test]
@@ -270,7 +348,9 @@ async fn a_stranger_is_cut_off_before_it_can_say_anything() {
     let mut stranger = Network::new(options).expect("a network");
     let denied = until(&mut member, |event| match event {
         NetworkEvent::Denied { peer, .. } => Some(peer),
-        NetworkEvent::PeerUp { .. } | NetworkEvent::Received { .. } => panic!("the stranger got in"),
+        NetworkEvent::PeerUp { .. } | NetworkEvent::Received { .. } => {
+            panic!("the stranger got in")
+        }
         _ => None,
     });
     let idle = async {
@@ -286,6 +366,12 @@ async fn a_stranger_is_cut_off_before_it_can_say_anything() {
 async fn a_busy_port_is_an_error_with_its_address() {
     let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = format!("/ip4/127.0.0.1/tcp/{}", holder.local_addr().unwrap().port());
-    let error = Network::new(settings(1, &listen, &[])).err().expect("the port is taken").to_string();
-    assert!(error.contains(&listen) && error.contains("in use"), "{error}");
+    let error = Network::new(settings(1, &listen, &[]))
+        .err()
+        .expect("the port is taken")
+        .to_string();
+    assert!(
+        error.contains(&listen) && error.contains("in use"),
+        "{error}"
+    );
 }

@@ -1,4 +1,5 @@
-//! The lines that logs hold and the words of refusals, written down: moving code about changes neither.
+//! The lines that logs hold and the words of refusals, written down: moving code about changes
+//! neither.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +12,8 @@ fn every_event_has_its_keys() {
     let mut names = BTreeSet::new();
     for line in include_str!("unchanged/events.jsonl").lines() {
         let sample: Value = serde_json::from_str(line).expect("JSON");
-        let event: Event = serde_json::from_value(sample.clone()).unwrap_or_else(|why| panic!("{line}: {why}"));
+        let event: Event =
+            serde_json::from_value(sample.clone()).unwrap_or_else(|why| panic!("{line}: {why}"));
         assert_eq!(serde_json::to_value(&event).expect("JSON"), sample);
         names.insert(sample["event"].as_str().expect("a name").to_owned());
     }
@@ -25,7 +27,8 @@ fn every_refusal_has_its_words() {
     let mut names = BTreeSet::new();
     for pair in lines.chunks(2) {
         let sample: Value = serde_json::from_str(pair[0]).expect("JSON");
-        let refusal: Refusal = serde_json::from_value(sample.clone()).unwrap_or_else(|why| panic!("{}: {why}", pair[0]));
+        let refusal: Refusal = serde_json::from_value(sample.clone())
+            .unwrap_or_else(|why| panic!("{}: {why}", pair[0]));
         assert_eq!(serde_json::to_value(&refusal).expect("JSON"), sample);
         assert_eq!(refusal.to_string(), pair[1]);
         assert_eq!(refusal.name(), sample["refused"].as_str().expect("a name"));

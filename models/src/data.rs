@@ -1,5 +1,5 @@
-//! Rows in memory: a [`Dataset`] is what a model trains on; a [`Source`] is what a file holds, before the schema is applied,
-//! so that a part of it can be written as a file again.
+//! Rows in memory: a [`Dataset`] is what a model trains on; a [`Source`] is what a file holds,
+//! before the schema is applied, so that a part of it can be written as a file again.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,9 +9,10 @@ use crate::source::{DataError, RowEncoder, compare_axes, write_csv, write_idx};
 
 /// Rows of normalised features with their labels. Cheap to clone.
 ///
-/// The features stand in a table that data sets share: [`Dataset::select`] gives a view of it, which takes eight bytes for each of
-/// its rows (its number in the table, and its label), however many features there are. So the rows of ten thousand peers need
-/// one table. Labels belong to the view: [`Dataset::relabelled`] shares the table as well.
+/// The features stand in a table that data sets share: [`Dataset::select`] gives a view of it,
+/// which takes eight bytes for each of its rows (its number in the table, and its label), however
+/// many features there are. So the rows of ten thousand peers need one table. Labels belong to the
+/// view: [`Dataset::relabelled`] shares the table as well.
 #[derive(Clone, Debug)]
 pub struct Dataset {
     features: usize,
@@ -21,7 +22,8 @@ pub struct Dataset {
     labels: Arc<[u32]>,
 }
 
-/// Equal features, bit for bit before normalisation, and equal labels; whether they are views does not matter.
+/// Equal features, bit for bit before normalisation, and equal labels; whether they are views does
+/// not matter.
 impl PartialEq for Dataset {
     fn eq(&self, other: &Dataset) -> bool {
         let of_one_form = match (&self.values, &other.values) {
@@ -30,11 +32,18 @@ impl PartialEq for Dataset {
             _ => false,
         };
         let equal = |row: usize| match (&self.values, &other.values) {
-            (Values::Bytes(bytes, _), Values::Bytes(others, _)) => bytes[self.range(row)] == others[other.range(row)],
-            (Values::Numbers(numbers), Values::Numbers(others)) => numbers[self.range(row)] == others[other.range(row)],
+            (Values::Bytes(bytes, _), Values::Bytes(others, _)) => {
+                bytes[self.range(row)] == others[other.range(row)]
+            }
+            (Values::Numbers(numbers), Values::Numbers(others)) => {
+                numbers[self.range(row)] == others[other.range(row)]
+            }
             _ => false,
         };
-        of_one_form && self.features == other.features && self.labels == other.labels && (0..self.len()).all(equal)
+        of_one_form
+            && self.features == other.features
+            && self.labels == other.labels
+            && (0..self.len()).all(equal)
     }
 }
 
@@ -55,31 +64,54 @@ impl ByteScale {
     fn new(schema: &Schema) -> ByteScale {
         let each = schema.mean.len().max(schema.deviation.len());
         let table = |index: usize| std::array::from_fn(|byte| schema.normalise(index, byte as f64));
-        ByteScale { tables: (0..each).map(table).collect() }
+        ByteScale {
+            tables: (0..each).map(table).collect(),
+        }
     }
 }
 
 impl Dataset {
     pub(crate) fn from_bytes(pixels: Vec<u8>, labels: Vec<u32>, schema: &Schema) -> Dataset {
         let features = schema.features();
-        assert_eq!(pixels.len(), labels.len() * features, "rows × features bytes");
-        Dataset::of_table(features, Values::Bytes(Arc::new(pixels), Arc::new(ByteScale::new(schema))), labels)
+        assert_eq!(
+            pixels.len(),
+            labels.len() * features,
+            "rows × features bytes"
+        );
+        Dataset::of_table(
+            features,
+            Values::Bytes(Arc::new(pixels), Arc::new(ByteScale::new(schema))),
+            labels,
+        )
     }
 
     pub(crate) fn from_numbers(numbers: Vec<f32>, labels: Vec<u32>, features: usize) -> Dataset {
-        assert_eq!(numbers.len(), labels.len() * features, "rows × features numbers");
+        assert_eq!(
+            numbers.len(),
+            labels.len() * features,
+            "rows × features numbers"
+        );
         Dataset::of_table(features, Values::Numbers(Arc::new(numbers)), labels)
     }
 
     fn of_table(features: usize, values: Values, labels: Vec<u32>) -> Dataset {
-        assert!(u32::try_from(labels.len()).is_ok(), "rows are numbered by u32");
-        Dataset { features, values, rows: None, labels: labels.into() }
+        assert!(
+            u32::try_from(labels.len()).is_ok(),
+            "rows are numbered by u32"
+        );
+        Dataset {
+            features,
+            values,
+            rows: None,
+            labels: labels.into(),
+        }
     }
 
     /// The rows of images, normalised by the schema.
     ///
     /// # Errors
-    /// When the images have another size than the schema's shape, or a label is not one of its classes.
+    /// When the images have another size than the schema's shape, or a label is not one of its
+    /// classes.
     pub fn from_images(images: &Images, schema: &Schema) -> Result<Dataset, DataError> {
         let labels = images.classes(schema)?;
         Ok(Dataset::from_bytes(images.pixels.clone(), labels, schema))
@@ -92,7 +124,11 @@ impl Dataset {
     pub fn from_table(table: &RawTable, schema: &Schema) -> Result<Dataset, DataError> {
         let mut encoder = RowEncoder::new(&table.name, &table.header, schema, &[])?;
         let mut numbers = Vec::with_capacity(table.rows.len() * schema.features());
-        let labels: Result<Vec<u32>, DataError> = table.rows.iter().map(|row| encoder.encode(row, &mut numbers)).collect();
+        let labels: Result<Vec<u32>, DataError> = table
+            .rows
+            .iter()
+            .map(|row| encoder.encode(row, &mut numbers))
+            .collect();
         Ok(Dataset::from_numbers(numbers, labels?, schema.features()))
     }
 
@@ -121,12 +157,14 @@ impl Dataset {
         class_counts(&self.labels, classes)
     }
 
-    /// Bytes that this data set keeps in memory: its table, all of it, its row numbers and its labels.
+    /// Bytes that this data set keeps in memory: its table, all of it, its row numbers and its
+    /// labels.
     pub fn memory_bytes(&self) -> usize {
         Dataset::memory_bytes_of([self])
     }
 
-    /// Bytes that these data sets keep in memory together: a table that several share is counted once.
+    /// Bytes that these data sets keep in memory together: a table that several share is counted
+    /// once.
     pub fn memory_bytes_of<'a>(datasets: impl IntoIterator<Item = &'a Dataset>) -> usize {
         let mut tables = std::collections::BTreeSet::new();
         let mut bytes = 0;
@@ -138,37 +176,64 @@ impl Dataset {
             if tables.insert(place) {
                 bytes += length;
             }
-            bytes += (dataset.labels.len() + dataset.rows.as_ref().map_or(0, |rows| rows.len())) * 4;
+            bytes +=
+                (dataset.labels.len() + dataset.rows.as_ref().map_or(0, |rows| rows.len())) * 4;
         }
         bytes
     }
 
-    /// The rows at these positions, in this order, as a view of the same table; a position may occur more than once.
+    /// The rows at these positions, in this order, as a view of the same table; a position may
+    /// occur more than once.
     ///
     /// # Panics
     /// When a position is beyond the last row.
     pub fn select(&self, rows: &[usize]) -> Dataset {
         let labels = rows.iter().map(|row| self.labels[*row]).collect();
         let rows = rows.iter().map(|row| self.place(*row) as u32).collect();
-        Dataset { features: self.features, values: self.values.clone(), rows: Some(rows), labels }
+        Dataset {
+            features: self.features,
+            values: self.values.clone(),
+            rows: Some(rows),
+            labels,
+        }
     }
 
     /// The same rows with other labels: the features are shared.
     pub fn relabelled(&self, label: impl Fn(u32) -> u32) -> Dataset {
-        Dataset { labels: self.labels.iter().map(|old| label(*old)).collect(), ..self.clone() }
+        Dataset {
+            labels: self.labels.iter().map(|old| label(*old)).collect(),
+            ..self.clone()
+        }
     }
 
     /// The same, with each row's position as well.
     pub(crate) fn relabelled_by_row(&self, label: impl Fn(usize, u32) -> u32) -> Dataset {
-        Dataset { labels: self.labels.iter().enumerate().map(|(row, old)| label(row, *old)).collect(), ..self.clone() }
+        Dataset {
+            labels: self
+                .labels
+                .iter()
+                .enumerate()
+                .map(|(row, old)| label(row, *old))
+                .collect(),
+            ..self.clone()
+        }
     }
 
-    /// A copy with features that `change` makes of each row's normalised ones; it is called with the row's position.
+    /// A copy with features that `change` makes of each row's normalised ones; it is called with
+    /// the row's position.
     pub(crate) fn changed(&self, mut change: impl FnMut(usize, &mut [f32])) -> Dataset {
         let mut numbers = Vec::with_capacity(self.len() * self.features);
         (0..self.len()).for_each(|row| self.write_row(row, &mut numbers));
-        numbers.chunks_exact_mut(self.features.max(1)).enumerate().for_each(|(row, features)| change(row, features));
-        Dataset { features: self.features, values: Values::Numbers(Arc::new(numbers)), rows: None, labels: self.labels.clone() }
+        numbers
+            .chunks_exact_mut(self.features.max(1))
+            .enumerate()
+            .for_each(|(row, features)| change(row, features));
+        Dataset {
+            features: self.features,
+            values: Values::Numbers(Arc::new(numbers)),
+            rows: None,
+            labels: self.labels.clone(),
+        }
     }
 
     /// Whether the features are bytes.
@@ -181,12 +246,15 @@ impl Dataset {
         let place = self.place(row) * self.features + feature;
         match &self.values {
             Values::Numbers(numbers) => numbers[place],
-            Values::Bytes(bytes, scale) => scale.tables[feature.min(scale.tables.len() - 1)][usize::from(bytes[place])],
+            Values::Bytes(bytes, scale) => {
+                scale.tables[feature.min(scale.tables.len() - 1)][usize::from(bytes[place])]
+            }
         }
     }
 
-    /// The same rows with their features normalised once and for all: four bytes each where a byte was enough, but reading them
-    /// is a copy. Worth it for test rows that many peers are evaluated on.
+    /// The same rows with their features normalised once and for all: four bytes each where a byte
+    /// was enough, but reading them is a copy. Worth it for test rows that many peers are evaluated
+    /// on.
     pub fn normalised(&self) -> Dataset {
         if let (Values::Numbers(_), None) = (&self.values, &self.rows) {
             return self.clone();
@@ -200,21 +268,34 @@ impl Dataset {
     /// When there is no part, or the parts have different numbers of features.
     pub fn concat(parts: &[Dataset]) -> Dataset {
         let first = parts.first().expect("concat needs a part");
-        assert!(parts.iter().all(|part| part.features == first.features), "parts of one schema have equal features");
-        let labels: Vec<u32> = parts.iter().flat_map(|part| part.labels.iter().copied()).collect();
+        assert!(
+            parts.iter().all(|part| part.features == first.features),
+            "parts of one schema have equal features"
+        );
+        let labels: Vec<u32> = parts
+            .iter()
+            .flat_map(|part| part.labels.iter().copied())
+            .collect();
         if let Values::Bytes(_, scale) = &first.values {
             let mut bytes = Vec::with_capacity(labels.len() * first.features);
             let copied = parts.iter().all(|part| part.copy_bytes(scale, &mut bytes));
             if copied {
-                return Dataset::of_table(first.features, Values::Bytes(Arc::new(bytes), scale.clone()), labels);
+                return Dataset::of_table(
+                    first.features,
+                    Values::Bytes(Arc::new(bytes), scale.clone()),
+                    labels,
+                );
             }
         }
         let mut numbers = Vec::with_capacity(labels.len() * first.features);
-        parts.iter().for_each(|part| (0..part.len()).for_each(|row| part.write_row(row, &mut numbers)));
+        parts
+            .iter()
+            .for_each(|part| (0..part.len()).for_each(|row| part.write_row(row, &mut numbers)));
         Dataset::of_table(first.features, Values::Numbers(Arc::new(numbers)), labels)
     }
 
-    /// Appends all rows as bytes; `false`, and nothing is appended, where they are not bytes of this scale.
+    /// Appends all rows as bytes; `false`, and nothing is appended, where they are not bytes of
+    /// this scale.
     fn copy_bytes(&self, scale: &Arc<ByteScale>, out: &mut Vec<u8>) -> bool {
         match &self.values {
             Values::Bytes(bytes, own) if own == scale => {
@@ -239,7 +320,12 @@ impl Dataset {
             Values::Numbers(numbers) => out.extend_from_slice(&numbers[range]),
             Values::Bytes(bytes, scale) => match scale.tables.as_slice() {
                 [table] => out.extend(bytes[range].iter().map(|byte| table[usize::from(*byte)])),
-                tables => out.extend(bytes[range].iter().zip(tables).map(|(byte, table)| table[usize::from(*byte)])),
+                tables => out.extend(
+                    bytes[range]
+                        .iter()
+                        .zip(tables)
+                        .map(|(byte, table)| table[usize::from(*byte)]),
+                ),
             },
         }
     }
@@ -264,7 +350,9 @@ impl Dataset {
 }
 
 fn gather<T: Copy>(values: &[T], rows: &[usize], width: usize) -> Vec<T> {
-    rows.iter().flat_map(|row| values[row * width..(row + 1) * width].iter().copied()).collect()
+    rows.iter()
+        .flat_map(|row| values[row * width..(row + 1) * width].iter().copied())
+        .collect()
 }
 
 pub(crate) fn class_counts(labels: &[u32], classes: usize) -> Vec<u64> {
@@ -292,12 +380,28 @@ impl Images {
     ///
     /// # Errors
     /// When there are not `labels × height × width` pixels.
-    pub fn new(name: &str, height: usize, width: usize, pixels: Vec<u8>, labels: Vec<u8>) -> Result<Images, DataError> {
-        let images = Images { name: name.into(), height, width, pixels, labels };
+    pub fn new(
+        name: &str,
+        height: usize,
+        width: usize,
+        pixels: Vec<u8>,
+        labels: Vec<u8>,
+    ) -> Result<Images, DataError> {
+        let images = Images {
+            name: name.into(),
+            height,
+            width,
+            pixels,
+            labels,
+        };
         let expected = images.labels.len() * height * width;
         if images.pixels.len() != expected {
             let (expected, found) = (expected as u64, images.pixels.len() as u64);
-            return Err(DataError::Length { path: images.name, expected, found });
+            return Err(DataError::Length {
+                path: images.name,
+                expected,
+                found,
+            });
         }
         Ok(images)
     }
@@ -311,12 +415,14 @@ impl Images {
     fn classes(&self, schema: &Schema) -> Result<Vec<u32>, DataError> {
         self.axes(schema)?;
         let class = |(row, label): (usize, &u8)| {
-            schema.class(u64::from(*label)).ok_or_else(|| DataError::Label {
-                path: self.name.clone(),
-                row,
-                found: label.to_string(),
-                classes: schema.classes,
-            })
+            schema
+                .class(u64::from(*label))
+                .ok_or_else(|| DataError::Label {
+                    path: self.name.clone(),
+                    row,
+                    found: label.to_string(),
+                    classes: schema.classes,
+                })
         };
         self.labels.iter().enumerate().map(class).collect()
     }
@@ -365,7 +471,11 @@ impl RawTable {
     /// The rows at these positions, in this order.
     pub fn select(&self, rows: &[usize]) -> RawTable {
         let rows = rows.iter().map(|row| self.rows[*row].clone()).collect();
-        RawTable { name: self.name.clone(), header: self.header.clone(), rows }
+        RawTable {
+            name: self.name.clone(),
+            header: self.header.clone(),
+            rows,
+        }
     }
 }
 
@@ -425,8 +535,9 @@ impl Source {
         }
     }
 
-    /// Writes the rows into `directory` as files that [`crate::source::open`] reads: a table as `<stem>.csv`, images as
-    /// `<stem>-images-idx3-ubyte` with `<stem>-labels-idx1-ubyte`. Returns the path to open.
+    /// Writes the rows into `directory` as files that [`crate::source::open`] reads: a table as
+    /// `<stem>.csv`, images as `<stem>-images-idx3-ubyte` with `<stem>-labels-idx1-ubyte`. Returns
+    /// the path to open.
     ///
     /// # Errors
     /// When a file cannot be written.
@@ -439,7 +550,11 @@ impl Source {
             }
             Source::Images(images) => {
                 let path = directory.join(format!("{stem}-images-idx3-ubyte"));
-                write_idx(&path, &directory.join(format!("{stem}-labels-idx1-ubyte")), images)?;
+                write_idx(
+                    &path,
+                    &directory.join(format!("{stem}-labels-idx1-ubyte")),
+                    images,
+                )?;
                 Ok(path)
             }
         }
@@ -452,7 +567,8 @@ mod tests {
     use kith_consensus::section::Document;
 
     fn table(rows: usize) -> Dataset {
-        let mut document = Document::parse("[data]\nshape = [3]\nclasses = 4\nmean = [1, 2, 3]\n").unwrap();
+        let mut document =
+            Document::parse("[data]\nshape = [3]\nclasses = 4\nmean = [1, 2, 3]\n").unwrap();
         let schema = document.section("data", Schema::read);
         Dataset::from_bytes(
             (0..rows * 3).map(|value| value as u8).collect(),
@@ -470,10 +586,16 @@ mod tests {
         let again = view.select(&[3, 0]);
         assert_eq!(again.row(0), all.row(49));
         assert_eq!(again, Dataset::concat(std::slice::from_ref(&again)));
-        assert_eq!(again, Dataset::concat(&[all.select(&[49]), all.select(&[7])]));
+        assert_eq!(
+            again,
+            Dataset::concat(&[all.select(&[49]), all.select(&[7])])
+        );
         assert_ne!(again, all.select(&[7, 49]));
         assert_eq!(again.normalised().row(1), all.row(7));
-        assert_eq!(all.select(&[0, 1]).relabelled(|label| 3 - label).labels(), [3, 2]);
+        assert_eq!(
+            all.select(&[0, 1]).relabelled(|label| 3 - label).labels(),
+            [3, 2]
+        );
     }
 
     #[test]

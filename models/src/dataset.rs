@@ -1,6 +1,8 @@
-//! The data sets that the testnet and the simulator can hand out, and how they are cut into training and test rows.
+//! The data sets that the testnet and the simulator can hand out, and how they are cut into
+//! training and test rows.
 //!
-//! A peer of a real federation uses none of these: its own files go through [`crate::source::open`].
+//! A peer of a real federation uses none of these: its own files go through
+//! [`crate::source::open`].
 
 mod digits;
 mod fashion_mnist;
@@ -38,7 +40,8 @@ pub static DATASETS: &[DatasetEntry] = &[digits::ENTRY, fashion_mnist::ENTRY, he
 /// Where to look.
 #[derive(Clone, Debug, Default)]
 pub struct DatasetOptions {
-    /// The folder with the data set's files, in place of those that are searched where none is named.
+    /// The folder with the data set's files, in place of those that are searched where none is
+    /// named.
     pub directory: Option<PathBuf>,
 }
 
@@ -92,13 +95,19 @@ struct Stratum {
 }
 
 impl Loaded {
-    /// Cuts off test rows, stratified by class, and by site where sites are known: each stratum gives its share, by largest
-    /// remainder. Rows that are equal, features and label, stay on one side, so that none is tested that was trained on. `test`
-    /// overrides the data set's own size; without it an official split is taken as it is.
+    /// Cuts off test rows, stratified by class, and by site where sites are known: each stratum
+    /// gives its share, by largest remainder. Rows that are equal, features and label, stay on one
+    /// side, so that none is tested that was trained on. `test` overrides the data set's own size;
+    /// without it an official split is taken as it is.
     ///
     /// # Errors
     /// When a label is not of the schema, or no row would be left to train on or to test on.
-    pub fn split(&self, schema: &Schema, test: Option<TestSize>, seed: &Seed) -> Result<Split, DataError> {
+    pub fn split(
+        &self,
+        schema: &Schema,
+        test: Option<TestSize>,
+        seed: &Seed,
+    ) -> Result<Split, DataError> {
         if let (None, Some(official)) = (test, &self.official) {
             return Ok(official.clone());
         }
@@ -108,7 +117,10 @@ impl Loaded {
             TestSize::Share(share) => (share * rows as f64).round() as usize,
         };
         if wanted == 0 || wanted >= rows {
-            let what = format!("{wanted} of {rows} rows asked for as test rows; expected from 1 to {}", rows - 1);
+            let what = format!(
+                "{wanted} of {rows} rows asked for as test rows; expected from 1 to {}",
+                rows - 1
+            );
             return Err(DataError::format("data set".as_ref(), what));
         }
         let all = self.dataset(schema)?;
@@ -119,8 +131,15 @@ impl Loaded {
         let place = |row: usize| (site[row], all.labels()[row]);
         let mut strata = BTreeMap::<(usize, u32), Stratum>::new();
         (0..rows).for_each(|row| strata.entry(place(row)).or_default().rows.push(row));
-        let sizes: Vec<f64> = strata.values().map(|stratum| stratum.rows.len() as f64).collect();
-        for (index, (stratum, share)) in strata.values_mut().zip(largest_remainder(wanted, &sizes)).enumerate() {
+        let sizes: Vec<f64> = strata
+            .values()
+            .map(|stratum| stratum.rows.len() as f64)
+            .collect();
+        for (index, (stratum, share)) in strata
+            .values_mut()
+            .zip(largest_remainder(wanted, &sizes))
+            .enumerate()
+        {
             Stream::derive("kith.v1 split", seed, 0, 0, index as u64).shuffle(&mut stratum.rows);
             stratum.open = share.min(stratum.rows.len());
         }
@@ -128,27 +147,48 @@ impl Loaded {
         let mut equals = BTreeMap::<&Digest, Vec<usize>>::new();
         (0..rows).for_each(|row| equals.entry(&contents[row]).or_default().push(row));
         let mut test = Vec::with_capacity(wanted);
-        for row in strata.values().flat_map(|stratum| &stratum.rows).copied().collect::<Vec<_>>() {
+        for row in strata
+            .values()
+            .flat_map(|stratum| &stratum.rows)
+            .copied()
+            .collect::<Vec<_>>()
+        {
             let group = equals.remove(&contents[row]).unwrap_or_default();
             let mut needed = BTreeMap::<(usize, u32), usize>::new();
-            group.iter().for_each(|row| *needed.entry(place(*row)).or_default() += 1);
-            if needed.iter().all(|(place, count)| strata[place].open >= *count) {
-                needed.iter().for_each(|(place, count)| strata.entry(*place).or_default().open -= count);
+            group
+                .iter()
+                .for_each(|row| *needed.entry(place(*row)).or_default() += 1);
+            if needed
+                .iter()
+                .all(|(place, count)| strata[place].open >= *count)
+            {
+                needed
+                    .iter()
+                    .for_each(|(place, count)| strata.entry(*place).or_default().open -= count);
                 test.extend(group);
             }
         }
         test.sort_unstable();
-        let train = (0..rows).filter(|row| test.binary_search(row).is_err()).collect();
+        let train = (0..rows)
+            .filter(|row| test.binary_search(row).is_err())
+            .collect();
         Ok(Split { train, test })
     }
 
-    /// The sites with positions in `rows` (ascending) instead of positions in the source: what a partition of these rows needs.
+    /// The sites with positions in `rows` (ascending) instead of positions in the source: what a
+    /// partition of these rows needs.
     pub fn sites_among(&self, rows: &[usize]) -> Option<Vec<Site>> {
         let among = |site: &Site| Site {
             name: site.name.clone(),
-            rows: site.rows.iter().filter_map(|row| rows.binary_search(row).ok()).collect(),
+            rows: site
+                .rows
+                .iter()
+                .filter_map(|row| rows.binary_search(row).ok())
+                .collect(),
         };
-        self.sites.as_ref().map(|sites| sites.iter().map(among).collect())
+        self.sites
+            .as_ref()
+            .map(|sites| sites.iter().map(among).collect())
     }
 
     /// All rows, read as the schema says.

@@ -1,12 +1,14 @@
-//! Values absurdly far from the others of their column: a sentinel such as 999999, a slipped decimal point, a damaged cell. They
-//! are numbers, so a table may hold them, but training on one of them can fail or drown the rest.
+//! Values absurdly far from the others of their column: a sentinel such as 999999, a slipped
+//! decimal point, a damaged cell. They are numbers, so a table may hold them, but training on one
+//! of them can fail or drown the rest.
 
 use crate::data::Dataset;
 
-/// Spreads away from its column's middle at which a value is told. Heavy tails reach some tens; a sentinel or a broken cell reaches
-/// far more (a guess).
+/// Spreads away from its column's middle at which a value is told. Heavy tails reach some tens; a
+/// sentinel or a broken cell reaches far more (a guess).
 const FAR: f64 = 1000.0;
-/// Share of a column's values, the nearest to its middle, that give its spread: so what is far does not hide itself.
+/// Share of a column's values, the nearest to its middle, that give its spread: so what is far does
+/// not hide itself.
 const NEAREST: f64 = 0.95;
 /// Most values told; one is enough to look into a file.
 const TOLD_MAX: usize = 8;
@@ -24,8 +26,9 @@ pub struct FarValue {
     pub median: f32,
 }
 
-/// The values that lie more than a thousand spreads from the median of their column, at most eight. A spread is the root mean
-/// square distance of the nearest 95 % from the median, and at least 1, the deviation that the schema normalises to.
+/// The values that lie more than a thousand spreads from the median of their column, at most eight.
+/// A spread is the root mean square distance of the nearest 95 % from the median, and at least 1,
+/// the deviation that the schema normalises to.
 pub fn far_values(rows: &Dataset) -> Vec<FarValue> {
     if rows.is_bytes() {
         return Vec::new();
@@ -36,8 +39,16 @@ pub fn far_values(rows: &Dataset) -> Vec<FarValue> {
         column.clear();
         column.extend((0..rows.len()).map(|row| rows.value(row, feature)));
         let (median, limit) = reach(&mut column.clone());
-        let beyond = column.iter().enumerate().filter(|(_, value)| f64::from((**value - median).abs()) > limit);
-        far.extend(beyond.map(|(row, value)| FarValue { row, feature, value: *value, median }));
+        let beyond = column
+            .iter()
+            .enumerate()
+            .filter(|(_, value)| f64::from((**value - median).abs()) > limit);
+        far.extend(beyond.map(|(row, value)| FarValue {
+            row,
+            feature,
+            value: *value,
+            median,
+        }));
         if far.len() >= TOLD_MAX {
             break;
         }
@@ -46,15 +57,23 @@ pub fn far_values(rows: &Dataset) -> Vec<FarValue> {
     far
 }
 
-/// The median of a column and the distance from it at which a value is far; the column's order is lost.
+/// The median of a column and the distance from it at which a value is far; the column's order is
+/// lost.
 fn reach(column: &mut [f32]) -> (f32, f64) {
     let middle = column.len() / 2;
     let median = *column.select_nth_unstable_by(middle, f32::total_cmp).1;
-    column.iter_mut().for_each(|value| *value = (*value - median).abs());
+    column
+        .iter_mut()
+        .for_each(|value| *value = (*value - median).abs());
     // All but one at least: a single far value among few must not count itself.
-    let nearest = ((column.len() as f64 * NEAREST) as usize).min(column.len() - 1).max(1);
+    let nearest = ((column.len() as f64 * NEAREST) as usize)
+        .min(column.len() - 1)
+        .max(1);
     column.select_nth_unstable_by(nearest - 1, f32::total_cmp);
-    let squares: f64 = column[..nearest].iter().map(|distance| f64::from(*distance).powi(2)).sum();
+    let squares: f64 = column[..nearest]
+        .iter()
+        .map(|distance| f64::from(*distance).powi(2))
+        .sum();
     (median, FAR * (squares / nearest as f64).sqrt().max(1.0))
 }
 
@@ -74,7 +93,9 @@ mod tests {
     #[test]
     fn a_value_far_from_its_column_is_found_and_a_wide_column_is_not() {
         let mut stream = Seed::from_number(1).stream("test far");
-        let mut values: Vec<f32> = (0..200).flat_map(|_| [stream.normal() as f32, 1e6 * stream.normal() as f32]).collect();
+        let mut values: Vec<f32> = (0..200)
+            .flat_map(|_| [stream.normal() as f32, 1e6 * stream.normal() as f32])
+            .collect();
         assert_eq!(far(values.clone(), 2), []);
         for value in [3e38, -1e30, 999_999.0] {
             values[2 * 5] = value;
@@ -83,12 +104,27 @@ mod tests {
         }
         assert_eq!(far(vec![0.0, 0.0, 1.0, 3e38], 1), [(3, 0, 3e38)]);
         assert_eq!(far(vec![0.0; 50], 1), []);
-        assert_eq!(far([vec![0.0; 95], vec![800.0; 5]].concat(), 1), [], "a rare large value in a sparse column");
-        assert_eq!(far(vec![7.0], 1), []);
-        assert_eq!(far(vec![9e37; 600], 3), [], "far from 0, but not from each other");
         assert_eq!(
-            far(vec![3e38; 600].into_iter().enumerate().map(|(row, value)| if row == 30 { -value } else { value }).collect(), 3)
-                .len(),
+            far([vec![0.0; 95], vec![800.0; 5]].concat(), 1),
+            [],
+            "a rare large value in a sparse column"
+        );
+        assert_eq!(far(vec![7.0], 1), []);
+        assert_eq!(
+            far(vec![9e37; 600], 3),
+            [],
+            "far from 0, but not from each other"
+        );
+        assert_eq!(
+            far(
+                vec![3e38; 600]
+                    .into_iter()
+                    .enumerate()
+                    .map(|(row, value)| if row == 30 { -value } else { value })
+                    .collect(),
+                3
+            )
+            .len(),
             1
         );
     }

@@ -1,8 +1,9 @@
 //! Which of a peer's own rows are held out for testing.
 //!
-//! A row's own content decides, not its place: rows that are added, reordered or exported again leave every other row on its
-//! side, and equal rows are on the same side. So no row that a peer has trained on becomes a test row when its file grows.
-//! The price is that the share is met on average and not exactly, in the whole and in each class.
+//! A row's own content decides, not its place: rows that are added, reordered or exported again
+//! leave every other row on its side, and equal rows are on the same side. So no row that a peer
+//! has trained on becomes a test row when its file grows. The price is that the share is met on
+//! average and not exactly, in the whole and in each class.
 
 use std::collections::BTreeSet;
 
@@ -10,10 +11,14 @@ use kith_consensus::{Digest, Seed, Stream};
 
 use crate::data::Dataset;
 
-/// Ascending positions of rows to train on and of rows to hold out, on average this `share` of all. Where chance would hold out
-/// nothing, the row that comes nearest to it is held out, with its equals.
+/// Ascending positions of rows to train on and of rows to hold out, on average this `share` of all.
+/// Where chance would hold out nothing, the row that comes nearest to it is held out, with its
+/// equals.
 pub fn hold_out(rows: &Dataset, share: f64, seed: &Seed) -> (Vec<usize>, Vec<usize>) {
-    let draws: Vec<f64> = contents(rows).iter().map(|content| draw(content, seed)).collect();
+    let draws: Vec<f64> = contents(rows)
+        .iter()
+        .map(|content| draw(content, seed))
+        .collect();
     let lowest = draws.iter().copied().fold(1.0, f64::min);
     (0..rows.len()).partition(|row| draws[*row] >= share && draws[*row] > lowest)
 }
@@ -21,17 +26,27 @@ pub fn hold_out(rows: &Dataset, share: f64, seed: &Seed) -> (Vec<usize>, Vec<usi
 /// How many of the `test` rows are also rows of `train`, features and label.
 pub fn rows_in_both(train: &Dataset, test: &Dataset) -> usize {
     let known: BTreeSet<Digest> = contents(train).into_iter().collect();
-    contents(test).iter().filter(|content| known.contains(content)).count()
+    contents(test)
+        .iter()
+        .filter(|content| known.contains(content))
+        .count()
 }
 
 /// A number in [0, 1) that follows from a row's content and the seed.
 fn draw(content: &Digest, seed: &Seed) -> f64 {
     let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|byte| content.0[at + byte]));
-    Stream::derive("kith.v1 holdout by content", seed, word(0), word(8), word(16)).unit()
+    Stream::derive(
+        "kith.v1 holdout by content",
+        seed,
+        word(0),
+        word(8),
+        word(16),
+    )
+    .unit()
 }
 
-/// A name for the content of each row, equal for equal features and labels. The features are the normalised ones, so it does
-/// not matter how a file spelled them.
+/// A name for the content of each row, equal for equal features and labels. The features are the
+/// normalised ones, so it does not matter how a file spelled them.
 pub(crate) fn contents(rows: &Dataset) -> Vec<Digest> {
     let mut values = Vec::with_capacity(rows.features() + 1);
     let mut content = |row: usize| {
@@ -58,7 +73,10 @@ mod tests {
     fn sides(rows: &Dataset, share: f64) -> [Vec<(u32, u32)>; 2] {
         let (train, test) = hold_out(rows, share, &Seed::from_number(3));
         [train, test].map(|side| {
-            let mut side: Vec<(u32, u32)> = side.iter().map(|row| (rows.row(*row)[0].to_bits(), rows.labels()[*row])).collect();
+            let mut side: Vec<(u32, u32)> = side
+                .iter()
+                .map(|row| (rows.row(*row)[0].to_bits(), rows.labels()[*row]))
+                .collect();
             side.sort_unstable();
             side
         })
@@ -91,7 +109,13 @@ mod tests {
     #[test]
     fn rows_on_both_sides_are_counted() {
         let train = table(&[(1.0, 0), (2.0, 0), (0.0, 1)]);
-        assert_eq!(rows_in_both(&train, &table(&[(1.0, 0), (1.0, 0), (2.0, 1), (-0.0, 1), (3.0, 0)])), 3);
+        assert_eq!(
+            rows_in_both(
+                &train,
+                &table(&[(1.0, 0), (1.0, 0), (2.0, 1), (-0.0, 1), (3.0, 0)])
+            ),
+            3
+        );
     }
 
     #[test]

@@ -1,8 +1,11 @@
-//! How rows are dealt to peers in a testnet or a simulation. A partition is a function of (labels, peers, stream).
+//! How rows are dealt to peers in a testnet or a simulation. A partition is a function of (labels,
+//! peers, stream).
 //!
-//! Some also change the rows of each peer (noise, other labels): [`Partition::datasets`] gives what each peer trains on.
+//! Some also change the rows of each peer (noise, other labels): [`Partition::datasets`] gives what
+//! each peer trains on.
 //!
-//! The text form is `kind`, `kind:value` for the kind's own parameter, or `kind:key=value,key=value`.
+//! The text form is `kind`, `kind:value` for the kind's own parameter, or
+//! `kind:key=value,key=value`.
 
 mod class_groups;
 mod concept_shift;
@@ -89,12 +92,18 @@ pub struct Place<'a> {
 
 /// A way to deal rows with its parameters set.
 pub trait Deal: Debug + Send + Sync {
-    /// The rows of each peer, ascending, at least one; no row twice, except that where [`Deal::overlaps`] says so two peers may
-    /// hold the same row. Called with at least one peer, and with a row for each unless rows overlap.
+    /// The rows of each peer, ascending, at least one; no row twice, except that where
+    /// [`Deal::overlaps`] says so two peers may hold the same row. Called with at least one peer,
+    /// and with a row for each unless rows overlap.
     ///
     /// # Errors
     /// When the rows cannot be dealt so.
-    fn split(&self, rows: Rows<'_>, peers: usize, stream: &mut Stream) -> Result<Vec<Vec<usize>>, PartitionError>;
+    fn split(
+        &self,
+        rows: Rows<'_>,
+        peers: usize,
+        stream: &mut Stream,
+    ) -> Result<Vec<Vec<usize>>, PartitionError>;
 
     /// Whether two peers may hold the same row.
     fn overlaps(&self) -> bool {
@@ -114,7 +123,8 @@ pub trait Deal: Debug + Send + Sync {
         Ok(())
     }
 
-    /// A peer's rows as it gets to see them, where [`Deal::fits`] has nothing against it; by default as they are.
+    /// A peer's rows as it gets to see them, where [`Deal::fits`] has nothing against it; by
+    /// default as they are.
     fn transform(&self, place: &Place<'_>, data: &Dataset) -> Dataset {
         let _ = place;
         data.clone()
@@ -170,22 +180,34 @@ impl Partition {
                 if !kind.is_empty() {
                     section.note("kind", unknown("partition", &kind, &names));
                 }
-                PARTITIONS.iter().map(|entry| (entry.new)(section)).last().expect("PARTITIONS is not empty")
+                PARTITIONS
+                    .iter()
+                    .map(|entry| (entry.new)(section))
+                    .last()
+                    .expect("PARTITIONS is not empty")
             }
         };
         Partition { kind, deal }
     }
 
-    /// Reads the text form: `iid`, `iid:600`, `dirichlet:0.5`, `dirichlet:alpha=0.5,min_rows=1`, `pathological:2`, `natural`, …
+    /// Reads the text form: `iid`, `iid:600`, `dirichlet:0.5`, `dirichlet:alpha=0.5,min_rows=1`,
+    /// `pathological:2`, `natural`, …
     ///
     /// # Errors
     /// What is wrong, and what is known.
     pub fn parse(text: &str) -> Result<Partition, PartitionError> {
-        let wrong = |what: String| PartitionError::Text { text: text.to_owned(), what };
-        let (kind, values) = text.split_once(':').map_or((text, ""), |(kind, values)| (kind, values));
+        let wrong = |what: String| PartitionError::Text {
+            text: text.to_owned(),
+            what,
+        };
+        let (kind, values) = text
+            .split_once(':')
+            .map_or((text, ""), |(kind, values)| (kind, values));
         let names: Vec<&str> = PARTITIONS.iter().map(|entry| entry.name).collect();
-        let entry =
-            PARTITIONS.iter().find(|entry| entry.name == kind).ok_or_else(|| wrong(unknown("partition", kind, &names)))?;
+        let entry = PARTITIONS
+            .iter()
+            .find(|entry| entry.name == kind)
+            .ok_or_else(|| wrong(unknown("partition", kind, &names)))?;
         let mut toml = format!("[partition]\nkind = \"{kind}\"\n");
         for value in values.split(',').filter(|value| !value.is_empty()) {
             let (key, value) = match (value.split_once('='), entry.parameter) {
@@ -193,31 +215,56 @@ impl Partition {
                 (None, Some(key)) => (key, value),
                 (None, None) => return Err(wrong(format!("{kind:?} takes no parameter"))),
             };
-            let word =
-                |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+            let word = |text: &str| {
+                !text.is_empty()
+                    && text
+                        .bytes()
+                        .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+            };
             if !word(key) || !word(value) {
-                return Err(wrong(format!("expected key=value, found {key:?} = {value:?}")));
+                return Err(wrong(format!(
+                    "expected key=value, found {key:?} = {value:?}"
+                )));
             }
             toml.push_str(&format!("{key} = {value}\n"));
         }
-        let mut document = Document::parse(&toml).map_err(|_| wrong("expected numbers after the colon".to_owned()))?;
+        let mut document = Document::parse(&toml)
+            .map_err(|_| wrong("expected numbers after the colon".to_owned()))?;
         let partition = document.section("partition", Partition::read);
         let problems = |problems: Vec<kith_consensus::Problem>| {
-            problems.iter().map(|problem| format!("{}: {}", problem.key, problem.what)).collect::<Vec<_>>().join("; ")
+            problems
+                .iter()
+                .map(|problem| format!("{}: {}", problem.key, problem.what))
+                .collect::<Vec<_>>()
+                .join("; ")
         };
-        document.finish().map(|_| partition).map_err(|list| wrong(problems(list)))
+        document
+            .finish()
+            .map(|_| partition)
+            .map_err(|list| wrong(problems(list)))
     }
 
-    /// The rows of each peer, ascending; no row twice, unless the partition draws with overlap (`draw`).
+    /// The rows of each peer, ascending; no row twice, unless the partition draws with overlap
+    /// (`draw`).
     ///
-    /// Where [`Partition::changes_rows`], these are not yet what the peers see: [`Partition::transform`] each peer's.
+    /// Where [`Partition::changes_rows`], these are not yet what the peers see:
+    /// [`Partition::transform`] each peer's.
     ///
     /// # Errors
     /// When the rows cannot be dealt so.
-    pub fn split(&self, rows: Rows<'_>, peers: usize, stream: &mut Stream) -> Result<Vec<Vec<usize>>, PartitionError> {
+    pub fn split(
+        &self,
+        rows: Rows<'_>,
+        peers: usize,
+        stream: &mut Stream,
+    ) -> Result<Vec<Vec<usize>>, PartitionError> {
         if peers == 0 || (rows.labels.len() < peers && !self.deal.overlaps()) {
             let what = "expected at least one peer and one row for each".to_owned();
-            return Err(PartitionError::TooFew { rows: rows.labels.len(), peers, what });
+            return Err(PartitionError::TooFew {
+                rows: rows.labels.len(),
+                peers,
+                what,
+            });
         }
         self.deal.split(rows, peers, stream)
     }
@@ -232,7 +279,8 @@ impl Partition {
         self.deal.transform(place, data)
     }
 
-    /// What each peer trains on: its part of `data`, as it gets to see it. Views of one table where rows are not changed.
+    /// What each peer trains on: its part of `data`, as it gets to see it. Views of one table where
+    /// rows are not changed.
     ///
     /// # Errors
     /// When the rows cannot be dealt so.
@@ -245,21 +293,46 @@ impl Partition {
         seed: &Seed,
     ) -> Result<Vec<Dataset>, PartitionError> {
         self.deal.fits(data.features())?;
-        let rows = Rows { labels: data.labels(), classes, sites };
+        let rows = Rows {
+            labels: data.labels(),
+            classes,
+            sites,
+        };
         let parts = self.split(rows, peers, &mut seed.stream("kith.v1 partition"))?;
-        let dataset =
-            |(peer, rows): (usize, &Vec<usize>)| self.transform(&Place { peer, peers, classes, seed }, &data.select(rows));
+        let dataset = |(peer, rows): (usize, &Vec<usize>)| {
+            self.transform(
+                &Place {
+                    peer,
+                    peers,
+                    classes,
+                    seed,
+                },
+                &data.select(rows),
+            )
+        };
         Ok(parts.iter().enumerate().map(dataset).collect())
     }
 }
 
 /// Near-equal sizes of all rows, or `rows_per_peer` for each where that is above 0.
-fn equal_sizes(rows: usize, peers: usize, rows_per_peer: usize) -> Result<Vec<usize>, PartitionError> {
+fn equal_sizes(
+    rows: usize,
+    peers: usize,
+    rows_per_peer: usize,
+) -> Result<Vec<usize>, PartitionError> {
     let needed = rows_per_peer.saturating_mul(peers);
     if needed > rows {
-        return Err(PartitionError::TooFew { rows, peers, what: format!("{rows_per_peer} rows per peer need {needed}") });
+        return Err(PartitionError::TooFew {
+            rows,
+            peers,
+            what: format!("{rows_per_peer} rows per peer need {needed}"),
+        });
     }
-    Ok(if rows_per_peer > 0 { vec![rows_per_peer; peers] } else { near_equal(rows, peers) })
+    Ok(if rows_per_peer > 0 {
+        vec![rows_per_peer; peers]
+    } else {
+        near_equal(rows, peers)
+    })
 }
 
 /// Consecutive parts of `order`, each sorted.
@@ -276,7 +349,11 @@ fn cut(order: &[usize], sizes: &[usize]) -> Vec<Vec<usize>> {
 }
 
 /// Parts of these sizes of all rows in a random order.
-fn shuffled(rows: usize, sizes: &[usize], stream: &mut Stream) -> Result<Vec<Vec<usize>>, PartitionError> {
+fn shuffled(
+    rows: usize,
+    sizes: &[usize],
+    stream: &mut Stream,
+) -> Result<Vec<Vec<usize>>, PartitionError> {
     let mut order: Vec<usize> = (0..rows).collect();
     stream.shuffle(&mut order);
     Ok(cut(&order, sizes))
@@ -285,24 +362,41 @@ fn shuffled(rows: usize, sizes: &[usize], stream: &mut Stream) -> Result<Vec<Vec
 /// The rows of each class, ascending.
 fn rows_by_class(rows: Rows<'_>) -> Vec<Vec<usize>> {
     let mut classes = vec![Vec::new(); rows.classes];
-    rows.labels.iter().enumerate().for_each(|(row, label)| classes[*label as usize].push(row));
+    rows.labels
+        .iter()
+        .enumerate()
+        .for_each(|(row, label)| classes[*label as usize].push(row));
     classes
 }
 
-/// Cuts `total` in whole parts in proportion to `weights` (not negative, one above 0): floors first, then one more for the
-/// largest remainders, ties to the lower index.
+/// Cuts `total` in whole parts in proportion to `weights` (not negative, one above 0): floors
+/// first, then one more for the largest remainders, ties to the lower index.
 ///
 /// # Panics
 /// When the weights are empty, negative, not finite or all 0.
 pub fn largest_remainder(total: usize, weights: &[f64]) -> Vec<usize> {
     let sum: f64 = weights.iter().sum();
-    assert!(sum > 0.0 && sum.is_finite() && weights.iter().all(|weight| *weight >= 0.0), "weights: {weights:?}");
-    let exact: Vec<f64> = weights.iter().map(|weight| total as f64 * weight / sum).collect();
+    assert!(
+        sum > 0.0 && sum.is_finite() && weights.iter().all(|weight| *weight >= 0.0),
+        "weights: {weights:?}"
+    );
+    let exact: Vec<f64> = weights
+        .iter()
+        .map(|weight| total as f64 * weight / sum)
+        .collect();
     let mut sizes: Vec<usize> = exact.iter().map(|size| size.floor() as usize).collect();
     let mut order: Vec<usize> = (0..weights.len()).collect();
-    order.sort_by(|a, b| (exact[*b].fract()).total_cmp(&exact[*a].fract()).then(a.cmp(b)));
+    order.sort_by(|a, b| {
+        (exact[*b].fract())
+            .total_cmp(&exact[*a].fract())
+            .then(a.cmp(b))
+    });
     let missing = total.saturating_sub(sizes.iter().sum());
-    order.iter().cycle().take(missing).for_each(|index| sizes[*index] += 1);
+    order
+        .iter()
+        .cycle()
+        .take(missing)
+        .for_each(|index| sizes[*index] += 1);
     sizes
 }
 
@@ -312,8 +406,16 @@ mod tests {
     use kith_consensus::Seed;
 
     fn split(text: &str, labels: &[u32], peers: usize) -> Result<Vec<Vec<usize>>, PartitionError> {
-        let rows = Rows { labels, classes: 10, sites: None };
-        Partition::parse(text).unwrap().split(rows, peers, &mut Seed::from_number(3).stream("test partition"))
+        let rows = Rows {
+            labels,
+            classes: 10,
+            sites: None,
+        };
+        Partition::parse(text).unwrap().split(
+            rows,
+            peers,
+            &mut Seed::from_number(3).stream("test partition"),
+        )
     }
 
     #[test]
@@ -346,9 +448,17 @@ mod tests {
         for text in texts {
             let parts = split(text, &labels, 7).unwrap();
             let mut all: Vec<usize> = parts.concat();
-            assert!(parts.iter().all(|part| part.is_sorted() && !part.is_empty()), "{text}");
+            assert!(
+                parts
+                    .iter()
+                    .all(|part| part.is_sorted() && !part.is_empty()),
+                "{text}"
+            );
             all.sort_unstable();
-            assert!(all.windows(2).all(|pair| pair[0] < pair[1]), "{text} dealt a row twice");
+            assert!(
+                all.windows(2).all(|pair| pair[0] < pair[1]),
+                "{text} dealt a row twice"
+            );
             let wanted = match text {
                 "iid:50" | "inner-dirichlet:alpha=0.1,rows_per_peer=50" => 350,
                 // Seven of the ten classes have a holder.
@@ -361,7 +471,11 @@ mod tests {
                 _ => 1003,
             };
             assert_eq!(all.len(), wanted, "{text}");
-            assert_eq!(split(text, &labels, 7).unwrap(), parts, "{text} is not a function of its stream");
+            assert_eq!(
+                split(text, &labels, 7).unwrap(),
+                parts,
+                "{text} is not a function of its stream"
+            );
         }
     }
 
@@ -379,8 +493,16 @@ mod tests {
         let largest = |text: &str, size: usize| {
             let parts = split(text, &labels, 8).unwrap();
             assert!(parts.iter().all(|part| part.len() == size), "{text}");
-            let share = |part: &Vec<usize>| (0..10).map(|c| part.iter().filter(|row| labels[**row] == c).count()).max();
-            parts.iter().map(|part| share(part).unwrap() as f64 / size as f64).sum::<f64>() / 8.0
+            let share = |part: &Vec<usize>| {
+                (0..10)
+                    .map(|c| part.iter().filter(|row| labels[**row] == c).count())
+                    .max()
+            };
+            parts
+                .iter()
+                .map(|part| share(part).unwrap() as f64 / size as f64)
+                .sum::<f64>()
+                / 8.0
         };
         let few = largest("inner-dirichlet:alpha=0.05,rows_per_peer=20", 20);
         assert!(few > 0.7, "{few}");
@@ -397,7 +519,10 @@ mod tests {
         for (peers, each) in [(5, 2), (7, 3), (20, 2), (4, 10)] {
             let parts = split(&format!("pathological:{each}"), &labels, peers).unwrap();
             let held: Vec<Vec<u32>> = parts.iter().map(|part| classes_of(part, &labels)).collect();
-            assert!(held.iter().all(|classes| classes.len() == each), "{peers} {each}: {held:?}");
+            assert!(
+                held.iter().all(|classes| classes.len() == each),
+                "{peers} {each}: {held:?}"
+            );
             assert_eq!(parts.concat().len(), 1000);
             for class in 0..10 {
                 let counts: Vec<usize> = parts
@@ -405,11 +530,19 @@ mod tests {
                     .map(|part| part.iter().filter(|row| labels[**row] == class).count())
                     .filter(|count| *count > 0)
                     .collect();
-                assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1, "class {class}: {counts:?}");
+                assert!(
+                    counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1,
+                    "class {class}: {counts:?}"
+                );
             }
         }
         assert!(split("pathological:11", &labels, 4).is_err());
-        assert!(split("pathological:2", &[0, 1, 1, 1, 1], 5).unwrap_err().to_string().contains("holders"));
+        assert!(
+            split("pathological:2", &[0, 1, 1, 1, 1], 5)
+                .unwrap_err()
+                .to_string()
+                .contains("holders")
+        );
     }
 
     #[test]
@@ -417,7 +550,11 @@ mod tests {
         let labels: Vec<u32> = (0..1000).map(|row| row % 10).collect();
         let parts = split("class-groups:2", &labels, 20).unwrap();
         for (peer, part) in parts.iter().enumerate() {
-            let wanted: Vec<u32> = if peer < 10 { (0..5).collect() } else { (5..10).collect() };
+            let wanted: Vec<u32> = if peer < 10 {
+                (0..5).collect()
+            } else {
+                (5..10).collect()
+            };
             assert_eq!(classes_of(part, &labels), wanted, "peer {peer}");
             assert_eq!(part.len(), 50);
         }
@@ -430,35 +567,57 @@ mod tests {
         let classes = |gamma: &str| {
             let parts = split(&format!("gamma-similarity:{gamma}"), &labels, 10).unwrap();
             assert!(parts.iter().all(|part| part.len() == 100));
-            parts.iter().map(|part| classes_of(part, &labels).len()).collect::<Vec<_>>()
+            parts
+                .iter()
+                .map(|part| classes_of(part, &labels).len())
+                .collect::<Vec<_>>()
         };
         assert_eq!(classes("0"), [1; 10]);
         assert_eq!(classes("1"), [10; 10]);
         let labels_of_first = split("gamma-similarity:0.5", &labels, 10).unwrap();
-        let first = labels_of_first[0].iter().filter(|row| labels[**row] == 0).count();
+        let first = labels_of_first[0]
+            .iter()
+            .filter(|row| labels[**row] == 0)
+            .count();
         assert!((50..70).contains(&first), "{first}");
     }
 
     #[test]
     fn quantities_follow_their_law() {
-        let sizes = |text: &str| split(text, &[0; 1000], 4).unwrap().iter().map(Vec::len).collect::<Vec<_>>();
-        // 4 rows beforehand, then 996 in proportion to 1, 1/2, 1/3, 1/4: 478.08, 239.04, 159.36, 119.52.
+        let sizes = |text: &str| {
+            split(text, &[0; 1000], 4)
+                .unwrap()
+                .iter()
+                .map(Vec::len)
+                .collect::<Vec<_>>()
+        };
+        // 4 rows beforehand, then 996 in proportion to 1, 1/2, 1/3, 1/4: 478.08, 239.04, 159.36,
+        // 119.52.
         assert_eq!(sizes("quantity:1"), [479, 240, 160, 121]);
         assert_eq!(sizes("quantity:power=0"), [250; 4]);
         assert_eq!(sizes("quantity:log_normal=0"), [250; 4]);
         assert!(sizes("quantity:dirichlet=0.01").iter().min() < Some(&20));
-        let error = Partition::parse("quantity:power=1,dirichlet=1").unwrap_err().to_string();
+        let error = Partition::parse("quantity:power=1,dirichlet=1")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("one law"), "{error}");
     }
 
     #[test]
     fn drawn_rows_overlap_between_peers_and_not_within_one() {
         let parts = split("draw:18", &[0; 60], 1000).unwrap();
-        assert!(parts.iter().all(|part| part.len() == 18 && part.windows(2).all(|pair| pair[0] < pair[1])));
+        assert!(
+            parts
+                .iter()
+                .all(|part| part.len() == 18 && part.windows(2).all(|pair| pair[0] < pair[1]))
+        );
         let mut counts = vec![0usize; 60];
         parts.iter().flatten().for_each(|row| counts[*row] += 1);
         // Binomial(1000, 0.3): 300 ± 14.5; six deviations.
-        assert!(counts.iter().all(|count| (213..=387).contains(count)), "{counts:?}");
+        assert!(
+            counts.iter().all(|count| (213..=387).contains(count)),
+            "{counts:?}"
+        );
         assert!(split("draw:61", &[0; 60], 2).is_err());
     }
 
@@ -466,8 +625,18 @@ mod tests {
         let labels: Vec<u32> = (0..400).map(|row| row % 5).collect();
         let data = Dataset::from_numbers(vec![1.0; 400 * 10], labels, 10);
         let seed = Seed::from_number(9);
-        let parts = Partition::parse(text).unwrap().datasets(&data, 5, None, peers, &seed).unwrap();
-        assert_eq!(parts, Partition::parse(text).unwrap().datasets(&data, 5, None, peers, &seed).unwrap(), "{text}");
+        let parts = Partition::parse(text)
+            .unwrap()
+            .datasets(&data, 5, None, peers, &seed)
+            .unwrap();
+        assert_eq!(
+            parts,
+            Partition::parse(text)
+                .unwrap()
+                .datasets(&data, 5, None, peers, &seed)
+                .unwrap(),
+            "{text}"
+        );
         (data, parts)
     }
 
@@ -476,10 +645,18 @@ mod tests {
         let (_, parts) = datasets("feature-skew:0.8", 4);
         for (peer, part) in parts.iter().enumerate() {
             let values: Vec<f32> = (0..part.len()).flat_map(|row| part.row(row)).collect();
-            let deviation = (values.iter().map(|value| f64::from(value - 1.0).powi(2)).sum::<f64>() / values.len() as f64).sqrt();
+            let deviation = (values
+                .iter()
+                .map(|value| f64::from(value - 1.0).powi(2))
+                .sum::<f64>()
+                / values.len() as f64)
+                .sqrt();
             let wanted = 0.2 * (peer + 1) as f64;
             // A deviation of 1,000 values is known to 1 / √2000 = 2.2 %.
-            assert!((deviation / wanted - 1.0).abs() < 0.12, "peer {peer}: {deviation}, expected {wanted}");
+            assert!(
+                (deviation / wanted - 1.0).abs() < 0.12,
+                "peer {peer}: {deviation}, expected {wanted}"
+            );
         }
         assert_ne!(parts[0].row(0), parts[0].row(1));
     }
@@ -489,15 +666,29 @@ mod tests {
         // Squares of two by two: 1 2 above 3 4, read line by line.
         let data = Dataset::from_numbers([1.0, 2.0, 3.0, 4.0].repeat(40), vec![0; 40], 4);
         let seed = Seed::from_number(9);
-        let deal = |text: &str, data: &Dataset| Partition::parse(text).unwrap().datasets(data, 1, None, 8, &seed);
+        let deal = |text: &str, data: &Dataset| {
+            Partition::parse(text)
+                .unwrap()
+                .datasets(data, 1, None, 8, &seed)
+        };
         let parts = deal("rotation", &data).unwrap();
-        let turned = [[1.0, 2.0, 3.0, 4.0], [3.0, 1.0, 4.0, 2.0], [4.0, 3.0, 2.0, 1.0], [2.0, 4.0, 1.0, 3.0]];
+        let turned = [
+            [1.0, 2.0, 3.0, 4.0],
+            [3.0, 1.0, 4.0, 2.0],
+            [4.0, 3.0, 2.0, 1.0],
+            [2.0, 4.0, 1.0, 3.0],
+        ];
         for (peer, part) in parts.iter().enumerate() {
             assert_eq!(part.row(0), turned[peer / 2], "peer {peer}");
         }
         assert_eq!(deal("rotation:1", &data).unwrap()[7].row(0), turned[0]);
         let table = Dataset::from_numbers(vec![1.0; 40 * 5], vec![0; 40], 5);
-        assert!(deal("rotation", &table).unwrap_err().to_string().contains("rows of 5 values"));
+        assert!(
+            deal("rotation", &table)
+                .unwrap_err()
+                .to_string()
+                .contains("rows of 5 values")
+        );
     }
 
     #[test]
@@ -506,7 +697,15 @@ mod tests {
         let (_, plain) = datasets("concept-shift:1", 4);
         assert_eq!(&parts[..2], &plain[..2]);
         let names = |peer: usize| -> Vec<u32> {
-            (0..5).map(|label| parts[peer].labels()[plain[peer].labels().iter().position(|l| *l == label).unwrap()]).collect()
+            (0..5)
+                .map(|label| {
+                    parts[peer].labels()[plain[peer]
+                        .labels()
+                        .iter()
+                        .position(|l| *l == label)
+                        .unwrap()]
+                })
+                .collect()
         };
         assert_eq!(names(2), names(3));
         assert_ne!(names(2), [0, 1, 2, 3, 4]);
@@ -514,13 +713,29 @@ mod tests {
         assert_eq!(renamed, parts[3]);
         // Rows held out from all can be seen through a group's eyes, and the table is still one.
         assert!(Dataset::memory_bytes_of(&parts) < data.memory_bytes() + 400 * 8);
-        let place = Place { peer: 3, peers: 4, classes: 5, seed: &Seed::from_number(9) };
-        let seen = Partition::parse("concept-shift:2").unwrap().transform(&place, &data);
+        let place = Place {
+            peer: 3,
+            peers: 4,
+            classes: 5,
+            seed: &Seed::from_number(9),
+        };
+        let seen = Partition::parse("concept-shift:2")
+            .unwrap()
+            .transform(&place, &data);
         assert_eq!(seen.labels()[..5], names(3));
         assert!(split("concept-shift:3", &[0, 1, 0, 1], 4).is_ok());
-        let rows = Rows { labels: &[0, 1, 0, 1], classes: 2, sites: None };
+        let rows = Rows {
+            labels: &[0, 1, 0, 1],
+            classes: 2,
+            sites: None,
+        };
         let mut stream = Seed::from_number(3).stream("test partition");
-        assert!(Partition::parse("concept-shift:3").unwrap().split(rows, 4, &mut stream).is_err());
+        assert!(
+            Partition::parse("concept-shift:3")
+                .unwrap()
+                .split(rows, 4, &mut stream)
+                .is_err()
+        );
     }
 
     #[test]
@@ -528,7 +743,9 @@ mod tests {
         let labels: Vec<u32> = (0..1000).map(|row| row % 10).collect();
         let parts = split("dirichlet:alpha=0.001,min_rows=0", &labels, 3).unwrap();
         assert_eq!(parts.concat().len(), 1000);
-        let error = split("dirichlet:0.0001", &labels, 50).unwrap_err().to_string();
+        let error = split("dirichlet:0.0001", &labels, 50)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("lower min_rows"), "{error}");
     }
 
@@ -546,7 +763,17 @@ mod tests {
             let error = Partition::parse(text).unwrap_err().to_string();
             assert!(error.contains(part), "{text:?}: {error}");
         }
-        assert!(split("natural", &[0, 1], 2).unwrap_err().to_string().contains("does not know"));
-        assert!(split("iid:600", &[0, 1], 2).unwrap_err().to_string().contains("need 1200"));
+        assert!(
+            split("natural", &[0, 1], 2)
+                .unwrap_err()
+                .to_string()
+                .contains("does not know")
+        );
+        assert!(
+            split("iid:600", &[0, 1], 2)
+                .unwrap_err()
+                .to_string()
+                .contains("need 1200")
+        );
     }
 }

@@ -1,19 +1,24 @@
-//! The charter's `[data]` section: what a row looks like, how it is normalised, what stands in for a missing value.
+//! The charter's `[data]` section: what a row looks like, how it is normalised, what stands in for
+//! a missing value.
 //!
-//! A schema never holds data. Its constants are agreed on beforehand, from published knowledge or one member's own rows,
-//! because constants computed over everybody's rows would already be a release.
+//! A schema never holds data. Its constants are agreed on beforehand, from published knowledge or
+//! one member's own rows, because constants computed over everybody's rows would already be a
+//! release.
 
 use kith_consensus::Section;
 
-/// Most features a row may have: a bound on what a charter can make a peer allocate (16 Mi values are 64 MiB a row).
+/// Most features a row may have: a bound on what a charter can make a peer allocate (16 Mi values
+/// are 64 MiB a row).
 const FEATURES_MAX: usize = 1 << 24;
-/// Bound of the numbers a schema may name; wide enough for any measurement, narrow enough to stay exact.
+/// Bound of the numbers a schema may name; wide enough for any measurement, narrow enough to stay
+/// exact.
 const NUMBER_MAX: f64 = 1e12;
 
 /// What a row of everybody's data looks like.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schema {
-    /// Shape of one row: `[64]`, `[1, 28, 28]` (channels, height, width) or `[features]` of a table.
+    /// Shape of one row: `[64]`, `[1, 28, 28]` (channels, height, width) or `[features]` of a
+    /// table.
     pub shape: Vec<usize>,
     /// Number of classes, at least 2.
     pub classes: usize,
@@ -23,13 +28,17 @@ pub struct Schema {
     pub label_clamp: bool,
     /// Texts that stand for class 0, 1, … in CSV files; empty where labels are written as integers.
     pub class_names: Vec<String>,
-    /// Texts of cells in named columns that mean "nothing was measured", besides an empty cell, `?` and `NA`.
+    /// Texts of cells in named columns that mean "nothing was measured", besides an empty cell, `?`
+    /// and `NA`.
     pub missing: Vec<String>,
-    /// Subtracted from every feature: one value, or one per feature. Unused where columns are named.
+    /// Subtracted from every feature: one value, or one per feature. Unused where columns are
+    /// named.
     pub mean: Vec<f64>,
-    /// Every feature is divided by this afterwards: one value, or one per feature. Unused where columns are named.
+    /// Every feature is divided by this afterwards: one value, or one per feature. Unused where
+    /// columns are named.
     pub deviation: Vec<f64>,
-    /// Named columns of a table, in the order of their features; empty: every column but the label, in the file's order.
+    /// Named columns of a table, in the order of their features; empty: every column but the label,
+    /// in the file's order.
     pub columns: Vec<Column>,
 }
 
@@ -56,7 +65,8 @@ pub enum ColumnKind {
         /// Numbers that mean "missing", such as a cholesterol of 0.
         missing: Vec<f64>,
     },
-    /// One feature per value, 1 for the cell's own and 0 for the others; a missing cell is all zeros.
+    /// One feature per value, 1 for the cell's own and 0 for the others; a missing cell is all
+    /// zeros.
     Category {
         /// The values that occur.
         values: Vec<String>,
@@ -74,7 +84,10 @@ impl Column {
 
     fn read(section: &mut Section<'_>) -> Column {
         let name = section.text("name", None);
-        let kind = match section.choice("kind", Some("number"), &["number", "category"]).as_str() {
+        let kind = match section
+            .choice("kind", Some("number"), &["number", "category"])
+            .as_str()
+        {
             "category" => {
                 let values = section.texts("values", None);
                 let mut sorted = values.clone();
@@ -88,7 +101,9 @@ impl Column {
             _ => ColumnKind::Number {
                 mean: section.number("mean", Some(0.0), -NUMBER_MAX..=NUMBER_MAX),
                 deviation: section.number("deviation", Some(1.0), f64::MIN_POSITIVE..=NUMBER_MAX),
-                impute: section.has("impute").then(|| section.number("impute", None, -NUMBER_MAX..=NUMBER_MAX)),
+                impute: section
+                    .has("impute")
+                    .then(|| section.number("impute", None, -NUMBER_MAX..=NUMBER_MAX)),
                 missing: section.numbers("missing", Some(&[])),
             },
         };
@@ -107,35 +122,66 @@ impl Schema {
             section.note("column", format!("column {:?} is named twice", pair[0]));
         }
         let default = [width as u64];
-        let shape = section.integers("shape", (width > 0).then_some(&default[..]), 1..=FEATURES_MAX as u64);
+        let shape = section.integers(
+            "shape",
+            (width > 0).then_some(&default[..]),
+            1..=FEATURES_MAX as u64,
+        );
         let shape: Vec<usize> = shape.into_iter().map(|side| side as usize).collect();
-        let features = shape.iter().try_fold(1usize, |product, side| product.checked_mul(*side));
+        let features = shape
+            .iter()
+            .try_fold(1usize, |product, side| product.checked_mul(*side));
         let given = section.has("shape") || width > 0;
         let features = match features {
-            Some(features) if !shape.is_empty() && shape.len() <= 4 && features <= FEATURES_MAX => features,
+            Some(features) if !shape.is_empty() && shape.len() <= 4 && features <= FEATURES_MAX => {
+                features
+            }
             _ => {
                 if given {
-                    section.note("shape", format!("expected one to four sides with a product of at most {FEATURES_MAX}"));
+                    section.note(
+                        "shape",
+                        format!(
+                            "expected one to four sides with a product of at most {FEATURES_MAX}"
+                        ),
+                    );
                 }
                 0
             }
         };
         if width > 0 && features > 0 && features != width {
-            section.note("shape", format!("the columns make {width} features, the shape {features}"));
+            section.note(
+                "shape",
+                format!("the columns make {width} features, the shape {features}"),
+            );
         }
         let classes = section.integer("classes", None, 2..=65_536) as usize;
         let class_names = section.texts("class_names", Some(&[]));
         if !class_names.is_empty() && class_names.len() != classes {
-            section.note("class_names", format!("expected {classes} names, one per class, found {}", class_names.len()));
+            section.note(
+                "class_names",
+                format!(
+                    "expected {classes} names, one per class, found {}",
+                    class_names.len()
+                ),
+            );
         }
         let label = section.text("label", Some("label"));
         if columns.iter().any(|column| column.name == label) {
-            section.note("label", format!("{label:?} is a feature's column as well; the label would teach itself"));
+            section.note(
+                "label",
+                format!("{label:?} is a feature's column as well; the label would teach itself"),
+            );
         }
         let label_clamp = section.flag("label_clamp", Some(false));
-        // Read only where it is written, so that charters that do not name it keep their federation's id.
-        let missing = if section.has("missing") { section.texts("missing", None) } else { Vec::new() };
-        // Named columns carry their own; a second place for the same numbers would be a place to contradict them.
+        // Read only where it is written, so that charters that do not name it keep their
+        // federation's id.
+        let missing = if section.has("missing") {
+            section.texts("missing", None)
+        } else {
+            Vec::new()
+        };
+        // Named columns carry their own; a second place for the same numbers would be a place to
+        // contradict them.
         let of_all = |section: &mut Section<'_>, key: &str, default: f64| match columns.is_empty() {
             true => section.numbers(key, Some(&[default])),
             false => vec![default],
@@ -144,13 +190,32 @@ impl Schema {
         let deviation = of_all(section, "deviation", 1.0);
         for (key, list) in [("mean", &mean), ("deviation", &deviation)] {
             if list.len() != 1 && features > 0 && list.len() != features {
-                section.note(key, format!("expected 1 value or {features}, one per feature, found {}", list.len()));
+                section.note(
+                    key,
+                    format!(
+                        "expected 1 value or {features}, one per feature, found {}",
+                        list.len()
+                    ),
+                );
             }
         }
         if deviation.iter().any(|value| *value <= 0.0) {
-            section.note("deviation", "expected numbers above 0, features are divided by them");
+            section.note(
+                "deviation",
+                "expected numbers above 0, features are divided by them",
+            );
         }
-        Schema { shape, classes, label, label_clamp, class_names, missing, mean, deviation, columns }
+        Schema {
+            shape,
+            classes,
+            label,
+            label_clamp,
+            class_names,
+            missing,
+            mean,
+            deviation,
+            columns,
+        }
     }
 
     /// Number of features of a row: the product of the shape.
@@ -164,14 +229,24 @@ impl Schema {
             *end += column.width();
             Some((*end, column))
         });
-        ends.into_iter().find(|(end, _)| index < *end).map(|(_, column)| column)
+        ends.into_iter()
+            .find(|(end, _)| index < *end)
+            .map(|(_, column)| column)
     }
 
     /// What a file had where feature `index` is `value`, but for rounding.
     pub fn in_files_units(&self, index: usize, value: f32) -> f64 {
-        let at = |list: &[f64]| if list.len() == 1 { list[0] } else { list[index] };
+        let at = |list: &[f64]| {
+            if list.len() == 1 {
+                list[0]
+            } else {
+                list[index]
+            }
+        };
         let (mean, deviation) = match self.column_of(index).map(|column| &column.kind) {
-            Some(ColumnKind::Number { mean, deviation, .. }) => (*mean, *deviation),
+            Some(ColumnKind::Number {
+                mean, deviation, ..
+            }) => (*mean, *deviation),
             Some(ColumnKind::Category { .. }) => (0.0, 1.0),
             None => (at(&self.mean), at(&self.deviation)),
         };
@@ -180,14 +255,24 @@ impl Schema {
 
     /// Feature `index` of a file's value, normalised.
     pub(crate) fn normalise(&self, index: usize, value: f64) -> f32 {
-        let at = |list: &[f64]| if list.len() == 1 { list[0] } else { list[index] };
+        let at = |list: &[f64]| {
+            if list.len() == 1 {
+                list[0]
+            } else {
+                list[index]
+            }
+        };
         ((value - at(&self.mean)) / at(&self.deviation)) as f32
     }
 
     /// The class of a label written as an integer, `None` where the schema has no such class.
     pub(crate) fn class(&self, label: u64) -> Option<u32> {
         let last = self.classes as u64 - 1;
-        let class = if self.label_clamp { label.min(last) } else { label };
+        let class = if self.label_clamp {
+            label.min(last)
+        } else {
+            label
+        };
         (class <= last).then_some(class as u32)
     }
 }
@@ -200,7 +285,10 @@ mod tests {
     fn read(text: &str) -> Result<Schema, Vec<String>> {
         let mut document = Document::parse(text).unwrap();
         let schema = document.section("data", Schema::read);
-        document.finish().map(|_| schema).map_err(|problems| problems.iter().map(ToString::to_string).collect())
+        document
+            .finish()
+            .map(|_| schema)
+            .map_err(|problems| problems.iter().map(ToString::to_string).collect())
     }
 
     #[test]
@@ -213,19 +301,31 @@ mod tests {
     fn features_are_traced_back_to_their_columns_and_units() {
         let text = "[data]\nclasses = 2\n[[data.column]]\nname = \"sex\"\nkind = \"category\"\nvalues = [\"f\", \"m\"]\n[[data.column]]\nname = \"age\"\nmean = 50\ndeviation = 10\n";
         let schema = read(text).unwrap();
-        let names = [0, 1, 2, 3].map(|feature| schema.column_of(feature).map(|column| column.name.as_str()));
+        let names = [0, 1, 2, 3]
+            .map(|feature| schema.column_of(feature).map(|column| column.name.as_str()));
         assert_eq!(names, [Some("sex"), Some("sex"), Some("age"), None]);
-        assert_eq!((schema.in_files_units(1, 1.0), schema.in_files_units(2, 1.5)), (1.0, 65.0));
-        let flat = read("[data]\nshape = [2]\nclasses = 2\nmean = [1, 2]\ndeviation = [4]\n").unwrap();
+        assert_eq!(
+            (schema.in_files_units(1, 1.0), schema.in_files_units(2, 1.5)),
+            (1.0, 65.0)
+        );
+        let flat =
+            read("[data]\nshape = [2]\nclasses = 2\nmean = [1, 2]\ndeviation = [4]\n").unwrap();
         assert_eq!(flat.in_files_units(1, 0.5), 4.0);
     }
 
     #[test]
     fn every_wrong_key_is_told() {
-        let problems = read("[data]\nshape = [4]\nclasses = 1\nmean = [0, 1]\ndeviation = [0]\n").unwrap_err();
+        let problems =
+            read("[data]\nshape = [4]\nclasses = 1\nmean = [0, 1]\ndeviation = [0]\n").unwrap_err();
         assert_eq!(problems.len(), 3, "{problems:?}");
-        assert!(read("[data]\nclasses = 2\n").unwrap_err()[0].contains("data.shape: this key is missing"));
-        assert!(read("[data]\nshape = [16777216, 16777216, 16777216]\nclasses = 2\n").unwrap_err()[0].contains("product"));
+        assert!(
+            read("[data]\nclasses = 2\n").unwrap_err()[0]
+                .contains("data.shape: this key is missing")
+        );
+        assert!(
+            read("[data]\nshape = [16777216, 16777216, 16777216]\nclasses = 2\n").unwrap_err()[0]
+                .contains("product")
+        );
     }
 
     #[test]

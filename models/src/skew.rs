@@ -1,7 +1,7 @@
 //! How unlike the peers of a partition are: what a report of an experiment says about its data.
 //!
-//! Distances compare a peer's shares of the classes p with those of all peers together q. They say nothing of unlike features
-//! or of unlike meanings of one label.
+//! Distances compare a peer's shares of the classes p with those of all peers together q. They say
+//! nothing of unlike features or of unlike meanings of one label.
 
 use serde::Serialize;
 
@@ -29,7 +29,8 @@ pub struct SkewReport {
     pub l1: f64,
     /// Mean of [`LabelSkew::hellinger`].
     pub hellinger: f64,
-    /// Mean of the Jensen–Shannon distance, the square root of [`LabelSkew::js_divergence`], 0 to √(ln 2) = 0.833.
+    /// Mean of the Jensen–Shannon distance, the square root of [`LabelSkew::js_divergence`], 0 to
+    /// √(ln 2) = 0.833.
     pub jensen_shannon: f64,
     /// Training rows that the partition deals to nobody.
     pub left_over: u64,
@@ -52,18 +53,33 @@ impl SkewReport {
     }
 
     /// The report of the peers' rows, of so many in all.
-    pub fn of<'a>(peers: impl IntoIterator<Item = &'a Dataset>, classes: usize, rows: usize) -> SkewReport {
-        SkewReport::new(peers.into_iter().map(|peer| peer.class_counts(classes)).collect(), rows as u64)
+    pub fn of<'a>(
+        peers: impl IntoIterator<Item = &'a Dataset>,
+        classes: usize,
+        rows: usize,
+    ) -> SkewReport {
+        SkewReport::new(
+            peers
+                .into_iter()
+                .map(|peer| peer.class_counts(classes))
+                .collect(),
+            rows as u64,
+        )
     }
 }
 
 /// The skew of each peer, from its rows of each class, against the classes of all peers together.
 pub fn label_skew(counts: &[Vec<u64>]) -> Vec<LabelSkew> {
     let classes = counts.first().map_or(0, Vec::len);
-    let all: Vec<u64> = (0..classes).map(|class| counts.iter().map(|peer| peer[class]).sum()).collect();
+    let all: Vec<u64> = (0..classes)
+        .map(|class| counts.iter().map(|peer| peer[class]).sum())
+        .collect();
     let shares = |counts: &[u64]| {
         let sum = counts.iter().sum::<u64>().max(1) as f64;
-        counts.iter().map(|count| *count as f64 / sum).collect::<Vec<f64>>()
+        counts
+            .iter()
+            .map(|count| *count as f64 / sum)
+            .collect::<Vec<f64>>()
     };
     // p·ln(p/q), which is 0 where p is.
     let term = |p: f64, q: f64| if p > 0.0 { p * (p / q).ln() } else { 0.0 };
@@ -73,8 +89,14 @@ pub fn label_skew(counts: &[Vec<u64>]) -> Vec<LabelSkew> {
         let pairs = || p.iter().zip(&q).map(|(p, q)| (*p, *q));
         LabelSkew {
             l1: pairs().map(|(p, q)| (p - q).abs()).sum(),
-            hellinger: (pairs().map(|(p, q)| (p.sqrt() - q.sqrt()).powi(2)).sum::<f64>() / 2.0).sqrt(),
-            js_divergence: pairs().map(|(p, q)| (term(p, (p + q) / 2.0) + term(q, (p + q) / 2.0)) / 2.0).sum(),
+            hellinger: (pairs()
+                .map(|(p, q)| (p.sqrt() - q.sqrt()).powi(2))
+                .sum::<f64>()
+                / 2.0)
+                .sqrt(),
+            js_divergence: pairs()
+                .map(|(p, q)| (term(p, (p + q) / 2.0) + term(q, (p + q) / 2.0)) / 2.0)
+                .sum(),
             entropy: p.iter().map(|p| -term(*p, 1.0)).sum(),
         }
     };
@@ -88,7 +110,10 @@ mod tests {
     #[test]
     fn a_report_is_the_mean_over_the_peers() {
         let even = SkewReport::new(vec![vec![5, 5], vec![20, 20]], 53);
-        assert_eq!((even.l1, even.hellinger, even.jensen_shannon), (0.0, 0.0, 0.0));
+        assert_eq!(
+            (even.l1, even.hellinger, even.jensen_shannon),
+            (0.0, 0.0, 0.0)
+        );
         let apart = SkewReport::new(vec![vec![10, 0], vec![0, 10]], 20);
         assert_eq!(apart.l1, 1.0);
         // Σ (√p − √q)² / 2 with p = (1, 0), q = (½, ½) is 1 − √½.

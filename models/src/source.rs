@@ -1,8 +1,10 @@
-//! A peer's own files: CSV, IDX and NPY, gzip recognised by its first bytes; and the writers of CSV and IDX.
+//! A peer's own files: CSV, IDX and NPY, gzip recognised by its first bytes; and the writers of CSV
+//! and IDX.
 //!
-//! A file may be anything, so sizes are checked before memory is taken, and what is wrong is told with file, line, column
-//! and value. No row, column or axis is dropped, moved or made up in silence: a file that leaves a doubt is refused, and what
-//! was done to its rows stands in the [`Reading`]. Nothing here downloads.
+//! A file may be anything, so sizes are checked before memory is taken, and what is wrong is told
+//! with file, line, column and value. No row, column or axis is dropped, moved or made up in
+//! silence: a file that leaves a doubt is refused, and what was done to its rows stands in the
+//! [`Reading`]. Nothing here downloads.
 //!
 //! Start reading at [`open_as`]; each format has a file of its own in `source/`.
 
@@ -26,9 +28,11 @@ pub use npy::open_npy;
 pub use table::write_csv;
 pub(crate) use table::{RowEncoder, images_from_csv};
 
-/// Most bytes of pixels or numbers read from one file (16 GiB): what a lying header or a gzip bomb can make a peer read.
+/// Most bytes of pixels or numbers read from one file (16 GiB): what a lying header or a gzip bomb
+/// can make a peer read.
 const DATA_BYTES_MAX: u64 = 1 << 34;
-/// Most characters of a file's own texts in a message: enough to recognise them, little enough to read.
+/// Most characters of a file's own texts in a message: enough to recognise them, little enough to
+/// read.
 const TEXT_MAX: usize = 48;
 /// Most characters of a list of names in a message.
 const LIST_MAX: usize = 160;
@@ -166,7 +170,10 @@ pub enum DataError {
 
 impl DataError {
     pub(crate) fn format(path: &Path, what: impl Into<String>) -> DataError {
-        DataError::Format { path: path.to_owned(), what: what.into() }
+        DataError::Format {
+            path: path.to_owned(),
+            what: what.into(),
+        }
     }
 }
 
@@ -183,7 +190,10 @@ impl Format {
     fn of_content(path: &Path) -> Result<Option<Format>, DataError> {
         let mut start = Vec::new();
         let read = content(path)?.take(6).read_to_end(&mut start);
-        read.map_err(|source| DataError::Io { path: path.to_owned(), source })?;
+        read.map_err(|source| DataError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
         Ok(match start.as_slice() {
             [0x93, b'N', b'U', b'M', b'P', b'Y'] => Some(Format::Npy),
             // Two zeros, the type of the values, the number of axes.
@@ -212,10 +222,12 @@ impl Format {
     }
 }
 
-/// What reading a file showed besides its rows: what people are told, because it was done without being asked for.
+/// What reading a file showed besides its rows: what people are told, because it was done without
+/// being asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
-    /// The header's names of the features, in the features' order, where the schema names no columns; so the file decided.
+    /// The header's names of the features, in the features' order, where the schema names no
+    /// columns; so the file decided.
     pub columns: Vec<String>,
     /// Columns of the file that the schema does not name and nobody reads.
     pub unused: Vec<String>,
@@ -232,8 +244,8 @@ pub struct Reading {
 pub struct Opening<'a> {
     /// The file with the labels, where it is not the one that the rows' name leads to.
     pub labels: Option<&'a Path>,
-    /// The names of the features in their order, as another file had them ([`Reading::columns`]): a table of a schema without
-    /// named columns then has them by these names, wherever they stand.
+    /// The names of the features in their order, as another file had them ([`Reading::columns`]): a
+    /// table of a schema without named columns then has them by these names, wherever they stand.
     pub columns: &'a [String],
 }
 
@@ -247,23 +259,37 @@ pub fn open(path: &Path, schema: &Schema) -> Result<Dataset, DataError> {
 
 /// Opens a peer's own file, by its first bytes or else its name; each may be packed with gzip:
 ///
-/// - `*.csv`: a table with a header and the schema's label column. With named columns in the schema other columns are left
-///   out; without, every column but the label is a feature.
-/// - IDX images of bytes, as `*-images-idx3-ubyte` with their labels in `*-labels-idx1-ubyte` beside it.
-/// - NPY: an array of rows, as `*x.npy` with the labels in `*y.npy` beside it. `u1`, `f4`, `f8`, C order; labels `u1`, `i4`,
-///   `i8`.
+/// - `*.csv`: a table with a header and the schema's label column. With named columns in the schema
+///   other columns are left out; without, every column but the label is a feature.
+/// - IDX images of bytes, as `*-images-idx3-ubyte` with their labels in `*-labels-idx1-ubyte`
+///   beside it.
+/// - NPY: an array of rows, as `*x.npy` with the labels in `*y.npy` beside it. `u1`, `f4`, `f8`, C
+///   order; labels `u1`, `i4`, `i8`.
 ///
 /// # Errors
 /// What is wrong, with file, line, column and value where it has them.
-pub fn open_as(path: &Path, schema: &Schema, opening: Opening<'_>) -> Result<(Dataset, Reading), DataError> {
+pub fn open_as(
+    path: &Path,
+    schema: &Schema,
+    opening: Opening<'_>,
+) -> Result<(Dataset, Reading), DataError> {
     let Some(format) = Format::of_content(path)?.or_else(|| Format::of_name(path)) else {
         let known = "expected *.csv, NPY (as *x.npy) or IDX (as *-images-idx3-ubyte), each plain or as *.gz";
-        return Err(DataError::format(path, format!("neither its first bytes nor its name tell the format; {known}")));
+        return Err(DataError::format(
+            path,
+            format!("neither its first bytes nor its name tell the format; {known}"),
+        ));
     };
     if format == Format::Table {
         if let Some(labels) = opening.labels {
-            let what = format!("a table holds its labels in its column {:?} (data.label); give no file of labels", schema.label);
-            return Err(DataError::format(path, format!("{what}, found {}", labels.display())));
+            let what = format!(
+                "a table holds its labels in its column {:?} (data.label); give no file of labels",
+                schema.label
+            );
+            return Err(DataError::format(
+                path,
+                format!("{what}, found {}", labels.display()),
+            ));
         }
         return table::read_csv(path, schema, opening.columns);
     }
@@ -274,7 +300,13 @@ pub fn open_as(path: &Path, schema: &Schema, opening: Opening<'_>) -> Result<(Da
     let found = Format::of_content(&labels)?;
     if found != Some(format) && (found.is_some() || opening.labels.is_some()) {
         let other = found.map_or("another kind of file", Format::name);
-        return Err(DataError::format(&labels, format!("expected labels as {} like the rows, found {other}", format.name())));
+        return Err(DataError::format(
+            &labels,
+            format!(
+                "expected labels as {} like the rows, found {other}",
+                format.name()
+            ),
+        ));
     }
     match format {
         Format::Npy => npy::read(path, &labels, schema),
@@ -287,52 +319,105 @@ fn labels_beside(path: &Path, format: Format) -> Result<PathBuf, DataError> {
     let name = file_name(path);
     let plain = name.strip_suffix(".gz").unwrap_or(&name);
     let wanted = match format {
-        Format::Npy => plain.strip_suffix("x.npy").map(|stem| format!("{stem}y.npy")),
-        _ if plain.contains("images") => Some(plain.replace("images", "labels").replace("idx3", "idx1")),
+        Format::Npy => plain
+            .strip_suffix("x.npy")
+            .map(|stem| format!("{stem}y.npy")),
+        _ if plain.contains("images") => {
+            Some(plain.replace("images", "labels").replace("idx3", "idx1"))
+        }
         _ => None,
     };
-    let named = "name the file with the key `labels` (`test_labels` for test rows), or the option --labels";
+    let named =
+        "name the file with the key `labels` (`test_labels` for test rows), or the option --labels";
     let Some(wanted) = wanted else {
-        let custom = if format == Format::Npy { "*x.npy with *y.npy" } else { "*-images-idx3-ubyte with *-labels-idx1-ubyte" };
-        return Err(DataError::format(path, format!("its name does not lead to its labels, as {custom} does; {named}")));
+        let custom = if format == Format::Npy {
+            "*x.npy with *y.npy"
+        } else {
+            "*-images-idx3-ubyte with *-labels-idx1-ubyte"
+        };
+        return Err(DataError::format(
+            path,
+            format!("its name does not lead to its labels, as {custom} does; {named}"),
+        ));
     };
-    let candidates = [path.with_file_name(&wanted), path.with_file_name(format!("{wanted}.gz"))];
-    let missing = || DataError::format(path, format!("the labels are missing: expected {wanted:?} beside it; or {named}"));
-    candidates.into_iter().find(|candidate| candidate.exists()).ok_or_else(missing)
+    let candidates = [
+        path.with_file_name(&wanted),
+        path.with_file_name(format!("{wanted}.gz")),
+    ];
+    let missing = || {
+        DataError::format(
+            path,
+            format!("the labels are missing: expected {wanted:?} beside it; or {named}"),
+        )
+    };
+    candidates
+        .into_iter()
+        .find(|candidate| candidate.exists())
+        .ok_or_else(missing)
 }
 
 fn file_name(path: &Path) -> String {
-    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    path.file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
 }
 
-/// Whether rows with these sides are rows of the schema: the same sides in the same order, sides of 1 aside, or one of the two
-/// flat. `Ok` tells how flat and shaped rows were brought together; the order of the values is the file's.
+/// Whether rows with these sides are rows of the schema: the same sides in the same order, sides of
+/// 1 aside, or one of the two flat. `Ok` tells how flat and shaped rows were brought together; the
+/// order of the values is the file's.
 ///
 /// # Errors
 /// [`DataError::Shape`], in which `found` is what the file has.
-pub(crate) fn compare_axes(path: &Path, sides: &[usize], schema: &Schema, found: String) -> Result<Option<String>, DataError> {
-    let long = |sides: &[usize]| sides.iter().copied().filter(|side| *side != 1).collect::<Vec<_>>();
+pub(crate) fn compare_axes(
+    path: &Path,
+    sides: &[usize],
+    schema: &Schema,
+    found: String,
+) -> Result<Option<String>, DataError> {
+    let long = |sides: &[usize]| {
+        sides
+            .iter()
+            .copied()
+            .filter(|side| *side != 1)
+            .collect::<Vec<_>>()
+    };
     let (theirs, ours) = (long(sides), long(&schema.shape));
     if theirs == ours {
         return Ok(None);
     }
-    let product = sides.iter().try_fold(1usize, |product, side| product.checked_mul(*side));
+    let product = sides
+        .iter()
+        .try_fold(1usize, |product, side| product.checked_mul(*side));
     if product == Some(schema.features()) && (theirs.len() == 1 || ours.len() == 1) {
-        return Ok(Some(format!("rows of {sides:?} are read as {:?} (data.shape), the last axis running fastest", schema.shape)));
+        return Ok(Some(format!(
+            "rows of {sides:?} are read as {:?} (data.shape), the last axis running fastest",
+            schema.shape
+        )));
     }
     let sorted = |mut sides: Vec<usize>| {
         sides.sort_unstable();
         sides
     };
-    let turned = if sorted(theirs) == sorted(ours) { "; the axes are in another order, channels come first" } else { "" };
+    let turned = if sorted(theirs) == sorted(ours) {
+        "; the axes are in another order, channels come first"
+    } else {
+        ""
+    };
     let path = path.to_owned();
-    Err(DataError::Shape { path, expected: schema.shape.clone(), found: format!("{found}{turned}") })
+    Err(DataError::Shape {
+        path,
+        expected: schema.shape.clone(),
+        found: format!("{found}{turned}"),
+    })
 }
 
 /// A text of a file, cut where it is too long for a message.
 fn clip(text: &str) -> String {
     let cut = text.chars().count() > TEXT_MAX;
-    text.chars().take(TEXT_MAX).chain(cut.then_some('…')).collect()
+    text.chars()
+        .take(TEXT_MAX)
+        .chain(cut.then_some('…'))
+        .collect()
 }
 
 /// Names for a message: all, or as many as one can take in.
@@ -343,27 +428,54 @@ fn listed<S: AsRef<str>>(names: &[S]) -> String {
         if shown > 0 && text.len() + name.len() > LIST_MAX {
             break;
         }
-        text = if shown == 0 { name } else { format!("{text}, {name}") };
+        text = if shown == 0 {
+            name
+        } else {
+            format!("{text}, {name}")
+        };
         shown += 1;
     }
-    if shown < names.len() { format!("{text}, … ({} more)", names.len() - shown) } else { text }
+    if shown < names.len() {
+        format!("{text}, … ({} more)", names.len() - shown)
+    } else {
+        text
+    }
 }
 
 /// A reader of the file's content, unpacked if its first bytes say gzip.
 fn content(path: &Path) -> Result<Box<dyn Read>, DataError> {
-    let file = File::open(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
-    unpacked(BufReader::new(file)).map_err(|source| DataError::Io { path: path.to_owned(), source })
+    let file = File::open(path).map_err(|source| DataError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    unpacked(BufReader::new(file)).map_err(|source| DataError::Io {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn unpacked<'a>(mut reader: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
     let packed = reader.fill_buf()?.starts_with(&[0x1f, 0x8b]);
-    Ok(if packed { Box::new(MultiGzDecoder::new(reader)) } else { Box::new(reader) })
+    Ok(if packed {
+        Box::new(MultiGzDecoder::new(reader))
+    } else {
+        Box::new(reader)
+    })
 }
 
-/// Reads `count` records of `size` bytes, or those at the ascending positions `rows`, and asserts that the file then ends.
-/// Memory grows with what really comes, so a lying header takes none.
-fn read_values(path: &Path, reader: &mut dyn Read, count: u64, size: u64, rows: Option<&[usize]>) -> Result<Vec<u8>, DataError> {
-    let failed = |source| DataError::Io { path: path.to_owned(), source };
+/// Reads `count` records of `size` bytes, or those at the ascending positions `rows`, and asserts
+/// that the file then ends. Memory grows with what really comes, so a lying header takes none.
+fn read_values(
+    path: &Path,
+    reader: &mut dyn Read,
+    count: u64,
+    size: u64,
+    rows: Option<&[usize]>,
+) -> Result<Vec<u8>, DataError> {
+    let failed = |source| DataError::Io {
+        path: path.to_owned(),
+        source,
+    };
     let expected = count * size;
     let mut values = Vec::new();
     let mut found = 0;
@@ -371,9 +483,13 @@ fn read_values(path: &Path, reader: &mut dyn Read, count: u64, size: u64, rows: 
     for row in rows.unwrap_or(&[]) {
         let row = *row as u64;
         if row < next || row >= count {
-            return Err(DataError::format(path, format!("row {row} asked for, expected ascending rows below {count}")));
+            return Err(DataError::format(
+                path,
+                format!("row {row} asked for, expected ascending rows below {count}"),
+            ));
         }
-        found += io::copy(&mut reader.take((row - next) * size), &mut io::sink()).map_err(failed)?;
+        found +=
+            io::copy(&mut reader.take((row - next) * size), &mut io::sink()).map_err(failed)?;
         found += reader.take(size).read_to_end(&mut values).map_err(failed)? as u64;
         next = row + 1;
     }
@@ -382,9 +498,16 @@ fn read_values(path: &Path, reader: &mut dyn Read, count: u64, size: u64, rows: 
         Some(_) => io::copy(&mut reader.take(rest), &mut io::sink()).map_err(failed)?,
         None => reader.take(rest).read_to_end(&mut values).map_err(failed)? as u64,
     };
-    found += reader.take(1).read_to_end(&mut Vec::new()).map_err(failed)? as u64;
+    found += reader
+        .take(1)
+        .read_to_end(&mut Vec::new())
+        .map_err(failed)? as u64;
     if found != expected {
-        return Err(DataError::Length { path: path.to_owned(), expected, found });
+        return Err(DataError::Length {
+            path: path.to_owned(),
+            expected,
+            found,
+        });
     }
     Ok(values)
 }

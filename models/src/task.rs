@@ -1,11 +1,13 @@
-//! What every peer of a charter trains: model, schema and training as one [`Task`], the [`Trainer`] of a peer's own rows, and
-//! the evaluation of parameters.
+//! What every peer of a charter trains: model, schema and training as one [`Task`], the [`Trainer`]
+//! of a peer's own rows, and the evaluation of parameters.
 //!
-//! Training is a pure function of a [`Request`], the seed and the rows: what the optimizer remembers from round to round is
-//! handed in and out, and the batches come from a stream named by the round, so a peer that restarts repeats itself. A
-//! [`Network`] computes logits and gradient where the model is one, else candle; loss, momentum, weight decay and the step are
-//! plain loops over the flat vector, because candle's optimizers have no momentum. The step follows each part of the gradient as
-//! soon as that is known, while it is in the cache: a large model is bound by what goes through memory.
+//! Training is a pure function of a [`Request`], the seed and the rows: what the optimizer
+//! remembers from round to round is handed in and out, and the batches come from a stream named by
+//! the round, so a peer that restarts repeats itself. A [`Network`] computes logits and gradient
+//! where the model is one, else candle; loss, momentum, weight decay and the step are plain loops
+//! over the flat vector, because candle's optimizers have no momentum. The step follows each part
+//! of the gradient as soon as that is known, while it is in the cache: a large model is bound by
+//! what goes through memory.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -18,13 +20,14 @@ use rayon::prelude::*;
 
 use crate::data::{Dataset, class_counts};
 use crate::model::{
-    DIMENSION_MAX, Initial, Layout, ModelSection, Network, Parameters, Step, Workspace, dispatch, exp_negative,
-    initial_parameters, layout_of,
+    DIMENSION_MAX, Initial, Layout, ModelSection, Network, Parameters, Step, Workspace, dispatch,
+    exp_negative, initial_parameters, layout_of,
 };
 use crate::schema::Schema;
 use crate::training::{MomentumScope, TrainingSection};
 
-/// Rows evaluated at once: two of the widest vectors, so that a product reads its weights once and its inputs stay in the cache.
+/// Rows evaluated at once: two of the widest vectors, so that a product reads its weights once and
+/// its inputs stay in the cache.
 const EVALUATION_BATCH: usize = 32;
 
 /// Fewest parameters that a thread of its own moves.
@@ -42,7 +45,8 @@ pub enum ModelError {
         /// The vector's.
         found: usize,
     },
-    /// A memory or a correction of another length than the model and `training.momentum_scope` want.
+    /// A memory or a correction of another length than the model and `training.momentum_scope`
+    /// want.
     #[error("expected {expected} values of {what}, found {found}")]
     Companion {
         /// What the values are.
@@ -112,22 +116,50 @@ impl Task {
     ///
     /// # Errors
     /// What does not go together, such as a convolution and a table.
-    pub fn new(schema: Schema, model: ModelSection, training: TrainingSection) -> Result<Task, Vec<Problem>> {
+    pub fn new(
+        schema: Schema,
+        model: ModelSection,
+        training: TrainingSection,
+    ) -> Result<Task, Vec<Problem>> {
         let problem = |key: &str, what| {
-            let key = if key.is_empty() { "model".to_owned() } else { format!("model.{key}") };
-            vec![Problem { key, line: 0, column: 0, span: None, what }]
+            let key = if key.is_empty() {
+                "model".to_owned()
+            } else {
+                format!("model.{key}")
+            };
+            vec![Problem {
+                key,
+                line: 0,
+                column: 0,
+                span: None,
+                what,
+            }]
         };
         let initial = match model.architecture.tensors(&schema.shape, schema.classes) {
             Ok(initial) => initial,
             Err((key, what)) => return Err(problem(key, what)),
         };
-        let dimension = initial.iter().try_fold(0usize, |sum, tensor| sum.checked_add(tensor.len()?));
+        let dimension = initial
+            .iter()
+            .try_fold(0usize, |sum, tensor| sum.checked_add(tensor.len()?));
         if dimension.is_none_or(|dimension| dimension > DIMENSION_MAX) {
-            return Err(problem("", format!("the model has more than {DIMENSION_MAX} parameters")));
+            return Err(problem(
+                "",
+                format!("the model has more than {DIMENSION_MAX} parameters"),
+            ));
         }
         let layout = layout_of(&initial);
         let network = model.architecture.network(&layout, &schema.shape);
-        Ok(Task { inner: Arc::new(Inner { schema, model, training, initial, layout, network }) })
+        Ok(Task {
+            inner: Arc::new(Inner {
+                schema,
+                model,
+                training,
+                initial,
+                layout,
+                network,
+            }),
+        })
     }
 
     /// The charter's `[data]`.
@@ -152,7 +184,11 @@ impl Task {
 
     /// Where everybody starts: drawn from `model.seed`, equal on every machine.
     pub fn initial_parameters(&self) -> Vec<f32> {
-        initial_parameters(&self.inner.layout, &self.inner.initial, self.inner.model.seed)
+        initial_parameters(
+            &self.inner.layout,
+            &self.inner.initial,
+            self.inner.model.seed,
+        )
     }
 
     /// A trainer over a peer's own rows; `seed` orders its batches.
@@ -161,21 +197,33 @@ impl Task {
     /// When there is no row, or the rows do not suit the schema.
     pub fn trainer(&self, data: Dataset, seed: Seed) -> Result<Trainer, ModelError> {
         self.check(&data)?;
-        Ok(Trainer { task: self.clone(), data, seed })
+        Ok(Trainer {
+            task: self.clone(),
+            data,
+            seed,
+        })
     }
 
     /// Loss and accuracy of these parameters on these rows.
     ///
     /// # Errors
-    /// When parameters or rows do not suit the task. Parameters that are not finite give a loss that is not finite.
+    /// When parameters or rows do not suit the task. Parameters that are not finite give a loss
+    /// that is not finite.
     pub fn evaluate(&self, parameters: &[f32], data: &Dataset) -> Result<Evaluation, ModelError> {
         let classes = self.schema().classes;
         let mut loss = 0.0;
         let mut correct = vec![0; classes];
         self.for_each_row(parameters, data, |row, logits| {
             let label = data.labels()[row] as usize;
-            let largest = (0..classes).fold(0, |best, class| if logits[class] > logits[best] { class } else { best });
-            correct[label] += u64::from(largest == label && logits.iter().all(|logit| logit.is_finite()));
+            let largest = (0..classes).fold(0, |best, class| {
+                if logits[class] > logits[best] {
+                    class
+                } else {
+                    best
+                }
+            });
+            correct[label] +=
+                u64::from(largest == label && logits.iter().all(|logit| logit.is_finite()));
             loss += cross_entropy(logits, label);
         })?;
         let samples = data.len() as u64;
@@ -185,7 +233,11 @@ impl Task {
             accuracy: correct.iter().sum::<u64>() as f64 / samples as f64,
             samples,
             classes: (0..classes)
-                .map(|class| ClassReport { class: class as u32, samples: counts[class], correct: correct[class] })
+                .map(|class| ClassReport {
+                    class: class as u32,
+                    samples: counts[class],
+                    correct: correct[class],
+                })
                 .collect(),
         })
     }
@@ -198,18 +250,30 @@ impl Task {
         let mut scores = Vec::with_capacity(data.len());
         self.for_each_row(parameters, data, |_, logits| {
             let sum = log_sum_exp(logits);
-            scores.push(logits.iter().map(|logit| (f64::from(*logit) - sum).exp() as f32).collect());
+            scores.push(
+                logits
+                    .iter()
+                    .map(|logit| (f64::from(*logit) - sum).exp() as f32)
+                    .collect(),
+            );
         })?;
         Ok(scores)
     }
 
-    fn for_each_row(&self, parameters: &[f32], data: &Dataset, mut visit: impl FnMut(usize, &[f32])) -> Result<(), ModelError> {
+    fn for_each_row(
+        &self,
+        parameters: &[f32],
+        data: &Dataset,
+        mut visit: impl FnMut(usize, &[f32]),
+    ) -> Result<(), ModelError> {
         self.check(data)?;
         self.check_dimension(parameters)?;
         let classes = self.schema().classes;
         let rows: Vec<usize> = (0..data.len()).collect();
         let mut visit_all = |rows: &[usize], logits: &[f32]| {
-            rows.iter().zip(logits.chunks_exact(classes)).for_each(|(row, logits)| visit(*row, logits));
+            rows.iter()
+                .zip(logits.chunks_exact(classes))
+                .for_each(|(row, logits)| visit(*row, logits));
         };
         if let Some(network) = &self.inner.network {
             let mut workspace = Workspace::default();
@@ -219,16 +283,22 @@ impl Task {
             }
             return Ok(());
         }
-        let tensors = self.tensors(parameters, |values, shape| Tensor::from_slice(values, shape, &Device::Cpu))?;
+        let tensors = self.tensors(parameters, |values, shape| {
+            Tensor::from_slice(values, shape, &Device::Cpu)
+        })?;
         for rows in rows.chunks(EVALUATION_BATCH) {
-            let logits = self.inner.model.architecture.logits(&tensors, &self.batch(data, rows)?)?;
+            let logits = self
+                .inner
+                .model
+                .architecture
+                .logits(&tensors, &self.batch(data, rows)?)?;
             visit_all(rows, &logits.flatten_all()?.to_vec1::<f32>()?);
         }
         Ok(())
     }
 
-    /// Mean loss over the rows; its gradient goes to `step`, part by part, each parameter's once. A loss that is not finite has
-    /// none.
+    /// Mean loss over the rows; its gradient goes to `step`, part by part, each parameter's once. A
+    /// loss that is not finite has none.
     pub(crate) fn descend(
         &self,
         parameters: &mut [f32],
@@ -245,7 +315,11 @@ impl Task {
         };
         data.gather(rows, &mut workspace.inputs);
         let logits = network.logits(parameters, rows.len(), workspace);
-        let loss = residuals(logits, self.schema().classes, rows.iter().map(|row| data.labels()[*row] as usize));
+        let loss = residuals(
+            logits,
+            self.schema().classes,
+            rows.iter().map(|row| data.labels()[*row] as usize),
+        );
         if loss.is_finite() {
             network.descend(parameters, rows.len(), workspace, step);
         }
@@ -266,13 +340,21 @@ impl Task {
             variables.push(variable.clone());
             Ok(variable.as_tensor().clone())
         })?;
-        let logits = self.inner.model.architecture.logits(&tensors, &self.batch(data, rows)?)?;
-        // Cross-entropy by hand: its gradient at the logits is softmax − one-hot. Multiplying by that constant and summing
-        // makes candle propagate exactly this gradient, without a graph of ten small operations.
+        let logits = self
+            .inner
+            .model
+            .architecture
+            .logits(&tensors, &self.batch(data, rows)?)?;
+        // Cross-entropy by hand: its gradient at the logits is softmax − one-hot. Multiplying by
+        // that constant and summing makes candle propagate exactly this gradient, without a graph
+        // of ten small operations.
         let mut residuals = logits.flatten_all()?.to_vec1::<f32>()?;
         let scale = 1.0 / rows.len() as f64;
         let mut loss = 0.0;
-        for (row, logits) in rows.iter().zip(residuals.chunks_exact_mut(self.schema().classes)) {
+        for (row, logits) in rows
+            .iter()
+            .zip(residuals.chunks_exact_mut(self.schema().classes))
+        {
             let label = data.labels()[*row] as usize;
             let sum = log_sum_exp(logits);
             loss += sum - f64::from(logits[label]);
@@ -299,14 +381,22 @@ impl Task {
         mut make: impl FnMut(&[f32], &[usize]) -> candle_core::Result<Tensor>,
     ) -> Result<Parameters<'_>, ModelError> {
         let layout = self.layout();
-        let tensors = layout.tensors.iter().map(|tensor| make(&parameters[tensor.range()], &tensor.shape));
-        Ok(Parameters { layout, tensors: tensors.collect::<candle_core::Result<_>>()? })
+        let tensors = layout
+            .tensors
+            .iter()
+            .map(|tensor| make(&parameters[tensor.range()], &tensor.shape));
+        Ok(Parameters {
+            layout,
+            tensors: tensors.collect::<candle_core::Result<_>>()?,
+        })
     }
 
     fn batch(&self, data: &Dataset, rows: &[usize]) -> Result<Tensor, ModelError> {
         let mut values = Vec::new();
         data.gather(rows, &mut values);
-        let shape: Vec<usize> = std::iter::once(rows.len()).chain(self.schema().shape.iter().copied()).collect();
+        let shape: Vec<usize> = std::iter::once(rows.len())
+            .chain(self.schema().shape.iter().copied())
+            .collect();
         Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
     }
 
@@ -316,15 +406,31 @@ impl Task {
             return Err(ModelError::Features { expected, found });
         }
         let classes = self.schema().classes;
-        if let Some(row) = data.labels().iter().position(|label| *label as usize >= classes) {
-            return Err(ModelError::Label { row, label: data.labels()[row], classes });
+        if let Some(row) = data
+            .labels()
+            .iter()
+            .position(|label| *label as usize >= classes)
+        {
+            return Err(ModelError::Label {
+                row,
+                label: data.labels()[row],
+                classes,
+            });
         }
-        if data.is_empty() { Err(ModelError::NoRows) } else { Ok(()) }
+        if data.is_empty() {
+            Err(ModelError::NoRows)
+        } else {
+            Ok(())
+        }
     }
 
     fn check_dimension(&self, parameters: &[f32]) -> Result<(), ModelError> {
         let (expected, found) = (self.layout().dimension, parameters.len());
-        if found == expected { Ok(()) } else { Err(ModelError::Dimension { expected, found }) }
+        if found == expected {
+            Ok(())
+        } else {
+            Err(ModelError::Dimension { expected, found })
+        }
     }
 }
 
@@ -333,33 +439,45 @@ fn copy_values(tensor: &Tensor, target: &mut [f32]) -> Result<(), ModelError> {
     let tensor = tensor.contiguous()?;
     let (storage, layout) = tensor.storage_and_layout();
     match (&*storage, layout.contiguous_offsets()) {
-        (Storage::Cpu(storage), Some((start, end))) => target.copy_from_slice(&storage.as_slice::<f32>()?[start..end]),
+        (Storage::Cpu(storage), Some((start, end))) => {
+            target.copy_from_slice(&storage.as_slice::<f32>()?[start..end])
+        }
         _ => target.copy_from_slice(&tensor.flatten_all()?.to_vec1::<f32>()?),
     }
     Ok(())
 }
 
-/// −ln of the label's probability; not finite where a logit is not. With the exponentials of [`exp_negative`], which are right to
-/// 2·10⁻⁷: no less exact than the logits are.
+/// −ln of the label's probability; not finite where a logit is not. With the exponentials of
+/// [`exp_negative`], which are right to 2·10⁻⁷: no less exact than the logits are.
 fn cross_entropy(logits: &[f32], label: usize) -> f64 {
     if !logits.iter().all(|logit| logit.is_finite()) {
         return f64::NAN;
     }
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f32 = logits.iter().map(|logit| exp_negative(logit - largest)).sum();
+    let sum: f32 = logits
+        .iter()
+        .map(|logit| exp_negative(logit - largest))
+        .sum();
     f64::from(largest) - f64::from(logits[label]) + f64::from(sum).ln()
 }
 
 /// ln Σ exp(logit), shifted by the largest so that it cannot overflow.
 fn log_sum_exp(logits: &[f32]) -> f64 {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|logit| f64::from(logit - largest).exp()).sum();
+    let sum: f64 = logits
+        .iter()
+        .map(|logit| f64::from(logit - largest).exp())
+        .sum();
     f64::from(largest) + sum.ln()
 }
 
-/// Replaces logits by the gradients of their rows' mean cross-entropy, (softmax − one-hot) / rows; returns the mean, which is
-/// not finite where a logit is not.
-fn residuals(logits: &mut [f32], classes: usize, labels: impl ExactSizeIterator<Item = usize> + Clone) -> f64 {
+/// Replaces logits by the gradients of their rows' mean cross-entropy, (softmax − one-hot) / rows;
+/// returns the mean, which is not finite where a logit is not.
+fn residuals(
+    logits: &mut [f32],
+    classes: usize,
+    labels: impl ExactSizeIterator<Item = usize> + Clone,
+) -> f64 {
     let scale = 1.0 / labels.len() as f32;
     let count = labels.len() as f64;
     let mut loss = 0.0;
@@ -372,7 +490,9 @@ fn residuals(logits: &mut [f32], classes: usize, labels: impl ExactSizeIterator<
         logits.iter_mut().for_each(|logit| *logit -= largest);
     }
     // One loop over all rows, because a row is shorter than what the CPU computes at once.
-    logits.iter_mut().for_each(|logit| *logit = exp_negative(*logit));
+    logits
+        .iter_mut()
+        .for_each(|logit| *logit = exp_negative(*logit));
     for (powers, label) in logits.chunks_exact_mut(classes).zip(labels) {
         let sum: f32 = powers.iter().sum();
         loss += f64::from(sum).ln();
@@ -400,14 +520,20 @@ pub struct Request<'a> {
     pub round: u64,
     /// What [`Trained::memory`] gave last time; `None` in the first round, and where it was lost.
     pub memory: Option<&'a [f32]>,
-    /// Added to the gradient of every local step, after clipping, d values: c − c_i of SCAFFOLD, y − g of gradient tracking.
+    /// Added to the gradient of every local step, after clipping, d values: c − c_i of SCAFFOLD, y
+    /// − g of gradient tracking.
     pub correction: Option<&'a [f32]>,
 }
 
 impl<'a> Request<'a> {
     /// Training from `start` in `round`, with nothing remembered and nothing added.
     pub fn new(start: &'a [f32], round: u64) -> Request<'a> {
-        Request { start, round, memory: None, correction: None }
+        Request {
+            start,
+            round,
+            memory: None,
+            correction: None,
+        }
     }
 }
 
@@ -422,10 +548,11 @@ pub struct Trained {
     pub local_steps: u64,
     /// The round's step size.
     pub rate: f64,
-    /// Mean training loss over the rows of the round's batches, each at the parameters before its step.
+    /// Mean training loss over the rows of the round's batches, each at the parameters before its
+    /// step.
     pub loss: f64,
-    /// What the optimizer carries to the next round, [`MomentumScope::memory_len`] values: the velocity, or m̂ and then the
-    /// start. `None` where it carries nothing.
+    /// What the optimizer carries to the next round, [`MomentumScope::memory_len`] values: the
+    /// velocity, or m̂ and then the start. `None` where it carries nothing.
     pub memory: Option<Vec<f32>>,
 }
 
@@ -445,25 +572,42 @@ impl Trainer {
         let training = self.task.training();
         let steps = training.steps(self.data.len());
         let mut scratch = SCRATCH.take();
-        let mut optimizer = Optimizer::new(training, request, steps, std::mem::take(&mut scratch.velocity));
+        let mut optimizer = Optimizer::new(
+            training,
+            request,
+            steps,
+            std::mem::take(&mut scratch.velocity),
+        );
         let mut parameters = start.to_vec();
         let mut batches = Batches::new(self.data.len(), training, self.seed, round);
         let (mut loss, mut samples) = (0.0, 0);
         for step in 0..steps {
             let rows = batches.next_batch();
-            let batch_loss = self.step(rows, start, &mut parameters, &mut optimizer, &mut scratch)?;
+            let batch_loss =
+                self.step(rows, start, &mut parameters, &mut optimizer, &mut scratch)?;
             loss += batch_loss * rows.len() as f64;
             samples += rows.len();
             if !batch_loss.is_finite() || !optimizer.is_finite() {
                 return Err(ModelError::Diverged { round, step });
             }
         }
-        let (samples, loss, rate) = (self.data.len() as u64, loss / samples as f64, training.rate(round));
+        let (samples, loss, rate) = (
+            self.data.len() as u64,
+            loss / samples as f64,
+            training.rate(round),
+        );
         let memory = optimizer.memory(start, &mut scratch);
         if start.len() <= SCRATCH_MAX {
             SCRATCH.set(scratch);
         }
-        Ok(Trained { parameters, samples, local_steps: steps, rate, loss, memory })
+        Ok(Trained {
+            parameters,
+            samples,
+            local_steps: steps,
+            rate,
+            loss,
+            memory,
+        })
     }
 
     /// One local step on these rows; the loss before it.
@@ -476,18 +620,30 @@ impl Trainer {
         scratch: &mut Scratch,
     ) -> Result<f64, ModelError> {
         let training = self.task.training();
-        let Scratch { workspace, gradient, .. } = scratch;
+        let Scratch {
+            workspace,
+            gradient,
+            ..
+        } = scratch;
         if training.clip_norm == 0.0 {
             let mut step = |range: Range<usize>, parameters: &mut [f32], part: &mut [f32]| {
-                training.kind.add_gradient(&start[range.clone()], parameters, part);
+                training
+                    .kind
+                    .add_gradient(&start[range.clone()], parameters, part);
                 optimizer.step(range, 1.0, part, parameters);
             };
-            return self.task.descend(parameters, &self.data, rows, workspace, &mut step);
+            return self
+                .task
+                .descend(parameters, &self.data, rows, workspace, &mut step);
         }
         // The norm needs the whole gradient before anything moves.
         gradient.resize(start.len(), 0.0);
-        let mut keep = |range: Range<usize>, _: &mut [f32], part: &mut [f32]| gradient[range].copy_from_slice(part);
-        let loss = self.task.descend(parameters, &self.data, rows, workspace, &mut keep)?;
+        let mut keep = |range: Range<usize>, _: &mut [f32], part: &mut [f32]| {
+            gradient[range].copy_from_slice(part)
+        };
+        let loss = self
+            .task
+            .descend(parameters, &self.data, rows, workspace, &mut keep)?;
         training.kind.add_gradient(start, parameters, gradient);
         let scale = (training.clip_norm / norm(gradient)).min(1.0) as f32;
         optimizer.step(0..start.len(), scale, gradient, parameters);
@@ -499,7 +655,11 @@ impl Trainer {
         let dimension = request.start.len();
         let remembered = self.task.training().momentum_scope.memory_len(dimension);
         let of_length = |what, expected, values: Option<&[f32]>| match values {
-            Some(values) if values.len() != expected => Err(ModelError::Companion { what, expected, found: values.len() }),
+            Some(values) if values.len() != expected => Err(ModelError::Companion {
+                what,
+                expected,
+                found: values.len(),
+            }),
             _ => Ok(()),
         };
         of_length("the optimizer's memory", remembered, request.memory)?;
@@ -507,8 +667,8 @@ impl Trainer {
     }
 }
 
-/// Memory of a round of training, which the next one on the same thread uses again: for a small model asking for it takes as long as
-/// a step.
+/// Memory of a round of training, which the next one on the same thread uses again: for a small
+/// model asking for it takes as long as a step.
 #[derive(Default)]
 struct Scratch {
     workspace: Workspace,
@@ -516,8 +676,8 @@ struct Scratch {
     velocity: Vec<f32>,
 }
 
-/// Most parameters of a model whose scratch is kept: 1 MiB each (guess). For a larger one memory is dear, and asking for it is nothing
-/// beside a step.
+/// Most parameters of a model whose scratch is kept: 1 MiB each (guess). For a larger one memory is
+/// dear, and asking for it is nothing beside a step.
 const SCRATCH_MAX: usize = 256 << 10;
 
 thread_local! {
@@ -531,21 +691,34 @@ struct Optimizer<'a> {
     rate: f32,
     /// v, or m̂ where the scope is quasi-global.
     velocity: Vec<f32>,
-    /// Bits of the largest magnitude of a parameter after a step; those of infinity and NaN are above all others.
+    /// Bits of the largest magnitude of a parameter after a step; those of infinity and NaN are
+    /// above all others.
     largest: u32,
 }
 
 impl<'a> Optimizer<'a> {
-    fn new(training: &'a TrainingSection, request: &Request<'a>, steps: u64, mut spare: Vec<f32>) -> Optimizer<'a> {
+    fn new(
+        training: &'a TrainingSection,
+        request: &Request<'a>,
+        steps: u64,
+        mut spare: Vec<f32>,
+    ) -> Optimizer<'a> {
         let dimension = request.start.len();
         let velocity = match (training.momentum_scope, request.memory) {
             (MomentumScope::Run, Some(velocity)) => velocity.to_vec(),
             (MomentumScope::QuasiGlobal, Some(memory)) => {
                 let (mean, before) = memory.split_at(dimension);
                 let momentum = training.momentum as f32;
-                let share = (1.0 - training.momentum) / (training.rate(request.round.saturating_sub(1)) * steps as f64);
-                let path = before.iter().zip(request.start).map(|(before, now)| before - now);
-                mean.iter().zip(path).map(|(mean, path)| momentum * mean + share as f32 * path).collect()
+                let share = (1.0 - training.momentum)
+                    / (training.rate(request.round.saturating_sub(1)) * steps as f64);
+                let path = before
+                    .iter()
+                    .zip(request.start)
+                    .map(|(before, now)| before - now);
+                mean.iter()
+                    .zip(path)
+                    .map(|(mean, path)| momentum * mean + share as f32 * path)
+                    .collect()
             }
             _ => {
                 spare.clear();
@@ -554,15 +727,30 @@ impl<'a> Optimizer<'a> {
             }
         };
         let (correction, rate) = (request.correction, training.rate(request.round) as f32);
-        Optimizer { training, correction, rate, velocity, largest: 0 }
+        Optimizer {
+            training,
+            correction,
+            rate,
+            velocity,
+            largest: 0,
+        }
     }
 
     /// A step of the parameters in `range`, whose gradient is to be scaled; `gradient` is used up.
-    fn step(&mut self, range: Range<usize>, mut scale: f32, gradient: &mut [f32], parameters: &mut [f32]) {
+    fn step(
+        &mut self,
+        range: Range<usize>,
+        mut scale: f32,
+        gradient: &mut [f32],
+        parameters: &mut [f32],
+    ) {
         let training = self.training;
         if let Some(correction) = self.correction {
             let correction = &correction[range.clone()];
-            gradient.iter_mut().zip(correction).for_each(|(gradient, correction)| *gradient = scale * *gradient + correction);
+            gradient
+                .iter_mut()
+                .zip(correction)
+                .for_each(|(gradient, correction)| *gradient = scale * *gradient + correction);
             scale = 1.0;
         }
         let descent = Descent {
@@ -574,14 +762,25 @@ impl<'a> Optimizer<'a> {
             lasts: training.momentum_scope == MomentumScope::QuasiGlobal,
         };
         let velocity = &mut self.velocity[range];
-        let threads = if parameters.len() > PART { rayon::current_num_threads() } else { 1 };
+        let threads = if parameters.len() > PART {
+            rayon::current_num_threads()
+        } else {
+            1
+        };
         if threads == 1 {
-            self.largest = self.largest.max(descent.step(parameters, velocity, gradient));
+            self.largest = self
+                .largest
+                .max(descent.step(parameters, velocity, gradient));
             return;
         }
         let each = parameters.len().div_ceil(threads).max(PART);
-        let parts = parameters.par_chunks_mut(each).zip(velocity.par_chunks_mut(each)).zip(gradient.par_chunks(each));
-        let largest = parts.map(|((parameters, velocity), gradient)| descent.step(parameters, velocity, gradient)).max();
+        let parts = parameters
+            .par_chunks_mut(each)
+            .zip(velocity.par_chunks_mut(each))
+            .zip(gradient.par_chunks(each));
+        let largest = parts
+            .map(|((parameters, velocity), gradient)| descent.step(parameters, velocity, gradient))
+            .max();
         self.largest = self.largest.max(largest.unwrap_or(0));
     }
 
@@ -619,7 +818,12 @@ struct Descent {
 impl Descent {
     /// Moves these parameters; the bits of the largest magnitude among them afterwards.
     fn step(self, parameters: &mut [f32], velocity: &mut [f32], gradient: &[f32]) -> u32 {
-        dispatch(Moved { descent: self, parameters, velocity, gradient })
+        dispatch(Moved {
+            descent: self,
+            parameters,
+            velocity,
+            gradient,
+        })
     }
 }
 
@@ -636,14 +840,27 @@ impl WithSimd for Moved<'_> {
     /// Loops that the compiler turns into vectors of the CPU's width.
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> u32 {
-        let Moved { descent, parameters, velocity, gradient } = self;
-        let Descent { rate, momentum, decay, fresh, scale, lasts } = descent;
+        let Moved {
+            descent,
+            parameters,
+            velocity,
+            gradient,
+        } = self;
+        let Descent {
+            rate,
+            momentum,
+            decay,
+            fresh,
+            scale,
+            lasts,
+        } = descent;
         let values = parameters.iter_mut().zip(velocity).zip(gradient);
         // Bits without the sign order like magnitudes; an integer maximum needs no branch.
         let mut largest = 0;
         if lasts {
             for ((parameter, mean), gradient) in values {
-                *parameter -= rate * (momentum * *mean + fresh * (scale * *gradient + decay * *parameter));
+                *parameter -=
+                    rate * (momentum * *mean + fresh * (scale * *gradient + decay * *parameter));
                 largest = largest.max(parameter.to_bits() & 0x7fff_ffff);
             }
         } else {
@@ -682,12 +899,20 @@ struct Batches {
 
 impl Batches {
     fn new(rows: usize, training: &TrainingSection, seed: Seed, round: u64) -> Batches {
-        Batches { order: (0..rows).collect(), next: rows, size: training.batch_size, pass: 0, seed, round }
+        Batches {
+            order: (0..rows).collect(),
+            next: rows,
+            size: training.batch_size,
+            pass: 0,
+            seed,
+            round,
+        }
     }
 
     fn next_batch(&mut self) -> &[usize] {
         if self.next == self.order.len() {
-            Stream::derive("kith.v1 batches", &self.seed, self.round, self.pass, 0).shuffle(&mut self.order);
+            Stream::derive("kith.v1 batches", &self.seed, self.round, self.pass, 0)
+                .shuffle(&mut self.order);
             self.pass += 1;
             self.next = 0;
         }
@@ -722,7 +947,8 @@ pub struct ClassReport {
 }
 
 impl Evaluation {
-    /// Mean over the classes that occur of the share told right: what remains when one class is frequent.
+    /// Mean over the classes that occur of the share told right: what remains when one class is
+    /// frequent.
     pub fn balanced_accuracy(&self) -> f64 {
         let shares: Vec<f64> = self
             .classes
@@ -734,18 +960,31 @@ impl Evaluation {
     }
 }
 
-/// Area under the ROC curve of two classes: the chance that a row of class 1 has a higher score for class 1 than a row of
-/// class 0, ties counted half (Hanley and McNeil 1982). `None` where scores are not of two classes or a class has no row.
+/// Area under the ROC curve of two classes: the chance that a row of class 1 has a higher score for
+/// class 1 than a row of class 0, ties counted half (Hanley and McNeil 1982). `None` where scores
+/// are not of two classes or a class has no row.
 pub fn auc(scores: &[Vec<f32>], labels: &[u32]) -> Option<f64> {
-    if scores.len() != labels.len() || scores.iter().any(|row| row.len() != 2) || labels.iter().any(|label| *label > 1) {
+    if scores.len() != labels.len()
+        || scores.iter().any(|row| row.len() != 2)
+        || labels.iter().any(|label| *label > 1)
+    {
         return None;
     }
-    let mut ranked: Vec<(f32, u32)> = scores.iter().zip(labels).map(|(row, label)| (row[1], *label)).collect();
+    let mut ranked: Vec<(f32, u32)> = scores
+        .iter()
+        .zip(labels)
+        .map(|(row, label)| (row[1], *label))
+        .collect();
     ranked.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (mut below, mut wins, mut start) = (0.0, 0.0, 0);
     while start < ranked.len() {
-        let tied = ranked[start..].partition_point(|row| row.0 == ranked[start].0).max(1);
-        let ones = ranked[start..start + tied].iter().filter(|row| row.1 == 1).count() as f64;
+        let tied = ranked[start..]
+            .partition_point(|row| row.0 == ranked[start].0)
+            .max(1);
+        let ones = ranked[start..start + tied]
+            .iter()
+            .filter(|row| row.1 == 1)
+            .count() as f64;
         let zeros = tied as f64 - ones;
         wins += ones * (below + zeros / 2.0);
         below += zeros;
@@ -761,7 +1000,9 @@ mod tests {
     use kith_consensus::section::Document;
 
     fn task(model: &str) -> Task {
-        let text = format!("[data]\nshape = [1, 8, 8]\nclasses = 5\nmean = [100]\ndeviation = [80]\n[model]\n{model}\n");
+        let text = format!(
+            "[data]\nshape = [1, 8, 8]\nclasses = 5\nmean = [100]\ndeviation = [80]\n[model]\n{model}\n"
+        );
         let mut document = Document::parse(&text).unwrap();
         let schema = document.section("data", Schema::read);
         let model = document.section("model", ModelSection::read);
@@ -770,8 +1011,9 @@ mod tests {
         Task::new(schema, model, training).unwrap()
     }
 
-    /// Candle sums in another order. A logit of at most 64 terms of size 1 differs by at most 64 · 2⁻²⁴ · 8 = 3·10⁻⁵ (8: a bound
-    /// of its partial sums), a probability by as much relatively, a gradient, a mean of at most 3 times that, by 10⁻⁴.
+    /// Candle sums in another order. A logit of at most 64 terms of size 1 differs by at most 64 ·
+    /// 2⁻²⁴ · 8 = 3·10⁻⁵ (8: a bound of its partial sums), a probability by as much relatively, a
+    /// gradient, a mean of at most 3 times that, by 10⁻⁴.
     #[test]
     fn networks_have_candle_s_gradient() {
         for model in [
@@ -790,16 +1032,33 @@ mod tests {
             let data = Dataset::from_bytes(pixels, labels, task.schema());
             let mut workspace = Workspace::default();
             for rows in [vec![3], (0..17).collect::<Vec<usize>>(), (5..40).collect()] {
-                let mut parameters: Vec<f32> = task.initial_parameters().iter().map(|value| value + 0.01).collect();
-                let (mut found, mut wanted) = (vec![7.0; parameters.len()], vec![0.0; parameters.len()]);
-                let mut keep = |range: Range<usize>, _: &mut [f32], part: &mut [f32]| found[range].copy_from_slice(part);
-                let loss = task.descend(&mut parameters, &data, &rows, &mut workspace, &mut keep).unwrap();
-                let exact = task.gradient_by_candle(&parameters, &data, &rows, &mut wanted).unwrap();
+                let mut parameters: Vec<f32> = task
+                    .initial_parameters()
+                    .iter()
+                    .map(|value| value + 0.01)
+                    .collect();
+                let (mut found, mut wanted) =
+                    (vec![7.0; parameters.len()], vec![0.0; parameters.len()]);
+                let mut keep = |range: Range<usize>, _: &mut [f32], part: &mut [f32]| {
+                    found[range].copy_from_slice(part)
+                };
+                let loss = task
+                    .descend(&mut parameters, &data, &rows, &mut workspace, &mut keep)
+                    .unwrap();
+                let exact = task
+                    .gradient_by_candle(&parameters, &data, &rows, &mut wanted)
+                    .unwrap();
                 assert!((loss - exact).abs() < 1e-5, "{model}: {loss} {exact}");
                 for (index, (found, wanted)) in found.iter().zip(&wanted).enumerate() {
-                    assert!((found - wanted).abs() < 1e-4, "{model}: parameter {index} has {found}, expected {wanted}");
+                    assert!(
+                        (found - wanted).abs() < 1e-4,
+                        "{model}: parameter {index} has {found}, expected {wanted}"
+                    );
                 }
-                assert!(found.iter().any(|value| value.abs() > 1e-2), "{model}: the comparison is empty");
+                assert!(
+                    found.iter().any(|value| value.abs() > 1e-2),
+                    "{model}: the comparison is empty"
+                );
             }
         }
     }

@@ -46,8 +46,13 @@ const PROX: ObjectiveEntry = ObjectiveEntry {
     name: "prox",
     help: "FedProx: plus prox_mu / 2 · ‖parameters − round start‖², which holds unlike peers together",
     source: "Li et al. 2020 (FedProx), arXiv 1812.06127",
-    // 0.01: a guess within the grid {0.001, 0.01, 0.1, 1} that Li et al. (arXiv 1812.06127) tune over.
-    new: |section| Arc::new(Prox { mu: section.number("prox_mu", Some(0.01), 0.0..=1e6) as f32 }),
+    // 0.01: a guess within the grid {0.001, 0.01, 0.1, 1} that Li et al. (arXiv 1812.06127) tune
+    // over.
+    new: |section| {
+        Arc::new(Prox {
+            mu: section.number("prox_mu", Some(0.01), 0.0..=1e6) as f32,
+        })
+    },
 };
 
 /// FedProx (Li et al., MLSys 2020, arXiv 1812.06127): gradient + μ·(x − x_start).
@@ -78,9 +83,11 @@ pub enum Local {
 pub enum MomentumScope {
     /// The velocity starts at zero every round: training is a function of the round's start alone.
     Round,
-    /// The velocity goes on from round to round, whatever mixing did to the parameters meanwhile (local heavy ball).
+    /// The velocity goes on from round to round, whatever mixing did to the parameters meanwhile
+    /// (local heavy ball).
     Run,
-    /// The velocity follows the path of the mixed models, not of the own gradients (Lin et al. 2021, arXiv 2102.04761).
+    /// The velocity follows the path of the mixed models, not of the own gradients (Lin et al.
+    /// 2021, arXiv 2102.04761).
     QuasiGlobal,
 }
 
@@ -132,15 +139,18 @@ impl MomentumScope {
 
 /// The charter's `[training]`.
 ///
-/// A local step with gradient g, correction c (0 where none is asked for) and round k, for [`MomentumScope::Round`] and
-/// [`MomentumScope::Run`]:
+/// A local step with gradient g, correction c (0 where none is asked for) and round k, for
+/// [`MomentumScope::Round`] and [`MomentumScope::Run`]:
 ///
-/// v ← ρ·v + (1 − δ)·(clip(g) + c + λ·x), x ← x − η_k·v, η_k = η·`learning_rate_decay`^⌊k / `decay_rounds`⌋.
+/// v ← ρ·v + (1 − δ)·(clip(g) + c + λ·x), x ← x − η_k·v, η_k = η·`learning_rate_decay`^⌊k /
+/// `decay_rounds`⌋.
 ///
-/// For [`MomentumScope::QuasiGlobal`] v = ρ·m̂ + (1 − δ)·(clip(g) + c + λ·x) with an m̂ that stays as it is during the round. At
-/// the start of a round it takes in the path of the model since the start of the one before, own steps and mixing together:
-/// m̂ ← ρ·m̂ + (1 − ρ)·(x_before − x_now) / (η_(k−1)·steps); in the first round m̂ is 0. The paper's β and μ are both ρ, as in its
-/// experiments; the division by the steps makes it a mean per step, as its authors' program does for several steps.
+/// For [`MomentumScope::QuasiGlobal`] v = ρ·m̂ + (1 − δ)·(clip(g) + c + λ·x) with an m̂ that stays
+/// as it is during the round. At the start of a round it takes in the path of the model since the
+/// start of the one before, own steps and mixing together: m̂ ← ρ·m̂ + (1 − ρ)·(x_before − x_now) /
+/// (η_(k−1)·steps); in the first round m̂ is 0. The paper's β and μ are both ρ, as in its
+/// experiments; the division by the steps makes it a mean per step, as its authors' program does
+/// for several steps.
 #[derive(Clone, Debug)]
 pub struct TrainingSection {
     /// Name of the entry in [`OBJECTIVES`].
@@ -157,7 +167,8 @@ pub struct TrainingSection {
     pub momentum: f64,
     /// How long it lasts.
     pub momentum_scope: MomentumScope,
-    /// Dampening δ in [0, 1): the share of a gradient that does not enter the velocity; ρ makes it a running mean.
+    /// Dampening δ in [0, 1): the share of a gradient that does not enter the velocity; ρ makes it
+    /// a running mean.
     pub dampening: f64,
     /// Weight decay λ: λ·x is added to the gradient.
     pub weight_decay: f64,
@@ -165,7 +176,8 @@ pub struct TrainingSection {
     pub batch_size: usize,
     /// Length of a round's training.
     pub local: Local,
-    /// A batch's gradient is scaled to at most this Euclidean norm; 0 leaves it alone. Protects against divergence, not privacy.
+    /// A batch's gradient is scaled to at most this Euclidean norm; 0 leaves it alone. Protects
+    /// against divergence, not privacy.
     pub clip_norm: f64,
     pub(crate) kind: Arc<dyn Objective>,
 }
@@ -179,32 +191,45 @@ impl TrainingSection {
             Some(entry) => (entry.new)(section),
             None => {
                 section.note("objective", unknown("objective", &objective, &names));
-                OBJECTIVES.iter().map(|entry| (entry.new)(section)).last().expect("OBJECTIVES is not empty")
+                OBJECTIVES
+                    .iter()
+                    .map(|entry| (entry.new)(section))
+                    .last()
+                    .expect("OBJECTIVES is not empty")
             }
         };
         let optimizer = section.choice("optimizer", Some("sgd"), &["sgd"]);
-        // 0.05 with momentum 0.9: measured on digits, Fashion-MNIST and heart (models/tests/accuracy.rs).
+        // 0.05 with momentum 0.9: measured on digits, Fashion-MNIST and heart
+        // (models/tests/accuracy.rs).
         let learning_rate = section.number("learning_rate", Some(0.05), 1e-9..=1e3);
         // Factors 1: a constant rate, which every measured default here was measured with.
         let learning_rate_decay = section.number("learning_rate_decay", Some(1.0), 1e-9..=1.0);
         let decay_rounds = section.integer("decay_rounds", Some(1), 1..=1 << 40);
         let momentum = section.number("momentum", Some(0.9), 0.0..=0.9999);
-        // A round's own: a peer that restarts has nothing to remember (a design decision, not a measurement).
+        // A round's own: a peer that restarts has nothing to remember (a design decision, not a
+        // measurement).
         let scopes: Vec<&str> = MOMENTUM_SCOPES.iter().map(|entry| entry.name).collect();
         let scope = section.choice("momentum_scope", Some(scopes[0]), &scopes);
-        let momentum_scope = MOMENTUM_SCOPES.iter().find(|entry| entry.name == scope).unwrap_or(&MOMENTUM_SCOPES[0]).scope;
+        let momentum_scope = MOMENTUM_SCOPES
+            .iter()
+            .find(|entry| entry.name == scope)
+            .unwrap_or(&MOMENTUM_SCOPES[0])
+            .scope;
         // 0: PyTorch's, and what the learning rates here were measured with.
         let dampening = section.number("dampening", Some(0.0), 0.0..=0.9999);
         let weight_decay = section.number("weight_decay", Some(0.0), 0.0..=1e3);
         let batch_size = section.integer("batch_size", Some(32), 1..=1 << 20) as usize;
         let steps = section.integer("local_steps", Some(0), 0..=1_000_000);
-        // One pass a round when nothing is said: the mildest client drift (McMahan et al., arXiv 1602.05629, E = 1).
+        // One pass a round when nothing is said: the mildest client drift (McMahan et al., arXiv
+        // 1602.05629, E = 1).
         let epochs = section.integer("local_epochs", Some(u64::from(steps == 0)), 0..=100_000);
         let local = match (epochs, steps) {
             (epochs, 0) if epochs > 0 => Local::Epochs(epochs),
             (0, steps) if steps > 0 => Local::Steps(steps),
             _ => {
-                let what = format!("exactly one of local_epochs ({epochs}) and local_steps ({steps}) must be above 0");
+                let what = format!(
+                    "exactly one of local_epochs ({epochs}) and local_steps ({steps}) must be above 0"
+                );
                 section.note("local_epochs", what);
                 Local::Epochs(1)
             }
@@ -230,7 +255,11 @@ impl TrainingSection {
     /// The learning rate η_k of round k.
     pub fn rate(&self, round: u64) -> f64 {
         // By squaring: the same bits on every machine, which powf does not promise.
-        let (mut rate, mut factor, mut exponent) = (self.learning_rate, self.learning_rate_decay, round / self.decay_rounds);
+        let (mut rate, mut factor, mut exponent) = (
+            self.learning_rate,
+            self.learning_rate_decay,
+            round / self.decay_rounds,
+        );
         while exponent > 0 {
             if exponent % 2 == 1 {
                 rate *= factor;
@@ -258,39 +287,68 @@ mod tests {
     fn read(text: &str) -> Result<TrainingSection, Vec<String>> {
         let mut document = Document::parse(text).unwrap();
         let training = document.section("training", TrainingSection::read);
-        document.finish().map(|_| training).map_err(|problems| problems.iter().map(ToString::to_string).collect())
+        document
+            .finish()
+            .map(|_| training)
+            .map_err(|problems| problems.iter().map(ToString::to_string).collect())
     }
 
     #[test]
     fn a_round_lasts_epochs_or_steps_and_never_both() {
         assert_eq!(read("").unwrap().local, Local::Epochs(1));
-        assert_eq!(read("[training]\nlocal_steps = 7\n").unwrap().local, Local::Steps(7));
+        assert_eq!(
+            read("[training]\nlocal_steps = 7\n").unwrap().local,
+            Local::Steps(7)
+        );
         assert_eq!(read("[training]\nlocal_epochs = 2\n").unwrap().steps(65), 6);
-        assert!(read("[training]\nlocal_steps = 7\nlocal_epochs = 1\n").unwrap_err()[0].contains("exactly one"));
+        assert!(
+            read("[training]\nlocal_steps = 7\nlocal_epochs = 1\n").unwrap_err()[0]
+                .contains("exactly one")
+        );
         assert!(read("[training]\nlocal_epochs = 0\n").is_err());
     }
 
     #[test]
     fn the_learning_rate_falls_every_so_many_rounds() {
-        let training = read("[training]\nlearning_rate = 0.8\nlearning_rate_decay = 0.5\ndecay_rounds = 50\n").unwrap();
-        assert_eq!([0, 49, 50, 149, 150].map(|round| training.rate(round)), [0.8, 0.8, 0.4, 0.2, 0.1]);
+        let training =
+            read("[training]\nlearning_rate = 0.8\nlearning_rate_decay = 0.5\ndecay_rounds = 50\n")
+                .unwrap();
+        assert_eq!(
+            [0, 49, 50, 149, 150].map(|round| training.rate(round)),
+            [0.8, 0.8, 0.4, 0.2, 0.1]
+        );
         let constant = read("").unwrap();
-        assert_eq!(constant.rate(u64::MAX).to_bits(), constant.learning_rate.to_bits());
+        assert_eq!(
+            constant.rate(u64::MAX).to_bits(),
+            constant.learning_rate.to_bits()
+        );
         assert!(read("[training]\nlearning_rate_decay = 1.1\n").is_err());
     }
 
     #[test]
     fn a_momentum_scope_is_one_of_three() {
         assert_eq!(read("").unwrap().momentum_scope, MomentumScope::Round);
-        assert_eq!(read("[training]\nmomentum_scope = \"run\"\n").unwrap().momentum_scope, MomentumScope::Run);
-        assert_eq!(read("[training]\nmomentum_scope = \"quasi-global\"\n").unwrap().momentum_scope, MomentumScope::QuasiGlobal);
+        assert_eq!(
+            read("[training]\nmomentum_scope = \"run\"\n")
+                .unwrap()
+                .momentum_scope,
+            MomentumScope::Run
+        );
+        assert_eq!(
+            read("[training]\nmomentum_scope = \"quasi-global\"\n")
+                .unwrap()
+                .momentum_scope,
+            MomentumScope::QuasiGlobal
+        );
         assert!(read("[training]\nmomentum_scope = \"rund\"\n").unwrap_err()[0].contains("round"));
     }
 
     #[test]
     fn an_objectives_keys_belong_to_it_alone() {
         assert!(read("[training]\nobjective = \"prox\"\nprox_mu = 0.1\n").is_ok());
-        assert!(read("[training]\nprox_mu = 0.1\n").unwrap_err()[0].contains("unknown key \"prox_mu\""));
+        assert!(
+            read("[training]\nprox_mu = 0.1\n").unwrap_err()[0].contains("unknown key \"prox_mu\"")
+        );
         let problems = read("[training]\nobjective = \"prxo\"\nprox_mu = 0.1\n").unwrap_err();
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert!(problems[0].contains("did you mean \"prox\""));

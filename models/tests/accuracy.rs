@@ -1,4 +1,5 @@
-//! What the shipped defaults reach when one peer has all rows: the numbers that the defaults' comments refer to.
+//! What the shipped defaults reach when one peer has all rows: the numbers that the defaults'
+//! comments refer to.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -6,11 +7,20 @@ mod common;
 use kith_consensus::Seed;
 use kith_models::{Dataset, Evaluation, Request, Task, auc};
 
-fn pooled(task: &Task, train: Dataset, test: &Dataset, rounds: u64, seed: u64) -> (Vec<f32>, Evaluation) {
+fn pooled(
+    task: &Task,
+    train: Dataset,
+    test: &Dataset,
+    rounds: u64,
+    seed: u64,
+) -> (Vec<f32>, Evaluation) {
     let trainer = task.trainer(train, Seed::from_number(seed)).unwrap();
     let mut parameters = task.initial_parameters();
     for round in 0..rounds {
-        parameters = trainer.train(&Request::new(&parameters, round)).unwrap().parameters;
+        parameters = trainer
+            .train(&Request::new(&parameters, round))
+            .unwrap()
+            .parameters;
     }
     let evaluation = task.evaluate(&parameters, test).unwrap();
     (parameters, evaluation)
@@ -22,7 +32,10 @@ fn digits_pooled_reach_0_95_in_60_epochs() {
     assert_eq!((train.len(), test.len()), (1437, 360));
     // The default round has two epochs.
     let (_, evaluation) = pooled(&task, train, &test, 30, 0);
-    println!("digits, pooled, 60 epochs: accuracy {:.4}, loss {:.4}", evaluation.accuracy, evaluation.loss);
+    println!(
+        "digits, pooled, 60 epochs: accuracy {:.4}, loss {:.4}",
+        evaluation.accuracy, evaluation.loss
+    );
     assert!(evaluation.accuracy > 0.95, "{evaluation:?}");
 }
 
@@ -38,12 +51,18 @@ fn heart_pooled_tells_the_sick_from_the_healthy() {
         evaluation.balanced_accuracy(),
         evaluation.loss
     );
-    assert!(evaluation.balanced_accuracy() > 0.75 && auc > 0.82, "{evaluation:?}, AUC {auc}");
+    assert!(
+        evaluation.balanced_accuracy() > 0.75 && auc > 0.82,
+        "{evaluation:?}, AUC {auc}"
+    );
 }
 
 #[test]
 fn fashion_mnist_pooled_reaches_0_75_in_one_epoch_where_it_is_installed() {
-    let entry = kith_models::DATASETS.iter().find(|entry| entry.name == "fashion-mnist").unwrap();
+    let entry = kith_models::DATASETS
+        .iter()
+        .find(|entry| entry.name == "fashion-mnist")
+        .unwrap();
     if let Err(error) = (entry.load)(&kith_models::DatasetOptions::default()) {
         println!("not measured: {error}");
         return;
@@ -51,6 +70,9 @@ fn fashion_mnist_pooled_reaches_0_75_in_one_epoch_where_it_is_installed() {
     let (_, task, train, test) = common::loaded("fashion-mnist");
     assert_eq!((train.len(), test.len()), (60_000, 10_000));
     let (_, evaluation) = pooled(&task, train, &test, 1, 0);
-    println!("fashion-mnist, pooled, 1 epoch: accuracy {:.4}, loss {:.4}", evaluation.accuracy, evaluation.loss);
+    println!(
+        "fashion-mnist, pooled, 1 epoch: accuracy {:.4}, loss {:.4}",
+        evaluation.accuracy, evaluation.loss
+    );
     assert!(evaluation.accuracy > 0.75, "{evaluation:?}");
 }

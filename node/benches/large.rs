@@ -1,10 +1,13 @@
-//! What a large model costs beside its training: from trained to on its way, and from peer to peer over loopback. Each beside the least
-//! that it could cost, in the same run: one copy into new memory and one durable write; one raw TCP stream. Ends in about a minute.
+//! What a large model costs beside its training: from trained to on its way, and from peer to peer
+//! over loopback. Each beside the least that it could cost, in the same run: one copy into new
+//! memory and one durable write; one raw TCP stream. Ends in about a minute.
 //!
-//! Over loopback both ends share the machine's cores, and encryption is what takes the time. Over a line of 1 Gbit/s, which `tc qdisc add dev lo
-//! root tbf rate 1gbit burst 512k latency 50ms` makes of loopback in a network namespace, a body moves at nine tenths of the raw stream.
+//! Over loopback both ends share the machine's cores, and encryption is what takes the time. Over a
+//! line of 1 Gbit/s, which `tc qdisc add dev lo root tbf rate 1gbit burst 512k latency 50ms` makes
+//! of loopback in a network namespace, a body moves at nine tenths of the raw stream.
 //!
-//! `cargo bench -p kith-node --bench large` · another size: `cargo bench -p kith-node --bench large -- PARAMETERS`
+//! `cargo bench -p kith-node --bench large` · another size: `cargo bench -p kith-node --bench large
+//! -- PARAMETERS`
 
 use std::hint::black_box;
 use std::io::{Read, Write};
@@ -30,29 +33,55 @@ fn secret(number: u8) -> [u8; 32] {
 }
 
 fn main() {
-    let parameters = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(20_000_000);
+    let parameters = std::env::args()
+        .skip(1)
+        .find_map(|argument| argument.parse().ok())
+        .unwrap_or(20_000_000);
     let mut stream = Seed::from_number(1).stream("bench");
     let values: Arc<Vec<f32>> = Arc::new((0..parameters).map(|_| stream.normal() as f32).collect());
     let megabytes = 4.0 * parameters as f64 / 1e6;
-    println!("{parameters} parameters, {megabytes:.0} MB; medians of {RUNS} runs (lowest to highest)");
+    println!(
+        "{parameters} parameters, {megabytes:.0} MB; medians of {RUNS} runs (lowest to highest)"
+    );
     let folder = tempfile::tempdir().expect("a temporary folder");
     let copy = timed(|_| drop(black_box(values.to_vec())));
     let disk = timed(|_| write_durably(&folder.path().join("raw"), &values));
     let mut parts = Vec::new();
-    let publication = timed(|run| parts.push(publish(&values, &folder.path().join(format!("peer-{run}")))));
+    let publication =
+        timed(|run| parts.push(publish(&values, &folder.path().join(format!("peer-{run}")))));
     println!("one copy                      {}", told(&copy));
     println!("one durable write             {}", told(&disk));
     println!(
         "from trained to on its way    {}",
-        told(&publication.iter().zip(&parts).map(|(_, (a, b))| *a + *b).collect::<Vec<_>>())
+        told(
+            &publication
+                .iter()
+                .zip(&parts)
+                .map(|(_, (a, b))| *a + *b)
+                .collect::<Vec<_>>()
+        )
     );
-    println!("  hash, encode and sign       {}", told(&parts.iter().map(|(a, _)| *a).collect::<Vec<_>>()));
-    println!("  make durable                {}", told(&parts.iter().map(|(_, b)| *b).collect::<Vec<_>>()));
+    println!(
+        "  hash, encode and sign       {}",
+        told(&parts.iter().map(|(a, _)| *a).collect::<Vec<_>>())
+    );
+    println!(
+        "  make durable                {}",
+        told(&parts.iter().map(|(_, b)| *b).collect::<Vec<_>>())
+    );
     let whole = median(&parts.iter().map(|(a, b)| *a + *b).collect::<Vec<_>>());
     let least = median(&copy) + median(&disk);
-    println!("  = {:.2} times one copy and one durable write", whole.as_secs_f64() / least.as_secs_f64());
+    println!(
+        "  = {:.2} times one copy and one durable write",
+        whole.as_secs_f64() / least.as_secs_f64()
+    );
 
-    let bytes: Arc<Vec<u8>> = Arc::new(values.iter().flat_map(|value| value.to_le_bytes()).collect());
+    let bytes: Arc<Vec<u8>> = Arc::new(
+        values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect(),
+    );
     let raw = timed(|_| raw_tcp(&bytes));
     let pulled = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -61,7 +90,11 @@ fn main() {
         .expect("a runtime")
         .block_on(pulled(&bytes));
     let rate = |times: &[Duration]| megabytes / median(times).as_secs_f64();
-    println!("one raw TCP stream            {}  {:.0} MB/s", told(&raw), rate(&raw));
+    println!(
+        "one raw TCP stream            {}  {:.0} MB/s",
+        told(&raw),
+        rate(&raw)
+    );
     println!(
         "a body, asked for and checked {}  {:.0} MB/s, {:.0} % of that",
         told(&pulled),
@@ -88,8 +121,14 @@ fn median(times: &[Duration]) -> Duration {
 
 fn told(times: &[Duration]) -> String {
     let milliseconds = |time: Option<&Duration>| time.map_or(0.0, |time| time.as_secs_f64() * 1e3);
-    let (lowest, highest) = (milliseconds(times.iter().min()), milliseconds(times.iter().max()));
-    format!("{:>6.0} ms ({lowest:.0} to {highest:.0})", median(times).as_secs_f64() * 1e3)
+    let (lowest, highest) = (
+        milliseconds(times.iter().min()),
+        milliseconds(times.iter().max()),
+    );
+    format!(
+        "{:>6.0} ms ({lowest:.0} to {highest:.0})",
+        median(times).as_secs_f64() * 1e3
+    )
 }
 
 fn write_durably(path: &Path, values: &[f32]) {
@@ -103,7 +142,8 @@ fn write_durably(path: &Path, values: &[f32]) {
     file.sync_all().expect("a disk");
 }
 
-/// What a peer does between the end of its training and the announcement: (in the peer, in the store).
+/// What a peer does between the end of its training and the announcement: (in the peer, in the
+/// store).
 fn publish(values: &Arc<Vec<f32>>, folder: &Path) -> (Duration, Duration) {
     let member = |number: u8| {
         let key = Authenticator::from_secret(&secret(number)).peer();
@@ -116,15 +156,24 @@ fn publish(values: &Arc<Vec<f32>>, folder: &Path) -> (Duration, Duration) {
         member(2)
     );
     let mut read = |section: &mut Section<'_>| drop(codec_from_section(section));
-    let charter = Arc::new(Charter::resolve(&text, &mut [("codec", &mut read)]).expect("a good charter"));
+    let charter =
+        Arc::new(Charter::resolve(&text, &mut [("codec", &mut read)]).expect("a good charter"));
     std::fs::create_dir_all(folder).expect("a folder");
     let shapes = Shapes::new([("model".to_owned(), vec![values.len()])]);
-    let store = Store::open(&folder.join("state"), &folder.join("checkpoints"), shapes, charter.id).expect("a store");
+    let store = Store::open(
+        &folder.join("state"),
+        &folder.join("checkpoints"),
+        shapes,
+        charter.id,
+    )
+    .expect("a store");
     let mut peer = Peer::new(Setup {
         authenticator: Authenticator::from_secret(&secret(1)),
         charter: Arc::clone(&charter),
         roster: Roster::new(charter.roster()),
-        codec: Document::parse("").expect("toml").section("codec", codec_from_section),
+        codec: Document::parse("")
+            .expect("toml")
+            .section("codec", codec_from_section),
         layout: Digest::of(b"layout"),
         initial: Arc::new(vec![0.0; values.len()]),
         seed: Seed::from_number(1),
@@ -136,10 +185,21 @@ fn publish(values: &Arc<Vec<f32>>, folder: &Path) -> (Duration, Duration) {
         peer.handle(input, Duration::ZERO, &mut effects);
         effects
     };
-    handle(Input::Start { checkpoint: None, intent: None });
+    handle(Input::Start {
+        checkpoint: None,
+        intent: None,
+    });
     handle(Input::TimerExpired(Timer::Start));
     let parameters = Arc::clone(values);
-    let trained = Input::Trained { round: 0, parameters, samples: 10, local_steps: 2, loss: 0.5, rate: 0.1, memory: None };
+    let trained = Input::Trained {
+        round: 0,
+        parameters,
+        samples: 10,
+        local_steps: 2,
+        loss: 0.5,
+        rate: 0.1,
+        memory: None,
+    };
     let started = Instant::now();
     let effects = handle(trained);
     let in_peer = started.elapsed();
@@ -156,9 +216,19 @@ fn raw_tcp(bytes: &Arc<Vec<u8>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
     let address = listener.local_addr().expect("bound");
     let sent = Arc::clone(bytes);
-    let sender = std::thread::spawn(move || listener.accept().expect("a connection").0.write_all(&sent).expect("sent"));
+    let sender = std::thread::spawn(move || {
+        listener
+            .accept()
+            .expect("a connection")
+            .0
+            .write_all(&sent)
+            .expect("sent")
+    });
     let mut received = Vec::with_capacity(bytes.len());
-    TcpStream::connect(address).expect("loopback").read_to_end(&mut received).expect("received");
+    TcpStream::connect(address)
+        .expect("loopback")
+        .read_to_end(&mut received)
+        .expect("received");
     assert_eq!(received.len(), bytes.len());
     sender.join().expect("sent");
 }
@@ -191,7 +261,10 @@ async fn pulled(body: &Arc<Vec<u8>>) -> Vec<Duration> {
     let serving = tokio::spawn(async move {
         loop {
             if let NetworkEvent::BodyRequested { request, .. } = source.next().await {
-                source.execute(NetworkCommand::Provide { request, body: Some(Arc::clone(&served)) });
+                source.execute(NetworkCommand::Provide {
+                    request,
+                    body: Some(Arc::clone(&served)),
+                });
             }
         }
     });
@@ -200,7 +273,11 @@ async fn pulled(body: &Arc<Vec<u8>>) -> Vec<Duration> {
     let mut times = Vec::new();
     for _ in 0..RUNS {
         let started = Instant::now();
-        sink.execute(NetworkCommand::Fetch { digest, length, sources: vec![Authenticator::from_secret(&secret(1)).peer()] });
+        sink.execute(NetworkCommand::Fetch {
+            digest,
+            length,
+            sources: vec![Authenticator::from_secret(&secret(1)).peer()],
+        });
         loop {
             match sink.next().await {
                 NetworkEvent::Fetched { .. } => break,

@@ -1,5 +1,5 @@
-//! Whether an address can be used: the carrier speaks TCP, and QUIC over UDP. Multiaddresses can say much more, and what they say
-//! beyond that would only be noticed when nobody is reached.
+//! Whether an address can be used: the carrier speaks TCP, and QUIC over UDP. Multiaddresses can
+//! say much more, and what they say beyond that would only be noticed when nobody is reached.
 
 use std::net::IpAddr;
 
@@ -17,8 +17,12 @@ pub(crate) enum Use {
 impl Use {
     fn example(self) -> &'static str {
         match self {
-            Use::Listen => "expected for example \"/ip4/0.0.0.0/tcp/4001\" or \"/ip4/0.0.0.0/udp/4001/quic-v1\"",
-            Use::Dial => "expected for example \"/ip4/192.0.2.7/tcp/4001\" or \"/dns4/peer.example/udp/4001/quic-v1\"",
+            Use::Listen => {
+                "expected for example \"/ip4/0.0.0.0/tcp/4001\" or \"/ip4/0.0.0.0/udp/4001/quic-v1\""
+            }
+            Use::Dial => {
+                "expected for example \"/ip4/192.0.2.7/tcp/4001\" or \"/dns4/peer.example/udp/4001/quic-v1\""
+            }
         }
     }
 }
@@ -30,7 +34,10 @@ pub(crate) fn problem(text: &str, used: Use) -> Option<String> {
 }
 
 fn unusable(text: &str, used: Use) -> Option<String> {
-    if let Err(error) = text.parse().map(|address| NetworkEvent::Listening { address }) {
+    if let Err(error) = text
+        .parse()
+        .map(|address| NetworkEvent::Listening { address })
+    {
         return Some(format!("is not an address ({error})"));
     }
     let parts: Vec<&str> = text.split('/').skip(1).collect();
@@ -39,23 +46,46 @@ fn unusable(text: &str, used: Use) -> Option<String> {
         [place @ .., "p2p", _] => place,
         place => place,
     };
-    let verb = if used == Use::Listen { "be listened on" } else { "be dialled" };
+    let verb = if used == Use::Listen {
+        "be listened on"
+    } else {
+        "be dialled"
+    };
     let host = match place {
         ["dnsaddr", _] if used == Use::Dial => return None,
-        [kind @ ("ip4" | "ip6" | "dns" | "dns4" | "dns6"), host, rest @ ..] => match rest {
+        [
+            kind @ ("ip4" | "ip6" | "dns" | "dns4" | "dns6"),
+            host,
+            rest @ ..,
+        ] => match rest {
             ["tcp", port] | ["udp", port, "quic-v1"] => (kind, host, *port),
             [] => return Some(format!("cannot {verb}: it names no port")),
-            ["udp", _] => return Some(format!("cannot {verb}: over UDP only QUIC is spoken, add /quic-v1")),
-            _ => return Some(format!("cannot {verb}: only TCP and QUIC are spoken, not /{}", rest.join("/"))),
+            ["udp", _] => {
+                return Some(format!(
+                    "cannot {verb}: over UDP only QUIC is spoken, add /quic-v1"
+                ));
+            }
+            _ => {
+                return Some(format!(
+                    "cannot {verb}: only TCP and QUIC are spoken, not /{}",
+                    rest.join("/")
+                ));
+            }
         },
         _ => return Some(format!("cannot {verb}: it does not begin with a host")),
     };
     let (kind, host, port) = host;
     let unspecified = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
     match used {
-        Use::Listen if kind.starts_with("dns") => Some("cannot be listened on: a name is for others to dial".to_owned()),
-        Use::Dial if port == "0" => Some("cannot be dialled: port 0 is for listening on any free one".to_owned()),
-        Use::Dial if unspecified => Some("cannot be dialled: it stands for all addresses of the machine that listens".to_owned()),
+        Use::Listen if kind.starts_with("dns") => {
+            Some("cannot be listened on: a name is for others to dial".to_owned())
+        }
+        Use::Dial if port == "0" => {
+            Some("cannot be dialled: port 0 is for listening on any free one".to_owned())
+        }
+        Use::Dial if unspecified => Some(
+            "cannot be dialled: it stands for all addresses of the machine that listens".to_owned(),
+        ),
         _ => None,
     }
 }
@@ -100,16 +130,31 @@ mod tests {
             ("/ip4/127.0.0.1/udp/4701/webrtc-direct", "only TCP and QUIC"),
             ("/ip4/127.0.0.1/sctp/4701", "only TCP and QUIC"),
             ("/memory/7", "begin with a host"),
-            ("/p2p/12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo", "begin with a host"),
+            (
+                "/p2p/12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo",
+                "begin with a host",
+            ),
             ("/unix/tmp", "begin with a host"),
         ] {
             for used in [Use::Listen, Use::Dial] {
-                let why = problem(text, used).unwrap_or_else(|| panic!("{text} is accepted for {used:?}"));
-                assert!(why.contains(said) && why.contains("expected for example"), "{text}: {why}");
+                let why = problem(text, used)
+                    .unwrap_or_else(|| panic!("{text} is accepted for {used:?}"));
+                assert!(
+                    why.contains(said) && why.contains("expected for example"),
+                    "{text}: {why}"
+                );
             }
         }
-        assert!(problem("/ip4/127.0.0.1/tcp/0", Use::Dial).is_some_and(|why| why.contains("port 0")));
-        assert!(problem("/ip4/0.0.0.0/tcp/4001", Use::Dial).is_some_and(|why| why.contains("all addresses")));
-        assert!(problem("/dns4/peer.example/tcp/4001", Use::Listen).is_some_and(|why| why.contains("for others to dial")));
+        assert!(
+            problem("/ip4/127.0.0.1/tcp/0", Use::Dial).is_some_and(|why| why.contains("port 0"))
+        );
+        assert!(
+            problem("/ip4/0.0.0.0/tcp/4001", Use::Dial)
+                .is_some_and(|why| why.contains("all addresses"))
+        );
+        assert!(
+            problem("/dns4/peer.example/tcp/4001", Use::Listen)
+                .is_some_and(|why| why.contains("for others to dial"))
+        );
     }
 }

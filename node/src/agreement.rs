@@ -1,4 +1,5 @@
-//! The charter with everything that follows from it: what is learned, how it is encoded, who takes part.
+//! The charter with everything that follows from it: what is learned, how it is encoded, who takes
+//! part.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -31,7 +32,8 @@ impl Agreement {
     /// # Errors
     /// When it cannot be read, or with every problem in it.
     pub fn load(path: &Path) -> Result<Agreement, NodeError> {
-        let text = std::fs::read_to_string(path).map_err(|error| NodeError::io("read the charter", path, error))?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| NodeError::io("read the charter", path, error))?;
         Agreement::parse(&text).map_err(|problems| BadFile::problems(path, &text, problems).into())
     }
 
@@ -45,21 +47,43 @@ impl Agreement {
             text,
             &mut [
                 ("data", &mut |section| schema = Some(Schema::read(section))),
-                ("model", &mut |section| model = Some(ModelSection::read(section))),
-                ("training", &mut |section| training = Some(TrainingSection::read(section))),
-                ("codec", &mut |section| codec = Some(codec_from_section(section))),
+                ("model", &mut |section| {
+                    model = Some(ModelSection::read(section))
+                }),
+                ("training", &mut |section| {
+                    training = Some(TrainingSection::read(section))
+                }),
+                ("codec", &mut |section| {
+                    codec = Some(codec_from_section(section))
+                }),
             ],
         )?;
         const CALLED: &str = "every resolver is called once";
-        let task = Task::new(schema.expect(CALLED), model.expect(CALLED), training.expect(CALLED))?;
+        let task = Task::new(
+            schema.expect(CALLED),
+            model.expect(CALLED),
+            training.expect(CALLED),
+        )?;
         let mut codec = codec.expect(CALLED);
-        let shapes = task.layout().matrices().into_iter().map(|[offset, rows, columns]| TensorShape { offset, rows, columns });
+        let shapes = task
+            .layout()
+            .matrices()
+            .into_iter()
+            .map(|[offset, rows, columns]| TensorShape {
+                offset,
+                rows,
+                columns,
+            });
         codec.shape(&shapes.collect::<Vec<_>>());
-        Ok(Agreement { charter: Arc::new(charter), task, codec })
+        Ok(Agreement {
+            charter: Arc::new(charter),
+            task,
+            codec,
+        })
     }
 
-    /// The participants, sorted, where the charter names them; in open membership this peer alone, and the roster forms from
-    /// who comes first.
+    /// The participants, sorted, where the charter names them; in open membership this peer alone,
+    /// and the roster forms from who comes first.
     pub fn roster(&self, own: &PeerId) -> Roster {
         match self.charter.membership.mode {
             Admission::Members => Roster::new(self.charter.roster()),
@@ -75,15 +99,21 @@ impl Agreement {
         }
     }
 
-    /// The seed from which `peer` draws the order of its batches and its codec's rounding. It follows from the charter, so that
-    /// a run repeats; what has to be secret never comes from it.
+    /// The seed from which `peer` draws the order of its batches and its codec's rounding. It
+    /// follows from the charter, so that a run repeats; what has to be secret never comes from it.
     pub fn peer_seed(&self, peer: &PeerId) -> Seed {
         Seed::from_number(self.charter.seed).child(&peer.to_string())
     }
 
     /// Names and shapes of the model's tensors.
     pub fn shapes(&self) -> Shapes {
-        Shapes::new(self.task.layout().tensors.iter().map(|tensor| (tensor.name.clone(), tensor.shape.clone())))
+        Shapes::new(
+            self.task
+                .layout()
+                .tensors
+                .iter()
+                .map(|tensor| (tensor.name.clone(), tensor.shape.clone())),
+        )
     }
 }
 
@@ -100,9 +130,10 @@ mod tests {
                 "{}\n[federation]\nname = \"test\"\n[topology]\nkind = \"complete\"\n[[membership.member]]\nname = \"a\"\nkey = \"{key}\"\n",
                 entry.defaults
             );
-            let first = Agreement::parse(&text).unwrap_or_else(|problems| panic!("{}: {problems:?}", entry.name));
-            let again =
-                Agreement::parse(&first.charter.to_toml()).unwrap_or_else(|problems| panic!("{}: {problems:?}", entry.name));
+            let first = Agreement::parse(&text)
+                .unwrap_or_else(|problems| panic!("{}: {problems:?}", entry.name));
+            let again = Agreement::parse(&first.charter.to_toml())
+                .unwrap_or_else(|problems| panic!("{}: {problems:?}", entry.name));
             assert_eq!(first.charter.id, again.charter.id, "{}", entry.name);
         }
     }
@@ -112,8 +143,20 @@ mod tests {
         let text = "[federation]\nname = \"x\"\nrounds = 0\n[data]\nclasses = 1\n[model]\nkind = \"mpl\"\n[training]\nmomentum = 2\n\
                     [codec]\nkind = \"zip\"\n[aggregation]\nrule = \"krun\"\n";
         let problems = Agreement::parse(text).unwrap_err();
-        for key in ["federation.rounds", "data.classes", "model.kind", "training.momentum", "codec.kind", "aggregation.rule"] {
-            assert!(problems.iter().any(|problem| problem.key == key && problem.line > 0), "{key}: {problems:?}");
+        for key in [
+            "federation.rounds",
+            "data.classes",
+            "model.kind",
+            "training.momentum",
+            "codec.kind",
+            "aggregation.rule",
+        ] {
+            assert!(
+                problems
+                    .iter()
+                    .any(|problem| problem.key == key && problem.line > 0),
+                "{key}: {problems:?}"
+            );
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Checkpoint files: `round-000042.safetensors`, readable by any program that reads safetensors.
 //!
-//! The model's tensors stand under their names, the public reconstructions as `kith.replica.<peer id>`, and the metadata names
-//! federation, round, sequence and roster. A file is written beside its place, made durable, then renamed; it exists whole or not at
-//! all. Which files there are and what they hash to is the store's knowledge, not this module's.
+//! The model's tensors stand under their names, the public reconstructions as `kith.replica.<peer
+//! id>`, and the metadata names federation, round, sequence and roster. A file is written beside
+//! its place, made durable, then renamed; it exists whole or not at all. Which files there are and
+//! what they hash to is the store's knowledge, not this module's.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -23,7 +24,8 @@ const REPLICA_PREFIX: &str = "kith.replica.";
 /// What vectors are named that go from round to round beside the model, before their own name.
 const CARRIED_PREFIX: &str = "kith.carried.";
 
-/// Names and shapes of the model's tensors in the order in which they stand in the parameter vector.
+/// Names and shapes of the model's tensors in the order in which they stand in the parameter
+/// vector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shapes(Vec<(String, Vec<usize>)>);
 
@@ -58,7 +60,10 @@ impl Shapes {
 
     /// Number of values of the parameter vector.
     pub fn dimension(&self) -> usize {
-        self.0.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
+        self.0
+            .iter()
+            .map(|(_, shape)| shape.iter().product::<usize>())
+            .sum()
     }
 }
 
@@ -80,12 +85,22 @@ pub(crate) fn is_file_name(name: &str) -> bool {
 /// Writes `checkpoint` into `folder` and makes it durable; returns the hash of the file's bytes.
 ///
 /// # Errors
-/// When the file system fails; the folder then holds no file of that name that was not there before.
-pub fn write(folder: &Path, shapes: &Shapes, federation: Digest, checkpoint: &Checkpoint) -> Result<Digest, CheckpointError> {
+/// When the file system fails; the folder then holds no file of that name that was not there
+/// before.
+pub fn write(
+    folder: &Path,
+    shapes: &Shapes,
+    federation: Digest,
+    checkpoint: &Checkpoint,
+) -> Result<Digest, CheckpointError> {
     let path = folder.join(file_name(checkpoint.round));
     let write = |file| write_into(Hashed::new(file), shapes, federation, checkpoint);
     let written = replace(&path, private::create, write);
-    written.map_err(|source| CheckpointError::Io { act: "write", path, source })
+    written.map_err(|source| CheckpointError::Io {
+        act: "write",
+        path,
+        source,
+    })
 }
 
 /// Reads the checkpoint that leads into `round`; its bytes have to hash to `digest`.
@@ -102,9 +117,15 @@ pub fn read(
     let path = folder.join(file_name(round));
     let bytes = check(folder, round, digest)?;
     let checkpoint =
-        from_bytes(shapes, federation, &bytes).map_err(|why| CheckpointError::Damaged { path: path.clone(), why })?;
+        from_bytes(shapes, federation, &bytes).map_err(|why| CheckpointError::Damaged {
+            path: path.clone(),
+            why,
+        })?;
     if checkpoint.round != round {
-        return Err(CheckpointError::Damaged { path, why: format!("it leads into round {}", checkpoint.round) });
+        return Err(CheckpointError::Damaged {
+            path,
+            why: format!("it leads into round {}", checkpoint.round),
+        });
     }
     Ok(checkpoint)
 }
@@ -112,16 +133,27 @@ pub fn read(
 /// The bytes of the checkpoint that leads into `round`, if they hash to `digest`.
 pub(crate) fn check(folder: &Path, round: u64, digest: Digest) -> Result<Vec<u8>, CheckpointError> {
     let path = folder.join(file_name(round));
-    let bytes = std::fs::read(&path).map_err(|source| CheckpointError::Io { act: "read", path: path.clone(), source })?;
+    let bytes = std::fs::read(&path).map_err(|source| CheckpointError::Io {
+        act: "read",
+        path: path.clone(),
+        source,
+    })?;
     if Digest::of(&bytes) != digest {
-        return Err(CheckpointError::Damaged { path, why: "its bytes are not the ones that were written".to_owned() });
+        return Err(CheckpointError::Damaged {
+            path,
+            why: "its bytes are not the ones that were written".to_owned(),
+        });
     }
     Ok(bytes)
 }
 
 /// Writes bytes so that after a crash either all of them or the file's old content is there.
 pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    replace(path, |path| File::create(path), |mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+    replace(
+        path,
+        |path| File::create(path),
+        |mut file| file.write_all(bytes).and_then(|()| file.sync_all()),
+    )
 }
 
 /// Lets `write` fill a new file and make it durable, then gives it the name of the old one.
@@ -130,7 +162,10 @@ fn replace<T>(
     create: impl FnOnce(&Path) -> std::io::Result<File>,
     write: impl FnOnce(File) -> std::io::Result<T>,
 ) -> std::io::Result<T> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".tmp");
     let temporary = folder.join(name);
@@ -145,17 +180,35 @@ fn replace<T>(
 
 /// Little-endian bytes of values.
 pub(crate) fn values_to_bytes(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+    values
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect()
 }
 
 /// Values of little-endian bytes; a rest of fewer than four bytes is ignored.
 pub(crate) fn values_from_bytes(bytes: &[u8]) -> Vec<f32> {
-    bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+    bytes
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|bytes| f32::from_le_bytes(*bytes))
+        .collect()
 }
 
-/// Equal checkpoints give equal bytes. They go out piece by piece: a model of real size need not be in memory twice.
-fn write_into(mut file: Hashed, shapes: &Shapes, federation: Digest, checkpoint: &Checkpoint) -> std::io::Result<Digest> {
-    assert_eq!(checkpoint.parameters.len(), shapes.dimension(), "a checkpoint has the model's dimension");
+/// Equal checkpoints give equal bytes. They go out piece by piece: a model of real size need not be
+/// in memory twice.
+fn write_into(
+    mut file: Hashed,
+    shapes: &Shapes,
+    federation: Digest,
+    checkpoint: &Checkpoint,
+) -> std::io::Result<Digest> {
+    assert_eq!(
+        checkpoint.parameters.len(),
+        shapes.dimension(),
+        "a checkpoint has the model's dimension"
+    );
     let mut tensors: BTreeMap<String, (Vec<usize>, &[f32])> = BTreeMap::new();
     let mut rest = checkpoint.parameters.as_slice();
     for (name, shape) in &shapes.0 {
@@ -164,21 +217,51 @@ fn write_into(mut file: Hashed, shapes: &Shapes, federation: Digest, checkpoint:
         rest = after;
     }
     for (peer, values) in &checkpoint.replicas {
-        tensors.insert(format!("{REPLICA_PREFIX}{peer}"), (vec![values.len()], values));
+        tensors.insert(
+            format!("{REPLICA_PREFIX}{peer}"),
+            (vec![values.len()], values),
+        );
     }
     for (name, values) in &checkpoint.carried {
-        tensors.insert(format!("{CARRIED_PREFIX}{name}"), (vec![values.len()], values));
+        tensors.insert(
+            format!("{CARRIED_PREFIX}{name}"),
+            (vec![values.len()], values),
+        );
     }
-    let layout = Layout::new(tensors.iter().map(|(name, (shape, _))| (name.clone(), shape.clone())));
+    let layout = Layout::new(
+        tensors
+            .iter()
+            .map(|(name, (shape, _))| (name.clone(), shape.clone())),
+    );
     let metadata = BTreeMap::from([
         ("kith.federation".to_owned(), federation.to_string()),
         ("kith.round".to_owned(), checkpoint.round.to_string()),
         ("kith.sequence".to_owned(), checkpoint.sequence.to_string()),
-        ("kith.rounds_mixed".to_owned(), mixed_to_text(&checkpoint.history)),
-        ("kith.rounds_training_failed".to_owned(), checkpoint.history.training_failed.to_string()),
-        ("kith.rounds_listened".to_owned(), checkpoint.history.listened.to_string()),
-        ("kith.rounds_passed_over".to_owned(), checkpoint.history.passed_over.to_string()),
-        ("kith.roster".to_owned(), checkpoint.roster.iter().map(PeerId::to_string).collect::<Vec<_>>().join(" ")),
+        (
+            "kith.rounds_mixed".to_owned(),
+            mixed_to_text(&checkpoint.history),
+        ),
+        (
+            "kith.rounds_training_failed".to_owned(),
+            checkpoint.history.training_failed.to_string(),
+        ),
+        (
+            "kith.rounds_listened".to_owned(),
+            checkpoint.history.listened.to_string(),
+        ),
+        (
+            "kith.rounds_passed_over".to_owned(),
+            checkpoint.history.passed_over.to_string(),
+        ),
+        (
+            "kith.roster".to_owned(),
+            checkpoint
+                .roster
+                .iter()
+                .map(PeerId::to_string)
+                .collect::<Vec<_>>()
+                .join(" "),
+        ),
     ]);
     file.bytes(&model_header(&layout, &metadata))?;
     for tensor in &layout.tensors {
@@ -191,15 +274,29 @@ fn from_bytes(shapes: &Shapes, federation: Digest, bytes: &[u8]) -> Result<Check
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
     let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
     let metadata = header.metadata().clone().unwrap_or_default();
-    let field = |key: &str| metadata.get(key).cloned().ok_or_else(|| format!("it does not name its {key}"));
-    let number = |key: &str| field(key)?.parse::<u64>().map_err(|_| format!("its {key} is not a number"));
+    let field = |key: &str| {
+        metadata
+            .get(key)
+            .cloned()
+            .ok_or_else(|| format!("it does not name its {key}"))
+    };
+    let number = |key: &str| {
+        field(key)?
+            .parse::<u64>()
+            .map_err(|_| format!("its {key} is not a number"))
+    };
     if field("kith.federation")? != federation.to_string() {
         return Err("it belongs to another federation".to_owned());
     }
     let values = |name: &str| -> Result<Vec<f32>, String> {
-        let tensor = file.tensor(name).map_err(|_| format!("it has no tensor {name:?}"))?;
+        let tensor = file
+            .tensor(name)
+            .map_err(|_| format!("it has no tensor {name:?}"))?;
         if tensor.dtype() != Dtype::F32 {
-            return Err(format!("tensor {name:?} is {:?}, expected F32", tensor.dtype()));
+            return Err(format!(
+                "tensor {name:?} is {:?}, expected F32",
+                tensor.dtype()
+            ));
         }
         Ok(values_from_bytes(tensor.data()))
     };
@@ -208,12 +305,18 @@ fn from_bytes(shapes: &Shapes, federation: Digest, bytes: &[u8]) -> Result<Check
         let found = values(name)?;
         let expected: usize = shape.iter().product();
         if found.len() != expected {
-            return Err(format!("tensor {name:?} has {} values, the model has {expected}", found.len()));
+            return Err(format!(
+                "tensor {name:?} has {} values, the model has {expected}",
+                found.len()
+            ));
         }
         parameters.extend(found);
     }
     let peer = |text: &str| text.parse::<PeerId>().map_err(|error| error.to_string());
-    let roster = field("kith.roster")?.split_whitespace().map(peer).collect::<Result<Roster, _>>()?;
+    let roster = field("kith.roster")?
+        .split_whitespace()
+        .map(peer)
+        .collect::<Result<Roster, _>>()?;
     let mut replicas: BTreeMap<PeerId, Parameters> = BTreeMap::new();
     for name in file.names() {
         if let Some(text) = name.strip_prefix(REPLICA_PREFIX) {
@@ -221,7 +324,11 @@ fn from_bytes(shapes: &Shapes, federation: Digest, bytes: &[u8]) -> Result<Check
             let replica = values(name)?;
             // A row may hold what the charter's method sends beside the model.
             if replica.is_empty() || !replica.len().is_multiple_of(parameters.len()) {
-                return Err(format!("the replica of {peer} has {} values, the model has {}", replica.len(), parameters.len()));
+                return Err(format!(
+                    "the replica of {peer} has {} values, the model has {}",
+                    replica.len(),
+                    parameters.len()
+                ));
             }
             replicas.insert(peer, Arc::new(replica));
         }
@@ -235,7 +342,8 @@ fn from_bytes(shapes: &Shapes, federation: Digest, bytes: &[u8]) -> Result<Check
     let history = match metadata.get("kith.rounds_mixed") {
         None => History::default(), // written by an older program
         Some(text) => History {
-            mixed: mixed_from_text(text).ok_or("its kith.rounds_mixed is no list of models:rounds")?,
+            mixed: mixed_from_text(text)
+                .ok_or("its kith.rounds_mixed is no list of models:rounds")?,
             training_failed: number("kith.rounds_training_failed")?,
             listened: number("kith.rounds_listened")?,
             passed_over: number("kith.rounds_passed_over")?,
@@ -254,11 +362,19 @@ fn from_bytes(shapes: &Shapes, federation: Digest, bytes: &[u8]) -> Result<Check
 
 /// Rounds by how many models each combined, as `models:rounds` words.
 fn mixed_to_text(history: &History) -> String {
-    history.mixed.iter().map(|(models, rounds)| format!("{models}:{rounds}")).collect::<Vec<_>>().join(" ")
+    history
+        .mixed
+        .iter()
+        .map(|(models, rounds)| format!("{models}:{rounds}"))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn mixed_from_text(text: &str) -> Option<BTreeMap<usize, u64>> {
-    let word = |word: &str| word.split_once(':').and_then(|(models, rounds)| Some((models.parse().ok()?, rounds.parse().ok()?)));
+    let word = |word: &str| {
+        word.split_once(':')
+            .and_then(|(models, rounds)| Some((models.parse().ok()?, rounds.parse().ok()?)))
+    };
     text.split_whitespace().map(word).collect()
 }
 
@@ -267,7 +383,10 @@ mod tests {
     use super::*;
 
     fn shapes() -> Shapes {
-        Shapes::new([("hidden.bias".to_owned(), vec![2]), ("hidden.weight".to_owned(), vec![2, 3])])
+        Shapes::new([
+            ("hidden.bias".to_owned(), vec![2]),
+            ("hidden.weight".to_owned(), vec![2, 3]),
+        ])
     }
 
     fn checkpoint() -> Checkpoint {
@@ -282,7 +401,12 @@ mod tests {
             parameters,
             replicas: BTreeMap::from([(PeerId([9; 32]), replica)]),
             carried,
-            history: History { mixed: BTreeMap::from([(1, 2), (5, 39)]), training_failed: 1, listened: 2, passed_over: 7 },
+            history: History {
+                mixed: BTreeMap::from([(1, 2), (5, 39)]),
+                training_failed: 1,
+                listened: 2,
+                passed_over: 7,
+            },
         }
     }
 
@@ -291,10 +415,24 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let federation = Digest::of(b"federation");
         let digest = write(folder.path(), &shapes(), federation, &checkpoint()).unwrap();
-        assert_eq!(read(folder.path(), &shapes(), federation, 42, digest).unwrap(), checkpoint());
-        assert_eq!(write(folder.path(), &shapes(), federation, &checkpoint()).unwrap(), digest, "equal bytes every time");
-        let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(names, ["round-000042.safetensors"], "nothing temporary is left");
+        assert_eq!(
+            read(folder.path(), &shapes(), federation, 42, digest).unwrap(),
+            checkpoint()
+        );
+        assert_eq!(
+            write(folder.path(), &shapes(), federation, &checkpoint()).unwrap(),
+            digest,
+            "equal bytes every time"
+        );
+        let names: Vec<_> = std::fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(
+            names,
+            ["round-000042.safetensors"],
+            "nothing temporary is left"
+        );
     }
 
     #[test]
@@ -309,7 +447,10 @@ mod tests {
             let mut damaged = bytes.clone();
             damaged[place] ^= 1;
             std::fs::write(&path, &damaged).unwrap();
-            assert!(read(folder.path(), &shapes(), federation, 42, digest).is_err(), "byte {place}");
+            assert!(
+                read(folder.path(), &shapes(), federation, 42, digest).is_err(),
+                "byte {place}"
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The `kith` command line. Data goes to stdout, everything else to stderr; each verb's arguments are in its own file.
+//! The `kith` command line. Data goes to stdout, everything else to stderr; each verb's arguments
+//! are in its own file.
 
 mod aggregate;
 mod backup;
@@ -102,8 +103,11 @@ enum Verb {
 /// Runs the `kith` command line.
 pub fn main() -> ExitCode {
     let kith = Kith::parse();
-    // Lines are not broken at a terminal's width: what is searched for should stand in one piece. It fails only where one is set.
-    let _ = miette::set_hook(Box::new(|_| Box::new(miette::MietteHandlerOpts::new().wrap_lines(false).build())));
+    // Lines are not broken at a terminal's width: what is searched for should stand in one piece.
+    // It fails only where one is set.
+    let _ = miette::set_hook(Box::new(|_| {
+        Box::new(miette::MietteHandlerOpts::new().wrap_lines(false).build())
+    }));
     if let Err(failure) = with_environment(&environment(&kith.verb)) {
         return failure.report();
     }
@@ -130,8 +134,9 @@ pub fn main() -> ExitCode {
 /// The variable from which the training's threads are read.
 pub(crate) const THREADS: &str = "RAYON_NUM_THREADS";
 
-/// What libraries read from the environment, by verb: candle the number of its threads, the allocator whether it asks for large
-/// pages (a world of ten thousand peers runs a tenth faster on them; a process of one peer would only be larger).
+/// What libraries read from the environment, by verb: candle the number of its threads, the
+/// allocator whether it asks for large pages (a world of ten thousand peers runs a tenth faster on
+/// them; a process of one peer would only be larger).
 fn environment(verb: &Verb) -> Vec<(&'static str, String)> {
     let threads = match verb {
         Verb::Run(run) => run.threads(),
@@ -140,21 +145,38 @@ fn environment(verb: &Verb) -> Vec<(&'static str, String)> {
         _ => return Vec::new(),
     };
     let pages = matches!(verb, Verb::Sim(_)).then(|| (LARGE_PAGES.0, LARGE_PAGES.1.to_owned()));
-    [(THREADS, threads.to_string())].into_iter().chain(pages).collect()
+    [(THREADS, threads.to_string())]
+        .into_iter()
+        .chain(pages)
+        .collect()
 }
 
-/// Changing one's own environment is unsafe while other threads may read it. So the program replaces itself, before there are any,
-/// unless everything is set already, by itself or by somebody who knows better.
+/// Changing one's own environment is unsafe while other threads may read it. So the program
+/// replaces itself, before there are any, unless everything is set already, by itself or by
+/// somebody who knows better.
 fn with_environment(variables: &[(&str, String)]) -> Result<(), Failure> {
-    let missing: Vec<_> = variables.iter().filter(|(name, _)| std::env::var_os(name).is_none()).collect();
+    let missing: Vec<_> = variables
+        .iter()
+        .filter(|(name, _)| std::env::var_os(name).is_none())
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
-    let names = missing.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" and ");
-    let program = std::env::current_exe().map_err(|error| Failure::new(format!("this program cannot be found: {error}")))?;
+    let names = missing
+        .iter()
+        .map(|(name, _)| *name)
+        .collect::<Vec<_>>()
+        .join(" and ");
+    let program = std::env::current_exe()
+        .map_err(|error| Failure::new(format!("this program cannot be found: {error}")))?;
     let variables = missing.into_iter().map(|(name, value)| (name, value));
-    let error = std::process::Command::new(program).args(std::env::args_os().skip(1)).envs(variables).exec();
-    Err(Failure::new(format!("this program cannot be started again with {names} set: {error}")))
+    let error = std::process::Command::new(program)
+        .args(std::env::args_os().skip(1))
+        .envs(variables)
+        .exec();
+    Err(Failure::new(format!(
+        "this program cannot be started again with {names} set: {error}"
+    )))
 }
 
 /// A runtime with this many threads for sockets and timers.

@@ -1,7 +1,7 @@
 //! `kith.toml`: what is local to one member. What all members agree on is the charter's.
 //!
-//! Relative paths are relative to the file's folder. Every key is read with [`Section`], so unknown keys and bad values are
-//! refused with line and column, all at once.
+//! Relative paths are relative to the file's folder. Every key is read with [`Section`], so unknown
+//! keys and bad values are refused with line and column, all at once.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,8 @@ use crate::problems::BadFile;
 /// Name of the configuration file in a peer's folder.
 pub const CONFIG_FILE: &str = "kith.toml";
 
-/// Most connections. Four times the largest neighbourhood that a robust rule is usually asked for (guess).
+/// Most connections. Four times the largest neighbourhood that a robust rule is usually asked for
+/// (guess).
 const CONNECTIONS_DEFAULT: u64 = 128;
 
 /// A member's own settings.
@@ -86,11 +87,14 @@ impl Config {
     /// When it cannot be read, or with every problem in it.
     pub fn load(path: &Path) -> Result<Config, NodeError> {
         let text = std::fs::read_to_string(path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => NodeError::NoConfig { path: path.to_owned() },
+            std::io::ErrorKind::NotFound => NodeError::NoConfig {
+                path: path.to_owned(),
+            },
             _ => NodeError::io("read", path, error),
         })?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        Config::parse(&text, folder).map_err(|problems| BadFile::problems(path, &text, problems).into())
+        Config::parse(&text, folder)
+            .map_err(|problems| BadFile::problems(path, &text, problems).into())
     }
 
     /// Reads text; relative paths are taken from `folder`.
@@ -102,7 +106,10 @@ impl Config {
         let (name, charter, key, state, checkpoints) = document.section("peer", |section| {
             let name = section.text("name", None);
             if name.trim().is_empty() && section.has("name") {
-                section.note("name", "expected a name by which the other members know this peer, found an empty one");
+                section.note(
+                    "name",
+                    "expected a name by which the other members know this peer, found an empty one",
+                );
             }
             (
                 name,
@@ -115,24 +122,45 @@ impl Config {
         let data = document.section("data", |section| DataConfig::read(section, folder));
         let network = document.section("network", NetworkConfig::read);
         let status_listen = document.section("status", read_status);
-        let threads =
-            document.section("resources", |section| section.integer("threads", Some(cores() as u64), 1..=1024)) as usize;
-        let evaluate_every = document.section("evaluation", |section| section.integer("every", Some(0), 0..=1_000_000_000));
+        let threads = document.section("resources", |section| {
+            section.integer("threads", Some(cores() as u64), 1..=1024)
+        }) as usize;
+        let evaluate_every = document.section("evaluation", |section| {
+            section.integer("every", Some(0), 0..=1_000_000_000)
+        });
         let attack = document.section("testnet", |section| read_attack(section, &network));
         document.finish()?;
-        Ok(Config { name, charter, key, state, checkpoints, data, network, status_listen, threads, evaluate_every, attack })
+        Ok(Config {
+            name,
+            charter,
+            key,
+            state,
+            checkpoints,
+            data,
+            network,
+            status_listen,
+            threads,
+            evaluate_every,
+            attack,
+        })
     }
 
     /// Whether every address it listens on is on loopback.
     pub fn is_loopback(&self) -> bool {
-        self.network.listen.iter().all(|address| is_loopback(address))
+        self.network
+            .listen
+            .iter()
+            .all(|address| is_loopback(address))
     }
 }
 
 impl DataConfig {
     fn read(section: &mut Section<'_>, folder: &Path) -> DataConfig {
-        let mut optional =
-            |key: &str| Some(section.text(key, Some(""))).filter(|text| !text.is_empty()).map(|text| folder.join(text));
+        let mut optional = |key: &str| {
+            Some(section.text(key, Some("")))
+                .filter(|text| !text.is_empty())
+                .map(|text| folder.join(text))
+        };
         let labels = optional("labels");
         let test_path = optional("test_path");
         let test_labels = optional("test_labels");
@@ -140,31 +168,61 @@ impl DataConfig {
         // 0: an organisation with few rows may want to train on all of them.
         let holdout = section.number("holdout", Some(0.0), 0.0..=0.9);
         if holdout > 0.0 && test_path.is_some() {
-            section.note("holdout", "there is a test_path already; give one of the two");
+            section.note(
+                "holdout",
+                "there is a test_path already; give one of the two",
+            );
         }
         if test_labels.is_some() && test_path.is_none() {
-            section.note("test_labels", "labels of which rows? expected a test_path as well");
+            section.note(
+                "test_labels",
+                "labels of which rows? expected a test_path as well",
+            );
         }
-        DataConfig { path, labels, test_path, test_labels, holdout }
+        DataConfig {
+            path,
+            labels,
+            test_path,
+            test_labels,
+            holdout,
+        }
     }
 }
 
 impl NetworkConfig {
     fn read(section: &mut Section<'_>) -> NetworkConfig {
         // 4001 is what libp2p programs use by custom, which firewalls' owners may recognise.
-        let listen = section.texts("listen", Some(&["/ip4/0.0.0.0/tcp/4001", "/ip4/0.0.0.0/udp/4001/quic-v1"]));
+        let listen = section.texts(
+            "listen",
+            Some(&["/ip4/0.0.0.0/tcp/4001", "/ip4/0.0.0.0/udp/4001/quic-v1"]),
+        );
         let bootstrap = section.texts("bootstrap", Some(&[]));
-        for (key, addresses, used) in [("listen", &listen, Use::Listen), ("bootstrap", &bootstrap, Use::Dial)] {
-            for problem in addresses.iter().filter_map(|text| address::problem(text, used)) {
+        for (key, addresses, used) in [
+            ("listen", &listen, Use::Listen),
+            ("bootstrap", &bootstrap, Use::Dial),
+        ] {
+            for problem in addresses
+                .iter()
+                .filter_map(|text| address::problem(text, used))
+            {
                 section.note(key, problem);
             }
         }
         if listen.is_empty() {
-            section.note("listen", "expected at least one address to listen on, for example \"/ip4/0.0.0.0/tcp/4001\"");
+            section.note(
+                "listen",
+                "expected at least one address to listen on, for example \"/ip4/0.0.0.0/tcp/4001\"",
+            );
         }
         let mdns = section.flag("mdns", Some(false));
-        let connections_max = section.integer("connections_max", Some(CONNECTIONS_DEFAULT), 1..=65_536) as u32;
-        NetworkConfig { listen, bootstrap, mdns, connections_max }
+        let connections_max =
+            section.integer("connections_max", Some(CONNECTIONS_DEFAULT), 1..=65_536) as u32;
+        NetworkConfig {
+            listen,
+            bootstrap,
+            mdns,
+            connections_max,
+        }
     }
 }
 
@@ -173,7 +231,10 @@ fn read_status(section: &mut Section<'_>) -> SocketAddr {
     let text = section.text("listen", Some("127.0.0.1:0"));
     let exposed = section.flag("allow_other_machines", Some(false));
     let Ok(address) = text.parse::<SocketAddr>() else {
-        section.note("listen", format!("expected an address and a port such as \"127.0.0.1:9464\", found {text:?}"));
+        section.note(
+            "listen",
+            format!("expected an address and a port such as \"127.0.0.1:9464\", found {text:?}"),
+        );
         return loopback;
     };
     if !address.ip().is_loopback() && !exposed {
@@ -186,7 +247,10 @@ fn read_status(section: &mut Section<'_>) -> SocketAddr {
 fn read_attack(section: &mut Section<'_>, network: &NetworkConfig) -> Option<String> {
     let attack = Some(section.text("attack", Some(""))).filter(|text| !text.is_empty())?;
     if let Some(address) = network.listen.iter().find(|address| !is_loopback(address)) {
-        section.note("attack", format!("a peer may only lie on loopback, and this one listens on {address}"));
+        section.note(
+            "attack",
+            format!("a peer may only lie on loopback, and this one listens on {address}"),
+        );
     }
     Some(attack)
 }
@@ -194,7 +258,10 @@ fn read_attack(section: &mut Section<'_>, network: &NetworkConfig) -> Option<Str
 /// Whether a multiaddress stays on this machine.
 pub(crate) fn is_loopback(address: &str) -> bool {
     let mut parts = address.split('/').skip(1);
-    match (parts.next(), parts.next().map(str::parse::<std::net::IpAddr>)) {
+    match (
+        parts.next(),
+        parts.next().map(str::parse::<std::net::IpAddr>),
+    ) {
         (Some("ip4" | "ip6"), Some(Ok(ip))) => ip.is_loopback(),
         _ => false,
     }
@@ -205,12 +272,20 @@ mod tests {
     use super::*;
 
     fn problems(text: &str) -> Vec<String> {
-        Config::parse(text, Path::new("/home/ada")).unwrap_err().iter().map(Problem::to_string).collect()
+        Config::parse(text, Path::new("/home/ada"))
+            .unwrap_err()
+            .iter()
+            .map(Problem::to_string)
+            .collect()
     }
 
     #[test]
     fn defaults_need_only_a_name_and_data() {
-        let config = Config::parse("[peer]\nname = \"ada\"\n[data]\npath = \"rows.csv\"\n", Path::new("/home/ada")).unwrap();
+        let config = Config::parse(
+            "[peer]\nname = \"ada\"\n[data]\npath = \"rows.csv\"\n",
+            Path::new("/home/ada"),
+        )
+        .unwrap();
         assert_eq!(config.data.path, Path::new("/home/ada/rows.csv"));
         assert_eq!(config.key, Path::new("/home/ada/identity.key"));
         assert!(config.status_listen.ip().is_loopback());
@@ -224,16 +299,28 @@ mod tests {
         let found = problems(text);
         assert_eq!(found.len(), 3, "{found:?}");
         assert!(
-            found.iter().any(|text| text.contains("line 3, column 10") && text.contains("unknown key \"colour\"")),
+            found.iter().any(|text| text.contains("line 3, column 10")
+                && text.contains("unknown key \"colour\"")),
             "{found:?}"
         );
-        assert!(found.iter().any(|text| text.contains("\"localhost:4001\" is not an address")), "{found:?}");
-        assert!(found.iter().any(|text| text.contains("allow_other_machines")), "{found:?}");
+        assert!(
+            found
+                .iter()
+                .any(|text| text.contains("\"localhost:4001\" is not an address")),
+            "{found:?}"
+        );
+        assert!(
+            found
+                .iter()
+                .any(|text| text.contains("allow_other_machines")),
+            "{found:?}"
+        );
     }
 
     #[test]
     fn lying_is_refused_off_loopback() {
-        let text = "[peer]\nname = \"eve\"\n[data]\npath = \"x\"\n[testnet]\nattack = \"sign-flip:10\"\n";
+        let text =
+            "[peer]\nname = \"eve\"\n[data]\npath = \"x\"\n[testnet]\nattack = \"sign-flip:10\"\n";
         assert!(problems(text)[0].contains("may only lie on loopback"));
     }
 

@@ -52,7 +52,9 @@ pub enum NodeError {
     #[error(transparent)]
     Network(#[from] NetworkError),
     /// The status address.
-    #[error("cannot serve status at {address}: {source}; choose another [status] listen, for example \"127.0.0.1:0\"")]
+    #[error(
+        "cannot serve status at {address}: {source}; choose another [status] listen, for example \"127.0.0.1:0\""
+    )]
     Status {
         /// Where.
         address: std::net::SocketAddr,
@@ -103,7 +105,9 @@ pub enum NodeError {
         why: String,
     },
     /// One of our own parts failed.
-    #[error("the {actor} failed: {why}; the state is safe, start again with `kith run`, and please report this")]
+    #[error(
+        "the {actor} failed: {why}; the state is safe, start again with `kith run`, and please report this"
+    )]
     Broken {
         /// Which actor.
         actor: String,
@@ -115,7 +119,11 @@ pub enum NodeError {
 impl NodeError {
     /// A failure of the file system.
     pub fn io(act: &'static str, path: &Path, source: std::io::Error) -> NodeError {
-        NodeError::Io { act, path: path.to_owned(), source }
+        NodeError::Io {
+            act,
+            path: path.to_owned(),
+            source,
+        }
     }
 
     /// The process's exit code for this error.
@@ -137,5 +145,8 @@ impl NodeError {
 
 /// Whether a disk has no room, or the user no share of it.
 fn is_full(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+    matches!(
+        error.kind(),
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+    )
 }

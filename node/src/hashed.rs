@@ -17,7 +17,10 @@ pub(crate) struct Hashed {
 impl Hashed {
     /// Nothing has been written to it.
     pub(crate) fn new(file: File) -> Hashed {
-        Hashed { file, hasher: blake3::Hasher::new() }
+        Hashed {
+            file,
+            hasher: blake3::Hasher::new(),
+        }
     }
 
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {

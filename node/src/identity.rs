@@ -76,17 +76,37 @@ impl Identity {
     pub fn create(&self, path: &Path) -> Result<(), IdentityError> {
         let io = |source: std::io::Error| match source.kind() {
             std::io::ErrorKind::AlreadyExists => IdentityError::Exists(path.to_owned()),
-            _ => IdentityError::Io { act: "create", path: path.to_owned(), source },
+            _ => IdentityError::Io {
+                act: "create",
+                path: path.to_owned(),
+                source,
+            },
         };
         let mut text = Zeroizing::new(String::with_capacity(KEY_DIGITS + 1));
         for byte in &self.secret {
-            text.extend([byte >> 4, byte & 15].map(|digit| char::from_digit(u32::from(digit), 16).expect("a nibble is a digit")));
+            text.extend(
+                [byte >> 4, byte & 15].map(|digit| {
+                    char::from_digit(u32::from(digit), 16).expect("a nibble is a digit")
+                }),
+            );
         }
         text.push('\n');
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io)?;
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(io)?;
+        file.write_all(text.as_bytes())
+            .and_then(|()| file.sync_all())
+            .map_err(io)?;
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(io)
     }
 
     /// Reads the key at `path`.
@@ -94,15 +114,25 @@ impl Identity {
     /// # Errors
     /// When it cannot be read, others can read it, or it is not a key.
     pub fn load(path: &Path) -> Result<Identity, IdentityError> {
-        let io = |source| IdentityError::Io { act: "read", path: path.to_owned(), source };
+        let io = |source| IdentityError::Io {
+            act: "read",
+            path: path.to_owned(),
+            source,
+        };
         let mut file = File::open(path).map_err(io)?;
         let mode = file.metadata().map_err(io)?.mode() & 0o777;
         if mode & 0o077 != 0 {
-            return Err(IdentityError::Exposed { path: path.to_owned(), mode });
+            return Err(IdentityError::Exposed {
+                path: path.to_owned(),
+                mode,
+            });
         }
         let not_a_key = || IdentityError::NotAKey(path.to_owned());
         let mut text = Zeroizing::new(Vec::with_capacity(2 * KEY_DIGITS));
-        (&mut file).take(2 * KEY_DIGITS as u64).read_to_end(&mut text).map_err(io)?;
+        (&mut file)
+            .take(2 * KEY_DIGITS as u64)
+            .read_to_end(&mut text)
+            .map_err(io)?;
         let digits = text.trim_ascii();
         if digits.len() != KEY_DIGITS {
             return Err(not_a_key());
@@ -150,7 +180,10 @@ mod tests {
         identity.create(&path).unwrap();
         assert_eq!(Identity::load(&path).unwrap().peer(), identity.peer());
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        assert!(matches!(Identity::generate().unwrap().create(&path), Err(IdentityError::Exists(_))));
+        assert!(matches!(
+            Identity::generate().unwrap().create(&path),
+            Err(IdentityError::Exists(_))
+        ));
         let digits = std::fs::read_to_string(&path).unwrap();
         assert!(!format!("{identity:?}").contains(&digits.trim()[..16]));
     }
@@ -166,6 +199,9 @@ mod tests {
         assert!(error.to_string().contains("chmod 600"));
         std::fs::write(&path, "not a key").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        assert!(matches!(Identity::load(&path), Err(IdentityError::NotAKey(_))));
+        assert!(matches!(
+            Identity::load(&path),
+            Err(IdentityError::NotAKey(_))
+        ));
     }
 }

@@ -1,7 +1,9 @@
-//! A peer as a program: the [`Peer`](kith_gossip::Peer) with sockets, a disk, a trainer and a command line around it.
+//! A peer as a program: the [`Peer`](kith_gossip::Peer) with sockets, a disk, a trainer and a
+//! command line around it.
 //!
-//! [`Node::start`] runs one peer from [`NodeSettings`]; the `kith` program is [`main`]. Decisions are the peer's; the actors
-//! here carry out its effects and hand in its inputs. Nothing here is imported by another crate but the end-to-end tests.
+//! [`Node::start`] runs one peer from [`NodeSettings`]; the `kith` program is [`main`]. Decisions
+//! are the peer's; the actors here carry out its effects and hand in its inputs. Nothing here is
+//! imported by another crate but the end-to-end tests.
 //!
 //! Start reading at [`node`], then at the files in `actors/`, which are thin, and `cli.rs`.
 

@@ -30,7 +30,8 @@ pub use crate::actors::status::{OWNER_TOKEN_FILE, STATUS_ADDRESS_FILE};
 const TRAINER_RESTARTS: u32 = 3;
 /// Within this time.
 const TRAINER_RESTARTS_WITHIN: Duration = Duration::from_secs(600);
-/// After the peer is done the swarm runs this much longer, so that its goodbye leaves the machine (guess).
+/// After the peer is done the swarm runs this much longer, so that its goodbye leaves the machine
+/// (guess).
 const FLUSH: Duration = Duration::from_millis(150);
 /// Longest that an actor may take to end; then the node ends without it.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
@@ -58,14 +59,14 @@ impl NodeSettings {
     /// Reads everything that the configuration at `path` names.
     ///
     /// # Errors
-    /// What is wrong, before anything starts; a configuration that asks for an attack, which only [`NodeSettings::load_with`]
-    /// can make.
+    /// What is wrong, before anything starts; a configuration that asks for an attack, which only
+    /// [`NodeSettings::load_with`] can make.
     pub fn load(path: &Path) -> Result<NodeSettings, NodeError> {
         NodeSettings::load_with(path, |_, _| Err("this program knows no attacks".to_owned()))
     }
 
-    /// The same, with attacks made by `attack` from their text and the charter. It is asked only under a charter that is marked as a testnet's
-    /// and with every address on loopback.
+    /// The same, with attacks made by `attack` from their text and the charter. It is asked only
+    /// under a charter that is marked as a testnet's and with every address on loopback.
     ///
     /// # Errors
     /// What is wrong, before anything starts.
@@ -80,7 +81,8 @@ impl NodeSettings {
             None => Box::new(Honest),
             Some(text) => {
                 may_lie(&config, &agreement)?;
-                attack(text, &agreement.charter).map_err(|why| NodeError::Unfit(format!("[testnet] attack: {why}")))?
+                attack(text, &agreement.charter)
+                    .map_err(|why| NodeError::Unfit(format!("[testnet] attack: {why}")))?
             }
         };
         let peer = identity.peer();
@@ -91,8 +93,19 @@ impl NodeSettings {
                 config.charter.display()
             )));
         }
-        let (data, held_out) = data::load(&config.data, agreement.task.schema(), agreement.peer_seed(&peer))?;
-        Ok(NodeSettings { config, agreement, identity, data, held_out, conduct })
+        let (data, held_out) = data::load(
+            &config.data,
+            agreement.task.schema(),
+            agreement.peer_seed(&peer),
+        )?;
+        Ok(NodeSettings {
+            config,
+            agreement,
+            identity,
+            data,
+            held_out,
+            conduct,
+        })
     }
 }
 
@@ -146,31 +159,56 @@ struct Actors {
 }
 
 impl Node {
-    /// Opens the state, the sockets and the status server, starts the actors and lets the peer begin or resume.
+    /// Opens the state, the sockets and the status server, starts the actors and lets the peer
+    /// begin or resume.
     ///
     /// # Errors
-    /// What does not work, before anything is sent: the state is in use, a port is busy, an address is wrong.
+    /// What does not work, before anything is sent: the state is in use, a port is busy, an address
+    /// is wrong.
     ///
     /// # Panics
     /// On a tokio runtime with a single thread: peer and store have threads of their own.
     pub async fn start(settings: NodeSettings) -> Result<NodeHandle, NodeError> {
-        let NodeSettings { config, agreement, identity, data, held_out, conduct } = settings;
+        let NodeSettings {
+            config,
+            agreement,
+            identity,
+            data,
+            held_out,
+            conduct,
+        } = settings;
         let charter = agreement.charter.clone();
         let peer_id = identity.peer();
         let roster = agreement.roster(&peer_id);
         trainer::check_threads()?;
-        let store = Store::open(&config.state, &config.checkpoints, agreement.shapes(), charter.id)?;
+        let store = Store::open(
+            &config.state,
+            &config.checkpoints,
+            agreement.shapes(),
+            charter.id,
+        )?;
         let resumed = store.resume()?;
         let network = Network::new(network_settings(&config, &agreement, &identity)?)?;
         let socket = status::Socket::bind(config.status_listen, &config.state).await?;
         let status_address = socket.address().to_string();
 
-        let names = charter.membership.members.iter().map(|member| (member.key, member.name.clone())).collect();
-        let telemetry = Telemetry::new(&config.name, peer_id, charter.id, charter.rounds).with_names(names);
+        let names = charter
+            .membership
+            .members
+            .iter()
+            .map(|member| (member.key, member.name.clone()))
+            .collect();
+        let telemetry =
+            Telemetry::new(&config.name, peer_id, charter.id, charter.rounds).with_names(names);
         let telemetry = Arc::new(telemetry);
         let lines = telemetry.subscribe();
         let initial = Arc::new(agreement.task.initial_parameters());
-        let newest: peer::Newest = Arc::new(Mutex::new(resumed.checkpoint.as_ref().map(|found| found.parameters.clone())));
+        let newest: peer::Newest = Arc::new(Mutex::new(
+            resumed
+                .checkpoint
+                .as_ref()
+                .map(|found| found.parameters.clone()),
+        ));
         let seed = agreement.peer_seed(&peer_id);
         let machine = Peer::new(Setup {
             authenticator: identity.authenticator(),
@@ -202,7 +240,11 @@ impl Node {
             .restart_limit(TRAINER_RESTARTS, TRAINER_RESTARTS_WITHIN)
             .spawn()
             .await;
-        let store = watched(&supervisor, store::MAILBOX).await.start_in_thread((store, peer_ref.clone(), alive.clone()));
+        let store = watched(&supervisor, store::MAILBOX).await.start_in_thread((
+            store,
+            peer_ref.clone(),
+            alive.clone(),
+        ));
         let prepared_network = watched(&supervisor, network::MAILBOX).await;
         let network_ref = prepared_network.0.actor_ref().clone();
         watch(&supervisor, prepared.actor_ref()).await;
@@ -211,35 +253,78 @@ impl Node {
             telemetry: telemetry.clone(),
             newest: newest.clone(),
             supervisor: supervisor.clone(),
-            others: peer::Others { network: network_ref, trainer: trainer.clone(), store: store.clone() },
+            others: peer::Others {
+                network: network_ref,
+                trainer: trainer.clone(),
+                store: store.clone(),
+            },
         });
         tokio::spawn(keep_lines(telemetry.subscribe(), store.clone()));
-        telemetry
-            .node_event(NodeEvent::RunStarted { version: env!("CARGO_PKG_VERSION").to_owned(), process: std::process::id() });
+        telemetry.node_event(NodeEvent::RunStarted {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            process: std::process::id(),
+        });
         for text in resumed.warnings {
             telemetry.node_event(NodeEvent::Warning { text });
         }
-        let start = Input::Start { checkpoint: resumed.checkpoint.map(Box::new), intent: resumed.intent.map(Box::new) };
+        let start = Input::Start {
+            checkpoint: resumed.checkpoint.map(Box::new),
+            intent: resumed.intent.map(Box::new),
+        };
         let _ = peer_ref.tell(start).send().await;
         // The network comes last, so that the peer has begun before anything arrives from outside.
-        let arguments = network::Arguments { network, peer: peer_ref.clone(), telemetry: telemetry.clone(), _alive: alive };
+        let arguments = network::Arguments {
+            network,
+            peer: peer_ref.clone(),
+            telemetry: telemetry.clone(),
+            _alive: alive,
+        };
         let network = prepared_network.start(arguments);
-        let served = status::Served { telemetry: telemetry.clone(), peer: peer_ref.clone(), store: store.clone() };
-        let status = watched(&supervisor, status::MAILBOX).await.start(status::Arguments { socket, served });
-        telemetry.node_event(NodeEvent::Serving { address: status_address });
-        let actors = Actors { supervisor, peer: peer_ref, network, trainer, store, status };
-        Ok(NodeHandle { peer: peer_id, telemetry, newest, actors, end, gone, lines })
+        let served = status::Served {
+            telemetry: telemetry.clone(),
+            peer: peer_ref.clone(),
+            store: store.clone(),
+        };
+        let status = watched(&supervisor, status::MAILBOX)
+            .await
+            .start(status::Arguments { socket, served });
+        telemetry.node_event(NodeEvent::Serving {
+            address: status_address,
+        });
+        let actors = Actors {
+            supervisor,
+            peer: peer_ref,
+            network,
+            trainer,
+            store,
+            status,
+        };
+        Ok(NodeHandle {
+            peer: peer_id,
+            telemetry,
+            newest,
+            actors,
+            end,
+            gone,
+            lines,
+        })
     }
 }
 
-/// Keeps the node's own lines in the event log, up to the report, which is kept by whoever makes it. (The peer's lines are kept by the
-/// peer's actor, in the order of its records.)
+/// Keeps the node's own lines in the event log, up to the report, which is kept by whoever makes
+/// it. (The peer's lines are kept by the peer's actor, in the order of its records.)
 async fn keep_lines(mut lines: broadcast::Receiver<Line>, store: ActorRef<store::StoreActor>) {
     loop {
         match lines.recv().await {
-            Ok(Line { what: What::Node(NodeEvent::Report { .. }), .. }) | Err(broadcast::error::RecvError::Closed) => return,
+            Ok(Line {
+                what: What::Node(NodeEvent::Report { .. }),
+                ..
+            })
+            | Err(broadcast::error::RecvError::Closed) => return,
             Ok(line) if line.is_kept() => {
-                let Ok(text) = serde_json::to_string(&line) else { continue };
+                let Ok(text) = serde_json::to_string(&line) else {
+                    continue;
+                };
                 let _ = store.tell(store::Append(vec![text])).try_send();
             }
             // Lagging loses lines of the log, not the peer's time.
@@ -276,9 +361,17 @@ async fn watch<A: Actor>(supervisor: &ActorRef<Supervisor>, actor: &ActorRef<A>)
     supervisor.link(actor).await;
 }
 
-fn network_settings(config: &Config, agreement: &Agreement, identity: &Identity) -> Result<NetworkSettings, NodeError> {
+fn network_settings(
+    config: &Config,
+    agreement: &Agreement,
+    identity: &Identity,
+) -> Result<NetworkSettings, NodeError> {
     // What travels is a row: the model and what the charter's method adds.
-    let dimension = agreement.charter.aggregation.method.row_len(agreement.task.layout().dimension);
+    let dimension = agreement
+        .charter
+        .aggregation
+        .method
+        .row_len(agreement.task.layout().dimension);
     let mut settings = NetworkSettings {
         secret: identity.secret(),
         federation: agreement.charter.id,
@@ -290,11 +383,14 @@ fn network_settings(config: &Config, agreement: &Agreement, identity: &Identity)
         body_bytes_max: agreement.codec.bytes_max(dimension).max(4 * dimension) + BODY_SLACK_BYTES,
         connections_max: config.network.connections_max,
     };
-    for (texts, addresses) in
-        [(&config.network.listen, &mut settings.listen), (&config.network.bootstrap, &mut settings.bootstrap)]
-    {
+    for (texts, addresses) in [
+        (&config.network.listen, &mut settings.listen),
+        (&config.network.bootstrap, &mut settings.bootstrap),
+    ] {
         for text in texts {
-            addresses.push(text.parse().map_err(|error| NodeError::Unfit(format!("{text:?} is not an address: {error}")))?);
+            addresses.push(text.parse().map_err(|error| {
+                NodeError::Unfit(format!("{text:?} is not an address: {error}"))
+            })?);
         }
     }
     Ok(settings)
@@ -364,12 +460,16 @@ impl NodeHandle {
         let status = self.telemetry.status();
         let (finished, why, broken) = match ended {
             Some(End::Ended(ended)) => (ended.finished, ended.why, None),
-            Some(End::Broken { actor, why, fault }) => {
-                (false, format!("the {actor} failed: {why}"), Some(broken(actor, why, fault)))
-            }
-            None => {
-                (false, "the supervisor failed".to_owned(), Some(broken("supervisor", "it panicked".to_owned(), Fault::Ours)))
-            }
+            Some(End::Broken { actor, why, fault }) => (
+                false,
+                format!("the {actor} failed: {why}"),
+                Some(broken(actor, why, fault)),
+            ),
+            None => (
+                false,
+                "the supervisor failed".to_owned(),
+                Some(broken("supervisor", "it panicked".to_owned(), Fault::Ours)),
+            ),
         };
         let mut last = self.telemetry.show_denials();
         let (wire_in_bytes, wire_out_bytes) = self.telemetry.wire();
@@ -388,15 +488,27 @@ impl NodeHandle {
             history: status.history.clone(),
         };
         last.push(self.telemetry.node_event(report));
-        let last = last.iter().filter_map(|line| serde_json::to_string(line).ok()).collect();
+        let last = last
+            .iter()
+            .filter_map(|line| serde_json::to_string(line).ok())
+            .collect();
         let _ = self.actors.store.tell(store::Append(last)).try_send();
         self.actors.stop().await;
         let _ = tokio::time::timeout(STOP_DEADLINE, self.gone.recv()).await;
         match broken {
             Some(error) => Err(error),
             None => {
-                let parameters = self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                Ok(Outcome { finished, rounds, why, parameters })
+                let parameters = self
+                    .newest
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .clone();
+                Ok(Outcome {
+                    finished,
+                    rounds,
+                    why,
+                    parameters,
+                })
             }
         }
     }
@@ -404,14 +516,18 @@ impl NodeHandle {
 
 fn broken(actor: &str, why: String, fault: Fault) -> NodeError {
     match fault {
-        Fault::Ours => NodeError::Broken { actor: actor.to_owned(), why },
+        Fault::Ours => NodeError::Broken {
+            actor: actor.to_owned(),
+            why,
+        },
         Fault::Disk => NodeError::Disk { why },
         Fault::Machine => NodeError::Machine { why },
     }
 }
 
 impl Actors {
-    /// Peer first, so that nobody asks for anything more; the store last, so that it has everything.
+    /// Peer first, so that nobody asks for anything more; the store last, so that it has
+    /// everything.
     async fn stop(&self) {
         stop(&self.peer).await;
         stop(&self.network).await;
@@ -429,7 +545,11 @@ async fn stop<A: Actor>(actor: &ActorRef<A>) {
         actor.wait_for_shutdown_with_result(|_| ()).await;
     };
     if tokio::time::timeout(STOP_DEADLINE, stopped).await.is_err() {
-        tracing::warn!("the {} did not stop in {} s", A::name(), STOP_DEADLINE.as_secs());
+        tracing::warn!(
+            "the {} did not stop in {} s",
+            A::name(),
+            STOP_DEADLINE.as_secs()
+        );
         actor.kill();
     }
 }

@@ -1,5 +1,5 @@
-//! Folders and files that only their owner may read: the state, checkpoints, keys and tokens. The modes are set here and do not
-//! depend on the umask of whoever starts the program.
+//! Folders and files that only their owner may read: the state, checkpoints, keys and tokens. The
+//! modes are set here and do not depend on the umask of whoever starts the program.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -13,8 +13,8 @@ const FILE: u32 = 0o600;
 /// What others may not have of either.
 const OTHERS: u32 = 0o077;
 
-/// Makes the folder if it is not there. A folder that was there keeps its mode, which may be meant; the answer is a warning if
-/// others can look into it.
+/// Makes the folder if it is not there. A folder that was there keeps its mode, which may be meant;
+/// the answer is a warning if others can look into it.
 pub(crate) fn create_folder(path: &Path) -> io::Result<Option<String>> {
     if let Ok(found) = std::fs::metadata(path)
         && found.is_dir()
@@ -28,27 +28,45 @@ pub(crate) fn create_folder(path: &Path) -> io::Result<Option<String>> {
             )
         }));
     }
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+    if let Some(parent) = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+    {
         std::fs::create_dir_all(parent)?;
     }
-    DirBuilder::new().mode(FOLDER).create(path).or_else(|error| {
-        // Somebody else made it just now.
-        if path.is_dir() { Ok(()) } else { Err(error) }
-    })?;
+    DirBuilder::new()
+        .mode(FOLDER)
+        .create(path)
+        .or_else(|error| {
+            // Somebody else made it just now.
+            if path.is_dir() { Ok(()) } else { Err(error) }
+        })?;
     std::fs::set_permissions(path, Permissions::from_mode(FOLDER))?;
     Ok(None)
 }
 
-/// Opens a file to read and write, makes it if it is not there, and takes from others what they could do with it.
+/// Opens a file to read and write, makes it if it is not there, and takes from others what they
+/// could do with it.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(FILE).open(path)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(FILE)
+        .open(path)?;
     restrict(&file)?;
     Ok(file)
 }
 
 /// A new or emptied file to write.
 pub(crate) fn create(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(FILE).open(path)?;
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(FILE)
+        .open(path)?;
     restrict(&file)?;
     Ok(file)
 }
@@ -58,7 +76,8 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     create(path)?.write_all(bytes)
 }
 
-/// Removes a file that still holds what this run wrote into it. Left behind, such a file opens and names nothing.
+/// Removes a file that still holds what this run wrote into it. Left behind, such a file opens and
+/// names nothing.
 pub(crate) fn remove_own(path: &Path, text: &str) {
     if std::fs::read_to_string(path).is_ok_and(|found| found == text) {
         let _ = std::fs::remove_file(path);
@@ -88,12 +107,18 @@ mod tests {
         assert_eq!(mode(&folder), 0o700);
         std::fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
         let warning = create_folder(&folder).unwrap().unwrap();
-        assert!(warning.contains("chmod 700") && warning.contains("755"), "{warning}");
+        assert!(
+            warning.contains("chmod 700") && warning.contains("755"),
+            "{warning}"
+        );
         let file = folder.join("file");
         std::fs::write(&file, "old").unwrap();
         std::fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
         write(&file, b"new").unwrap();
-        assert_eq!((mode(&file), std::fs::read(&file).unwrap()), (0o600, b"new".to_vec()));
+        assert_eq!(
+            (mode(&file), std::fs::read(&file).unwrap()),
+            (0o600, b"new".to_vec())
+        );
         let opened = folder.join("opened");
         open(&opened).unwrap();
         assert_eq!(mode(&opened), 0o600);

@@ -1,4 +1,5 @@
-//! Files that a person wrote and that are wrong, shown with their source lines. One error lists every problem of every file.
+//! Files that a person wrote and that are wrong, shown with their source lines. One error lists
+//! every problem of every file.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -19,22 +20,39 @@ pub struct BadFile {
 }
 
 impl BadFile {
-    /// The problems of the file at `path` with this text. A text that looks like a private key is not quoted, nor is what looks like one
-    /// in a problem's own words.
+    /// The problems of the file at `path` with this text. A text that looks like a private key is
+    /// not quoted, nor is what looks like one in a problem's own words.
     pub fn new(path: &Path, text: &str, problems: Vec<Problem>) -> BadFile {
         let secret = looks_secret(text);
         let mut problems: Vec<Problem> = problems.into_iter().map(without_secrets).collect();
         if secret && text.split_whitespace().count() == 1 {
             let what = "this is a key file, not a TOML file; it is not quoted here, since whoever has the key is the peer";
-            problems = vec![Problem { key: String::new(), what: what.to_owned(), span: None, line: 0, column: 0 }];
+            problems = vec![Problem {
+                key: String::new(),
+                what: what.to_owned(),
+                span: None,
+                line: 0,
+                column: 0,
+            }];
         }
-        let source =
-            |_: &Problem| (!secret).then(|| NamedSource::new(path.display().to_string(), text.to_owned()).with_language("TOML"));
+        let source = |_: &Problem| {
+            (!secret).then(|| {
+                NamedSource::new(path.display().to_string(), text.to_owned()).with_language("TOML")
+            })
+        };
         let shown = problems
             .iter()
-            .map(|problem| Shown { problem: problem.clone(), file: path.display().to_string(), source: source(problem) })
+            .map(|problem| Shown {
+                problem: problem.clone(),
+                file: path.display().to_string(),
+                source: source(problem),
+            })
             .collect();
-        BadFile { path: path.to_owned(), problems, shown }
+        BadFile {
+            path: path.to_owned(),
+            problems,
+            shown,
+        }
     }
 
     /// The problems as one error.
@@ -43,7 +61,8 @@ impl BadFile {
     }
 }
 
-/// Every wrong file. Its text names all problems, one a line; shown by miette it also underlines them.
+/// Every wrong file. Its text names all problems, one a line; shown by miette it also underlines
+/// them.
 #[derive(Debug)]
 pub struct BadFiles(pub Vec<BadFile>);
 
@@ -53,7 +72,11 @@ impl BadFiles {
     /// # Errors
     /// The files, where there is one.
     pub fn check(files: Vec<BadFile>) -> Result<(), BadFiles> {
-        if files.is_empty() { Ok(()) } else { Err(BadFiles(files)) }
+        if files.is_empty() {
+            Ok(())
+        } else {
+            Err(BadFiles(files))
+        }
     }
 
     /// Every problem with its file, for programs.
@@ -67,7 +90,10 @@ impl BadFiles {
                 "what": problem.what,
             })
         };
-        self.0.iter().flat_map(|file| file.problems.iter().map(move |found| problem(file, found))).collect()
+        self.0
+            .iter()
+            .flat_map(|file| file.problems.iter().map(move |found| problem(file, found)))
+            .collect()
     }
 }
 
@@ -76,7 +102,12 @@ impl fmt::Display for BadFiles {
         for (index, file) in self.0.iter().enumerate() {
             let count = file.problems.len();
             let separator = if index > 0 { "; " } else { "" };
-            write!(formatter, "{separator}{} has {count} problem{}", file.path.display(), if count == 1 { "" } else { "s" })?;
+            write!(
+                formatter,
+                "{separator}{} has {count} problem{}",
+                file.path.display(),
+                if count == 1 { "" } else { "s" }
+            )?;
         }
         Ok(())
     }
@@ -86,11 +117,15 @@ impl std::error::Error for BadFiles {}
 
 impl Diagnostic for BadFiles {
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        Some(Box::new("mend these lines and try again; `kith check` tells whether everything fits"))
+        Some(Box::new(
+            "mend these lines and try again; `kith check` tells whether everything fits",
+        ))
     }
 
     fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn Diagnostic> + 'a>> {
-        Some(Box::new(self.0.iter().flat_map(|file| file.shown.iter().map(|shown| shown as &dyn Diagnostic))))
+        Some(Box::new(self.0.iter().flat_map(|file| {
+            file.shown.iter().map(|shown| shown as &dyn Diagnostic)
+        })))
     }
 }
 
@@ -137,16 +172,23 @@ mod tests {
     const KEY: &str = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
 
     fn shown(text: &str) -> String {
-        let problems = kith_consensus::section::Document::parse(text).err().map_or_else(
-            || {
-                let mut document = kith_consensus::section::Document::parse(text).unwrap();
-                document.section("peer", |section| section.text("name", None));
-                document.finish().unwrap_err()
-            },
-            |problem| vec![problem],
-        );
+        let problems = kith_consensus::section::Document::parse(text)
+            .err()
+            .map_or_else(
+                || {
+                    let mut document = kith_consensus::section::Document::parse(text).unwrap();
+                    document.section("peer", |section| section.text("name", None));
+                    document.finish().unwrap_err()
+                },
+                |problem| vec![problem],
+            );
         let files = BadFile::problems(Path::new("a.toml"), text, problems);
-        format!("{}\n{:?}\n{}", files.to_json(), miette::Report::new(files), "")
+        format!(
+            "{}\n{:?}\n{}",
+            files.to_json(),
+            miette::Report::new(files),
+            ""
+        )
     }
 
     #[test]
@@ -160,9 +202,15 @@ mod tests {
             "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIA\n".to_owned(),
         ] {
             let shown = shown(&text);
-            assert!(!shown.contains(&KEY[..16]) && !shown.contains("MC4CAQ"), "{text}: {shown}");
+            assert!(
+                !shown.contains(&KEY[..16]) && !shown.contains("MC4CAQ"),
+                "{text}: {shown}"
+            );
             assert!(shown.contains("a.toml"), "{shown}");
         }
-        assert!(shown("[peer]\ncolour = 1\n").contains("colour = 1"), "what is no key is quoted");
+        assert!(
+            shown("[peer]\ncolour = 1\n").contains("colour = 1"),
+            "what is no key is quoted"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! What a start would find: the state folder, the ports, and those who are to be dialled. For `kith check`, which says the same as
-//! `kith run` and leaves everything as it is.
+//! What a start would find: the state folder, the ports, and those who are to be dialled. For `kith
+//! check`, which says the same as `kith run` and leaves everything as it is.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
@@ -28,7 +28,12 @@ pub struct Readiness {
 /// Looks at state folder, ports and bootstrap addresses of a peer.
 pub fn look(config: &Config, agreement: &Agreement, peer: Option<PeerId>) -> Readiness {
     let mut found = Readiness::default();
-    match Store::look(&config.state, &config.checkpoints, agreement.shapes(), agreement.charter.id) {
+    match Store::look(
+        &config.state,
+        &config.checkpoints,
+        agreement.shapes(),
+        agreement.charter.id,
+    ) {
         Ok(warnings) => found.notes.extend(warnings),
         Err(error @ StoreError::InUse { .. }) => {
             // Whoever has the state has the ports as well.
@@ -37,16 +42,29 @@ pub fn look(config: &Config, agreement: &Agreement, peer: Option<PeerId>) -> Rea
         }
         Err(error) => found.problems.push(error.into()),
     }
-    found.problems.extend(config.network.listen.iter().filter_map(|text| busy(text)));
+    found
+        .problems
+        .extend(config.network.listen.iter().filter_map(|text| busy(text)));
     if let Err(source) = TcpListener::bind(config.status_listen) {
-        found.problems.push(NodeError::Status { address: config.status_listen, source });
+        found.problems.push(NodeError::Status {
+            address: config.status_listen,
+            source,
+        });
     }
     for text in &config.network.bootstrap {
-        let own = peer.is_some_and(|peer| text.split('/').next_back().is_some_and(|last| last == peer.to_string()));
+        let own = peer.is_some_and(|peer| {
+            text.split('/')
+                .next_back()
+                .is_some_and(|last| last == peer.to_string())
+        });
         if own {
-            found.notes.push(format!("bootstrap {text} is this peer itself"));
+            found
+                .notes
+                .push(format!("bootstrap {text} is this peer itself"));
         } else if let Some(why) = unreached(text) {
-            found.notes.push(format!("bootstrap {text} cannot be reached now: {why}"));
+            found
+                .notes
+                .push(format!("bootstrap {text} cannot be reached now: {why}"));
         }
     }
     found
@@ -67,7 +85,9 @@ fn busy(text: &str) -> Option<NodeError> {
     } else {
         error.to_string()
     };
-    Some(NodeError::Unfit(format!("[network] listen: cannot listen at {text}: {why}; choose another port, or end what has it")))
+    Some(NodeError::Unfit(format!(
+        "[network] listen: cannot listen at {text}: {why}; choose another port, or end what has it"
+    )))
 }
 
 /// Why nobody answers at an address; over QUIC only whether its name resolves is looked at.
@@ -99,7 +119,9 @@ enum Kind {
 /// Host and port of a multiaddress that has both.
 fn place(text: &str) -> Option<((String, u16), Kind)> {
     let parts: Vec<&str> = text.split('/').collect();
-    let ["", _, host, kind, port, ..] = parts[..] else { return None };
+    let ["", _, host, kind, port, ..] = parts[..] else {
+        return None;
+    };
     let kind = if kind == "udp" { Kind::Udp } else { Kind::Tcp };
     Some(((host.to_owned(), port.parse().ok()?), kind))
 }
@@ -107,9 +129,16 @@ fn place(text: &str) -> Option<((String, u16), Kind)> {
 /// Whether folders can be made at a path, without making any: the nearest one that exists is asked.
 pub(crate) fn can_be_made(path: &Path) -> std::io::Result<()> {
     let absolute = std::path::absolute(path)?;
-    let existing: PathBuf = absolute.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/")).to_owned();
+    let existing: PathBuf = absolute
+        .ancestors()
+        .find(|path| path.exists())
+        .unwrap_or(Path::new("/"))
+        .to_owned();
     if !existing.is_dir() {
-        return Err(std::io::Error::new(ErrorKind::NotADirectory, format!("{} is not a folder", existing.display())));
+        return Err(std::io::Error::new(
+            ErrorKind::NotADirectory,
+            format!("{} is not a folder", existing.display()),
+        ));
     }
     // The mode alone does not tell, for example, of a file system that is mounted to be read only.
     let probe = existing.join(format!(".kith-probe-{}", std::process::id()));
@@ -132,9 +161,15 @@ mod tests {
         assert!(busy(&text).is_none());
         assert!(unreached(&text).is_some());
         let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let text = format!("/ip4/127.0.0.1/udp/{}/quic-v1", udp.local_addr().unwrap().port());
+        let text = format!(
+            "/ip4/127.0.0.1/udp/{}/quic-v1",
+            udp.local_addr().unwrap().port()
+        );
         assert!(busy(&text).is_some());
-        assert!(unreached("/dns4/nobody.invalid/tcp/1").is_some_and(|why| why.contains("does not resolve")));
+        assert!(
+            unreached("/dns4/nobody.invalid/tcp/1")
+                .is_some_and(|why| why.contains("does not resolve"))
+        );
     }
 
     #[test]

@@ -1,10 +1,11 @@
-//! Keeps private keys out of what is shown. An error quotes the text that it is about, and that text may be a key: a key file named
-//! where a charter belongs, a secret pasted where an id belongs.
+//! Keeps private keys out of what is shown. An error quotes the text that it is about, and that
+//! text may be a key: a key file named where a charter belongs, a secret pasted where an id
+//! belongs.
 
 use std::borrow::Cow;
 
-/// Hexadecimal digits in a row that may be a key or a part of one. Ids of peers have other letters; what is no key and as long is
-/// left out as well, which costs a quotation.
+/// Hexadecimal digits in a row that may be a key or a part of one. Ids of peers have other letters;
+/// what is no key and as long is left out as well, which costs a quotation.
 const DIGITS_MIN: usize = 32;
 /// Letters of a line that is nothing but encoded bytes (base64 of 32 bytes has 43).
 const ENCODED_MIN: usize = 40;
@@ -17,9 +18,14 @@ const HIDDEN: &str = "(not shown: it looks like a key)";
 pub(crate) fn looks_secret(text: &str) -> bool {
     let encoded = |line: &str| {
         let line = line.trim();
-        line.len() >= ENCODED_MIN && line.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/-_=".contains(&byte))
+        line.len() >= ENCODED_MIN
+            && line
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"+/-_=".contains(&byte))
     };
-    text.contains(MARKER) || text.lines().any(encoded) || runs(text).any(|(_, length)| length >= DIGITS_MIN)
+    text.contains(MARKER)
+        || text.lines().any(encoded)
+        || runs(text).any(|(_, length)| length >= DIGITS_MIN)
 }
 
 /// The text without what may be a private key.
@@ -47,12 +53,17 @@ pub(crate) fn redacted(text: &str) -> Cow<'_, str> {
 /// Start and length of every run of hexadecimal digits.
 fn runs(text: &str) -> impl Iterator<Item = (usize, usize)> + '_ {
     let mut place = 0;
-    text.split(|letter: char| !letter.is_ascii_hexdigit()).filter_map(move |run| {
-        let start = place;
-        // The letter that ended the run may be longer than a byte.
-        place += run.len() + text[start + run.len()..].chars().next().map_or(0, char::len_utf8);
-        (!run.is_empty()).then_some((start, run.len()))
-    })
+    text.split(|letter: char| !letter.is_ascii_hexdigit())
+        .filter_map(move |run| {
+            let start = place;
+            // The letter that ended the run may be longer than a byte.
+            place += run.len()
+                + text[start + run.len()..]
+                    .chars()
+                    .next()
+                    .map_or(0, char::len_utf8);
+            (!run.is_empty()).then_some((start, run.len()))
+        })
 }
 
 #[cfg(test)]
@@ -76,7 +87,13 @@ mod tests {
         ] {
             assert!(looks_secret(&text), "{text}");
             let shown = redacted(&text);
-            for part in [&KEY[..16], &KEY.to_uppercase()[..16], &KEY[24..40], "b3BlbnNz", "nWGxne"] {
+            for part in [
+                &KEY[..16],
+                &KEY.to_uppercase()[..16],
+                &KEY[24..40],
+                "b3BlbnNz",
+                "nWGxne",
+            ] {
                 assert!(!shown.contains(part), "{part} in {shown}");
             }
             assert!(shown.contains("not shown"), "{shown}");

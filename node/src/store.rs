@@ -1,8 +1,10 @@
-//! What a peer must not forget: its round, what it promised to send, its checkpoints and its events.
+//! What a peer must not forget: its round, what it promised to send, its checkpoints and its
+//! events.
 //!
-//! One transactional file (`state/kith.redb`), made and opened in `database`, beside the checkpoint files and the vectors of a promise
-//! (`vectors`). Everything that [`Store::persist`] returned from is on disk. A second program on the same folder is refused by a file
-//! lock, which ends with the process however that ends. `backup` copies all of it and puts a copy back.
+//! One transactional file (`state/kith.redb`), made and opened in `database`, beside the checkpoint
+//! files and the vectors of a promise (`vectors`). Everything that [`Store::persist`] returned from
+//! is on disk. A second program on the same folder is refused by a file lock, which ends with the
+//! process however that ends. `backup` copies all of it and puts a copy back.
 
 pub(crate) mod backup;
 mod database;
@@ -106,10 +108,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// What the operating system said, where that is the cause: no space, no permission, a broken disk.
+    /// What the operating system said, where that is the cause: no space, no permission, a broken
+    /// disk.
     pub fn cause(&self) -> Option<&std::io::Error> {
         match self {
-            StoreError::Io { source, .. } | StoreError::Checkpoint(CheckpointError::Io { source, .. }) => Some(source),
+            StoreError::Io { source, .. }
+            | StoreError::Checkpoint(CheckpointError::Io { source, .. }) => Some(source),
             _ => None,
         }
     }
@@ -134,7 +138,8 @@ pub struct Store {
     database: Database,
     shapes: Shapes,
     federation: Digest,
-    /// What the operating system said first. Afterwards the database only says that it failed before.
+    /// What the operating system said first. Afterwards the database only says that it failed
+    /// before.
     cause: OnceLock<(std::io::ErrorKind, String)>,
     /// What was found while it was opened.
     warnings: Vec<String>,
@@ -164,14 +169,24 @@ impl Store {
     ///
     /// # Errors
     /// When another program has it open, it belongs to another federation, or it cannot be read.
-    pub fn open(folder: &Path, checkpoints: &Path, shapes: Shapes, federation: Digest) -> Result<Store, StoreError> {
+    pub fn open(
+        folder: &Path,
+        checkpoints: &Path,
+        shapes: Shapes,
+        federation: Digest,
+    ) -> Result<Store, StoreError> {
         let mut warnings = Vec::new();
         for path in [folder, checkpoints] {
             let made = private::create_folder(path);
-            warnings.extend(made.map_err(|source| StoreError::Io { act: "create", path: path.to_owned(), source })?);
+            warnings.extend(made.map_err(|source| StoreError::Io {
+                act: "create",
+                path: path.to_owned(),
+                source,
+            })?);
         }
         let lock = lock(folder)?;
-        let (database, more) = database::open(folder, checkpoints, |database| begin(database, federation))?;
+        let (database, more) =
+            database::open(folder, checkpoints, |database| begin(database, federation))?;
         warnings.extend(more);
         let store = Store {
             folder: folder.to_owned(),
@@ -189,22 +204,35 @@ impl Store {
         Ok(store)
     }
 
-    /// Whether the state in `folder` could be resumed or begun; the texts are what a start would warn of. Makes nothing that is not there.
+    /// Whether the state in `folder` could be resumed or begun; the texts are what a start would
+    /// warn of. Makes nothing that is not there.
     ///
     /// # Errors
     /// What [`Store::open`] or [`Store::resume`] would fail with.
-    pub fn look(folder: &Path, checkpoints: &Path, shapes: Shapes, federation: Digest) -> Result<Vec<String>, StoreError> {
+    pub fn look(
+        folder: &Path,
+        checkpoints: &Path,
+        shapes: Shapes,
+        federation: Digest,
+    ) -> Result<Vec<String>, StoreError> {
         if folder.join(database::FILE).exists() {
-            return Ok(Store::open(folder, checkpoints, shapes, federation)?.found(false)?.warnings);
+            return Ok(Store::open(folder, checkpoints, shapes, federation)?
+                .found(false)?
+                .warnings);
         }
         database::check_absent(folder, checkpoints)?;
         for path in [folder, checkpoints] {
-            can_be_made(path).map_err(|source| StoreError::Io { act: "create", path: path.to_owned(), source })?;
+            can_be_made(path).map_err(|source| StoreError::Io {
+                act: "create",
+                path: path.to_owned(),
+                source,
+            })?;
         }
         Ok(Vec::new())
     }
 
-    /// Opens a state whatever its federation is, to copy it or to read its log; nothing is begun or resumed with it.
+    /// Opens a state whatever its federation is, to copy it or to read its log; nothing is begun or
+    /// resumed with it.
     fn unchecked(folder: &Path, checkpoints: &Path) -> Result<Store, StoreError> {
         let lock = lock(folder)?;
         let damaged = |why| database::damaged(folder, checkpoints, why);
@@ -225,38 +253,65 @@ impl Store {
         match error.into() {
             redb::Error::Io(source) => {
                 let _ = self.cause.set((source.kind(), source.to_string()));
-                StoreError::Io { act: "write", path, source }
+                StoreError::Io {
+                    act: "write",
+                    path,
+                    source,
+                }
             }
             redb::Error::PreviousIo if self.cause.get().is_some() => {
-                let (kind, text) = self.cause.get().cloned().unwrap_or((std::io::ErrorKind::Other, String::new()));
-                StoreError::Io { act: "write", path, source: std::io::Error::new(kind, text) }
+                let (kind, text) = self
+                    .cause
+                    .get()
+                    .cloned()
+                    .unwrap_or((std::io::ErrorKind::Other, String::new()));
+                StoreError::Io {
+                    act: "write",
+                    path,
+                    source: std::io::Error::new(kind, text),
+                }
             }
-            other => StoreError::Database { path: self.folder.clone(), why: other.to_string() },
+            other => StoreError::Database {
+                path: self.folder.clone(),
+                why: other.to_string(),
+            },
         }
     }
 
     fn unreadable(&self, why: String) -> StoreError {
-        StoreError::Database { path: self.folder.clone(), why }
+        StoreError::Database {
+            path: self.folder.clone(),
+            why,
+        }
     }
 
     fn check_federation(&self) -> Result<(), StoreError> {
         let found = self.transact(|transaction| {
             let meta = transaction.open_table(META)?;
-            Ok(meta.get(FEDERATION)?.map(|value| value.value().to_vec()).unwrap_or_default())
+            Ok(meta
+                .get(FEDERATION)?
+                .map(|value| value.value().to_vec())
+                .unwrap_or_default())
         })?;
         if found == self.federation.0 {
             return Ok(());
         }
         Err(StoreError::OtherFederation {
             path: self.folder.clone(),
-            found: <[u8; 32]>::try_from(found).map_or("of another kind".to_owned(), |bytes| Digest(bytes).to_string()),
+            found: <[u8; 32]>::try_from(found).map_or("of another kind".to_owned(), |bytes| {
+                Digest(bytes).to_string()
+            }),
             expected: self.federation,
         })
     }
 
     /// A crash between the file and the record that names it leaves a file that nobody asks for.
     fn remove_leftovers(&self) -> Result<(), StoreError> {
-        let named: Vec<PathBuf> = self.intents()?.iter().map(|(round, _)| vectors::path(&self.folder, *round)).collect();
+        let named: Vec<PathBuf> = self
+            .intents()?
+            .iter()
+            .map(|(round, _)| vectors::path(&self.folder, *round))
+            .collect();
         for path in database::files(&self.folder.join(vectors::FOLDER), |_| true)? {
             if !named.contains(&path) {
                 // Left behind it only costs space.
@@ -272,18 +327,32 @@ impl Store {
 
     /// Rounds and records of what was promised, oldest first.
     fn intents(&self) -> Result<Vec<(u64, StoredIntent)>, StoreError> {
-        let transaction = self.database.begin_read().map_err(|error| self.failed(error))?;
+        let transaction = self
+            .database
+            .begin_read()
+            .map_err(|error| self.failed(error))?;
         let records = read_intents(&transaction).map_err(|error| self.failed(error))?;
         let read = |(round, bytes): (u64, Vec<u8>)| {
             let record = serde_cbor::from_slice(&bytes);
-            Ok((round, record.map_err(|error| self.unreadable(format!("the intent of round {round}: {error}")))?))
+            Ok((
+                round,
+                record.map_err(|error| {
+                    self.unreadable(format!("the intent of round {round}: {error}"))
+                })?,
+            ))
         };
         records.into_iter().map(read).collect()
     }
 
     /// One durable transaction.
-    fn transact<T>(&self, work: impl FnOnce(&redb::WriteTransaction) -> Result<T, redb::Error>) -> Result<T, StoreError> {
-        let transaction = self.database.begin_write().map_err(|error| self.failed(error))?;
+    fn transact<T>(
+        &self,
+        work: impl FnOnce(&redb::WriteTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
+        let transaction = self
+            .database
+            .begin_write()
+            .map_err(|error| self.failed(error))?;
         let value = work(&transaction).map_err(|error| self.failed(error))?;
         transaction.commit().map_err(|error| self.failed(error))?;
         Ok(value)
@@ -292,21 +361,27 @@ impl Store {
     /// Makes a record durable; returns what to answer the peer.
     ///
     /// # Errors
-    /// When the disk or the database fails. The peer must not go on then: it could forget what it promised.
+    /// When the disk or the database fails. The peer must not go on then: it could forget what it
+    /// promised.
     pub fn persist(&self, record: &Record) -> Result<Stored, StoreError> {
         match record {
             Record::Intent(intent) => {
                 self.persist_intent(intent)?;
-                Ok(Stored::Intent { round: intent.round })
+                Ok(Stored::Intent {
+                    round: intent.round,
+                })
             }
             Record::Checkpoint(checkpoint) => {
                 self.persist_checkpoint(checkpoint)?;
-                Ok(Stored::Checkpoint { round: checkpoint.round })
+                Ok(Stored::Checkpoint {
+                    round: checkpoint.round,
+                })
             }
         }
     }
 
-    /// The newest promise is all that is kept: an older one can neither be sent any more nor tell more than this one.
+    /// The newest promise is all that is kept: an older one can neither be sent any more nor tell
+    /// more than this one.
     fn persist_intent(&self, intent: &Intent) -> Result<(), StoreError> {
         let mut stored = StoredIntent {
             sequence: intent.sequence,
@@ -320,18 +395,27 @@ impl Store {
         if vectors::are_large(intent) {
             let path = vectors::path(&self.folder, intent.round);
             let written = vectors::write(&self.folder, intent);
-            stored.vectors = Some(written.map_err(|source| StoreError::Io { act: "write", path, source })?);
+            stored.vectors = Some(written.map_err(|source| StoreError::Io {
+                act: "write",
+                path,
+                source,
+            })?);
         } else {
             stored.body = intent.body.to_vec();
             stored.own = checkpoint::values_to_bytes(&intent.own);
             let bytes = |values: &Arc<Vec<f32>>| checkpoint::values_to_bytes(values).into();
-            stored.carried = intent.carried.iter().map(|(name, values)| (name.clone(), bytes(values))).collect();
+            stored.carried = intent
+                .carried
+                .iter()
+                .map(|(name, values)| (name.clone(), bytes(values)))
+                .collect();
         }
         self.replace_intents(intent.round, &stored)
     }
 
     fn replace_intents(&self, round: u64, stored: &StoredIntent) -> Result<(), StoreError> {
-        let bytes = serde_cbor::to_vec(stored).map_err(|error| self.unreadable(error.to_string()))?;
+        let bytes =
+            serde_cbor::to_vec(stored).map_err(|error| self.unreadable(error.to_string()))?;
         let superseded = self.transact(|transaction| {
             let mut intents = transaction.open_table(INTENTS)?;
             let mut superseded = Vec::new();
@@ -340,7 +424,9 @@ impl Store {
                 false
             })?;
             intents.insert(round, bytes.as_slice())?;
-            transaction.open_table(META)?.insert(SEQUENCE, stored.sequence.to_le_bytes().as_slice())?;
+            transaction
+                .open_table(META)?
+                .insert(SEQUENCE, stored.sequence.to_le_bytes().as_slice())?;
             Ok(superseded)
         })?;
         for of in superseded.into_iter().filter(|of| *of != round) {
@@ -354,20 +440,30 @@ impl Store {
         let _ = std::fs::remove_file(vectors::path(&self.folder, round));
     }
 
-    /// File first, then its hash: a crash between the two leaves a file that nobody asks for. What was promised in the round that led
-    /// here has been mixed: its record stays, so that it is not contradicted, and its vectors go.
+    /// File first, then its hash: a crash between the two leaves a file that nobody asks for. What
+    /// was promised in the round that led here has been mixed: its record stays, so that it is not
+    /// contradicted, and its vectors go.
     fn persist_checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
-        // The oldest makes room before the new one is written, so that with the promise there are never more than three models on disk.
+        // The oldest makes room before the new one is written, so that with the promise there are
+        // never more than three models on disk.
         let known = {
-            let transaction = self.database.begin_read().map_err(|error| self.failed(error))?;
+            let transaction = self
+                .database
+                .begin_read()
+                .map_err(|error| self.failed(error))?;
             read_checkpoints(&transaction).map_err(|error| self.failed(error))?
         };
-        // Not those that this one takes the place of: the peer may have gone back behind a damaged one.
-        let before = known.iter().rev().filter(|(round, _)| *round < checkpoint.round);
+        // Not those that this one takes the place of: the peer may have gone back behind a damaged
+        // one.
+        let before = known
+            .iter()
+            .rev()
+            .filter(|(round, _)| *round < checkpoint.round);
         for (round, _) in before.skip(GENERATIONS - 1) {
             let _ = std::fs::remove_file(self.checkpoints.join(checkpoint::file_name(*round)));
         }
-        let digest = checkpoint::write(&self.checkpoints, &self.shapes, self.federation, checkpoint)?;
+        let digest =
+            checkpoint::write(&self.checkpoints, &self.shapes, self.federation, checkpoint)?;
         let (removed, promised) = self.transact(|transaction| {
             let mut table = transaction.open_table(CHECKPOINTS)?;
             table.insert(checkpoint.round, digest.0.as_slice())?;
@@ -376,7 +472,9 @@ impl Store {
                 removed.extend(table.pop_first()?.map(|(round, _)| round.value()));
             }
             let intents = transaction.open_table(INTENTS)?;
-            let promised = intents.range(..checkpoint.round)?.map(|entry| Ok(entry?.0.value()));
+            let promised = intents
+                .range(..checkpoint.round)?
+                .map(|entry| Ok(entry?.0.value()));
             let promised: Vec<u64> = promised.collect::<Result<_, redb::StorageError>>()?;
             Ok((removed, promised))
         })?;
@@ -384,16 +482,19 @@ impl Store {
             // Left behind it only costs space.
             let _ = std::fs::remove_file(self.checkpoints.join(checkpoint::file_name(round)));
         }
-        promised.into_iter().for_each(|round| self.remove_vectors(round));
+        promised
+            .into_iter()
+            .for_each(|round| self.remove_vectors(round));
         Ok(())
     }
 
-    /// The last completed round that can be read, and what was promised after it. A damaged newest checkpoint is reported
-    /// and its predecessor used. Where somebody took all checkpoints away the peer begins anew, and says nothing in the rounds for which
-    /// it has promised something.
+    /// The last completed round that can be read, and what was promised after it. A damaged newest
+    /// checkpoint is reported and its predecessor used. Where somebody took all checkpoints away
+    /// the peer begins anew, and says nothing in the rounds for which it has promised something.
     ///
     /// # Errors
-    /// When there are checkpoints and none can be read: beginning anew in silence would break promises.
+    /// When there are checkpoints and none can be read: beginning anew in silence would break
+    /// promises.
     pub fn resume(&self) -> Result<Resumed, StoreError> {
         self.found(true)
     }
@@ -401,7 +502,10 @@ impl Store {
     fn found(&self, begins: bool) -> Result<Resumed, StoreError> {
         let mut warnings = self.warnings.clone();
         let mut known = {
-            let transaction = self.database.begin_read().map_err(|error| self.failed(error))?;
+            let transaction = self
+                .database
+                .begin_read()
+                .map_err(|error| self.failed(error))?;
             read_checkpoints(&transaction).map_err(|error| self.failed(error))?
         };
         let gone = |round: u64| !self.checkpoints.join(checkpoint::file_name(round)).exists();
@@ -418,7 +522,13 @@ impl Store {
         }
         let mut found = None;
         for (round, digest) in known.iter().rev() {
-            match checkpoint::read(&self.checkpoints, &self.shapes, self.federation, *round, *digest) {
+            match checkpoint::read(
+                &self.checkpoints,
+                &self.shapes,
+                self.federation,
+                *round,
+                *digest,
+            ) {
                 Ok(checkpoint) => {
                     found = Some(checkpoint);
                     break;
@@ -427,17 +537,31 @@ impl Store {
             }
         }
         if found.is_none() && !known.is_empty() {
-            return Err(StoreError::NoCheckpoint { path: self.checkpoints.clone(), why: warnings.join("; ") });
+            return Err(StoreError::NoCheckpoint {
+                path: self.checkpoints.clone(),
+                why: warnings.join("; "),
+            });
         }
         let round = found.as_ref().map_or(0, |checkpoint| checkpoint.round);
         let promised = self.intents()?.pop().filter(|(of, _)| *of >= round);
         let intent = promised.map(|(of, record)| self.promise(of, record, round, &mut warnings));
-        Ok(Resumed { checkpoint: found, intent, warnings })
+        Ok(Resumed {
+            checkpoint: found,
+            intent,
+            warnings,
+        })
     }
 
-    /// What a peer that opens `round` next is told of its newest promise. One for this round is sent again; one for a later round, or one
-    /// whose vectors are gone, only must not be contradicted.
-    fn promise(&self, of: u64, record: StoredIntent, round: u64, warnings: &mut Vec<String>) -> Intent {
+    /// What a peer that opens `round` next is told of its newest promise. One for this round is
+    /// sent again; one for a later round, or one whose vectors are gone, only must not be
+    /// contradicted.
+    fn promise(
+        &self,
+        of: u64,
+        record: StoredIntent,
+        round: u64,
+        warnings: &mut Vec<String>,
+    ) -> Intent {
         let silent = |of: u64| Intent {
             round: of,
             sequence: record.sequence,
@@ -455,7 +579,12 @@ impl Store {
             None => Ok(inline_vectors(&record)),
         };
         match found {
-            Ok(Vectors { own, body, carried }) => Intent { own, body, carried, ..silent(of) },
+            Ok(Vectors { own, body, carried }) => Intent {
+                own,
+                body,
+                carried,
+                ..silent(of)
+            },
             Err(why) => {
                 warnings
                     .push(format!("the update that was promised for round {of} cannot be read, so nothing is said in it: {why}"));
@@ -471,13 +600,19 @@ impl Store {
         })
     }
 
-    /// Appends lines to the event log, durably with the next [`Store::persist`] or [`Store::flush`].
+    /// Appends lines to the event log, durably with the next [`Store::persist`] or
+    /// [`Store::flush`].
     ///
     /// # Errors
     /// When the database fails.
     pub fn append_events(&self, lines: &[String]) -> Result<(), StoreError> {
-        let mut transaction = self.database.begin_write().map_err(|error| self.failed(error))?;
-        transaction.set_durability(redb::Durability::None).map_err(|error| self.failed(error))?;
+        let mut transaction = self
+            .database
+            .begin_write()
+            .map_err(|error| self.failed(error))?;
+        transaction
+            .set_durability(redb::Durability::None)
+            .map_err(|error| self.failed(error))?;
         append(&transaction, lines).map_err(|error| self.failed(error))?;
         transaction.commit().map_err(|error| self.failed(error))
     }
@@ -495,10 +630,17 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub fn events(&self, count: usize) -> Result<Vec<String>, StoreError> {
-        let transaction = self.database.begin_read().map_err(|error| self.failed(error))?;
+        let transaction = self
+            .database
+            .begin_read()
+            .map_err(|error| self.failed(error))?;
         let read = || -> Result<Vec<String>, redb::Error> {
             let table = transaction.open_table(EVENTS)?;
-            let newest = table.iter()?.rev().take(count).map(|entry| Ok(entry?.1.value().to_owned()));
+            let newest = table
+                .iter()?
+                .rev()
+                .take(count)
+                .map(|entry| Ok(entry?.1.value().to_owned()));
             newest.collect()
         };
         let mut lines = read().map_err(|error| self.failed(error))?;
@@ -515,7 +657,11 @@ pub fn read_events(folder: &Path, count: usize) -> Result<Vec<String>, StoreErro
     let path = folder.join(database::FILE);
     if !path.exists() {
         let source = std::io::Error::new(std::io::ErrorKind::NotFound, "no peer has run here");
-        return Err(StoreError::Io { act: "read", path, source });
+        return Err(StoreError::Io {
+            act: "read",
+            path,
+            source,
+        });
     }
     Store::unchecked(folder, &folder.join("checkpoints"))?.events(count)
 }
@@ -526,27 +672,42 @@ fn begin(database: &Database, federation: Digest) -> Result<(), redb::Error> {
     transaction.open_table(CHECKPOINTS)?;
     transaction.open_table(INTENTS)?;
     transaction.open_table(EVENTS)?;
-    transaction.open_table(META)?.insert(FEDERATION, federation.0.as_slice())?;
+    transaction
+        .open_table(META)?
+        .insert(FEDERATION, federation.0.as_slice())?;
     transaction.commit()?;
     Ok(())
 }
 
 fn lock(folder: &Path) -> Result<File, StoreError> {
     let path = folder.join("lock");
-    let io = |act, source| StoreError::Io { act, path: path.clone(), source };
+    let io = |act, source| StoreError::Io {
+        act,
+        path: path.clone(),
+        source,
+    };
     let mut file = private::open(&path).map_err(|source| io("open", source))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut text = String::new();
             let _ = (&mut file).take(32).read_to_string(&mut text);
-            let holder = text.trim().parse::<u32>().map_or("another process".to_owned(), |pid| format!("process {pid}"));
-            return Err(StoreError::InUse { path: folder.to_owned(), holder });
+            let holder = text
+                .trim()
+                .parse::<u32>()
+                .map_or("another process".to_owned(), |pid| format!("process {pid}"));
+            return Err(StoreError::InUse {
+                path: folder.to_owned(),
+                holder,
+            });
         }
         Err(TryLockError::Error(source)) => return Err(io("lock", source)),
     }
     // Only for the message above; the lock itself is what counts, also on a full disk.
-    let _ = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).and_then(|_| writeln!(file, "{}", std::process::id()));
+    let _ = file
+        .set_len(0)
+        .and_then(|()| file.seek(SeekFrom::Start(0)))
+        .and_then(|_| writeln!(file, "{}", std::process::id()));
     Ok(file)
 }
 
@@ -562,24 +723,41 @@ fn append(transaction: &redb::WriteTransaction, lines: &[String]) -> Result<(), 
     Ok(())
 }
 
-fn read_checkpoints(transaction: &redb::ReadTransaction) -> Result<Vec<(u64, Digest)>, redb::Error> {
+fn read_checkpoints(
+    transaction: &redb::ReadTransaction,
+) -> Result<Vec<(u64, Digest)>, redb::Error> {
     let table = transaction.open_table(CHECKPOINTS)?;
     let mut known = Vec::new();
     for entry in table.iter()? {
         let (round, digest) = entry?;
         // A hash of another length matches no file.
-        known.push((round.value(), Digest(digest.value().try_into().unwrap_or_default())));
+        known.push((
+            round.value(),
+            Digest(digest.value().try_into().unwrap_or_default()),
+        ));
     }
     Ok(known)
 }
 
 fn read_intents(transaction: &redb::ReadTransaction) -> Result<Vec<(u64, Vec<u8>)>, redb::Error> {
     let table = transaction.open_table(INTENTS)?;
-    table.iter()?.map(|entry| entry.map(|(round, bytes)| (round.value(), bytes.value().to_vec())).map_err(Into::into)).collect()
+    table
+        .iter()?
+        .map(|entry| {
+            entry
+                .map(|(round, bytes)| (round.value(), bytes.value().to_vec()))
+                .map_err(Into::into)
+        })
+        .collect()
 }
 
 fn inline_vectors(record: &StoredIntent) -> Vectors {
-    let carried = record.carried.iter().map(|(name, values)| (name.clone(), Arc::new(checkpoint::values_from_bytes(values))));
+    let carried = record.carried.iter().map(|(name, values)| {
+        (
+            name.clone(),
+            Arc::new(checkpoint::values_from_bytes(values)),
+        )
+    });
     Vectors {
         own: Arc::new(checkpoint::values_from_bytes(&record.own)),
         body: Arc::new(record.body.clone()),
@@ -593,7 +771,12 @@ mod tests {
 
     pub(super) fn open(folder: &Path) -> Result<Store, StoreError> {
         let shapes = Shapes::new([("weight".to_owned(), vec![3])]);
-        Store::open(&folder.join("state"), &folder.join("checkpoints"), shapes, Digest::of(b"federation"))
+        Store::open(
+            &folder.join("state"),
+            &folder.join("checkpoints"),
+            shapes,
+            Digest::of(b"federation"),
+        )
     }
 
     pub(super) fn checkpoint_record(round: u64) -> Record {
@@ -627,8 +810,14 @@ mod tests {
         let store = open(folder.path()).unwrap();
         assert!(store.resume().unwrap().checkpoint.is_none());
         store.persist(&Record::Intent(Box::new(intent(0)))).unwrap();
-        assert_eq!(store.persist(&checkpoint_record(1)).unwrap(), Stored::Checkpoint { round: 1 });
-        assert_eq!(store.persist(&Record::Intent(Box::new(intent(1)))).unwrap(), Stored::Intent { round: 1 });
+        assert_eq!(
+            store.persist(&checkpoint_record(1)).unwrap(),
+            Stored::Checkpoint { round: 1 }
+        );
+        assert_eq!(
+            store.persist(&Record::Intent(Box::new(intent(1)))).unwrap(),
+            Stored::Intent { round: 1 }
+        );
         drop(store);
         let resumed = open(folder.path()).unwrap().resume().unwrap();
         assert_eq!(resumed.checkpoint.unwrap().round, 1);
@@ -643,14 +832,32 @@ mod tests {
         for round in 1..=4 {
             store.persist(&checkpoint_record(round)).unwrap();
         }
-        let files = std::fs::read_dir(folder.path().join("checkpoints")).unwrap().count();
+        let files = std::fs::read_dir(folder.path().join("checkpoints"))
+            .unwrap()
+            .count();
         assert_eq!(files, GENERATIONS);
-        std::fs::write(folder.path().join("checkpoints").join(checkpoint::file_name(4)), b"rubbish").unwrap();
+        std::fs::write(
+            folder
+                .path()
+                .join("checkpoints")
+                .join(checkpoint::file_name(4)),
+            b"rubbish",
+        )
+        .unwrap();
         let resumed = store.resume().unwrap();
         assert_eq!(resumed.checkpoint.unwrap().round, 3);
         assert!(resumed.warnings[0].contains("round-000004.safetensors is damaged"));
-        std::fs::remove_file(folder.path().join("checkpoints").join(checkpoint::file_name(3))).unwrap();
-        assert!(matches!(store.resume(), Err(StoreError::NoCheckpoint { .. })));
+        std::fs::remove_file(
+            folder
+                .path()
+                .join("checkpoints")
+                .join(checkpoint::file_name(3)),
+        )
+        .unwrap();
+        assert!(matches!(
+            store.resume(),
+            Err(StoreError::NoCheckpoint { .. })
+        ));
     }
 
     #[test]
@@ -658,10 +865,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = open(folder.path()).unwrap();
         let error = open(folder.path()).unwrap_err();
-        assert!(error.to_string().contains(&format!("in use by process {}", std::process::id())), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains(&format!("in use by process {}", std::process::id())),
+            "{error}"
+        );
         drop(store);
         let shapes = Shapes::new([("weight".to_owned(), vec![3])]);
-        let other = Store::open(&folder.path().join("state"), &folder.path().join("checkpoints"), shapes, Digest::of(b"another"));
+        let other = Store::open(
+            &folder.path().join("state"),
+            &folder.path().join("checkpoints"),
+            shapes,
+            Digest::of(b"another"),
+        );
         assert!(matches!(other, Err(StoreError::OtherFederation { .. })));
     }
 
@@ -669,23 +886,47 @@ mod tests {
     fn events_come_back_in_order() {
         let folder = tempfile::tempdir().unwrap();
         let store = open(folder.path()).unwrap();
-        store.append_events(&["one".to_owned(), "two".to_owned()]).unwrap();
+        store
+            .append_events(&["one".to_owned(), "two".to_owned()])
+            .unwrap();
         store.append_events(&["three".to_owned()]).unwrap();
         store.flush().unwrap();
         drop(store);
-        assert_eq!(read_events(&folder.path().join("state"), 2).unwrap(), ["two", "three"]);
+        assert_eq!(
+            read_events(&folder.path().join("state"), 2).unwrap(),
+            ["two", "three"]
+        );
     }
     /// A promise that is too large for the record.
     fn large(round: u64, same: bool) -> Intent {
         let own: Vec<f32> = (0..50_000).map(|value| value as f32 * 0.25).collect();
-        let body = if same { checkpoint::values_to_bytes(&own) } else { vec![7; 90_001] };
+        let body = if same {
+            checkpoint::values_to_bytes(&own)
+        } else {
+            vec![7; 90_001]
+        };
         let carried = BTreeMap::from([("memory".to_owned(), Arc::new(vec![1.5; 50_000]))]);
-        Intent { body: Arc::new(body), own: Arc::new(own), carried, ..intent(round) }
+        Intent {
+            body: Arc::new(body),
+            own: Arc::new(own),
+            carried,
+            ..intent(round)
+        }
     }
 
     fn size(folder: &Path) -> u64 {
-        let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-        entries.map(|path| if path.is_dir() { size(&path) } else { std::fs::metadata(path).unwrap().len() }).sum()
+        let entries = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        entries
+            .map(|path| {
+                if path.is_dir() {
+                    size(&path)
+                } else {
+                    std::fs::metadata(path).unwrap().len()
+                }
+            })
+            .sum()
     }
 
     #[test]
@@ -695,19 +936,39 @@ mod tests {
             let store = open(folder.path()).unwrap();
             for round in 0..8 {
                 let intent = large(round, same);
-                store.persist(&Record::Intent(Box::new(intent.clone()))).unwrap();
+                store
+                    .persist(&Record::Intent(Box::new(intent.clone())))
+                    .unwrap();
                 let again = store.resume().unwrap();
                 assert_eq!(again.intent, Some(intent), "round {round}");
                 // A model is 200 kB; the memory that is carried is another.
-                let most = if same { 2 * 200_000 } else { 2 * 200_000 + 90_001 };
+                let most = if same {
+                    2 * 200_000
+                } else {
+                    2 * 200_000 + 90_001
+                };
                 let state = size(&folder.path().join("state"));
-                let database = std::fs::metadata(folder.path().join("state/kith.redb")).unwrap().len();
-                assert!(state - database <= most + 100, "{state} bytes, of them {database} in the database");
+                let database = std::fs::metadata(folder.path().join("state/kith.redb"))
+                    .unwrap()
+                    .len();
+                assert!(
+                    state - database <= most + 100,
+                    "{state} bytes, of them {database} in the database"
+                );
                 store.persist(&checkpoint_record(round + 1)).unwrap();
-                assert!(database::files(&folder.path().join("state/intents"), |_| true).unwrap().is_empty());
+                assert!(
+                    database::files(&folder.path().join("state/intents"), |_| true)
+                        .unwrap()
+                        .is_empty()
+                );
             }
-            let database = std::fs::metadata(folder.path().join("state/kith.redb")).unwrap().len();
-            assert!(database < 2_000_000, "vectors are beside the database, which has {database} bytes");
+            let database = std::fs::metadata(folder.path().join("state/kith.redb"))
+                .unwrap()
+                .len();
+            assert!(
+                database < 2_000_000,
+                "vectors are beside the database, which has {database} bytes"
+            );
         }
     }
 
@@ -716,7 +977,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         drop(open(folder.path()).unwrap());
         let left = [
-            folder.path().join("checkpoints").join(checkpoint::file_name(1)).with_extension("safetensors.tmp"),
+            folder
+                .path()
+                .join("checkpoints")
+                .join(checkpoint::file_name(1))
+                .with_extension("safetensors.tmp"),
             folder.path().join("state/intents/round-000001.vectors"),
             folder.path().join("state/snapshot-1/state/kith.redb"),
         ];
@@ -733,7 +998,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = open(folder.path()).unwrap();
         store.persist(&checkpoint_record(3)).unwrap();
-        store.persist(&Record::Intent(Box::new(large(3, false)))).unwrap();
+        store
+            .persist(&Record::Intent(Box::new(large(3, false))))
+            .unwrap();
         let path = vectors::path(&folder.path().join("state"), 3);
         let whole = std::fs::read(&path).unwrap();
         let mut flipped = whole.clone();
@@ -741,7 +1008,11 @@ mod tests {
         for damaged in [&flipped, &whole[..whole.len() - 1].to_vec(), &Vec::new()] {
             std::fs::write(&path, damaged).unwrap();
             let resumed = store.resume().unwrap();
-            assert!(resumed.warnings[0].contains("round 3"), "{:?}", resumed.warnings);
+            assert!(
+                resumed.warnings[0].contains("round 3"),
+                "{:?}",
+                resumed.warnings
+            );
             assert!(resumed.intent.unwrap().round > 3);
         }
     }
@@ -751,13 +1022,28 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = open(folder.path()).unwrap();
         for round in 0..4 {
-            store.persist(&Record::Intent(Box::new(intent(round)))).unwrap();
+            store
+                .persist(&Record::Intent(Box::new(intent(round))))
+                .unwrap();
             store.persist(&checkpoint_record(round + 1)).unwrap();
         }
         store.persist(&Record::Intent(Box::new(intent(4)))).unwrap();
-        std::fs::write(folder.path().join("checkpoints").join(checkpoint::file_name(4)), b"rubbish").unwrap();
+        std::fs::write(
+            folder
+                .path()
+                .join("checkpoints")
+                .join(checkpoint::file_name(4)),
+            b"rubbish",
+        )
+        .unwrap();
         let resumed = store.resume().unwrap();
-        assert_eq!((resumed.checkpoint.unwrap().round, resumed.intent.unwrap().round), (3, 4));
+        assert_eq!(
+            (
+                resumed.checkpoint.unwrap().round,
+                resumed.intent.unwrap().round
+            ),
+            (3, 4)
+        );
     }
 
     #[test]
@@ -773,7 +1059,10 @@ mod tests {
         store.persist(&checkpoint_record(2)).unwrap();
         assert!(file(1).exists() && file(2).exists());
         store.persist(&checkpoint_record(3)).unwrap();
-        assert!(!file(1).exists() && file(2).exists() && file(3).exists(), "two generations");
+        assert!(
+            !file(1).exists() && file(2).exists() && file(3).exists(),
+            "two generations"
+        );
     }
 
     #[test]
@@ -781,14 +1070,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = open(folder.path()).unwrap();
         for round in 0..3 {
-            store.persist(&Record::Intent(Box::new(intent(round)))).unwrap();
+            store
+                .persist(&Record::Intent(Box::new(intent(round))))
+                .unwrap();
             store.persist(&checkpoint_record(round + 1)).unwrap();
         }
         drop(store);
         std::fs::rename(folder.path().join("checkpoints"), folder.path().join("old")).unwrap();
         let store = open(folder.path()).unwrap();
         let resumed = store.resume().unwrap();
-        assert!(resumed.checkpoint.is_none() && resumed.warnings[0].contains("beginning anew"), "{:?}", resumed.warnings);
+        assert!(
+            resumed.checkpoint.is_none() && resumed.warnings[0].contains("beginning anew"),
+            "{:?}",
+            resumed.warnings
+        );
         let promise = resumed.intent.unwrap();
         assert_eq!((promise.round, promise.sequence), (2, 3));
         for round in 1..4 {
@@ -809,27 +1104,53 @@ mod tests {
         drop(store);
         let path = folder.path().join("state/kith.redb");
         let whole = std::fs::read(&path).unwrap();
-        let mut cases: Vec<(String, Vec<u8>)> = vec![("empty".to_owned(), Vec::new()), ("zeros".to_owned(), vec![0; 4096])];
+        let mut cases: Vec<(String, Vec<u8>)> = vec![
+            ("empty".to_owned(), Vec::new()),
+            ("zeros".to_owned(), vec![0; 4096]),
+        ];
         cases.push(("rubbish".to_owned(), b"rubbish".repeat(1000)));
         for length in [1, 100, 512, 4096, 5000, whole.len() / 2, whole.len() - 1] {
             cases.push((format!("cut to {length}"), whole[..length].to_vec()));
         }
         for (what, bytes) in cases {
             std::fs::write(&path, &bytes).unwrap();
-            let error = open(folder.path()).err().unwrap_or_else(|| panic!("{what} is opened"));
+            let error = open(folder.path())
+                .err()
+                .unwrap_or_else(|| panic!("{what} is opened"));
             let text = error.to_string();
-            assert!(matches!(error, StoreError::Damaged { .. }), "{what}: {text}");
+            assert!(
+                matches!(error, StoreError::Damaged { .. }),
+                "{what}: {text}"
+            );
             for part in ["kith.redb", "kith restore", "move "] {
                 assert!(text.contains(part), "{what}: {text}");
             }
-            assert_eq!(std::fs::read(&path).unwrap(), bytes, "{what}: it is left as it is");
+            assert_eq!(
+                std::fs::read(&path).unwrap(),
+                bytes,
+                "{what}: it is left as it is"
+            );
         }
         std::fs::remove_file(&path).unwrap();
-        assert!(matches!(open(folder.path()), Err(StoreError::Damaged { .. })), "missing beside a checkpoint");
+        assert!(
+            matches!(open(folder.path()), Err(StoreError::Damaged { .. })),
+            "missing beside a checkpoint"
+        );
         // What the message says works.
         std::fs::rename(folder.path().join("state"), folder.path().join("state.old")).unwrap();
-        std::fs::rename(folder.path().join("checkpoints"), folder.path().join("checkpoints.old")).unwrap();
-        assert!(open(folder.path()).unwrap().resume().unwrap().checkpoint.is_none());
+        std::fs::rename(
+            folder.path().join("checkpoints"),
+            folder.path().join("checkpoints.old"),
+        )
+        .unwrap();
+        assert!(
+            open(folder.path())
+                .unwrap()
+                .resume()
+                .unwrap()
+                .checkpoint
+                .is_none()
+        );
     }
 
     #[test]
@@ -841,7 +1162,14 @@ mod tests {
             // Of the program that is being interrupted while it makes one aside.
             std::fs::write(folder.path().join("state/kith.redb.new"), &half).unwrap();
             let store = open(folder.path()).unwrap();
-            assert!(store.resume().unwrap().warnings.iter().any(|text| text.contains("begun anew")));
+            assert!(
+                store
+                    .resume()
+                    .unwrap()
+                    .warnings
+                    .iter()
+                    .any(|text| text.contains("begun anew"))
+            );
             store.persist(&checkpoint_record(1)).unwrap();
         }
     }
@@ -863,7 +1191,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = open(folder.path()).unwrap();
         store.persist(&checkpoint_record(1)).unwrap();
-        store.persist(&Record::Intent(Box::new(large(1, false)))).unwrap();
+        store
+            .persist(&Record::Intent(Box::new(large(1, false))))
+            .unwrap();
         let _ = store.snapshot().unwrap();
         let mut found = Vec::new();
         open_to_others(folder.path(), &mut found);

@@ -1,7 +1,9 @@
-//! What is seen of a running node: one stream of lines, from which logs, metrics, status and the testnet's table are made.
+//! What is seen of a running node: one stream of lines, from which logs, metrics, status and the
+//! testnet's table are made.
 //!
-//! A line is an event of the [`Peer`](kith_gossip::Peer) or one of the node around it, with the time of day, the time since the start
-//! and the peer it happened at. Lines hold no data, no parameters and no keys; nothing that is kept grows with the rounds.
+//! A line is an event of the [`Peer`](kith_gossip::Peer) or one of the node around it, with the
+//! time of day, the time since the start and the peer it happened at. Lines hold no data, no
+//! parameters and no keys; nothing that is kept grows with the rounds.
 
 mod denials;
 mod reach;
@@ -35,12 +37,34 @@ const LINES_MAX: usize = 8192;
 pub fn told(history: &History) -> Option<String> {
     let mixed: u64 = history.mixed.values().sum();
     let parts = [
-        (history.alone(), format!("{} of {mixed} rounds were mixed with nobody: this peer was alone in them", history.alone())),
-        (history.training_failed, format!("its training failed in {} rounds", history.training_failed)),
-        (history.listened, format!("{} rounds of listening, behind the others", history.listened)),
-        (history.passed_over, format!("{} rounds passed over", history.passed_over)),
+        (
+            history.alone(),
+            format!(
+                "{} of {mixed} rounds were mixed with nobody: this peer was alone in them",
+                history.alone()
+            ),
+        ),
+        (
+            history.training_failed,
+            format!("its training failed in {} rounds", history.training_failed),
+        ),
+        (
+            history.listened,
+            format!(
+                "{} rounds of listening, behind the others",
+                history.listened
+            ),
+        ),
+        (
+            history.passed_over,
+            format!("{} rounds passed over", history.passed_over),
+        ),
     ];
-    let told: Vec<String> = parts.into_iter().filter(|(count, _)| *count > 0).map(|(_, text)| text).collect();
+    let told: Vec<String> = parts
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(_, text)| text)
+        .collect();
     (!told.is_empty()).then(|| told.join("; "))
 }
 
@@ -60,7 +84,8 @@ pub struct Line {
 }
 
 impl Line {
-    /// Whether the event log keeps a line because it is the node's: the peer's own lines are kept by the peer.
+    /// Whether the event log keeps a line because it is the node's: the peer's own lines are kept
+    /// by the peer.
     pub(crate) fn is_kept(&self) -> bool {
         matches!(&self.what, What::Node(_))
     }
@@ -82,7 +107,8 @@ pub enum What {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum NodeEvent {
-    /// A run of the program begins; its lines follow, up to [`NodeEvent::Report`] unless it was killed.
+    /// A run of the program begins; its lines follow, up to [`NodeEvent::Report`] unless it was
+    /// killed.
     RunStarted {
         /// Version of the program.
         version: String,
@@ -99,7 +125,8 @@ pub enum NodeEvent {
         /// Host and port.
         address: String,
     },
-    /// Connections of a key that is not allowed, or for which there was no room, were ended before any message of theirs was read.
+    /// Connections of a key that is not allowed, or for which there was no room, were ended before
+    /// any message of theirs was read.
     Denied {
         /// Who, if the handshake got that far; of several, the last.
         peer: Option<PeerId>,
@@ -276,7 +303,8 @@ struct Metrics {
     denied: Counter,
 }
 
-/// A metric without labels that is served once it has been set: before that nothing is known, and zero would be a lie.
+/// A metric without labels that is served once it has been set: before that nothing is known, and
+/// zero would be a lie.
 type Known<M> = Family<[(String, String); 0], M>;
 
 impl Telemetry {
@@ -307,14 +335,20 @@ impl Telemetry {
     /// The same with the members' names, which people know them by.
     #[must_use]
     pub fn with_names(mut self, names: BTreeMap<PeerId, String>) -> Telemetry {
-        self.lock().names = names.iter().map(|(peer, name)| (peer.to_string(), name.clone())).collect();
+        self.lock().names = names
+            .iter()
+            .map(|(peer, name)| (peer.to_string(), name.clone()))
+            .collect();
         self.names = names;
         self
     }
 
     /// What people call a peer: its name in the charter, or the end of its id.
     pub fn name_of(&self, peer: &PeerId) -> String {
-        self.names.get(peer).cloned().unwrap_or_else(|| peer.short())
+        self.names
+            .get(peer)
+            .cloned()
+            .unwrap_or_else(|| peer.short())
     }
 
     /// Since the start.
@@ -337,36 +371,60 @@ impl Telemetry {
         {
             *number = f64::MAX;
         }
-        // The name of a model is shown, so it is computed here; a line that is kept must not keep the model.
+        // The name of a model is shown, so it is computed here; a line that is kept must not keep
+        // the model.
         if let Event::Aggregated { state, .. } = &mut event {
             *state = state.digest().into();
         }
         self.record(What::Peer(event))
     }
 
-    /// Counts a connection that was refused, and shows it unless many of its kind were shown just now.
+    /// Counts a connection that was refused, and shows it unless many of its kind were shown just
+    /// now.
     pub fn denied(&self, peer: Option<PeerId>, address: Option<String>, why: String) {
-        let denial = Denial { peer, address, why, count: 1 };
+        let denial = Denial {
+            peer,
+            address,
+            why,
+            count: 1,
+        };
         self.lock().count_denial();
         self.metrics.count_denial();
         let told = self.lock_denials().note(self.now(), denial);
-        told.into_iter().for_each(|denial| drop(self.node_event(denial.into())));
+        told.into_iter()
+            .for_each(|denial| drop(self.node_event(denial.into())));
     }
 
     /// Shows what was counted of refused connections and not shown yet; for the end of a run.
     pub fn show_denials(&self) -> Vec<Line> {
         let rest = self.lock_denials().rest();
-        rest.into_iter().map(|denial| self.node_event(denial.into())).collect()
+        rest.into_iter()
+            .map(|denial| self.node_event(denial.into()))
+            .collect()
     }
 
     /// Notes a dial that failed, and shows it once it has lasted.
-    pub fn dial_failed(&self, peer: Option<PeerId>, address: Option<String>, obstacle: Obstacle, detail: String) {
+    pub fn dial_failed(
+        &self,
+        peer: Option<PeerId>,
+        address: Option<String>,
+        obstacle: Obstacle,
+        detail: String,
+    ) {
         if peer == Some(self.peer) {
             return; // this peer looked for another process with its key, and found nobody
         }
         let why = obstacle.to_string();
-        if self.lock_reach().failed((peer, address.clone()), obstacle, self.now(), time_of_day) {
-            drop(self.node_event(NodeEvent::DialFailed { peer, address, why, detail }));
+        if self
+            .lock_reach()
+            .failed((peer, address.clone()), obstacle, self.now(), time_of_day)
+        {
+            drop(self.node_event(NodeEvent::DialFailed {
+                peer,
+                address,
+                why,
+                detail,
+            }));
         }
     }
 
@@ -389,7 +447,12 @@ impl Telemetry {
     }
 
     fn record(&self, what: What) -> Line {
-        let line = Line { time: time_of_day(), at_seconds: self.now().as_secs_f64(), node: self.peer, what };
+        let line = Line {
+            time: time_of_day(),
+            at_seconds: self.now().as_secs_f64(),
+            node: self.peer,
+            what,
+        };
         self.metrics.record(&line.what);
         self.lock().apply(&line.what);
         self.log(&line.what);
@@ -406,7 +469,10 @@ impl Telemetry {
 
     /// Bytes that crossed the sockets so far: (in, out).
     pub fn wire(&self) -> (u64, u64) {
-        (self.wire[0].load(Ordering::Relaxed), self.wire[1].load(Ordering::Relaxed))
+        (
+            self.wire[0].load(Ordering::Relaxed),
+            self.wire[1].load(Ordering::Relaxed),
+        )
     }
 
     /// Notes time spent on training, or on evaluation.
@@ -434,9 +500,17 @@ impl Telemetry {
     /// Prometheus text.
     pub fn metrics(&self) -> String {
         let (incoming, outgoing) = self.wire();
-        self.metrics.wire.get_or_create(&labels("in")).set(incoming as i64);
-        self.metrics.wire.get_or_create(&labels("out")).set(outgoing as i64);
-        self.metrics.connected.set(self.lock().connected.len() as i64);
+        self.metrics
+            .wire
+            .get_or_create(&labels("in"))
+            .set(incoming as i64);
+        self.metrics
+            .wire
+            .get_or_create(&labels("out"))
+            .set(outgoing as i64);
+        self.metrics
+            .connected
+            .set(self.lock().connected.len() as i64);
         let mut text = String::new();
         encode(&mut text, &self.metrics.registry).expect("writing into a string does not fail");
         // A metric without labels is written without their braces, as scripts look for it.
@@ -465,7 +539,8 @@ impl Status {
         }
     }
 
-    /// Whether the peer can do its work now: it has begun, and somebody is connected where it has neighbours.
+    /// Whether the peer can do its work now: it has begun, and somebody is connected where it has
+    /// neighbours.
     pub fn is_ready(&self) -> bool {
         self.ready && (!self.needs_others || !self.connected.is_empty())
     }
@@ -490,7 +565,9 @@ impl Status {
                 let peer = peer.to_string();
                 self.connected.retain(|known| *known != peer);
             }
-            Event::Ready { neighbours, .. } => (self.ready, self.needs_others) = (true, *neighbours > 0),
+            Event::Ready { neighbours, .. } => {
+                (self.ready, self.needs_others) = (true, *neighbours > 0)
+            }
             Event::TooFew { missing, .. } => self.missing = texts(missing),
             Event::NoLongerAwaited { peer, .. } => self.no_longer_awaited.push(peer.to_string()),
             Event::AwaitedAgain { peer } => {
@@ -499,26 +576,38 @@ impl Status {
             }
             Event::Left { history, .. } => self.history = history.clone(),
             // A peer that resumes opens its round at once.
-            Event::RoundOpened { round, neighbours, .. } => {
+            Event::RoundOpened {
+                round, neighbours, ..
+            } => {
                 (self.ready, self.needs_others) = (true, self.needs_others || *neighbours > 0);
                 self.round = *round;
                 self.missing.clear();
             }
             Event::Stalled { missing, .. } => self.missing = texts(missing),
-            Event::Accepted { payload_bytes, keyframe_bytes, envelope_bytes, dense_bytes, .. } => {
+            Event::Accepted {
+                payload_bytes,
+                keyframe_bytes,
+                envelope_bytes,
+                dense_bytes,
+                ..
+            } => {
                 self.updates_accepted += 1;
                 self.bytes.payload += *payload_bytes as u64;
                 self.bytes.keyframes += *keyframe_bytes as u64;
                 self.bytes.envelope += *envelope_bytes as u64;
                 self.bytes.dense_equivalent += *dense_bytes as u64;
             }
-            Event::Refused { reason, .. } => *self.refused.entry(reason.name().to_owned()).or_default() += 1,
+            Event::Refused { reason, .. } => {
+                *self.refused.entry(reason.name().to_owned()).or_default() += 1
+            }
             Event::Aggregated { round, .. }
             | Event::MixingSkipped { round, .. }
             | Event::Adopted { round, .. }
             | Event::CaughtUp { round, .. }
             | Event::Kept { round, .. } => self.completed = round + 1,
-            Event::Evaluated { loss, accuracy, .. } => (self.loss, self.accuracy) = (Some(*loss), Some(*accuracy)),
+            Event::Evaluated { loss, accuracy, .. } => {
+                (self.loss, self.accuracy) = (Some(*loss), Some(*accuracy))
+            }
             Event::Finished { rounds, .. } => (self.completed, self.finished) = (*rounds, true),
             _ => {}
         }
@@ -547,16 +636,48 @@ impl Metrics {
     fn registered(mut self) -> Metrics {
         let registry = &mut self.registry;
         registry.register("events", "Events by name", self.events.clone());
-        registry.register("refused", "Messages and updates refused, by reason", self.refused.clone());
-        registry.register("denied", "Connections refused before any message", self.denied.clone());
-        registry.register("update_bytes", "Bytes of accepted updates, by purpose", self.bytes.clone());
-        registry.register("restarts", "Actors started again after a panic", self.restarts.clone());
+        registry.register(
+            "refused",
+            "Messages and updates refused, by reason",
+            self.refused.clone(),
+        );
+        registry.register(
+            "denied",
+            "Connections refused before any message",
+            self.denied.clone(),
+        );
+        registry.register(
+            "update_bytes",
+            "Bytes of accepted updates, by purpose",
+            self.bytes.clone(),
+        );
+        registry.register(
+            "restarts",
+            "Actors started again after a panic",
+            self.restarts.clone(),
+        );
         registry.register("rounds_closed", "Rounds closed", self.rounds.clone());
         registry.register("round", "The round this peer is in", self.round.clone());
-        registry.register("connected_peers", "Peers with a completed handshake", self.connected.clone());
-        registry.register("accuracy", "Share of held-out rows classified rightly, newest", self.accuracy.clone());
-        registry.register("loss", "Mean loss on held-out rows, newest", self.loss.clone());
-        registry.register("wire_bytes", "Bytes over the sockets, below encryption", self.wire.clone());
+        registry.register(
+            "connected_peers",
+            "Peers with a completed handshake",
+            self.connected.clone(),
+        );
+        registry.register(
+            "accuracy",
+            "Share of held-out rows classified rightly, newest",
+            self.accuracy.clone(),
+        );
+        registry.register(
+            "loss",
+            "Mean loss on held-out rows, newest",
+            self.loss.clone(),
+        );
+        registry.register(
+            "wire_bytes",
+            "Bytes over the sockets, below encryption",
+            self.wire.clone(),
+        );
         self
     }
 
@@ -566,7 +687,13 @@ impl Metrics {
             What::Peer(Event::Refused { reason, .. }) => {
                 self.refused.get_or_create(&labels(reason.name())).inc();
             }
-            What::Peer(Event::Accepted { payload_bytes, keyframe_bytes, envelope_bytes, dense_bytes, .. }) => {
+            What::Peer(Event::Accepted {
+                payload_bytes,
+                keyframe_bytes,
+                envelope_bytes,
+                dense_bytes,
+                ..
+            }) => {
                 let counts = [
                     ("payload", payload_bytes),
                     ("keyframes", keyframe_bytes),
@@ -574,11 +701,15 @@ impl Metrics {
                     ("dense", dense_bytes),
                 ];
                 for (kind, bytes) in counts {
-                    self.bytes.get_or_create(&labels(kind)).inc_by(*bytes as u64);
+                    self.bytes
+                        .get_or_create(&labels(kind))
+                        .inc_by(*bytes as u64);
                 }
             }
             What::Peer(Event::Started { round, .. } | Event::RoundOpened { round, .. }) => {
-                self.round.get_or_create(&[]).set(i64::try_from(*round).unwrap_or(i64::MAX));
+                self.round
+                    .get_or_create(&[])
+                    .set(i64::try_from(*round).unwrap_or(i64::MAX));
             }
             What::Peer(Event::RoundClosed { .. }) => {
                 self.rounds.inc();
@@ -603,8 +734,20 @@ impl Metrics {
 }
 
 impl From<Denial> for NodeEvent {
-    fn from(Denial { peer, address, why, count }: Denial) -> NodeEvent {
-        NodeEvent::Denied { peer, why, address, count }
+    fn from(
+        Denial {
+            peer,
+            address,
+            why,
+            count,
+        }: Denial,
+    ) -> NodeEvent {
+        NodeEvent::Denied {
+            peer,
+            why,
+            address,
+            count,
+        }
     }
 }
 
@@ -617,7 +760,9 @@ fn time_of_day() -> String {
 }
 
 fn labels(kind: &str) -> Labels {
-    Labels { kind: kind.to_owned() }
+    Labels {
+        kind: kind.to_owned(),
+    }
 }
 
 /// The event's name as its JSON has it.
@@ -627,7 +772,10 @@ fn name(what: &What) -> String {
         What::Node(event) => serde_json::to_value(event),
         What::Other(value) => Ok(value.clone()),
     };
-    value.ok().and_then(|value| Some(value.get("event")?.as_str()?.to_owned())).unwrap_or_else(|| "other".to_owned())
+    value
+        .ok()
+        .and_then(|value| Some(value.get("event")?.as_str()?.to_owned()))
+        .unwrap_or_else(|| "other".to_owned())
 }
 
 impl Telemetry {
@@ -635,22 +783,48 @@ impl Telemetry {
     fn log(&self, what: &What) {
         match what {
             What::Peer(event) => self.log_peer(event),
-            What::Node(NodeEvent::RunStarted { version, process }) => tracing::debug!("kith {version}, process {process}"),
-            What::Node(NodeEvent::Listening { address }) => tracing::info!("listening at {address}"),
-            What::Node(NodeEvent::Serving { address }) => tracing::info!("status and metrics at http://{address}"),
-            What::Node(NodeEvent::Denied { peer, why, address, count }) => {
+            What::Node(NodeEvent::RunStarted { version, process }) => {
+                tracing::debug!("kith {version}, process {process}")
+            }
+            What::Node(NodeEvent::Listening { address }) => {
+                tracing::info!("listening at {address}")
+            }
+            What::Node(NodeEvent::Serving { address }) => {
+                tracing::info!("status and metrics at http://{address}")
+            }
+            What::Node(NodeEvent::Denied {
+                peer,
+                why,
+                address,
+                count,
+            }) => {
                 // A stranger's id is told in full: whoever admits members needs it.
-                let who = peer.map_or("a stranger".to_owned(), |peer| self.names.get(&peer).cloned().unwrap_or(peer.to_string()));
-                let from = address.as_ref().map_or(String::new(), |address| format!(" from {address}"));
+                let who = peer.map_or("a stranger".to_owned(), |peer| {
+                    self.names.get(&peer).cloned().unwrap_or(peer.to_string())
+                });
+                let from = address
+                    .as_ref()
+                    .map_or(String::new(), |address| format!(" from {address}"));
                 match count {
                     0 | 1 => tracing::warn!("denied a connection of {who}{from}: {why}"),
-                    more => tracing::warn!("denied {more} more connections, the last of {who}{from}: {why}"),
+                    more => tracing::warn!(
+                        "denied {more} more connections, the last of {who}{from}: {why}"
+                    ),
                 }
             }
-            What::Node(NodeEvent::DialFailed { peer, address, why, detail }) => {
+            What::Node(NodeEvent::DialFailed {
+                peer,
+                address,
+                why,
+                detail,
+            }) => {
                 let who = peer.map_or("a bootstrap address".to_owned(), |peer| self.name_of(&peer));
-                let at = address.as_ref().map_or(String::new(), |address| format!(" at {address}"));
-                tracing::warn!("cannot reach {who}{at}: {why} ({detail}); it is tried again every few seconds");
+                let at = address
+                    .as_ref()
+                    .map_or(String::new(), |address| format!(" at {address}"));
+                tracing::warn!(
+                    "cannot reach {who}{at}: {why} ({detail}); it is tried again every few seconds"
+                );
             }
             What::Node(NodeEvent::OwnKeyElsewhere { address }) => {
                 tracing::error!(
@@ -659,8 +833,16 @@ impl Telemetry {
                 );
             }
             What::Node(NodeEvent::Warning { text }) => tracing::warn!("{text}"),
-            What::Node(NodeEvent::Restarted { actor }) => tracing::error!("the {actor} panicked and was started again"),
-            What::Node(NodeEvent::Report { why, wire_in_bytes, wire_out_bytes, history, .. }) => {
+            What::Node(NodeEvent::Restarted { actor }) => {
+                tracing::error!("the {actor} panicked and was started again")
+            }
+            What::Node(NodeEvent::Report {
+                why,
+                wire_in_bytes,
+                wire_out_bytes,
+                history,
+                ..
+            }) => {
                 tracing::info!("stopped: {why} ({wire_in_bytes} bytes in, {wire_out_bytes} out)");
                 if let Some(told) = told(history) {
                     tracing::warn!("{told}");
@@ -670,101 +852,247 @@ impl Telemetry {
         }
     }
 
-    /// The first of a peer and a reason at once, then how many a minute: a late peer, or a bad one, does not fill the log.
+    /// The first of a peer and a reason at once, then how many a minute: a late peer, or a bad one,
+    /// does not fill the log.
     fn log_refusal(&self, peer: &PeerId, reason: &Refusal) {
         let who = self.name_of(peer);
         if *reason == Refusal::Duplicate {
-            // Updates are sent again over each further connection, since the line of an older one may be dead.
+            // Updates are sent again over each further connection, since the line of an older one
+            // may be dead.
             return tracing::debug!("heard an update of {who} once more");
         }
-        let refusal = Denial { peer: Some(*peer), address: Some(who.clone()), why: reason.name().to_owned(), count: 1 };
-        let told = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).note(self.now(), refusal);
+        let refusal = Denial {
+            peer: Some(*peer),
+            address: Some(who.clone()),
+            why: reason.name().to_owned(),
+            count: 1,
+        };
+        let told = self
+            .refusals
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .note(self.now(), refusal);
         match told.map(|told| told.count) {
             None => tracing::debug!("refused a message of {who}: {reason}"),
             Some(0 | 1) => tracing::warn!("refused a message of {who}: {reason}"),
-            Some(more) => tracing::warn!("refused {more} more messages, the last of {who}: {reason}"),
+            Some(more) => {
+                tracing::warn!("refused {more} more messages, the last of {who}: {reason}")
+            }
         }
     }
 
     fn log_peer(&self, event: &Event) {
-        let names = |peers: &[PeerId]| peers.iter().map(|peer| self.name_of(peer)).collect::<Vec<_>>().join(", ");
+        let names = |peers: &[PeerId]| {
+            peers
+                .iter()
+                .map(|peer| self.name_of(peer))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
         match event {
-            Event::Started { round, resumed: true, .. } => tracing::info!("resuming at round {round}"),
-            Event::Started { federation, .. } => tracing::info!("started in federation {}", federation.short()),
-            Event::Waiting { ready, needed, missing } => {
-                tracing::info!("waiting for neighbours: {ready} of {needed} are here, missing {}", names(missing));
+            Event::Started {
+                round,
+                resumed: true,
+                ..
+            } => tracing::info!("resuming at round {round}"),
+            Event::Started { federation, .. } => {
+                tracing::info!("started in federation {}", federation.short())
+            }
+            Event::Waiting {
+                ready,
+                needed,
+                missing,
+            } => {
+                tracing::info!(
+                    "waiting for neighbours: {ready} of {needed} are here, missing {}",
+                    names(missing)
+                );
             }
             Event::RosterFormed { peers } => {
-                tracing::warn!("the roster is complete with {peers} peers; membership is open, so byzantine is an assumption");
+                tracing::warn!(
+                    "the roster is complete with {peers} peers; membership is open, so byzantine is an assumption"
+                );
             }
             Event::Connected { peer } => tracing::info!("connected to {}", self.name_of(peer)),
-            Event::Disconnected { peer } => tracing::info!("connection to {} ended", self.name_of(peer)),
-            Event::Departed { peer, finished: true } => tracing::info!("{} has finished", self.name_of(peer)),
-            Event::Departed { peer, finished: false } => tracing::info!("{} has stopped; it may come back", self.name_of(peer)),
-            Event::Skipped { peer, round } => tracing::warn!("{} publishes nothing in round {round}", self.name_of(peer)),
-            Event::NoLongerAwaited { peer, missed, late } => {
-                let why = if *late { "its updates come too late" } else { "nothing comes of it" };
-                tracing::warn!("no longer waits for {}: it missed {missed} deadlines in a row, {why}", self.name_of(peer));
+            Event::Disconnected { peer } => {
+                tracing::info!("connection to {} ended", self.name_of(peer))
             }
-            Event::AwaitedAgain { peer } => tracing::info!("waits for {} again: it was on time", self.name_of(peer)),
+            Event::Departed {
+                peer,
+                finished: true,
+            } => tracing::info!("{} has finished", self.name_of(peer)),
+            Event::Departed {
+                peer,
+                finished: false,
+            } => tracing::info!("{} has stopped; it may come back", self.name_of(peer)),
+            Event::Skipped { peer, round } => {
+                tracing::warn!("{} publishes nothing in round {round}", self.name_of(peer))
+            }
+            Event::NoLongerAwaited { peer, missed, late } => {
+                let why = if *late {
+                    "its updates come too late"
+                } else {
+                    "nothing comes of it"
+                };
+                tracing::warn!(
+                    "no longer waits for {}: it missed {missed} deadlines in a row, {why}",
+                    self.name_of(peer)
+                );
+            }
+            Event::AwaitedAgain { peer } => {
+                tracing::info!("waits for {} again: it was on time", self.name_of(peer))
+            }
             Event::CatchingUp { round } => {
-                tracing::warn!("round {round}: behind the others; it does not train, and takes what they have");
+                tracing::warn!(
+                    "round {round}: behind the others; it does not train, and takes what they have"
+                );
             }
             Event::CaughtUp { round, models, .. } => {
                 tracing::info!("round {round}: caught up with the models of {models} neighbours");
             }
-            Event::TooFew { round, have, need, missing } => {
+            Event::TooFew {
+                round,
+                have,
+                need,
+                missing,
+            } => {
                 let missing = names(missing);
                 tracing::warn!(
                     "round {round} waits: {have} others are there, the charter wants {need} (round.neighbours_min); missing {missing}"
                 );
             }
-            Event::Over { round } => tracing::warn!("round {round}: every neighbour has finished; the federation is over"),
-            Event::Dismissed { peer, reason } => tracing::warn!("sent {} away: {reason}", self.name_of(peer)),
-            Event::Ready { neighbours, connected } => tracing::info!("ready: {connected} of {neighbours} neighbours connected"),
+            Event::Over { round } => tracing::warn!(
+                "round {round}: every neighbour has finished; the federation is over"
+            ),
+            Event::Dismissed { peer, reason } => {
+                tracing::warn!("sent {} away: {reason}", self.name_of(peer))
+            }
+            Event::Ready {
+                neighbours,
+                connected,
+            } => tracing::info!("ready: {connected} of {neighbours} neighbours connected"),
             Event::RoundOpened { round, .. } => tracing::debug!("round {round} opened"),
-            Event::Trained { round, loss, samples, local_steps } => {
-                tracing::info!("round {round}: trained {local_steps} steps on {samples} rows, loss {loss:.4}");
+            Event::Trained {
+                round,
+                loss,
+                samples,
+                local_steps,
+            } => {
+                tracing::info!(
+                    "round {round}: trained {local_steps} steps on {samples} rows, loss {loss:.4}"
+                );
             }
-            Event::TrainingFailed { round, why } => tracing::error!("round {round}: training failed: {why}"),
-            Event::Published { round, body_bytes, receivers, .. } => {
-                tracing::debug!("round {round}: published {body_bytes} bytes to {receivers} neighbours");
+            Event::TrainingFailed { round, why } => {
+                tracing::error!("round {round}: training failed: {why}")
             }
-            Event::Accepted { round, peer, payload_bytes, .. } => {
-                tracing::debug!("round {round}: update of {} accepted, {payload_bytes} bytes", self.name_of(peer));
+            Event::Published {
+                round,
+                body_bytes,
+                receivers,
+                ..
+            } => {
+                tracing::debug!(
+                    "round {round}: published {body_bytes} bytes to {receivers} neighbours"
+                );
+            }
+            Event::Accepted {
+                round,
+                peer,
+                payload_bytes,
+                ..
+            } => {
+                tracing::debug!(
+                    "round {round}: update of {} accepted, {payload_bytes} bytes",
+                    self.name_of(peer)
+                );
             }
             Event::Refused { peer, reason, .. } => self.log_refusal(peer, reason),
             Event::KeyframeWanted { round, peer } => {
-                tracing::debug!("round {round}: asking {} for a keyframe", self.name_of(peer))
+                tracing::debug!(
+                    "round {round}: asking {} for a keyframe",
+                    self.name_of(peer)
+                )
             }
-            Event::RoundClosed { round, have, awaited, missing, .. } if !missing.is_empty() => {
-                tracing::warn!("round {round} closed with {have} of {awaited} updates, missing {}", names(missing));
+            Event::RoundClosed {
+                round,
+                have,
+                awaited,
+                missing,
+                ..
+            } if !missing.is_empty() => {
+                tracing::warn!(
+                    "round {round} closed with {have} of {awaited} updates, missing {}",
+                    names(missing)
+                );
             }
-            Event::RoundClosed { round, have, awaited, .. } => {
+            Event::RoundClosed {
+                round,
+                have,
+                awaited,
+                ..
+            } => {
                 tracing::info!("round {round} closed with {have} of {awaited} updates")
             }
-            Event::Aggregated { round, models, spread, dropped, .. } => {
+            Event::Aggregated {
+                round,
+                models,
+                spread,
+                dropped,
+                ..
+            } => {
                 let filtered = dropped.iter().filter(|dropped| dropped.share > 0.5).count();
-                tracing::info!("round {round}: {models} models combined, {filtered} filtered, spread {spread:.4}");
+                tracing::info!(
+                    "round {round}: {models} models combined, {filtered} filtered, spread {spread:.4}"
+                );
             }
             Event::MixingSkipped { round, have, need } => {
-                tracing::warn!("round {round}: {have} models, the rule needs {need}; keeping the own step");
+                tracing::warn!(
+                    "round {round}: {have} models, the rule needs {need}; keeping the own step"
+                );
             }
-            Event::Adopted { round, peer, .. } => tracing::info!("round {round}: took the model of {}", self.name_of(peer)),
-            Event::Kept { round, expected: true } => {
-                tracing::warn!("round {round}: the model to take over has not come; keeping the own one");
+            Event::Adopted { round, peer, .. } => {
+                tracing::info!("round {round}: took the model of {}", self.name_of(peer))
             }
-            Event::Kept { round, expected: false } => tracing::debug!("round {round}: nobody sends to this peer"),
-            Event::Suspected { peer, score } => tracing::warn!("{} is suspected (score {score:.2})", self.name_of(peer)),
+            Event::Kept {
+                round,
+                expected: true,
+            } => {
+                tracing::warn!(
+                    "round {round}: the model to take over has not come; keeping the own one"
+                );
+            }
+            Event::Kept {
+                round,
+                expected: false,
+            } => tracing::debug!("round {round}: nobody sends to this peer"),
+            Event::Suspected { peer, score } => {
+                tracing::warn!("{} is suspected (score {score:.2})", self.name_of(peer))
+            }
             Event::Equivocated { peer, round, .. } => {
-                tracing::error!("{} signed two different updates for round {round}", self.name_of(peer))
+                tracing::error!(
+                    "{} signed two different updates for round {round}",
+                    self.name_of(peer)
+                )
             }
-            Event::Jumped { from, to } => tracing::warn!("behind: went on from round {from} at round {to}"),
-            Event::Stalled { round, missing } => tracing::warn!("round {round} waits for {}", names(missing)),
-            Event::Evaluated { round, loss, accuracy, samples } => {
-                tracing::info!("after {round} rounds: accuracy {accuracy:.4}, loss {loss:.4} on {samples} held-out rows");
+            Event::Jumped { from, to } => {
+                tracing::warn!("behind: went on from round {from} at round {to}")
             }
-            Event::Finished { rounds, state } => tracing::info!("finished {rounds} rounds, model {}", state.short()),
+            Event::Stalled { round, missing } => {
+                tracing::warn!("round {round} waits for {}", names(missing))
+            }
+            Event::Evaluated {
+                round,
+                loss,
+                accuracy,
+                samples,
+            } => {
+                tracing::info!(
+                    "after {round} rounds: accuracy {accuracy:.4}, loss {loss:.4} on {samples} held-out rows"
+                );
+            }
+            Event::Finished { rounds, state } => {
+                tracing::info!("finished {rounds} rounds, model {}", state.short())
+            }
             Event::Left { why, .. } => tracing::info!("left: {why}"),
         }
     }
@@ -777,19 +1105,41 @@ mod tests {
     #[test]
     fn lines_survive_json_and_unknown_ones_are_kept() {
         let peer = PeerId([7; 32]);
-        let refused = Event::Refused { peer, kind: None, round: Some(3), reason: Refusal::Duplicate };
-        let history = History { mixed: BTreeMap::from([(1, 2), (5, 39)]), passed_over: 7, ..History::default() };
+        let refused = Event::Refused {
+            peer,
+            kind: None,
+            round: Some(3),
+            reason: Refusal::Duplicate,
+        };
+        let history = History {
+            mixed: BTreeMap::from([(1, 2), (5, 39)]),
+            passed_over: 7,
+            ..History::default()
+        };
         for what in [
             What::Peer(Event::Connected { peer }),
             What::Peer(refused),
-            What::Peer(Event::Left { round: 3, finished: true, why: String::new(), history: history.clone() }),
-            What::Node(NodeEvent::Listening { address: "/ip4/127.0.0.1/tcp/1".to_owned() }),
+            What::Peer(Event::Left {
+                round: 3,
+                finished: true,
+                why: String::new(),
+                history: history.clone(),
+            }),
+            What::Node(NodeEvent::Listening {
+                address: "/ip4/127.0.0.1/tcp/1".to_owned(),
+            }),
         ] {
-            let line = Line { time: "2026-01-02T03:04:05.006Z".to_owned(), at_seconds: 1.5, node: peer, what };
+            let line = Line {
+                time: "2026-01-02T03:04:05.006Z".to_owned(),
+                at_seconds: 1.5,
+                node: peer,
+                what,
+            };
             let text = serde_json::to_string(&line).unwrap();
             assert_eq!(serde_json::from_str::<Line>(&text).unwrap(), line, "{text}");
         }
-        let text = serde_json::json!({"at_seconds": 1.0, "node": peer, "event": "moon-rose"}).to_string();
+        let text =
+            serde_json::json!({"at_seconds": 1.0, "node": peer, "event": "moon-rose"}).to_string();
         let line: Line = serde_json::from_str(&text).unwrap();
         assert!(matches!(line.what, What::Other(_)));
     }
@@ -800,15 +1150,25 @@ mod tests {
         let telemetry = Telemetry::new("ada", peer, Digest::of(b"federation"), 9);
         assert!(!telemetry.status().is_ready());
         telemetry.peer_event(Event::Connected { peer: other });
-        telemetry.peer_event(Event::Ready { neighbours: 1, connected: 1 });
+        telemetry.peer_event(Event::Ready {
+            neighbours: 1,
+            connected: 1,
+        });
         assert!(telemetry.status().is_ready());
         telemetry.peer_event(Event::Disconnected { peer: other });
         assert!(!telemetry.status().is_ready());
         let alone = Telemetry::new("ada", peer, Digest::of(b"federation"), 9);
-        alone.peer_event(Event::Ready { neighbours: 0, connected: 0 });
+        alone.peer_event(Event::Ready {
+            neighbours: 0,
+            connected: 0,
+        });
         assert!(alone.status().is_ready(), "a federation of one");
         let resumed = Telemetry::new("ada", peer, Digest::of(b"federation"), 9);
-        resumed.peer_event(Event::RoundOpened { round: 3, neighbours: 1, selected: 1 });
+        resumed.peer_event(Event::RoundOpened {
+            round: 3,
+            neighbours: 1,
+            selected: 1,
+        });
         assert!(!resumed.status().is_ready());
         resumed.peer_event(Event::Connected { peer: other });
         assert!(resumed.status().is_ready());
@@ -820,16 +1180,40 @@ mod tests {
         let telemetry = Telemetry::new("ada", peer, Digest::of(b"federation"), 9);
         let mut lines = telemetry.subscribe();
         for unknown in ["kith_accuracy ", "kith_loss ", "kith_round "] {
-            assert!(!telemetry.metrics().contains(unknown), "{unknown}is not known yet: {}", telemetry.metrics());
+            assert!(
+                !telemetry.metrics().contains(unknown),
+                "{unknown}is not known yet: {}",
+                telemetry.metrics()
+            );
         }
-        telemetry.peer_event(Event::Refused { peer, kind: None, round: None, reason: Refusal::Signature });
-        telemetry.peer_event(Event::Evaluated { round: 2, loss: 0.25, accuracy: 0.75, samples: 4 });
+        telemetry.peer_event(Event::Refused {
+            peer,
+            kind: None,
+            round: None,
+            reason: Refusal::Signature,
+        });
+        telemetry.peer_event(Event::Evaluated {
+            round: 2,
+            loss: 0.25,
+            accuracy: 0.75,
+            samples: 4,
+        });
         telemetry.set_wire((10, 20));
         assert_eq!(lines.try_recv().unwrap().node, peer);
         let status = telemetry.status();
-        assert_eq!((status.refused["signature"], status.accuracy, status.bytes.wire), (1, Some(0.75), 30));
+        assert_eq!(
+            (
+                status.refused["signature"],
+                status.accuracy,
+                status.bytes.wire
+            ),
+            (1, Some(0.75), 30)
+        );
         let text = telemetry.metrics();
-        assert!(text.contains("kith_refused_total{kind=\"signature\"} 1"), "{text}");
+        assert!(
+            text.contains("kith_refused_total{kind=\"signature\"} 1"),
+            "{text}"
+        );
         assert!(text.contains("kith_accuracy 0.75"), "{text}");
     }
     #[test]
@@ -848,10 +1232,22 @@ mod tests {
                 dropped: Vec::new(),
                 spread: 0.0,
             });
-            let What::Peer(Event::Aggregated { state, .. }) = line.what else { panic!("another event") };
-            assert_eq!(state.digest(), Digest::of_values(&model), "its name is kept");
+            let What::Peer(Event::Aggregated { state, .. }) = line.what else {
+                panic!("another event")
+            };
+            assert_eq!(
+                state.digest(),
+                Digest::of_values(&model),
+                "its name is kept"
+            );
         }
-        assert_eq!(models.iter().filter(|model| model.strong_count() > 0).count(), 0);
+        assert_eq!(
+            models
+                .iter()
+                .filter(|model| model.strong_count() > 0)
+                .count(),
+            0
+        );
     }
 
     #[test]
@@ -860,18 +1256,45 @@ mod tests {
         let telemetry = Telemetry::new("ada", peer, Digest::of(b"federation"), 9);
         let mut lines = telemetry.subscribe();
         for port in 0..100 {
-            telemetry.denied(Some(peer), Some(format!("/ip4/192.0.2.7/tcp/{port}")), "not a member".to_owned());
+            telemetry.denied(
+                Some(peer),
+                Some(format!("/ip4/192.0.2.7/tcp/{port}")),
+                "not a member".to_owned(),
+            );
         }
-        assert_eq!((telemetry.status().denied, telemetry.status().refused["denied"]), (100, 100));
-        assert!(telemetry.metrics().contains("kith_denied_total 100"), "{}", telemetry.metrics());
+        assert_eq!(
+            (
+                telemetry.status().denied,
+                telemetry.status().refused["denied"]
+            ),
+            (100, 100)
+        );
+        assert!(
+            telemetry.metrics().contains("kith_denied_total 100"),
+            "{}",
+            telemetry.metrics()
+        );
         let first = lines.try_recv().unwrap();
         assert!(lines.try_recv().is_err(), "one line of a hundred");
-        assert!(first.time.ends_with('Z') && first.time[..4].parse::<u32>().unwrap() >= 2024, "{}", first.time);
+        assert!(
+            first.time.ends_with('Z') && first.time[..4].parse::<u32>().unwrap() >= 2024,
+            "{}",
+            first.time
+        );
         let rest = telemetry.show_denials();
-        assert!(matches!(&rest[0].what, What::Node(NodeEvent::Denied { count: 99, .. })), "{rest:?}");
+        assert!(
+            matches!(
+                &rest[0].what,
+                What::Node(NodeEvent::Denied { count: 99, .. })
+            ),
+            "{rest:?}"
+        );
         let old =
             serde_json::json!({"at_seconds": 1.0, "node": peer, "event": "denied", "peer": null, "why": "full"}).to_string();
         let old: Line = serde_json::from_str(&old).unwrap();
-        assert!(matches!(old.what, What::Node(NodeEvent::Denied { count: 1, .. })), "a log of before is read: {old:?}");
+        assert!(
+            matches!(old.what, What::Node(NodeEvent::Denied { count: 1, .. })),
+            "a log of before is read: {old:?}"
+        );
     }
 }

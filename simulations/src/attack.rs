@@ -1,16 +1,19 @@
 //! Ways of misbehaving, and the table that lists them.
 //!
-//! An attacker is an honest peer whose publication is rewritten, or whose rows are poisoned; it goes on training and mixing like
-//! everyone else. What it may know is stated with each attack, since a result depends on it. [`Attacker`] makes a peer's
-//! [`Conduct`] of an [`Attack`].
+//! An attacker is an honest peer whose publication is rewritten, or whose rows are poisoned; it
+//! goes on training and mixing like everyone else. What it may know is stated with each attack,
+//! since a result depends on it. [`Attacker`] makes a peer's [`Conduct`] of an [`Attack`].
 //!
-//! Four kinds: vectors that lie (`sign-flip` to `infinity`), vectors that hide among the honest (`alie`, `mimic`, `slow-drift`,
-//! `free-rider`), rows that lie (`label-flip`, `backdoor`, `model-replacement`), and conduct that breaks the protocol (`dissensus`,
-//! `equivocation`, `false-state`, `wrong-shape`, `forgery`, `replay`, `silence`, `mute`).
+//! Four kinds: vectors that lie (`sign-flip` to `infinity`), vectors that hide among the honest
+//! (`alie`, `mimic`, `slow-drift`, `free-rider`), rows that lie (`label-flip`, `backdoor`,
+//! `model-replacement`), and conduct that breaks the protocol (`dissensus`, `equivocation`,
+//! `false-state`, `wrong-shape`, `forgery`, `replay`, `silence`, `mute`).
 //!
-//! Where the charter selects by claimed losses, every attacker claims the highest that passes the door.
+//! Where the charter selects by claimed losses, every attacker claims the highest that passes the
+//! door.
 //!
-//! Not here: malformed bytes, since a peer sends what it has sealed (gossip's tests hand such bytes to the door).
+//! Not here: malformed bytes, since a peer sends what it has sealed (gossip's tests hand such bytes
+//! to the door).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -58,8 +61,8 @@ pub enum Knowledge {
     Own,
     /// Also what its neighbours sent last.
     Neighbourhood,
-    /// What every honest peer publishes in the same round. Only a simulation can give that; a real process falls back to its
-    /// neighbourhood.
+    /// What every honest peer publishes in the same round. Only a simulation can give that; a real
+    /// process falls back to its neighbourhood.
     Omniscient,
 }
 
@@ -78,8 +81,8 @@ impl std::fmt::Display for Knowledge {
 pub struct Scene<'a> {
     /// What any peer knows.
     pub view: &'a View<'a>,
-    /// What it takes for the honest peers' vectors of this round, in the order of ids: all of them where it is omniscient, else
-    /// its own result and what its neighbours sent last.
+    /// What it takes for the honest peers' vectors of this round, in the order of ids: all of them
+    /// where it is omniscient, else its own result and what its neighbours sent last.
     pub honest: &'a [(PeerId, &'a [f32])],
     /// Whether `honest` is everyone who is honest, so that whoever is missing there lies.
     pub omniscient: bool,
@@ -88,7 +91,11 @@ pub struct Scene<'a> {
 impl Scene<'_> {
     /// The mean of the honest vectors at one coordinate.
     pub fn mean(&self, index: usize) -> f64 {
-        self.honest.iter().map(|(_, row)| f64::from(row[index])).sum::<f64>() / self.honest.len() as f64
+        self.honest
+            .iter()
+            .map(|(_, row)| f64::from(row[index]))
+            .sum::<f64>()
+            / self.honest.len() as f64
     }
 }
 
@@ -97,23 +104,34 @@ pub trait Attack: std::fmt::Debug + Send {
     /// What to publish instead of the trained vector.
     fn publish(&mut self, scene: &Scene<'_>, random: &mut Stream) -> Publication;
 
-    /// Learns the charter before anything starts: the rule that an attack is fitted to, and how many liars it expects.
+    /// Learns the charter before anything starts: the rule that an attack is fitted to, and how
+    /// many liars it expects.
     fn study(&mut self, _charter: &Arc<Charter>) {}
 
-    /// The rows it trains on instead of its own, for attacks that poison data; `None` for the others.
+    /// The rows it trains on instead of its own, for attacks that poison data; `None` for the
+    /// others.
     ///
     /// # Errors
     /// When rows of this schema cannot be poisoned so.
-    fn poison(&self, _rows: &Dataset, _schema: &Schema, _random: &mut Stream) -> Result<Option<Dataset>, poison::PoisonError> {
+    fn poison(
+        &self,
+        _rows: &Dataset,
+        _schema: &Schema,
+        _random: &mut Stream,
+    ) -> Result<Option<Dataset>, poison::PoisonError> {
         Ok(None)
     }
 
-    /// Held-out rows with the trigger, labelled with the target: accuracy on them is the attack's success rate. `None` for
-    /// attacks without a trigger.
+    /// Held-out rows with the trigger, labelled with the target: accuracy on them is the attack's
+    /// success rate. `None` for attacks without a trigger.
     ///
     /// # Errors
     /// When rows of this schema cannot carry the trigger, or none is of another class.
-    fn triggered(&self, _test: &Dataset, _schema: &Schema) -> Result<Option<Dataset>, poison::PoisonError> {
+    fn triggered(
+        &self,
+        _test: &Dataset,
+        _schema: &Schema,
+    ) -> Result<Option<Dataset>, poison::PoisonError> {
         Ok(None)
     }
 
@@ -133,7 +151,8 @@ pub trait Attack: std::fmt::Debug + Send {
     }
 }
 
-/// What honest peers publish, round by round: an omniscient attacker's knowledge. Filled by the simulation as results come in.
+/// What honest peers publish, round by round: an omniscient attacker's knowledge. Filled by the
+/// simulation as results come in.
 #[derive(Debug, Default)]
 pub struct Oracle {
     heard: Mutex<Heard>,
@@ -145,7 +164,8 @@ struct Heard {
     rounds: BTreeMap<u64, BTreeMap<PeerId, Parameters>>,
     /// Of every round, who published.
     told: BTreeMap<u64, BTreeSet<PeerId>>,
-    /// Of every round in which an attacker asked, how often one did, and how many vectors were there, together.
+    /// Of every round in which an attacker asked, how often one did, and how many vectors were
+    /// there, together.
     asked: BTreeMap<u64, (u64, u64)>,
 }
 
@@ -163,12 +183,16 @@ impl Oracle {
         }
     }
 
-    /// Of the honest vectors of the rounds in which attackers published, the share that they knew then, on average; `None` where
-    /// none was published.
+    /// Of the honest vectors of the rounds in which attackers published, the share that they knew
+    /// then, on average; `None` where none was published.
     pub fn known_share(&self) -> Option<f64> {
         let heard = self.heard();
         let published = |round: &u64| heard.told.get(round).map_or(0, BTreeSet::len) as u64;
-        let all: u64 = heard.asked.iter().map(|(round, (times, _))| times * published(round)).sum();
+        let all: u64 = heard
+            .asked
+            .iter()
+            .map(|(round, (times, _))| times * published(round))
+            .sum();
         let known: u64 = heard.asked.values().map(|(_, known)| known).sum();
         (all > 0).then(|| known as f64 / all as f64)
     }
@@ -208,15 +232,29 @@ impl Attacker {
 
 impl Conduct for Attacker {
     fn publish(&mut self, view: &View<'_>, random: &mut Stream) -> Publication {
-        let told = self.oracle.as_ref().map(|oracle| oracle.ask(view.round)).unwrap_or_default();
-        let mut honest: Vec<(PeerId, &[f32])> = told.iter().map(|(peer, vector)| (*peer, vector.as_slice())).collect();
+        let told = self
+            .oracle
+            .as_ref()
+            .map(|oracle| oracle.ask(view.round))
+            .unwrap_or_default();
+        let mut honest: Vec<(PeerId, &[f32])> = told
+            .iter()
+            .map(|(peer, vector)| (*peer, vector.as_slice()))
+            .collect();
         let omniscient = !honest.is_empty();
         if !omniscient {
             honest.extend(view.neighbours.iter().copied());
             honest.push((view.own, view.trained));
             honest.sort_by_key(|(peer, _)| *peer);
         }
-        self.attack.publish(&Scene { view, honest: &honest, omniscient }, random)
+        self.attack.publish(
+            &Scene {
+                view,
+                honest: &honest,
+                omniscient,
+            },
+            random,
+        )
     }
 
     fn withholds(&mut self, round: u64, receiver: &PeerId) -> bool {
@@ -285,24 +323,42 @@ pub static ATTACKS: &[AttackEntry] = &[
     mute::ENTRY,
 ];
 
-/// An attack from the command line's text: `sign-flip`, with its main parameter `sign-flip:10`, with others
-/// `backdoor:3,share=0.2` or `model-replacement:target=3`.
+/// An attack from the command line's text: `sign-flip`, with its main parameter `sign-flip:10`,
+/// with others `backdoor:3,share=0.2` or `model-replacement:target=3`.
 ///
 /// # Errors
 /// Every problem with the name or the parameters.
 pub fn attack_from_text(text: &str) -> Result<Box<dyn Attack>, Vec<Problem>> {
-    let (name, values) = text.split_once(':').map_or((text, None), |(name, values)| (name, Some(values)));
-    let refuse = |what: String| Err(vec![Problem { key: "attack".into(), line: 0, column: 0, span: None, what }]);
+    let (name, values) = text
+        .split_once(':')
+        .map_or((text, None), |(name, values)| (name, Some(values)));
+    let refuse = |what: String| {
+        Err(vec![Problem {
+            key: "attack".into(),
+            line: 0,
+            column: 0,
+            span: None,
+            what,
+        }])
+    };
     let names: Vec<&str> = ATTACKS.iter().map(|entry| entry.name).collect();
     let Some(entry) = ATTACKS.iter().find(|entry| entry.name == name) else {
         return refuse(unknown("attack", name, &names));
     };
     let mut source = "[attack]\n".to_owned();
-    for (place, value) in values.into_iter().flat_map(|values| values.split(',')).enumerate() {
+    for (place, value) in values
+        .into_iter()
+        .flat_map(|values| values.split(','))
+        .enumerate()
+    {
         let (key, value) = match (value.split_once('='), entry.parameter) {
             (Some((key, value)), _) => (key, value),
             (None, Some(key)) if place == 0 => (key, value),
-            (None, Some(_)) => return refuse(format!("expected KEY=NUMBER after the first comma, found {value:?}")),
+            (None, Some(_)) => {
+                return refuse(format!(
+                    "expected KEY=NUMBER after the first comma, found {value:?}"
+                ));
+            }
             (None, None) => return refuse(format!("{name} takes no parameter, found {value:?}")),
         };
         // An integer stays one, since some keys want that.
@@ -312,9 +368,17 @@ pub fn attack_from_text(text: &str) -> Result<Box<dyn Attack>, Vec<Problem>> {
         let value = match number {
             Ok(number) => number,
             Err(_) if place > 0 => word(), // the key's reader says what it expects
-            Err(_) => return refuse(format!("expected {name}:{}, a number, found {value:?}", key.to_uppercase())),
+            Err(_) => {
+                return refuse(format!(
+                    "expected {name}:{}, a number, found {value:?}",
+                    key.to_uppercase()
+                ));
+            }
         };
-        source.push_str(&format!("{} = {value}\n", toml::Value::String(key.to_owned())));
+        source.push_str(&format!(
+            "{} = {value}\n",
+            toml::Value::String(key.to_owned())
+        ));
     }
     let mut document = Document::parse(&source).map_err(|problem| vec![problem])?;
     let attack = document.section("attack", entry.new);
@@ -342,18 +406,36 @@ mod tests {
         assert!(told("sign-flip:1,2").contains("KEY=NUMBER"));
         assert!(attack_from_text("backdoor:3,share=.25").is_ok());
         assert!(attack_from_text("backdoor:3,corner=top-left").is_ok());
-        assert!(told("backdoor:3,corner=middle").contains("top-left") && told("backdoor:3,share=half").contains("a number"));
+        assert!(
+            told("backdoor:3,corner=middle").contains("top-left")
+                && told("backdoor:3,share=half").contains("a number")
+        );
         assert!(attack_from_text("model-replacement:target=3").is_ok());
         assert!(attack_from_text("backdoor:3,shear=0.25").is_err());
-        assert!(attack_from_text("replay:0.5").is_err(), "an age is an integer");
+        assert!(
+            attack_from_text("replay:0.5").is_err(),
+            "an age is an integer"
+        );
     }
 
     #[test]
     fn every_attack_is_made_from_its_name_alone_and_names_its_source() {
         for entry in ATTACKS {
             assert!(attack_from_text(entry.name).is_ok(), "{}", entry.name);
-            assert!(!entry.source.is_empty() && !entry.help.is_empty(), "{}", entry.name);
-            assert_eq!(ATTACKS.iter().filter(|other| other.name == entry.name).count(), 1, "{}", entry.name);
+            assert!(
+                !entry.source.is_empty() && !entry.help.is_empty(),
+                "{}",
+                entry.name
+            );
+            assert_eq!(
+                ATTACKS
+                    .iter()
+                    .filter(|other| other.name == entry.name)
+                    .count(),
+                1,
+                "{}",
+                entry.name
+            );
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Promises that a run must keep, evaluated while it runs. One file each.
 //!
-//! Safety promises hold at every moment, under any fault; `heals` is the promise of liveness: once faults have stopped,
-//! everybody finishes. Promises speak of honest peers only. The first breach of each is kept, with when and where, so that the
-//! run's seed replays it.
+//! Safety promises hold at every moment, under any fault; `heals` is the promise of liveness: once
+//! faults have stopped, everybody finishes. Promises speak of honest peers only. The first breach
+//! of each is kept, with when and where, so that the run's seed replays it.
 
 use std::time::Duration;
 
@@ -87,8 +87,8 @@ pub struct Scope {
     pub lies: Vec<bool>,
     /// Whether links lose or spoil nothing and no fault is drawn: then stricter promises hold.
     pub clear: bool,
-    /// The values between which every coordinate of an honest model must stay, where the objectives say so and the rule
-    /// tolerates the liars there are.
+    /// The values between which every coordinate of an honest model must stay, where the objectives
+    /// say so and the rule tolerates the liars there are.
     pub hull: Option<(f32, f32)>,
     /// When the last fault has ended.
     pub healed_at: Duration,
@@ -116,13 +116,21 @@ impl Scope {
         self.number(peer).is_some_and(|number| !self.lies[number])
     }
 
-    /// How many of those that `member` exchanges updates with in `round` can have said that they are in round `reached` or later: liars
-    /// say anything.
+    /// How many of those that `member` exchanges updates with in `round` can have said that they
+    /// are in round `reached` or later: liars say anything.
     fn neighbours_in(&self, member: usize, round: u64, reached: u64) -> Option<usize> {
         let graph = self.charter.topology.graph(self.ids.len(), round).ok()?;
-        let ends = graph.receives_from(member).iter().chain(graph.sends_to(member));
+        let ends = graph
+            .receives_from(member)
+            .iter()
+            .chain(graph.sends_to(member));
         let neighbours: std::collections::BTreeSet<usize> = ends.copied().collect();
-        Some(neighbours.into_iter().filter(|peer| self.lies[*peer] || self.reached[*peer] >= reached).count())
+        Some(
+            neighbours
+                .into_iter()
+                .filter(|peer| self.lies[*peer] || self.reached[*peer] >= reached)
+                .count(),
+        )
     }
 
     fn note(&mut self, member: usize, event: &Event) {
@@ -164,7 +172,8 @@ pub trait Check {
     /// An honest peer's process died.
     fn crashed(&mut self, _scope: &Scope, _moment: &Moment<'_>) {}
 
-    /// The run is over; `unfinished` are the honest peers that run and did not go through every round.
+    /// The run is over; `unfinished` are the honest peers that run and did not go through every
+    /// round.
     fn ended(&mut self, _scope: &Scope, _now: Duration, _unfinished: &[usize]) -> Breach {
         None
     }
@@ -194,8 +203,15 @@ pub struct Promises {
 impl Promises {
     /// Watches every promise of the table.
     pub fn new(scope: Scope) -> Promises {
-        let watching = CHECKS.iter().map(|entry| (entry.name, (entry.new)(&scope))).collect();
-        Promises { scope, watching, failures: Vec::new() }
+        let watching = CHECKS
+            .iter()
+            .map(|entry| (entry.name, (entry.new)(&scope)))
+            .collect();
+        Promises {
+            scope,
+            watching,
+            failures: Vec::new(),
+        }
     }
 
     /// What the promises are about.
@@ -214,7 +230,13 @@ impl Promises {
         }
         for (name, check) in &mut self.watching {
             if let Some(what) = ask(check.as_mut(), &self.scope) {
-                fail(&mut self.failures, name, moment.now, Some(moment.member), what);
+                fail(
+                    &mut self.failures,
+                    name,
+                    moment.now,
+                    Some(moment.member),
+                    what,
+                );
             }
         }
     }
@@ -258,8 +280,19 @@ impl Promises {
     }
 }
 
-fn fail(failures: &mut Vec<Failure>, check: &'static str, now: Duration, peer: Option<usize>, what: String) {
+fn fail(
+    failures: &mut Vec<Failure>,
+    check: &'static str,
+    now: Duration,
+    peer: Option<usize>,
+    what: String,
+) {
     if failures.iter().all(|failure| failure.check != check) {
-        failures.push(Failure { check, virtual_seconds: now.as_secs_f64(), peer, what });
+        failures.push(Failure {
+            check,
+            virtual_seconds: now.as_secs_f64(),
+            peer,
+            what,
+        });
     }
 }

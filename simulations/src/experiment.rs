@@ -1,8 +1,9 @@
 //! An experiment: a charter plus a world, read from one file, run, and measured.
 //!
-//! The file holds a charter's sections and `[world]`. What a charter must say but an experiment need not is filled in: the
-//! data set's `[data]`, `[model]` and `[training]` where a section is missing, the membership, and seeds, which follow the
-//! world's where they are not set. The resolved experiment, every default written out, is [`Experiment::to_toml`].
+//! The file holds a charter's sections and `[world]`. What a charter must say but an experiment
+//! need not is filled in: the data set's `[data]`, `[model]` and `[training]` where a section is
+//! missing, the membership, and seeds, which follow the world's where they are not set. The
+//! resolved experiment, every default written out, is [`Experiment::to_toml`].
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +16,8 @@ use kith_gossip::codec::{Codec, TensorShape, codec_from_section};
 use kith_gossip::effect::Record;
 use kith_gossip::{Authenticator, Conduct, Effect, Event, Honest, Input, Roster, Setup};
 use kith_models::{
-    DATASETS, Dataset, DatasetOptions, ModelSection, Schema, SkewReport, Task, TestSize, TrainingSection, partition,
+    DATASETS, Dataset, DatasetOptions, ModelSection, Schema, SkewReport, Task, TestSize,
+    TrainingSection, partition,
 };
 use serde::Serialize;
 
@@ -54,10 +56,15 @@ pub enum ExperimentError {
 }
 
 fn list(problems: &[Problem]) -> String {
-    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
+    problems
+        .iter()
+        .map(Problem::to_string)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
-/// A setting on top of the file: a dotted key and its value in TOML's notation (a bare word is a text).
+/// A setting on top of the file: a dotted key and its value in TOML's notation (a bare word is a
+/// text).
 pub type Setting = (String, toml::Value);
 
 /// Reads `key=value` of a setting.
@@ -65,8 +72,9 @@ pub type Setting = (String, toml::Value);
 /// # Errors
 /// What was expected.
 pub fn setting(text: &str) -> Result<Setting, String> {
-    let (key, value) =
-        text.split_once('=').ok_or_else(|| format!("expected KEY=VALUE, for example aggregation.rule=median, found {text:?}"))?;
+    let (key, value) = text.split_once('=').ok_or_else(|| {
+        format!("expected KEY=VALUE, for example aggregation.rule=median, found {text:?}")
+    })?;
     let value = value_from_text(value);
     if !key.contains('.') && !value.is_table() {
         return Err(format!(
@@ -79,7 +87,10 @@ pub fn setting(text: &str) -> Result<Setting, String> {
 
 /// A value in TOML's notation; what is not that is a text.
 pub fn value_from_text(text: &str) -> toml::Value {
-    let parsed = format!("value = {text}").parse::<toml::Table>().ok().and_then(|mut table| table.remove("value"));
+    let parsed = format!("value = {text}")
+        .parse::<toml::Table>()
+        .ok()
+        .and_then(|mut table| table.remove("value"));
     parsed.unwrap_or_else(|| toml::Value::String(text.trim().to_owned()))
 }
 
@@ -104,8 +115,13 @@ impl Experiment {
         let places = document.places();
         edges_of_file(&mut document, &places)?;
         document.supply(&completion(&written));
-        let closed_form = written.get("world").is_some_and(|world| world.get("trainer").is_some());
-        let nobody = !written.contains_key("membership") && written.get("world").is_none_or(|world| world.get("peers").is_none());
+        let closed_form = written
+            .get("world")
+            .is_some_and(|world| world.get("trainer").is_some());
+        let nobody = !written.contains_key("membership")
+            && written
+                .get("world")
+                .is_none_or(|world| world.get("peers").is_none());
         Experiment::resolve(document, places, closed_form).map_err(|mut problems| {
             for problem in problems.iter_mut().filter(|problem| nobody && problem.key == "membership.member") {
                 problem.key = "world.peers".to_owned();
@@ -120,30 +136,51 @@ impl Experiment {
         })
     }
 
-    fn resolve(document: Document, places: Places, closed_form: bool) -> Result<Experiment, Vec<Problem>> {
-        let (mut schema, mut model, mut training, mut codec, mut world) = (None, None, None, None, None);
-        let mut read_schema = |section: &mut kith_consensus::Section<'_>| schema = Some(Schema::read(section));
-        let mut read_model = |section: &mut kith_consensus::Section<'_>| model = Some(ModelSection::read(section));
-        let mut read_training = |section: &mut kith_consensus::Section<'_>| training = Some(TrainingSection::read(section));
-        let mut read_codec = |section: &mut kith_consensus::Section<'_>| codec = Some(codec_from_section(section));
-        let mut read_world = |section: &mut kith_consensus::Section<'_>| world = Some(World::read(section));
-        let mut resolvers: Vec<kith_consensus::charter::Resolver<'_>> = vec![("codec", &mut read_codec)];
+    fn resolve(
+        document: Document,
+        places: Places,
+        closed_form: bool,
+    ) -> Result<Experiment, Vec<Problem>> {
+        let (mut schema, mut model, mut training, mut codec, mut world) =
+            (None, None, None, None, None);
+        let mut read_schema =
+            |section: &mut kith_consensus::Section<'_>| schema = Some(Schema::read(section));
+        let mut read_model =
+            |section: &mut kith_consensus::Section<'_>| model = Some(ModelSection::read(section));
+        let mut read_training = |section: &mut kith_consensus::Section<'_>| {
+            training = Some(TrainingSection::read(section))
+        };
+        let mut read_codec =
+            |section: &mut kith_consensus::Section<'_>| codec = Some(codec_from_section(section));
+        let mut read_world =
+            |section: &mut kith_consensus::Section<'_>| world = Some(World::read(section));
+        let mut resolvers: Vec<kith_consensus::charter::Resolver<'_>> =
+            vec![("codec", &mut read_codec)];
         if !closed_form {
             resolvers.push(("data", &mut read_schema));
             resolvers.push(("model", &mut read_model));
             resolvers.push(("training", &mut read_training));
         }
-        let (charter, canonical) = Charter::read(document, &mut resolvers, &mut [("world", &mut read_world)])?;
+        let (charter, canonical) =
+            Charter::read(document, &mut resolvers, &mut [("world", &mut read_world)])?;
         const CALLED: &str = "every resolver is called once";
         let world: World = world.expect(CALLED);
         let task = match closed_form {
             true => None,
-            false => Some(Task::new(schema.expect(CALLED), model.expect(CALLED), training.expect(CALLED))?),
+            false => Some(Task::new(
+                schema.expect(CALLED),
+                model.expect(CALLED),
+                training.expect(CALLED),
+            )?),
         };
         let problem = |key: &str, what: String| places.problem(key, what);
-        let mut problems: Vec<Problem> =
-            world.misfits(charter.membership.peers).into_iter().map(|(key, what)| problem(key, what)).collect();
-        if charter.membership.mode == Admission::Members && world.signatures == Signatures::Ed25519 {
+        let mut problems: Vec<Problem> = world
+            .misfits(charter.membership.peers)
+            .into_iter()
+            .map(|(key, what)| problem(key, what))
+            .collect();
+        if charter.membership.mode == Admission::Members && world.signatures == Signatures::Ed25519
+        {
             let what = "the members' secrets are theirs; expected \"keyed-hash\" for a charter that lists members";
             problems.push(problem("world.signatures", what.to_owned()));
         }
@@ -156,7 +193,10 @@ impl Experiment {
         }
         let lying = world.adversaries > 0 || !world.liars.is_empty();
         if closed_form && lying && entry_of(&world.attack).is_some_and(|entry| entry.poisons) {
-            let what = format!("{:?} poisons rows, and [world.trainer] has none; expected an attack on vectors", world.attack);
+            let what = format!(
+                "{:?} poisons rows, and [world.trainer] has none; expected an attack on vectors",
+                world.attack
+            );
             problems.push(problem("world.attack", what));
         }
         if !problems.is_empty() {
@@ -165,13 +205,26 @@ impl Experiment {
         let peers = charter.membership.peers;
         let aggregation = charter.aggregation;
         let rule: Box<dyn Rule> = Box::new(Remembered::new(aggregation.rule, peers));
-        let charter = Charter { aggregation: Aggregation { rule, ..aggregation }, ..charter };
-        Ok(Experiment { charter: Arc::new(charter), world, task, canonical, places })
+        let charter = Charter {
+            aggregation: Aggregation {
+                rule,
+                ..aggregation
+            },
+            ..charter
+        };
+        Ok(Experiment {
+            charter: Arc::new(charter),
+            world,
+            task,
+            canonical,
+            places,
+        })
     }
 
     /// The experiment with every key written.
     pub fn to_toml(&self) -> String {
-        let world = toml::to_string(&self.canonical).expect("tables of texts, numbers, flags and lists are TOML");
+        let world = toml::to_string(&self.canonical)
+            .expect("tables of texts, numbers, flags and lists are TOML");
         format!("{}\n{world}", self.charter.to_toml())
     }
 
@@ -185,12 +238,16 @@ impl Experiment {
         self.charter.membership.peers
     }
 
-    /// Runs it, training on `threads` threads beside this one. `progress` is called now and then with (virtual time, rounds
-    /// completed by all peers together).
+    /// Runs it, training on `threads` threads beside this one. `progress` is called now and then
+    /// with (virtual time, rounds completed by all peers together).
     ///
     /// # Errors
     /// When the rows cannot be had or dealt.
-    pub fn run(&self, threads: usize, progress: &mut dyn FnMut(Duration, u64)) -> Result<Outcome, ExperimentError> {
+    pub fn run(
+        &self,
+        threads: usize,
+        progress: &mut dyn FnMut(Duration, u64),
+    ) -> Result<Outcome, ExperimentError> {
         let mut run = self.begin(threads)?;
         run.go_on(self.world.limit, progress);
         Ok(run.finish())
@@ -202,9 +259,24 @@ impl Experiment {
     /// When the rows cannot be had or dealt.
     pub fn begin(&self, threads: usize) -> Result<Run<'_>, ExperimentError> {
         let started = Instant::now();
-        let Staged { participants, ids, lies, names, optimum, hull, oracle, triggered, skew, guessing } = self.stage()?;
+        let Staged {
+            participants,
+            ids,
+            lies,
+            names,
+            optimum,
+            hull,
+            oracle,
+            triggered,
+            skew,
+            guessing,
+        } = self.stage()?;
         let timeline = self.world.timeline(self.peers());
-        let healed_at = timeline.iter().map(|(at, fault)| *at + lasts(fault)).max().unwrap_or(Duration::ZERO);
+        let healed_at = timeline
+            .iter()
+            .map(|(at, fault)| *at + lasts(fault))
+            .max()
+            .unwrap_or(Duration::ZERO);
         let links = &self.world.links;
         let clear = timeline.is_empty() && links.loss == 0.0 && links.duplication == 0.0;
         let heals_within = self.world.heals_within;
@@ -220,7 +292,11 @@ impl Experiment {
             reached: vec![0; lies.len()],
             last: Default::default(),
         };
-        let consensus_every = if self.peers() > PEER_ROWS_MAX { self.world.evaluate_every.max(1) } else { 1 };
+        let consensus_every = if self.peers() > PEER_ROWS_MAX {
+            self.world.evaluate_every.max(1)
+        } else {
+            1
+        };
         let bench = Bench {
             metrics: Metrics::new(lies.clone(), optimum.clone(), consensus_every),
             mixing: Mixing::default(),
@@ -233,15 +309,40 @@ impl Experiment {
             simulation.fault_at(at, fault);
         }
         let (ready, ended) = (Instant::now(), Ended::Limit);
-        Ok(Run { experiment: self, simulation, names, lies, optimum, triggered, skew, guessing, started, ready, ended })
+        Ok(Run {
+            experiment: self,
+            simulation,
+            names,
+            lies,
+            optimum,
+            triggered,
+            skew,
+            guessing,
+            started,
+            ready,
+            ended,
+        })
     }
 
     /// The share of triggered rows that honest peers' models take for the attack's target.
-    fn attack_success(&self, simulation: &Simulation<Bench>, lies: &[bool], triggered: &Dataset) -> Option<Range> {
+    fn attack_success(
+        &self,
+        simulation: &Simulation<Bench>,
+        lies: &[bool],
+        triggered: &Dataset,
+    ) -> Option<Range> {
         let task = self.task.as_ref()?;
-        let judged = (0..lies.len()).filter(|peer| simulation.observer.metrics.evaluated[*peer].is_some() && !lies[*peer]);
-        let shares: Vec<f64> =
-            judged.filter_map(|peer| Some(task.evaluate(simulation.parameters(peer), triggered).ok()?.accuracy)).collect();
+        let judged = (0..lies.len())
+            .filter(|peer| simulation.observer.metrics.evaluated[*peer].is_some() && !lies[*peer]);
+        let shares: Vec<f64> = judged
+            .filter_map(|peer| {
+                Some(
+                    task.evaluate(simulation.parameters(peer), triggered)
+                        .ok()?
+                        .accuracy,
+                )
+            })
+            .collect();
         Range::of(&shares)
     }
 
@@ -254,29 +355,53 @@ impl Experiment {
         optimum: Option<&[f64]>,
         [started, ready]: [Instant; 2],
     ) -> Outcome {
-        let Bench { metrics, promises, oracle, .. } = &simulation.observer;
+        let Bench {
+            metrics,
+            promises,
+            oracle,
+            ..
+        } = &simulation.observer;
         let honest: Vec<usize> = (0..lies.len()).filter(|peer| !lies[*peer]).collect();
-        let models: Vec<&[f32]> = honest.iter().map(|peer| simulation.parameters(*peer).as_slice()).collect();
-        let accuracies: Vec<f64> =
-            honest.iter().filter_map(|peer| metrics.evaluated[*peer].map(|(_, _, accuracy)| accuracy)).collect();
-        let losses: Vec<f64> = honest.iter().filter_map(|peer| metrics.evaluated[*peer].map(|(_, loss, _)| loss)).collect();
+        let models: Vec<&[f32]> = honest
+            .iter()
+            .map(|peer| simulation.parameters(*peer).as_slice())
+            .collect();
+        let accuracies: Vec<f64> = honest
+            .iter()
+            .filter_map(|peer| metrics.evaluated[*peer].map(|(_, _, accuracy)| accuracy))
+            .collect();
+        let losses: Vec<f64> = honest
+            .iter()
+            .filter_map(|peer| metrics.evaluated[*peer].map(|(_, loss, _)| loss))
+            .collect();
         let optimum_distance = optimum.map(|optimum| {
-            let squares =
-                |model: &&[f32]| -> f64 { model.iter().zip(optimum).map(|(value, at)| (f64::from(*value) - at).powi(2)).sum() };
+            let squares = |model: &&[f32]| -> f64 {
+                model
+                    .iter()
+                    .zip(optimum)
+                    .map(|(value, at)| (f64::from(*value) - at).powi(2))
+                    .sum()
+            };
             let distances: Vec<f64> = models.iter().map(|model| squares(model).sqrt()).collect();
             Range::of(&distances).expect("there is an honest peer")
         });
         let wall = started.elapsed().as_secs_f64();
         let running = ready.elapsed().as_secs_f64();
         let by_name = |counts: &std::collections::BTreeMap<usize, u64>| {
-            counts.iter().map(|(peer, count)| (names[*peer].clone(), *count)).collect()
+            counts
+                .iter()
+                .map(|(peer, count)| (names[*peer].clone(), *count))
+                .collect()
         };
         Outcome {
             name: self.charter.name.clone(),
             seed: self.world.seed,
             peers: lies.len(),
             adversaries: lies.iter().filter(|lies| **lies).count(),
-            liars: (0..lies.len()).filter(|peer| lies[*peer]).map(|peer| names[peer].clone()).collect(),
+            liars: (0..lies.len())
+                .filter(|peer| lies[*peer])
+                .map(|peer| names[peer].clone())
+                .collect(),
             rounds: self.charter.rounds,
             ended: match ended {
                 Ended::Stopped => "stopped",
@@ -309,11 +434,18 @@ impl Experiment {
             refused: metrics.refused.clone(),
             suspected: by_name(&metrics.suspected),
             convicted: by_name(&metrics.convicted),
-            filtered: metrics.filtered().map(|(peer, share)| (names[peer].clone(), share)).collect(),
+            filtered: metrics
+                .filtered()
+                .map(|(peer, share)| (names[peer].clone(), share))
+                .collect(),
             guessing: None,
-            optimum_distance_at_start: optimum.map(|optimum| optimum.iter().map(|at| at * at).sum::<f64>().sqrt()),
+            optimum_distance_at_start: optimum
+                .map(|optimum| optimum.iter().map(|at| at * at).sum::<f64>().sqrt()),
             faults_not_felt: self.world.faults_after(simulation.now()),
-            checks: Checks { passed: promises.count() - promises.failures.len(), failed: promises.failures.clone() },
+            checks: Checks {
+                passed: promises.count() - promises.failures.len(),
+                failed: promises.failures.clone(),
+            },
             round_rows: metrics.round_rows(),
             peer_rows: metrics.peer_rows().to_vec(),
         }
@@ -326,31 +458,57 @@ impl Experiment {
         let ids: Vec<PeerId> = keys.iter().map(Authenticator::peer).collect();
         let roster = Roster::new(ids.clone());
         let liars = self.world.adversaries_among(peers);
-        let lies: Vec<bool> = (0..peers).map(|peer| liars.binary_search(&peer).is_ok()).collect();
+        let lies: Vec<bool> = (0..peers)
+            .map(|peer| liars.binary_search(&peer).is_ok())
+            .collect();
         let entry = entry_of(&self.world.attack);
-        let omniscient = entry.is_some_and(|entry| entry.knowledge == Knowledge::Omniscient) && !liars.is_empty();
+        let omniscient = entry.is_some_and(|entry| entry.knowledge == Knowledge::Omniscient)
+            && !liars.is_empty();
         let oracle = omniscient.then(|| Arc::new(Oracle::default()));
         let school = self.school(&seed, &lies)?;
         let evaluating = self.evaluating(&seed, &lies);
-        let slowest = (0..peers).map(|peer| self.world.machine(peer).0.step).max().unwrap_or(Duration::ZERO);
+        let slowest = (0..peers)
+            .map(|peer| self.world.machine(peer).0.step)
+            .max()
+            .unwrap_or(Duration::ZERO);
         let initial = match &self.task {
             Some(task) => Arc::new(task.initial_parameters()),
             None => Arc::new(vec![0.0; school.dimension]),
         };
-        let layout = self.task.as_ref().map_or(Digest::of(b"formula"), |task| task.layout().digest());
-        let codec_text = self.charter.canonical.get("codec").and_then(|codec| toml::to_string(codec).ok()).unwrap_or_default();
+        let layout = self
+            .task
+            .as_ref()
+            .map_or(Digest::of(b"formula"), |task| task.layout().digest());
+        let codec_text = self
+            .charter
+            .canonical
+            .get("codec")
+            .and_then(|codec| toml::to_string(codec).ok())
+            .unwrap_or_default();
         let shapes: Arc<[TensorShape]> = self
             .task
             .iter()
             .flat_map(|task| task.layout().matrices())
-            .map(|[offset, rows, columns]| TensorShape { offset, rows, columns })
+            .map(|[offset, rows, columns]| TensorShape {
+                offset,
+                rows,
+                columns,
+            })
             .collect();
         let mut participants = Vec::with_capacity(peers);
         for (peer, (key, pupil)) in keys.into_iter().zip(school.pupils).enumerate() {
-            let (charter, roster, initial) = (Arc::clone(&self.charter), roster.clone(), Arc::clone(&initial));
+            let (charter, roster, initial) = (
+                Arc::clone(&self.charter),
+                roster.clone(),
+                Arc::clone(&initial),
+            );
             let lie = lies[peer].then(|| (self.world.attack.clone(), oracle.clone()));
             let seed = seed.child(&format!("peer {peer}"));
-            let evaluate_every = if evaluating[peer] { self.world.evaluate_every } else { 0 };
+            let evaluate_every = if evaluating[peer] {
+                self.world.evaluate_every
+            } else {
+                0
+            };
             let (codec_text, shapes) = (codec_text.clone(), Arc::clone(&shapes));
             let setup = move || Setup {
                 authenticator: key.clone(),
@@ -377,38 +535,80 @@ impl Experiment {
             participant.device = device;
             if omniscient && lies[peer] {
                 match self.charter.round.mode {
-                    // Who knows what everybody publishes publishes last, as long as receivers still wait for it.
+                    // Who knows what everybody publishes publishes last, as long as receivers still
+                    // wait for it.
                     Mode::Synchronous => participant.waits = Some(self.charter.round.deadline / 2),
-                    // Where nobody waits for anybody there is no last: it is as slow as the slowest.
-                    _ => participant.device = Device { step: slowest + Duration::from_micros(1), jitter: 0.0 },
+                    // Where nobody waits for anybody there is no last: it is as slow as the
+                    // slowest.
+                    _ => {
+                        participant.device = Device {
+                            step: slowest + Duration::from_micros(1),
+                            jitter: 0.0,
+                        }
+                    }
                 }
             }
             participants.push(participant);
         }
-        let hull = school.hull.filter(|_| self.tolerates(liars.len()) && !self.believes(&liars));
+        let hull = school
+            .hull
+            .filter(|_| self.tolerates(liars.len()) && !self.believes(&liars));
         let names = match self.charter.membership.mode {
-            Admission::Members => {
-                ids.iter().map(|id| self.charter.member(id).map_or(id.short(), |member| member.name.clone())).collect()
-            }
+            Admission::Members => ids
+                .iter()
+                .map(|id| {
+                    self.charter
+                        .member(id)
+                        .map_or(id.short(), |member| member.name.clone())
+                })
+                .collect(),
             Admission::Open => (0..peers).map(|peer| peer.to_string()).collect(),
         };
-        let School { optimum, triggered, skew, guessing, .. } = school;
-        Ok(Staged { participants, ids, lies, names, optimum, hull, oracle, triggered, skew, guessing })
+        let School {
+            optimum,
+            triggered,
+            skew,
+            guessing,
+            ..
+        } = school;
+        Ok(Staged {
+            participants,
+            ids,
+            lies,
+            names,
+            optimum,
+            hull,
+            oracle,
+            triggered,
+            skew,
+            guessing,
+        })
     }
 
-    /// Which honest peer hears most liars in one of the first rounds, and how many; `None` where nobody lies.
+    /// Which honest peer hears most liars in one of the first rounds, and how many; `None` where
+    /// nobody lies.
     pub fn worst_neighbourhood(&self) -> Option<(usize, usize)> {
-        /// Rounds that are looked at where graphs follow each other (guess: as many draws show what is usual).
+        /// Rounds that are looked at where graphs follow each other (guess: as many draws show what
+        /// is usual).
         const ROUNDS_MAX: u64 = 64;
         let (topology, peers) = (&self.charter.topology, self.peers());
         let liars = self.world.adversaries_among(peers);
         let lies = |peer: &usize| liars.binary_search(peer).is_ok();
-        let rounds = if topology.changes() { self.charter.rounds.min(ROUNDS_MAX) } else { 1 };
-        let graphs = (0..if liars.is_empty() { 0 } else { rounds }).filter_map(|round| topology.graph(peers, round).ok());
+        let rounds = if topology.changes() {
+            self.charter.rounds.min(ROUNDS_MAX)
+        } else {
+            1
+        };
+        let graphs = (0..if liars.is_empty() { 0 } else { rounds })
+            .filter_map(|round| topology.graph(peers, round).ok());
         let mut worst = None;
         for graph in graphs {
             for peer in (0..peers).filter(|peer| !lies(peer)) {
-                let heard = graph.receives_from(peer).iter().filter(|sender| lies(sender)).count();
+                let heard = graph
+                    .receives_from(peer)
+                    .iter()
+                    .filter(|sender| lies(sender))
+                    .count();
                 if worst.is_none_or(|(_, most)| heard > most) {
                     worst = Some((peer, heard));
                 }
@@ -417,7 +617,8 @@ impl Experiment {
         worst
     }
 
-    /// Whether the rule says that it keeps every coordinate inside the honest range with so many liars in a neighbourhood.
+    /// Whether the rule says that it keeps every coordinate inside the honest range with so many
+    /// liars in a neighbourhood.
     fn tolerates(&self, liars: usize) -> bool {
         let aggregation = &self.charter.aggregation;
         // Other methods and momentum step beyond where an own gradient leads.
@@ -428,29 +629,43 @@ impl Experiment {
 
     /// Whether the topology has somebody adopt a liar's model as it comes, in some round.
     fn believes(&self, liars: &[usize]) -> bool {
-        /// Rounds that are looked at: the periods of a hierarchy draw other heads (guess: more than a test's world has).
+        /// Rounds that are looked at: the periods of a hierarchy draw other heads (guess: more than
+        /// a test's world has).
         const ROUNDS_MAX: u64 = 4096;
         let (topology, peers) = (&self.charter.topology, self.peers());
-        let rounds = 0..if topology.has_stages(peers) { self.charter.rounds.min(ROUNDS_MAX) } else { 0 };
+        let rounds = 0..if topology.has_stages(peers) {
+            self.charter.rounds.min(ROUNDS_MAX)
+        } else {
+            0
+        };
         let mut graphs = rounds.filter_map(|round| topology.graph(peers, round).ok());
-        graphs.any(|graph| liars.iter().any(|liar| graph.sends_to(*liar).iter().any(|to| graph.adopts(*to))))
+        graphs.any(|graph| {
+            liars
+                .iter()
+                .any(|liar| graph.sends_to(*liar).iter().any(|to| graph.adopts(*to)))
+        })
     }
 
-    /// One authenticator for each peer, in the order of ids, so that a peer's number is its place in the graph.
+    /// One authenticator for each peer, in the order of ids, so that a peer's number is its place
+    /// in the graph.
     fn keys(&self, seed: &Seed) -> Vec<Authenticator> {
         let secret = seed.child("signatures").0;
-        let mut keys: Vec<Authenticator> = match (self.charter.membership.mode, self.world.signatures) {
-            (Admission::Members, _) => {
-                let hashed = |peer: PeerId| Authenticator::KeyedHash { peer, secret };
-                self.charter.roster().into_iter().map(hashed).collect()
-            }
-            (Admission::Open, Signatures::Ed25519) => {
-                (0..self.peers()).map(|peer| Authenticator::from_secret(&seed.child(&format!("key {peer}")).0)).collect()
-            }
-            (Admission::Open, Signatures::KeyedHash) => (0..self.peers())
-                .map(|peer| Authenticator::KeyedHash { peer: PeerId(seed.child(&format!("key {peer}")).0), secret })
-                .collect(),
-        };
+        let mut keys: Vec<Authenticator> =
+            match (self.charter.membership.mode, self.world.signatures) {
+                (Admission::Members, _) => {
+                    let hashed = |peer: PeerId| Authenticator::KeyedHash { peer, secret };
+                    self.charter.roster().into_iter().map(hashed).collect()
+                }
+                (Admission::Open, Signatures::Ed25519) => (0..self.peers())
+                    .map(|peer| Authenticator::from_secret(&seed.child(&format!("key {peer}")).0))
+                    .collect(),
+                (Admission::Open, Signatures::KeyedHash) => (0..self.peers())
+                    .map(|peer| Authenticator::KeyedHash {
+                        peer: PeerId(seed.child(&format!("key {peer}")).0),
+                        secret,
+                    })
+                    .collect(),
+            };
         keys.sort_by_cached_key(Authenticator::peer);
         keys
     }
@@ -463,7 +678,10 @@ impl Experiment {
         let mut honest: Vec<usize> = (0..lies.len()).filter(|peer| !lies[*peer]).collect();
         seed.stream("kith.v1 evaluating").shuffle(&mut honest);
         let mut chosen = vec![false; lies.len()];
-        honest.iter().take(self.world.evaluating).for_each(|peer| chosen[*peer] = true);
+        honest
+            .iter()
+            .take(self.world.evaluating)
+            .for_each(|peer| chosen[*peer] = true);
         chosen
     }
 
@@ -475,8 +693,15 @@ impl Experiment {
                 let (objectives, optimum) = trainer.family.draw(lies, seed);
                 let hull = trainer.hull(lies, seed);
                 let pupil = |(peer, objective): (usize, Arc<dyn Objective>)| {
-                    let own = self.world.trainer_of(peer).expect("this world has a trainer");
-                    Pupil::Descent(Descent::new(&own, objective, seed.child(&format!("noise {peer}"))))
+                    let own = self
+                        .world
+                        .trainer_of(peer)
+                        .expect("this world has a trainer");
+                    Pupil::Descent(Descent::new(
+                        &own,
+                        objective,
+                        seed.child(&format!("noise {peer}")),
+                    ))
                 };
                 let pupils = objectives.into_iter().enumerate().map(pupil).collect();
                 Ok(School {
@@ -494,22 +719,45 @@ impl Experiment {
 
     fn rows(&self, seed: &Seed, lies: &[bool]) -> Result<School, ExperimentError> {
         let wrong = |error: &dyn std::fmt::Display| ExperimentError::Rows(error.to_string());
-        let task = self.task.as_ref().expect("without a formula there is a task");
-        let entry = DATASETS.iter().find(|entry| entry.name == self.world.dataset).expect("the world names a known data set");
-        let options = DatasetOptions { directory: self.world.data_dir.clone() };
-        let key = if self.world.data_dir.is_some() { "world.data_dir" } else { "world.dataset" };
-        let loaded = (entry.load)(&options)
-            .map_err(|error| ExperimentError::Problems(vec![self.places.problem(key, error.to_string())]))?;
-        let all = loaded.dataset(task.schema()).map_err(|error| wrong(&error))?;
+        let task = self
+            .task
+            .as_ref()
+            .expect("without a formula there is a task");
+        let entry = DATASETS
+            .iter()
+            .find(|entry| entry.name == self.world.dataset)
+            .expect("the world names a known data set");
+        let options = DatasetOptions {
+            directory: self.world.data_dir.clone(),
+        };
+        let key = if self.world.data_dir.is_some() {
+            "world.data_dir"
+        } else {
+            "world.dataset"
+        };
+        let loaded = (entry.load)(&options).map_err(|error| {
+            ExperimentError::Problems(vec![self.places.problem(key, error.to_string())])
+        })?;
+        let all = loaded
+            .dataset(task.schema())
+            .map_err(|error| wrong(&error))?;
         let test = (self.world.test_rows > 0).then_some(TestSize::Rows(self.world.test_rows));
-        let split = loaded.split(task.schema(), test, seed).map_err(|error| wrong(&error))?;
+        let split = loaded
+            .split(task.schema(), test, seed)
+            .map_err(|error| wrong(&error))?;
         let (train, test) = (all.select(&split.train), Arc::new(all.select(&split.test)));
         let sites = loaded.sites_among(&split.train);
         let (classes, peers) = (task.schema().classes, lies.len());
-        let most = test.class_counts(classes).into_iter().max().filter(|most| *most > 0);
+        let most = test
+            .class_counts(classes)
+            .into_iter()
+            .max()
+            .filter(|most| *most > 0);
         let guessing = most.map(|most| most as f64 / test.len() as f64);
         let partition = &self.world.partition;
-        let dealt = partition.datasets(&train, classes, sites.as_deref(), peers, seed).map_err(|error| wrong(&error))?;
+        let dealt = partition
+            .datasets(&train, classes, sites.as_deref(), peers, seed)
+            .map_err(|error| wrong(&error))?;
         let mut skew = SkewReport::of(&dealt, classes, train.len());
         if peers > PEER_ROWS_MAX {
             skew.class_counts = Vec::new();
@@ -518,17 +766,40 @@ impl Experiment {
         let mut pupils = Vec::with_capacity(lies.len());
         for (peer, mut own) in dealt.into_iter().enumerate() {
             if lies[peer] {
-                let mut random = seed.child(&format!("poison {peer}")).stream("kith.v1 poison");
-                own = attack.poison(&own, task.schema(), &mut random).map_err(|error| wrong(&error))?.unwrap_or(own);
+                let mut random = seed
+                    .child(&format!("poison {peer}"))
+                    .stream("kith.v1 poison");
+                own = attack
+                    .poison(&own, task.schema(), &mut random)
+                    .map_err(|error| wrong(&error))?
+                    .unwrap_or(own);
             }
-            // Where peers see rows each in its own way, what is right for one is judged as that one sees it.
-            let place = partition::Place { peer, peers, classes, seed };
-            let own_test =
-                if partition.changes_rows() { Arc::new(partition.transform(&place, &test)) } else { Arc::clone(&test) };
-            let learner = Learner::new(task, own, seed.child(&format!("batches {peer}")), Some(own_test));
-            pupils.push(Pupil::Learner(learner.map_err(|error| wrong(&format!("peer {peer}: {error}")))?));
+            // Where peers see rows each in its own way, what is right for one is judged as that one
+            // sees it.
+            let place = partition::Place {
+                peer,
+                peers,
+                classes,
+                seed,
+            };
+            let own_test = if partition.changes_rows() {
+                Arc::new(partition.transform(&place, &test))
+            } else {
+                Arc::clone(&test)
+            };
+            let learner = Learner::new(
+                task,
+                own,
+                seed.child(&format!("batches {peer}")),
+                Some(own_test),
+            );
+            pupils.push(Pupil::Learner(
+                learner.map_err(|error| wrong(&format!("peer {peer}: {error}")))?,
+            ));
         }
-        let triggered = attack.triggered(&test, task.schema()).map_err(|error| wrong(&error))?;
+        let triggered = attack
+            .triggered(&test, task.schema())
+            .map_err(|error| wrong(&error))?;
         Ok(School {
             pupils,
             dimension: task.layout().dimension,
@@ -541,7 +812,8 @@ impl Experiment {
     }
 }
 
-/// Puts the edges that a file lists in the place of `topology.file`, which names it: the experiment, once resolved, stands alone.
+/// Puts the edges that a file lists in the place of `topology.file`, which names it: the
+/// experiment, once resolved, stands alone.
 fn edges_of_file(document: &mut Document, places: &Places) -> Result<(), Vec<Problem>> {
     const KEY: &str = "topology.file";
     let wrong = |what: String| vec![places.problem(KEY, what)];
@@ -551,15 +823,24 @@ fn edges_of_file(document: &mut Document, places: &Places) -> Result<(), Vec<Pro
         Some(other) => return Err(wrong(format!("expected a text, found {other}"))),
     };
     if document.take("topology", "edges").is_some() {
-        return Err(wrong("the edges are listed in topology.edges too; expected one of the two".to_owned()));
+        return Err(wrong(
+            "the edges are listed in topology.edges too; expected one of the two".to_owned(),
+        ));
     }
-    let text = std::fs::read_to_string(&path)
-        .map_err(|error| wrong(format!("cannot read {path}: {error}; expected a file with a pair of peers a line")))?;
-    let edges =
-        edges_from_text(&path, &text).map_err(|problem| wrong(format!("line {} of {path}: {}", problem.line, problem.what)))?;
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        wrong(format!(
+            "cannot read {path}: {error}; expected a file with a pair of peers a line"
+        ))
+    })?;
+    let edges = edges_from_text(&path, &text)
+        .map_err(|problem| wrong(format!("line {} of {path}: {}", problem.line, problem.what)))?;
     let number = |peer: usize| toml::Value::Integer(peer as i64);
-    let pairs = edges.into_iter().map(|(a, b)| toml::Value::Array(vec![number(a), number(b)]));
-    document.set("topology.edges", &toml::Value::Array(pairs.collect())).map_err(|problem| vec![problem])
+    let pairs = edges
+        .into_iter()
+        .map(|(a, b)| toml::Value::Array(vec![number(a), number(b)]));
+    document
+        .set("topology.edges", &toml::Value::Array(pairs.collect()))
+        .map_err(|problem| vec![problem])
 }
 
 fn codec(text: &str, shapes: &[TensorShape]) -> Box<dyn Codec> {
@@ -569,11 +850,15 @@ fn codec(text: &str, shapes: &[TensorShape]) -> Box<dyn Codec> {
     codec
 }
 
-fn conduct(lie: Option<&(String, Option<Arc<Oracle>>)>, charter: &Arc<Charter>) -> Box<dyn Conduct> {
+fn conduct(
+    lie: Option<&(String, Option<Arc<Oracle>>)>,
+    charter: &Arc<Charter>,
+) -> Box<dyn Conduct> {
     match lie {
         None => Box::new(Honest),
         Some((text, oracle)) => {
-            let attack = attack_from_text(text).expect("the world was refused unless its attack is known");
+            let attack =
+                attack_from_text(text).expect("the world was refused unless its attack is known");
             Box::new(Attacker::new(attack, oracle.clone()).under(charter))
         }
     }
@@ -596,17 +881,20 @@ pub(crate) const SWEEP: &str = "sweep";
 
 /// Whether the text has a section that only a sweep reads.
 pub fn has_sweep(text: &str) -> bool {
-    text.parse::<toml::Table>().is_ok_and(|table| table.contains_key(SWEEP))
+    text.parse::<toml::Table>()
+        .is_ok_and(|table| table.contains_key(SWEEP))
 }
 
-/// Notes a setting among what is written, as far as [`completion`] asks: the world's keys, and which sections are written.
+/// Notes a setting among what is written, as far as [`completion`] asks: the world's keys, and
+/// which sections are written.
 fn note_setting(written: &mut toml::Table, key: &str, value: &toml::Value) {
     let empty = || toml::Value::Table(toml::Table::new());
     match key.splitn(3, '.').collect::<Vec<&str>>()[..] {
         [name] => drop(written.insert(name.to_owned(), value.clone())),
         ["world", key, ..] => {
             if let toml::Value::Table(world) = written.entry("world").or_insert_with(empty) {
-                world.insert(key.to_owned(), value.clone()); // of a table in [world] only that it is there
+                // Of a table in [world] only that it is there.
+                world.insert(key.to_owned(), value.clone());
             }
         }
         // A section of another kind has other keys than a data set's own.
@@ -620,20 +908,43 @@ fn completion(written: &toml::Table) -> toml::Table {
     let get = |key: &str| written.get("world").and_then(|world| world.get(key));
     let mut table = toml::Table::new();
     let closed_form = get("trainer").is_some();
-    let dataset = get("dataset").and_then(toml::Value::as_str).unwrap_or("digits");
-    if let Some(entry) = DATASETS.iter().find(|entry| entry.name == dataset && !closed_form) {
-        let defaults: toml::Table = entry.defaults.parse().expect("a data set's defaults are TOML");
+    let dataset = get("dataset")
+        .and_then(toml::Value::as_str)
+        .unwrap_or("digits");
+    if let Some(entry) = DATASETS
+        .iter()
+        .find(|entry| entry.name == dataset && !closed_form)
+    {
+        let defaults: toml::Table = entry
+            .defaults
+            .parse()
+            .expect("a data set's defaults are TOML");
         // A section of the file stands for itself: a model of another kind has other keys.
-        table.extend(defaults.into_iter().filter(|(name, _)| !written.contains_key(name)));
+        table.extend(
+            defaults
+                .into_iter()
+                .filter(|(name, _)| !written.contains_key(name)),
+        );
     }
     if let (Some(peers), false) = (get("peers"), written.contains_key("membership")) {
-        let open = [("mode".to_owned(), toml::Value::String("open".to_owned())), ("peers".to_owned(), peers.clone())];
-        table.insert("membership".to_owned(), toml::Value::Table(toml::Table::from_iter(open)));
+        let open = [
+            ("mode".to_owned(), toml::Value::String("open".to_owned())),
+            ("peers".to_owned(), peers.clone()),
+        ];
+        table.insert(
+            "membership".to_owned(),
+            toml::Value::Table(toml::Table::from_iter(open)),
+        );
     }
     // Another seed of the world is another draw of everything that the file does not fix.
     let seed = get("seed").cloned().unwrap_or(toml::Value::Integer(0));
-    for name in ["federation", "topology", "model"].into_iter().filter(|name| *name != "model" || !closed_form) {
-        let section = table.entry(name).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+    for name in ["federation", "topology", "model"]
+        .into_iter()
+        .filter(|name| *name != "model" || !closed_form)
+    {
+        let section = table
+            .entry(name)
+            .or_insert_with(|| toml::Value::Table(toml::Table::new()));
         if let Some(section) = section.as_table_mut() {
             section.insert("seed".to_owned(), seed.clone());
         }
@@ -657,14 +968,17 @@ pub struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Goes on until everybody has stopped or virtual time has passed `limit`, in slices, so that somebody who waits hears
-    /// something.
+    /// Goes on until everybody has stopped or virtual time has passed `limit`, in slices, so that
+    /// somebody who waits hears something.
     pub fn go_on(&mut self, limit: Duration, progress: &mut dyn FnMut(Duration, u64)) {
         const SLICE: u64 = 50_000;
         self.ended = loop {
             match self.simulation.run_some(limit, SLICE) {
                 Some(ended) => break ended,
-                None => progress(self.simulation.now(), self.simulation.observer.metrics.peer_rounds),
+                None => progress(
+                    self.simulation.now(),
+                    self.simulation.observer.metrics.peer_rounds,
+                ),
             }
         };
     }
@@ -672,8 +986,13 @@ impl Run<'_> {
     /// What came out.
     pub fn finish(mut self) -> Outcome {
         let unfinished: Vec<usize> = (0..self.lies.len())
-            // A peer that comes back when all its neighbours have finished ends before its last round, or waits for them, and says so.
-            .filter(|peer| !self.lies[*peer] && self.simulation.is_running(*peer) && !self.simulation.is_stranded(*peer))
+            // A peer that comes back when all its neighbours have finished ends before its last
+            // round, or waits for them, and says so.
+            .filter(|peer| {
+                !self.lies[*peer]
+                    && self.simulation.is_running(*peer)
+                    && !self.simulation.is_stranded(*peer)
+            })
             .filter(|peer| self.simulation.peer(*peer).round() < self.experiment.charter.rounds)
             .collect();
         let now = self.simulation.now();
@@ -681,13 +1000,25 @@ impl Run<'_> {
         let gaps = std::mem::take(&mut self.simulation.observer.mixing).gaps();
         let moments = [self.started, self.ready];
         let (experiment, simulation, lies) = (self.experiment, &self.simulation, &self.lies);
-        let mut outcome = experiment.outcome(simulation, self.ended, &self.names, lies, self.optimum.as_deref(), moments);
+        let mut outcome = experiment.outcome(
+            simulation,
+            self.ended,
+            &self.names,
+            lies,
+            self.optimum.as_deref(),
+            moments,
+        );
         outcome.skew = self.skew.take();
         for row in &mut outcome.round_rows {
-            row.spectral_gap = row.round.checked_sub(1).and_then(|round| gaps.get(&round).copied().filter(|gap| gap.is_finite()));
+            row.spectral_gap = row
+                .round
+                .checked_sub(1)
+                .and_then(|round| gaps.get(&round).copied().filter(|gap| gap.is_finite()));
         }
-        outcome.attack_success =
-            self.triggered.as_ref().and_then(|triggered| experiment.attack_success(simulation, lies, triggered));
+        outcome.attack_success = self
+            .triggered
+            .as_ref()
+            .and_then(|triggered| experiment.attack_success(simulation, lies, triggered));
         outcome.guessing = self.guessing;
         outcome
     }
@@ -740,7 +1071,12 @@ impl Observer for Bench {
     }
 
     fn input(&mut self, moment: &Moment<'_>, input: &Input) {
-        if let (Some(oracle), Input::Trained { round, parameters, .. }) = (&self.oracle, input)
+        if let (
+            Some(oracle),
+            Input::Trained {
+                round, parameters, ..
+            },
+        ) = (&self.oracle, input)
             && !self.promises.scope().lies[moment.member]
         {
             oracle.tell(*round, moment.peer.id(), Arc::clone(parameters));
@@ -782,7 +1118,11 @@ impl Range {
     fn of(values: &[f64]) -> Option<Range> {
         let fold = |pick: fn(f64, f64) -> f64| values.iter().copied().reduce(pick);
         let (min, max) = (fold(f64::min)?, fold(f64::max)?);
-        Some(Range { mean: values.iter().sum::<f64>() / values.len() as f64, min, max })
+        Some(Range {
+            mean: values.iter().sum::<f64>() / values.len() as f64,
+            min,
+            max,
+        })
     }
 }
 
@@ -797,7 +1137,10 @@ pub struct Checks {
 
 /// What came out of a run. The rows are not part of its JSON.
 #[derive(Clone, Debug, Serialize)]
-#[allow(missing_docs, reason = "the keys are those of the documented JSON object")]
+#[allow(
+    missing_docs,
+    reason = "the keys are those of the documented JSON object"
+)]
 pub struct Outcome {
     pub name: String,
     pub seed: u64,
@@ -816,11 +1159,14 @@ pub struct Outcome {
     pub trace: Digest,
     pub experiment: Digest,
     pub accuracy: Option<Range>,
-    /// For attacks with a trigger: the share of triggered rows of other classes that honest models take for the target.
+    /// For attacks with a trigger: the share of triggered rows of other classes that honest models
+    /// take for the target.
     pub attack_success: Option<Range>,
-    /// For omniscient attacks: of the honest vectors of the rounds in which liars published, the share that they knew then.
+    /// For omniscient attacks: of the honest vectors of the rounds in which liars published, the
+    /// share that they knew then.
     pub known_to_liars: Option<f64>,
-    /// How unlike the peers' rows are, as they were dealt; class counts in worlds of at most [`PEER_ROWS_MAX`] peers.
+    /// How unlike the peers' rows are, as they were dealt; class counts in worlds of at most
+    /// [`PEER_ROWS_MAX`] peers.
     pub skew: Option<SkewReport>,
     pub loss: Option<Range>,
     pub consensus_distance: Option<f64>,
@@ -833,8 +1179,8 @@ pub struct Outcome {
     pub refused: std::collections::BTreeMap<&'static str, u64>,
     pub suspected: std::collections::BTreeMap<String, u64>,
     pub convicted: std::collections::BTreeMap<String, u64>,
-    /// Mean share of each peer's contributions that honest peers left out, by name; empty in worlds of more than
-    /// [`PEER_ROWS_MAX`] peers.
+    /// Mean share of each peer's contributions that honest peers left out, by name; empty in worlds
+    /// of more than [`PEER_ROWS_MAX`] peers.
     #[serde(skip)]
     pub filtered: std::collections::BTreeMap<String, f64>,
     /// Accuracy of always naming the most frequent class of the held-out rows.

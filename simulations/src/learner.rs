@@ -19,13 +19,25 @@ impl Learner {
     ///
     /// # Errors
     /// When the rows do not suit the task.
-    pub fn new(task: &Task, rows: Dataset, seed: Seed, held_out: Option<Arc<Dataset>>) -> Result<Learner, ModelError> {
-        Ok(Learner { task: task.clone(), trainer: task.trainer(rows, seed)?, held_out })
+    pub fn new(
+        task: &Task,
+        rows: Dataset,
+        seed: Seed,
+        held_out: Option<Arc<Dataset>>,
+    ) -> Result<Learner, ModelError> {
+        Ok(Learner {
+            task: task.clone(),
+            trainer: task.trainer(rows, seed)?,
+            held_out,
+        })
     }
 
     /// The same without held-out rows: it evaluates nothing.
     pub fn without_held_out(self) -> Learner {
-        Learner { held_out: None, ..self }
+        Learner {
+            held_out: None,
+            ..self
+        }
     }
 
     /// What these rows alone teach: `rounds` rounds of local training without anybody else.
@@ -35,7 +47,10 @@ impl Learner {
     pub fn alone(&self, rounds: u64) -> Result<Vec<f32>, ModelError> {
         let (mut parameters, mut memory) = (self.task.initial_parameters(), None);
         for round in 0..rounds {
-            let request = Request { memory: memory.as_deref(), ..Request::new(&parameters, round) };
+            let request = Request {
+                memory: memory.as_deref(),
+                ..Request::new(&parameters, round)
+            };
             let trained = self.trainer.train(&request)?;
             (parameters, memory) = (trained.parameters, trained.memory);
         }
@@ -45,7 +60,9 @@ impl Learner {
 
 impl Local for Learner {
     fn train(&self, request: &Request<'_>) -> Result<Trained, String> {
-        self.trainer.train(request).map_err(|error| error.to_string())
+        self.trainer
+            .train(request)
+            .map_err(|error| error.to_string())
     }
 
     fn steps(&self) -> u64 {
@@ -53,11 +70,19 @@ impl Local for Learner {
     }
 
     fn loss(&self, parameters: &[f32]) -> Option<f64> {
-        Some(self.task.evaluate(parameters, self.trainer.data()).ok()?.loss)
+        Some(
+            self.task
+                .evaluate(parameters, self.trainer.data())
+                .ok()?
+                .loss,
+        )
     }
 
     fn evaluate(&self, parameters: &[f32]) -> Option<(f64, f64, u64)> {
-        let evaluation = self.task.evaluate(parameters, self.held_out.as_ref()?).ok()?;
+        let evaluation = self
+            .task
+            .evaluate(parameters, self.held_out.as_ref()?)
+            .ok()?;
         Some((evaluation.loss, evaluation.accuracy, evaluation.samples))
     }
 }

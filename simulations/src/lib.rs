@@ -1,8 +1,9 @@
 //! The laboratory: the same [`kith_gossip::Peer`] that a node runs, under virtual time.
 //!
-//! [`simulator`] drives peers over a network that can lose, repeat, delay, reorder and cut, and restarts them. [`experiment`]
-//! reads a charter and a [`world`] from one file, runs them and measures ([`metrics`]) while promises are watched ([`check`]).
-//! [`attack`] holds the ways of misbehaving; [`trainer`] objectives whose optimum is known. [`sites`] compares what sites gain
+//! [`simulator`] drives peers over a network that can lose, repeat, delay, reorder and cut, and
+//! restarts them. [`experiment`] reads a charter and a [`world`] from one file, runs them and
+//! measures ([`metrics`]) while promises are watched ([`check`]). [`attack`] holds the ways of
+//! misbehaving; [`trainer`] objectives whose optimum is known. [`sites`] compares what sites gain
 //! from learning together.
 //!
 //! Nothing here knows tokio or libp2p. Start reading at [`experiment`].
@@ -21,6 +22,6 @@ pub mod sweep;
 pub mod trainer;
 pub mod world;
 
-/// The environment variable, and its value, that let jemalloc ask the kernel for large pages: a world of ten thousand peers spends a
-/// tenth of its time finding small ones (measured).
+/// The environment variable, and its value, that let jemalloc ask the kernel for large pages: a
+/// world of ten thousand peers spends a tenth of its time finding small ones (measured).
 pub const LARGE_PAGES: (&str, &str) = ("_RJEM_MALLOC_CONF", "thp:always,metadata_thp:always");

@@ -1,5 +1,5 @@
-//! What a run measures: a row for every peer and round, a row for every round, and totals. All of it is made from what the
-//! peers emit and store; nothing is counted twice.
+//! What a run measures: a row for every peer and round, a row for every round, and totals. All of
+//! it is made from what the peers emit and store; nothing is counted twice.
 
 mod mixing;
 mod retransmitted;
@@ -16,8 +16,8 @@ pub use mixing::GAP_PEERS_MAX;
 pub(crate) use mixing::Mixing;
 use retransmitted::Retransmissions;
 
-/// Rows for every peer are kept in worlds of at most so many peers; larger ones keep a row a round (a guess at what a
-/// spreadsheet still opens).
+/// Rows for every peer are kept in worlds of at most so many peers; larger ones keep a row a round
+/// (a guess at what a spreadsheet still opens).
 pub const PEER_ROWS_MAX: usize = 1024;
 
 /// Bytes of a run, by kind.
@@ -29,9 +29,11 @@ pub struct Bytes {
     pub keyframes: u64,
     /// Envelopes of updates, without their bodies.
     pub envelope: u64,
-    /// What went out once more to a peer that had been sent it before; not counted where no row is kept for every peer.
+    /// What went out once more to a peer that had been sent it before; not counted where no row is
+    /// kept for every peer.
     pub retransmitted: Option<u64>,
-    /// Everything that was put on the wire: also headers shown to neighbours, handshakes, repetitions, and what was lost.
+    /// Everything that was put on the wire: also headers shown to neighbours, handshakes,
+    /// repetitions, and what was lost.
     pub wire: u64,
     /// The same deliveries uncompressed.
     pub dense_equivalent: u64,
@@ -78,7 +80,8 @@ pub struct PeerRow {
     pub keyframe_bytes: u64,
     /// Bytes of those updates' envelopes.
     pub envelope_bytes: u64,
-    /// Bytes of its updates that it sent once more to a peer that had been sent them before, while it was in this round.
+    /// Bytes of its updates that it sent once more to a peer that had been sent them before, while
+    /// it was in this round.
     pub retransmitted_bytes: u64,
     #[serde(skip)]
     staleness_sum: u64,
@@ -89,18 +92,32 @@ impl PeerRow {
     fn note(&mut self, moment: &Moment<'_>, event: &Event) {
         match event {
             Event::Trained { loss, .. } => self.train_loss = Some(*loss),
-            Event::Accepted { staleness, payload_bytes, keyframe_bytes, envelope_bytes, .. } => {
+            Event::Accepted {
+                staleness,
+                payload_bytes,
+                keyframe_bytes,
+                envelope_bytes,
+                ..
+            } => {
                 self.accepted += 1;
                 self.staleness_sum += staleness;
                 self.payload_bytes += *payload_bytes as u64;
                 self.keyframe_bytes += *keyframe_bytes as u64;
                 self.envelope_bytes += *envelope_bytes as u64;
             }
-            Event::RoundClosed { why, have, awaited, .. } => {
-                (self.have, self.awaited, self.by_deadline) = (*have, *awaited, *why == Closed::Deadline);
+            Event::RoundClosed {
+                why, have, awaited, ..
+            } => {
+                (self.have, self.awaited, self.by_deadline) =
+                    (*have, *awaited, *why == Closed::Deadline);
                 self.virtual_seconds = moment.now.as_secs_f64();
             }
-            Event::Aggregated { models, dropped, spread, .. } => {
+            Event::Aggregated {
+                models,
+                dropped,
+                spread,
+                ..
+            } => {
                 self.mixed = models - 1;
                 self.spread = Some(*spread);
                 let mut mean = Mean::default();
@@ -134,7 +151,8 @@ pub struct RoundRow {
     pub accuracy_max: Option<f64>,
     /// Root mean square distance of the honest peers' models to their mean.
     pub consensus_distance: Option<f64>,
-    /// Root mean square distance of the honest peers' models to the optimum of the honest peers' objectives, where it is known.
+    /// Root mean square distance of the honest peers' models to the optimum of the honest peers'
+    /// objectives, where it is known.
     pub optimum_distance: Option<f64>,
     /// Share of the liars' contributions that honest peers left out.
     pub filtered_liars: Option<f64>,
@@ -146,10 +164,11 @@ pub struct RoundRow {
     pub by_deadline: u64,
     /// Bytes of bodies, keyframes and envelopes that honest peers accepted in the round.
     pub update_bytes: u64,
-    /// Bytes of the round's updates that honest peers sent once more; empty in large worlds, see [`Bytes::retransmitted`].
+    /// Bytes of the round's updates that honest peers sent once more; empty in large worlds, see
+    /// [`Bytes::retransmitted`].
     pub retransmitted_bytes: Option<u64>,
-    /// Spectral gap of the mixing that was in force among the honest peers that made the round; empty in worlds of more than
-    /// [`GAP_PEERS_MAX`] peers.
+    /// Spectral gap of the mixing that was in force among the honest peers that made the round;
+    /// empty in worlds of more than [`GAP_PEERS_MAX`] peers.
     pub spectral_gap: Option<f64>,
 }
 
@@ -162,8 +181,8 @@ struct RoundSums {
     accuracy: Mean,
     liars: Mean,
     honest: Mean,
-    /// Sum over peers of (model − reference), the sum of its squared norms, and the reference: the first peer's model, so that
-    /// nearly equal models do not cancel.
+    /// Sum over peers of (model − reference), the sum of its squared norms, and the reference: the
+    /// first peer's model, so that nearly equal models do not cancel.
     reference: Vec<f32>,
     sum: Vec<f64>,
     squares: f64,
@@ -205,7 +224,8 @@ pub struct Metrics {
     places: BTreeMap<(usize, u64), usize>,
     rounds: BTreeMap<u64, RoundSums>,
     retransmissions: Option<Retransmissions>,
-    /// Of each peer's contributions the share that honest peers left out; none where no row is kept for every peer.
+    /// Of each peer's contributions the share that honest peers left out; none where no row is kept
+    /// for every peer.
     filtered: Vec<Mean>,
     /// Totals, liars included.
     pub bytes: Bytes,
@@ -228,8 +248,8 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Rounds whose vectors are kept for peers that come late; whoever is further behind no longer counts in that round's
-    /// consensus distance.
+    /// Rounds whose vectors are kept for peers that come late; whoever is further behind no longer
+    /// counts in that round's consensus distance.
     const ROUNDS_OPEN: u64 = 64;
 
     /// For peers of which `lies` tells who does; `optimum` where it is known.
@@ -237,7 +257,10 @@ impl Metrics {
         let peers = lies.len();
         let retransmissions = (peers <= PEER_ROWS_MAX).then(|| Retransmissions::new(peers));
         Metrics {
-            bytes: Bytes { retransmitted: retransmissions.is_some().then_some(0), ..Bytes::default() },
+            bytes: Bytes {
+                retransmitted: retransmissions.is_some().then_some(0),
+                ..Bytes::default()
+            },
             filtered: vec![Mean::default(); if retransmissions.is_some() { peers } else { 0 }],
             retransmissions,
             anybody_lies: lies.contains(&true),
@@ -264,9 +287,13 @@ impl Metrics {
         &self.rows
     }
 
-    /// The mean share of a peer's contributions that honest peers left out, by its number, where there were any; empty in large worlds.
+    /// The mean share of a peer's contributions that honest peers left out, by its number, where
+    /// there were any; empty in large worlds.
     pub fn filtered(&self) -> impl Iterator<Item = (usize, f64)> {
-        self.filtered.iter().enumerate().filter_map(|(peer, mean)| Some((peer, mean.get()?)))
+        self.filtered
+            .iter()
+            .enumerate()
+            .filter_map(|(peer, mean)| Some((peer, mean.get()?)))
     }
 
     /// A row for every round.
@@ -275,21 +302,42 @@ impl Metrics {
     }
 
     /// Notes an event; `number_of` tells a peer's number.
-    pub fn event(&mut self, moment: &Moment<'_>, event: &Event, number_of: impl Fn(&kith_consensus::PeerId) -> Option<usize>) {
+    pub fn event(
+        &mut self,
+        moment: &Moment<'_>,
+        event: &Event,
+        number_of: impl Fn(&kith_consensus::PeerId) -> Option<usize>,
+    ) {
         let member = moment.member;
         let honest = !self.lies[member];
         if let Some(row) = self.current.get_mut(member) {
             if let Event::RoundOpened { round, .. } = event {
-                *row = PeerRow { round: *round + 1, peer: member, lies: !honest, ..PeerRow::default() };
+                *row = PeerRow {
+                    round: *round + 1,
+                    peer: member,
+                    lies: !honest,
+                    ..PeerRow::default()
+                };
             }
             row.note(moment, event);
         }
         match event {
             Event::Started { resumed: false, .. } => {
-                self.retransmissions.iter_mut().for_each(|watched| watched.forgets(member));
+                self.retransmissions
+                    .iter_mut()
+                    .for_each(|watched| watched.forgets(member));
             }
-            Event::Trained { round, loss, .. } if honest => self.round(*round + 1).train_loss.add(*loss),
-            Event::Accepted { round, payload_bytes, keyframe_bytes, envelope_bytes, dense_bytes, .. } => {
+            Event::Trained { round, loss, .. } if honest => {
+                self.round(*round + 1).train_loss.add(*loss)
+            }
+            Event::Accepted {
+                round,
+                payload_bytes,
+                keyframe_bytes,
+                envelope_bytes,
+                dense_bytes,
+                ..
+            } => {
                 self.bytes.payload += *payload_bytes as u64;
                 self.bytes.keyframes += *keyframe_bytes as u64;
                 self.bytes.envelope += *envelope_bytes as u64;
@@ -299,7 +347,11 @@ impl Metrics {
                     self.round(*round + 1).row.update_bytes += update;
                 }
             }
-            Event::RoundClosed { round, why: Closed::Deadline, .. } if honest => {
+            Event::RoundClosed {
+                round,
+                why: Closed::Deadline,
+                ..
+            } if honest => {
                 self.by_deadline += 1;
                 self.round(*round + 1).row.by_deadline += 1;
             }
@@ -307,13 +359,21 @@ impl Metrics {
                 // In large worlds nobody is looked up where nobody lies.
                 let looks = self.anybody_lies || !self.filtered.is_empty();
                 for dropped in dropped {
-                    let number = if looks { number_of(&dropped.peer) } else { None };
+                    let number = if looks {
+                        number_of(&dropped.peer)
+                    } else {
+                        None
+                    };
                     let lies = number.is_some_and(|number| self.lies[number]);
                     if let Some(mean) = number.and_then(|number| self.filtered.get_mut(number)) {
                         mean.add(dropped.share);
                     }
                     let sums = self.round(*round + 1);
-                    if lies { sums.liars.add(dropped.share) } else { sums.honest.add(dropped.share) }
+                    if lies {
+                        sums.liars.add(dropped.share)
+                    } else {
+                        sums.honest.add(dropped.share)
+                    }
                 }
             }
             Event::Jumped { from, to } if honest => self.rounds_jumped += to - from,
@@ -321,7 +381,12 @@ impl Metrics {
                 self.mixing_skipped += 1;
                 self.round(*round + 1).row.mixing_skipped += 1;
             }
-            Event::Evaluated { round, loss, accuracy, .. } => {
+            Event::Evaluated {
+                round,
+                loss,
+                accuracy,
+                ..
+            } => {
                 self.evaluated[member] = Some((*round, *loss, *accuracy));
                 if let Some(place) = self.places.get(&(member, *round)) {
                     let row = &mut self.rows[*place];
@@ -332,16 +397,28 @@ impl Metrics {
                     sums.loss.add(*loss);
                     sums.accuracy.add(*accuracy);
                     let row = &mut sums.row;
-                    row.accuracy_min = Some(row.accuracy_min.map_or(*accuracy, |least| least.min(*accuracy)));
-                    row.accuracy_max = Some(row.accuracy_max.map_or(*accuracy, |most| most.max(*accuracy)));
+                    row.accuracy_min = Some(
+                        row.accuracy_min
+                            .map_or(*accuracy, |least| least.min(*accuracy)),
+                    );
+                    row.accuracy_max = Some(
+                        row.accuracy_max
+                            .map_or(*accuracy, |most| most.max(*accuracy)),
+                    );
                 }
             }
-            Event::Refused { reason, .. } if honest => *self.refused.entry(reason.name()).or_default() += 1,
+            Event::Refused { reason, .. } if honest => {
+                *self.refused.entry(reason.name()).or_default() += 1
+            }
             Event::Suspected { peer, .. } if honest => {
-                number_of(peer).into_iter().for_each(|peer| *self.suspected.entry(peer).or_default() += 1);
+                number_of(peer)
+                    .into_iter()
+                    .for_each(|peer| *self.suspected.entry(peer).or_default() += 1);
             }
             Event::Equivocated { peer, .. } if honest => {
-                number_of(peer).into_iter().for_each(|peer| *self.convicted.entry(peer).or_default() += 1);
+                number_of(peer)
+                    .into_iter()
+                    .for_each(|peer| *self.convicted.entry(peer).or_default() += 1);
             }
             _ => {}
         }
@@ -349,7 +426,15 @@ impl Metrics {
 
     /// Notes an input, before it is handled.
     pub fn input(&mut self, moment: &Moment<'_>, input: &Input) {
-        if let (Some(watched), Input::BodyRequested { from, digest, request }) = (&mut self.retransmissions, input) {
+        if let (
+            Some(watched),
+            Input::BodyRequested {
+                from,
+                digest,
+                request,
+            },
+        ) = (&mut self.retransmissions, input)
+        {
             watched.requested(moment, from, *digest, *request);
         }
     }
@@ -358,13 +443,21 @@ impl Metrics {
     pub fn effect(&mut self, moment: &Moment<'_>, effect: &Effect) {
         let repeated = match (effect, &mut self.retransmissions) {
             (Effect::Persist(record), _) => return self.persisted(moment, record),
-            (Effect::Send { to, bytes }, Some(watched)) => watched.sent(moment, to, bytes).map(|round| (round, bytes.len())),
-            (Effect::Provide { request, body: Some(body) }, Some(watched)) => {
-                watched.provided(*request).map(|round| (round, body.len()))
-            }
+            (Effect::Send { to, bytes }, Some(watched)) => watched
+                .sent(moment, to, bytes)
+                .map(|round| (round, bytes.len())),
+            (
+                Effect::Provide {
+                    request,
+                    body: Some(body),
+                },
+                Some(watched),
+            ) => watched.provided(*request).map(|round| (round, body.len())),
             _ => None,
         };
-        let Some((round, bytes)) = repeated else { return };
+        let Some((round, bytes)) = repeated else {
+            return;
+        };
         let (member, bytes) = (moment.member, bytes as u64);
         self.bytes.retransmitted = self.bytes.retransmitted.map(|sum| sum + bytes);
         if let Some(row) = self.current.get_mut(member) {
@@ -378,7 +471,9 @@ impl Metrics {
 
     /// A round's result is about to be stored.
     fn persisted(&mut self, moment: &Moment<'_>, record: &Record) {
-        let Record::Checkpoint(checkpoint) = record else { return };
+        let Record::Checkpoint(checkpoint) = record else {
+            return;
+        };
         self.peer_rounds += 1;
         let member = moment.member;
         if !self.lies[member] {
@@ -386,8 +481,13 @@ impl Metrics {
         }
         if let Some(row) = self.current.get_mut(member) {
             let mut row = std::mem::take(row);
-            row.staleness = if row.accepted > 0 { row.staleness_sum as f64 / row.accepted as f64 } else { 0.0 };
-            self.places.insert((member, checkpoint.round), self.rows.len());
+            row.staleness = if row.accepted > 0 {
+                row.staleness_sum as f64 / row.accepted as f64
+            } else {
+                0.0
+            };
+            self.places
+                .insert((member, checkpoint.round), self.rows.len());
             self.rows.push(row);
         }
     }
@@ -402,14 +502,25 @@ impl Metrics {
             sums.add_model(&checkpoint.parameters);
             if let Some(optimum) = &optimum {
                 let squares = |(value, at): (&f32, &f64)| (f64::from(*value) - at).powi(2);
-                sums.optimum_squares += checkpoint.parameters.iter().zip(optimum).map(squares).sum::<f64>();
+                sums.optimum_squares += checkpoint
+                    .parameters
+                    .iter()
+                    .zip(optimum)
+                    .map(squares)
+                    .sum::<f64>();
             }
         }
-        sums.row.optimum_distance =
-            (optimum.is_some() && sums.models > 0).then(|| (sums.optimum_squares / sums.models as f64).sqrt());
+        sums.row.optimum_distance = (optimum.is_some() && sums.models > 0)
+            .then(|| (sums.optimum_squares / sums.models as f64).sqrt());
         self.optimum = optimum;
         let old = checkpoint.round.saturating_sub(Metrics::ROUNDS_OPEN);
-        for sums in self.rounds.range_mut(..old).rev().map(|(_, sums)| sums).take_while(|sums| !sums.reference.is_empty()) {
+        for sums in self
+            .rounds
+            .range_mut(..old)
+            .rev()
+            .map(|(_, sums)| sums)
+            .take_while(|sums| !sums.reference.is_empty())
+        {
             sums.fold();
         }
     }
@@ -437,9 +548,17 @@ impl RoundSums {
         }
         // Squares beside each other, since one sum alone would wait for itself at every value.
         let mut squares = [0.0; 8];
-        let blocks = self.sum.chunks_mut(squares.len()).zip(model.chunks(squares.len()));
+        let blocks = self
+            .sum
+            .chunks_mut(squares.len())
+            .zip(model.chunks(squares.len()));
         for ((sums, values), references) in blocks.zip(self.reference.chunks(squares.len())) {
-            for (((sum, square), value), reference) in sums.iter_mut().zip(&mut squares).zip(values).zip(references) {
+            for (((sum, square), value), reference) in sums
+                .iter_mut()
+                .zip(&mut squares)
+                .zip(values)
+                .zip(references)
+            {
                 let difference = f64::from(*value) - f64::from(*reference);
                 *sum += difference;
                 *square += difference * difference;

@@ -1,8 +1,9 @@
-//! A rule that remembers: where everybody receives everybody's update, many peers combine the same models, and equal
-//! contributions give equal bits, so one of them computes for all.
+//! A rule that remembers: where everybody receives everybody's update, many peers combine the same
+//! models, and equal contributions give equal bits, so one of them computes for all.
 //!
-//! Only results that depend on nothing else are remembered: contributions of which every one is named by its hash, a rule that
-//! needs no own model, weights or losses, and the same last aggregate.
+//! Only results that depend on nothing else are remembered: contributions of which every one is
+//! named by its hash, a rule that needs no own model, weights or losses, and the same last
+//! aggregate.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -25,11 +26,19 @@ pub(crate) struct Remembered {
 impl Remembered {
     /// For a federation of so many peers.
     pub(crate) fn new(rule: Box<dyn Rule>, peers: usize) -> Remembered {
-        Remembered { rule, peers, results: Mutex::default() }
+        Remembered {
+            rule,
+            peers,
+            results: Mutex::default(),
+        }
     }
 
     /// The name of all that the result depends on.
-    fn name(&self, context: &Context<'_>, contributions: &[Contribution<'_>]) -> Option<(u64, Digest)> {
+    fn name(
+        &self,
+        context: &Context<'_>,
+        contributions: &[Contribution<'_>],
+    ) -> Option<(u64, Digest)> {
         let alone = !self.needs_own() && !self.uses_weights() && !self.needs_losses();
         if !alone || contributions.len() != self.peers {
             return None;
@@ -40,12 +49,17 @@ impl Remembered {
             hasher.update(&contribution.state?.0);
         }
         // Mostly one and the same vector.
-        let last = context.last_aggregate.map(|last| (last, Digest::of_values(last)));
+        let last = context
+            .last_aggregate
+            .map(|last| (last, Digest::of_values(last)));
         let start = context.round_start.map(|start| match last {
             Some((last, digest)) if std::ptr::eq(last, start) => digest,
             _ => Digest::of_values(start),
         });
-        for digest in [last.map(|(_, digest)| digest), start].into_iter().flatten() {
+        for digest in [last.map(|(_, digest)| digest), start]
+            .into_iter()
+            .flatten()
+        {
             hasher.update(&digest.0);
         }
         Some((context.round, Digest(*hasher.finalize().as_bytes())))
@@ -97,9 +111,20 @@ impl Rule for Remembered {
         self.rule.combine(context, rows)
     }
 
-    fn aggregate(&self, context: &Context<'_>, contributions: &[Contribution<'_>]) -> Result<Aggregate, AggregateError> {
-        let Some(name) = self.name(context, contributions) else { return self.rule.aggregate(context, contributions) };
-        let known = self.results.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned();
+    fn aggregate(
+        &self,
+        context: &Context<'_>,
+        contributions: &[Contribution<'_>],
+    ) -> Result<Aggregate, AggregateError> {
+        let Some(name) = self.name(context, contributions) else {
+            return self.rule.aggregate(context, contributions);
+        };
+        let known = self
+            .results
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&name)
+            .cloned();
         if let Some(aggregate) = known {
             return Ok(aggregate);
         }
@@ -125,9 +150,20 @@ mod tests {
             let rule = || rule_from_text(entry.name, 1, &[]).expect("the others have defaults");
             let (plain, remembered) = (rule(), Remembered::new(rule(), 8));
             let told = |rule: &dyn Rule| {
-                let needs = [rule.needs_own(), rule.needs_losses(), rule.needs_updates(), rule.needs_models()];
+                let needs = [
+                    rule.needs_own(),
+                    rule.needs_losses(),
+                    rule.needs_updates(),
+                    rule.needs_models(),
+                ];
                 let numbers = (rule.byzantine(), rule.minimum(), rule.fits(1000));
-                (rule.name(), numbers, needs, rule.uses_weights(), rule.stays_in_honest_range())
+                (
+                    rule.name(),
+                    numbers,
+                    needs,
+                    rule.uses_weights(),
+                    rule.stays_in_honest_range(),
+                )
             };
             assert_eq!(told(&remembered), told(&*plain), "{}", entry.name);
         }

@@ -1,8 +1,9 @@
-//! The results of a run as files: tables as CSV, the outcome as JSON, plots as SVG, and a page that holds all of it.
+//! The results of a run as files: tables as CSV, the outcome as JSON, plots as SVG, and a page that
+//! holds all of it.
 //!
-//! [`write()`] leaves a run's measurements in a folder; [`run::page`] and [`sweep::page`] make a page of what lies in one, so that
-//! a report can be made again without running anything. A page needs no network and no script, and follows its reader's
-//! choice of light or dark.
+//! [`write()`] leaves a run's measurements in a folder; [`run::page`] and [`sweep::page`] make a
+//! page of what lies in one, so that a report can be made again without running anything. A page
+//! needs no network and no script, and follows its reader's choice of light or dark.
 
 use std::io;
 use std::path::Path;
@@ -21,20 +22,37 @@ pub mod run;
 pub mod sweep;
 mod table;
 
-/// Writes `experiment.toml` (the resolved experiment, `command` in its first line), `rounds.csv`, `peers.csv` for worlds that keep
-/// it and where `peers` asks for it, with `skew.csv` where rows were dealt, and in the end `outcome.json` into an existing
-/// folder. Where `outcome.json` is, the rest is.
+/// Writes `experiment.toml` (the resolved experiment, `command` in its first line), `rounds.csv`,
+/// `peers.csv` for worlds that keep it and where `peers` asks for it, with `skew.csv` where rows
+/// were dealt, and in the end `outcome.json` into an existing folder. Where `outcome.json` is, the
+/// rest is.
 ///
 /// # Errors
 /// When a file cannot be written.
-pub fn write(folder: &Path, experiment: &Experiment, outcome: &Outcome, command: &str, peers: bool) -> io::Result<()> {
-    let command: String = command.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    std::fs::write(folder.join("experiment.toml"), format!("{COMMAND}{command}\n{}", experiment.to_toml()))?;
+pub fn write(
+    folder: &Path,
+    experiment: &Experiment,
+    outcome: &Outcome,
+    command: &str,
+    peers: bool,
+) -> io::Result<()> {
+    let command: String = command
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    std::fs::write(
+        folder.join("experiment.toml"),
+        format!("{COMMAND}{command}\n{}", experiment.to_toml()),
+    )?;
     table_file(&folder.join("rounds.csv"), &outcome.round_rows)?;
     if peers && !outcome.peer_rows.is_empty() {
         table_file(&folder.join("peers.csv"), &outcome.peer_rows)?;
     }
-    if let Some(skew) = outcome.skew.as_ref().filter(|skew| peers && !skew.class_counts.is_empty()) {
+    if let Some(skew) = outcome
+        .skew
+        .as_ref()
+        .filter(|skew| peers && !skew.class_counts.is_empty())
+    {
         skew_file(&folder.join("skew.csv"), skew)?;
     }
     let json = serde_json::to_vec_pretty(outcome).map_err(io::Error::other)?;
@@ -67,34 +85,54 @@ pub fn contents(folder: &Path) -> io::Result<Contents> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Contents::Nothing),
         Err(error) => return Err(error),
     };
-    let names: io::Result<Vec<String>> = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect();
+    let names: io::Result<Vec<String>> = entries
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect();
     let mut names = names?;
     names.sort_unstable();
-    let Some(first) = names.first() else { return Ok(Contents::Nothing) };
+    let Some(first) = names.first() else {
+        return Ok(Contents::Nothing);
+    };
     if let Some(other) = names.iter().find(|name| !is_left_by_a_run(name)) {
         return Ok(Contents::Other(other.clone()));
     }
     // The resolved experiment is the first file that is written.
     let text = std::fs::read_to_string(folder.join("experiment.toml")).unwrap_or_default();
-    let Some((_, resolved)) = text.split_once('\n').filter(|(command, _)| command.starts_with(COMMAND)) else {
+    let Some((_, resolved)) = text
+        .split_once('\n')
+        .filter(|(command, _)| command.starts_with(COMMAND))
+    else {
         return Ok(Contents::Other(first.clone()));
     };
     let outcome = std::fs::read(folder.join("outcome.json")).ok();
-    let outcome: Option<serde_json::Value> = outcome.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let outcome: Option<serde_json::Value> =
+        outcome.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let seed = outcome.and_then(|outcome| outcome["seed"].as_u64());
-    Ok(Contents::Run { experiment: Digest::of(resolved.as_bytes()).to_string(), seed })
+    Ok(Contents::Run {
+        experiment: Digest::of(resolved.as_bytes()).to_string(),
+        seed,
+    })
 }
 
 fn is_left_by_a_run(name: &str) -> bool {
-    const FILES: [&str; 5] = ["experiment.toml", "outcome.json", "outcome.json.partial", "report.html", "plots"];
-    let table = name.strip_suffix(".csv").or_else(|| name.strip_suffix(".parquet"));
+    const FILES: [&str; 5] = [
+        "experiment.toml",
+        "outcome.json",
+        "outcome.json.partial",
+        "report.html",
+        "plots",
+    ];
+    let table = name
+        .strip_suffix(".csv")
+        .or_else(|| name.strip_suffix(".parquet"));
     FILES.contains(&name) || table.is_some_and(|table| ["rounds", "peers", "skew"].contains(&table))
 }
 
 /// Begins the first line of a resolved experiment's file.
 const COMMAND: &str = "# ";
 
-/// Puts a file in the place of another in one step: whoever is killed in between leaves the old one or the new one.
+/// Puts a file in the place of another in one step: whoever is killed in between leaves the old one
+/// or the new one.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -111,16 +149,25 @@ pub const PARQUET_BUILD: &str = "build it with `cargo build --release --features
 /// Whether this program was built with Parquet.
 pub const PARQUET: bool = cfg!(feature = "parquet");
 
-/// Writes each table of a run's or a sweep's folder, and of the cells in it, once more as Parquet, with the same columns:
-/// `rounds.parquet` beside `rounds.csv`.
+/// Writes each table of a run's or a sweep's folder, and of the cells in it, once more as Parquet,
+/// with the same columns: `rounds.parquet` beside `rounds.csv`.
 ///
 /// # Errors
-/// When a table cannot be read or a file not be written, and where this program was built without Parquet.
+/// When a table cannot be read or a file not be written, and where this program was built without
+/// Parquet.
 pub fn write_parquet(folder: &Path) -> io::Result<()> {
-    let cells = std::fs::read_dir(folder.join("cells")).into_iter().flatten();
+    let cells = std::fs::read_dir(folder.join("cells"))
+        .into_iter()
+        .flatten();
     let cells: io::Result<Vec<std::path::PathBuf>> = cells.map(|cell| Ok(cell?.path())).collect();
-    for folder in cells?.iter().map(std::path::PathBuf::as_path).chain([folder]) {
-        for table in ["rounds", "peers", "skew", "sweep", "summary"].map(|name| folder.join(name).with_extension("csv")) {
+    for folder in cells?
+        .iter()
+        .map(std::path::PathBuf::as_path)
+        .chain([folder])
+    {
+        for table in ["rounds", "peers", "skew", "sweep", "summary"]
+            .map(|name| folder.join(name).with_extension("csv"))
+        {
             if table.exists() {
                 parquet_beside(&table)?;
             }
@@ -134,19 +181,43 @@ use parquet::beside as parquet_beside;
 
 #[cfg(not(feature = "parquet"))]
 fn parquet_beside(_table: &Path) -> io::Result<()> {
-    Err(io::Error::new(io::ErrorKind::Unsupported, format!("this program was built without Parquet; {PARQUET_BUILD}")))
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        format!("this program was built without Parquet; {PARQUET_BUILD}"),
+    ))
 }
 
-/// A row for every peer: its rows, how far its labels are from everybody's, and its rows of each class.
+/// A row for every peer: its rows, how far its labels are from everybody's, and its rows of each
+/// class.
 fn skew_file(path: &Path, skew: &SkewReport) -> io::Result<()> {
     let mut writer = csv::Writer::from_path(path)?;
-    let classes = (0..skew.class_counts.first().map_or(0, Vec::len)).map(|class| format!("class_{class}"));
-    let names = ["peer", "rows", "l1", "hellinger", "js_divergence", "entropy"].map(str::to_owned);
+    let classes =
+        (0..skew.class_counts.first().map_or(0, Vec::len)).map(|class| format!("class_{class}"));
+    let names = [
+        "peer",
+        "rows",
+        "l1",
+        "hellinger",
+        "js_divergence",
+        "entropy",
+    ]
+    .map(str::to_owned);
     writer.write_record(names.into_iter().chain(classes))?;
-    for (peer, (counts, skew)) in skew.class_counts.iter().zip(label_skew(&skew.class_counts)).enumerate() {
-        let numbers = [skew.l1, skew.hellinger, skew.js_divergence, skew.entropy].map(|value| value.to_string());
+    for (peer, (counts, skew)) in skew
+        .class_counts
+        .iter()
+        .zip(label_skew(&skew.class_counts))
+        .enumerate()
+    {
+        let numbers = [skew.l1, skew.hellinger, skew.js_divergence, skew.entropy]
+            .map(|value| value.to_string());
         let whole = [peer as u64, counts.iter().sum()].map(|value| value.to_string());
-        writer.write_record(whole.into_iter().chain(numbers).chain(counts.iter().map(u64::to_string)))?;
+        writer.write_record(
+            whole
+                .into_iter()
+                .chain(numbers)
+                .chain(counts.iter().map(u64::to_string)),
+        )?;
     }
     writer.flush()
 }
@@ -183,7 +254,10 @@ pre{background:#8881;padding:.7rem;overflow-x:auto;font-size:13px}code{font-size
 /// A plot's file in a folder of plots, and its place in a page.
 fn keep(plots: &Path, name: &str, svg: &str, body: &mut String) -> io::Result<()> {
     std::fs::create_dir_all(plots)?;
-    std::fs::write(plots.join(format!("{name}.svg")), crate::plot::standalone(svg))?;
+    std::fs::write(
+        plots.join(format!("{name}.svg")),
+        crate::plot::standalone(svg),
+    )?;
     body.push_str(svg);
     body.push('\n');
     Ok(())
@@ -193,7 +267,10 @@ fn keep(plots: &Path, name: &str, svg: &str, body: &mut String) -> io::Result<()
 fn bytes_text(count: f64) -> String {
     let units = [(1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")];
     let fitting = units.into_iter().find(|(size, _)| count >= *size);
-    fitting.map_or_else(|| format!("{count:.0} B"), |(size, unit)| format!("{:.1} {unit}", count / size))
+    fitting.map_or_else(
+        || format!("{count:.0} B"),
+        |(size, unit)| format!("{:.1} {unit}", count / size),
+    )
 }
 
 /// A number for people: some five digits, with a power of ten where it is very large or small.
@@ -211,7 +288,9 @@ pub fn spread_text(mean: f64, deviation: Option<f64>) -> String {
     match (deviation, decimals(mean)) {
         (None, _) => mean_text,
         (Some(0.0), None) => format!("{mean_text} ± 0"),
-        (Some(deviation), Some(decimals)) if deviation < 1e5 => format!("{mean_text} ± {deviation:.decimals$}"),
+        (Some(deviation), Some(decimals)) if deviation < 1e5 => {
+            format!("{mean_text} ± {deviation:.decimals$}")
+        }
         (Some(deviation), _) => format!("{mean_text} ± {deviation:.1e}"),
     }
 }
@@ -235,18 +314,37 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("kith-contents-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder); // there may be none
         let found = || contents(&folder).expect("it can be read");
-        let put = |name: &str, text: &str| std::fs::write(folder.join(name), text).expect("it can be written");
+        let put = |name: &str, text: &str| {
+            std::fs::write(folder.join(name), text).expect("it can be written")
+        };
         assert_eq!(found(), Contents::Nothing, "there is no folder");
         std::fs::create_dir(&folder).expect("a folder");
         assert_eq!(found(), Contents::Nothing);
         put("report.html", "my own page");
-        assert_eq!(found(), Contents::Other("report.html".into()), "a name alone proves nothing");
+        assert_eq!(
+            found(),
+            Contents::Other("report.html".into()),
+            "a name alone proves nothing"
+        );
         put("experiment.toml", "# kith sim run e.toml\n[federation]\n");
         let experiment = Digest::of(b"[federation]\n").to_string();
-        assert_eq!(found(), Contents::Run { experiment: experiment.clone(), seed: None }, "it was begun");
+        assert_eq!(
+            found(),
+            Contents::Run {
+                experiment: experiment.clone(),
+                seed: None
+            },
+            "it was begun"
+        );
         put("outcome.json", "{\"seed\": 7}");
         put("peers.csv", "");
-        assert_eq!(found(), Contents::Run { experiment, seed: Some(7) });
+        assert_eq!(
+            found(),
+            Contents::Run {
+                experiment,
+                seed: Some(7)
+            }
+        );
         put("notes.txt", "mine");
         assert_eq!(found(), Contents::Other("notes.txt".into()));
         std::fs::remove_dir_all(&folder).expect("it was there");
@@ -257,11 +355,19 @@ mod tests {
 
     #[test]
     fn numbers_are_told_in_few_digits() {
-        let told: Vec<String> = [0.0, 0.90441, 86528.52, 18.752, 3.142e6, 2e-5].map(number_text).to_vec();
-        assert_eq!(told, ["0", "0.9044", "86528.5", "18.75", "3.142e6", "2.000e-5"]);
+        let told: Vec<String> = [0.0, 0.90441, 86528.52, 18.752, 3.142e6, 2e-5]
+            .map(number_text)
+            .to_vec();
+        assert_eq!(
+            told,
+            ["0", "0.9044", "86528.5", "18.75", "3.142e6", "2.000e-5"]
+        );
         assert_eq!(spread_text(0.9, Some(1.2e-4)), "0.9000 ± 0.0001");
         assert_eq!(spread_text(0.0, Some(0.0)), "0 ± 0");
         assert_eq!(spread_text(2e-5, Some(1e-6)), "2.000e-5 ± 1.0e-6");
-        assert_eq!((spread_text(7.0, None).as_str(), bytes_text(2.5e6).as_str()), ("7.0000", "2.5 MB"));
+        assert_eq!(
+            (spread_text(7.0, None).as_str(), bytes_text(2.5e6).as_str()),
+            ("7.0000", "2.5 MB")
+        );
     }
 }

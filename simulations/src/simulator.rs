@@ -1,12 +1,14 @@
-//! Peers under virtual time: the same [`Peer`] that a node runs, driven by one queue of (time, sequence) → what happens.
+//! Peers under virtual time: the same [`Peer`] that a node runs, driven by one queue of (time,
+//! sequence) → what happens.
 //!
-//! [`Simulation`] owns the peers and carries out their effects. Time moves only to the next entry of the queue, so a deadline
-//! of minutes costs nothing. Training runs on a pool of threads, but its result enters when the device would have been done,
-//! so equal seeds give equal runs to the bit for any number of threads; [`Simulation::trace`] is the hash over all inputs and
-//! effects that says so.
+//! [`Simulation`] owns the peers and carries out their effects. Time moves only to the next entry
+//! of the queue, so a deadline of minutes costs nothing. Training runs on a pool of threads, but
+//! its result enters when the device would have been done, so equal seeds give equal runs to the
+//! bit for any number of threads; [`Simulation::trace`] is the hash over all inputs and effects
+//! that says so.
 //!
-//! Not here: what a world file says (`world`), what is measured (`metrics`), what must hold (`check`): those look on as
-//! [`Observer`]s.
+//! Not here: what a world file says (`world`), what is measured (`metrics`), what must hold
+//! (`check`): those look on as [`Observer`]s.
 
 mod network;
 mod pool;
@@ -20,7 +22,10 @@ use std::time::Duration;
 use kith_consensus::charter::Charter;
 use kith_consensus::prefetch::prefetch;
 use kith_consensus::{Digest, PeerId, Seed, Sorted, Stream};
-use kith_gossip::{Checkpoint, Effect, Event, Input, Intent, Packet, Parameters, Peer, Record, Roster, Setup, Stored, Timer};
+use kith_gossip::{
+    Checkpoint, Effect, Event, Input, Intent, Packet, Parameters, Peer, Record, Roster, Setup,
+    Stored, Timer,
+};
 use kith_models::{Request, Trained};
 
 use network::Network;
@@ -29,13 +34,15 @@ use pool::Pool;
 use queue::{Nanoseconds, Queue};
 use trace::Trace;
 
-/// A broken connection is noticed after this (guess: QUIC's and yamux's own limits are of this size).
+/// A broken connection is noticed after this (guess: QUIC's and yamux's own limits are of this
+/// size).
 const DETECTION: Duration = Duration::from_secs(10);
 
 /// A pull that makes no progress fails after this, as the carrier's does.
 const PULL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a peer trains and evaluates on: candle models or a formula. A pure function of its arguments.
+/// What a peer trains and evaluates on: candle models or a formula. A pure function of its
+/// arguments.
 pub trait Local: Send + Sync {
     /// One round of local training.
     ///
@@ -74,11 +81,15 @@ pub struct Device {
 
 impl Default for Device {
     fn default() -> Device {
-        Device { step: Duration::from_millis(1), jitter: 0.0 }
+        Device {
+            step: Duration::from_millis(1),
+            jitter: 0.0,
+        }
     }
 }
 
-/// One who takes part: how its peer is set up, at the start and after every restart, what it trains, on what.
+/// One who takes part: how its peer is set up, at the start and after every restart, what it
+/// trains, on what.
 pub struct Participant {
     setup: Box<dyn Fn() -> Setup>,
     local: Arc<dyn Local>,
@@ -88,17 +99,26 @@ pub struct Participant {
     pub line: Line,
     /// When it first starts.
     pub starts: Duration,
-    /// Its training results enter after everybody else's of the same round that can still come, who have none of this; at most so long
-    /// after the first of them. For those who know what the others publish.
+    /// Its training results enter after everybody else's of the same round that can still come, who
+    /// have none of this; at most so long after the first of them. For those who know what the
+    /// others publish.
     pub waits: Option<Duration>,
 }
 
 impl Participant {
-    /// From a way to set the peer up and what it trains; starts at once on an ordinary device and line.
+    /// From a way to set the peer up and what it trains; starts at once on an ordinary device and
+    /// line.
     pub fn new(setup: impl Fn() -> Setup + 'static, local: impl Local + 'static) -> Participant {
         let (device, line) = (Device::default(), Line::default());
         let starts = Duration::ZERO;
-        Participant { setup: Box::new(setup), local: Arc::new(local), device, line, starts, waits: None }
+        Participant {
+            setup: Box::new(setup),
+            local: Arc::new(local),
+            device,
+            line,
+            starts,
+            waits: None,
+        }
     }
 }
 
@@ -116,8 +136,13 @@ pub enum Meeting {
 #[allow(missing_docs, reason = "the variant's line says what its fields are")]
 pub enum Fault {
     /// A process dies; it starts again after `back`, if it does, with its disk or without.
-    Crash { peer: usize, back: Option<Duration>, keeps_disk: bool },
-    /// A process dies; it starts again after `back` with its newest intent and the checkpoint before its newest one.
+    Crash {
+        peer: usize,
+        back: Option<Duration>,
+        keeps_disk: bool,
+    },
+    /// A process dies; it starts again after `back` with its newest intent and the checkpoint
+    /// before its newest one.
     Rollback { peer: usize, back: Duration },
     /// A process stands still (SIGSTOP) for so long.
     Pause { peer: usize, lasts: Duration },
@@ -126,10 +151,15 @@ pub enum Fault {
     /// More messages are lost for so long.
     Loss { share: f64, lasts: Duration },
     /// A disk takes `write` for every record, for so long.
-    SlowDisk { peer: usize, write: Duration, lasts: Duration },
+    SlowDisk {
+        peer: usize,
+        write: Duration,
+        lasts: Duration,
+    },
     /// A clock runs at this rate from now on (1 is right).
     Clock { peer: usize, rate: f64 },
-    /// Whoever is down starts again, cuts heal, disks and clocks are right: from now on everything works.
+    /// Whoever is down starts again, cuts heal, disks and clocks are right: from now on everything
+    /// works.
     Heal,
 }
 
@@ -176,7 +206,8 @@ pub struct Recorder {
 
 impl Observer for Recorder {
     fn event(&mut self, moment: &Moment<'_>, event: &Event) {
-        self.events.push((moment.now, moment.peer.id(), event.clone()));
+        self.events
+            .push((moment.now, moment.peer.id(), event.clone()));
     }
 }
 
@@ -199,7 +230,8 @@ pub enum Ended {
 /// Something that will happen.
 enum Entry {
     Start(usize),
-    /// Messages that arrive at one peer at one time come together, in the order in which they were sent.
+    /// Messages that arrive at one peer at one time come together, in the order in which they were
+    /// sent.
     Deliver {
         to: u32,
         life: u32,
@@ -258,7 +290,9 @@ impl Entry {
     /// The member whose process takes this in.
     fn process(&self) -> Option<(usize, u32)> {
         match self {
-            Entry::Deliver { to: member, life, .. }
+            Entry::Deliver {
+                to: member, life, ..
+            }
             | Entry::Input { member, life, .. }
             | Entry::Timer { member, life, .. }
             | Entry::Trained { member, life, .. }
@@ -272,7 +306,9 @@ impl Entry {
 
     fn job(&self) -> Option<u64> {
         match self {
-            Entry::Trained { job, .. } | Entry::Evaluated { job, .. } | Entry::Judged { job, .. } => Some(*job),
+            Entry::Trained { job, .. }
+            | Entry::Evaluated { job, .. }
+            | Entry::Judged { job, .. } => Some(*job),
             _ => None,
         }
     }
@@ -357,12 +393,14 @@ pub struct Simulation<O> {
     requests: BTreeMap<u64, Pull>,
     next_request: u64,
     pool: Pool<Computed>,
-    /// Results that wait for others', and when in each of the newest rounds the first of those came.
+    /// Results that wait for others', and when in each of the newest rounds the first of those
+    /// came.
     held_back: Vec<HeldBack>,
     first_results: BTreeMap<u64, Nanoseconds>,
     trace: Trace,
     running: usize,
-    /// Members that wait for neighbours who have all gone through every round and stopped: as in reality, nothing more comes of that.
+    /// Members that wait for neighbours who have all gone through every round and stopped: as in
+    /// reality, nothing more comes of that.
     stranded: BTreeSet<usize>,
     handled: u64,
     effects: Vec<Effect>,
@@ -394,8 +432,17 @@ impl<O: Observer> Simulation<O> {
     ///
     /// # Panics
     /// When two participants have one key.
-    pub fn new(participants: Vec<Participant>, meeting: Meeting, links: Links, threads: usize, observer: O) -> Simulation<O> {
-        let lines = participants.iter().map(|participant| participant.line).collect();
+    pub fn new(
+        participants: Vec<Participant>,
+        meeting: Meeting,
+        links: Links,
+        threads: usize,
+        observer: O,
+    ) -> Simulation<O> {
+        let lines = participants
+            .iter()
+            .map(|participant| participant.line)
+            .collect();
         let device_seed = Seed::from_number(links.seed).child("devices");
         let mut starts = Vec::with_capacity(participants.len());
         let member = |participant: Participant| {
@@ -425,10 +472,16 @@ impl<O: Observer> Simulation<O> {
         };
         let members: Vec<Member> = participants.into_iter().map(member).collect();
         let roster: Roster = members.iter().map(|member| member.peer.id()).collect();
-        assert_eq!(roster.len(), members.len(), "every participant has a key of its own");
+        assert_eq!(
+            roster.len(),
+            members.len(),
+            "every participant has a key of its own"
+        );
         let mut member_at = vec![0; members.len()];
         for (index, member) in members.iter().enumerate() {
-            member_at[roster.index(&member.peer.id()).expect("everybody is on the roster")] = index as u32;
+            member_at[roster
+                .index(&member.peer.id())
+                .expect("everybody is on the roster")] = index as u32;
         }
         let mut simulation = Simulation {
             running: members.len(),
@@ -463,22 +516,32 @@ impl<O: Observer> Simulation<O> {
 
     /// Lets something go wrong at a time.
     pub fn fault_at(&mut self, at: Duration, fault: Fault) {
-        self.queue.push(nanoseconds(at), Entry::Fault(self.faults.len()));
+        self.queue
+            .push(nanoseconds(at), Entry::Fault(self.faults.len()));
         self.rolls_back |= matches!(fault, Fault::Rollback { .. });
         self.faults.push(fault);
     }
 
     /// Lets a peer's process die at a time and start again at once, with its disk or without.
     pub fn restart_at(&mut self, peer: usize, at: Duration, keeps_disk: bool) {
-        self.fault_at(at, Fault::Crash { peer, back: Some(Duration::ZERO), keeps_disk });
+        self.fault_at(
+            at,
+            Fault::Crash {
+                peer,
+                back: Some(Duration::ZERO),
+                keeps_disk,
+            },
+        );
     }
 
-    /// Puts an input of the caller's into a peer's queue, for example bytes that nobody honest would send.
+    /// Puts an input of the caller's into a peer's queue, for example bytes that nobody honest
+    /// would send.
     pub fn inject(&mut self, member: usize, input: Input, after: Duration) {
         self.push_input(member, input, nanoseconds(after));
     }
 
-    /// Runs until every peer has stopped, nothing is left to happen, or `limit` of virtual time has passed.
+    /// Runs until every peer has stopped, nothing is left to happen, or `limit` of virtual time has
+    /// passed.
     pub fn run(&mut self, limit: Duration) -> Ended {
         let limit = nanoseconds(limit);
         loop {
@@ -488,7 +551,8 @@ impl<O: Observer> Simulation<O> {
         }
     }
 
-    /// As [`Simulation::run`], but comes back with `None` after `inputs` more inputs, to be called again.
+    /// As [`Simulation::run`], but comes back with `None` after `inputs` more inputs, to be called
+    /// again.
     pub fn run_some(&mut self, limit: Duration, inputs: u64) -> Option<Ended> {
         let (limit, until) = (nanoseconds(limit), self.handled + inputs);
         while self.handled < until {
@@ -506,7 +570,13 @@ impl<O: Observer> Simulation<O> {
             return self.is_over().then_some(Ended::Stopped);
         }
         match self.queue.next_time() {
-            None => return Some(if self.is_over() { Ended::Stopped } else { Ended::Quiet }),
+            None => {
+                return Some(if self.is_over() {
+                    Ended::Stopped
+                } else {
+                    Ended::Quiet
+                });
+            }
             Some(at) if at > limit => return Some(Ended::Limit),
             Some(_) => {}
         }
@@ -535,7 +605,9 @@ impl<O: Observer> Simulation<O> {
             neighbours.extend(self.ids.iter().filter(|id| **id != self.ids[member]));
         }
         let gone = |peer: &PeerId| {
-            let neighbour = self.member_of(peer).map(|number| self.members[number].process);
+            let neighbour = self
+                .member_of(peer)
+                .map(|number| self.members[number].process);
             matches!(neighbour, Some(Process::Stopped | Process::Gone))
         };
         if !neighbours.is_empty() && neighbours.iter().all(gone) {
@@ -598,19 +670,29 @@ impl<O: Observer> Simulation<O> {
     }
 
     fn member_of(&self, peer: &PeerId) -> Option<usize> {
-        self.place_of(peer).map(|place| self.member_at[place] as usize)
+        self.place_of(peer)
+            .map(|place| self.member_at[place] as usize)
     }
 
     // --- the queue ---
 
-    /// Asks for the memory that the next entries of the queue will touch: of each one pointer further than of the one after it. The
-    /// queue itself has asked for the last of those it knows.
+    /// Asks for the memory that the next entries of the queue will touch: of each one pointer
+    /// further than of the one after it. The queue itself has asked for the last of those it knows.
     fn prefetch(&self) {
         for distance in 0..queue::AHEAD - 1 {
-            let Some(entry) = self.queue.upcoming(distance) else { return };
-            let Some((number, _)) = entry.process() else { continue };
+            let Some(entry) = self.queue.upcoming(distance) else {
+                return;
+            };
+            let Some((number, _)) = entry.process() else {
+                continue;
+            };
             let member = &self.members[number];
-            let receivers = || member.connections.values().map(|connection| connection.member as usize);
+            let receivers = || {
+                member
+                    .connections
+                    .values()
+                    .map(|connection| connection.member as usize)
+            };
             match (entry, distance) {
                 (_, 4) => prefetch(member),
                 (Entry::Deliver { messages, .. }, 3) => {
@@ -618,9 +700,13 @@ impl<O: Observer> Simulation<O> {
                     member.peer.prefetch(0);
                 }
                 (Entry::Deliver { messages, .. }, 0..3) => {
-                    messages.iter().for_each(|(_, packet)| packet.prefetch(2 - distance));
+                    messages
+                        .iter()
+                        .for_each(|(_, packet)| packet.prefetch(2 - distance));
                     if distance == 2 {
-                        messages.iter().for_each(|(from, _)| prefetch(&self.ids[*from as usize]));
+                        messages
+                            .iter()
+                            .for_each(|(from, _)| prefetch(&self.ids[*from as usize]));
                         member.peer.prefetch(1);
                     }
                 }
@@ -639,7 +725,9 @@ impl<O: Observer> Simulation<O> {
                     }
                 }
                 (Entry::Trained { .. }, 1) => {
-                    receivers().filter_map(|to| self.members[to].delivery).for_each(|(.., slot)| prefetch(self.queue.slot(slot)));
+                    receivers()
+                        .filter_map(|to| self.members[to].delivery)
+                        .for_each(|(.., slot)| prefetch(self.queue.slot(slot)));
                 }
                 _ => {}
             }
@@ -648,7 +736,14 @@ impl<O: Observer> Simulation<O> {
 
     fn push_input(&mut self, member: usize, input: Input, after: Nanoseconds) {
         let life = self.members[member].life;
-        self.queue.push(self.now + after, Entry::Input { member: member as u32, life, input: Box::new(input) });
+        self.queue.push(
+            self.now + after,
+            Entry::Input {
+                member: member as u32,
+                life,
+                input: Box::new(input),
+            },
+        );
     }
 
     fn happen(&mut self, entry: Entry) {
@@ -656,7 +751,10 @@ impl<O: Observer> Simulation<O> {
             let state = &mut self.members[member];
             state.delivery = state.delivery.filter(|(at, ..)| *at > self.now);
             if state.life != life || state.process != Process::Up {
-                entry.job().into_iter().for_each(|job| self.pool.forget(job));
+                entry
+                    .job()
+                    .into_iter()
+                    .for_each(|job| self.pool.forget(job));
                 return;
             }
             if state.paused_until > self.now {
@@ -675,29 +773,58 @@ impl<O: Observer> Simulation<O> {
                 }
             }
             Entry::Input { member, input, .. } => self.handle(member as usize, *input),
-            Entry::Timer { member, timer, .. } => self.handle(member as usize, Input::TimerExpired(timer)),
-            Entry::Trained { member, life, round, job } => {
-                let result = HeldBack { member, life, round, job };
+            Entry::Timer { member, timer, .. } => {
+                self.handle(member as usize, Input::TimerExpired(timer))
+            }
+            Entry::Trained {
+                member,
+                life,
+                round,
+                job,
+            } => {
+                let result = HeldBack {
+                    member,
+                    life,
+                    round,
+                    job,
+                };
                 if !self.holds_back(result) {
                     self.trained(result);
                 }
             }
-            Entry::Patience { member, life, round } => {
-                let held = |held: &HeldBack| (held.member, held.life, held.round) == (member, life, round);
+            Entry::Patience {
+                member,
+                life,
+                round,
+            } => {
+                let held =
+                    |held: &HeldBack| (held.member, held.life, held.round) == (member, life, round);
                 if let Some(place) = self.held_back.iter().position(held) {
                     let result = self.held_back.remove(place);
                     self.trained(result);
                 }
             }
-            Entry::Evaluated { member, round, job, .. } => self.evaluated(member as usize, round, job),
-            Entry::Judged { member, round, job, .. } => {
-                let Computed::Judged(losses) = self.pool.collect(job) else { unreachable!("the job was to judge") };
+            Entry::Evaluated {
+                member, round, job, ..
+            } => self.evaluated(member as usize, round, job),
+            Entry::Judged {
+                member, round, job, ..
+            } => {
+                let Computed::Judged(losses) = self.pool.collect(job) else {
+                    unreachable!("the job was to judge")
+                };
                 self.handle(member as usize, Input::Judged { round, losses });
             }
             Entry::Durable { member, record, .. } => self.durable(member as usize, *record),
             Entry::PullTimeout { request } => {
                 if let Some(pull) = self.requests.remove(&request) {
-                    self.pull_failed(pull.asker, pull.life, pull.digest, pull.source, "it stopped answering");
+                    self.pull_failed(
+                        pull.asker,
+                        pull.life,
+                        pull.digest,
+                        pull.source,
+                        "it stopped answering",
+                    );
                 }
             }
             Entry::Fault(number) => self.fault(number),
@@ -711,10 +838,22 @@ impl<O: Observer> Simulation<O> {
         self.trace.input(self.now, member, &input);
         let now = Duration::from_nanos(self.now);
         let state = &self.members[member];
-        self.observer.input(&Moment { now, member, life: state.life, peer: &state.peer }, &input);
+        self.observer.input(
+            &Moment {
+                now,
+                member,
+                life: state.life,
+                peer: &state.peer,
+            },
+            &input,
+        );
         let mut effects = std::mem::take(&mut self.effects);
         let clock = self.members[member].clock;
-        let local = if clock == 1.0 { now } else { now.mul_f64(clock) };
+        let local = if clock == 1.0 {
+            now
+        } else {
+            now.mul_f64(clock)
+        };
         self.members[member].peer.handle(input, local, &mut effects);
         for effect in effects.drain(..) {
             self.perform(member, effect);
@@ -728,17 +867,37 @@ impl<O: Observer> Simulation<O> {
         self.trace.effect(self.now, member, &effect);
         let now = Duration::from_nanos(self.now);
         let state = &self.members[member];
-        let moment = Moment { now, member, life: state.life, peer: &state.peer };
+        let moment = Moment {
+            now,
+            member,
+            life: state.life,
+            peer: &state.peer,
+        };
         self.observer.effect(&moment, &effect);
         match effect {
-            Effect::Train { round, parameters, memory, correction } => {
+            Effect::Train {
+                round,
+                parameters,
+                memory,
+                correction,
+            } => {
                 self.train(member, round, parameters, [memory, correction]);
             }
             Effect::Evaluate { round, parameters } => {
                 let local = Arc::clone(&self.members[member].local);
-                let job = self.pool.submit(move || Computed::Evaluated(local.evaluate(&parameters)));
+                let job = self
+                    .pool
+                    .submit(move || Computed::Evaluated(local.evaluate(&parameters)));
                 let life = self.members[member].life;
-                self.queue.push(self.now, Entry::Evaluated { member: member as u32, life, round, job });
+                self.queue.push(
+                    self.now,
+                    Entry::Evaluated {
+                        member: member as u32,
+                        life,
+                        round,
+                        job,
+                    },
+                );
             }
             Effect::Judge { round, models } => {
                 let local = Arc::clone(&self.members[member].local);
@@ -747,13 +906,23 @@ impl<O: Observer> Simulation<O> {
                 let losses = move || models.iter().map(|model| local.loss(model)).collect();
                 let job = self.pool.submit(move || Computed::Judged(losses()));
                 let life = self.members[member].life;
-                self.queue.push(self.now + takes, Entry::Judged { member: member as u32, life, round, job });
+                self.queue.push(
+                    self.now + takes,
+                    Entry::Judged {
+                        member: member as u32,
+                        life,
+                        round,
+                        job,
+                    },
+                );
             }
             Effect::Send { to, bytes } => {
                 self.send(member, &to, bytes);
             }
             Effect::Announce { bytes } => self.announce(member, &bytes),
-            Effect::Fetch { digest, sources, .. } => self.pull(member, digest, &sources),
+            Effect::Fetch {
+                digest, sources, ..
+            } => self.pull(member, digest, &sources),
             Effect::Provide { request, body } => self.provide(member, request, body),
             Effect::Connect { peer, .. } => {
                 if let Some(other) = self.member_of(&peer) {
@@ -768,12 +937,23 @@ impl<O: Observer> Simulation<O> {
             Effect::SetTimer { timer, after } => {
                 let after = (nanoseconds(after) as f64 / self.members[member].clock) as Nanoseconds;
                 let life = self.members[member].life;
-                self.queue.push(self.now + after, Entry::Timer { member: member as u32, life, timer });
+                self.queue.push(
+                    self.now + after,
+                    Entry::Timer {
+                        member: member as u32,
+                        life,
+                        timer,
+                    },
+                );
             }
             Effect::Persist(record) => {
                 let state = &mut self.members[member];
                 state.disk_free = state.disk_free.max(self.now) + state.write;
-                let entry = Entry::Durable { member: member as u32, life: state.life, record: Box::new(record) };
+                let entry = Entry::Durable {
+                    member: member as u32,
+                    life: state.life,
+                    record: Box::new(record),
+                };
                 if state.disk_free == self.now {
                     self.at_once.push_back(entry);
                 } else {
@@ -796,41 +976,89 @@ impl<O: Observer> Simulation<O> {
         }
     }
 
-    fn train(&mut self, member: usize, round: u64, start: Parameters, beside: [Option<Parameters>; 2]) {
+    fn train(
+        &mut self,
+        member: usize,
+        round: u64,
+        start: Parameters,
+        beside: [Option<Parameters>; 2],
+    ) {
         let state = &self.members[member];
         let local = Arc::clone(&state.local);
         let mut takes = nanoseconds(state.device.step) * local.steps();
         if state.device.jitter > 0.0 {
-            let mut random = Stream::derive("kith.v1 device", &self.device_seed, round, member as u64, 0);
+            let mut random =
+                Stream::derive("kith.v1 device", &self.device_seed, round, member as u64, 0);
             takes = (takes as f64 * (state.device.jitter * random.normal()).exp()) as Nanoseconds;
         }
         let life = state.life;
         let job = self.pool.submit(move || {
-            let [memory, correction] = beside.each_ref().map(|vector| vector.as_ref().map(|vector| vector.as_slice()));
-            Computed::Trained(local.train_again(&Request { start: &start, round, memory, correction }, life))
+            let [memory, correction] = beside
+                .each_ref()
+                .map(|vector| vector.as_ref().map(|vector| vector.as_slice()));
+            Computed::Trained(local.train_again(
+                &Request {
+                    start: &start,
+                    round,
+                    memory,
+                    correction,
+                },
+                life,
+            ))
         });
-        self.queue.push(self.now + takes, Entry::Trained { member: member as u32, life, round, job });
+        self.queue.push(
+            self.now + takes,
+            Entry::Trained {
+                member: member as u32,
+                life,
+                round,
+                job,
+            },
+        );
     }
 
     /// Whether a result has to wait for others', and keeps it then.
     fn holds_back(&mut self, result: HeldBack) -> bool {
-        let Some(waits) = self.members[result.member as usize].waits else { return false };
-        let first = self.first_results.get(&result.round).copied().unwrap_or(self.now);
+        let Some(waits) = self.members[result.member as usize].waits else {
+            return false;
+        };
+        let first = self
+            .first_results
+            .get(&result.round)
+            .copied()
+            .unwrap_or(self.now);
         let until = first + waits;
         if until <= self.now || !self.others_can_come(result.round) {
             return false;
         }
         self.held_back.push(result);
-        let HeldBack { member, life, round, .. } = result;
-        self.queue.push(until, Entry::Patience { member, life, round });
+        let HeldBack {
+            member,
+            life,
+            round,
+            ..
+        } = result;
+        self.queue.push(
+            until,
+            Entry::Patience {
+                member,
+                life,
+                round,
+            },
+        );
         true
     }
 
     /// Whether somebody who waits for nobody may still train in `round`.
     fn others_can_come(&self, round: u64) -> bool {
         let comes = |member: &Member| {
-            let runs = matches!(member.process, Process::Waiting | Process::Up | Process::Down);
-            runs && member.waits.is_none() && member.trained.is_none_or(|newest| newest < round) && member.peer.round() <= round
+            let runs = matches!(
+                member.process,
+                Process::Waiting | Process::Up | Process::Down
+            );
+            runs && member.waits.is_none()
+                && member.trained.is_none_or(|newest| newest < round)
+                && member.peer.round() <= round
         };
         self.members.iter().any(comes)
     }
@@ -841,8 +1069,18 @@ impl<O: Observer> Simulation<O> {
             if self.others_can_come(result.round) {
                 self.held_back.push(result);
             } else {
-                let HeldBack { member, life, round, job } = result;
-                self.at_once.push_back(Entry::Trained { member, life, round, job });
+                let HeldBack {
+                    member,
+                    life,
+                    round,
+                    job,
+                } = result;
+                self.at_once.push_back(Entry::Trained {
+                    member,
+                    life,
+                    round,
+                    job,
+                });
             }
         }
     }
@@ -861,12 +1099,26 @@ impl<O: Observer> Simulation<O> {
         }
     }
 
-    fn trained(&mut self, HeldBack { member, round, job, .. }: HeldBack) {
+    fn trained(
+        &mut self,
+        HeldBack {
+            member, round, job, ..
+        }: HeldBack,
+    ) {
         let member = member as usize;
         self.note_result(member, round);
-        let Computed::Trained(result) = self.pool.collect(job) else { unreachable!("the job was to train") };
+        let Computed::Trained(result) = self.pool.collect(job) else {
+            unreachable!("the job was to train")
+        };
         let input = match result {
-            Ok(Trained { parameters, samples, local_steps, loss, rate, memory }) => Input::Trained {
+            Ok(Trained {
+                parameters,
+                samples,
+                local_steps,
+                loss,
+                rate,
+                memory,
+            }) => Input::Trained {
                 round,
                 parameters: Arc::new(parameters),
                 samples,
@@ -882,9 +1134,16 @@ impl<O: Observer> Simulation<O> {
     }
 
     fn evaluated(&mut self, member: usize, round: u64, job: u64) {
-        let Computed::Evaluated(result) = self.pool.collect(job) else { unreachable!("the job was to evaluate") };
+        let Computed::Evaluated(result) = self.pool.collect(job) else {
+            unreachable!("the job was to evaluate")
+        };
         let input = match result {
-            Some((loss, accuracy, samples)) => Input::Evaluated { round, loss, accuracy, samples },
+            Some((loss, accuracy, samples)) => Input::Evaluated {
+                round,
+                loss,
+                accuracy,
+                samples,
+            },
             None => Input::NotEvaluated { round },
         };
         self.handle(member, input);
@@ -894,11 +1153,21 @@ impl<O: Observer> Simulation<O> {
         let rolls_back = self.rolls_back;
         let now = Duration::from_nanos(self.now);
         let state = &self.members[member];
-        self.observer.stored(&Moment { now, member, life: state.life, peer: &state.peer }, &record);
+        self.observer.stored(
+            &Moment {
+                now,
+                member,
+                life: state.life,
+                peer: &state.peer,
+            },
+            &record,
+        );
         let state = &mut self.members[member];
         let stored = match record {
             Record::Intent(intent) => {
-                let stored = Stored::Intent { round: intent.round };
+                let stored = Stored::Intent {
+                    round: intent.round,
+                };
                 if rolls_back {
                     state.promised = Some(intent.clone());
                 }
@@ -906,9 +1175,14 @@ impl<O: Observer> Simulation<O> {
                 stored
             }
             Record::Checkpoint(checkpoint) => {
-                let stored = Stored::Checkpoint { round: checkpoint.round };
+                let stored = Stored::Checkpoint {
+                    round: checkpoint.round,
+                };
                 // A promise for a round that is complete is never needed again.
-                state.intent = state.intent.take().filter(|intent| intent.round >= checkpoint.round);
+                state.intent = state
+                    .intent
+                    .take()
+                    .filter(|intent| intent.round >= checkpoint.round);
                 let newest = state.checkpoint.replace(checkpoint);
                 if rolls_back {
                     state.before = newest;
@@ -933,7 +1207,10 @@ impl<O: Observer> Simulation<O> {
         for _ in 0..self.network.copies() {
             let mut at = self.network.arrival(self.now, from, to, bytes.len());
             if self.network.keeps_order() {
-                let connection = self.members[from].connections.get_mut(receiver).expect("it was just looked up");
+                let connection = self.members[from]
+                    .connections
+                    .get_mut(receiver)
+                    .expect("it was just looked up");
                 at = at.max(connection.last);
                 connection.last = at;
             }
@@ -967,7 +1244,11 @@ impl<O: Observer> Simulation<O> {
         {
             return messages.push(message);
         }
-        let entry = Entry::Deliver { to: to as u32, life: state.life, messages: vec![message] };
+        let entry = Entry::Deliver {
+            to: to as u32,
+            life: state.life,
+            messages: vec![message],
+        };
         state.delivery = Some((at, state.life, self.queue.push(at, entry)));
     }
 
@@ -975,7 +1256,11 @@ impl<O: Observer> Simulation<O> {
     fn pull(&mut self, asker: usize, digest: Digest, sources: &[PeerId]) {
         let life = self.members[asker].life;
         let Some(source) = sources.first().and_then(|source| self.member_of(source)) else {
-            let failed = Input::FetchFailed { digest, sources: sources.to_vec(), why: "nobody to ask".into() };
+            let failed = Input::FetchFailed {
+                digest,
+                sources: sources.to_vec(),
+                why: "nobody to ask".into(),
+            };
             return self.push_input(asker, failed, 0);
         };
         let connected = self.is_connected(asker, source);
@@ -984,13 +1269,32 @@ impl<O: Observer> Simulation<O> {
         }
         let request = self.next_request;
         self.next_request += 1;
-        self.requests.insert(request, Pull { asker, life, source, digest });
-        self.queue.push(self.now + nanoseconds(PULL_TIMEOUT), Entry::PullTimeout { request });
+        self.requests.insert(
+            request,
+            Pull {
+                asker,
+                life,
+                source,
+                digest,
+            },
+        );
+        self.queue.push(
+            self.now + nanoseconds(PULL_TIMEOUT),
+            Entry::PullTimeout { request },
+        );
         if !self.network.is_cut(asker, source) {
             const REQUEST_BYTES: usize = 64;
             let at = self.network.arrival(self.now, asker, source, REQUEST_BYTES);
             let from = self.id(asker);
-            self.push_input(source, Input::BodyRequested { from, digest, request }, at - self.now);
+            self.push_input(
+                source,
+                Input::BodyRequested {
+                    from,
+                    digest,
+                    request,
+                },
+                at - self.now,
+            );
         }
     }
 
@@ -998,20 +1302,45 @@ impl<O: Observer> Simulation<O> {
         const PAUSE: Duration = Duration::from_millis(10);
         if self.members[asker].life == life {
             let sources = vec![self.id(source)];
-            self.push_input(asker, Input::FetchFailed { digest, sources, why: why.to_owned() }, nanoseconds(PAUSE));
+            self.push_input(
+                asker,
+                Input::FetchFailed {
+                    digest,
+                    sources,
+                    why: why.to_owned(),
+                },
+                nanoseconds(PAUSE),
+            );
         }
     }
 
     fn provide(&mut self, source: usize, request: u64, body: Option<Arc<Vec<u8>>>) {
-        let Some(Pull { asker, life, digest, .. }) = self.requests.remove(&request) else { return };
-        let Some(body) = body else { return self.pull_failed(asker, life, digest, source, "it does not have it") };
+        let Some(Pull {
+            asker,
+            life,
+            digest,
+            ..
+        }) = self.requests.remove(&request)
+        else {
+            return;
+        };
+        let Some(body) = body else {
+            return self.pull_failed(asker, life, digest, source, "it does not have it");
+        };
         self.observer.sent(source, asker, body.len());
         if self.network.is_cut(source, asker) {
             return self.pull_failed(asker, life, digest, source, "the stream broke");
         }
         let at = self.network.arrival(self.now, source, asker, body.len());
         if self.members[asker].life == life {
-            self.push_input(asker, Input::Fetched { digest, bytes: body }, at - self.now);
+            self.push_input(
+                asker,
+                Input::Fetched {
+                    digest,
+                    bytes: body,
+                },
+                at - self.now,
+            );
         }
     }
 
@@ -1022,7 +1351,11 @@ impl<O: Observer> Simulation<O> {
     }
 
     fn connected_with(&self, member: usize) -> Vec<usize> {
-        self.members[member].connections.values().map(|connection| connection.member as usize).collect()
+        self.members[member]
+            .connections
+            .values()
+            .map(|connection| connection.member as usize)
+            .collect()
     }
 
     fn connect(&mut self, a: usize, b: usize) {
@@ -1034,7 +1367,10 @@ impl<O: Observer> Simulation<O> {
         let after = self.network.latency(a, b);
         for (own, other) in [(a, b), (b, a)] {
             let peer = self.id(other);
-            let connection = Connection { member: other as u32, last: self.now + after };
+            let connection = Connection {
+                member: other as u32,
+                last: self.now + after,
+            };
             self.members[own].connections.insert(peer, connection);
             // Where everybody can reach everybody there is nothing to tell of addresses.
             let addresses = match self.meeting {
@@ -1058,7 +1394,8 @@ impl<O: Observer> Simulation<O> {
         }
     }
 
-    /// Tells a member that a connection began or ended, never before what it is told of an earlier one.
+    /// Tells a member that a connection began or ended, never before what it is told of an earlier
+    /// one.
     fn hear(&mut self, own: usize, other: usize, input: Input, after: Nanoseconds) {
         let last = self.members[own].news.entry(other as u32).or_default();
         *last = (*last).max(self.now + after);
@@ -1068,30 +1405,60 @@ impl<O: Observer> Simulation<O> {
 
     /// Ends all connections of a member.
     fn hang_up(&mut self, member: usize) {
-        self.connected_with(member).into_iter().for_each(|other| self.disconnect(member, other));
+        self.connected_with(member)
+            .into_iter()
+            .for_each(|other| self.disconnect(member, other));
         let broken = |pull: &Pull| pull.source == member || pull.asker == member;
-        let pulls: Vec<u64> = self.requests.iter().filter(|(_, pull)| broken(pull)).map(|(request, _)| *request).collect();
-        let pulls: Vec<Pull> = pulls.iter().filter_map(|request| self.requests.remove(request)).collect();
+        let pulls: Vec<u64> = self
+            .requests
+            .iter()
+            .filter(|(_, pull)| broken(pull))
+            .map(|(request, _)| *request)
+            .collect();
+        let pulls: Vec<Pull> = pulls
+            .iter()
+            .filter_map(|request| self.requests.remove(request))
+            .collect();
         for pull in pulls {
-            self.pull_failed(pull.asker, pull.life, pull.digest, pull.source, "the connection ended");
+            self.pull_failed(
+                pull.asker,
+                pull.life,
+                pull.digest,
+                pull.source,
+                "the connection ended",
+            );
         }
     }
 
     /// Connects a member that has just started.
     fn meet(&mut self, member: usize) {
         let others: Vec<usize> = match &self.meeting {
-            Meeting::Everyone => (0..self.members.len()).filter(|other| *other != member).collect(),
+            Meeting::Everyone => (0..self.members.len())
+                .filter(|other| *other != member)
+                .collect(),
             Meeting::Neighbours(charter) => {
-                let round = self.members[member].checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.round);
+                let round = self.members[member]
+                    .checkpoint
+                    .as_ref()
+                    .map_or(0, |checkpoint| checkpoint.round);
                 let round = round.min(charter.rounds.saturating_sub(1));
                 let graph = charter.topology.graph(self.members.len(), round);
-                let graph = graph.expect("the charter was refused unless its topology can be drawn for its peers");
-                let place = self.place_of(&self.id(member)).expect("every member has its place");
-                let both = graph.receives_from(place).iter().chain(graph.sends_to(place));
+                let graph = graph.expect(
+                    "the charter was refused unless its topology can be drawn for its peers",
+                );
+                let place = self
+                    .place_of(&self.id(member))
+                    .expect("every member has its place");
+                let both = graph
+                    .receives_from(place)
+                    .iter()
+                    .chain(graph.sends_to(place));
                 both.map(|place| self.member_at[*place] as usize).collect()
             }
         };
-        others.into_iter().for_each(|other| self.connect(member, other));
+        others
+            .into_iter()
+            .for_each(|other| self.connect(member, other));
     }
 
     fn start(&mut self, member: usize) {
@@ -1107,10 +1474,17 @@ impl<O: Observer> Simulation<O> {
 
     fn fault(&mut self, number: usize) {
         let ends = |simulation: &mut Simulation<O>, lasts: Duration| {
-            simulation.queue.push(simulation.now + nanoseconds(lasts), Entry::FaultEnds(number));
+            simulation.queue.push(
+                simulation.now + nanoseconds(lasts),
+                Entry::FaultEnds(number),
+            );
         };
         match self.faults[number].clone() {
-            Fault::Crash { peer, back, keeps_disk } => {
+            Fault::Crash {
+                peer,
+                back,
+                keeps_disk,
+            } => {
                 if self.members[peer].process == Process::Up {
                     self.crash(peer, keeps_disk);
                     match back {
@@ -1139,7 +1513,8 @@ impl<O: Observer> Simulation<O> {
             }
             Fault::Partition { cut, lasts } => {
                 self.network.cut(number, &cut);
-                self.queue.push(self.now + nanoseconds(DETECTION), Entry::CutNoticed(number));
+                self.queue
+                    .push(self.now + nanoseconds(DETECTION), Entry::CutNoticed(number));
                 ends(self, lasts);
             }
             Fault::Loss { share, lasts } => {
@@ -1157,7 +1532,9 @@ impl<O: Observer> Simulation<O> {
 
     fn fault_ends(&mut self, number: usize) {
         match self.faults[number].clone() {
-            Fault::Crash { peer, .. } | Fault::Rollback { peer, .. } if self.members[peer].process == Process::Down => {
+            Fault::Crash { peer, .. } | Fault::Rollback { peer, .. }
+                if self.members[peer].process == Process::Down =>
+            {
                 self.revive(peer);
             }
             Fault::Partition { .. } => self.network.heal(number),
@@ -1171,7 +1548,12 @@ impl<O: Observer> Simulation<O> {
     fn crash(&mut self, member: usize, keeps_disk: bool) {
         let now = Duration::from_nanos(self.now);
         let state = &self.members[member];
-        self.observer.crashed(&Moment { now, member, life: state.life, peer: &state.peer });
+        self.observer.crashed(&Moment {
+            now,
+            member,
+            life: state.life,
+            peer: &state.peer,
+        });
         self.hang_up(member);
         let state = &mut self.members[member];
         state.life += 1;
@@ -1183,14 +1565,17 @@ impl<O: Observer> Simulation<O> {
             (state.intent, state.promised) = (None, None);
         }
         self.wake(member); // of what was held nothing is meant for another life
-        let (dead, others) = std::mem::take(&mut self.held_back).into_iter().partition(|held| held.member as usize == member);
+        let (dead, others) = std::mem::take(&mut self.held_back)
+            .into_iter()
+            .partition(|held| held.member as usize == member);
         self.held_back = others;
         let dead: Vec<HeldBack> = dead;
         dead.iter().for_each(|held| self.pool.forget(held.job));
         self.let_in();
     }
 
-    /// Who stands still no longer takes what came meanwhile, before anything that comes from now on.
+    /// Who stands still no longer takes what came meanwhile, before anything that comes from now
+    /// on.
     fn wake(&mut self, member: usize) {
         let state = &mut self.members[member];
         if state.paused_until <= self.now {
@@ -1224,7 +1609,9 @@ impl<O: Observer> Simulation<O> {
     }
 
     fn cut_noticed(&mut self, number: usize) {
-        let Fault::Partition { cut, .. } = self.faults[number].clone() else { return };
+        let Fault::Partition { cut, .. } = self.faults[number].clone() else {
+            return;
+        };
         let inside: Vec<usize> = cut.group.clone();
         for member in inside {
             for other in self.connected_with(member) {

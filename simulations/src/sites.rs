@@ -1,7 +1,9 @@
-//! Who gains from a federation of sites: a site's own model, the mean of all sites' scores, the federated model, and the
-//! pooled model nobody may train, over several splits into training and test rows.
+//! Who gains from a federation of sites: a site's own model, the mean of all sites' scores, the
+//! federated model, and the pooled model nobody may train, over several splits into training and
+//! test rows.
 //!
-//! Every site is one peer of the charter; the federation runs in memory with the charter's own rule, codec and rounds.
+//! Every site is one peer of the charter; the federation runs in memory with the charter's own
+//! rule, codec and rounds.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +38,14 @@ impl Spread {
         let count = values.len() as f64;
         let mean = values.iter().sum::<f64>() / count;
         let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-        Spread { mean, deviation: if values.len() > 1 { (squares / (count - 1.0)).sqrt() } else { 0.0 } }
+        Spread {
+            mean,
+            deviation: if values.len() > 1 {
+                (squares / (count - 1.0)).sqrt()
+            } else {
+                0.0
+            },
+        }
     }
 }
 
@@ -51,7 +60,8 @@ pub struct SiteRow {
     pub test_rows: usize,
     /// Mean of the classes' accuracies on the site's own test rows.
     pub balanced_accuracy: [Spread; 4],
-    /// Area under the ROC curve on them; NaN-free: splits whose test rows have one class only are left out.
+    /// Area under the ROC curve on them; NaN-free: splits whose test rows have one class only are
+    /// left out.
     pub auc: [Spread; 4],
 }
 
@@ -77,37 +87,76 @@ impl Sites<'_> {
     /// # Errors
     /// For people: what went wrong in which split.
     pub fn compare(&self, splits: u64) -> Result<Vec<SiteRow>, String> {
-        let sites = self.loaded.sites.as_ref().ok_or("this data set has no sites to compare")?;
-        let all = self.loaded.dataset(self.task.schema()).map_err(|error| error.to_string())?;
+        let sites = self
+            .loaded
+            .sites
+            .as_ref()
+            .ok_or("this data set has no sites to compare")?;
+        let all = self
+            .loaded
+            .dataset(self.task.schema())
+            .map_err(|error| error.to_string())?;
         let mut measured = vec![Measured::default(); sites.len()];
         for split in 0..splits {
             let seed = self.seed.child(&format!("split {split}"));
-            self.split(&all, &seed, &mut measured).map_err(|why| format!("split {split}: {why}"))?;
+            self.split(&all, &seed, &mut measured)
+                .map_err(|why| format!("split {split}: {why}"))?;
         }
         let names = sites.iter().map(|site| site.name.clone());
-        Ok(names.zip(measured).map(|(name, measured)| measured.summary(name)).collect())
+        Ok(names
+            .zip(measured)
+            .map(|(name, measured)| measured.summary(name))
+            .collect())
     }
 
     fn split(&self, all: &Dataset, seed: &Seed, measured: &mut [Measured]) -> Result<(), String> {
-        let split = self.loaded.split(self.task.schema(), None, seed).map_err(|error| error.to_string())?;
+        let split = self
+            .loaded
+            .split(self.task.schema(), None, seed)
+            .map_err(|error| error.to_string())?;
         let among = |rows: &[usize]| -> Vec<Dataset> {
             let sites = self.loaded.sites_among(rows).unwrap_or_default();
-            sites.iter().map(|site| all.select(&site.rows.iter().map(|row| rows[*row]).collect::<Vec<_>>())).collect()
+            sites
+                .iter()
+                .map(|site| all.select(&site.rows.iter().map(|row| rows[*row]).collect::<Vec<_>>()))
+                .collect()
         };
         let (train, test) = (among(&split.train), among(&split.test));
         let rounds = self.charter.rounds;
         let alone = |rows: &Dataset, name: &str| {
             let learner = Learner::new(self.task, rows.clone(), seed.child(name), None);
-            learner.and_then(|learner| learner.alone(rounds)).map_err(|error| error.to_string())
+            learner
+                .and_then(|learner| learner.alone(rounds))
+                .map_err(|error| error.to_string())
         };
-        let own: Vec<Vec<f32>> = train.iter().map(|rows| alone(rows, "own")).collect::<Result<_, _>>()?;
+        let own: Vec<Vec<f32>> = train
+            .iter()
+            .map(|rows| alone(rows, "own"))
+            .collect::<Result<_, _>>()?;
         let pooled = alone(&Dataset::concat(&train), "pooled")?;
         let federated = self.federate(&train, seed)?;
         for (site, rows) in test.iter().enumerate() {
-            let scores = |parameters: &[f32]| self.task.scores(parameters, rows).map_err(|error| error.to_string());
-            let every: Vec<Vec<Vec<f32>>> = own.iter().map(|parameters| scores(parameters)).collect::<Result<_, _>>()?;
-            let ways = [every[site].clone(), mean_of(&every), scores(&federated[site])?, scores(&pooled)?];
-            measured[site].add(train[site].len(), rows.labels(), self.task.schema().classes, &ways);
+            let scores = |parameters: &[f32]| {
+                self.task
+                    .scores(parameters, rows)
+                    .map_err(|error| error.to_string())
+            };
+            let every: Vec<Vec<Vec<f32>>> = own
+                .iter()
+                .map(|parameters| scores(parameters))
+                .collect::<Result<_, _>>()?;
+            let ways = [
+                every[site].clone(),
+                mean_of(&every),
+                scores(&federated[site])?,
+                scores(&pooled)?,
+            ];
+            measured[site].add(
+                train[site].len(),
+                rows.labels(),
+                self.task.schema().classes,
+                &ways,
+            );
         }
         Ok(())
     }
@@ -118,10 +167,19 @@ impl Sites<'_> {
         let initial = Arc::new(self.task.initial_parameters());
         let mut members = Vec::new();
         for (secret, rows) in self.secrets.iter().zip(train) {
-            let learner = Learner::new(self.task, rows.clone(), seed.child("own"), None).map_err(|error| error.to_string())?;
-            let (charter, codec, roster) = (Arc::clone(&self.charter), Arc::clone(&self.codec), roster.clone());
-            let (layout, initial, secret, seed): (Digest, _, _, _) =
-                (self.task.layout().digest(), Arc::clone(&initial), *secret, seed.child("codec"));
+            let learner = Learner::new(self.task, rows.clone(), seed.child("own"), None)
+                .map_err(|error| error.to_string())?;
+            let (charter, codec, roster) = (
+                Arc::clone(&self.charter),
+                Arc::clone(&self.codec),
+                roster.clone(),
+            );
+            let (layout, initial, secret, seed): (Digest, _, _, _) = (
+                self.task.layout().digest(),
+                Arc::clone(&initial),
+                *secret,
+                seed.child("codec"),
+            );
             let setup = move || Setup {
                 authenticator: Authenticator::from_secret(&secret),
                 charter: Arc::clone(&charter),
@@ -139,7 +197,9 @@ impl Sites<'_> {
         if federation.run(LIMIT) != Ended::Stopped {
             return Err("the federation did not end".to_owned());
         }
-        Ok((0..train.len()).map(|member| federation.parameters(member).to_vec()).collect())
+        Ok((0..train.len())
+            .map(|member| federation.parameters(member).to_vec())
+            .collect())
     }
 }
 
@@ -147,7 +207,9 @@ impl Sites<'_> {
 fn mean_of(models: &[Vec<Vec<f32>>]) -> Vec<Vec<f32>> {
     let count = models.len() as f32;
     let row = |index: usize| -> Vec<f32> {
-        (0..models[0][index].len()).map(|class| models.iter().map(|model| model[index][class]).sum::<f32>() / count).collect()
+        (0..models[0][index].len())
+            .map(|class| models.iter().map(|model| model[index][class]).sum::<f32>() / count)
+            .collect()
     };
     (0..models[0].len()).map(row).collect()
 }
@@ -155,13 +217,17 @@ fn mean_of(models: &[Vec<Vec<f32>>]) -> Vec<Vec<f32>> {
 fn balanced_accuracy(scores: &[Vec<f32>], labels: &[u32], classes: usize) -> f64 {
     let mut hits = vec![(0u32, 0u32); classes];
     for (scores, label) in scores.iter().zip(labels) {
-        let best = (0..scores.len()).max_by(|a, b| scores[*a].total_cmp(&scores[*b]).then(b.cmp(a)));
+        let best =
+            (0..scores.len()).max_by(|a, b| scores[*a].total_cmp(&scores[*b]).then(b.cmp(a)));
         let (right, all) = &mut hits[*label as usize];
         *all += 1;
         *right += u32::from(best == Some(*label as usize));
     }
-    let present: Vec<f64> =
-        hits.iter().filter(|(_, all)| *all > 0).map(|(right, all)| f64::from(*right) / f64::from(*all)).collect();
+    let present: Vec<f64> = hits
+        .iter()
+        .filter(|(_, all)| *all > 0)
+        .map(|(right, all)| f64::from(*right) / f64::from(*all))
+        .collect();
     present.iter().sum::<f64>() / present.len() as f64
 }
 
@@ -174,7 +240,13 @@ struct Measured {
 }
 
 impl Measured {
-    fn add(&mut self, train_rows: usize, labels: &[u32], classes: usize, ways: &[Vec<Vec<f32>>; 4]) {
+    fn add(
+        &mut self,
+        train_rows: usize,
+        labels: &[u32],
+        classes: usize,
+        ways: &[Vec<Vec<f32>>; 4],
+    ) {
         (self.train_rows, self.test_rows) = (train_rows, labels.len());
         for (way, scores) in ways.iter().enumerate() {
             self.balanced_accuracy[way].push(balanced_accuracy(scores, labels, classes));
@@ -187,7 +259,10 @@ impl Measured {
             name,
             train_rows: self.train_rows,
             test_rows: self.test_rows,
-            balanced_accuracy: self.balanced_accuracy.each_ref().map(|values| Spread::of(values)),
+            balanced_accuracy: self
+                .balanced_accuracy
+                .each_ref()
+                .map(|values| Spread::of(values)),
             auc: self.auc.each_ref().map(|values| Spread::of(values)),
         }
     }

@@ -1,9 +1,10 @@
 //! A sweep: one experiment over a grid of settings and several seeds.
 //!
-//! The experiment's file says in `[sweep]` which seeds, and in `[sweep.grid]` which keys take which values. Each combination of
-//! values is a cell; each cell is run once with each seed. Every run has a folder of its own, whose `outcome.json` names the
-//! resolved experiment it came from, so that a sweep goes on where it stopped: what is there and still meant is kept. What cannot
-//! be run, breaks a promise or panics is noted, and the sweep goes on.
+//! The experiment's file says in `[sweep]` which seeds, and in `[sweep.grid]` which keys take which
+//! values. Each combination of values is a cell; each cell is run once with each seed. Every run
+//! has a folder of its own, whose `outcome.json` names the resolved experiment it came from, so
+//! that a sweep goes on where it stopped: what is there and still meant is kept. What cannot be
+//! run, breaks a promise or panics is noted, and the sweep goes on.
 //!
 //! [`campaign`] runs one cell with very many seeds and keeps nothing but failures.
 
@@ -57,7 +58,11 @@ impl Axis {
 /// # Errors
 /// What was expected.
 pub fn axis(text: &str) -> Result<Axis, String> {
-    let expected = || format!("expected KEY=VALUE,VALUE,…, for example aggregation.rule=mean,krum, found {text:?}");
+    let expected = || {
+        format!(
+            "expected KEY=VALUE,VALUE,…, for example aggregation.rule=mean,krum, found {text:?}"
+        )
+    };
     let (key, list) = text.split_once('=').ok_or_else(expected)?;
     let (mut parts, mut depth, mut quoted) = (vec![String::new()], 0usize, None);
     for character in list.chars() {
@@ -72,12 +77,21 @@ pub fn axis(text: &str) -> Result<Axis, String> {
             }
             _ => {}
         }
-        parts.last_mut().into_iter().for_each(|part| part.push(character));
+        parts
+            .last_mut()
+            .into_iter()
+            .for_each(|part| part.push(character));
     }
     if parts.iter().any(|part| part.trim().is_empty()) {
         return Err(expected());
     }
-    Axis::of(key.trim().to_owned(), parts.iter().map(|part| crate::experiment::value_from_text(part.trim())).collect())
+    Axis::of(
+        key.trim().to_owned(),
+        parts
+            .iter()
+            .map(|part| crate::experiment::value_from_text(part.trim()))
+            .collect(),
+    )
 }
 
 /// A resolved `[sweep]`.
@@ -118,29 +132,44 @@ impl Run {
 }
 
 impl Sweep {
-    /// Reads `[sweep]` of an experiment's text, with settings, further axes and a number of seeds on top. An axis of `grid` takes
-    /// the place of the file's with the same key.
+    /// Reads `[sweep]` of an experiment's text, with settings, further axes and a number of seeds
+    /// on top. An axis of `grid` takes the place of the file's with the same key.
     ///
     /// # Errors
     /// Every problem of the section.
-    pub fn parse(text: &str, settings: &[Setting], grid: &[Axis], seeds: Option<u64>) -> Result<Sweep, Vec<Problem>> {
+    pub fn parse(
+        text: &str,
+        settings: &[Setting],
+        grid: &[Axis],
+        seeds: Option<u64>,
+    ) -> Result<Sweep, Vec<Problem>> {
         let mut document = Document::parse(text).map_err(|problem| vec![problem])?;
         let written: toml::Table = text.parse().unwrap_or_default(); // it was just parsed
         for other in written.keys().filter(|name| *name != SWEEP) {
             document.remove(other);
         }
-        let of_settings = settings.iter().rev().find(|(key, _)| key == "world.seed").map(|(_, value)| value);
+        let of_settings = settings
+            .iter()
+            .rev()
+            .find(|(key, _)| key == "world.seed")
+            .map(|(_, value)| value);
         let of_file = written.get("world").and_then(|world| world.get("seed"));
-        let first =
-            of_settings.or(of_file).and_then(toml::Value::as_integer).and_then(|seed| u64::try_from(seed).ok()).unwrap_or(0);
-        let listed = written.get(SWEEP).and_then(|sweep| sweep.get("seeds")).is_some_and(toml::Value::is_array);
+        let first = of_settings
+            .or(of_file)
+            .and_then(toml::Value::as_integer)
+            .and_then(|seed| u64::try_from(seed).ok())
+            .unwrap_or(0);
+        let listed = written
+            .get(SWEEP)
+            .and_then(|sweep| sweep.get("seeds"))
+            .is_some_and(toml::Value::is_array);
         let (mut axes, mut own_seeds) = document.section(SWEEP, |section| {
             let seeds = match listed {
                 true => section.integers("seeds", None, 0..=i64::MAX as u64),
                 // One: what is not asked for costs nothing.
-                false => {
-                    (0..section.integer("seeds", Some(1), 1..=RUNS_MAX as u64)).map(|place| first.saturating_add(place)).collect()
-                }
+                false => (0..section.integer("seeds", Some(1), 1..=RUNS_MAX as u64))
+                    .map(|place| first.saturating_add(place))
+                    .collect(),
             };
             (section.table("grid", read_grid), seeds)
         });
@@ -148,7 +177,9 @@ impl Sweep {
             document.note("sweep.seeds", "expected at least one seed");
         }
         if let Some(count) = seeds {
-            own_seeds = (0..count.max(1)).map(|place| first.saturating_add(place)).collect();
+            own_seeds = (0..count.max(1))
+                .map(|place| first.saturating_add(place))
+                .collect();
         }
         for axis in grid {
             match axes.iter_mut().find(|known| known.key == axis.key) {
@@ -162,18 +193,28 @@ impl Sweep {
                 "world.seed is no axis, since every cell is run with every seed; expected sweep.seeds = [1, 2]",
             );
         }
-        let runs = axes.iter().map(|axis| axis.values.len()).fold(own_seeds.len(), usize::saturating_mul);
+        let runs = axes
+            .iter()
+            .map(|axis| axis.values.len())
+            .fold(own_seeds.len(), usize::saturating_mul);
         if runs > RUNS_MAX {
             document.note("sweep", format!("{runs} runs; expected at most {RUNS_MAX}"));
         }
         document.finish()?;
         // Every run sets its seed, so that nobody else would see that the file's is none.
         let base = Experiment::parse(text, settings).err().unwrap_or_default();
-        let seed: Vec<Problem> = base.into_iter().filter(|problem| problem.key == "world.seed").collect();
+        let seed: Vec<Problem> = base
+            .into_iter()
+            .filter(|problem| problem.key == "world.seed")
+            .collect();
         if !seed.is_empty() {
             return Err(seed);
         }
-        Ok(Sweep { axes, seeds: own_seeds, settings: settings.to_vec() })
+        Ok(Sweep {
+            axes,
+            seeds: own_seeds,
+            settings: settings.to_vec(),
+        })
     }
 
     /// Number of cells.
@@ -192,12 +233,24 @@ impl Sweep {
             for (place, axis) in places.iter_mut().zip(&self.axes).rev() {
                 (rest, *place) = (rest / axis.values.len(), rest % axis.values.len());
             }
-            let chosen = || self.axes.iter().zip(&places).map(|(axis, place)| (axis.key.clone(), axis.values[*place].clone()));
+            let chosen = || {
+                self.axes
+                    .iter()
+                    .zip(&places)
+                    .map(|(axis, place)| (axis.key.clone(), axis.values[*place].clone()))
+            };
             let values: Vec<String> = chosen().map(|(_, value)| label(&value)).collect();
-            let named = shorts.iter().zip(&values).map(|(key, value)| format!("{key}={value}"));
+            let named = shorts
+                .iter()
+                .zip(&values)
+                .map(|(key, value)| format!("{key}={value}"));
             let name = named.collect::<Vec<_>>().join(",");
             for seed in &self.seeds {
-                let name = if name.is_empty() { format!("seed={seed}") } else { format!("{name},seed={seed}") };
+                let name = if name.is_empty() {
+                    format!("seed={seed}")
+                } else {
+                    format!("{name},seed={seed}")
+                };
                 let mut slug = slug(&name);
                 if !taken.insert(slug.clone()) {
                     slug = format!("{slug}-{cell}");
@@ -205,8 +258,20 @@ impl Sweep {
                 }
                 let number = toml::Value::Integer(i64::try_from(*seed).unwrap_or(i64::MAX));
                 let own = chosen().chain([("world.seed".to_owned(), number)]);
-                let settings = self.settings.iter().filter(|(key, _)| key != "world.seed").cloned().chain(own).collect();
-                runs.push(Run { slug, cell, values: values.clone(), seed: *seed, settings });
+                let settings = self
+                    .settings
+                    .iter()
+                    .filter(|(key, _)| key != "world.seed")
+                    .cloned()
+                    .chain(own)
+                    .collect();
+                runs.push(Run {
+                    slug,
+                    cell,
+                    values: values.clone(),
+                    seed: *seed,
+                    settings,
+                });
             }
         }
         runs
@@ -230,7 +295,10 @@ fn label(value: &toml::Value) -> String {
         toml::Value::String(text) => text.clone(),
         toml::Value::Table(table) => {
             let kind = table.get("kind").map(label);
-            let rest = table.iter().filter(|(key, _)| *key != "kind").map(|(key, value)| format!("{key}={}", label(value)));
+            let rest = table
+                .iter()
+                .filter(|(key, _)| *key != "kind")
+                .map(|(key, value)| format!("{key}={}", label(value)));
             kind.into_iter().chain(rest).collect::<Vec<_>>().join(",")
         }
         other => other.to_string(),
@@ -241,17 +309,36 @@ fn label(value: &toml::Value) -> String {
 pub(crate) fn short_names(axes: &[Axis]) -> Vec<String> {
     let last = |axis: &Axis| axis.key.rsplit('.').next().unwrap_or(&axis.key).to_owned();
     let unique = |name: &String| axes.iter().filter(|axis| last(axis) == *name).count() == 1;
-    axes.iter().map(|axis| Some(last(axis)).filter(unique).unwrap_or_else(|| axis.key.clone())).collect()
+    axes.iter()
+        .map(|axis| {
+            Some(last(axis))
+                .filter(unique)
+                .unwrap_or_else(|| axis.key.clone())
+        })
+        .collect()
 }
 
 /// A name as a folder's: letters, digits and a few signs; long ones end in a part of their hash.
 fn slug(name: &str) -> String {
     const LENGTH_MAX: usize = 120;
-    let safe: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || "._=,+-".contains(c) { c } else { '-' }).collect();
+    let safe: String = name
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || "._=,+-".contains(c) {
+                c
+            } else {
+                '-'
+            }
+        })
+        .collect();
     if safe.len() <= LENGTH_MAX {
         return safe;
     }
-    format!("{}-{}", &safe[..LENGTH_MAX - 9], &Digest::of(name.as_bytes()).to_string()[..8])
+    format!(
+        "{}-{}",
+        &safe[..LENGTH_MAX - 9],
+        &Digest::of(name.as_bytes()).to_string()[..8]
+    )
 }
 
 /// How a run of a sweep ended.
@@ -305,13 +392,16 @@ impl Manifest {
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, folder: &Path) -> io::Result<()> {
-        replace(&folder.join("sweep.json"), &serde_json::to_vec_pretty(self).map_err(io::Error::other)?)
+        replace(
+            &folder.join("sweep.json"),
+            &serde_json::to_vec_pretty(self).map_err(io::Error::other)?,
+        )
     }
 }
 
-/// Runs `runs` of the experiment `text`, `jobs` at a time, into `folder/cells`. `ended` hears of each as it ends, in any order;
-/// the entries come back in the order of the runs. `file` is the experiment's name in commands; `peers` asks for a row of every peer
-/// and round of each run, too.
+/// Runs `runs` of the experiment `text`, `jobs` at a time, into `folder/cells`. `ended` hears of
+/// each as it ends, in any order; the entries come back in the order of the runs. `file` is the
+/// experiment's name in commands; `peers` asks for a row of every peer and round of each run, too.
 ///
 /// # Errors
 /// When a result cannot be written: the first such.
@@ -331,10 +421,16 @@ pub fn execute(
     std::thread::scope(|scope| {
         for _ in 0..jobs.clamp(1, runs.len().max(1)) {
             scope.spawn(|| {
-                while let Some((place, run)) =
-                    Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|place| Some((place, runs.get(place)?)))
+                while let Some((place, run)) = Some(next.fetch_add(1, Ordering::Relaxed))
+                    .and_then(|place| Some((place, runs.get(place)?)))
                 {
-                    match one(text, file, run, &folder.join("cells").join(&run.slug), peers) {
+                    match one(
+                        text,
+                        file,
+                        run,
+                        &folder.join("cells").join(&run.slug),
+                        peers,
+                    ) {
                         Ok(entry) => {
                             ended(&entry);
                             entries.lock().expect(lock)[place] = Some(entry);
@@ -351,7 +447,12 @@ pub fn execute(
     });
     match wrong.into_inner().expect(lock) {
         Some(error) => Err(error),
-        None => Ok(entries.into_inner().expect(lock).into_iter().flatten().collect()),
+        None => Ok(entries
+            .into_inner()
+            .expect(lock)
+            .into_iter()
+            .flatten()
+            .collect()),
     }
 }
 
@@ -391,18 +492,22 @@ fn one(text: &str, file: &str, run: &Run, folder: &Path, peers: bool) -> io::Res
         Ok(outcome) => {
             std::fs::create_dir_all(folder)?;
             report::write(folder, &experiment, &outcome, &command, peers)?;
-            let broken = outcome
-                .checks
-                .failed
-                .first()
-                .map(|failure| broken(failure.check, failure.peer, failure.virtual_seconds, &failure.what));
+            let broken = outcome.checks.failed.first().map(|failure| {
+                broken(
+                    failure.check,
+                    failure.peer,
+                    failure.virtual_seconds,
+                    &failure.what,
+                )
+            });
             Ok(entry(broken, false))
         }
         Err(reason) => Ok(entry(Some(reason), false)),
     }
 }
 
-/// Of a finished run of this very experiment: why it failed, if it did. `None`: there is no such run.
+/// Of a finished run of this very experiment: why it failed, if it did. `None`: there is no such
+/// run.
 fn finished(file: &Path, experiment: &Digest) -> Option<Option<String>> {
     let outcome: serde_json::Value = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
     if outcome["experiment"].as_str()? != experiment.to_string() {
@@ -412,7 +517,12 @@ fn finished(file: &Path, experiment: &Digest) -> Option<Option<String>> {
     Some(failed.map(|failure| {
         let text = |key: &str| failure[key].as_str().unwrap_or_default();
         let peer = failure["peer"].as_u64().map(|peer| peer as usize);
-        broken(text("check"), peer, failure["virtual_seconds"].as_f64().unwrap_or(0.0), text("what"))
+        broken(
+            text("check"),
+            peer,
+            failure["virtual_seconds"].as_f64().unwrap_or(0.0),
+            text("what"),
+        )
     }))
 }
 
@@ -426,9 +536,14 @@ fn attempt(experiment: &Experiment) -> Result<Outcome, String> {
     match catch_unwind(AssertUnwindSafe(|| experiment.run(0, &mut |_, _| {}))) {
         Ok(ended) => ended.map_err(|error| error.to_string()),
         Err(panic) => {
-            let text =
-                panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-            Err(format!("panicked: {}", text.unwrap_or_else(|| "without a message".to_owned())))
+            let text = panic
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            Err(format!(
+                "panicked: {}",
+                text.unwrap_or_else(|| "without a message".to_owned())
+            ))
         }
     }
 }
@@ -451,7 +566,10 @@ mod tests {
         assert_eq!(runs.len(), 8);
         assert_eq!(runs[0].slug, "rule=mean,codec=identity,seed=7");
         assert_eq!(runs[7].slug, "rule=median,codec=top-k,share=0.5,seed=8");
-        assert_eq!((runs[7].cell, runs[6].cell, runs[7].values.len()), (3, 3, 2));
+        assert_eq!(
+            (runs[7].cell, runs[6].cell, runs[7].values.len()),
+            (3, 3, 2)
+        );
         assert_eq!(
             runs[7].command("f.toml"),
             "kith sim run f.toml --seed 8 --set 'aggregation.rule=\"median\"' --set 'codec={ kind = \"top-k\", share = 0.5 }'"
@@ -464,22 +582,38 @@ mod tests {
     fn a_section_of_another_kind_leaves_the_data_set_s_own_keys_behind() {
         let text = "[federation]\nname = \"t\"\n[world]\npeers = 4\n";
         let model = |text: &str| crate::experiment::setting(text).unwrap();
-        for one in [model("model.kind=softmax"), model("model={ kind = \"softmax\" }"), model("training.learning_rate=0.5")] {
-            assert!(Experiment::parse(text, std::slice::from_ref(&one)).is_ok(), "{one:?}");
+        for one in [
+            model("model.kind=softmax"),
+            model("model={ kind = \"softmax\" }"),
+            model("training.learning_rate=0.5"),
+        ] {
+            assert!(
+                Experiment::parse(text, std::slice::from_ref(&one)).is_ok(),
+                "{one:?}"
+            );
         }
-        let formula = [model("world.trainer.kind=quadratic"), model("world.trainer.noise=0.5")];
-        assert!(Experiment::parse(text, &formula).is_ok(), "a setting below [world] counts as written");
+        let formula = [
+            model("world.trainer.kind=quadratic"),
+            model("world.trainer.noise=0.5"),
+        ];
+        assert!(
+            Experiment::parse(text, &formula).is_ok(),
+            "a setting below [world] counts as written"
+        );
     }
 
     #[test]
     fn what_a_sweep_does_not_know_is_refused_with_its_line() {
         let told = |section: &str| sweep(section).unwrap_err()[0].to_string();
-        assert!(
-            told("[sweep]\nseed = 3\n").starts_with("line 12, column 8: sweep.seed: unknown key \"seed\"; known: grid, seeds")
-        );
+        assert!(told("[sweep]\nseed = 3\n").starts_with(
+            "line 12, column 8: sweep.seed: unknown key \"seed\"; known: grid, seeds"
+        ));
         assert!(told("[sweep]\nseeds = 0\n").contains("expected an integer from 1"));
         assert!(told("[sweep]\nseeds = []\n").contains("at least one seed"));
-        assert!(told("[sweep.grid]\n\"world.peers\" = 3\n").contains("expected a list of at least one value"));
+        assert!(
+            told("[sweep.grid]\n\"world.peers\" = 3\n")
+                .contains("expected a list of at least one value")
+        );
         assert!(told("[sweep.grid]\nrule = [\"mean\"]\n").contains("expected a section and a key"));
     }
 
@@ -487,8 +621,15 @@ mod tests {
     fn an_axis_of_the_command_line_is_split_at_its_own_commas() {
         let axis = axis("codec={ kind = \"top-k\", share = 0.1 },{ kind = \"identity\" }").unwrap();
         assert_eq!(axis.labels(), ["top-k,share=0.1", "identity"]);
-        assert_eq!(super::axis("a.b=1,x:2,[3, 4]").unwrap().labels(), ["1", "x:2", "[3, 4]"]);
-        assert!(super::axis("a.b=1,,2").is_err() && super::axis("ab=1").is_err() && super::axis("a.b").is_err());
+        assert_eq!(
+            super::axis("a.b=1,x:2,[3, 4]").unwrap().labels(),
+            ["1", "x:2", "[3, 4]"]
+        );
+        assert!(
+            super::axis("a.b=1,,2").is_err()
+                && super::axis("ab=1").is_err()
+                && super::axis("a.b").is_err()
+        );
     }
 
     #[test]
@@ -500,21 +641,45 @@ mod tests {
         let runs = Sweep::parse(&text, &[], &[], None).unwrap().runs();
         let run = || execute(&text, "f.toml", &runs, 2, &folder, false, &|_| {}).unwrap();
         let first = run();
-        assert_eq!(first.iter().filter(|entry| entry.failure.is_none() && !entry.kept).count(), 2, "{first:?}");
-        assert!(first[2].failure.as_ref().unwrap().contains("needs"), "{first:?}");
-        let outcome = folder.join("cells").join(&runs[0].slug).join("outcome.json");
+        assert_eq!(
+            first
+                .iter()
+                .filter(|entry| entry.failure.is_none() && !entry.kept)
+                .count(),
+            2,
+            "{first:?}"
+        );
+        assert!(
+            first[2].failure.as_ref().unwrap().contains("needs"),
+            "{first:?}"
+        );
+        let outcome = folder
+            .join("cells")
+            .join(&runs[0].slug)
+            .join("outcome.json");
         std::fs::write(&outcome, "{").unwrap();
         let second = run();
-        assert_eq!(second.iter().map(|entry| entry.kept).collect::<Vec<_>>(), [false, true, false, false]);
+        assert_eq!(
+            second.iter().map(|entry| entry.kept).collect::<Vec<_>>(),
+            [false, true, false, false]
+        );
         assert!(std::fs::read_to_string(&outcome).unwrap().len() > 100);
-        // Rows of every peer, where they are asked for: then what has none is run again, and what has some is kept.
+        // Rows of every peer, where they are asked for: then what has none is run again, and what
+        // has some is kept.
         let rows = folder.join("cells").join(&runs[0].slug).join("peers.csv");
         assert!(!rows.exists());
         let kept = |peers| {
             let entries = execute(&text, "f.toml", &runs, 2, &folder, peers, &|_| {}).unwrap();
             entries.iter().map(|entry| entry.kept).collect::<Vec<_>>()
         };
-        assert_eq!([kept(true), kept(true), kept(false)], [[false; 4], [true, true, false, false], [true, true, false, false]]);
+        assert_eq!(
+            [kept(true), kept(true), kept(false)],
+            [
+                [false; 4],
+                [true, true, false, false],
+                [true, true, false, false]
+            ]
+        );
         let lines = |path: &Path| std::fs::read_to_string(path).unwrap().lines().count();
         assert_eq!(lines(&rows), 1 + 3 * 4);
         let other = text.replace("rounds = 3", "rounds = 4");

@@ -1,8 +1,9 @@
-//! Trainers whose optimum is known, for worlds that are about the protocol or about an algorithm's arithmetic.
+//! Trainers whose optimum is known, for worlds that are about the protocol or about an algorithm's
+//! arithmetic.
 //!
-//! Each peer has a smooth strongly convex objective; the federation's is the mean of those of the honest, and [`Family::draw`] tells where
-//! it is least. So
-//! what an algorithm is said to reach can be compared with what it should reach, without a data set.
+//! Each peer has a smooth strongly convex objective; the federation's is the mean of those of the
+//! honest, and [`Family::draw`] tells where it is least. So what an algorithm is said to reach can
+//! be compared with what it should reach, without a data set.
 
 use std::sync::Arc;
 
@@ -42,8 +43,9 @@ pub trait Family: std::fmt::Debug + Send + Sync {
     /// When everybody lies.
     fn draw(&self, lies: &[bool], seed: &Seed) -> (Vec<Arc<dyn Objective>>, Vec<f64>);
 
-    /// Between which values every coordinate of an honest model stays that starts at zero and descends with steps of
-    /// `learning_rate`, where the objectives are such that it stays between any.
+    /// Between which values every coordinate of an honest model stays that starts at zero and
+    /// descends with steps of `learning_rate`, where the objectives are such that it stays between
+    /// any.
     fn hull(&self, _learning_rate: f64, _lies: &[bool], _seed: &Seed) -> Option<(f32, f32)> {
         None
     }
@@ -66,7 +68,8 @@ pub struct TrainerSection {
     pub learning_rate_decay: f64,
     /// Local steps of a round.
     pub local_steps: u64,
-    /// Standard deviation of Gaussian noise on every coordinate of every gradient; 0 is the exact gradient.
+    /// Standard deviation of Gaussian noise on every coordinate of every gradient; 0 is the exact
+    /// gradient.
     pub noise: f64,
 }
 
@@ -79,14 +82,19 @@ impl TrainerSection {
             let names: Vec<&str> = TRAINERS.iter().map(|entry| entry.name).collect();
             section.note(
                 "kind",
-                format!("{}; without [world.trainer] the charter's model is trained", unknown("trainer", &kind, &names)),
+                format!(
+                    "{}; without [world.trainer] the charter's model is trained",
+                    unknown("trainer", &kind, &names)
+                ),
             );
         }
         let family = (entry.unwrap_or(&TRAINERS[0]).new)(section);
         TrainerSection {
             family,
-            learning_rate: section.number("learning_rate", Some(0.1), 1e-9..=1e3), // the reference cases' own
-            learning_rate_decay: section.number("learning_rate_decay", Some(1.0), 1e-9..=1.0), // a constant step, theirs too
+            // The reference cases' own.
+            learning_rate: section.number("learning_rate", Some(0.1), 1e-9..=1e3),
+            // A constant step, theirs too.
+            learning_rate_decay: section.number("learning_rate_decay", Some(1.0), 1e-9..=1.0),
             local_steps: section.integer("local_steps", Some(1), 1..=1_000_000),
             noise: section.number("noise", Some(0.0), 0.0..=1e6),
         }
@@ -96,13 +104,18 @@ impl TrainerSection {
 impl TrainerSection {
     /// See [`Family::hull`]; none where gradients are noisy.
     pub fn hull(&self, lies: &[bool], seed: &Seed) -> Option<(f32, f32)> {
-        if self.noise > 0.0 { None } else { self.family.hull(self.learning_rate, lies, seed) }
+        if self.noise > 0.0 {
+            None
+        } else {
+            self.family.hull(self.learning_rate, lies, seed)
+        }
     }
 
     /// The step size η · `learning_rate_decay`^k of round k.
     fn rate(&self, round: u64) -> f64 {
         // By squaring: the same bits on every machine, which powf does not promise.
-        let (mut rate, mut factor, mut exponent) = (self.learning_rate, self.learning_rate_decay, round);
+        let (mut rate, mut factor, mut exponent) =
+            (self.learning_rate, self.learning_rate_decay, round);
         while exponent > 0 {
             if exponent % 2 == 1 {
                 rate *= factor;
@@ -124,7 +137,11 @@ pub struct Descent {
 impl Descent {
     /// Descends `objective` as the section says; `seed` is the noise's.
     pub fn new(section: &TrainerSection, objective: Arc<dyn Objective>, seed: Seed) -> Descent {
-        Descent { section: section.clone(), objective, seed }
+        Descent {
+            section: section.clone(),
+            objective,
+            seed,
+        }
     }
 }
 
@@ -134,25 +151,45 @@ impl Local for Descent {
     }
 
     fn train_again(&self, request: &Request<'_>, life: u32) -> Result<Trained, String> {
-        let TrainerSection { local_steps, noise, .. } = self.section;
+        let TrainerSection {
+            local_steps, noise, ..
+        } = self.section;
         let rate = self.section.rate(request.round);
-        let mut at: Vec<f64> = request.start.iter().map(|value| f64::from(*value)).collect();
+        let mut at: Vec<f64> = request
+            .start
+            .iter()
+            .map(|value| f64::from(*value))
+            .collect();
         let mut gradient = vec![0.0; at.len()];
-        let mut random =
-            (noise > 0.0).then(|| Stream::derive("kith.v1 gradient noise", &self.seed, request.round, u64::from(life), 0));
+        let mut random = (noise > 0.0).then(|| {
+            Stream::derive(
+                "kith.v1 gradient noise",
+                &self.seed,
+                request.round,
+                u64::from(life),
+                0,
+            )
+        });
         let mut loss = 0.0;
         for _ in 0..local_steps {
             loss += self.objective.gradient(&at, &mut gradient);
             if let Some(random) = &mut random {
-                gradient.iter_mut().for_each(|value| *value += noise * random.normal());
+                gradient
+                    .iter_mut()
+                    .for_each(|value| *value += noise * random.normal());
             }
             for (index, value) in at.iter_mut().enumerate() {
-                let correction = request.correction.map_or(0.0, |correction| f64::from(correction[index]));
+                let correction = request
+                    .correction
+                    .map_or(0.0, |correction| f64::from(correction[index]));
                 *value -= rate * (gradient[index] + correction);
             }
         }
         if !at.iter().all(|value| (*value as f32).is_finite()) {
-            return Err(format!("the descent diverged in round {}; lower world.trainer.learning_rate", request.round));
+            return Err(format!(
+                "the descent diverged in round {}; lower world.trainer.learning_rate",
+                request.round
+            ));
         }
         Ok(Trained {
             parameters: at.into_iter().map(|value| value as f32).collect(),
@@ -192,7 +229,11 @@ mod tests {
         document.finish().expect("known keys");
         let (objectives, place) = section.family.draw(&[false], &Seed::from_number(3));
         let descent = Descent::new(&section, objectives[0].clone(), Seed::from_number(4));
-        let train = |round, start: &[f32]| descent.train(&Request::new(start, round)).expect("it converges");
+        let train = |round, start: &[f32]| {
+            descent
+                .train(&Request::new(start, round))
+                .expect("it converges")
+        };
         let place: Vec<f32> = place.iter().map(|value| *value as f32).collect();
         let first = train(0, &vec![0.0; place.len()]);
         assert_eq!((first.parameters, first.rate), (place.clone(), 1.0));
@@ -205,30 +246,51 @@ mod tests {
     #[test]
     fn the_mean_gradient_is_zero_at_every_family_s_optimum_and_a_difference_quotient_elsewhere() {
         for entry in TRAINERS {
-            let family = Document::parse("").expect("toml").section("trainer", entry.new);
+            let family = Document::parse("")
+                .expect("toml")
+                .section("trainer", entry.new);
             // Of seven peers two lie: what they would like does not count.
             let lies = [false, true, false, false, true, false, false];
             let (objectives, optimum) = family.draw(&lies, &Seed::from_number(3));
-            let objectives: Vec<_> =
-                objectives.iter().zip(lies).filter(|(_, lies)| !lies).map(|(objective, _)| objective).collect();
+            let objectives: Vec<_> = objectives
+                .iter()
+                .zip(lies)
+                .filter(|(_, lies)| !lies)
+                .map(|(objective, _)| objective)
+                .collect();
             assert_eq!(optimum.len(), family.dimension());
             let mean = |at: &[f64]| {
                 let (mut sum, mut value) = (vec![0.0; at.len()], 0.0);
                 for objective in &objectives {
                     let mut gradient = vec![0.0; at.len()];
                     value += objective.gradient(at, &mut gradient) / 5.0;
-                    sum.iter_mut().zip(gradient).for_each(|(sum, value)| *sum += value / 5.0);
+                    sum.iter_mut()
+                        .zip(gradient)
+                        .for_each(|(sum, value)| *sum += value / 5.0);
                 }
                 (value, sum)
             };
-            let norm = mean(&optimum).1.iter().map(|value| value * value).sum::<f64>().sqrt();
-            assert!(norm < 1e-9, "{}: the gradient at the optimum is {norm}", entry.name);
+            let norm = mean(&optimum)
+                .1
+                .iter()
+                .map(|value| value * value)
+                .sum::<f64>()
+                .sqrt();
+            assert!(
+                norm < 1e-9,
+                "{}: the gradient at the optimum is {norm}",
+                entry.name
+            );
             let mut at = optimum.clone();
             at[1] += 0.3;
             let (slope, h) = (mean(&at).1[1], 1e-6);
             let (mut left, mut right) = (at.clone(), at.clone());
             (left[1], right[1]) = (left[1] - h, right[1] + h);
-            assert!((slope - (mean(&right).0 - mean(&left).0) / (2.0 * h)).abs() < 1e-6, "{}", entry.name);
+            assert!(
+                (slope - (mean(&right).0 - mean(&left).0) / (2.0 * h)).abs() < 1e-6,
+                "{}",
+                entry.name
+            );
         }
     }
 }

@@ -1,5 +1,5 @@
-//! `[world]`: everything around the peers. An experiment is a charter plus a world; a deployment is the same charter plus real
-//! machines.
+//! `[world]`: everything around the peers. An experiment is a charter plus a world; a deployment is
+//! the same charter plus real machines.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -126,16 +126,27 @@ impl World {
             Partition::parse("iid").expect("iid is a partition")
         });
         let adversaries = section.integer("adversaries", Some(0), 0..=PEERS_MAX) as usize;
-        let liars: Vec<usize> =
-            section.integers("liars", Some(&[]), 0..=PEERS_MAX).into_iter().map(|peer| peer as usize).collect();
+        let liars: Vec<usize> = section
+            .integers("liars", Some(&[]), 0..=PEERS_MAX)
+            .into_iter()
+            .map(|peer| peer as usize)
+            .collect();
         if adversaries > 0 && !liars.is_empty() {
-            section.note("liars", "expected either adversaries, a number, or liars, a list; both are given");
+            section.note(
+                "liars",
+                "expected either adversaries, a number, or liars, a list; both are given",
+            );
         }
         let attack = section.text("attack", Some("sign-flip"));
         if let Err(problems) = attack_from_text(&attack) {
-            problems.into_iter().for_each(|problem| section.note("attack", problem.what));
+            problems
+                .into_iter()
+                .for_each(|problem| section.note("attack", problem.what));
         }
-        let signatures = match section.choice("signatures", Some("keyed-hash"), &["keyed-hash", "ed25519"]).as_str() {
+        let signatures = match section
+            .choice("signatures", Some("keyed-hash"), &["keyed-hash", "ed25519"])
+            .as_str()
+        {
             "ed25519" => Signatures::Ed25519,
             _ => Signatures::KeyedHash,
         };
@@ -156,12 +167,15 @@ impl World {
             signatures,
             evaluate_every: section.integer("evaluate_every", Some(0), 0..=1_000_000_000),
             evaluating: section.integer("evaluating", Some(0), 0..=PEERS_MAX) as usize,
-            limit: seconds(section, "limit_seconds", 1e7), // guess: some hundred days, so that only what hangs is ended
+            // Guess: some hundred days, so that only what hangs is ended.
+            limit: seconds(section, "limit_seconds", 1e7),
             heals_within: seconds(section, "heals_within_seconds", 86_400.0),
             links: section.table("links", |section| read_links(section, seed)),
             line: section.table("lines", read_line),
             devices: section.table("devices", |section| Devices {
-                step: Duration::from_secs_f64(section.number("step_ms", Some(1.0), 0.0..=1e9) / 1e3),
+                step: Duration::from_secs_f64(
+                    section.number("step_ms", Some(1.0), 0.0..=1e9) / 1e3,
+                ),
                 spread: section.number("spread", Some(0.0), 0.0..=10.0),
                 jitter: section.number("jitter", Some(0.0), 0.0..=10.0),
             }),
@@ -169,22 +183,39 @@ impl World {
             churn: section.optional_table("churn", read_churn),
             chaos: section.optional_table("chaos", |section| Chaos {
                 faults: section.integer("faults", Some(6), 0..=100_000) as usize,
-                until: Duration::from_secs_f64(section.number("until_seconds", Some(60.0), 0.0..=1e9)),
+                until: Duration::from_secs_f64(section.number(
+                    "until_seconds",
+                    Some(60.0),
+                    0.0..=1e9,
+                )),
             }),
-            faults: section.tables("fault", read_fault).into_iter().flatten().collect(),
+            faults: section
+                .tables("fault", read_fault)
+                .into_iter()
+                .flatten()
+                .collect(),
         }
     }
 
     /// What a peer runs on: (device, line, when it starts).
     pub fn machine(&self, peer: usize) -> (Device, Line, Duration) {
-        let mut device = Device { step: self.devices.step, jitter: self.devices.jitter };
+        let mut device = Device {
+            step: self.devices.step,
+            jitter: self.devices.jitter,
+        };
         let (mut line, mut starts) = (self.line, Duration::ZERO);
         if self.devices.spread > 0.0 {
             let seed = Seed::from_number(self.seed);
             let mut random = Stream::derive("kith.v1 devices", &seed, 0, peer as u64, 0);
-            device.step = device.step.mul_f64((self.devices.spread * random.normal()).exp());
+            device.step = device
+                .step
+                .mul_f64((self.devices.spread * random.normal()).exp());
         }
-        for special in self.special.iter().filter(|special| special.peers.contains(&peer)) {
+        for special in self
+            .special
+            .iter()
+            .filter(|special| special.peers.contains(&peer))
+        {
             device.step = device.step.mul_f64(special.slowness);
             line = special.line;
             starts = special.starts;
@@ -195,7 +226,11 @@ impl World {
     /// How a peer descends, where the world has an objective of its own.
     pub fn trainer_of(&self, peer: usize) -> Option<TrainerSection> {
         let mut trainer = self.trainer.clone()?;
-        for special in self.special.iter().filter(|special| special.local_steps > 0 && special.peers.contains(&peer)) {
+        for special in self
+            .special
+            .iter()
+            .filter(|special| special.local_steps > 0 && special.peers.contains(&peer))
+        {
             trainer.local_steps = special.local_steps;
         }
         Some(trainer)
@@ -206,7 +241,9 @@ impl World {
         let mut liars = self.liars.clone();
         if liars.is_empty() {
             let mut order: Vec<usize> = (0..peers).collect();
-            Seed::from_number(self.seed).stream("kith.v1 adversaries").shuffle(&mut order);
+            Seed::from_number(self.seed)
+                .stream("kith.v1 adversaries")
+                .shuffle(&mut order);
             liars = order[..self.adversaries.min(peers)].to_vec();
         }
         liars.sort_unstable();
@@ -214,8 +251,8 @@ impl World {
         liars
     }
 
-    /// Everything that goes wrong among `peers` peers, random faults drawn: the file's, churn's, chaos'. Where there is chaos,
-    /// healing comes last.
+    /// Everything that goes wrong among `peers` peers, random faults drawn: the file's, churn's,
+    /// chaos'. Where there is chaos, healing comes last.
     pub fn timeline(&self, peers: usize) -> Vec<(Duration, Fault)> {
         let seed = Seed::from_number(self.seed);
         let mut timeline = self.faults.clone();
@@ -233,9 +270,12 @@ impl World {
     /// The file's faults that nobody feels where the run is over at `end`: what they are and when.
     pub fn faults_after(&self, end: Duration) -> Vec<String> {
         let late = self.faults.iter().filter(|(at, _)| *at > end);
-        let mut late: Vec<(Duration, &'static str)> = late.map(|(at, fault)| (*at, kind_of(fault))).collect();
+        let mut late: Vec<(Duration, &'static str)> =
+            late.map(|(at, fault)| (*at, kind_of(fault))).collect();
         late.sort();
-        late.into_iter().map(|(at, kind)| format!("{kind} at {} s", at.as_secs_f64())).collect()
+        late.into_iter()
+            .map(|(at, kind)| format!("{kind} at {} s", at.as_secs_f64()))
+            .collect()
     }
 
     /// What is wrong with this world for so many peers: (key, what).
@@ -243,24 +283,57 @@ impl World {
         let mut found = Vec::new();
         let liars = self.adversaries.max(self.liars.len());
         if liars >= peers && liars > 0 {
-            let key = if self.adversaries > 0 { "world.adversaries" } else { "world.liars" };
-            found.push((key, format!("{liars} of {peers} peers lie; expected at least one who does not")));
+            let key = if self.adversaries > 0 {
+                "world.adversaries"
+            } else {
+                "world.liars"
+            };
+            found.push((
+                key,
+                format!("{liars} of {peers} peers lie; expected at least one who does not"),
+            ));
         }
         let beyond = |list: &[usize]| list.iter().find(|peer| **peer >= peers).copied();
         if let Some(peer) = beyond(&self.liars) {
-            found.push(("world.liars", format!("there is no peer {peer}; peers are numbered from 0 to {}", peers - 1)));
+            found.push((
+                "world.liars",
+                format!(
+                    "there is no peer {peer}; peers are numbered from 0 to {}",
+                    peers - 1
+                ),
+            ));
         }
-        let special: Vec<usize> = self.special.iter().flat_map(|special| special.peers.clone()).collect();
+        let special: Vec<usize> = self
+            .special
+            .iter()
+            .flat_map(|special| special.peers.clone())
+            .collect();
         if let Some(peer) = beyond(&special) {
-            found.push(("world.special.peers", format!("there is no peer {peer}; peers are numbered from 0 to {}", peers - 1)));
+            found.push((
+                "world.special.peers",
+                format!(
+                    "there is no peer {peer}; peers are numbered from 0 to {}",
+                    peers - 1
+                ),
+            ));
         }
         if self.trainer.is_none() && self.special.iter().any(|special| special.local_steps > 0) {
             let what = "a model's local steps are the charter's, [training]; expected 0 without [world.trainer]";
             found.push(("world.special.local_steps", what.to_owned()));
         }
-        let faulty: Vec<usize> = self.faults.iter().flat_map(|(_, fault)| peers_of(fault)).collect();
+        let faulty: Vec<usize> = self
+            .faults
+            .iter()
+            .flat_map(|(_, fault)| peers_of(fault))
+            .collect();
         if let Some(peer) = beyond(&faulty) {
-            found.push(("world.fault", format!("there is no peer {peer}; peers are numbered from 0 to {}", peers - 1)));
+            found.push((
+                "world.fault",
+                format!(
+                    "there is no peer {peer}; peers are numbered from 0 to {}",
+                    peers - 1
+                ),
+            ));
         }
         found
     }
@@ -298,20 +371,30 @@ fn read_links(section: &mut Section<'_>, seed: u64) -> Links {
     let latency = milliseconds(section.number("latency_ms", Some(1.0), 0.0..=1e9));
     let most = section.number("jitter_ms", Some(0.0), 0.0..=1e9);
     let sigma = section.number("jitter_sigma", Some(0.0), 0.0..=10.0);
-    let jitter = match section.choice("jitter", Some("none"), &["none", "uniform", "exponential", "log-normal"]).as_str() {
+    let jitter = match section
+        .choice(
+            "jitter",
+            Some("none"),
+            &["none", "uniform", "exponential", "log-normal"],
+        )
+        .as_str()
+    {
         "uniform" => Jitter::Uniform(milliseconds(most)),
         "exponential" => Jitter::Exponential(milliseconds(most)),
         "log-normal" => Jitter::LogNormal(sigma),
         _ => Jitter::None,
     };
     let idle = match jitter {
-        Jitter::None => {
-            (most > 0.0 || sigma > 0.0).then_some("jitter_ms and jitter_sigma say how much, jitter says of which kind: set it")
+        Jitter::None => (most > 0.0 || sigma > 0.0).then_some(
+            "jitter_ms and jitter_sigma say how much, jitter says of which kind: set it",
+        ),
+        Jitter::Uniform(_) | Jitter::Exponential(_) => {
+            (most == 0.0).then_some("this jitter needs jitter_ms above 0")
         }
-        Jitter::Uniform(_) | Jitter::Exponential(_) => (most == 0.0).then_some("this jitter needs jitter_ms above 0"),
         Jitter::LogNormal(_) => (sigma == 0.0).then_some("this jitter needs jitter_sigma above 0"),
     };
-    idle.into_iter().for_each(|what| section.note("jitter", what));
+    idle.into_iter()
+        .for_each(|what| section.note("jitter", what));
     Links {
         latency,
         jitter,
@@ -335,7 +418,11 @@ fn read_line(section: &mut Section<'_>) -> Line {
 
 fn read_special(section: &mut Section<'_>) -> Special {
     Special {
-        peers: section.integers("peers", None, 0..=PEERS_MAX).into_iter().map(|peer| peer as usize).collect(),
+        peers: section
+            .integers("peers", None, 0..=PEERS_MAX)
+            .into_iter()
+            .map(|peer| peer as usize)
+            .collect(),
         line: read_line(section),
         slowness: section.number("slowness", Some(1.0), 1e-3..=1e6),
         starts: Duration::from_secs_f64(section.number("starts_seconds", Some(0.0), 0.0..=1e9)),
@@ -353,33 +440,74 @@ fn read_churn(section: &mut Section<'_>) -> Churn {
 }
 
 /// Kinds of `[[world.fault]]`.
-const FAULTS: [&str; 8] = ["crash", "rollback", "pause", "partition", "loss", "slow-disk", "clock", "heal"];
+const FAULTS: [&str; 8] = [
+    "crash",
+    "rollback",
+    "pause",
+    "partition",
+    "loss",
+    "slow-disk",
+    "clock",
+    "heal",
+];
 
 fn read_fault(section: &mut Section<'_>) -> Option<(Duration, Fault)> {
     let at = Duration::from_secs_f64(section.number("at_seconds", None, 0.0..=1e9));
     let kind = section.text("kind", None);
     let peer = |section: &mut Section<'_>| section.integer("peer", None, 0..=PEERS_MAX) as usize;
-    let lasts = |section: &mut Section<'_>| Duration::from_secs_f64(section.number("lasts_seconds", None, 0.0..=1e9));
+    let lasts = |section: &mut Section<'_>| {
+        Duration::from_secs_f64(section.number("lasts_seconds", None, 0.0..=1e9))
+    };
     let fault = match kind.as_str() {
         "crash" => {
             let (peer, keeps_disk) = (peer(section), section.flag("keeps_disk", Some(true)));
             let forever = section.flag("forever", Some(false));
             let back = if forever { None } else { Some(lasts(section)) };
-            Fault::Crash { peer, back, keeps_disk }
+            Fault::Crash {
+                peer,
+                back,
+                keeps_disk,
+            }
         }
-        "rollback" => Fault::Rollback { peer: peer(section), back: lasts(section) },
-        "pause" => Fault::Pause { peer: peer(section), lasts: lasts(section) },
+        "rollback" => Fault::Rollback {
+            peer: peer(section),
+            back: lasts(section),
+        },
+        "pause" => Fault::Pause {
+            peer: peer(section),
+            lasts: lasts(section),
+        },
         "partition" => {
-            let group = section.integers("group", None, 0..=PEERS_MAX).into_iter().map(|peer| peer as usize).collect();
-            let cut = Cut { group, one_way: section.flag("one_way", Some(false)) };
-            Fault::Partition { cut, lasts: lasts(section) }
+            let group = section
+                .integers("group", None, 0..=PEERS_MAX)
+                .into_iter()
+                .map(|peer| peer as usize)
+                .collect();
+            let cut = Cut {
+                group,
+                one_way: section.flag("one_way", Some(false)),
+            };
+            Fault::Partition {
+                cut,
+                lasts: lasts(section),
+            }
         }
-        "loss" => Fault::Loss { share: section.number("share", None, 0.0..=1.0), lasts: lasts(section) },
+        "loss" => Fault::Loss {
+            share: section.number("share", None, 0.0..=1.0),
+            lasts: lasts(section),
+        },
         "slow-disk" => {
             let write = Duration::from_secs_f64(section.number("write_ms", None, 0.0..=1e9) / 1e3);
-            Fault::SlowDisk { peer: peer(section), write, lasts: lasts(section) }
+            Fault::SlowDisk {
+                peer: peer(section),
+                write,
+                lasts: lasts(section),
+            }
         }
-        "clock" => Fault::Clock { peer: peer(section), rate: section.number("rate", None, 0.01..=100.0) },
+        "clock" => Fault::Clock {
+            peer: peer(section),
+            rate: section.number("rate", None, 0.01..=100.0),
+        },
         "heal" => Fault::Heal,
         other => {
             section.note("kind", unknown("fault", other, &FAULTS));
@@ -398,7 +526,14 @@ impl Churn {
             while at < self.until.as_secs_f64() {
                 let absence = exponential(self.absence.as_secs_f64());
                 let back = Some(Duration::from_secs_f64(absence));
-                timeline.push((Duration::from_secs_f64(at), Fault::Crash { peer, back, keeps_disk: self.keeps_disk }));
+                timeline.push((
+                    Duration::from_secs_f64(at),
+                    Fault::Crash {
+                        peer,
+                        back,
+                        keeps_disk: self.keeps_disk,
+                    },
+                ));
                 at += absence + exponential(3600.0 / self.crashes_per_hour);
             }
         }
@@ -406,10 +541,19 @@ impl Churn {
 }
 
 impl Chaos {
-    /// A random subset of the kinds of faults, with random weights, so that some runs see much of one and none of another.
+    /// A random subset of the kinds of faults, with random weights, so that some runs see much of
+    /// one and none of another.
     fn draw(&self, peers: usize, seed: &Seed, timeline: &mut Vec<(Duration, Fault)>) {
         let mut random = seed.stream("kith.v1 chaos");
-        let weights: Vec<f64> = (0..6).map(|_| if random.unit() < 0.4 { 0.0 } else { random.unit() }).collect();
+        let weights: Vec<f64> = (0..6)
+            .map(|_| {
+                if random.unit() < 0.4 {
+                    0.0
+                } else {
+                    random.unit()
+                }
+            })
+            .collect();
         let total: f64 = weights.iter().sum();
         if total == 0.0 || peers == 0 {
             return; // a run without faults is one of the cases
@@ -425,16 +569,36 @@ impl Chaos {
                 place < 0.0
             });
             let fault = match kind.unwrap_or(0) {
-                0 => Fault::Crash { peer, back: Some(lasts), keeps_disk: random.unit() < 0.8 },
+                0 => Fault::Crash {
+                    peer,
+                    back: Some(lasts),
+                    keeps_disk: random.unit() < 0.8,
+                },
                 1 => Fault::Pause { peer, lasts },
                 2 => {
                     let share = random.unit();
                     let group = (0..peers).filter(|_| random.unit() < share).collect();
-                    Fault::Partition { cut: Cut { group, one_way: random.unit() < 0.3 }, lasts }
+                    Fault::Partition {
+                        cut: Cut {
+                            group,
+                            one_way: random.unit() < 0.3,
+                        },
+                        lasts,
+                    }
                 }
-                3 => Fault::Loss { share: 0.5 * random.unit(), lasts },
-                4 => Fault::SlowDisk { peer, write: Duration::from_secs_f64(2.0 * random.unit()), lasts },
-                _ => Fault::Clock { peer, rate: 0.5 + random.unit() },
+                3 => Fault::Loss {
+                    share: 0.5 * random.unit(),
+                    lasts,
+                },
+                4 => Fault::SlowDisk {
+                    peer,
+                    write: Duration::from_secs_f64(2.0 * random.unit()),
+                    lasts,
+                },
+                _ => Fault::Clock {
+                    peer,
+                    rate: 0.5 + random.unit(),
+                },
             };
             timeline.push((at, fault));
         }

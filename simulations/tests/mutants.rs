@@ -1,4 +1,5 @@
-//! Do the promises notice bugs? One after the other is planted, and a few worlds are played until something breaks.
+//! Do the promises notice bugs? One after the other is planted, and a few worlds are played until
+//! something breaks.
 
 #[allow(dead_code, reason = "shared with the test of seeds, which draws")]
 mod worlds;
@@ -32,26 +33,54 @@ struct Scene {
 }
 
 const fn scene(file: &'static str, settings: &'static [&'static str]) -> Scene {
-    Scene { file, settings, convicts: false, refuses: None }
+    Scene {
+        file,
+        settings,
+        convicts: false,
+        refuses: None,
+    }
 }
 
 const SCENES: &[Scene] = &[
     scene("clear", &[]),
-    scene("clear", &["topology.kind=exponential", "codec.kind=int8", "codec.replica=true"]),
     scene(
         "clear",
-        &["aggregation.rule=trimmed-mean", "aggregation.byzantine=2", "world.adversaries=2", "world.attack=sign-flip:10"],
+        &[
+            "topology.kind=exponential",
+            "codec.kind=int8",
+            "codec.replica=true",
+        ],
+    ),
+    scene(
+        "clear",
+        &[
+            "aggregation.rule=trimmed-mean",
+            "aggregation.byzantine=2",
+            "world.adversaries=2",
+            "world.attack=sign-flip:10",
+        ],
     ),
     Scene {
         convicts: true,
         ..scene(
             "clear",
-            &["aggregation.rule=trimmed-mean", "aggregation.byzantine=1", "world.adversaries=1", "world.attack=equivocation"],
+            &[
+                "aggregation.rule=trimmed-mean",
+                "aggregation.byzantine=1",
+                "world.adversaries=1",
+                "world.attack=equivocation",
+            ],
         )
     },
     scene(
         "clear",
-        &["round.quorum=0.7", "aggregation.rule=median", "aggregation.byzantine=1", "world.adversaries=1", "world.attack=mute"],
+        &[
+            "round.quorum=0.7",
+            "aggregation.rule=median",
+            "aggregation.byzantine=1",
+            "world.adversaries=1",
+            "world.attack=mute",
+        ],
     ),
     scene(
         "clear",
@@ -65,7 +94,15 @@ const SCENES: &[Scene] = &[
             "world.attack=equivocation",
         ],
     ),
-    scene("chaos", &["federation.rounds=30", "topology.kind=random-regular", "topology.degree=4", "world.trainer.noise=0.1"]),
+    scene(
+        "chaos",
+        &[
+            "federation.rounds=30",
+            "topology.kind=random-regular",
+            "topology.degree=4",
+            "world.trainer.noise=0.1",
+        ],
+    ),
     scene(
         "chaos",
         &[
@@ -123,21 +160,56 @@ const SCENES: &[Scene] = &[
             "world.attack=equivocation",
         ],
     ),
-    scene("forgetful", &["federation.rounds=30", "world.peers=8", "world.trainer.noise=0.1"]),
+    scene(
+        "forgetful",
+        &[
+            "federation.rounds=30",
+            "world.peers=8",
+            "world.trainer.noise=0.1",
+        ],
+    ),
     scene(
         "restarting",
-        &["federation.rounds=30", "world.peers=8", "world.trainer.noise=0.1", "codec.kind=qsgd", "codec.replica=true"],
+        &[
+            "federation.rounds=30",
+            "world.peers=8",
+            "world.trainer.noise=0.1",
+            "codec.kind=qsgd",
+            "codec.replica=true",
+        ],
     ),
     Scene {
         refuses: Some("state-mismatch"),
-        ..scene("clear", &["federation.rounds=5", "world.adversaries=1", "world.attack=false-state"])
+        ..scene(
+            "clear",
+            &[
+                "federation.rounds=5",
+                "world.adversaries=1",
+                "world.attack=false-state",
+            ],
+        )
     },
     Scene {
         refuses: Some("signature"),
-        ..scene("clear", &["federation.rounds=4", "world.adversaries=1", "world.attack=forgery"])
+        ..scene(
+            "clear",
+            &[
+                "federation.rounds=4",
+                "world.adversaries=1",
+                "world.attack=forgery",
+            ],
+        )
     },
     scene("rollback", &[]),
-    scene("slow", &["federation.rounds=30", "world.peers=10", "aggregation.rule=median", "aggregation.byzantine=1"]),
+    scene(
+        "slow",
+        &[
+            "federation.rounds=30",
+            "world.peers=10",
+            "aggregation.rule=median",
+            "aggregation.byzantine=1",
+        ],
+    ),
 ];
 
 /// What broke in a play.
@@ -151,7 +223,10 @@ fn broken(scene: &Scene, outcome: &Outcome) -> Option<String> {
     if scene.convicts && outcome.convicted.is_empty() {
         return Some("nobody is convicted".to_owned());
     }
-    if let Some(name) = scene.refuses.filter(|name| !outcome.refused.contains_key(name)) {
+    if let Some(name) = scene
+        .refuses
+        .filter(|name| !outcome.refused.contains_key(name))
+    {
         return Some(format!("no {name} is refused"));
     }
     let distance = outcome.consensus_distance.unwrap_or(f64::INFINITY);
@@ -160,10 +235,23 @@ fn broken(scene: &Scene, outcome: &Outcome) -> Option<String> {
 
 fn plays() -> Vec<(&'static Scene, Play)> {
     let play = |seed: u64, scene: &'static Scene| {
-        let settings = scene.settings.iter().map(|setting| (*setting).to_owned()).collect();
-        (scene, Play { file: format!("simulations/tests/worlds/{}.toml", scene.file), seed, settings })
+        let settings = scene
+            .settings
+            .iter()
+            .map(|setting| (*setting).to_owned())
+            .collect();
+        (
+            scene,
+            Play {
+                file: format!("simulations/tests/worlds/{}.toml", scene.file),
+                seed,
+                settings,
+            },
+        )
     };
-    (0..SEEDS).flat_map(|seed| SCENES.iter().map(move |scene| play(seed, scene))).collect()
+    (0..SEEDS)
+        .flat_map(|seed| SCENES.iter().map(move |scene| play(seed, scene)))
+        .collect()
 }
 
 /// The first play that breaks something, and what; plays are taken in order by all threads.
@@ -174,7 +262,9 @@ fn first_broken(plays: &[(&'static Scene, Play)]) -> Option<(usize, String)> {
             scope.spawn(|| {
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    let Some((scene, play)) = plays.get(number) else { break };
+                    let Some((scene, play)) = plays.get(number) else {
+                        break;
+                    };
                     if first.lock().expect("panics are caught").is_some() {
                         break;
                     }
@@ -201,23 +291,44 @@ fn planted_bugs_are_noticed_and_none_is_seen_where_none_is() {
     let plays = plays();
     plant(None);
     if let Some((number, what)) = first_broken(&plays) {
-        panic!("{what}, without a planted bug: {}", plays[number].1.replay());
+        panic!(
+            "{what}, without a planted bug: {}",
+            plays[number].1.replay()
+        );
     }
-    println!("{} plays without a planted bug: nothing breaks, {:.1} s", plays.len(), began.elapsed().as_secs_f64());
+    println!(
+        "{} plays without a planted bug: nothing breaks, {:.1} s",
+        plays.len(),
+        began.elapsed().as_secs_f64()
+    );
     let loud = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     let mut survivors = Vec::new();
-    println!("{:<22} {:<22} {:>4} {:>6}  {:<10} the bug", "mutant", "found by", "seed", "plays", "world");
+    println!(
+        "{:<22} {:<22} {:>4} {:>6}  {:<10} the bug",
+        "mutant", "found by", "seed", "plays", "world"
+    );
     for (mutant, name, what) in MUTANTS {
         plant(Some(*mutant));
         let found = first_broken(&plays);
         match &found {
             Some((number, by)) => {
                 let (scene, play) = &plays[*number];
-                println!("{name:<22} {by:<22} {:>4} {:>6}  {:<10} {what}", play.seed, number + 1, scene.file);
+                println!(
+                    "{name:<22} {by:<22} {:>4} {:>6}  {:<10} {what}",
+                    play.seed,
+                    number + 1,
+                    scene.file
+                );
             }
             None => {
-                println!("{name:<22} {:<22} {:>4} {:>6}  {:<10} {what}", "-", "-", plays.len(), "-");
+                println!(
+                    "{name:<22} {:<22} {:>4} {:>6}  {:<10} {what}",
+                    "-",
+                    "-",
+                    plays.len(),
+                    "-"
+                );
                 survivors.push(*name);
             }
         }
@@ -225,6 +336,14 @@ fn planted_bugs_are_noticed_and_none_is_seen_where_none_is() {
     plant(None);
     std::panic::set_hook(loud);
     let found = MUTANTS.len() - survivors.len();
-    println!("{found} of {} found, {:.1} s; not found: {survivors:?}", MUTANTS.len(), began.elapsed().as_secs_f64());
-    assert!(found >= FOUND_MIN, "{found} of {} planted bugs are noticed, expected at least {FOUND_MIN}", MUTANTS.len());
+    println!(
+        "{found} of {} found, {:.1} s; not found: {survivors:?}",
+        MUTANTS.len(),
+        began.elapsed().as_secs_f64()
+    );
+    assert!(
+        found >= FOUND_MIN,
+        "{found} of {} planted bugs are noticed, expected at least {FOUND_MIN}",
+        MUTANTS.len()
+    );
 }

@@ -1,5 +1,5 @@
-//! Hundreds of seeds of chaos: whatever is drawn, no promise is broken while faults last, and once they have stopped everybody
-//! finishes.
+//! Hundreds of seeds of chaos: whatever is drawn, no promise is broken while faults last, and once
+//! they have stopped everybody finishes.
 
 mod worlds;
 
@@ -42,10 +42,10 @@ fn play(name: &str, count: u64, draw: impl Fn(u64) -> Play + Sync) {
                         broken.push(format!("the run ended as {:?}", outcome.ended));
                     }
                     if !broken.is_empty() {
-                        failures
-                            .lock()
-                            .expect("nobody panics here")
-                            .push((seed, format!("{}\n    {}", play.replay(), broken.join("\n    "))));
+                        failures.lock().expect("nobody panics here").push((
+                            seed,
+                            format!("{}\n    {}", play.replay(), broken.join("\n    ")),
+                        ));
                     }
                 }
             });
@@ -61,18 +61,31 @@ fn play(name: &str, count: u64, draw: impl Fn(u64) -> Play + Sync) {
         inputs.into_inner(),
         rounds.into_inner()
     );
-    let shown: Vec<&str> = failures.iter().map(|(_, failure)| failure.as_str()).collect();
-    assert!(failures.is_empty(), "{} of {count} seeds break a promise:\n{}", failures.len(), shown.join("\n"));
+    let shown: Vec<&str> = failures
+        .iter()
+        .map(|(_, failure)| failure.as_str())
+        .collect();
+    assert!(
+        failures.is_empty(),
+        "{} of {count} seeds break a promise:\n{}",
+        failures.len(),
+        shown.join("\n")
+    );
 }
 
 /// So many seeds, or as many as are asked for.
 fn seeds(count: u64) -> u64 {
-    std::env::var("KITH_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(count)
+    std::env::var("KITH_SEEDS")
+        .ok()
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(count)
 }
 
 #[test]
 fn everything_that_can_go_wrong() {
-    play("chaos", seeds(300), |seed| Play::draw("chaos", seed, 8..=16));
+    play("chaos", seeds(300), |seed| {
+        Play::draw("chaos", seed, 8..=16)
+    });
 }
 
 #[test]
@@ -82,12 +95,16 @@ fn much_is_lost_and_repeated() {
 
 #[test]
 fn disks_are_lost() {
-    play("forgetful", seeds(40), |seed| Play::draw("forgetful", seed, 8..=16));
+    play("forgetful", seeds(40), |seed| {
+        Play::draw("forgetful", seed, 8..=16)
+    });
 }
 
 #[test]
 fn disks_are_slow() {
-    play("restarting", seeds(40), |seed| Play::draw("restarting", seed, 8..=16));
+    play("restarting", seeds(40), |seed| {
+        Play::draw("restarting", seed, 8..=16)
+    });
 }
 
 #[test]
@@ -97,12 +114,16 @@ fn some_are_slow() {
 
 #[test]
 fn heads_and_hubs_are_lost_as_anybody_is() {
-    play("stages", seeds(60), |seed| Play::draw_among(STAGED, "stages", seed, 9..=16));
+    play("stages", seeds(60), |seed| {
+        Play::draw_among(STAGED, "stages", seed, 9..=16)
+    });
 }
 
 #[test]
 fn partners_are_lost_as_anybody_is() {
-    play("pairwise", seeds(40), |seed| Play::draw_among(PAIRED, "chaos", seed, 8..=16));
+    play("pairwise", seeds(40), |seed| {
+        Play::draw_among(PAIRED, "chaos", seed, 8..=16)
+    });
 }
 
 /// Chaos, with a selection that its rule and its graph can carry.
@@ -110,14 +131,27 @@ fn selecting(seed: u64) -> Play {
     let kinds: [&[&str]; 4] = [
         &["round.selection=uniform"],
         &["round.selection=power-of-choice", "round.candidates=3"],
-        &["round.selection=deadline", "round.late=0.1", "round.fairness=3"],
+        &[
+            "round.selection=deadline",
+            "round.late=0.1",
+            "round.fairness=3",
+        ],
         &["round.selection=uniform", "round.share=0.9"],
     ];
     let drawn = Play::draw("chaos", seed, 8..=16);
     for place in 0..kinds.len() as u64 {
         let kind = kinds[((seed + place) % kinds.len() as u64) as usize];
-        let settings = drawn.settings.iter().cloned().chain(kind.iter().map(|key| (*key).to_owned())).collect();
-        let play = Play { file: drawn.file.clone(), seed, settings };
+        let settings = drawn
+            .settings
+            .iter()
+            .cloned()
+            .chain(kind.iter().map(|key| (*key).to_owned()))
+            .collect();
+        let play = Play {
+            file: drawn.file.clone(),
+            seed,
+            settings,
+        };
         if play.experiment().is_ok() {
             return play;
         }
@@ -142,18 +176,35 @@ fn disks_are_rolled_back() {
 /// A liar's infinity has no int8: it says nothing then, and nobody panics.
 #[test]
 fn a_lie_that_its_codec_cannot_say_is_not_sent() {
-    let settings =
-        ["codec.kind=int8", "codec.replica=true", "aggregation.rule=median", "aggregation.byzantine=1", "world.adversaries=1"];
-    let settings: Vec<String> = settings.into_iter().chain(["world.attack=infinity"]).map(str::to_owned).collect();
-    play("infinity", 3, |seed| Play { file: "simulations/tests/worlds/chaos.toml".into(), seed, settings: settings.clone() });
+    let settings = [
+        "codec.kind=int8",
+        "codec.replica=true",
+        "aggregation.rule=median",
+        "aggregation.byzantine=1",
+        "world.adversaries=1",
+    ];
+    let settings: Vec<String> = settings
+        .into_iter()
+        .chain(["world.attack=infinity"])
+        .map(str::to_owned)
+        .collect();
+    play("infinity", 3, |seed| Play {
+        file: "simulations/tests/worlds/chaos.toml".into(),
+        seed,
+        settings: settings.clone(),
+    });
 }
 
 #[test]
 fn bodies_are_pulled() {
-    play("pulled", seeds(12), |seed| Play::draw("pulled", seed, 8..=10));
+    play("pulled", seeds(12), |seed| {
+        Play::draw("pulled", seed, 8..=10)
+    });
 }
 
 #[test]
 fn signatures_are_real() {
-    play("signed", seeds(8), |seed| Play::draw("signed", seed, 8..=10));
+    play("signed", seeds(8), |seed| {
+        Play::draw("signed", seed, 8..=10)
+    });
 }

@@ -1,5 +1,5 @@
-//! The trace of a run, the hash over all inputs and effects, is the same for any number of threads: in every mode of rounds, with
-//! every method, on topologies of every kind.
+//! The trace of a run, the hash over all inputs and effects, is the same for any number of threads:
+//! in every mode of rounds, with every method, on topologies of every kind.
 
 mod running;
 
@@ -9,7 +9,8 @@ use kith_consensus::mode::MODES;
 use kith_consensus::optimization::METHODS;
 use running::{run, run_on};
 
-/// Devices are unlike each other and themselves, so that results come in an order that threads would not keep by chance.
+/// Devices are unlike each other and themselves, so that results come in an order that threads
+/// would not keep by chance.
 const BASE: &str = r#"
 [federation]
 name = "threads"
@@ -52,21 +53,36 @@ fn topology_for(method: &str) -> &'static str {
 
 #[test]
 fn the_trace_is_the_same_for_any_number_of_threads() {
-    let modes = MODES.iter().map(|mode| vec![format!("round.mode={}", mode.name), "topology.kind=torus".to_owned()]);
-    let methods =
-        METHODS.iter().map(|method| vec![format!("aggregation.method={}", method.name), topology_for(method.name).to_owned()]);
+    let modes = MODES.iter().map(|mode| {
+        vec![
+            format!("round.mode={}", mode.name),
+            "topology.kind=torus".to_owned(),
+        ]
+    });
+    let methods = METHODS.iter().map(|method| {
+        vec![
+            format!("aggregation.method={}", method.name),
+            topology_for(method.name).to_owned(),
+        ]
+    });
     let topologies = [
         "{ kind = \"hierarchical\" }",
         "{ kind = \"centralised\" }",
         "{ kind = \"one-peer-exponential\" }",
         "{ kind = \"random-regular\", degree = 3, redraw_every = 2 }",
     ];
-    let cases: Vec<Vec<String>> =
-        modes.chain(methods).chain(topologies.map(|topology| vec![format!("topology={topology}")])).collect();
+    let cases: Vec<Vec<String>> = modes
+        .chain(methods)
+        .chain(topologies.map(|topology| vec![format!("topology={topology}")]))
+        .collect();
     let mut traces = BTreeSet::new();
     for weather in [&[][..], WEATHER] {
         for case in &cases {
-            let settings: Vec<&str> = case.iter().map(String::as_str).chain(weather.iter().copied()).collect();
+            let settings: Vec<&str> = case
+                .iter()
+                .map(String::as_str)
+                .chain(weather.iter().copied())
+                .collect();
             let alone = run(BASE, &settings);
             for threads in [1, 3] {
                 let again = run_on(threads, BASE, &settings);

@@ -1,41 +1,94 @@
-//! What must not be there: each crate's tree of dependencies, and words that have no place in the pure ones.
+//! What must not be there: each crate's tree of dependencies, and words that have no place in the
+//! pure ones.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the workspace")
+        .to_owned()
 }
 
 /// Names of the packages that `package` needs to be built on its own, with its default features.
 fn tree(package: &str) -> Vec<String> {
     let output = Command::new(env!("CARGO"))
-        .args(["tree", "--offline", "--locked", "-p", package, "-e", "normal", "--prefix", "none", "--format", "{p}"])
+        .args([
+            "tree",
+            "--offline",
+            "--locked",
+            "-p",
+            package,
+            "-e",
+            "normal",
+            "--prefix",
+            "none",
+            "--format",
+            "{p}",
+        ])
         .current_dir(root())
         .output()
         .expect("cargo runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let text = String::from_utf8(output.stdout).expect("names are text");
-    text.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+    text.lines()
+        .filter_map(|line| line.split(' ').next())
+        .map(str::to_owned)
+        .collect()
 }
 
 fn assert_absent(package: &str, absent: &[&str]) {
     let tree = tree(package);
-    assert!(tree.contains(&package.to_owned()), "{package} is in its own tree");
+    assert!(
+        tree.contains(&package.to_owned()),
+        "{package} is in its own tree"
+    );
     for name in absent {
-        let found: Vec<&String> = tree.iter().filter(|found| *found == name || found.starts_with(&format!("{name}-"))).collect();
-        assert!(found.is_empty(), "{package} must do without {name}, found {found:?}");
+        let found: Vec<&String> = tree
+            .iter()
+            .filter(|found| *found == name || found.starts_with(&format!("{name}-")))
+            .collect();
+        assert!(
+            found.is_empty(),
+            "{package} must do without {name}, found {found:?}"
+        );
     }
 }
 
 #[test]
 fn consensus_knows_nobody_and_waits_for_nothing() {
-    assert_absent("kith-consensus", &["tokio", "libp2p", "candle", "rand", "kith-gossip", "kith-models", "futures"]);
+    assert_absent(
+        "kith-consensus",
+        &[
+            "tokio",
+            "libp2p",
+            "candle",
+            "rand",
+            "kith-gossip",
+            "kith-models",
+            "futures",
+        ],
+    );
 }
 
 #[test]
 fn the_core_of_gossip_has_no_carrier() {
-    assert_absent("kith-gossip", &["tokio", "libp2p", "candle", "rand", "kith-models", "futures"]);
+    assert_absent(
+        "kith-gossip",
+        &[
+            "tokio",
+            "libp2p",
+            "candle",
+            "rand",
+            "kith-models",
+            "futures",
+        ],
+    );
 }
 
 #[test]
@@ -62,10 +115,15 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 /// Lines of `folders` (without `except`) that hold one of `words`.
 fn lines_with(folders: &[&str], except: &str, words: &[&str]) -> Vec<String> {
     let mut files = Vec::new();
-    folders.iter().for_each(|folder| sources(&root().join(folder), &mut files));
+    folders
+        .iter()
+        .for_each(|folder| sources(&root().join(folder), &mut files));
     assert!(!files.is_empty());
     let mut lines = Vec::new();
-    for file in files.iter().filter(|file| except.is_empty() || !file.to_string_lossy().contains(except)) {
+    for file in files
+        .iter()
+        .filter(|file| except.is_empty() || !file.to_string_lossy().contains(except))
+    {
         let text = std::fs::read_to_string(file).expect("a source file");
         for (number, line) in text.lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
@@ -98,13 +156,19 @@ fn the_pure_crates_have_no_clock_no_ambient_randomness_no_files_and_no_hash_orde
         "println!",
     ];
     let found = lines_with(&["consensus/src", "gossip/src"], "gossip/src/net", &words);
-    let outside_tests: Vec<&String> = found.iter().filter(|line| !line.contains("known_answers.rs")).collect();
+    let outside_tests: Vec<&String> = found
+        .iter()
+        .filter(|line| !line.contains("known_answers.rs"))
+        .collect();
     assert!(outside_tests.is_empty(), "{outside_tests:#?}");
 }
 
 #[test]
 fn inside_the_node_only_the_command_line_knows_simulations() {
-    assert_eq!(lines_with(&["node/src"], "node/src/cli", &["kith_simulations"]), [""; 0]);
+    assert_eq!(
+        lines_with(&["node/src"], "node/src/cli", &["kith_simulations"]),
+        [""; 0]
+    );
 }
 
 #[test]
@@ -114,5 +178,11 @@ fn unsafe_stands_in_one_place() {
         "/target/",
         &["unsafe {", "unsafe fn", "(unsafe_code"],
     );
-    assert!(found.iter().all(|line| line.contains("consensus/src/prefetch.rs")) && !found.is_empty(), "{found:#?}");
+    assert!(
+        found
+            .iter()
+            .all(|line| line.contains("consensus/src/prefetch.rs"))
+            && !found.is_empty(),
+        "{found:#?}"
+    );
 }

@@ -1,7 +1,8 @@
-//! A line that is cut and heals: in network namespaces, since a closed socket tells both ends, and a cut line tells nobody.
+//! A line that is cut and heals: in network namespaces, since a closed socket tells both ends, and
+//! a cut line tells nobody.
 //!
-//! Needs root, `ip` and `unshare`, and says so where it is skipped. `KITH_CUTS=20 cargo test --test cuts` cuts twenty times for 35 s each
-//! and asks that the peer is back within ten.
+//! Needs root, `ip` and `unshare`, and says so where it is skipped. `KITH_CUTS=20 cargo test --test
+//! cuts` cuts twenty times for 35 s each and asks that the peer is back within ten.
 
 mod common;
 
@@ -16,7 +17,10 @@ const LONG: Duration = Duration::from_secs(35);
 const BACK: Duration = Duration::from_secs(10);
 
 fn ip(arguments: &str) {
-    let status = Command::new("ip").args(arguments.split(' ')).status().expect("ip starts");
+    let status = Command::new("ip")
+        .args(arguments.split(' '))
+        .status()
+        .expect("ip starts");
     assert!(status.success(), "ip {arguments}");
 }
 
@@ -28,12 +32,21 @@ impl Hosts {
         ip("link set lo up");
         ip("link add switch type bridge");
         ip("link set switch up");
-        let hosts = Hosts((0..3).map(|host| format!("kith-{}-{host}", std::process::id())).collect());
+        let hosts = Hosts(
+            (0..3)
+                .map(|host| format!("kith-{}-{host}", std::process::id()))
+                .collect(),
+        );
         for (index, name) in hosts.0.iter().enumerate() {
             ip(&format!("netns add {name}"));
-            ip(&format!("link add line{index} type veth peer name line netns {name}"));
+            ip(&format!(
+                "link add line{index} type veth peer name line netns {name}"
+            ));
             ip(&format!("link set line{index} master switch up"));
-            ip(&format!("-n {name} addr add {}/24 dev line", Hosts::address(index)));
+            ip(&format!(
+                "-n {name} addr add {}/24 dev line",
+                Hosts::address(index)
+            ));
             ip(&format!("-n {name} link set line up"));
             ip(&format!("-n {name} link set lo up"));
         }
@@ -46,18 +59,35 @@ impl Hosts {
 
     fn start(&self, federation: &Federation, index: usize) -> Running {
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.0[index], env!("CARGO_BIN_EXE_kith-under-test")]);
-        command.env("NO_COLOR", "1").env("RAYON_NUM_THREADS", "1").stdin(Stdio::null());
+        command.args([
+            "netns",
+            "exec",
+            &self.0[index],
+            env!("CARGO_BIN_EXE_kith-under-test"),
+        ]);
+        command
+            .env("NO_COLOR", "1")
+            .env("RAYON_NUM_THREADS", "1")
+            .stdin(Stdio::null());
         Running::with(command, &federation.dir(federation.names[index]))
     }
 
-    /// Nothing from `from` arrives at `to` any longer, since it goes to a machine that does not exist.
+    /// Nothing from `from` arrives at `to` any longer, since it goes to a machine that does not
+    /// exist.
     fn cut(&self, from: usize, to: usize) {
-        ip(&format!("-n {} neigh replace {} lladdr 02:00:00:00:00:99 dev line nud permanent", self.0[from], Hosts::address(to)));
+        ip(&format!(
+            "-n {} neigh replace {} lladdr 02:00:00:00:00:99 dev line nud permanent",
+            self.0[from],
+            Hosts::address(to)
+        ));
     }
 
     fn heal(&self, from: usize, to: usize) {
-        ip(&format!("-n {} neigh del {} dev line", self.0[from], Hosts::address(to)));
+        ip(&format!(
+            "-n {} neigh del {} dev line",
+            self.0[from],
+            Hosts::address(to)
+        ));
     }
 }
 
@@ -76,7 +106,9 @@ fn a_peer_is_back_after_each_cut_of_its_line_both_ways_and_one_way() {
     if std::env::var_os(INSIDE).is_some() {
         return cuts();
     }
-    let allowed = Command::new("unshare").args(["--net", "--mount", "ip", "link", "set", "lo", "up"]).output();
+    let allowed = Command::new("unshare")
+        .args(["--net", "--mount", "ip", "link", "set", "lo", "up"])
+        .output();
     if !allowed.is_ok_and(|output| output.status.success()) {
         eprintln!("SKIPPED: cutting lines needs root, `ip` and `unshare`");
         return;
@@ -91,21 +123,33 @@ fn a_peer_is_back_after_each_cut_of_its_line_both_ways_and_one_way() {
 }
 
 fn cuts() {
-    let number = std::env::var("KITH_CUTS").ok().map(|text| text.parse::<usize>().expect("KITH_CUTS is a number"));
+    let number = std::env::var("KITH_CUTS")
+        .ok()
+        .map(|text| text.parse::<usize>().expect("KITH_CUTS is a number"));
     let hosts = Hosts::new();
     let addresses: Vec<String> = (0..3).map(Hosts::address).collect();
     let options = ["--rounds", "1000000", "--deadline", "3"];
     let federation = Federation::at(&addresses, &options);
     for name in &federation.names {
-        federation.edit(name, "charter.toml", "local_epochs = 1", "local_epochs = 200"); // some rounds in a second, not hundreds
+        federation.edit(
+            name,
+            "charter.toml",
+            "local_epochs = 1",
+            "local_epochs = 200",
+        ); // some rounds in a second, not hundreds
     }
-    let mut peers: Vec<Running> = (0..3).map(|index| hosts.start(&federation, index)).collect();
+    let mut peers: Vec<Running> = (0..3)
+        .map(|index| hosts.start(&federation, index))
+        .collect();
     let mut cut_off = peers.pop().expect("three");
     let full = |line: &serde_json::Value| line["event"] == "aggregated" && line["models"] == 3;
     cut_off.until("a round with all three", full);
     // From the peer to the others, the other way, or both.
-    let ways: [(&str, &[(usize, usize)]); 3] =
-        [("both ways", &[(2, 0), (2, 1), (0, 2), (1, 2)]), ("from it", &[(2, 0), (2, 1)]), ("to it", &[(0, 2), (1, 2)])];
+    let ways: [(&str, &[(usize, usize)]); 3] = [
+        ("both ways", &[(2, 0), (2, 1), (0, 2), (1, 2)]),
+        ("from it", &[(2, 0), (2, 1)]),
+        ("to it", &[(0, 2), (1, 2)]),
+    ];
     for (way, lines) in ways.iter().cycle().take(number.unwrap_or(ways.len())) {
         let since = Instant::now();
         lines.iter().for_each(|(from, to)| hosts.cut(*from, *to));
@@ -119,8 +163,14 @@ fn cuts() {
         let healed = Instant::now();
         cut_off.until("a round with all three, after the line has healed", full);
         let took = healed.elapsed();
-        eprintln!("cut {way}: back in a full round {:.1} s after the line healed", took.as_secs_f64());
-        assert!(number.is_none() || took < BACK, "cut {way}: back after {took:?}");
+        eprintln!(
+            "cut {way}: back in a full round {:.1} s after the line healed",
+            took.as_secs_f64()
+        );
+        assert!(
+            number.is_none() || took < BACK,
+            "cut {way}: back after {took:?}"
+        );
         peers.iter_mut().for_each(Running::read);
     }
 }

@@ -1,4 +1,5 @@
-//! What strangers, foreign pages and readers who go away can do to a real process, and what is shown of its secrets.
+//! What strangers, foreign pages and readers who go away can do to a real process, and what is
+//! shown of its secrets.
 
 mod common;
 
@@ -15,7 +16,11 @@ fn address(dir: &Path) -> String {
     loop {
         match std::fs::read_to_string(&path) {
             Ok(text) if !text.is_empty() => return text.trim().to_owned(),
-            _ => assert!(std::time::Instant::now() < deadline, "no {}", path.display()),
+            _ => assert!(
+                std::time::Instant::now() < deadline,
+                "no {}",
+                path.display()
+            ),
         }
         std::thread::yield_now();
     }
@@ -40,17 +45,27 @@ fn many_half_open_requests_neither_stop_the_peer_nor_keep_others_from_asking() {
     let half: Vec<TcpStream> = (0..300)
         .filter_map(|_| {
             let mut stream = TcpStream::connect(&address).ok()?;
-            stream.write_all(b"GET /status HTTP/1.1\r\nHost: 127.0.0.1\r\nX: ").ok()?;
+            stream
+                .write_all(b"GET /status HTTP/1.1\r\nHost: 127.0.0.1\r\nX: ")
+                .ok()?;
             Some(stream)
         })
         .collect();
     assert!(half.len() > 100);
-    let open = std::fs::read_dir(format!("/proc/{}/fd", ada.child.id())).expect("its descriptors").count();
+    let open = std::fs::read_dir(format!("/proc/{}/fd", ada.child.id()))
+        .expect("its descriptors")
+        .count();
     assert!(open < 150, "{open} descriptors are open");
-    let answer = asked(&address, &format!("GET /status HTTP/1.1\r\nHost: {address}\r\n\r\n")).expect("an answer");
+    let answer = asked(
+        &address,
+        &format!("GET /status HTTP/1.1\r\nHost: {address}\r\n\r\n"),
+    )
+    .expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     let round = ada.until_event("round-closed")["round"].as_u64();
-    ada.until("later rounds", |value| value["event"] == "round-closed" && value["round"].as_u64() > round);
+    ada.until("later rounds", |value| {
+        value["event"] == "round-closed" && value["round"].as_u64() > round
+    });
     ada.kill();
     bob.kill();
 }
@@ -83,13 +98,28 @@ fn status_of_a_peer_that_does_not_run_is_not_anothers() {
     let federation = Federation::new(2, &["--rounds", "100000"]);
     let mut ada = federation.start("ada");
     let address = address(&federation.dir("ada"));
-    let status = || kith().args(["status", "--dir"]).arg(federation.dir("bob")).output().expect("starts");
+    let status = || {
+        kith()
+            .args(["status", "--dir"])
+            .arg(federation.dir("bob"))
+            .output()
+            .expect("starts")
+    };
     std::fs::create_dir_all(federation.dir("bob").join("state")).expect("made");
-    std::fs::write(federation.dir("bob").join("state/status.address"), &address).expect("left behind by a killed run");
+    std::fs::write(federation.dir("bob").join("state/status.address"), &address)
+        .expect("left behind by a killed run");
     let output = status();
     assert_eq!(output.status.code(), Some(1));
-    assert!(told(&output).contains("another peer answers, ada"), "{}", told(&output));
-    let output = kith().args(["status", "--dir"]).arg(federation.dir("ada")).output().expect("starts");
+    assert!(
+        told(&output).contains("another peer answers, ada"),
+        "{}",
+        told(&output)
+    );
+    let output = kith()
+        .args(["status", "--dir"])
+        .arg(federation.dir("ada"))
+        .output()
+        .expect("starts");
     assert!(output.status.success(), "{}", told(&output));
     ada.kill();
 }
@@ -102,12 +132,27 @@ fn no_verb_quotes_a_key_whatever_file_it_is_taken_for() {
     let part = &key[..24];
     let pasted = folder.path("pasted.toml");
     let charter = std::fs::read_to_string(folder.path("ada/charter.toml")).expect("a charter");
-    let id = charter.lines().find(|line| line.trim_start().starts_with("key = ")).expect("a member").to_owned();
-    std::fs::write(&pasted, charter.replace(&id, &format!("key = \"{}\"", key.trim()))).expect("written");
+    let id = charter
+        .lines()
+        .find(|line| line.trim_start().starts_with("key = "))
+        .expect("a member")
+        .to_owned();
+    std::fs::write(
+        &pasted,
+        charter.replace(&id, &format!("key = \"{}\"", key.trim())),
+    )
+    .expect("written");
     let pasted = pasted.to_string_lossy().into_owned();
     let member = format!("ada={}", key.trim());
     for arguments in [
-        vec!["charter", "new", "--name", "x", "--member-file", "ada/identity.key"],
+        vec![
+            "charter",
+            "new",
+            "--name",
+            "x",
+            "--member-file",
+            "ada/identity.key",
+        ],
         vec!["charter", "show", "ada/identity.key"],
         vec!["charter", "hash", "ada/identity.key"],
         vec!["charter", "diff", "ada/identity.key", "bob/charter.toml"],
@@ -124,7 +169,8 @@ fn no_verb_quotes_a_key_whatever_file_it_is_taken_for() {
         vec!["charter", "new", "--name", "x", "--member-file", &pasted],
     ] {
         let output = folder.kith(&arguments);
-        let shown = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        let shown = String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success(), "{arguments:?}: {shown}");
         assert!(!shown.contains(part), "{arguments:?}: {shown}");
     }
@@ -136,16 +182,35 @@ fn state_and_checkpoints_are_for_their_owner_alone_whatever_the_umask() {
     let federation = Federation::new(1, &["--rounds", "2"]);
     let mut command = std::process::Command::new("sh");
     let program = kith().get_program().to_owned();
-    command.args(["-c", "umask 000; exec \"$0\" run --dir \"$1\""]).arg(program).arg(federation.dir("ada"));
+    command
+        .args(["-c", "umask 000; exec \"$0\" run --dir \"$1\""])
+        .arg(program)
+        .arg(federation.dir("ada"));
     let output = command.output().expect("a shell");
-    assert!(federation.dir("ada").join("state").exists(), "{}", told(&output));
+    assert!(
+        federation.dir("ada").join("state").exists(),
+        "{}",
+        told(&output)
+    );
     let mut open = Vec::new();
-    let mut folders = vec![federation.dir("ada").join("state"), federation.dir("ada").join("checkpoints")];
+    let mut folders = vec![
+        federation.dir("ada").join("state"),
+        federation.dir("ada").join("checkpoints"),
+    ];
     while let Some(folder) = folders.pop() {
-        for path in
-            std::iter::once(folder.clone()).chain(std::fs::read_dir(&folder).expect("a folder").flatten().map(|e| e.path()))
-        {
-            if std::fs::metadata(&path).expect("it is there").permissions().mode() & 0o077 != 0 {
+        for path in std::iter::once(folder.clone()).chain(
+            std::fs::read_dir(&folder)
+                .expect("a folder")
+                .flatten()
+                .map(|e| e.path()),
+        ) {
+            if std::fs::metadata(&path)
+                .expect("it is there")
+                .permissions()
+                .mode()
+                & 0o077
+                != 0
+            {
                 open.push(path.clone());
             }
             if path.is_dir() && path != folder {

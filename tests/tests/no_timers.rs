@@ -1,4 +1,5 @@
-//! Where nobody fails and nobody is slow, no timer has to help: over real sockets every round closes because everything is in.
+//! Where nobody fails and nobody is slow, no timer has to help: over real sockets every round
+//! closes because everything is in.
 
 mod common;
 
@@ -7,20 +8,35 @@ use std::path::Path;
 use common::{Folder, run, told};
 use serde_json::Value;
 
-/// What a timer has helped with in the logs of a testnet's peers: rounds that waited, closed by the deadline, or had to be caught up.
+/// What a timer has helped with in the logs of a testnet's peers: rounds that waited, closed by the
+/// deadline, or had to be caught up.
 fn helped(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
-    for peer in std::fs::read_dir(folder).expect("a testnet's folder").map(|entry| entry.expect("an entry").path()) {
+    for peer in std::fs::read_dir(folder)
+        .expect("a testnet's folder")
+        .map(|entry| entry.expect("an entry").path())
+    {
         if !peer.join("kith.toml").is_file() {
             continue;
         }
         let dir = peer.to_str().expect("a name");
         let output = run(&["log", "--dir", dir, "--count", "100000", "--json"]);
         assert!(output.status.success(), "{}", told(&output));
-        for line in output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        for line in output
+            .stdout
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+        {
             let line: Value = serde_json::from_slice(line).expect("a line is JSON");
             let event = line["event"].as_str().unwrap_or_default();
-            let by_timer = ["stalled", "too-few", "jumped", "catching-up", "no-longer-awaited"].contains(&event)
+            let by_timer = [
+                "stalled",
+                "too-few",
+                "jumped",
+                "catching-up",
+                "no-longer-awaited",
+            ]
+            .contains(&event)
                 || (event == "round-closed" && line["why"] == "deadline")
                 || (event == "refused" && line["reason"]["refused"] == "future-round");
             if by_timer {
@@ -67,13 +83,19 @@ fn no_timer_fires_where_nobody_fails_whatever_the_topology() {
         ]);
         assert!(output.status.success(), "{topology}: {}", told(&output));
         let helped = helped(&dir);
-        assert!(helped.is_empty(), "{topology}: {} times, first {}", helped.len(), helped[0]);
+        assert!(
+            helped.is_empty(),
+            "{topology}: {} times, first {}",
+            helped.len(),
+            helped[0]
+        );
     }
 }
 
 #[test]
 fn no_timer_fires_where_nobody_fails_whatever_the_mode_and_the_method() {
-    let synchronous = |method: &str| format!("[aggregation]\nrule = \"mean\"\nmethod = \"{method}\"");
+    let synchronous =
+        |method: &str| format!("[aggregation]\nrule = \"mean\"\nmethod = \"{method}\"");
     let charters = [
         ("ring", "[round]\nmode = \"asynchronous\"".to_owned()),
         ("complete", "[round]\nmode = \"pairwise\"".to_owned()),
@@ -90,13 +112,34 @@ fn no_timer_fires_where_nobody_fails_whatever_the_mode_and_the_method() {
         );
         let charter = folder.write("charter.toml", &charter);
         let dir = folder.path("testnet");
-        let (charter, place) = (charter.to_str().expect("a name"), dir.to_str().expect("a name"));
-        let output = folder.kith(&["testnet", "--charter", charter, "--no-baselines", "--json", "--dir", place]);
-        assert!(output.status.success(), "{topology}, {sections}: {}", told(&output));
+        let (charter, place) = (
+            charter.to_str().expect("a name"),
+            dir.to_str().expect("a name"),
+        );
+        let output = folder.kith(&[
+            "testnet",
+            "--charter",
+            charter,
+            "--no-baselines",
+            "--json",
+            "--dir",
+            place,
+        ]);
+        assert!(
+            output.status.success(),
+            "{topology}, {sections}: {}",
+            told(&output)
+        );
         let mut helped = helped(&dir);
-        // A process that starts late takes the others' models before it publishes: in a round of its own, without a timer.
+        // A process that starts late takes the others' models before it publishes: in a round of
+        // its own, without a timer.
         helped.retain(|line| !line.contains("catching-up"));
-        assert!(helped.is_empty(), "{topology}, {sections}: {} times, first {}", helped.len(), helped[0]);
+        assert!(
+            helped.is_empty(),
+            "{topology}, {sections}: {} times, first {}",
+            helped.len(),
+            helped[0]
+        );
     }
 }
 
@@ -128,11 +171,28 @@ fn every_body_that_is_pulled_is_mixed_by_everyone_it_was_for_in_the_last_round_t
             dir.to_str().expect("a name"),
         ]);
         let nodes = document["nodes"].as_array().expect("nodes");
-        let accepted: Vec<u64> = nodes.iter().map(|node| node["updates_accepted"].as_u64().expect("a number")).collect();
-        assert_eq!(accepted, [4 * 5; 6], "every peer mixes five updates in each of four rounds");
-        accuracies.push(document["accuracy"]["mean"].as_f64().expect("a number").to_bits());
+        let accepted: Vec<u64> = nodes
+            .iter()
+            .map(|node| node["updates_accepted"].as_u64().expect("a number"))
+            .collect();
+        assert_eq!(
+            accepted,
+            [4 * 5; 6],
+            "every peer mixes five updates in each of four rounds"
+        );
+        accuracies.push(
+            document["accuracy"]["mean"]
+                .as_f64()
+                .expect("a number")
+                .to_bits(),
+        );
         let helped = helped(&dir);
-        assert!(helped.is_empty(), "{} times, first {}", helped.len(), helped[0]);
+        assert!(
+            helped.is_empty(),
+            "{} times, first {}",
+            helped.len(),
+            helped[0]
+        );
     }
     assert_eq!(accuracies, [accuracies[0]; 3], "equal seeds end equally");
 }

@@ -1,9 +1,11 @@
-//! What peers and people see, written down: traces of simulated runs, charter ids, documents' keys, refusals' words.
+//! What peers and people see, written down: traces of simulated runs, charter ids, documents' keys,
+//! refusals' words.
 //!
-//! The files under `unchanged/` are transcripts. A line that starts with `$` is a command, and what follows until the next one
-//! is what it answered. They are the program's own output and say nothing about what is right. They are here so that moving code
-//! about shows when it changes more than the place of the code. `KITH_UNCHANGED=write` writes them anew, which is right only in
-//! a change that means to alter what they hold, and says so.
+//! The files under `unchanged/` are transcripts. A line that starts with `$` is a command, and what
+//! follows until the next one is what it answered. They are the program's own output and say
+//! nothing about what is right. They are here so that moving code about shows when it changes more
+//! than the place of the code. `KITH_UNCHANGED=write` writes them anew, which is right only in a
+//! change that means to alter what they hold, and says so.
 //!
 //! | command | what is written down |
 //! |---|---|
@@ -28,7 +30,11 @@ fn place(path: &str) -> PathBuf {
 /// A folder with the committed worlds, the experiments and the transcripts' own files.
 fn folder() -> Folder {
     let folder = Folder::new();
-    for from in ["../simulations/tests/worlds", "../experiments", "unchanged/files"] {
+    for from in [
+        "../simulations/tests/worlds",
+        "../experiments",
+        "unchanged/files",
+    ] {
         for entry in std::fs::read_dir(place(from)).expect("a folder of the repository") {
             let path = entry.expect("an entry").path();
             if path.is_file() {
@@ -40,7 +46,8 @@ fn folder() -> Folder {
     folder
 }
 
-/// Every key of a document with the kind of what it holds; a list's items share their keys, and maps of peers their one name.
+/// Every key of a document with the kind of what it holds; a list's items share their keys, and
+/// maps of peers their one name.
 fn keys(value: &Value, at: &str, found: &mut BTreeSet<String>) {
     let kind = match value {
         Value::Null => "null",
@@ -48,12 +55,20 @@ fn keys(value: &Value, at: &str, found: &mut BTreeSet<String>) {
         Value::Number(_) => "number",
         Value::String(_) => "text",
         Value::Array(items) => {
-            items.iter().for_each(|item| keys(item, &format!("{at}[]"), found));
+            items
+                .iter()
+                .for_each(|item| keys(item, &format!("{at}[]"), found));
             "list"
         }
+        // Which names stand in these tells what happened to come about, not what the document is.
+        Value::Object(_) if at.ends_with(".refused") => "object",
         Value::Object(map) => {
             for (key, item) in map {
-                let name = if key.starts_with("12D3Koo") { "PEER" } else { key };
+                let name = if key.starts_with("12D3Koo") {
+                    "PEER"
+                } else {
+                    key
+                };
                 keys(item, &format!("{at}.{name}"), found);
             }
             "object"
@@ -76,14 +91,22 @@ fn answer(folder: &Folder, command: &str) -> String {
         "trace" => {
             let run = [&["sim", "run"], &arguments[..], &["--json", "--no-files"]].concat();
             match document(&run) {
-                Ok(found) => format!("{} {}\n", found["ended"].as_str().unwrap_or("?"), found["trace"].as_str().unwrap_or("?")),
+                Ok(found) => format!(
+                    "{} {}\n",
+                    found["ended"].as_str().unwrap_or("?"),
+                    found["trace"].as_str().unwrap_or("?")
+                ),
                 Err(why) => format!("refused: {why}\n"),
             }
         }
         "keys" => {
             let found = document(&[&arguments[..], &["--json"]].concat());
             let mut all = BTreeSet::new();
-            keys(&found.unwrap_or_else(|why| panic!("{command}: {why}")), "", &mut all);
+            keys(
+                &found.unwrap_or_else(|why| panic!("{command}: {why}")),
+                "",
+                &mut all,
+            );
             all.into_iter().map(|key| key + "\n").collect()
         }
         "events" => {
@@ -100,18 +123,29 @@ fn answer(folder: &Folder, command: &str) -> String {
             all.into_iter().map(|key| key + "\n").collect()
         }
         "names" => {
-            let found = document(&[&["list"], &arguments[..], &["--json"]].concat()).expect("a table");
-            let rows = found.as_array().unwrap_or_else(|| panic!("{command}: no list: {found}"));
-            rows.iter().map(|row| format!("{}\n", row["name"].as_str().unwrap_or("?"))).collect()
+            let found =
+                document(&[&["list"], &arguments[..], &["--json"]].concat()).expect("a table");
+            let rows = found
+                .as_array()
+                .unwrap_or_else(|| panic!("{command}: no list: {found}"));
+            rows.iter()
+                .map(|row| format!("{}\n", row["name"].as_str().unwrap_or("?")))
+                .collect()
         }
         "kith" => {
             let output = folder.kith(&arguments);
-            let code = output.status.code().map_or("killed".to_owned(), |code| code.to_string());
+            let code = output
+                .status
+                .code()
+                .map_or("killed".to_owned(), |code| code.to_string());
             let mut told = String::from_utf8_lossy(&output.stdout).into_owned();
             let errors = String::from_utf8_lossy(&output.stderr);
             told.extend(errors.lines().map(|line| format!("! {line}\n")));
             let told = told.replace(&folder.0.path().to_string_lossy().into_owned(), "FOLDER");
-            let told: String = told.lines().map(|line| line.trim_end().to_owned() + "\n").collect();
+            let told: String = told
+                .lines()
+                .map(|line| line.trim_end().to_owned() + "\n")
+                .collect();
             format!("exit {code}\n{told}")
         }
         other => panic!("{other:?} is no verb of a transcript"),
@@ -127,10 +161,15 @@ fn replay(name: &str) {
     let mut differing = Vec::new();
     let blocks = text.split("$ ").skip(1);
     for block in blocks {
-        let (command, expected) = block.split_once('\n').expect("a command stands on a line of its own");
+        let (command, expected) = block
+            .split_once('\n')
+            .expect("a command stands on a line of its own");
         let found = answer(&folder, command);
         if found.trim_end() != expected.trim_end() {
-            differing.push(format!("$ {command}\n--- written down\n{}\n--- now\n{found}", expected.trim_end()));
+            differing.push(format!(
+                "$ {command}\n--- written down\n{}\n--- now\n{found}",
+                expected.trim_end()
+            ));
         }
         written.push_str(&format!("$ {command}\n{found}"));
     }
@@ -139,7 +178,12 @@ fn replay(name: &str) {
         std::fs::write(&path, written).expect("written");
         return;
     }
-    assert!(differing.is_empty(), "{} of {name} changed:\n{}", differing.len(), differing.join("\n"));
+    assert!(
+        differing.is_empty(),
+        "{} of {name} changed:\n{}",
+        differing.len(),
+        differing.join("\n")
+    );
 }
 
 #[test]

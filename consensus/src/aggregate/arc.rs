@@ -1,8 +1,9 @@
 //! Adaptive robust clipping: the longest updates are clipped to the longest of the others.
 //!
-//! Allouah et al. 2025, arXiv 2405.14432. The k = ⌊2f(n − f)/n⌋ updates with the largest norm are scaled to the largest norm among
-//! the other n − k. Keeps the robustness of the rule that follows, which a fixed clip does not, and adds a bound on how far a few
-//! extreme updates can pull. Needs updates. Works for n > f; asked for is n ≥ 2f + 1. Cost n·d.
+//! Allouah et al. 2025, arXiv 2405.14432. The k = ⌊2f(n − f)/n⌋ updates with the largest norm are
+//! scaled to the largest norm among the other n − k. Keeps the robustness of the rule that follows,
+//! which a fixed clip does not, and adds a bound on how far a few extreme updates can pull. Needs
+//! updates. Works for n > f; asked for is n ≥ 2f + 1. Cost n·d.
 
 use super::rows::Mixing;
 use super::static_clip::clip_factor;
@@ -43,6 +44,10 @@ impl PreAggregator for AdaptiveClipping {
         let mut descending = norms.clone();
         descending.sort_by(|a, b| b.total_cmp(a));
         let limit = descending[clipped];
-        norms.iter().enumerate().map(|(row, norm)| vec![(row, clip_factor(*norm, limit))]).collect()
+        norms
+            .iter()
+            .enumerate()
+            .map(|(row, norm)| vec![(row, clip_factor(*norm, limit))])
+            .collect()
     }
 }

@@ -1,9 +1,11 @@
-//! BALANCE: average with those neighbours whose model is near the own one, nearer as training goes on.
+//! BALANCE: average with those neighbours whose model is near the own one, nearer as training goes
+//! on.
 //!
-//! Fang et al. 2024, arXiv 2406.10416. Neighbour j counts while ‖xᵢ − xⱼ‖ ≤ γ e^(−κ t/T) ‖xᵢ‖ in round t of T;
-//! xᵢ ← α xᵢ + (1 − α) · mean of those; the own model stays where none counts. Needs models: its radius grows with the norm of
-//! the own one, so it means nothing for updates near 0. No fixed n; with f > 0 asked for is n ≥ f + 2. Cost n·d. Under
-//! heterogeneous data a radius that shrinks faster than the honest come together isolates peers.
+//! Fang et al. 2024, arXiv 2406.10416. Neighbour j counts while ‖xᵢ − xⱼ‖ ≤ γ e^(−κ t/T) ‖xᵢ‖ in
+//! round t of T; xᵢ ← α xᵢ + (1 − α) · mean of those; the own model stays where none counts. Needs
+//! models: its radius grows with the norm of the own one, so it means nothing for updates near 0.
+//! No fixed n; with f > 0 asked for is n ≥ f + 2. Cost n·d. Under heterogeneous data a radius that
+//! shrinks faster than the honest come together isolates peers.
 
 use super::clipped_gossip::own_and_one_honest;
 use super::{Aggregate, AggregateError, Context, Rows, Rule, RuleEntry};
@@ -58,19 +60,32 @@ impl Rule for Balance {
 
     fn combine(&self, context: &Context<'_>, rows: &Rows<'_>) -> Result<Aggregate, AggregateError> {
         let own = context.own_row(ENTRY.name)?;
-        let scores: Vec<f64> = rows.squared_distances_to_row(own).into_iter().map(f64::sqrt).collect();
+        let scores: Vec<f64> = rows
+            .squared_distances_to_row(own)
+            .into_iter()
+            .map(f64::sqrt)
+            .collect();
         let progress = context.round as f64 / context.rounds.max(1) as f64;
         let radius = self.gamma * exp(-self.kappa * progress) * rows.squared_norms()[own].sqrt();
-        let accepted: Vec<usize> = (0..rows.count()).filter(|row| *row != own && scores[*row] <= radius).collect();
+        let accepted: Vec<usize> = (0..rows.count())
+            .filter(|row| *row != own && scores[*row] <= radius)
+            .collect();
         let influence = own_and_mean(rows.count(), own, self.alpha, &accepted);
-        Ok(Aggregate { parameters: rows.weighted_sum(&influence), influence, scores })
+        Ok(Aggregate {
+            parameters: rows.weighted_sum(&influence),
+            influence,
+            scores,
+        })
     }
 }
 
-/// Shares of α for the own row and (1 − α) for the mean of `accepted`; all for the own row where there is none.
+/// Shares of α for the own row and (1 − α) for the mean of `accepted`; all for the own row where
+/// there is none.
 pub(super) fn own_and_mean(rows: usize, own: usize, alpha: f64, accepted: &[usize]) -> Vec<f64> {
     let mut shares = vec![0.0; rows];
-    accepted.iter().for_each(|row| shares[*row] = (1.0 - alpha) / accepted.len() as f64);
+    accepted
+        .iter()
+        .for_each(|row| shares[*row] = (1.0 - alpha) / accepted.len() as f64);
     shares[own] = if accepted.is_empty() { 1.0 } else { alpha };
     shares
 }

@@ -1,8 +1,10 @@
-//! BRIDGE-T: per coordinate drop the b smallest and b largest of the neighbours' values, average the rest with the own value.
+//! BRIDGE-T: per coordinate drop the b smallest and b largest of the neighbours' values, average
+//! the rest with the own value.
 //!
-//! Fang, Yang and Bajwa 2022, arXiv 1908.08098. The trimmed mean of a peer that trusts itself: the own value is never dropped.
-//! Needs 2b + 1 neighbours, so n ≥ 2b + 2 models (any number for b = 0). Cost d · n log² n. Each coordinate is judged alone, as
-//! in the trimmed mean, with the same weaknesses.
+//! Fang, Yang and Bajwa 2022, arXiv 1908.08098. The trimmed mean of a peer that trusts itself: the
+//! own value is never dropped. Needs 2b + 1 neighbours, so n ≥ 2b + 2 models (any number for b =
+//! 0). Cost d · n log² n. Each coordinate is judged alone, as in the trimmed mean, with the same
+//! weaknesses.
 
 use super::kernel::{self, BLOCK};
 use super::{Aggregate, AggregateError, Context, Rows, Rule, RuleEntry};
@@ -29,7 +31,11 @@ impl Rule for Bridge {
     }
 
     fn minimum(&self) -> usize {
-        if self.byzantine == 0 { 1 } else { 2 * self.byzantine + 2 }
+        if self.byzantine == 0 {
+            1
+        } else {
+            2 * self.byzantine + 2
+        }
     }
 
     fn needs_own(&self) -> bool {
@@ -60,9 +66,15 @@ impl Rule for Bridge {
         let influence = rows.sampled_influence(|column, shares| {
             let mut order: Vec<usize> = (0..column.len()).filter(|row| *row != own).collect();
             order.sort_by(|a, b| column[*a].total_cmp(&column[*b]));
-            order[dropped..neighbours - dropped].iter().for_each(|row| shares[*row] += 1.0);
+            order[dropped..neighbours - dropped]
+                .iter()
+                .for_each(|row| shares[*row] += 1.0);
             shares[own] += 1.0;
         });
-        Ok(Aggregate { parameters, influence, scores: Vec::new() })
+        Ok(Aggregate {
+            parameters,
+            influence,
+            scores: Vec::new(),
+        })
     }
 }

@@ -1,9 +1,10 @@
 //! Bucketing: average the models in random groups of s before a rule judges the groups' means.
 //!
-//! Karimireddy, He and Jaggi 2022, arXiv 2006.09365. Brings honest models together under heterogeneous data, at the price of
-//! fewer rows: the same f of ⌈n/s⌉ rows can be bad, so ⌈n/s⌉ must be what the rule needs. Which models share a bucket is drawn
-//! anew each round from randomness that all peers share; the last bucket may be smaller. Where the rule needs the own model it
-//! has a bucket of its own, the first, and only the others are mixed. Cost n·d.
+//! Karimireddy, He and Jaggi 2022, arXiv 2006.09365. Brings honest models together under
+//! heterogeneous data, at the price of fewer rows: the same f of ⌈n/s⌉ rows can be bad, so ⌈n/s⌉
+//! must be what the rule needs. Which models share a bucket is drawn anew each round from
+//! randomness that all peers share; the last bucket may be smaller. Where the rule needs the own
+//! model it has a bucket of its own, the first, and only the others are mixed. Cost n·d.
 
 use super::rows::Mixing;
 use super::{Context, PreAggregator, PreEntry, Rows};
@@ -14,7 +15,12 @@ pub(super) const ENTRY: PreEntry = PreEntry {
     help: "average random groups of s models; the rule needs enough groups",
     source: "Karimireddy, He and Jaggi 2022, arXiv 2006.09365",
     // s = 2 is the paper's recommendation.
-    new: |section, byzantine| Box::new(Bucketing { byzantine, size: section.integer("s", Some(2), 1..=65_535) as usize }),
+    new: |section, byzantine| {
+        Box::new(Bucketing {
+            byzantine,
+            size: section.integer("s", Some(2), 1..=65_535) as usize,
+        })
+    },
 };
 
 #[derive(Debug)]
@@ -41,15 +47,30 @@ impl PreAggregator for Bucketing {
     }
 
     fn mixing(&self, context: &Context<'_>, rows: &Rows<'_>) -> Mixing {
-        let mut order: Vec<usize> = (0..rows.count()).filter(|row| Some(*row) != context.own).collect();
-        Stream::derive("kith.v1 aggregate bucketing", &context.seed, context.round, 0, 0).shuffle(&mut order);
+        let mut order: Vec<usize> = (0..rows.count())
+            .filter(|row| Some(*row) != context.own)
+            .collect();
+        Stream::derive(
+            "kith.v1 aggregate bucketing",
+            &context.seed,
+            context.round,
+            0,
+            0,
+        )
+        .shuffle(&mut order);
         let bucket = |members: &[usize]| {
             let mut members = members.to_vec();
             members.sort_unstable();
-            members.iter().map(|member| (*member, 1.0 / members.len() as f64)).collect()
+            members
+                .iter()
+                .map(|member| (*member, 1.0 / members.len() as f64))
+                .collect()
         };
         let alone = context.own.map(|own| vec![(own, 1.0)]);
-        alone.into_iter().chain(order.chunks(self.size).map(bucket)).collect()
+        alone
+            .into_iter()
+            .chain(order.chunks(self.size).map(bucket))
+            .collect()
     }
 
     fn own_after(&self, _: usize) -> usize {

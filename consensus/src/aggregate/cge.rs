@@ -1,8 +1,9 @@
 //! Comparative gradient elimination: the mean of the n − f updates with the smallest norm.
 //!
-//! Gupta, Liu and Vaidya 2020, arXiv 2008.04699. Needs updates: the norm of a whole model says nothing about what was sent.
-//! Works for n > f, protects for n ≥ 2f + 1, which is therefore asked for. Cost n·d. Notices only what is large: an attacker
-//! with an honest norm and the wrong direction counts in full.
+//! Gupta, Liu and Vaidya 2020, arXiv 2008.04699. Needs updates: the norm of a whole model says
+//! nothing about what was sent. Works for n > f, protects for n ≥ 2f + 1, which is therefore asked
+//! for. Cost n·d. Notices only what is large: an attacker with an honest norm and the wrong
+//! direction counts in full.
 
 use super::{Aggregate, AggregateError, Context, Rows, Rule, RuleEntry};
 
@@ -41,7 +42,13 @@ impl Rule for Elimination {
         order.sort_by(|a, b| scores[*a].total_cmp(&scores[*b]));
         let kept = rows.count() - self.byzantine;
         let mut influence = vec![0.0; rows.count()];
-        order[..kept].iter().for_each(|row| influence[*row] = 1.0 / kept as f64);
-        Ok(Aggregate { parameters: rows.weighted_sum(&influence), influence, scores })
+        order[..kept]
+            .iter()
+            .for_each(|row| influence[*row] = 1.0 / kept as f64);
+        Ok(Aggregate {
+            parameters: rows.weighted_sum(&influence),
+            influence,
+            scores,
+        })
     }
 }

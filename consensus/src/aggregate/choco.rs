@@ -1,8 +1,9 @@
 //! CHOCO-gossip: a step of averaging among public replicas, added to the exact own model.
 //!
-//! Koloskova, Stich and Jaggi 2019, arXiv 1902.00340. xᵢ ← xᵢ + γ Σⱼ wᵢⱼ (x̂ⱼ − x̂ᵢ), where x̂ is what a lossy codec let the others
-//! know of a model, x̂ᵢ included: so what compression loses cancels, and the mean of all models stays what it was. Works for
-//! n ≥ 1, cost n·d. With exact replicas and γ = 1 it is gossip averaging; the coarser the codec, the smaller γ has to be, or it
+//! Koloskova, Stich and Jaggi 2019, arXiv 1902.00340. xᵢ ← xᵢ + γ Σⱼ wᵢⱼ (x̂ⱼ − x̂ᵢ), where x̂ is
+//! what a lossy codec let the others know of a model, x̂ᵢ included: so what compression loses
+//! cancels, and the mean of all models stays what it was. Works for n ≥ 1, cost n·d. With exact
+//! replicas and γ = 1 it is gossip averaging; the coarser the codec, the smaller γ has to be, or it
 //! diverges. One arbitrary model moves the result anywhere.
 
 use super::mean::shares;
@@ -12,8 +13,14 @@ pub(super) const ENTRY: RuleEntry = RuleEntry {
     name: "choco",
     help: "gossip averaging among compressed replicas; key step_size; tolerates no arbitrary model",
     source: "Koloskova, Stich and Jaggi 2019, arXiv 1902.00340",
-    // A guess between 1, which is for exact replicas, and the paper's tuned values for coarse codecs, a tenth and below.
-    new: |section, byzantine| Box::new(Choco { byzantine, step_size: section.number("step_size", Some(0.5), 1e-6..=1.0) }),
+    // A guess between 1, which is for exact replicas, and the paper's tuned values for coarse
+    // codecs, a tenth and below.
+    new: |section, byzantine| {
+        Box::new(Choco {
+            byzantine,
+            step_size: section.number("step_size", Some(0.5), 1e-6..=1.0),
+        })
+    },
 };
 
 #[derive(Debug)]
@@ -47,14 +54,20 @@ impl Rule for Choco {
     fn combine(&self, context: &Context<'_>, rows: &Rows<'_>) -> Result<Aggregate, AggregateError> {
         let own = context.own_row(ENTRY.name)?;
         let weights = shares(ENTRY.name, "mixing weight", rows.weights())?;
-        let mut influence: Vec<f64> = weights.iter().map(|weight| self.step_size * weight).collect();
+        let mut influence: Vec<f64> = weights
+            .iter()
+            .map(|weight| self.step_size * weight)
+            .collect();
         influence[own] = 0.0;
         let moved: f64 = influence.iter().sum();
         influence[own] = 1.0 - moved;
         let parameters = match context.own_public {
             None => rows.weighted_sum(&influence),
             Some(public) if public.len() != rows.dimension() => {
-                return Err(AggregateError::Missing { rule: ENTRY.name, what: "a public own model as long as the others" });
+                return Err(AggregateError::Missing {
+                    rule: ENTRY.name,
+                    what: "a public own model as long as the others",
+                });
             }
             Some(public) => {
                 let mut factors = influence.clone();
@@ -62,6 +75,10 @@ impl Rule for Choco {
                 rows.weighted_sum_and(&factors, Some((public, -moved)))
             }
         };
-        Ok(Aggregate { parameters, influence, scores: Vec::new() })
+        Ok(Aggregate {
+            parameters,
+            influence,
+            scores: Vec::new(),
+        })
     }
 }

@@ -1,10 +1,12 @@
-//! FLTrust-like: trust each update by how far it points the way of the own one, and give all of them the own norm.
+//! FLTrust-like: trust each update by how far it points the way of the own one, and give all of
+//! them the own norm.
 //!
-//! Cao et al. 2021, arXiv 2012.13995, where a server has a clean data set; here the own update takes its place.
-//! tⱼ = max(0, cos(xⱼ, xᵢ)); result Σ tⱼ (‖xᵢ‖ / ‖xⱼ‖) xⱼ / Σ tⱼ over the neighbours; the zero vector where nobody is trusted, and
-//! then all influence is the own one's: the caller keeps its own update. Needs updates. No fixed n; with f > 0 asked for is
-//! n ≥ f + 2. Cost n·d. Any number of attackers cannot make it larger than the own update, but one that stays within the right
-//! half space counts; under heterogeneous data honest updates may point away.
+//! Cao et al. 2021, arXiv 2012.13995, where a server has a clean data set; here the own update
+//! takes its place. tⱼ = max(0, cos(xⱼ, xᵢ)); result Σ tⱼ (‖xᵢ‖ / ‖xⱼ‖) xⱼ / Σ tⱼ over the
+//! neighbours; the zero vector where nobody is trusted, and then all influence is the own one's:
+//! the caller keeps its own update. Needs updates. No fixed n; with f > 0 asked for is n ≥ f + 2.
+//! Cost n·d. Any number of attackers cannot make it larger than the own update, but one that stays
+//! within the right half space counts; under heterogeneous data honest updates may point away.
 
 use super::clipped_gossip::own_and_one_honest;
 use super::{Aggregate, AggregateError, Context, Rows, Rule, RuleEntry};
@@ -49,7 +51,11 @@ impl Rule for Trust {
         let products = rows.products_with_row(own);
         let trust = |row: usize| {
             let scale = norms[row] * norms[own];
-            if row == own || scale == 0.0 { 0.0 } else { (products[row] / scale).clamp(0.0, 1.0) }
+            if row == own || scale == 0.0 {
+                0.0
+            } else {
+                (products[row] / scale).clamp(0.0, 1.0)
+            }
         };
         let trusts: Vec<f64> = (0..rows.count()).map(trust).collect();
         let total: f64 = trusts.iter().sum();
@@ -63,7 +69,15 @@ impl Rule for Trust {
         } else {
             influence[own] = 1.0;
         }
-        let scores = trusts.iter().enumerate().map(|(row, trust)| if row == own { 0.0 } else { 1.0 - trust }).collect();
-        Ok(Aggregate { parameters: rows.weighted_sum(&factors), influence, scores })
+        let scores = trusts
+            .iter()
+            .enumerate()
+            .map(|(row, trust)| if row == own { 0.0 } else { 1.0 - trust })
+            .collect();
+        Ok(Aggregate {
+            parameters: rows.weighted_sum(&factors),
+            influence,
+            scores,
+        })
     }
 }

@@ -1,8 +1,10 @@
-//! Inner products of rows, seen from one of them: all that a rule needs which asks for distances again and again.
+//! Inner products of rows, seen from one of them: all that a rule needs which asks for distances
+//! again and again.
 //!
-//! With bᵢⱼ = ⟨xᵢ − x_o, xⱼ − x_o⟩ for an origin o among the rows, every point Σ λᵢ xᵢ with Σ λᵢ = 1 has its distance to every row in
-//! n² operations, whatever d is. Products of differences lose digits only where the origin is far from what is compared, so a rule
-//! that needs them asks again from nearer ([`Rows::gram`] costs one pass, [`Gram::seen_from`] none).
+//! With bᵢⱼ = ⟨xᵢ − x_o, xⱼ − x_o⟩ for an origin o among the rows, every point Σ λᵢ xᵢ with Σ λᵢ =
+//! 1 has its distance to every row in n² operations, whatever d is. Products of differences lose
+//! digits only where the origin is far from what is compared, so a rule that needs them asks again
+//! from nearer ([`Rows::gram`] costs one pass, [`Gram::seen_from`] none).
 
 use super::Rows;
 use super::kernel::{self, Lanes};
@@ -23,7 +25,11 @@ impl Gram {
         kernel::each_pair(rows, sums, |low, high, product| {
             (products[low * rows + high], products[high * rows + low]) = (product, product);
         });
-        Gram { rows, origin, products }
+        Gram {
+            rows,
+            origin,
+            products,
+        }
     }
 
     /// Number of rows `n`.
@@ -47,41 +53,60 @@ impl Gram {
         ((self.product(a, a) - both) + (self.product(b, b) - both)).max(0.0)
     }
 
-    /// The same products seen from another row. Off by about the rounding of that row's squared distance to the old origin.
+    /// The same products seen from another row. Off by about the rounding of that row's squared
+    /// distance to the old origin.
     pub(super) fn seen_from(&self, origin: usize) -> Gram {
         let mut products = Vec::with_capacity(self.products.len());
         for a in 0..self.rows {
             for b in 0..self.rows {
                 let (from_a, from_b) = (self.product(a, origin), self.product(b, origin));
-                products.push((self.product(a, b) - from_a) - (from_b - self.product(origin, origin)));
+                products
+                    .push((self.product(a, b) - from_a) - (from_b - self.product(origin, origin)));
             }
         }
         for other in 0..self.rows {
             products[origin * self.rows + other] = 0.0;
             products[other * self.rows + origin] = 0.0;
         }
-        Gram { rows: self.rows, origin, products }
+        Gram {
+            rows: self.rows,
+            origin,
+            products,
+        }
     }
 
     /// Bx, where x holds one number for each row.
     pub(super) fn times(&self, x: &[f64]) -> Vec<f64> {
-        self.products.chunks_exact(self.rows).map(|row| dot(row, x)).collect()
+        self.products
+            .chunks_exact(self.rows)
+            .map(|row| dot(row, x))
+            .collect()
     }
 
-    /// Of the rows, the one whose sum of distances to all is least; ties to the lower index. And these sums.
+    /// Of the rows, the one whose sum of distances to all is least; ties to the lower index. And
+    /// these sums.
     pub(super) fn medoid(&self) -> (usize, Vec<f64>) {
-        let sum = |row: usize| (0..self.rows).map(|other| self.squared_distance(row, other).sqrt()).sum::<f64>();
+        let sum = |row: usize| {
+            (0..self.rows)
+                .map(|other| self.squared_distance(row, other).sqrt())
+                .sum::<f64>()
+        };
         let sums: Vec<f64> = (0..self.rows).map(sum).collect();
-        let least = (0..self.rows).min_by(|a, b| sums[*a].total_cmp(&sums[*b])).unwrap_or(0);
+        let least = (0..self.rows)
+            .min_by(|a, b| sums[*a].total_cmp(&sums[*b]))
+            .unwrap_or(0);
         (least, sums)
     }
 
-    /// The products seen from [`Gram::medoid`], accurate to about 1e-12 of the squared lower median distance from there.
+    /// The products seen from [`Gram::medoid`], accurate to about 1e-12 of the squared lower median
+    /// distance from there.
     pub(super) fn at_the_medoid(rows: &Rows<'_>) -> Gram {
-        /// So many squared median distances may the origin be away: times the rounding of f64 that is 1e-12.
+        /// So many squared median distances may the origin be away: times the rounding of f64 that
+        /// is 1e-12.
         const FAR: f64 = 4096.0;
         let mut gram = rows.gram(rows.central_row());
-        // Two rounds: where the first origin is far off, which row is the medoid may be known from the second one only.
+        // Two rounds: where the first origin is far off, which row is the medoid may be known from
+        // the second one only.
         for _ in 0..2 {
             let (medoid, _) = gram.medoid();
             let median = gram.median_square(medoid);
@@ -92,15 +117,24 @@ impl Gram {
             }
         }
         let (medoid, _) = gram.medoid();
-        if medoid == gram.origin() { gram } else { gram.seen_from(medoid) }
+        if medoid == gram.origin() {
+            gram
+        } else {
+            gram.seen_from(medoid)
+        }
     }
 
     /// The lower median of a row's squared distances to all rows but itself; 0 for a single row.
     pub(super) fn median_square(&self, row: usize) -> f64 {
         let others = (0..self.rows).filter(|other| *other != row);
-        let mut squares: Vec<f64> = others.map(|other| self.squared_distance(row, other)).collect();
+        let mut squares: Vec<f64> = others
+            .map(|other| self.squared_distance(row, other))
+            .collect();
         squares.sort_by(f64::total_cmp);
-        squares.get(squares.len().saturating_sub(1) / 2).copied().unwrap_or(0.0)
+        squares
+            .get(squares.len().saturating_sub(1) / 2)
+            .copied()
+            .unwrap_or(0.0)
     }
 }
 

@@ -1,25 +1,31 @@
-//! The arithmetic that costs time, on tiles of [`BLOCK`] coordinates of all rows, so that a tile stays in cache.
+//! The arithmetic that costs time, on tiles of [`BLOCK`] coordinates of all rows, so that a tile
+//! stays in cache.
 //!
-//! Every function exists compiled for AVX-512, AVX2 and the baseline; the first that the CPU has is called. All give the
-//! same bits: block size, lanes and reduction tree are fixed, a multiplication is fused with an addition where the source says so and
-//! nowhere else, and the plain versions that the tests compare with are the same source. NaN never gets here; rows are checked before.
+//! Every function exists compiled for AVX-512, AVX2 and the baseline; the first that the CPU has is
+//! called. All give the same bits: block size, lanes and reduction tree are fixed, a multiplication
+//! is fused with an addition where the source says so and nowhere else, and the plain versions that
+//! the tests compare with are the same source. NaN never gets here; rows are checked before.
 
 use multiversion::multiversion;
 
-/// Coordinates per tile. 20 rows of 128 f64 are 20 KB, less than half of a first-level cache; 256 measures the same.
+/// Coordinates per tile. 20 rows of 128 f64 are 20 KB, less than half of a first-level cache; 256
+/// measures the same.
 pub(super) const BLOCK: usize = 128;
 
-/// Independent partial sums per block; fixed, since it decides the bits. 64 rather than one register's 8: fewer are unrolled
-/// into scalars, which the compiler then packs crosswise, three times slower.
+/// Independent partial sums per block; fixed, since it decides the bits. 64 rather than one
+/// register's 8: fewer are unrolled into scalars, which the compiler then packs crosswise, three
+/// times slower.
 const LANES: usize = 64;
 
-/// Independent partial sums of one pair of rows over all blocks, where four pairs are summed at a time: as many as fill the registers.
+/// Independent partial sums of one pair of rows over all blocks, where four pairs are summed at a
+/// time: as many as fill the registers.
 const PAIR_LANES: usize = 8;
 
 /// The partial sums of one pair of rows.
 pub(super) type Lanes = [f64; PAIR_LANES];
 
-/// Declares each kernel twice: under its name, dispatched by CPU, and in `plain`, for whatever the crate is compiled for.
+/// Declares each kernel twice: under its name, dispatched by CPU, and in `plain`, for whatever the
+/// crate is compiled for.
 macro_rules! kernels {
     ($($(#[$doc:meta])* fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block)*) => {
         $(
@@ -71,7 +77,8 @@ kernels! {
         }
     }
 
-    /// Adds the squared distances of all pairs of rows of `tile` (`n` × BLOCK) to `totals`, in the order (0,1), (0,2), … (1,2), ….
+    /// Adds the squared distances of all pairs of rows of `tile` (`n` × BLOCK) to `totals`, in the
+    /// order (0,1), (0,2), … (1,2), ….
     fn add_pair_distances(tile: &[f64], totals: &mut [f64]) {
         let mut totals = totals.iter_mut();
         for (index, left) in tile.chunks_exact(BLOCK).enumerate() {
@@ -81,9 +88,10 @@ kernels! {
         }
     }
 
-    /// Adds the inner products of the rows of `tile` (`n` × BLOCK, `n` even) to `sums`, two rows by two, since that reads each value
-    /// half as often: of rows 0 and 1 with 0 and 1, with 2 and 3, …, then of 2 and 3 with 2 and 3, …; of each such square four
-    /// sums, row by row. A product is the sum of its lanes, [`lanes_summed`].
+    /// Adds the inner products of the rows of `tile` (`n` × BLOCK, `n` even) to `sums`, two rows by
+    /// two, since that reads each value half as often: of rows 0 and 1 with 0 and 1, with 2 and 3,
+    /// …, then of 2 and 3 with 2 and 3, …; of each such square four sums, row by row. A product is
+    /// the sum of its lanes, [`lanes_summed`].
     fn add_products_in_squares(tile: &[f64], sums: &mut [Lanes]) {
         in_squares(tile, sums, add_product);
     }
@@ -149,8 +157,8 @@ kernels! {
         sum.copy_from_slice(&sums);
     }
 
-    /// Exchanges values between the rows of `tile` (`n` × BLOCK) so that, per coordinate, each comparator's first row has
-    /// the smaller value.
+    /// Exchanges values between the rows of `tile` (`n` × BLOCK) so that, per coordinate, each
+    /// comparator's first row has the smaller value.
     fn sort_columns(tile: &mut [f32], comparators: &[(usize, usize)]) {
         for (low, high) in comparators {
             let (before, after) = tile.split_at_mut(high * BLOCK);
@@ -173,8 +181,9 @@ kernels! {
     }
 }
 
-/// Per coordinate, the smaller value to `low` and the larger to `high`. Written as selections because these are one
-/// instruction each and, unlike f32::min, say which zero wins when 0 meets −0.
+/// Per coordinate, the smaller value to `low` and the larger to `high`. Written as selections
+/// because these are one instruction each and, unlike f32::min, say which zero wins when 0 meets
+/// −0.
 #[inline(always)]
 fn compare_exchange(low: &mut [f32], high: &mut [f32]) {
     for (low, high) in low.iter_mut().zip(high) {
@@ -184,8 +193,9 @@ fn compare_exchange(low: &mut [f32], high: &mut [f32]) {
     }
 }
 
-/// ‖left − right‖² over one block: partial sums per lane, which are then halved until one is left. Halving is what vector
-/// units do best; any other tree makes the compiler shuffle lanes in the loop.
+/// ‖left − right‖² over one block: partial sums per lane, which are then halved until one is left.
+/// Halving is what vector units do best; any other tree makes the compiler shuffle lanes in the
+/// loop.
 #[inline(always)]
 fn squared_distance(left: &[f64], right: &[f64]) -> f64 {
     let mut lanes = [0.0; LANES];
@@ -215,12 +225,16 @@ fn product(left: &[f64], right: &[f64]) -> f64 {
 fn in_squares(tile: &[f64], sums: &mut [Lanes], add: impl Fn(&mut Lanes, &Lanes, &Lanes)) {
     let mut squares = sums.chunks_exact_mut(4);
     for (index, left) in tile.chunks_exact(2 * BLOCK).enumerate() {
-        for (right, square) in tile[2 * index * BLOCK..].chunks_exact(2 * BLOCK).zip(&mut squares) {
+        for (right, square) in tile[2 * index * BLOCK..]
+            .chunks_exact(2 * BLOCK)
+            .zip(&mut squares)
+        {
             let (mut a, mut b, mut c, mut d) = (square[0], square[1], square[2], square[3]);
             let (upper, lower) = left.split_at(BLOCK);
             let (first, second) = right.split_at(BLOCK);
             for place in (0..BLOCK).step_by(PAIR_LANES) {
-                let [upper, lower, first, second] = [upper, lower, first, second].map(|row| lanes_at(row, place));
+                let [upper, lower, first, second] =
+                    [upper, lower, first, second].map(|row| lanes_at(row, place));
                 add(&mut a, &upper, &first);
                 add(&mut b, &upper, &second);
                 add(&mut c, &lower, &first);
@@ -255,12 +269,14 @@ fn add_square(sum: &mut Lanes, left: &Lanes, right: &Lanes) {
 
 /// The sum of a pair's lanes, the upper half added to the lower until one is left.
 pub(super) fn lanes_summed(lanes: &Lanes) -> f64 {
-    let half =
-        |width: usize, lanes: Lanes| -> Lanes { std::array::from_fn(|lane| lanes[lane] + lanes[(lane + width) % PAIR_LANES]) };
+    let half = |width: usize, lanes: Lanes| -> Lanes {
+        std::array::from_fn(|lane| lanes[lane] + lanes[(lane + width) % PAIR_LANES])
+    };
     half(1, half(2, half(4, *lanes)))[0]
 }
 
-/// How many sums [`add_products_in_squares`] and [`add_distances_in_squares`] need for so many rows.
+/// How many sums [`add_products_in_squares`] and [`add_distances_in_squares`] need for so many
+/// rows.
 pub(super) fn squares_of(rows: usize) -> usize {
     let halves = rows.div_ceil(2);
     2 * halves * (halves + 1)
@@ -269,7 +285,8 @@ pub(super) fn squares_of(rows: usize) -> usize {
 /// Calls `visit(low, high, sum)` for what those have summed, with low ≤ high.
 pub(super) fn each_pair(rows: usize, sums: &[Lanes], mut visit: impl FnMut(usize, usize, f64)) {
     let halves = rows.div_ceil(2);
-    let squares = (0..halves).flat_map(|upper| (upper..halves).map(move |first| (2 * upper, 2 * first)));
+    let squares =
+        (0..halves).flat_map(|upper| (upper..halves).map(move |first| (2 * upper, 2 * first)));
     for ((upper, first), square) in squares.zip(sums.chunks_exact(4)) {
         for (place, lanes) in square.iter().enumerate() {
             let (low, high) = (upper + place / 2, first + place % 2);
@@ -293,7 +310,8 @@ fn halved(mut lanes: [f64; LANES]) -> f64 {
     lanes[0]
 }
 
-/// Comparators, in order, that sort `rows` rows: Batcher's merge exchange (Knuth, volume 3, algorithm 5.2.2M).
+/// Comparators, in order, that sort `rows` rows: Batcher's merge exchange (Knuth, volume 3,
+/// algorithm 5.2.2M).
 pub(super) fn sorting_network(rows: usize) -> Vec<(usize, usize)> {
     let mut network = Vec::new();
     let top = rows.next_power_of_two() / 2;
@@ -312,11 +330,11 @@ pub(super) fn sorting_network(rows: usize) -> Vec<(usize, usize)> {
     network
 }
 
-/// Comparators, in order, that bring the `dropped` smallest values of `rows` to the first rows and the `dropped` largest to
-/// the last; the order within the three groups is left open.
+/// Comparators, in order, that bring the `dropped` smallest values of `rows` to the first rows and
+/// the `dropped` largest to the last; the order within the three groups is left open.
 ///
-/// Of two networks the smaller one: the sorting network without the comparators whose two outputs end in the same group, or
-/// peeling off one extreme after the other.
+/// Of two networks the smaller one: the sorting network without the comparators whose two outputs
+/// end in the same group, or peeling off one extreme after the other.
 pub(super) fn middle_network(rows: usize, dropped: usize) -> Vec<(usize, usize)> {
     let mut peeling = Vec::new();
     for layer in 0..dropped {
@@ -325,7 +343,12 @@ pub(super) fn middle_network(rows: usize, dropped: usize) -> Vec<(usize, usize)>
         peeling.extend((layer + 1..last).map(|other| (other, last)));
     }
     let merging = sorting_network(rows);
-    let group = |row: usize| (usize::from(row >= dropped), usize::from(row >= rows - dropped));
+    let group = |row: usize| {
+        (
+            usize::from(row >= dropped),
+            usize::from(row >= rows - dropped),
+        )
+    };
     let mut touched = vec![false; rows];
     let mut kept: Vec<(usize, usize)> = Vec::new();
     for (low, high) in merging.into_iter().rev() {
@@ -335,7 +358,11 @@ pub(super) fn middle_network(rows: usize, dropped: usize) -> Vec<(usize, usize)>
         }
     }
     kept.reverse();
-    if peeling.len() < kept.len() { peeling } else { kept }
+    if peeling.len() < kept.len() {
+        peeling
+    } else {
+        kept
+    }
 }
 
 #[cfg(test)]
@@ -346,11 +373,15 @@ mod tests {
     /// Values of many magnitudes, each exact in f32, the same on every machine.
     fn values(count: usize) -> Vec<f64> {
         let mut stream = Seed::from_number(7).stream("kernel tests");
-        let mut value = || (stream.bounded(1 << 24) as f64 - (1 << 23) as f64) / (1u64 << stream.bounded(30)) as f64;
+        let mut value = || {
+            (stream.bounded(1 << 24) as f64 - (1 << 23) as f64)
+                / (1u64 << stream.bounded(30)) as f64
+        };
         (0..count).map(|_| value()).collect()
     }
 
-    /// The dispatched kernels against the same source without vector extensions beyond the baseline's.
+    /// The dispatched kernels against the same source without vector extensions beyond the
+    /// baseline's.
     #[test]
     fn vector_and_plain_paths_give_equal_bits() {
         for rows in [1, 2, 5, 6, 11, 20] {
@@ -371,11 +402,15 @@ mod tests {
             assert_eq!(fast, plain);
             let even = values(rows.next_multiple_of(2) * BLOCK);
             let squares = (even.len() / (2 * BLOCK)) * (even.len() / (2 * BLOCK) + 1) / 2;
-            let (mut fast, mut plain) = (vec![[0.5; PAIR_LANES]; 4 * squares], vec![[0.5; PAIR_LANES]; 4 * squares]);
+            let (mut fast, mut plain) = (
+                vec![[0.5; PAIR_LANES]; 4 * squares],
+                vec![[0.5; PAIR_LANES]; 4 * squares],
+            );
             add_products_in_squares(&even, &mut fast);
             plain::add_products_in_squares(&even, &mut plain);
             assert_eq!(fast, plain);
-            let terms: Vec<(usize, f64)> = (0..rows).map(|row| (row, 1.0 / (row + 3) as f64)).collect();
+            let terms: Vec<(usize, f64)> =
+                (0..rows).map(|row| (row, 1.0 / (row + 3) as f64)).collect();
             let (mut fast, mut plain) = (vec![0.0; BLOCK], vec![0.0; BLOCK]);
             mix(&tile, &terms, &mut fast);
             plain::mix(&tile, &terms, &mut plain);
@@ -394,17 +429,22 @@ mod tests {
         }
     }
 
-    /// Peers that sum in different orders disagree. If this fails, the wire protocol's version has to change.
+    /// Peers that sum in different orders disagree. If this fails, the wire protocol's version has
+    /// to change.
     #[test]
     fn sums_never_change_their_bits() {
         let tile = values(5 * BLOCK);
         let mut totals = vec![0.0; 10];
         add_pair_distances(&tile, &mut totals);
-        let bytes: Vec<u8> = totals.iter().flat_map(|total| total.to_bits().to_le_bytes()).collect();
+        let bytes: Vec<u8> = totals
+            .iter()
+            .flat_map(|total| total.to_bits().to_le_bytes())
+            .collect();
         assert_eq!(crate::identity::Digest::of(&bytes).short(), "d644fed6");
     }
 
-    /// A network that splits every sequence of 0 and 1 rightly splits everything rightly (zero–one principle).
+    /// A network that splits every sequence of 0 and 1 rightly splits everything rightly (zero–one
+    /// principle).
     #[test]
     fn networks_separate_the_extremes_from_the_middle() {
         for rows in 1..=12usize {
@@ -418,9 +458,19 @@ mod tests {
                         }
                     }
                     let ones = bits.count_ones() as usize;
-                    let count = |range: std::ops::Range<usize>| line[range].iter().filter(|bit| **bit).count();
-                    assert_eq!(count(0..dropped), ones.saturating_sub(rows - dropped), "{rows} rows, {dropped} dropped");
-                    assert_eq!(count(rows - dropped..rows), ones.min(dropped), "{rows} rows, {dropped} dropped");
+                    let count = |range: std::ops::Range<usize>| {
+                        line[range].iter().filter(|bit| **bit).count()
+                    };
+                    assert_eq!(
+                        count(0..dropped),
+                        ones.saturating_sub(rows - dropped),
+                        "{rows} rows, {dropped} dropped"
+                    );
+                    assert_eq!(
+                        count(rows - dropped..rows),
+                        ones.min(dropped),
+                        "{rows} rows, {dropped} dropped"
+                    );
                 }
             }
         }
@@ -446,7 +496,11 @@ mod tests {
     fn one_value_that_is_not_finite_is_found_anywhere() {
         let mut values = vec![1.0f32; 10_000];
         assert!(all_finite(&values));
-        for (index, wrong) in [(0, f32::NAN), (4096, f32::INFINITY), (9_999, f32::NEG_INFINITY)] {
+        for (index, wrong) in [
+            (0, f32::NAN),
+            (4096, f32::INFINITY),
+            (9_999, f32::NEG_INFINITY),
+        ] {
             values[index] = wrong;
             assert!(!all_finite(&values));
             values[index] = f32::MAX;

@@ -1,8 +1,9 @@
 //! Mean around the median: per coordinate average the n − f values nearest the median.
 //!
-//! Xie, Koyejo and Gupta 2018, arXiv 1802.10116. Needs n ≥ 2f + 1. Cost d · n log² n. Keeps f values more than the trimmed mean,
-//! and from one side where the honest values are skewed. Each coordinate is judged alone, with the same weakness: what stays
-//! within the honest spread of every coordinate is not noticed.
+//! Xie, Koyejo and Gupta 2018, arXiv 1802.10116. Needs n ≥ 2f + 1. Cost d · n log² n. Keeps f
+//! values more than the trimmed mean, and from one side where the honest values are skewed. Each
+//! coordinate is judged alone, with the same weakness: what stays within the honest spread of every
+//! coordinate is not noticed.
 
 use super::kernel::{self, BLOCK};
 use super::{Aggregate, AggregateError, Context, Rows, Rule, RuleEntry};
@@ -35,7 +36,11 @@ impl Rule for MeaMed {
     fn combine(&self, _: &Context<'_>, rows: &Rows<'_>) -> Result<Aggregate, AggregateError> {
         let kept = rows.count() - self.byzantine;
         let parameters = mean_around_median(rows, kept);
-        Ok(Aggregate { parameters, influence: influence_around_median(rows, kept), scores: Vec::new() })
+        Ok(Aggregate {
+            parameters,
+            influence: influence_around_median(rows, kept),
+            scores: Vec::new(),
+        })
     }
 }
 
@@ -55,7 +60,10 @@ pub(super) fn mean_around_median(rows: &Rows<'_>, kept: usize) -> Vec<f32> {
                 Some(first) => column[first..first + kept].iter().sum(),
                 None => {
                     read_column(&unsorted, place, &mut column);
-                    nearest_to_median(&column, kept).iter().map(|row| column[*row]).sum()
+                    nearest_to_median(&column, kept)
+                        .iter()
+                        .map(|row| column[*row])
+                        .sum()
                 }
             };
             *mean = (sum / kept as f64) as f32;
@@ -66,19 +74,27 @@ pub(super) fn mean_around_median(rows: &Rows<'_>, kept: usize) -> Vec<f32> {
 
 /// How often each row is among the `kept` nearest the median, estimated as for the trimmed mean.
 pub(super) fn influence_around_median(rows: &Rows<'_>, kept: usize) -> Vec<f64> {
-    rows.sampled_influence(|column, shares| nearest_to_median(column, kept).iter().for_each(|row| shares[*row] += 1.0))
+    rows.sampled_influence(|column, shares| {
+        nearest_to_median(column, kept)
+            .iter()
+            .for_each(|row| shares[*row] += 1.0)
+    })
 }
 
 fn read_column(tile: &[f32], place: usize, column: &mut [f64]) {
-    column.iter_mut().zip(tile.chunks_exact(BLOCK)).for_each(|(slot, row)| *slot = f64::from(row[place]));
+    column
+        .iter_mut()
+        .zip(tile.chunks_exact(BLOCK))
+        .for_each(|(slot, row)| *slot = f64::from(row[place]));
 }
 
 fn median_of(sorted: &[f64]) -> f64 {
     (sorted[(sorted.len() - 1) / 2] + sorted[sorted.len() / 2]) / 2.0
 }
 
-/// Where in a sorted column the `kept` values nearest the median begin: they stand next to each other. `None` where the two
-/// values at the ends are equally far and differ, so that the rows have to decide.
+/// Where in a sorted column the `kept` values nearest the median begin: they stand next to each
+/// other. `None` where the two values at the ends are equally far and differ, so that the rows have
+/// to decide.
 fn nearest_run(sorted: &[f64], kept: usize) -> Option<usize> {
     let median = median_of(sorted);
     let mut first = 0;
@@ -101,7 +117,11 @@ fn nearest_to_median(column: &[f64], kept: usize) -> Vec<usize> {
     sorted.sort_by(f64::total_cmp);
     let median = median_of(&sorted);
     let mut order: Vec<usize> = (0..column.len()).collect();
-    order.sort_by(|a, b| (column[*a] - median).abs().total_cmp(&(column[*b] - median).abs()));
+    order.sort_by(|a, b| {
+        (column[*a] - median)
+            .abs()
+            .total_cmp(&(column[*b] - median).abs())
+    });
     order.truncate(kept);
     order
 }
@@ -114,7 +134,10 @@ mod tests {
     fn of_two_values_equally_far_the_lower_row_counts() {
         for (rows, expected) in [([-1.0f32, 0.0, 1.0], -0.5), ([1.0, 0.0, -1.0], 0.5)] {
             let models: Vec<&[f32]> = rows.iter().map(std::slice::from_ref).collect();
-            assert_eq!(mean_around_median(&Rows::new(models, vec![1.0; 3]), 2), [expected]);
+            assert_eq!(
+                mean_around_median(&Rows::new(models, vec![1.0; 3]), 2),
+                [expected]
+            );
         }
     }
 
@@ -129,9 +152,16 @@ mod tests {
             let mut sorted = column.clone();
             sorted.sort_by(f64::total_cmp);
             if let Some(first) = nearest_run(&sorted, kept) {
-                let mut nearest: Vec<f64> = nearest_to_median(&column, kept).iter().map(|row| column[*row]).collect();
+                let mut nearest: Vec<f64> = nearest_to_median(&column, kept)
+                    .iter()
+                    .map(|row| column[*row])
+                    .collect();
                 nearest.sort_by(f64::total_cmp);
-                assert_eq!(nearest, sorted[first..first + kept], "{column:?}, {kept} kept");
+                assert_eq!(
+                    nearest,
+                    sorted[first..first + kept],
+                    "{column:?}, {kept} kept"
+                );
             }
         }
     }

@@ -1,8 +1,10 @@
-//! Nearest-neighbour averaging: the mean of the n − f models nearest the own one, which is always among them.
+//! Nearest-neighbour averaging: the mean of the n − f models nearest the own one, which is always
+//! among them.
 //!
-//! Farhadkhani et al. 2023 (MoNNA), arXiv 2209.10931. Trusts the own model and needs nothing but distances to it. Works for
-//! n > f, asked for is n ≥ 2f + 1; the theory wants about n > 11f, and worker momentum of 0.9 to 0.99, which brings honest
-//! models together. Cost n·d. An attacker that stays nearer than the honest counts in full.
+//! Farhadkhani et al. 2023 (MoNNA), arXiv 2209.10931. Trusts the own model and needs nothing but
+//! distances to it. Works for n > f, asked for is n ≥ 2f + 1; the theory wants about n > 11f, and
+//! worker momentum of 0.9 to 0.99, which brings honest models together. Cost n·d. An attacker that
+//! stays nearer than the honest counts in full.
 
 use super::{Aggregate, AggregateError, Context, Rows, Rule, RuleEntry};
 
@@ -37,12 +39,26 @@ impl Rule for NearestNeighbourAveraging {
 
     fn combine(&self, context: &Context<'_>, rows: &Rows<'_>) -> Result<Aggregate, AggregateError> {
         let own = context.own_row(ENTRY.name)?;
-        let scores: Vec<f64> = rows.squared_distances_to_row(own).into_iter().map(f64::sqrt).collect();
+        let scores: Vec<f64> = rows
+            .squared_distances_to_row(own)
+            .into_iter()
+            .map(f64::sqrt)
+            .collect();
         let mut order: Vec<usize> = (0..rows.count()).collect();
-        order.sort_by(|a, b| (*a != own).cmp(&(*b != own)).then(scores[*a].total_cmp(&scores[*b])));
+        order.sort_by(|a, b| {
+            (*a != own)
+                .cmp(&(*b != own))
+                .then(scores[*a].total_cmp(&scores[*b]))
+        });
         let kept = rows.count() - self.byzantine;
         let mut influence = vec![0.0; rows.count()];
-        order[..kept].iter().for_each(|row| influence[*row] = 1.0 / kept as f64);
-        Ok(Aggregate { parameters: rows.weighted_sum(&influence), influence, scores })
+        order[..kept]
+            .iter()
+            .for_each(|row| influence[*row] = 1.0 / kept as f64);
+        Ok(Aggregate {
+            parameters: rows.weighted_sum(&influence),
+            influence,
+            scores,
+        })
     }
 }

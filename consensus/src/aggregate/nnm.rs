@@ -1,8 +1,9 @@
-//! Nearest-neighbour mixing: replace each model by the mean of the n − f models nearest to it, itself included.
+//! Nearest-neighbour mixing: replace each model by the mean of the n − f models nearest to it,
+//! itself included.
 //!
-//! Allouah et al. 2023, arXiv 2302.01772. Brings honest models together before a rule judges them, which makes trimmed mean,
-//! median, Krum and geometric median robust under heterogeneous data with the best possible order, κ = O(f/n). Needs
-//! n ≥ 2f + 1. Cost n²·d.
+//! Allouah et al. 2023, arXiv 2302.01772. Brings honest models together before a rule judges them,
+//! which makes trimmed mean, median, Krum and geometric median robust under heterogeneous data with
+//! the best possible order, κ = O(f/n). Needs n ≥ 2f + 1. Cost n²·d.
 
 use super::rows::Mixing;
 use super::{Context, PreAggregator, PreEntry, Rows};
@@ -40,7 +41,10 @@ impl PreAggregator for NearestNeighbourMixing {
             members.truncate(mixed - 1);
             members.push(row);
             members.sort_unstable();
-            members.into_iter().map(|member| (member, 1.0 / mixed as f64)).collect()
+            members
+                .into_iter()
+                .map(|member| (member, 1.0 / mixed as f64))
+                .collect()
         };
         (0..rows.count()).map(nearest).collect()
     }

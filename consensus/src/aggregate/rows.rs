@@ -10,8 +10,8 @@ pub type Mixing = Vec<Vec<(usize, f64)>>;
 
 /// `n` rows of `d` values with their mixing weights.
 ///
-/// Rows that a pre-aggregator made are linear combinations of the models; they are made anew, tile by tile, for each pass, unless a
-/// rule asks for them to be kept (`Rows::kept`).
+/// Rows that a pre-aggregator made are linear combinations of the models; they are made anew, tile
+/// by tile, for each pass, unless a rule asks for them to be kept (`Rows::kept`).
 #[derive(Clone, Debug)]
 pub struct Rows<'a> {
     models: Vec<&'a [f32]>,
@@ -22,32 +22,51 @@ pub struct Rows<'a> {
     tiles: Option<Vec<f64>>,
 }
 
-/// Values of made rows that are kept at most: 32 MB, ten times what a rule takes beside the models without them (a guess).
+/// Values of made rows that are kept at most: 32 MB, ten times what a rule takes beside the models
+/// without them (a guess).
 const KEPT_MAX: usize = 1 << 22;
 
 impl<'a> Rows<'a> {
     /// The models themselves. All finite, all of one length.
     pub(super) fn new(models: Vec<&'a [f32]>, weights: Vec<f64>) -> Rows<'a> {
-        Rows { models, mixing: None, weights, tiles: None }
+        Rows {
+            models,
+            mixing: None,
+            weights,
+            tiles: None,
+        }
     }
 
     /// Rows made of these rows. A made row's weight is the average over what it is made of.
     pub(super) fn mixed(&self, mixing: Mixing) -> Rows<'a> {
-        let weight = |terms: &Vec<(usize, f64)>| shares_of(terms).map(|(row, share)| share * self.weights[row]).sum();
+        let weight = |terms: &Vec<(usize, f64)>| {
+            shares_of(terms)
+                .map(|(row, share)| share * self.weights[row])
+                .sum()
+        };
         let weights = mixing.iter().map(weight).collect();
         let mixing = match &self.mixing {
             None => mixing,
-            Some(before) => mixing.iter().map(|terms| compose(terms, before, self.models.len())).collect(),
+            Some(before) => mixing
+                .iter()
+                .map(|terms| compose(terms, before, self.models.len()))
+                .collect(),
         };
-        Rows { models: self.models.clone(), mixing: Some(mixing), weights, tiles: None }
+        Rows {
+            models: self.models.clone(),
+            mixing: Some(mixing),
+            weights,
+            tiles: None,
+        }
     }
 
-    /// The same rows for a rule that goes through them many times: where they are small enough, what a pre-aggregator made is
-    /// computed once.
+    /// The same rows for a rule that goes through them many times: where they are small enough,
+    /// what a pre-aggregator made is computed once.
     pub(super) fn kept(&self) -> Rows<'a> {
         let mut rows = self.clone();
         if self.mixing.is_some() && self.count() * self.dimension() <= KEPT_MAX {
-            let mut tiles = Vec::with_capacity(self.count() * self.dimension().next_multiple_of(BLOCK));
+            let mut tiles =
+                Vec::with_capacity(self.count() * self.dimension().next_multiple_of(BLOCK));
             self.tiles(|_, _, tile| tiles.extend_from_slice(tile));
             rows.tiles = Some(tiles);
         }
@@ -91,9 +110,13 @@ impl<'a> Rows<'a> {
     }
 
     /// Σ shareᵢ · rowᵢ, and a further vector times its factor.
-    pub(super) fn weighted_sum_and(&self, shares: &[f64], further: Option<(&[f32], f64)>) -> Vec<f32> {
-        /// Values of a row that are read at once: so long that the processor reads ahead by itself, so short that their sums stay in
-        /// the first-level cache.
+    pub(super) fn weighted_sum_and(
+        &self,
+        shares: &[f64],
+        further: Option<(&[f32], f64)>,
+    ) -> Vec<f32> {
+        /// Values of a row that are read at once: so long that the processor reads ahead by itself,
+        /// so short that their sums stay in the first-level cache.
         const RUN: usize = 1024;
         let factors = self.model_factors(shares);
         let models = self.models.iter().copied().zip(factors);
@@ -124,13 +147,15 @@ impl<'a> Rows<'a> {
         result
     }
 
-    /// Calls `visit(start, values, tile)` for each block of coordinates: `tile` holds `count` × BLOCK values, of which the
-    /// first `values` per row are real and the rest 0.
+    /// Calls `visit(start, values, tile)` for each block of coordinates: `tile` holds `count` ×
+    /// BLOCK values, of which the first `values` per row are real and the rest 0.
     pub(super) fn tiles(&self, mut visit: impl FnMut(usize, usize, &[f64])) {
         if let Some(tiles) = &self.tiles {
             let starts = (0..self.dimension()).step_by(BLOCK);
             let tiles = tiles.chunks_exact(self.count() * BLOCK);
-            return starts.zip(tiles).for_each(|(start, tile)| visit(start, BLOCK.min(self.dimension() - start), tile));
+            return starts
+                .zip(tiles)
+                .for_each(|(start, tile)| visit(start, BLOCK.min(self.dimension() - start), tile));
         }
         self.tiles_up_to(self.dimension(), visit);
     }
@@ -143,7 +168,12 @@ impl<'a> Rows<'a> {
     /// [`Rows::tiles`] for the blocks that begin before `end`, made of the models.
     fn tiles_up_to(&self, end: usize, mut visit: impl FnMut(usize, usize, &[f64])) {
         let mut wide = vec![0.0; self.models.len() * BLOCK];
-        let mut made = vec![0.0; self.mixing.as_ref().map_or(0, |mixing| mixing.len() * BLOCK)];
+        let mut made = vec![
+            0.0;
+            self.mixing
+                .as_ref()
+                .map_or(0, |mixing| mixing.len() * BLOCK)
+        ];
         for start in (0..end).step_by(BLOCK) {
             let values = BLOCK.min(self.dimension() - start);
             for (model, row) in self.models.iter().zip(wide.chunks_exact_mut(BLOCK)) {
@@ -175,17 +205,20 @@ impl<'a> Rows<'a> {
             let values = BLOCK.min(self.dimension() - start);
             for (model, row) in self.models.iter().zip(tile.chunks_exact_mut(BLOCK)) {
                 row[..values].copy_from_slice(&model[start..start + values]);
-                prefetch(&model[(start + BLOCK).min(model.len())..(start + 2 * BLOCK).min(model.len())]);
+                prefetch(
+                    &model[(start + BLOCK).min(model.len())..(start + 2 * BLOCK).min(model.len())],
+                );
             }
             visit(start, values, &mut tile);
         }
     }
 
-    /// What share of a result, whose rows count differently in each coordinate, comes from each row; sums to 1. `add` gets the
-    /// values of one coordinate and adds what each row counts there. Estimated on evenly spaced coordinates: a statistic, it
-    /// decides nothing about the result.
+    /// What share of a result, whose rows count differently in each coordinate, comes from each
+    /// row; sums to 1. `add` gets the values of one coordinate and adds what each row counts there.
+    /// Estimated on evenly spaced coordinates: a statistic, it decides nothing about the result.
     pub(super) fn sampled_influence(&self, mut add: impl FnMut(&[f64], &mut [f64])) -> Vec<f64> {
-        /// Coordinates looked at; a share of 5 % is then known to about 0.7 % (binomial standard deviation).
+        /// Coordinates looked at; a share of 5 % is then known to about 0.7 % (binomial standard
+        /// deviation).
         const SAMPLES: usize = 1024;
         let samples = self.dimension().min(SAMPLES);
         let mut shares = vec![0.0; self.count()];
@@ -204,7 +237,10 @@ impl<'a> Rows<'a> {
         let model = move |index: usize| f64::from(self.models[index][coordinate]);
         let made = move |row: usize| match &self.mixing {
             None => model(row),
-            Some(mixing) => mixing[row].iter().map(|(index, factor)| factor * model(*index)).sum(),
+            Some(mixing) => mixing[row]
+                .iter()
+                .map(|(index, factor)| factor * model(*index))
+                .sum(),
         };
         (0..self.count()).map(made)
     }
@@ -219,7 +255,9 @@ impl<'a> Rows<'a> {
     /// Squared Euclidean distance of each row to row `row`.
     pub(super) fn squared_distances_to_row(&self, row: usize) -> Vec<f64> {
         let mut squares = vec![0.0; self.count()];
-        self.tiles(|_, _, tile| kernel::add_distances_to(tile, &tile[row * BLOCK..(row + 1) * BLOCK], &mut squares));
+        self.tiles(|_, _, tile| {
+            kernel::add_distances_to(tile, &tile[row * BLOCK..(row + 1) * BLOCK], &mut squares)
+        });
         squares
     }
 
@@ -237,7 +275,9 @@ impl<'a> Rows<'a> {
     /// Inner product of each row with row `row`.
     pub(super) fn products_with_row(&self, row: usize) -> Vec<f64> {
         let mut products = vec![0.0; self.count()];
-        self.tiles(|_, _, tile| kernel::add_products_with(tile, &tile[row * BLOCK..(row + 1) * BLOCK], &mut products));
+        self.tiles(|_, _, tile| {
+            kernel::add_products_with(tile, &tile[row * BLOCK..(row + 1) * BLOCK], &mut products)
+        });
         products
     }
 
@@ -245,30 +285,43 @@ impl<'a> Rows<'a> {
     pub(super) fn gram(&self, origin: usize) -> Gram {
         let rows = self.count();
         let mut sums = vec![Lanes::default(); squares_of(rows)];
-        let mut shifted = vec![0.0; rows.next_multiple_of(2) * BLOCK]; // a row of zeros where their number is odd
+        // A row of zeros where their number is odd.
+        let mut shifted = vec![0.0; rows.next_multiple_of(2) * BLOCK];
         self.tiles(|_, _, tile| {
-            kernel::subtract(tile, &tile[origin * BLOCK..(origin + 1) * BLOCK], &mut shifted);
+            kernel::subtract(
+                tile,
+                &tile[origin * BLOCK..(origin + 1) * BLOCK],
+                &mut shifted,
+            );
             kernel::add_products_in_squares(&shifted, &mut sums);
         });
         Gram::new(rows, origin, &sums)
     }
 
-    /// Which row is nearest to the others as far as the first coordinates tell: a guess at a row among the many.
+    /// Which row is nearest to the others as far as the first coordinates tell: a guess at a row
+    /// among the many.
     pub(super) fn central_row(&self) -> usize {
         let rows = self.count();
         let mut pairs = vec![0.0; rows * (rows - 1) / 2];
         self.first_tile(|tile| kernel::add_pair_distances(tile, &mut pairs));
         let distances = Distances { rows, pairs };
-        let sum = |row: usize| (0..rows).map(|other| distances.between(row, other).sqrt()).sum::<f64>();
+        let sum = |row: usize| {
+            (0..rows)
+                .map(|other| distances.between(row, other).sqrt())
+                .sum::<f64>()
+        };
         let sums: Vec<f64> = (0..rows).map(sum).collect();
-        (0..rows).min_by(|a, b| sums[*a].total_cmp(&sums[*b])).unwrap_or(0)
+        (0..rows)
+            .min_by(|a, b| sums[*a].total_cmp(&sums[*b]))
+            .unwrap_or(0)
     }
 
     /// Squared Euclidean distances of all pairs.
     pub(super) fn distances(&self) -> Distances {
         let rows = self.count();
         let mut sums = vec![Lanes::default(); squares_of(rows)];
-        let mut even = vec![0.0; rows.next_multiple_of(2) * BLOCK]; // a row of zeros where their number is odd
+        // A row of zeros where their number is odd.
+        let mut even = vec![0.0; rows.next_multiple_of(2) * BLOCK];
         self.tiles(|_, _, tile| {
             let tile = if rows.is_multiple_of(2) {
                 tile
@@ -296,17 +349,31 @@ fn compose(terms: &[(usize, f64)], before: &Mixing, models: usize) -> Vec<(usize
             *factors[*model].get_or_insert(0.0) += factor * inner;
         }
     }
-    factors.into_iter().enumerate().filter_map(|(model, factor)| Some((model, factor?))).collect()
+    factors
+        .into_iter()
+        .enumerate()
+        .filter_map(|(model, factor)| Some((model, factor?)))
+        .collect()
 }
 
-/// How much of a made row comes from each row it is made of; sums to 1. A row that was clipped to nothing is shared equally.
+/// How much of a made row comes from each row it is made of; sums to 1. A row that was clipped to
+/// nothing is shared equally.
 pub(super) fn shares_of(terms: &[(usize, f64)]) -> impl Iterator<Item = (usize, f64)> + '_ {
     let total: f64 = terms.iter().map(|(_, factor)| factor).sum();
-    let share = move |factor: f64| if total > 0.0 { factor / total } else { 1.0 / terms.len() as f64 };
-    terms.iter().map(move |(row, factor)| (*row, share(*factor)))
+    let share = move |factor: f64| {
+        if total > 0.0 {
+            factor / total
+        } else {
+            1.0 / terms.len() as f64
+        }
+    };
+    terms
+        .iter()
+        .map(move |(row, factor)| (*row, share(*factor)))
 }
 
-/// Where the pair of two rows stands among all pairs: before those of row `low` come rows − 1, rows − 2, … others.
+/// Where the pair of two rows stands among all pairs: before those of row `low` come rows − 1, rows
+/// − 2, … others.
 fn place_of(rows: usize, low: usize, high: usize) -> usize {
     low * (2 * rows - low - 1) / 2 + high - low - 1
 }
@@ -347,20 +414,32 @@ mod tests {
     fn kept_rows_are_the_rows_made_anew() {
         let mut stream = Seed::from_number(5).stream("test rows");
         for dimension in [1, BLOCK - 1, BLOCK, 3 * BLOCK + 7] {
-            let models: Vec<Vec<f32>> = (0..4).map(|_| (0..dimension).map(|_| stream.normal() as f32).collect()).collect();
+            let models: Vec<Vec<f32>> = (0..4)
+                .map(|_| (0..dimension).map(|_| stream.normal() as f32).collect())
+                .collect();
             let rows = Rows::new(models.iter().map(Vec::as_slice).collect(), vec![0.25; 4]);
-            let mixed = rows.mixed(vec![vec![(0, 0.5), (2, 0.5)], vec![(1, 1.0)], vec![(0, 0.25), (1, 0.25), (3, 0.5)]]);
+            let mixed = rows.mixed(vec![
+                vec![(0, 0.5), (2, 0.5)],
+                vec![(1, 1.0)],
+                vec![(0, 0.25), (1, 0.25), (3, 0.5)],
+            ]);
             let visits = |rows: &Rows<'_>| {
                 let mut visits = Vec::new();
                 rows.tiles(|start, values, tile| visits.push((start, values, tile.to_vec())));
                 visits
             };
             let kept = mixed.kept();
-            assert!(kept.tiles.is_some() && rows.kept().tiles.is_none(), "models are there already");
+            assert!(
+                kept.tiles.is_some() && rows.kept().tiles.is_none(),
+                "models are there already"
+            );
             assert_eq!(visits(&kept), visits(&mixed));
             // What is made of kept rows is made of the models again.
             let further = vec![vec![(0, 0.5), (1, 0.5)]];
-            assert_eq!(visits(&kept.mixed(further.clone())), visits(&mixed.mixed(further)));
+            assert_eq!(
+                visits(&kept.mixed(further.clone())),
+                visits(&mixed.mixed(further))
+            );
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Static clipping: scale every update to a norm of at most c before a rule judges it.
 //!
-//! Pascanu, Mikolov and Bengio 2013, arXiv 1211.5063. Needs updates: a model's norm is no measure of what was sent. Works for
-//! any n, cost n·d. Bounds what one update can do to an average to c/n; against direction it does nothing, and a c below the
-//! honest norms slows everyone.
+//! Pascanu, Mikolov and Bengio 2013, arXiv 1211.5063. Needs updates: a model's norm is no measure
+//! of what was sent. Works for any n, cost n·d. Bounds what one update can do to an average to c/n;
+//! against direction it does nothing, and a c below the honest norms slows everyone.
 
 use super::rows::Mixing;
 use super::{Context, PreAggregator, PreEntry, Rows};
@@ -13,7 +13,10 @@ pub(super) const ENTRY: PreEntry = PreEntry {
     source: "Pascanu, Mikolov and Bengio 2013, arXiv 1211.5063",
     // A guess; what is right depends on the model's size and the local steps.
     new: |section, byzantine| {
-        Box::new(StaticClip { byzantine, clip_norm: section.number("clip_norm", Some(10.0), 1e-30..=1e30) })
+        Box::new(StaticClip {
+            byzantine,
+            clip_norm: section.number("clip_norm", Some(10.0), 1e-30..=1e30),
+        })
     },
 };
 
@@ -42,7 +45,11 @@ impl PreAggregator for StaticClip {
 
     fn mixing(&self, _: &Context<'_>, rows: &Rows<'_>) -> Mixing {
         let norms = rows.squared_norms();
-        norms.iter().enumerate().map(|(row, square)| vec![(row, clip_factor(square.sqrt(), self.clip_norm))]).collect()
+        norms
+            .iter()
+            .enumerate()
+            .map(|(row, square)| vec![(row, clip_factor(square.sqrt(), self.clip_norm))])
+            .collect()
     }
 }
 

@@ -1,8 +1,9 @@
 //! Trimmed mean: per coordinate drop the f smallest and the f largest values and average the rest.
 //!
-//! Yin et al. 2018, arXiv 1803.01498. Needs n ≥ 2f + 1. Cost d · n log² n, by a sorting network on whole tiles. Each
-//! coordinate is judged alone: an attacker that stays within the honest spread of every coordinate is not noticed, and under
-//! heterogeneous data honest extremes are lost (combine with `nnm`).
+//! Yin et al. 2018, arXiv 1803.01498. Needs n ≥ 2f + 1. Cost d · n log² n, by a sorting network on
+//! whole tiles. Each coordinate is judged alone: an attacker that stays within the honest spread of
+//! every coordinate is not noticed, and under heterogeneous data honest extremes are lost (combine
+//! with `nnm`).
 
 use super::kernel::{self, BLOCK};
 use super::{Aggregate, AggregateError, Context, Rows, Rule, RuleEntry};
@@ -39,7 +40,11 @@ impl Rule for TrimmedMean {
 
     fn combine(&self, _: &Context<'_>, rows: &Rows<'_>) -> Result<Aggregate, AggregateError> {
         Ok(Aggregate {
-            parameters: middle_mean(rows, self.byzantine.saturating_sub(usize::from(planted(Mutant::TrimOneTooFew)))),
+            parameters: middle_mean(
+                rows,
+                self.byzantine
+                    .saturating_sub(usize::from(planted(Mutant::TrimOneTooFew))),
+            ),
             influence: middle_influence(rows, self.byzantine),
             scores: Vec::new(),
         })
@@ -65,6 +70,8 @@ pub(super) fn middle_influence(rows: &Rows<'_>, dropped: usize) -> Vec<f64> {
         order.clear();
         order.extend(0..column.len());
         order.sort_unstable_by(|a, b| column[*a].total_cmp(&column[*b]).then(a.cmp(b)));
-        order[dropped..column.len() - dropped].iter().for_each(|row| shares[*row] += 1.0);
+        order[dropped..column.len() - dropped]
+            .iter()
+            .for_each(|row| shares[*row] += 1.0);
     })
 }

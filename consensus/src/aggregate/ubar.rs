@@ -1,10 +1,12 @@
-//! UBAR (also called Mozi): of the nearest neighbours keep those whose model does better on own data than the own one.
+//! UBAR (also called Mozi): of the nearest neighbours keep those whose model does better on own
+//! data than the own one.
 //!
-//! Guo et al. 2020, arXiv 2002.08569. A shortlist of ⌊ρ·|N|⌋ neighbours nearest the own model, of these the ones whose loss on
-//! own data is at most the own loss (the single nearest where there is none);
-//! xᵢ ← α xᵢ + (1 − α) · mean of those. The local training that follows is the peer's. Needs models, since it needs their
-//! losses. No fixed n; with f > 0 asked for is n ≥ f + 2. Cost n·d and |N| passes over own data. Strong where all peers' data is alike;
-//! under heterogeneous data honest models do badly on own data and are left out.
+//! Guo et al. 2020, arXiv 2002.08569. A shortlist of ⌊ρ·|N|⌋ neighbours nearest the own model, of
+//! these the ones whose loss on own data is at most the own loss (the single nearest where there is
+//! none); xᵢ ← α xᵢ + (1 − α) · mean of those. The local training that follows is the peer's. Needs
+//! models, since it needs their losses. No fixed n; with f > 0 asked for is n ≥ f + 2. Cost n·d and
+//! |N| passes over own data. Strong where all peers' data is alike; under heterogeneous data honest
+//! models do badly on own data and are left out.
 
 use super::balance::own_and_mean;
 use super::clipped_gossip::own_and_one_honest;
@@ -60,9 +62,15 @@ impl Rule for Ubar {
 
     fn combine(&self, context: &Context<'_>, rows: &Rows<'_>) -> Result<Aggregate, AggregateError> {
         let own = context.own_row(ENTRY.name)?;
-        let losses =
-            context.losses.ok_or(AggregateError::Missing { rule: ENTRY.name, what: "the models' losses on own data" })?;
-        let scores: Vec<f64> = rows.squared_distances_to_row(own).into_iter().map(f64::sqrt).collect();
+        let losses = context.losses.ok_or(AggregateError::Missing {
+            rule: ENTRY.name,
+            what: "the models' losses on own data",
+        })?;
+        let scores: Vec<f64> = rows
+            .squared_distances_to_row(own)
+            .into_iter()
+            .map(f64::sqrt)
+            .collect();
         let mut shortlist: Vec<usize> = (0..rows.count()).filter(|row| *row != own).collect();
         shortlist.sort_by(|a, b| scores[*a].total_cmp(&scores[*b]));
         let listed = match self.rho > 0.0 {
@@ -71,12 +79,19 @@ impl Rule for Ubar {
         };
         shortlist.truncate(listed.max(1));
         // A loss that is not a number is not better than any.
-        let good = shortlist.iter().copied().filter(|row| losses[*row] <= losses[own]);
+        let good = shortlist
+            .iter()
+            .copied()
+            .filter(|row| losses[*row] <= losses[own]);
         let mut accepted: Vec<usize> = good.collect();
         if accepted.is_empty() {
             accepted.extend(shortlist.first());
         }
         let influence = own_and_mean(rows.count(), own, self.alpha, &accepted);
-        Ok(Aggregate { parameters: rows.weighted_sum(&influence), influence, scores })
+        Ok(Aggregate {
+            parameters: rows.weighted_sum(&influence),
+            influence,
+            scores,
+        })
     }
 }

@@ -1,7 +1,8 @@
-//! Mean with weights that are written down, one per model in the order of senders: for models combined by hand.
+//! Mean with weights that are written down, one per model in the order of senders: for models
+//! combined by hand.
 //!
-//! Σ wᵢ xᵢ / Σ wᵢ. Cost n·d. One arbitrary model moves the result anywhere. In a federation use `mean`, whose weights come
-//! from the topology.
+//! Σ wᵢ xᵢ / Σ wᵢ. Cost n·d. One arbitrary model moves the result anywhere. In a federation use
+//! `mean`, whose weights come from the topology.
 
 use super::mean::shares;
 use super::{Aggregate, AggregateError, Context, Rows, Rule, RuleEntry};
@@ -10,7 +11,12 @@ pub(super) const ENTRY: RuleEntry = RuleEntry {
     name: "weighted-mean",
     help: "average by a list of weights, one per model; tolerates no arbitrary model",
     source: "McMahan et al. 2017, arXiv 1602.05629",
-    new: |section, byzantine| Box::new(WeightedMean { byzantine, weights: section.numbers("weights", None) }),
+    new: |section, byzantine| {
+        Box::new(WeightedMean {
+            byzantine,
+            weights: section.numbers("weights", None),
+        })
+    },
 };
 
 #[derive(Debug)]
@@ -39,12 +45,19 @@ impl Rule for WeightedMean {
         Err(AggregateError::InvalidParameter {
             rule: ENTRY.name,
             parameter: "weights",
-            reason: format!("{} weights for {models} models; expected one each", self.weights.len()),
+            reason: format!(
+                "{} weights for {models} models; expected one each",
+                self.weights.len()
+            ),
         })
     }
 
     fn combine(&self, _: &Context<'_>, rows: &Rows<'_>) -> Result<Aggregate, AggregateError> {
         let influence = shares(ENTRY.name, "weights", &self.weights)?;
-        Ok(Aggregate { parameters: rows.weighted_sum(&influence), influence, scores: Vec::new() })
+        Ok(Aggregate {
+            parameters: rows.weighted_sum(&influence),
+            influence,
+            scores: Vec::new(),
+        })
     }
 }

@@ -1,9 +1,11 @@
-//! Push-sum: averaging over edges that carry updates one way, where no weights make every column and every row sum to 1.
+//! Push-sum: averaging over edges that carry updates one way, where no weights make every column
+//! and every row sum to 1.
 //!
-//! Kempe, Dobra and Gehrke 2003; for training Assran et al. 2019 (SGP), arXiv 1811.10792. Each peer splits its vector and a mass, 1
-//! at first, evenly over its receivers and itself, and adds up what it gets: x ← P x, w ← P w with columns of P that sum to 1. The
-//! estimate of the mean is x / w. A lost message is lost mass: send cumulative sums where messages can get lost. One liar moves
-//! the result anywhere, by mass as well.
+//! Kempe, Dobra and Gehrke 2003; for training Assran et al. 2019 (SGP), arXiv 1811.10792. Each peer
+//! splits its vector and a mass, 1 at first, evenly over its receivers and itself, and adds up what
+//! it gets: x ← P x, w ← P w with columns of P that sum to 1. The estimate of the mean is x / w. A
+//! lost message is lost mass: send cumulative sums where messages can get lost. One liar moves the
+//! result anywhere, by mass as well.
 
 use crate::topology::Graph;
 
@@ -12,15 +14,29 @@ pub fn share(graph: &Graph, sender: usize) -> f64 {
     1.0 / (1 + graph.sends_to(sender).len()) as f64
 }
 
-/// The masses that all peers have after `rounds` rounds in which nothing is lost, from 1 each: where a graph's columns are all it
-/// has, some peers hold more than others for good. Ends early where they no longer change.
+/// The masses that all peers have after `rounds` rounds in which nothing is lost, from 1 each:
+/// where a graph's columns are all it has, some peers hold more than others for good. Ends early
+/// where they no longer change.
 pub fn settled_masses(graph: &Graph, rounds: usize) -> Vec<f64> {
     let mut masses = vec![1.0; graph.peers()];
     for _ in 0..rounds {
-        let given: Vec<f64> = (0..graph.peers()).map(|peer| share(graph, peer) * masses[peer]).collect();
-        let next = |peer: usize| given[peer] + graph.receives_from(peer).iter().map(|from| given[*from]).sum::<f64>();
+        let given: Vec<f64> = (0..graph.peers())
+            .map(|peer| share(graph, peer) * masses[peer])
+            .collect();
+        let next = |peer: usize| {
+            given[peer]
+                + graph
+                    .receives_from(peer)
+                    .iter()
+                    .map(|from| given[*from])
+                    .sum::<f64>()
+        };
         let next: Vec<f64> = (0..graph.peers()).map(next).collect();
-        let moved = masses.iter().zip(&next).map(|(before, after)| (after - before).abs()).fold(0.0, f64::max);
+        let moved = masses
+            .iter()
+            .zip(&next)
+            .map(|(before, after)| (after - before).abs())
+            .fold(0.0, f64::max);
         masses = next;
         if moved < 1e-9 {
             break;
@@ -45,10 +61,25 @@ pub struct Part<'a> {
 /// # Panics
 /// When lengths differ, or there is no part.
 pub fn gather(parts: &[Part<'_>]) -> (Vec<f32>, f64) {
-    let dimension = parts.first().expect("the own part is always there").values.len();
-    assert!(parts.iter().all(|part| part.values.len() == dimension), "the vectors of a step have one length");
-    let value = |place: usize| parts.iter().map(|part| part.share * f64::from(part.values[place])).sum::<f64>() as f32;
-    ((0..dimension).map(value).collect(), parts.iter().map(|part| part.share * part.mass).sum())
+    let dimension = parts
+        .first()
+        .expect("the own part is always there")
+        .values
+        .len();
+    assert!(
+        parts.iter().all(|part| part.values.len() == dimension),
+        "the vectors of a step have one length"
+    );
+    let value = |place: usize| {
+        parts
+            .iter()
+            .map(|part| part.share * f64::from(part.values[place]))
+            .sum::<f64>() as f32
+    };
+    (
+        (0..dimension).map(value).collect(),
+        parts.iter().map(|part| part.share * part.mass).sum(),
+    )
 }
 
 /// x / w: what the peer takes for the mean, and trains on.
@@ -57,7 +88,10 @@ pub fn gather(parts: &[Part<'_>]) -> (Vec<f32>, f64) {
 /// When the mass is not positive, which even shares of positive masses never make it.
 pub fn estimate(values: &[f32], mass: f64) -> Vec<f32> {
     assert!(mass > 0.0, "a mass of {mass} was never given");
-    values.iter().map(|value| (f64::from(*value) / mass) as f32).collect()
+    values
+        .iter()
+        .map(|value| (f64::from(*value) / mass) as f32)
+        .collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! What an update counts that is some rounds old.
 //!
-//! Xie, Koyejo and Gupta 2019 (FedAsync), arXiv 1903.03934. The mixing weight α of an update is multiplied by s(t), t its staleness in
-//! rounds: constant 1; polynomial (t + 1)^(−a); hinge 1 up to t = b, then 1 / (a (t − b) + 1).
+//! Xie, Koyejo and Gupta 2019 (FedAsync), arXiv 1903.03934. The mixing weight α of an update is
+//! multiplied by s(t), t its staleness in rounds: constant 1; polynomial (t + 1)^(−a); hinge 1 up
+//! to t = b, then 1 / (a (t − b) + 1).
 
 use crate::arithmetic::power;
 use crate::section::Section;
@@ -50,7 +51,9 @@ pub static STALENESS_WEIGHTS: &[StalenessEntry] = &[
         name: "polynomial",
         help: "(t + 1)^(−staleness_exponent) for an update t rounds old",
         source: SOURCE,
-        read: |section| StalenessWeight::Polynomial { exponent: section.number("staleness_exponent", Some(0.5), 0.0..=100.0) },
+        read: |section| StalenessWeight::Polynomial {
+            exponent: section.number("staleness_exponent", Some(0.5), 0.0..=100.0),
+        },
     },
     StalenessEntry {
         name: "hinge",
@@ -83,7 +86,9 @@ impl StalenessWeight {
         match *self {
             StalenessWeight::Constant => 1.0,
             StalenessWeight::Polynomial { exponent } => power(staleness as f64 + 1.0, -exponent),
-            StalenessWeight::Hinge { slope, threshold } => 1.0 / (slope * staleness.saturating_sub(threshold) as f64 + 1.0),
+            StalenessWeight::Hinge { slope, threshold } => {
+                1.0 / (slope * staleness.saturating_sub(threshold) as f64 + 1.0)
+            }
         }
     }
 }
@@ -98,17 +103,33 @@ mod tests {
         let read = |text: &str| {
             let mut document = Document::parse(&format!("[round]\n{text}")).unwrap();
             let weight = document.section("round", StalenessWeight::read);
-            document.finish().map(|_| weight).map_err(|problems| problems[0].to_string())
+            document
+                .finish()
+                .map(|_| weight)
+                .map_err(|problems| problems[0].to_string())
         };
         let polynomial = StalenessWeight::Polynomial { exponent: 0.5 };
         assert_eq!(read(""), Ok(polynomial));
         let hinge = read("staleness_weight = \"hinge\"\nstaleness_threshold = 2").unwrap();
-        assert_eq!(hinge, StalenessWeight::Hinge { slope: 10.0, threshold: 2 });
+        assert_eq!(
+            hinge,
+            StalenessWeight::Hinge {
+                slope: 10.0,
+                threshold: 2
+            }
+        );
         assert_eq!((hinge.factor(2), hinge.factor(3)), (1.0, 1.0 / 11.0));
-        assert!(read("staleness_weight = \"constant\"\nstaleness_slope = 2").unwrap_err().contains("unknown key"));
+        assert!(
+            read("staleness_weight = \"constant\"\nstaleness_slope = 2")
+                .unwrap_err()
+                .contains("unknown key")
+        );
         for weight in [StalenessWeight::Constant, polynomial, hinge] {
             assert_eq!(weight.factor(0), 1.0);
-            assert!((0..50).all(|staleness| weight.factor(staleness) >= weight.factor(staleness + 1)), "{weight:?}");
+            assert!(
+                (0..50).all(|staleness| weight.factor(staleness) >= weight.factor(staleness + 1)),
+                "{weight:?}"
+            );
             assert!(weight.factor(u64::MAX) > 0.0, "{weight:?}");
         }
     }

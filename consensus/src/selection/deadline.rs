@@ -1,13 +1,17 @@
-//! `deadline`: neighbours whose last update came late are not waited for, and yet again every so many rounds.
+//! `deadline`: neighbours whose last update came late are not waited for, and yet again every so
+//! many rounds.
 //!
-//! After Nishio and Yonetani 2019 (FedCS), arXiv 1804.08333, where a server asks for resources and leaves out who would hold the round
-//! up. Here nobody is asked: what counts is when a neighbour's newest update came, as a share of the deadline counted from the end of
-//! the own training. Whoever came later than `late`, or missed the deadline, is awaited again `fairness` rounds after it was awaited
-//! last. One that is not awaited and comes in time is mixed anyway; one that does not leaves its weight to the own model, as who is
-//! absent always does. So a slow peer's rows count less, never nothing: with unlike rows the result leans towards the fast.
+//! After Nishio and Yonetani 2019 (FedCS), arXiv 1804.08333, where a server asks for resources and
+//! leaves out who would hold the round up. Here nobody is asked: what counts is when a neighbour's
+//! newest update came, as a share of the deadline counted from the end of the own training. Whoever
+//! came later than `late`, or missed the deadline, is awaited again `fairness` rounds after it was
+//! awaited last. One that is not awaited and comes in time is mixed anyway; one that does not
+//! leaves its weight to the own model, as who is absent always does. So a slow peer's rows count
+//! less, never nothing: with unlike rows the result leans towards the fast.
 //!
-//! The quickest are awaited in any case where the rule needs as many. `round.patience` has no part in it: a neighbour that is silent
-//! for good costs one deadline every `fairness` rounds. Cost: O(n log n). A liar is as quick as it likes.
+//! The quickest are awaited in any case where the rule needs as many. `round.patience` has no part
+//! in it: a neighbour that is silent for good costs one deadline every `fairness` rounds. Cost: O(n
+//! log n). A liar is as quick as it likes.
 
 use std::sync::Arc;
 
@@ -21,8 +25,9 @@ pub(super) const ENTRY: SelectionEntry = SelectionEntry {
     source: "after Nishio and Yonetani 2019 (FedCS), arXiv 1804.08333",
     new: |section: &mut Section<'_>| {
         Arc::new(InTime {
-            late: section.number("late", Some(0.5), 0.0..=1.0),            // guess
-            fairness: section.integer("fairness", Some(5), 1..=1_000_000), // guess: a fifth of the rounds at a slow peer's pace
+            late: section.number("late", Some(0.5), 0.0..=1.0), // guess
+            // Guess: a fifth of the rounds at a slow peer's pace.
+            fairness: section.integer("fairness", Some(5), 1..=1_000_000),
         })
     },
 };
@@ -39,14 +44,22 @@ impl Selection for InTime {
     }
 
     fn awaits(&self, candidates: &[Candidate], least: usize, _random: &mut Stream) -> Vec<usize> {
-        let lateness = |place: &usize| match (candidates[*place].missed, candidates[*place].lateness) {
-            (0, lateness) => lateness.unwrap_or(0.0),
-            (_, lateness) => lateness.unwrap_or(1.0).max(1.0),
+        let lateness =
+            |place: &usize| match (candidates[*place].missed, candidates[*place].lateness) {
+                (0, lateness) => lateness.unwrap_or(0.0),
+                (_, lateness) => lateness.unwrap_or(1.0).max(1.0),
+            };
+        let due = |place: &usize| {
+            candidates[*place]
+                .since
+                .is_none_or(|since| since >= self.fairness)
         };
-        let due = |place: &usize| candidates[*place].since.is_none_or(|since| since >= self.fairness);
-        let there: Vec<usize> = (0..candidates.len()).filter(|place| !candidates[*place].away).collect();
-        let (mut awaited, mut others): (Vec<usize>, Vec<usize>) =
-            there.into_iter().partition(|place| lateness(place) <= self.late || due(place));
+        let there: Vec<usize> = (0..candidates.len())
+            .filter(|place| !candidates[*place].away)
+            .collect();
+        let (mut awaited, mut others): (Vec<usize>, Vec<usize>) = there
+            .into_iter()
+            .partition(|place| lateness(place) <= self.late || due(place));
         others.sort_by(|a, b| lateness(a).total_cmp(&lateness(b)));
         awaited.extend(others.into_iter().take(least.saturating_sub(awaited.len())));
         awaited.sort_unstable();
@@ -71,29 +84,65 @@ mod tests {
     #[test]
     fn who_came_late_is_left_out_until_it_is_due_and_the_quickest_fill_up_what_the_rule_needs() {
         let kind = read("selection = \"deadline\"\nlate = 0.5\nfairness = 4").unwrap();
-        let awaits = |candidates: &[Candidate], least| kind.awaits(candidates, least, &mut stream(0, 0, &PeerId([1; 32])));
-        let seen = |lateness: f64, since: u64| Candidate { lateness: Some(lateness), since: Some(since), ..Candidate::default() };
+        let awaits = |candidates: &[Candidate], least| {
+            kind.awaits(candidates, least, &mut stream(0, 0, &PeerId([1; 32])))
+        };
+        let seen = |lateness: f64, since: u64| Candidate {
+            lateness: Some(lateness),
+            since: Some(since),
+            ..Candidate::default()
+        };
         let candidates = [
             seen(0.1, 1),
             seen(0.9, 3),
             seen(0.9, 4),
-            Candidate { missed: 1, ..seen(0.2, 2) },
-            Candidate { away: true, ..seen(0.0, 9) },
+            Candidate {
+                missed: 1,
+                ..seen(0.2, 2)
+            },
+            Candidate {
+                away: true,
+                ..seen(0.0, 9)
+            },
             Candidate::default(),
             seen(0.6, 1),
         ];
-        assert_eq!(awaits(&candidates, 1), [0, 2, 5], "the quick, who is due, and who is not known yet");
-        assert_eq!(awaits(&candidates, 5), [0, 1, 2, 5, 6], "then the quickest of the late");
-        assert_eq!(awaits(&candidates, 9), [0, 1, 2, 3, 5, 6], "nobody waits for who is away");
+        assert_eq!(
+            awaits(&candidates, 1),
+            [0, 2, 5],
+            "the quick, who is due, and who is not known yet"
+        );
+        assert_eq!(
+            awaits(&candidates, 5),
+            [0, 1, 2, 5, 6],
+            "then the quickest of the late"
+        );
+        assert_eq!(
+            awaits(&candidates, 9),
+            [0, 1, 2, 3, 5, 6],
+            "nobody waits for who is away"
+        );
     }
 
     #[test]
     fn everybody_is_awaited_at_least_every_so_many_rounds() {
         let kind = read("selection = \"deadline\"\nfairness = 3").unwrap();
-        let mut slow = Candidate { missed: 5, lateness: Some(7.0), since: None, ..Candidate::default() };
+        let mut slow = Candidate {
+            missed: 5,
+            lateness: Some(7.0),
+            since: None,
+            ..Candidate::default()
+        };
         let mut awaited = Vec::new();
         for round in 0..10 {
-            if kind.awaits(&[slow, Candidate::default()], 1, &mut stream(0, round, &PeerId([1; 32]))).contains(&0) {
+            if kind
+                .awaits(
+                    &[slow, Candidate::default()],
+                    1,
+                    &mut stream(0, round, &PeerId([1; 32])),
+                )
+                .contains(&0)
+            {
                 awaited.push(round);
                 slow.since = Some(0);
             }

@@ -1,13 +1,17 @@
-//! `power-of-choice`: of d neighbours drawn at random, the k whose announced training loss is highest.
+//! `power-of-choice`: of d neighbours drawn at random, the k whose announced training loss is
+//! highest.
 //!
-//! Cho, Wang and Joshi 2022, arXiv 2010.01243: whoever fits the common model worst moves it most, so learning is faster at first,
-//! and the larger d is against k, the further the end is biased towards those with a high loss. There a server asks d clients for
-//! the loss of the common model; here each update announces the loss of its own training, which is what the paper's cheaper
-//! variants use. The d are awaited and drawn from charter, round and own id; when the round closes, the k of those that have come
-//! are mixed, ties to the lower id. The weight of the others is shared among the k in proportion to their weights. Cost: O(n + d log d).
+//! Cho, Wang and Joshi 2022, arXiv 2010.01243: whoever fits the common model worst moves it most,
+//! so learning is faster at first, and the larger d is against k, the further the end is biased
+//! towards those with a high loss. There a server asks d clients for the loss of the common model;
+//! here each update announces the loss of its own training, which is what the paper's cheaper
+//! variants use. The d are awaited and drawn from charter, round and own id; when the round closes,
+//! the k of those that have come are mixed, ties to the lower id. The weight of the others is
+//! shared among the k in proportion to their weights. Cost: O(n + d log d).
 //!
-//! A loss is a claim that nobody can check: a liar claims a high one and is mixed whenever it is drawn, which makes it stronger than
-//! under `all`. Combine it with a robust rule whose `byzantine` is meant for the k + 1 models that are mixed.
+//! A loss is a claim that nobody can check: a liar claims a high one and is mixed whenever it is
+//! drawn, which makes it stronger than under `all`. Combine it with a robust rule whose `byzantine`
+//! is meant for the k + 1 models that are mixed.
 
 use std::sync::Arc;
 
@@ -30,7 +34,10 @@ fn new(section: &mut Section<'_>) -> Arc<dyn Selection> {
         section
             .note("selected", format!("{selected} of {candidates} candidates cannot be selected; expected at most {candidates}"));
     }
-    Arc::new(PowerOfChoice { candidates, selected })
+    Arc::new(PowerOfChoice {
+        candidates,
+        selected,
+    })
 }
 
 #[derive(Debug)]
@@ -62,7 +69,11 @@ impl Selection for PowerOfChoice {
     }
 
     fn factor(&self, all: &[f64], _awaited: &[f64], mixed: &[f64]) -> f64 {
-        if mixed.is_empty() { 1.0 } else { ratio(all, mixed) * mixed.len() as f64 / self.mixed_of(all.len()) as f64 }
+        if mixed.is_empty() {
+            1.0
+        } else {
+            ratio(all, mixed) * mixed.len() as f64 / self.mixed_of(all.len()) as f64
+        }
     }
 
     fn needs_losses(&self) -> bool {
@@ -77,7 +88,13 @@ mod tests {
     use crate::identity::PeerId;
 
     fn claims(losses: &[f64]) -> Vec<Candidate> {
-        losses.iter().map(|loss| Candidate { loss: Some(*loss), ..Candidate::default() }).collect()
+        losses
+            .iter()
+            .map(|loss| Candidate {
+                loss: Some(*loss),
+                ..Candidate::default()
+            })
+            .collect()
     }
 
     #[test]
@@ -89,13 +106,26 @@ mod tests {
         assert_eq!(kind.mixes(&claims(&[-1.0, -3.0, -2.0])), [0, 2]);
         let mut silent = claims(&[-5.0, 0.0]);
         silent[1].loss = None;
-        assert_eq!(kind.mixes(&[silent[1], silent[0], silent[1]]), [0, 1], "who tells nothing comes last");
-        assert_eq!(kind.awaits(&claims(&[0.0; 9]), 1, &mut stream(0, 0, &PeerId([1; 32]))).len(), 5);
+        assert_eq!(
+            kind.mixes(&[silent[1], silent[0], silent[1]]),
+            [0, 1],
+            "who tells nothing comes last"
+        );
+        assert_eq!(
+            kind.awaits(&claims(&[0.0; 9]), 1, &mut stream(0, 0, &PeerId([1; 32])))
+                .len(),
+            5
+        );
     }
 
     #[test]
     fn more_cannot_be_selected_than_are_candidates() {
-        let told = read("selection = \"power-of-choice\"\ncandidates = 2\nselected = 3").expect_err("refused");
-        assert!(told[0].to_string().contains("expected at most 2"), "{}", told[0]);
+        let told = read("selection = \"power-of-choice\"\ncandidates = 2\nselected = 3")
+            .expect_err("refused");
+        assert!(
+            told[0].to_string().contains("expected at most 2"),
+            "{}",
+            told[0]
+        );
     }
 }

@@ -1,8 +1,9 @@
-//! What a graph is worth: degrees, distances, how many peers must fail before it falls apart, how fast it mixes.
+//! What a graph is worth: degrees, distances, how many peers must fail before it falls apart, how
+//! fast it mixes.
 //!
-//! With slem = the second largest absolute eigenvalue of W, disagreement shrinks by slem a round on symmetric graphs
-//! (Boyd et al. 2006, doi 10.1109/TIT.2006.874516). Cost n³ for the spectrum; everything else
-//! is cheap beside it.
+//! With slem = the second largest absolute eigenvalue of W, disagreement shrinks by slem a round on
+//! symmetric graphs (Boyd et al. 2006, doi 10.1109/TIT.2006.874516). Cost n³ for the spectrum;
+//! everything else is cheap beside it.
 
 use std::borrow::Borrow;
 use std::collections::VecDeque;
@@ -13,7 +14,8 @@ use serde::Serialize;
 use super::Graph;
 use super::graph::{connected_together, reachable};
 
-/// Properties of a graph and its mixing matrix W. What a directed graph has no meaning for is `None`.
+/// Properties of a graph and its mixing matrix W. What a directed graph has no meaning for is
+/// `None`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Analysis {
     /// Number of peers.
@@ -34,8 +36,8 @@ pub struct Analysis {
     pub diameter: Option<usize>,
     /// Mean over all ordered pairs; `None` where disconnected or alone.
     pub average_shortest_path: Option<f64>,
-    /// How many peers must go before the others are disconnected (n − 1 where none can). Honest peers stay connected for fewer
-    /// Byzantine ones than this.
+    /// How many peers must go before the others are disconnected (n − 1 where none can). Honest
+    /// peers stay connected for fewer Byzantine ones than this.
     pub vertex_connectivity: usize,
     /// Second largest eigenvalue of W.
     pub lambda_2: Option<f64>,
@@ -45,7 +47,8 @@ pub struct Analysis {
     pub slem: f64,
     /// 1 − slem.
     pub spectral_gap: f64,
-    /// p in ‖WX − mean‖² ≤ (1 − p) ‖X − mean‖²: 1 − ‖W − J/n‖₂², which is 1 − slem² where W is symmetric.
+    /// p in ‖WX − mean‖² ≤ (1 − p) ‖X − mean‖²: 1 − ‖W − J/n‖₂², which is 1 − slem² where W is
+    /// symmetric.
     pub consensus_p: f64,
     /// ‖W − J/n‖₂.
     pub two_norm_minus_average: f64,
@@ -55,7 +58,8 @@ pub struct Analysis {
     pub row_stochastic: bool,
     /// Whether every column of W sums to 1 (1e-12), so that the mean is kept.
     pub column_stochastic: bool,
-    /// Expected rounds until disagreement has shrunk by a factor of 1000, from slem; `None` where it never does.
+    /// Expected rounds until disagreement has shrunk by a factor of 1000, from slem; `None` where
+    /// it never does.
     pub rounds_to_consensus: Option<u64>,
     /// W, where it is symmetric and small enough to read.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -67,9 +71,11 @@ pub struct Analysis {
 pub struct PeriodAnalysis {
     /// Number of rounds after which the graphs begin again.
     pub period: u64,
-    /// ‖W_t … W_1 − J/n‖₂ after each round: how far peers can be from the mean of what all began with.
+    /// ‖W_t … W_1 − J/n‖₂ after each round: how far peers can be from the mean of what all began
+    /// with.
     pub residual_two_norm_after_each_round: Vec<f64>,
-    /// ‖(I − J/n) W_t … W_1‖₂ after each round: how far they can be from each other. The same, where W keeps the mean.
+    /// ‖(I − J/n) W_t … W_1‖₂ after each round: how far they can be from each other. The same,
+    /// where W keeps the mean.
     pub disagreement_two_norm_after_each_round: Vec<f64>,
     /// Whether everyone holds the exact average (1e-9) at the end of the period.
     pub exact_average_after_period: bool,
@@ -85,12 +91,21 @@ impl PeriodAnalysis {
             product = matrix(graph.borrow()) * &product;
             let residual = two_norm(&(&product - &average));
             let means = product.row_mean();
-            if means.iter().all(|mean| (mean * n as f64 - 1.0).abs() <= ROUNDING) {
+            if means
+                .iter()
+                .all(|mean| (mean * n as f64 - 1.0).abs() <= ROUNDING)
+            {
                 return (residual, residual);
             }
-            (residual, two_norm(&DMatrix::from_fn(n, n, |to, from| product[(to, from)] - means[from])))
+            (
+                residual,
+                two_norm(&DMatrix::from_fn(n, n, |to, from| {
+                    product[(to, from)] - means[from]
+                })),
+            )
         });
-        let (residual_two_norm_after_each_round, disagreement_two_norm_after_each_round) = norms.unzip();
+        let (residual_two_norm_after_each_round, disagreement_two_norm_after_each_round) =
+            norms.unzip();
         let exact_average_after_period = (&product - &average).amax() <= 1e-9;
         PeriodAnalysis {
             period: graphs.len() as u64,
@@ -102,7 +117,9 @@ impl PeriodAnalysis {
 }
 
 fn matrix(graph: &Graph) -> DMatrix<f64> {
-    DMatrix::from_fn(graph.peers(), graph.peers(), |to, from| graph.entry(to, from))
+    DMatrix::from_fn(graph.peers(), graph.peers(), |to, from| {
+        graph.entry(to, from)
+    })
 }
 
 /// Largest graph whose matrix is part of its analysis.
@@ -111,31 +128,47 @@ const MATRIX_PEERS_MAX: usize = 128;
 /// What rounding leaves of an eigenvalue 0 or of a sum 1, generously.
 const ROUNDING: f64 = 1e-12;
 
-/// 1 − the second largest absolute eigenvalue of a matrix whose rows sum to 1, of which nothing else is known: 0 where it leaves parts
-/// apart, NaN where its eigenvalues were not found. Takes n³ steps.
+/// 1 − the second largest absolute eigenvalue of a matrix whose rows sum to 1, of which nothing
+/// else is known: 0 where it leaves parts apart, NaN where its eigenvalues were not found. Takes n³
+/// steps.
 ///
 /// # Panics
 /// When the rows are not as long as there are rows.
 pub fn spectral_gap(rows: &[Vec<f64>]) -> f64 {
-    assert!(rows.iter().all(|row| row.len() == rows.len()), "a mixing matrix is square");
+    assert!(
+        rows.iter().all(|row| row.len() == rows.len()),
+        "a mixing matrix is square"
+    );
     let matrix = DMatrix::from_fn(rows.len(), rows.len(), |row, column| rows[row][column]);
     if matrix != matrix.transpose() {
         return (1.0 - slem(&matrix)).clamp(0.0, 1.0);
     }
     let values = ascending(matrix);
-    let inner = values.len().checked_sub(2).map_or(0.0, |second| values[second].abs().max(values[0].abs()));
+    let inner = values
+        .len()
+        .checked_sub(2)
+        .map_or(0.0, |second| values[second].abs().max(values[0].abs()));
     (1.0 - inner).clamp(0.0, 1.0)
 }
 
 impl Graph {
-    /// Degrees, distances, connectivity and the spectrum of the mixing matrix. Takes n³ steps: seconds for a thousand peers.
+    /// Degrees, distances, connectivity and the spectrum of the mixing matrix. Takes n³ steps:
+    /// seconds for a thousand peers.
     pub fn analyse(&self) -> Analysis {
         let n = self.peers();
         let degrees = || (0..n).map(|peer| self.receives_from(peer).len());
         let connected = connected_together(std::slice::from_ref(self));
-        let distances = if connected { Some(self.distances()) } else { None };
+        let distances = if connected {
+            Some(self.distances())
+        } else {
+            None
+        };
         let matrix = matrix(self);
-        let stochastic = |matrix: &DMatrix<f64>| matrix.row_iter().all(|row| (row.sum() - 1.0).abs() <= ROUNDING);
+        let stochastic = |matrix: &DMatrix<f64>| {
+            matrix
+                .row_iter()
+                .all(|row| (row.sum() - 1.0).abs() <= ROUNDING)
+        };
         let spectrum = Spectrum::of(self, &matrix);
         let spectral_gap = if connected { 1.0 - spectrum.slem } else { 0.0 };
         Analysis {
@@ -147,19 +180,26 @@ impl Graph {
             min_degree: degrees().min().unwrap_or(0),
             max_degree: degrees().max().unwrap_or(0),
             diameter: distances.as_ref().map(|(longest, _)| *longest),
-            average_shortest_path: distances.filter(|_| n > 1).map(|(_, sum)| sum as f64 / (n * (n - 1)) as f64),
+            average_shortest_path: distances
+                .filter(|_| n > 1)
+                .map(|(_, sum)| sum as f64 / (n * (n - 1)) as f64),
             vertex_connectivity: self.vertex_connectivity(),
             lambda_2: spectrum.lambda_2,
             lambda_n: spectrum.lambda_n,
             slem: spectrum.slem,
             spectral_gap,
-            consensus_p: if connected { 1.0 - spectrum.two_norm.powi(2) } else { 0.0 },
+            consensus_p: if connected {
+                1.0 - spectrum.two_norm.powi(2)
+            } else {
+                0.0
+            },
             two_norm_minus_average: spectrum.two_norm,
             algebraic_connectivity: spectrum.algebraic_connectivity,
             row_stochastic: stochastic(&matrix),
             column_stochastic: stochastic(&matrix.transpose()),
             rounds_to_consensus: rounds_to_consensus(spectrum.slem, connected),
-            metropolis_hastings: (!self.is_directed() && n <= MATRIX_PEERS_MAX).then(|| self.mixing_matrix()),
+            metropolis_hastings: (!self.is_directed() && n <= MATRIX_PEERS_MAX)
+                .then(|| self.mixing_matrix()),
         }
     }
 
@@ -192,27 +232,45 @@ impl Graph {
         for peer in 0..self.peers() {
             if !counted[peer] {
                 components += 1;
-                let (forward, backward) = (reach(peer, Graph::sends_to), reach(peer, Graph::receives_from));
-                (0..self.peers()).filter(|other| forward[*other] && backward[*other]).for_each(|other| counted[other] = true);
+                let (forward, backward) = (
+                    reach(peer, Graph::sends_to),
+                    reach(peer, Graph::receives_from),
+                );
+                (0..self.peers())
+                    .filter(|other| forward[*other] && backward[*other])
+                    .for_each(|other| counted[other] = true);
             }
         }
         components
     }
 
-    /// The smallest number of peers whose removal leaves some peer unable to reach another: the minimum over pairs without an
-    /// edge of the number of paths that share no peer (Menger); n − 1 where every pair has an edge.
+    /// The smallest number of peers whose removal leaves some peer unable to reach another: the
+    /// minimum over pairs without an edge of the number of paths that share no peer (Menger); n − 1
+    /// where every pair has an edge.
     fn vertex_connectivity(&self) -> usize {
         let n = self.peers();
         let mut fewest = n.saturating_sub(1);
-        let Some(pivot) = (0..n).min_by_key(|peer| self.receives_from(*peer).len()) else { return 0 };
-        // A smallest separator either misses the pivot, and separates it from somebody, or holds it; then the pivot links two
-        // sides, and two of its neighbours are separated (Esfahanian and Hakimi 1984).
+        let Some(pivot) = (0..n).min_by_key(|peer| self.receives_from(*peer).len()) else {
+            return 0;
+        };
+        // A smallest separator either misses the pivot, and separates it from somebody, or holds
+        // it; then the pivot links two sides, and two of its neighbours are separated (Esfahanian
+        // and Hakimi 1984).
         let others = (0..n).filter(|other| *other != pivot).flat_map(|other| {
             let back = self.is_directed().then_some((other, pivot));
             std::iter::once((pivot, other)).chain(back)
         });
-        let linked = self.receives_from(pivot).iter().flat_map(|from| self.sends_to(pivot).iter().map(|to| (*from, *to)));
-        let linked = linked.filter(|(from, to)| if self.is_directed() { from != to } else { from < to });
+        let linked = self
+            .receives_from(pivot)
+            .iter()
+            .flat_map(|from| self.sends_to(pivot).iter().map(|to| (*from, *to)));
+        let linked = linked.filter(|(from, to)| {
+            if self.is_directed() {
+                from != to
+            } else {
+                from < to
+            }
+        });
         let mut flow = Flow::through(self);
         for (from, to) in others.chain(linked) {
             if self.sends_to(from).binary_search(&to).is_err() {
@@ -223,7 +281,8 @@ impl Graph {
     }
 }
 
-/// Maximum flow through a graph whose every peer can be passed once: peer p is entered at 2p and left at 2p + 1.
+/// Maximum flow through a graph whose every peer can be passed once: peer p is entered at 2p and
+/// left at 2p + 1.
 struct Flow {
     /// Arcs by the place they leave. Arc a and arc a ^ 1 are each other's reverse.
     leaving: Vec<Vec<usize>>,
@@ -233,10 +292,17 @@ struct Flow {
 
 impl Flow {
     fn through(graph: &Graph) -> Flow {
-        let mut flow = Flow { leaving: vec![Vec::new(); 2 * graph.peers()], head: Vec::new(), free: Vec::new() };
+        let mut flow = Flow {
+            leaving: vec![Vec::new(); 2 * graph.peers()],
+            head: Vec::new(),
+            free: Vec::new(),
+        };
         for peer in 0..graph.peers() {
             flow.add(2 * peer, 2 * peer + 1);
-            graph.sends_to(peer).iter().for_each(|next| flow.add(2 * peer + 1, 2 * next));
+            graph
+                .sends_to(peer)
+                .iter()
+                .for_each(|next| flow.add(2 * peer + 1, 2 * next));
         }
         flow
     }
@@ -251,10 +317,13 @@ impl Flow {
     /// Paths from one peer to another that share no peer between them, counted up to `limit`.
     fn paths(&mut self, from: usize, to: usize, limit: usize) -> usize {
         self.free = (0..self.head.len()).map(|arc| arc % 2 == 0).collect();
-        (0..limit).take_while(|_| self.augment(2 * from + 1, 2 * to)).count()
+        (0..limit)
+            .take_while(|_| self.augment(2 * from + 1, 2 * to))
+            .count()
     }
 
-    /// Finds one more path by breadth-first search and turns its arcs round; false where there is none.
+    /// Finds one more path by breadth-first search and turns its arcs round; false where there is
+    /// none.
     fn augment(&mut self, start: usize, end: usize) -> bool {
         let mut arrived: Vec<Option<usize>> = vec![None; self.leaving.len()];
         let mut open = VecDeque::from([start]);
@@ -294,10 +363,20 @@ impl Spectrum {
         let average = DMatrix::from_element(n, n, 1.0 / n as f64);
         if graph.is_directed() {
             let two_norm = two_norm(&(matrix - average));
-            return Spectrum { lambda_2: None, lambda_n: None, slem: slem(matrix), two_norm, algebraic_connectivity: None };
+            return Spectrum {
+                lambda_2: None,
+                lambda_n: None,
+                slem: slem(matrix),
+                two_norm,
+                algebraic_connectivity: None,
+            };
         }
         let values = ascending(matrix.clone());
-        let (lambda_2, lambda_n) = if n > 1 { (values[n - 2], values[0]) } else { (0.0, 0.0) };
+        let (lambda_2, lambda_n) = if n > 1 {
+            (values[n - 2], values[0])
+        } else {
+            (0.0, 0.0)
+        };
         let slem = lambda_2.abs().max(lambda_n.abs());
         let degree = |peer: usize| graph.sends_to(peer).len();
         let algebraic_connectivity = if n <= 1 {
@@ -313,7 +392,13 @@ impl Spectrum {
             ascending(laplacian)[1]
         };
         let algebraic_connectivity = Some(algebraic_connectivity);
-        Spectrum { lambda_2: Some(lambda_2), lambda_n: Some(lambda_n), slem, two_norm: slem, algebraic_connectivity }
+        Spectrum {
+            lambda_2: Some(lambda_2),
+            lambda_n: Some(lambda_n),
+            slem,
+            two_norm: slem,
+            algebraic_connectivity,
+        }
     }
 }
 
@@ -329,19 +414,33 @@ fn ascending(matrix: DMatrix<f64>) -> Vec<f64> {
 
 /// ‖A‖₂: the root of the largest eigenvalue of AᵀA.
 fn two_norm(matrix: &DMatrix<f64>) -> f64 {
-    if matrix.is_empty() { 0.0 } else { matrix.singular_values().max() }
+    if matrix.is_empty() {
+        0.0
+    } else {
+        matrix.singular_values().max()
+    }
 }
 
 /// The second largest absolute eigenvalue of a row-stochastic matrix that need not be symmetric.
 fn slem(matrix: &DMatrix<f64>) -> f64 {
     /// Steps of the QR iteration per peer before it is given up; it usually takes two or three.
     const STEPS: usize = 100;
-    let Some(schur) = nalgebra::linalg::Schur::try_new(matrix.clone(), f64::EPSILON, STEPS * matrix.nrows()) else {
+    let Some(schur) =
+        nalgebra::linalg::Schur::try_new(matrix.clone(), f64::EPSILON, STEPS * matrix.nrows())
+    else {
         return f64::NAN;
     };
-    let mut values: Vec<f64> = schur.complex_eigenvalues().iter().map(|value| value.norm_sqr().sqrt()).collect();
+    let mut values: Vec<f64> = schur
+        .complex_eigenvalues()
+        .iter()
+        .map(|value| value.norm_sqr().sqrt())
+        .collect();
     values.sort_by(f64::total_cmp);
-    if values.len() > 1 { values[values.len() - 2] } else { 0.0 }
+    if values.len() > 1 {
+        values[values.len() - 2]
+    } else {
+        0.0
+    }
 }
 
 fn rounds_to_consensus(slem: f64, connected: bool) -> Option<u64> {

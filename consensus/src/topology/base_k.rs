@@ -1,14 +1,18 @@
-//! Base-(k + 1) graph: a sequence of graphs of degree at most k after which everyone holds the exact average, for any n.
+//! Base-(k + 1) graph: a sequence of graphs of degree at most k after which everyone holds the
+//! exact average, for any n.
 //!
-//! Takezawa et al. 2023, arXiv 2305.11420. At most 2 log₍ₖ₊₁₎ n + 2 rounds, then again. Two parts: averaging over groups of at most
-//! k + 1 peers whose numbers differ in one digit (mixed radix), which is exact where n has no prime factor above k + 1; and for
-//! the rest n is written in base k + 1 as parts of aₗ (k + 1)^pₗ peers. Each part averages inside; then every peer of the later
-//! parts exchanges with one peer of each of the aₗ blocks of part l, with a weight that makes the mean of each block the mean of
-//! all; then the blocks average inside while the later parts go on among themselves. What is left of n beside its small prime
-//! factors is done that way, copies of it side by side, and then the copies average; unless one go over all of n is shorter.
+//! Takezawa et al. 2023, arXiv 2305.11420. At most 2 log₍ₖ₊₁₎ n + 2 rounds, then again. Two parts:
+//! averaging over groups of at most k + 1 peers whose numbers differ in one digit (mixed radix),
+//! which is exact where n has no prime factor above k + 1; and for the rest n is written in base k
+//! + 1 as parts of aₗ (k + 1)^pₗ peers. Each part averages inside; then every peer of the later
+//! parts exchanges with one peer of each of the aₗ blocks of part l, with a weight that makes the
+//! mean of each block the mean of all; then the blocks average inside while the later parts go on
+//! among themselves. What is left of n beside its small prime factors is done that way, copies of
+//! it side by side, and then the copies average; unless one go over all of n is shorter.
 //!
-//! All matrices are symmetric and doubly stochastic. Between two neighbourhoods of one or two peers robust rules have little
-//! to compare; a peer that is absent breaks exactness, though not the mean.
+//! All matrices are symmetric and doubly stochastic. Between two neighbourhoods of one or two peers
+//! robust rules have little to compare; a peer that is absent breaks exactness, though not the
+//! mean.
 
 use super::{Graph, Topology, TopologyEntry, TopologyError, check_size};
 use crate::random::Seed;
@@ -17,7 +21,11 @@ pub(super) const ENTRY: TopologyEntry = TopologyEntry {
     name: "base-k",
     help: "at most k neighbours a round, the exact average after about 2 log n rounds for any n; key k",
     source: "Takezawa et al. 2023, arXiv 2305.11420",
-    new: |section| Box::new(BaseK { degree: section.integer("k", Some(1), 1..=65_535) as usize }), // one neighbour: the cheapest
+    new: |section| {
+        Box::new(BaseK {
+            degree: section.integer("k", Some(1), 1..=65_535) as usize,
+        })
+    }, // one neighbour: the cheapest
 };
 
 #[derive(Debug)]
@@ -54,7 +62,8 @@ impl Topology for BaseK {
     }
 }
 
-/// What some of the peers do in one round. Peers are numbered from 0; a step happens in each of `copies` places, `size` apart.
+/// What some of the peers do in one round. Peers are numbered from 0; a step happens in each of
+/// `copies` places, `size` apart.
 #[derive(Clone, Debug)]
 struct Step {
     kind: Kind,
@@ -64,10 +73,22 @@ struct Step {
 
 #[derive(Clone, Debug)]
 enum Kind {
-    /// Of `count` peers from `first`, those average whose numbers differ only in the digit of place value `stride`.
-    Average { first: usize, count: usize, stride: usize, radix: usize },
-    /// The i-th of `rest` peers after the blocks exchanges with the i-th of each of `blocks` blocks of `block` peers from `first`.
-    Exchange { first: usize, block: usize, blocks: usize, rest: usize },
+    /// Of `count` peers from `first`, those average whose numbers differ only in the digit of place
+    /// value `stride`.
+    Average {
+        first: usize,
+        count: usize,
+        stride: usize,
+        radix: usize,
+    },
+    /// The i-th of `rest` peers after the blocks exchanges with the i-th of each of `blocks` blocks
+    /// of `block` peers from `first`.
+    Exchange {
+        first: usize,
+        block: usize,
+        blocks: usize,
+        rest: usize,
+    },
 }
 
 impl Step {
@@ -75,18 +96,36 @@ impl Step {
     fn edges(&self, mut visit: impl FnMut(usize, usize, f64)) {
         for start in (0..self.copies).map(|copy| copy * self.size) {
             match self.kind {
-                Kind::Average { first, count, stride, radix } => {
+                Kind::Average {
+                    first,
+                    count,
+                    stride,
+                    radix,
+                } => {
                     for low in 0..count {
                         let digit = low / stride % radix;
                         let others = (digit + 1..radix).map(|other| low + (other - digit) * stride);
-                        others.for_each(|high| visit(start + first + low, start + first + high, 1.0 / radix as f64));
+                        others.for_each(|high| {
+                            visit(
+                                start + first + low,
+                                start + first + high,
+                                1.0 / radix as f64,
+                            )
+                        });
                     }
                 }
-                Kind::Exchange { first, block, blocks, rest } => {
+                Kind::Exchange {
+                    first,
+                    block,
+                    blocks,
+                    rest,
+                } => {
                     let weight = block as f64 / (blocks * block + rest) as f64;
                     for peer in 0..rest {
                         let later = start + first + blocks * block + peer;
-                        (0..blocks).for_each(|number| visit(start + first + number * block + peer, later, weight));
+                        (0..blocks).for_each(|number| {
+                            visit(start + first + number * block + peer, later, weight)
+                        });
                     }
                 }
             }
@@ -98,7 +137,11 @@ type Schedule = Vec<Vec<Step>>;
 
 fn add(schedule: &mut Schedule, round: usize, kind: Kind) {
     schedule.resize(schedule.len().max(round + 1), Vec::new());
-    schedule[round].push(Step { kind, copies: 1, size: 0 });
+    schedule[round].push(Step {
+        kind,
+        copies: 1,
+        size: 0,
+    });
 }
 
 /// The steps of each round; no rounds for a lone peer.
@@ -106,10 +149,26 @@ fn schedule(peers: usize, base: usize) -> Schedule {
     let whole = parts(peers, base);
     let (smooth, rough) = split(peers, base);
     let mut copies = parts(rough, base);
-    copies.iter_mut().flatten().for_each(|step| (step.copies, step.size) = (smooth, rough));
+    copies
+        .iter_mut()
+        .flatten()
+        .for_each(|step| (step.copies, step.size) = (smooth, rough));
     let after = copies.len();
-    average(&mut copies, after, Digits { first: 0, count: peers, stride: rough }, base);
-    if copies.len() < whole.len() { copies } else { whole }
+    average(
+        &mut copies,
+        after,
+        Digits {
+            first: 0,
+            count: peers,
+            stride: rough,
+        },
+        base,
+    );
+    if copies.len() < whole.len() {
+        copies
+    } else {
+        whole
+    }
 }
 
 /// `peers` as (product of its prime factors up to `base`, the rest).
@@ -130,13 +189,32 @@ struct Digits {
     stride: usize,
 }
 
-/// Averaging over the units, from `round` on, one digit a round. All prime factors of their number are at most `base`.
+/// Averaging over the units, from `round` on, one digit a round. All prime factors of their number
+/// are at most `base`.
 fn average(schedule: &mut Schedule, mut round: usize, digits: Digits, base: usize) {
-    let Digits { first, count, mut stride } = digits;
+    let Digits {
+        first,
+        count,
+        mut stride,
+    } = digits;
     while stride < count {
         let units = count / stride;
-        let Some(radix) = (2..=base.min(units)).rev().find(|radix| units.is_multiple_of(*radix)) else { return };
-        add(schedule, round, Kind::Average { first, count, stride, radix });
+        let Some(radix) = (2..=base.min(units))
+            .rev()
+            .find(|radix| units.is_multiple_of(*radix))
+        else {
+            return;
+        };
+        add(
+            schedule,
+            round,
+            Kind::Average {
+                first,
+                count,
+                stride,
+                radix,
+            },
+        );
         stride *= radix;
         round += 1;
     }
@@ -160,18 +238,45 @@ fn parts(peers: usize, base: usize) -> Schedule {
         block /= base;
     }
     for (first, block, blocks) in &parts {
-        average(&mut schedule, 0, Digits { first: *first, count: block * blocks, stride: 1 }, base);
+        average(
+            &mut schedule,
+            0,
+            Digits {
+                first: *first,
+                count: block * blocks,
+                stride: 1,
+            },
+            base,
+        );
     }
     let start = schedule.len();
     let last = parts.len().saturating_sub(1);
     for (number, (first, block, blocks)) in parts[..last].iter().enumerate() {
         let rest = peers - first - blocks * block;
-        add(&mut schedule, start + number, Kind::Exchange { first: *first, block: *block, blocks: *blocks, rest });
+        add(
+            &mut schedule,
+            start + number,
+            Kind::Exchange {
+                first: *first,
+                block: *block,
+                blocks: *blocks,
+                rest,
+            },
+        );
         // All blocks at once: place values below a block's size.
         let (mut stride, mut round) = (1, start + number + 1);
         while stride < *block {
             let count = blocks * block;
-            add(&mut schedule, round, Kind::Average { first: *first, count, stride, radix: base });
+            add(
+                &mut schedule,
+                round,
+                Kind::Average {
+                    first: *first,
+                    count,
+                    stride,
+                    radix: base,
+                },
+            );
             (stride, round) = (stride * base, round + 1);
         }
     }

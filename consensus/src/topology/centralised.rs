@@ -1,10 +1,11 @@
 //! Centralised: the baseline of federated learning, in which one peer is the server.
 //!
-//! McMahan et al. 2017 (FedAvg), arXiv 1602.05629. Period 2. Even rounds: everybody trains, the leaves send to the hub, which combines
-//! all models with equal weights. Odd rounds: nobody trains, the hub sends what came out, the leaves take it as it is. So two
-//! rounds are one of the paper's, and schedules over rounds (`learning_rate_decay`) count both. The hub is the first peer in the
-//! order of keys; it trains as well. A robust rule judges the models at the hub. The leaves believe the hub whatever it sends, and
-//! without it each goes on alone.
+//! McMahan et al. 2017 (FedAvg), arXiv 1602.05629. Period 2. Even rounds: everybody trains, the
+//! leaves send to the hub, which combines all models with equal weights. Odd rounds: nobody trains,
+//! the hub sends what came out, the leaves take it as it is. So two rounds are one of the paper's,
+//! and schedules over rounds (`learning_rate_decay`) count both. The hub is the first peer in the
+//! order of keys; it trains as well. A robust rule judges the models at the hub. The leaves believe
+//! the hub whatever it sends, and without it each goes on alone.
 
 use super::{Graph, Topology, TopologyEntry, TopologyError, check_size};
 use crate::random::Seed;
@@ -28,7 +29,10 @@ impl Topology for Centralised {
         check_size(ENTRY.name, peers, 1)?;
         let mut out_edges = vec![Vec::new(); peers];
         if self.trains(round) {
-            out_edges.iter_mut().skip(1).for_each(|edges| edges.push((0, 1.0 / peers as f64)));
+            out_edges
+                .iter_mut()
+                .skip(1)
+                .for_each(|edges| edges.push((0, 1.0 / peers as f64)));
         } else if let Some(hub) = out_edges.first_mut() {
             hub.extend((1..peers).map(|leaf| (leaf, 1.0)));
         }

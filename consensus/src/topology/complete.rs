@@ -1,4 +1,5 @@
-//! Complete: everyone exchanges with everyone. One round averages exactly; each peer's cost grows with the federation.
+//! Complete: everyone exchanges with everyone. One round averages exactly; each peer's cost grows
+//! with the federation.
 
 use super::{Graph, Topology, TopologyEntry, TopologyError, check_size};
 use crate::random::Seed;
@@ -20,6 +21,9 @@ impl Topology for Complete {
 
     fn graph(&self, peers: usize, _round: u64, _seed: &Seed) -> Result<Graph, TopologyError> {
         check_size(ENTRY.name, peers, peers.saturating_sub(1))?;
-        Graph::new_undirected(peers, (0..peers).flat_map(|low| (low + 1..peers).map(move |high| (low, high))))
+        Graph::new_undirected(
+            peers,
+            (0..peers).flat_map(|low| (low + 1..peers).map(move |high| (low, high))),
+        )
     }
 }

@@ -1,9 +1,10 @@
 //! Exponential graphs: peer i sends to i + 1, i + 2, i + 4, … (mod n).
 //!
-//! Ying et al. 2021, arXiv 2110.13363. Static: all hops every round, weight 1 / (⌈log₂ n⌉ + 1) each; spectral gap about
-//! 2 / (⌈log₂ n⌉ + 1). One-peer: round t uses hop 2^(t mod ⌈log₂ n⌉) alone with weight 1/2; averages exactly after ⌈log₂ n⌉
-//! rounds where n is a power of two, and only then. Both are directed and doubly stochastic. With one neighbour at a time a
-//! robust rule has nothing to compare.
+//! Ying et al. 2021, arXiv 2110.13363. Static: all hops every round, weight 1 / (⌈log₂ n⌉ + 1)
+//! each; spectral gap about 2 / (⌈log₂ n⌉ + 1). One-peer: round t uses hop 2^(t mod ⌈log₂ n⌉) alone
+//! with weight 1/2; averages exactly after ⌈log₂ n⌉ rounds where n is a power of two, and only
+//! then. Both are directed and doubly stochastic. With one neighbour at a time a robust rule has
+//! nothing to compare.
 
 use super::{Graph, Topology, TopologyEntry, TopologyError};
 use crate::random::Seed;
@@ -35,8 +36,13 @@ fn hops(peers: usize) -> u32 {
 
 fn graph(peers: usize, hops: &[usize]) -> Result<Graph, TopologyError> {
     let weight = 1.0 / (hops.len() + 1) as f64;
-    let out_edges: Vec<Vec<(usize, f64)>> =
-        (0..peers).map(|peer| hops.iter().map(|hop| ((peer + hop) % peers, weight)).collect()).collect();
+    let out_edges: Vec<Vec<(usize, f64)>> = (0..peers)
+        .map(|peer| {
+            hops.iter()
+                .map(|hop| ((peer + hop) % peers, weight))
+                .collect()
+        })
+        .collect();
     Graph::new_directed(&out_edges)
 }
 
@@ -46,7 +52,10 @@ impl Topology for Exponential {
     }
 
     fn graph(&self, peers: usize, _round: u64, _seed: &Seed) -> Result<Graph, TopologyError> {
-        graph(peers, &(0..hops(peers)).map(|hop| 1 << hop).collect::<Vec<_>>())
+        graph(
+            peers,
+            &(0..hops(peers)).map(|hop| 1 << hop).collect::<Vec<_>>(),
+        )
     }
 }
 

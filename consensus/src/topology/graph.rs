@@ -7,22 +7,25 @@ use super::{TopologyError, remainder};
 /// An own weight up to this is none: what rounding leaves of 1 − 1.
 const OWN_NOTHING: f64 = 1e-12;
 
-/// Who sends to whom among peers `0..n`, and the mixing matrix W: row `to` says with which weights peer `to` averages its own
-/// model and what it receives. Rows sum to 1.
+/// Who sends to whom among peers `0..n`, and the mixing matrix W: row `to` says with which weights
+/// peer `to` averages its own model and what it receives. Rows sum to 1.
 ///
-/// Senders of a receiver may be alternatives of each other, best first: of those that come only the best counts. W holds the first
-/// of each; whoever counts in its place has its weight.
+/// Senders of a receiver may be alternatives of each other, best first: of those that come only the
+/// best counts. W holds the first of each; whoever counts in its place has its weight.
 ///
-/// All lists lie one after the other in a few allocations: 24 bytes per edge end (40 where directed) and 24 per peer.
+/// All lists lie one after the other in a few allocations: 24 bytes per edge end (40 where
+/// directed) and 24 per peer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Graph {
     /// Per sender, the receivers.
     sends: Lists,
-    /// Per receiver, the senders; `None` where every edge goes both ways, so that these are the receivers.
+    /// Per receiver, the senders; `None` where every edge goes both ways, so that these are the
+    /// receivers.
     receives: Option<Lists>,
     /// The weight of each sender, in the order of the receivers' lists.
     weights: Vec<f64>,
-    /// Where senders are alternatives, for each of them: which of its receiver's groups it is in, and its rank there.
+    /// Where senders are alternatives, for each of them: which of its receiver's groups it is in,
+    /// and its rank there.
     ranks: Option<Vec<Rank>>,
     own: Vec<f64>,
 }
@@ -34,7 +37,8 @@ struct Rank {
     rank: u32,
 }
 
-/// What a receiver mixes of one group of senders: the model of the best that comes, with this weight.
+/// What a receiver mixes of one group of senders: the model of the best that comes, with this
+/// weight.
 pub type Alternatives = (Vec<usize>, f64);
 
 /// One ascending list of peers for each peer.
@@ -46,7 +50,8 @@ struct Lists {
 }
 
 impl Lists {
-    /// The second of each pair, in the list of its first; pairs in any order, each kept as often as it comes.
+    /// The second of each pair, in the list of its first; pairs in any order, each kept as often as
+    /// it comes.
     fn of(peers: usize, pairs: impl Iterator<Item = (usize, usize)> + Clone) -> Lists {
         let mut starts = vec![0; peers + 1];
         pairs.clone().for_each(|(list, _)| starts[list + 1] += 1);
@@ -58,7 +63,10 @@ impl Lists {
             next[list] += 1;
         }
         (0..peers).for_each(|list| items[starts[list]..starts[list + 1]].sort_unstable());
-        Lists { starts, peers: items }
+        Lists {
+            starts,
+            peers: items,
+        }
     }
 
     /// Without repetitions.
@@ -82,10 +90,19 @@ impl Lists {
     }
 
     fn check_unique(&self) -> Result<(), TopologyError> {
-        let twice = |to: &usize| self.list(*to).windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0]);
+        let twice = |to: &usize| {
+            self.list(*to)
+                .windows(2)
+                .find(|pair| pair[0] == pair[1])
+                .map(|pair| pair[0])
+        };
         let reason = || "it is named twice".to_owned();
         match (0..self.starts.len() - 1).find_map(|to| Some((twice(&to)?, to))) {
-            Some((from, to)) => Err(TopologyError::BadEdge { from, to, reason: reason() }),
+            Some((from, to)) => Err(TopologyError::BadEdge {
+                from,
+                to,
+                reason: reason(),
+            }),
             None => Ok(()),
         }
     }
@@ -100,30 +117,49 @@ impl Lists {
 }
 
 impl Graph {
-    /// A graph in which every edge carries updates both ways, with Metropolis–Hastings weights 1 / (1 + max(degreeᵢ, degreeⱼ)):
-    /// symmetric and doubly stochastic. An edge named twice counts once.
+    /// A graph in which every edge carries updates both ways, with Metropolis–Hastings weights 1 /
+    /// (1 + max(degreeᵢ, degreeⱼ)): symmetric and doubly stochastic. An edge named twice counts
+    /// once.
     ///
     /// # Errors
     /// When an edge leaves `0..peers` or is a loop.
-    pub fn new_undirected(peers: usize, edges: impl IntoIterator<Item = (usize, usize)>) -> Result<Graph, TopologyError> {
+    pub fn new_undirected(
+        peers: usize,
+        edges: impl IntoIterator<Item = (usize, usize)>,
+    ) -> Result<Graph, TopologyError> {
         let edges: Vec<(usize, usize)> = edges.into_iter().collect();
-        edges.iter().try_for_each(|(a, b)| check_edge(peers, *a, *b))?;
+        edges
+            .iter()
+            .try_for_each(|(a, b)| check_edge(peers, *a, *b))?;
         let both = edges.iter().flat_map(|(a, b)| [(*a, *b), (*b, *a)]);
         let neighbours = Lists::of(peers, both).unique();
         let degree = |peer: usize| neighbours.range(peer).len();
         let weight = |a: usize, b: usize| 1.0 / (1.0 + degree(a).max(degree(b)) as f64);
-        let weights = (0..peers).flat_map(|to| neighbours.list(to).iter().map(move |from| weight(to, *from))).collect();
+        let weights = (0..peers)
+            .flat_map(|to| {
+                neighbours
+                    .list(to)
+                    .iter()
+                    .map(move |from| weight(to, *from))
+            })
+            .collect();
         Ok(Graph::of(neighbours, None, weights, None))
     }
 
-    /// A graph from every sender's (receiver, weight) list; what a receiver's weights leave of 1 is its own model's.
+    /// A graph from every sender's (receiver, weight) list; what a receiver's weights leave of 1 is
+    /// its own model's.
     ///
     /// # Errors
-    /// When an edge leaves `0..peers`, is a loop or doubled, a weight is not in (0, 1], or a receiver's weights exceed 1.
+    /// When an edge leaves `0..peers`, is a loop or doubled, a weight is not in (0, 1], or a
+    /// receiver's weights exceed 1.
     pub fn new_directed(out_edges: &[Vec<(usize, f64)>]) -> Result<Graph, TopologyError> {
         let peers = out_edges.len();
-        let edges =
-            || out_edges.iter().enumerate().flat_map(|(from, list)| list.iter().map(move |(to, weight)| (from, *to, *weight)));
+        let edges = || {
+            out_edges
+                .iter()
+                .enumerate()
+                .flat_map(|(from, list)| list.iter().map(move |(to, weight)| (from, *to, *weight)))
+        };
         for (from, to, weight) in edges() {
             check_edge(peers, from, to)?;
             check_weight(from, to, weight)?;
@@ -141,17 +177,22 @@ impl Graph {
         Graph::of(sends, Some(receives), weights, None).checked()
     }
 
-    /// A graph from every receiver's groups of senders, best first, each with its weight; what a receiver's weights leave of 1 is its
-    /// own model's.
+    /// A graph from every receiver's groups of senders, best first, each with its weight; what a
+    /// receiver's weights leave of 1 is its own model's.
     ///
     /// # Errors
-    /// When an edge leaves `0..peers`, is a loop or doubled, a weight is not in (0, 1], or a receiver's weights exceed 1.
+    /// When an edge leaves `0..peers`, is a loop or doubled, a weight is not in (0, 1], or a
+    /// receiver's weights exceed 1.
     pub fn new_ranked(groups: &[Vec<Alternatives>]) -> Result<Graph, TopologyError> {
         let peers = groups.len();
         let mut ends: Vec<(usize, usize, f64, Rank)> = Vec::new();
         for (to, groups) in groups.iter().enumerate() {
             for (group, (senders, weight)) in (0..).zip(groups) {
-                ends.extend((0..).zip(senders).map(|(rank, from)| (to, *from, *weight, Rank { group, rank })));
+                ends.extend(
+                    (0..)
+                        .zip(senders)
+                        .map(|(rank, from)| (to, *from, *weight, Rank { group, rank })),
+                );
             }
         }
         for (to, from, weight, _) in &ends {
@@ -171,17 +212,34 @@ impl Graph {
         let graph = self;
         if let Some(to) = graph.own.iter().position(|weight| *weight < -OWN_NOTHING) {
             let reason = "the receiver's weights exceed 1".to_owned();
-            return Err(TopologyError::BadEdge { from: graph.receives_from(to)[0], to, reason });
+            return Err(TopologyError::BadEdge {
+                from: graph.receives_from(to)[0],
+                to,
+                reason,
+            });
         }
         Ok(graph)
     }
 
-    fn of(sends: Lists, receives: Option<Lists>, weights: Vec<f64>, ranks: Option<Vec<Rank>>) -> Graph {
+    fn of(
+        sends: Lists,
+        receives: Option<Lists>,
+        weights: Vec<f64>,
+        ranks: Option<Vec<Rank>>,
+    ) -> Graph {
         let lists = receives.as_ref().unwrap_or(&sends);
         let first = |place: &usize| ranks.as_ref().is_none_or(|ranks| ranks[*place].rank == 0);
         let taken = |to| lists.range(to).filter(first).map(|place| weights[place]);
-        let own = (0..lists.starts.len() - 1).map(|to| remainder(taken(to))).collect();
-        Graph { sends, receives, weights, ranks, own }
+        let own = (0..lists.starts.len() - 1)
+            .map(|to| remainder(taken(to)))
+            .collect();
+        Graph {
+            sends,
+            receives,
+            weights,
+            ranks,
+            own,
+        }
     }
 
     fn receiving(&self) -> &Lists {
@@ -203,56 +261,80 @@ impl Graph {
         self.receiving().list(peer)
     }
 
-    /// The weight with which the model of `from` enters that of `to`, where it counts; the weight of the own model where both are
-    /// equal; 0 where there is no edge.
+    /// The weight with which the model of `from` enters that of `to`, where it counts; the weight
+    /// of the own model where both are equal; 0 where there is no edge.
     pub fn mixing_weight(&self, to: usize, from: usize) -> f64 {
         if to == from {
             return self.own[to];
         }
-        self.place(to, from).map_or(0.0, |place| self.weights[place])
+        self.place(to, from)
+            .map_or(0.0, |place| self.weights[place])
     }
 
     /// W\[to\]\[from\]: the mixing weight, which of alternatives the first has.
     pub fn entry(&self, to: usize, from: usize) -> f64 {
-        if to != from && self.rank(to, from) > 0 { 0.0 } else { self.mixing_weight(to, from) }
+        if to != from && self.rank(to, from) > 0 {
+            0.0
+        } else {
+            self.mixing_weight(to, from)
+        }
     }
 
     fn place(&self, to: usize, from: usize) -> Option<usize> {
         let lists = self.receiving();
-        lists.list(to).binary_search(&from).ok().map(|place| lists.starts[to] + place)
+        lists
+            .list(to)
+            .binary_search(&from)
+            .ok()
+            .map(|place| lists.starts[to] + place)
     }
 
-    /// How many of the senders to `to` count before `from`, whichever of them comes; 0 where it has no better alternative.
+    /// How many of the senders to `to` count before `from`, whichever of them comes; 0 where it has
+    /// no better alternative.
     pub fn rank(&self, to: usize, from: usize) -> usize {
         let ranks = self.ranks.as_ref().zip(self.place(to, from));
         ranks.map_or(0, |(ranks, place)| ranks[place].rank as usize)
     }
 
-    /// The senders to `to` in groups of alternatives, best first: of each group the best that comes counts. Where there are none,
-    /// each sender stands alone.
+    /// The senders to `to` in groups of alternatives, best first: of each group the best that comes
+    /// counts. Where there are none, each sender stands alone.
     pub fn alternatives(&self, to: usize) -> Vec<Vec<usize>> {
         let senders = self.receives_from(to);
-        let Some(ranks) = &self.ranks else { return senders.iter().map(|from| vec![*from]).collect() };
-        let mut ranked: Vec<(Rank, usize)> =
-            ranks[self.receiving().range(to)].iter().copied().zip(senders.iter().copied()).collect();
+        let Some(ranks) = &self.ranks else {
+            return senders.iter().map(|from| vec![*from]).collect();
+        };
+        let mut ranked: Vec<(Rank, usize)> = ranks[self.receiving().range(to)]
+            .iter()
+            .copied()
+            .zip(senders.iter().copied())
+            .collect();
         ranked.sort_unstable();
-        ranked.chunk_by(|(a, _), (b, _)| a.group == b.group).map(|group| group.iter().map(|(_, from)| *from).collect()).collect()
+        ranked
+            .chunk_by(|(a, _), (b, _)| a.group == b.group)
+            .map(|group| group.iter().map(|(_, from)| *from).collect())
+            .collect()
     }
 
     /// How many models `to` receives: of alternatives one.
     pub fn models_received(&self, to: usize) -> usize {
         match &self.ranks {
             None => self.receives_from(to).len(),
-            Some(ranks) => ranks[self.receiving().range(to)].iter().filter(|rank| rank.rank == 0).count(),
+            Some(ranks) => ranks[self.receiving().range(to)]
+                .iter()
+                .filter(|rank| rank.rank == 0)
+                .count(),
         }
     }
 
     /// Whether some senders are alternatives of each other.
     pub fn has_alternatives(&self) -> bool {
-        self.ranks.as_ref().is_some_and(|ranks| ranks.iter().any(|rank| rank.rank > 0))
+        self.ranks
+            .as_ref()
+            .is_some_and(|ranks| ranks.iter().any(|rank| rank.rank > 0))
     }
 
-    /// Whether `to` takes a model as it comes: it receives a single one, and its own weighs nothing.
+    /// Whether `to` takes a model as it comes: it receives a single one, and its own weighs
+    /// nothing.
     pub fn adopts(&self, to: usize) -> bool {
         self.own[to].abs() <= OWN_NOTHING && self.models_received(to) == 1
     }
@@ -282,15 +364,24 @@ impl Graph {
     }
 }
 
-/// Whether the edges of all these graphs over the same peers together lead from every peer to every other.
+/// Whether the edges of all these graphs over the same peers together lead from every peer to every
+/// other.
 pub fn connected_together<G: Borrow<Graph>>(graphs: &[G]) -> bool {
     let peers = graphs.first().map_or(0, |graph| graph.borrow().peers());
-    let reaches_all = |next| reachable(graphs, 0, next).into_iter().all(|reached| reached);
+    let reaches_all = |next| {
+        reachable(graphs, 0, next)
+            .into_iter()
+            .all(|reached| reached)
+    };
     peers == 0 || (reaches_all(Graph::sends_to) && reaches_all(Graph::receives_from))
 }
 
 /// Which peers `start` reaches over the edges `next` of all these graphs.
-pub(super) fn reachable<G: Borrow<Graph>>(graphs: &[G], start: usize, next: fn(&Graph, usize) -> &[usize]) -> Vec<bool> {
+pub(super) fn reachable<G: Borrow<Graph>>(
+    graphs: &[G],
+    start: usize,
+    next: fn(&Graph, usize) -> &[usize],
+) -> Vec<bool> {
     let mut reached = vec![false; graphs[0].borrow().peers()];
     let mut open = vec![start];
     reached[start] = true;
@@ -306,7 +397,15 @@ pub(super) fn reachable<G: Borrow<Graph>>(graphs: &[G], start: usize, next: fn(&
 
 fn check_weight(from: usize, to: usize, weight: f64) -> Result<(), TopologyError> {
     let reason = || format!("weight {weight} is not in (0, 1]");
-    if weight > 0.0 && weight <= 1.0 { Ok(()) } else { Err(TopologyError::BadEdge { from, to, reason: reason() }) }
+    if weight > 0.0 && weight <= 1.0 {
+        Ok(())
+    } else {
+        Err(TopologyError::BadEdge {
+            from,
+            to,
+            reason: reason(),
+        })
+    }
 }
 
 fn check_edge(peers: usize, from: usize, to: usize) -> Result<(), TopologyError> {

@@ -1,7 +1,9 @@
-//! Hypercube: two peers exchange where their numbers differ in one binary digit. Degree and diameter log₂ n.
+//! Hypercube: two peers exchange where their numbers differ in one binary digit. Degree and
+//! diameter log₂ n.
 //!
-//! Harary, Hayes and Wu 1988, doi 10.1016/0898-1221(88)90213-1. Where n is no power of two, edges to numbers that no peer has
-//! are left out; the graph stays connected, since clearing the highest digit leads down to peer 0.
+//! Harary, Hayes and Wu 1988, doi 10.1016/0898-1221(88)90213-1. Where n is no power of two, edges
+//! to numbers that no peer has are left out; the graph stays connected, since clearing the highest
+//! digit leads down to peer 0.
 
 use super::{Graph, Topology, TopologyEntry, TopologyError};
 use crate::random::Seed;
@@ -24,6 +26,11 @@ impl Topology for Hypercube {
     fn graph(&self, peers: usize, _round: u64, _seed: &Seed) -> Result<Graph, TopologyError> {
         let digits = peers.next_power_of_two().trailing_zeros();
         let others = |peer: usize| (0..digits).map(move |digit| (peer, peer ^ 1 << digit));
-        Graph::new_undirected(peers, (0..peers).flat_map(others).filter(|(low, high)| low < high && *high < peers))
+        Graph::new_undirected(
+            peers,
+            (0..peers)
+                .flat_map(others)
+                .filter(|(low, high)| low < high && *high < peers),
+        )
     }
 }

@@ -1,15 +1,19 @@
 //! The weight of a peer's own model: what the weights of the others leave of 1.
 //!
-//! In exact arithmetic every peer of a complete graph of n gives each model 1/n, its own too. In floating point 1 − (n − 1)/n is
-//! another number than 1/n for n = 3, 5, 6, 7, 9, …; then peers that mixed the same models would hold different last bits. So where
-//! the remainder is one of the other weights but for rounding, it is that weight.
+//! In exact arithmetic every peer of a complete graph of n gives each model 1/n, its own too. In
+//! floating point 1 − (n − 1)/n is another number than 1/n for n = 3, 5, 6, 7, 9, …; then peers
+//! that mixed the same models would hold different last bits. So where the remainder is one of the
+//! other weights but for rounding, it is that weight.
 //!
-//! Not here: absence (an absent neighbour is not among `others`, so that its weight goes to the peer's own model).
+//! Not here: absence (an absent neighbour is not among `others`, so that its weight goes to the
+//! peer's own model).
 
-/// What the weights `others` leave of 1 for the peer's own model, equal to the bit to one of them where rounding alone tells the two
-/// apart. Below 0 by rounding alone where nothing is left.
+/// What the weights `others` leave of 1 for the peer's own model, equal to the bit to one of them
+/// where rounding alone tells the two apart. Below 0 by rounding alone where nothing is left.
 pub fn remainder(others: impl Iterator<Item = f64> + Clone) -> f64 {
-    let (count, sum) = others.clone().fold((1.0, 0.0), |(count, sum), weight| (count + 1.0, sum + weight));
+    let (count, sum) = others.clone().fold((1.0, 0.0), |(count, sum), weight| {
+        (count + 1.0, sum + weight)
+    });
     let left: f64 = 1.0 - sum;
     // Each weight is off by half a unit in the last place of 1 at most, and so is each of the sums.
     let rounding = count * f64::EPSILON;
@@ -25,7 +29,11 @@ mod tests {
     fn of_equal_weights_the_own_one_has_the_bits_of_the_others() {
         for count in 2..=300usize {
             let weight = 1.0 / count as f64;
-            assert_eq!(remainder(std::iter::repeat_n(weight, count - 1)), weight, "{count} models");
+            assert_eq!(
+                remainder(std::iter::repeat_n(weight, count - 1)),
+                weight,
+                "{count} models"
+            );
         }
     }
 
@@ -34,7 +42,13 @@ mod tests {
         assert_eq!(remainder(std::iter::empty()), 1.0);
         assert_eq!(remainder([0.25, 0.25].into_iter()), 0.5);
         // Of four equal weights one is absent: its weight is the own model's.
-        assert_eq!(remainder([0.2, 0.2, 0.2].into_iter()), 1.0 - (0.2 + 0.2 + 0.2));
-        assert!(remainder(std::iter::repeat_n(0.1, 10)).abs() < 1e-12, "nothing is left");
+        assert_eq!(
+            remainder([0.2, 0.2, 0.2].into_iter()),
+            1.0 - (0.2 + 0.2 + 0.2)
+        );
+        assert!(
+            remainder(std::iter::repeat_n(0.1, 10)).abs() < 1e-12,
+            "nothing is left"
+        );
     }
 }

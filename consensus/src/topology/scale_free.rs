@@ -1,8 +1,10 @@
-//! Scale-free: peers come one after the other and join `attach` others, the more likely the more neighbours these have.
+//! Scale-free: peers come one after the other and join `attach` others, the more likely the more
+//! neighbours these have.
 //!
-//! Barabási and Albert 1999, doi 10.1126/science.286.5439.509, starting from a star of attach + 1 peers. Always connected; a few hubs
-//! with many neighbours, many peers with `attach`. Metropolis–Hastings weights keep the hubs from dominating; their loss, or
-//! their dishonesty, hurts most.
+//! Barabási and Albert 1999, doi 10.1126/science.286.5439.509, starting from a star of attach + 1
+//! peers. Always connected; a few hubs with many neighbours, many peers with `attach`.
+//! Metropolis–Hastings weights keep the hubs from dominating; their loss, or their dishonesty,
+//! hurts most.
 
 use super::{Graph, Topology, TopologyEntry, TopologyError, check_size};
 use crate::random::{Seed, Stream};
@@ -12,7 +14,11 @@ pub(super) const ENTRY: TopologyEntry = TopologyEntry {
     help: "a few hubs, many peers with attach neighbours; key attach",
     source: "Barabási and Albert 1999, doi 10.1126/science.286.5439.509",
     // A guess: the smallest number with which the loss of one peer need not part the graph.
-    new: |section| Box::new(ScaleFree { attach: section.integer("attach", Some(2), 1..=65_535) as usize }),
+    new: |section| {
+        Box::new(ScaleFree {
+            attach: section.integer("attach", Some(2), 1..=65_535) as usize,
+        })
+    },
 };
 
 #[derive(Debug)]
@@ -29,12 +35,17 @@ impl Topology for ScaleFree {
         let attach = self.attach;
         if peers <= attach {
             let reason = format!("attach = {attach} needs more than {attach} peers");
-            return Err(TopologyError::Impossible { kind: ENTRY.name, peers, reason });
+            return Err(TopologyError::Impossible {
+                kind: ENTRY.name,
+                peers,
+                reason,
+            });
         }
         check_size(ENTRY.name, peers, 2 * attach)?;
         let mut stream = Stream::derive("kith.v1 topology scale-free", seed, round, 0, 0);
         let mut edges: Vec<(usize, usize)> = (1..=attach).map(|peer| (0, peer)).collect();
-        // Every edge has two ends here, so that drawing one finds a peer in proportion to its neighbours.
+        // Every edge has two ends here, so that drawing one finds a peer in proportion to its
+        // neighbours.
         let mut ends: Vec<usize> = edges.iter().flat_map(|(a, b)| [*a, *b]).collect();
         let mut joined_by = vec![0; peers];
         for peer in attach + 1..peers {

@@ -1,8 +1,9 @@
-//! Small world: a ring of near neighbours of which some edges are rewired to anybody: local, yet of small diameter.
+//! Small world: a ring of near neighbours of which some edges are rewired to anybody: local, yet of
+//! small diameter.
 //!
-//! Watts and Strogatz 1998, doi 10.1038/30918. Peer i is joined to the degree/2 next ones on each side; each of these edges keeps
-//! its near end and, with probability `rewire`, gets a random far end instead. 0 is the ring, 1 nearly a random graph. Drawn
-//! again until connected.
+//! Watts and Strogatz 1998, doi 10.1038/30918. Peer i is joined to the degree/2 next ones on each
+//! side; each of these edges keeps its near end and, with probability `rewire`, gets a random far
+//! end instead. 0 is the ring, 1 nearly a random graph. Drawn again until connected.
 
 use super::{Graph, Topology, TopologyEntry, TopologyError, check_size, connected_together};
 use crate::random::{Seed, Stream};
@@ -12,12 +13,22 @@ pub(super) const ENTRY: TopologyEntry = TopologyEntry {
     help: "a ring of near neighbours, some edges rewired at random; keys degree, rewire",
     source: "Watts and Strogatz 1998, doi 10.1038/30918",
     new: |section| {
-        // Four as in random-regular; a tenth is the middle of the paper's range in which paths are short and circles many.
-        let (degree, rewire) = (section.integer("degree", Some(4), 2..=65_534), section.number("rewire", Some(0.1), 0.0..=1.0));
+        // Four as in random-regular; a tenth is the middle of the paper's range in which paths are
+        // short and circles many.
+        let (degree, rewire) = (
+            section.integer("degree", Some(4), 2..=65_534),
+            section.number("rewire", Some(0.1), 0.0..=1.0),
+        );
         if degree % 2 == 1 {
-            section.note("degree", format!("{degree} neighbours cannot be half on each side; expected an even number"));
+            section.note(
+                "degree",
+                format!("{degree} neighbours cannot be half on each side; expected an even number"),
+            );
         }
-        Box::new(SmallWorld { degree: degree as usize, rewire })
+        Box::new(SmallWorld {
+            degree: degree as usize,
+            rewire,
+        })
     },
 };
 
@@ -37,19 +48,28 @@ impl Topology for SmallWorld {
 
     fn graph(&self, peers: usize, round: u64, seed: &Seed) -> Result<Graph, TopologyError> {
         let degree = self.degree;
-        let impossible = |reason| Err(TopologyError::Impossible { kind: ENTRY.name, peers, reason });
+        let impossible = |reason| {
+            Err(TopologyError::Impossible {
+                kind: ENTRY.name,
+                peers,
+                reason,
+            })
+        };
         if degree >= peers {
             return impossible(format!("degree {degree} needs more than {degree} peers"));
         }
         check_size(ENTRY.name, peers, degree)?;
         let mut stream = Stream::derive("kith.v1 topology small-world", seed, round, 0, 0);
         for _ in 0..DRAWS {
-            let graph = Graph::new_undirected(peers, draw(peers, degree, self.rewire, &mut stream))?;
+            let graph =
+                Graph::new_undirected(peers, draw(peers, degree, self.rewire, &mut stream))?;
             if connected_together(std::slice::from_ref(&graph)) {
                 return Ok(graph);
             }
         }
-        impossible(format!("no connected graph of degree {degree} in {DRAWS} draws; expected a larger degree or less rewire"))
+        impossible(format!(
+            "no connected graph of degree {degree} in {DRAWS} draws; expected a larger degree or less rewire"
+        ))
     }
 
     fn is_random(&self) -> bool {
@@ -86,6 +106,11 @@ fn draw(peers: usize, degree: usize, rewire: f64, stream: &mut Stream) -> Vec<(u
             neighbours[new].push(peer);
         }
     }
-    let upper = |low: usize| neighbours[low].iter().filter(move |high| low < **high).map(move |high| (low, *high));
+    let upper = |low: usize| {
+        neighbours[low]
+            .iter()
+            .filter(move |high| low < **high)
+            .map(move |high| (low, *high))
+    };
     (0..peers).flat_map(upper).collect()
 }

@@ -1,6 +1,7 @@
-//! Star: everyone exchanges with peer 0 alone, each way in every round. The slowest graph to mix: with Metropolis–Hastings weights a
-//! leaf takes 1/n of the hub's model, and the spectral gap is exactly 1/n. Not federated averaging, which is `centralised`.
-//! The hub is a single point of failure and of trust.
+//! Star: everyone exchanges with peer 0 alone, each way in every round. The slowest graph to mix:
+//! with Metropolis–Hastings weights a leaf takes 1/n of the hub's model, and the spectral gap is
+//! exactly 1/n. Not federated averaging, which is `centralised`. The hub is a single point of
+//! failure and of trust.
 
 use super::{Graph, Topology, TopologyEntry, TopologyError};
 use crate::random::Seed;

@@ -1,5 +1,5 @@
-//! Torus: peers on a grid whose edges wrap around, four neighbours each (fewer where a side is 2). Diameter (rows + columns) / 2,
-//! spectral gap Θ(1/n).
+//! Torus: peers on a grid whose edges wrap around, four neighbours each (fewer where a side is 2).
+//! Diameter (rows + columns) / 2, spectral gap Θ(1/n).
 
 use super::{Graph, Topology, TopologyEntry, TopologyError};
 use crate::random::Seed;
@@ -29,7 +29,9 @@ impl Torus {
             (0, 0) => {
                 let root = peers.isqrt();
                 let rows = (2..=root).rev().find(|rows| peers.is_multiple_of(*rows));
-                let rows = rows.ok_or("it has no two factors of at least 2; expected for example 4, 6, 8, 9 peers")?;
+                let rows = rows.ok_or(
+                    "it has no two factors of at least 2; expected for example 4, 6, 8, 9 peers",
+                )?;
                 (rows, peers / rows)
             }
             (0, columns) => (peers / columns, columns),
@@ -37,7 +39,9 @@ impl Torus {
             sides => sides,
         };
         if rows < 2 || columns < 2 || rows.checked_mul(columns) != Some(peers) {
-            return Err(format!("{rows} rows of {columns} are not {peers}; expected rows × columns = {peers}, both at least 2"));
+            return Err(format!(
+                "{rows} rows of {columns} are not {peers}; expected rows × columns = {peers}, both at least 2"
+            ));
         }
         Ok((rows, columns))
     }
@@ -49,11 +53,19 @@ impl Topology for Torus {
     }
 
     fn graph(&self, peers: usize, _round: u64, _seed: &Seed) -> Result<Graph, TopologyError> {
-        let (rows, columns) =
-            self.sides(peers).map_err(|reason| TopologyError::Impossible { kind: ENTRY.name, peers, reason })?;
+        let (rows, columns) = self
+            .sides(peers)
+            .map_err(|reason| TopologyError::Impossible {
+                kind: ENTRY.name,
+                peers,
+                reason,
+            })?;
         let edges = (0..peers).flat_map(|peer| {
             let (row, column) = (peer / columns, peer % columns);
-            [(peer, (row + 1) % rows * columns + column), (peer, row * columns + (column + 1) % columns)]
+            [
+                (peer, (row + 1) % rows * columns + column),
+                (peer, row * columns + (column + 1) % columns),
+            ]
         });
         Graph::new_undirected(peers, edges)
     }

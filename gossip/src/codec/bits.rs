@@ -1,4 +1,5 @@
-//! Numbers of a few bits each, packed without gaps: the lowest bit first, the last byte filled up with zeros.
+//! Numbers of a few bits each, packed without gaps: the lowest bit first, the last byte filled up
+//! with zeros.
 
 /// Appends numbers to bytes.
 #[derive(Debug)]
@@ -11,7 +12,11 @@ pub(super) struct BitWriter {
 impl BitWriter {
     /// Starts on a byte of its own after `bytes`.
     pub(super) fn after(bytes: Vec<u8>) -> BitWriter {
-        BitWriter { bytes, pending: 0, filled: 0 }
+        BitWriter {
+            bytes,
+            pending: 0,
+            filled: 0,
+        }
     }
 
     /// Appends the lowest `width` bits (at most 32) of a number that has no others.
@@ -20,7 +25,8 @@ impl BitWriter {
         self.pending |= value << self.filled;
         self.filled += width;
         if self.filled >= 32 {
-            self.bytes.extend_from_slice(&(self.pending as u32).to_le_bytes());
+            self.bytes
+                .extend_from_slice(&(self.pending as u32).to_le_bytes());
             self.pending >>= 32;
             self.filled -= 32;
         }
@@ -31,7 +37,9 @@ impl BitWriter {
         if width == 8 && self.filled == 0 {
             return self.bytes.extend(values.iter().map(|value| *value as u8));
         }
-        values.iter().for_each(|value| self.put(u64::from(*value), width));
+        values
+            .iter()
+            .for_each(|value| self.put(u64::from(*value), width));
     }
 
     /// Appends `count` zeros and a one.
@@ -46,7 +54,8 @@ impl BitWriter {
     /// All bytes, the started one included.
     pub(super) fn finish(mut self) -> Vec<u8> {
         let started = self.filled.div_ceil(8) as usize;
-        self.bytes.extend_from_slice(&self.pending.to_le_bytes()[..started]);
+        self.bytes
+            .extend_from_slice(&self.pending.to_le_bytes()[..started]);
         self.bytes
     }
 }
@@ -63,13 +72,22 @@ pub(super) struct BitReader<'a> {
 
 impl<'a> BitReader<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> BitReader<'a> {
-        BitReader { bytes, taken: 0, pending: 0, filled: 0 }
+        BitReader {
+            bytes,
+            taken: 0,
+            pending: 0,
+            filled: 0,
+        }
     }
 
     /// Fills up to at least 56 bits, or with all that is left.
     #[inline]
     fn refill(&mut self) {
-        if let Some(word) = self.bytes.get(self.taken..).and_then(|rest| rest.first_chunk::<8>()) {
+        if let Some(word) = self
+            .bytes
+            .get(self.taken..)
+            .and_then(|rest| rest.first_chunk::<8>())
+        {
             self.pending |= u64::from_le_bytes(*word) << self.filled;
             self.taken += (63 - self.filled as usize) / 8;
             self.filled |= 56;
@@ -141,7 +159,14 @@ mod tests {
             let numbers: Vec<(u64, u32)> = (0..stream.bounded(90))
                 .map(|_| {
                     let width = stream.bounded(34) as u32;
-                    (if width == 33 { stream.bounded(300) } else { stream.next_u64() & ((1 << width) - 1) }, width)
+                    (
+                        if width == 33 {
+                            stream.bounded(300)
+                        } else {
+                            stream.next_u64() & ((1 << width) - 1)
+                        },
+                        width,
+                    )
                 })
                 .collect();
             let mut writer = BitWriter::after(vec![9]);
@@ -151,7 +176,8 @@ mod tests {
             if together {
                 writer.put_all(&same, width);
             } else {
-                same.iter().for_each(|value| writer.put(u64::from(*value), width));
+                same.iter()
+                    .for_each(|value| writer.put(u64::from(*value), width));
             }
             numbers.iter().for_each(|(value, width)| match width {
                 33 => writer.put_unary(*value),
@@ -159,13 +185,27 @@ mod tests {
             });
             let mut bytes = writer.finish();
             let bits = u64::from(5 * width)
-                + numbers.iter().map(|(value, width)| if *width == 33 { value + 1 } else { u64::from(*width) }).sum::<u64>();
+                + numbers
+                    .iter()
+                    .map(|(value, width)| {
+                        if *width == 33 {
+                            value + 1
+                        } else {
+                            u64::from(*width)
+                        }
+                    })
+                    .sum::<u64>();
             assert_eq!(bytes.len() as u64, 1 + bits.div_ceil(8));
             let read = |bytes: &[u8]| {
                 let mut reader = BitReader::new(&bytes[1..]);
-                same.iter().for_each(|value| assert_eq!(reader.take(width), Some(u64::from(*value))));
+                same.iter()
+                    .for_each(|value| assert_eq!(reader.take(width), Some(u64::from(*value))));
                 for (value, width) in &numbers {
-                    let found = if *width == 33 { reader.take_unary() } else { reader.take(*width) };
+                    let found = if *width == 33 {
+                        reader.take_unary()
+                    } else {
+                        reader.take(*width)
+                    };
                     assert_eq!(found, Some(*value));
                 }
                 reader.finish().map(<[u8]>::to_vec)

@@ -1,21 +1,25 @@
 //! `int8` and `int4`: blocks of values, each as small integers times one 32-bit scale.
 //!
-//! scale = f32(max|x| / q) with q = 127 or 7; code = x / scale rounded, in 64-bit arithmetic (ALGORITHMS, section D).
-//! `rounding = "nearest"` (halves away from zero) is contractive: 1 − δ ≤ B / (4q²) for block length B, and no value ends
-//! further from itself than zero is. `rounding = "stochastic"` is unbiased with ω ≤ B / (4q²); as a replica codec its scale
-//! is divided by 1 + ω, which makes it contractive with δ = 1 / (1 + ω). Either stands alone by default: at 8 bits the
-//! error is small beside the model; 4 bits keep 1/14 of a block's largest value, so `replica = true` is worth its memory.
-//! Payload: all scales, then all codes, at 4 bits two in a byte, the first in the lower half: 4⌈d/B⌉ + ⌈d·bits/8⌉ bytes.
+//! scale = f32(max|x| / q) with q = 127 or 7; code = x / scale rounded, in 64-bit arithmetic
+//! (ALGORITHMS, section D). `rounding = "nearest"` (halves away from zero) is contractive: 1 − δ ≤
+//! B / (4q²) for block length B, and no value ends further from itself than zero is. `rounding =
+//! "stochastic"` is unbiased with ω ≤ B / (4q²); as a replica codec its scale is divided by 1 + ω,
+//! which makes it contractive with δ = 1 / (1 + ω). Either stands alone by default: at 8 bits the
+//! error is small beside the model; 4 bits keep 1/14 of a block's largest value, so `replica =
+//! true` is worth its memory. Payload: all scales, then all codes, at 4 bits two in a byte, the
+//! first in the lower half: 4⌈d/B⌉ + ⌈d·bits/8⌉ bytes.
 
 use kith_consensus::{Section, Stream};
 
 use super::{Codec, CodecError, Form, Randomness, form, unit_of};
 
-/// Adding this to a number of few bits leaves its nearest integer in the lowest bits: doubles are that coarse there.
+/// Adding this to a number of few bits leaves its nearest integer in the lowest bits: doubles are
+/// that coarse there.
 const SHIFTER: f64 = 6_755_399_441_055_744.0; // 1.5 · 2⁵²
 
-/// Moves halves away from zero, and nothing else over a half: the quotient of two 32-bit floats below 128 that is no half is
-/// at least 2⁻²⁵ away from one, the product with the reciprocal is at most 2⁻⁴⁵ away from the quotient.
+/// Moves halves away from zero, and nothing else over a half: the quotient of two 32-bit floats
+/// below 128 that is no half is at least 2⁻²⁵ away from one, the product with the reciprocal is at
+/// most 2⁻⁴⁵ away from the quotient.
 const AWAY_FROM_ZERO: f64 = 1.0 + 1.0 / (1u64 << 38) as f64;
 
 /// Words drawn at a time, unless a block is longer.
@@ -32,7 +36,11 @@ impl Width {
         if self == Width::Bits8 { 127 } else { 7 }
     }
     fn bytes(self, dimension: usize) -> usize {
-        if self == Width::Bits8 { dimension } else { dimension.div_ceil(2) }
+        if self == Width::Bits8 {
+            dimension
+        } else {
+            dimension.div_ceil(2)
+        }
     }
 }
 
@@ -56,19 +64,32 @@ pub(super) fn int4(section: &mut Section<'_>) -> Box<dyn Codec> {
 
 /// The codec that stands alone and has one scale for all.
 pub(super) fn one_block(width: Width) -> Box<dyn Codec> {
-    Box::new(BlockInt { form: Form::Stateless, width, block: usize::MAX, stochastic: false })
+    Box::new(BlockInt {
+        form: Form::Stateless,
+        width,
+        block: usize::MAX,
+        stochastic: false,
+    })
 }
 
 fn read(section: &mut Section<'_>, width: Width, block: u64) -> Box<dyn Codec> {
     let block = section.integer("block", Some(block), 1..=65_536) as usize;
-    let stochastic = section.choice("rounding", Some("nearest"), &["nearest", "stochastic"]) == "stochastic";
-    Box::new(BlockInt { form: form(section, Form::Stateless), width, block, stochastic })
+    let stochastic =
+        section.choice("rounding", Some("nearest"), &["nearest", "stochastic"]) == "stochastic";
+    Box::new(BlockInt {
+        form: form(section, Form::Stateless),
+        width,
+        block,
+        stochastic,
+    })
 }
 
 /// The scale with which the largest magnitude has the code `code_max`.
 pub(super) fn scale_of(block: &[f32], code_max: i8) -> f32 {
     // Magnitudes are ordered as their bits are, and integers are compared several at a time.
-    let largest = block.iter().fold(0i32, |largest, value| largest.max((value.to_bits() & 0x7fff_ffff).cast_signed()));
+    let largest = block.iter().fold(0i32, |largest, value| {
+        largest.max((value.to_bits() & 0x7fff_ffff).cast_signed())
+    });
     (f64::from(f32::from_bits(largest.cast_unsigned())) / f64::from(code_max)) as f32
 }
 
@@ -105,12 +126,17 @@ fn round_stochastic(block: &[f32], scale: f32, code_max: i8, codes: &mut [i8], w
 /// Two codes of 4 bits in a byte.
 fn pack(codes: &[i8], bytes: &mut Vec<u8>) {
     let pairs = codes.chunks_exact(2);
-    let last = pairs.remainder().first().map(|code| code.cast_unsigned() & 0xf);
-    bytes.extend(pairs.map(|pair| (pair[0].cast_unsigned() & 0xf) | (pair[1].cast_unsigned() << 4)));
+    let last = pairs
+        .remainder()
+        .first()
+        .map(|code| code.cast_unsigned() & 0xf);
+    bytes
+        .extend(pairs.map(|pair| (pair[0].cast_unsigned() & 0xf) | (pair[1].cast_unsigned() << 4)));
     bytes.extend(last);
 }
 
-/// The inverse of [`pack`], for `count` codes; none when the last half byte is not a zero that fills up.
+/// The inverse of [`pack`], for `count` codes; none when the last half byte is not a zero that
+/// fills up.
 fn unpack(bytes: &[u8], count: usize) -> Option<Vec<i8>> {
     let mut codes = vec![0i8; count];
     for (pair, byte) in codes.chunks_exact_mut(2).zip(bytes) {
@@ -124,22 +150,35 @@ fn unpack(bytes: &[u8], count: usize) -> Option<Vec<i8>> {
     Some(codes)
 }
 
-/// `codes · scale`: the product has 32 bits at most, so it is rounded once, in 32-bit arithmetic too.
+/// `codes · scale`: the product has 32 bits at most, so it is rounded once, in 32-bit arithmetic
+/// too.
 fn restore(codes: &[i8], scale: f32, values: &mut [f32]) {
-    values.iter_mut().zip(codes).for_each(|(value, code)| *value = f32::from(*code) * scale);
+    values
+        .iter_mut()
+        .zip(codes)
+        .for_each(|(value, code)| *value = f32::from(*code) * scale);
 }
 
 /// A scale from outside.
 pub(super) fn read_scale(word: [u8; 4]) -> Result<f32, CodecError> {
     let scale = f32::from_le_bytes(word);
     let usable = scale.is_finite() && !scale.is_sign_negative();
-    usable.then_some(scale).ok_or_else(|| CodecError(format!("{scale} as a scale")))
+    usable
+        .then_some(scale)
+        .ok_or_else(|| CodecError(format!("{scale} as a scale")))
 }
 
-/// Refuses a code that no encoder writes: there is one more negative number of so many bits than positive ones.
+/// Refuses a code that no encoder writes: there is one more negative number of so many bits than
+/// positive ones.
 fn check_codes(codes: &[i8], code_max: i8) -> Result<(), CodecError> {
-    let beyond = codes.iter().fold(false, |beyond, code| beyond | (*code < -code_max));
-    if beyond { Err(CodecError(format!("a code below -{code_max}"))) } else { Ok(()) }
+    let beyond = codes
+        .iter()
+        .fold(false, |beyond, code| beyond | (*code < -code_max));
+    if beyond {
+        Err(CodecError(format!("a code below -{code_max}")))
+    } else {
+        Ok(())
+    }
 }
 
 /// Words of a stream, drawn for several blocks at once.
@@ -172,13 +211,21 @@ impl BlockInt {
     fn damping(&self) -> f64 {
         let code_max = f64::from(self.width.code_max());
         let omega = self.block as f64 / (4.0 * code_max * code_max);
-        if self.stochastic && self.form == Form::Replica { 1.0 + omega } else { 1.0 }
+        if self.stochastic && self.form == Form::Replica {
+            1.0 + omega
+        } else {
+            1.0
+        }
     }
 }
 
 impl Codec for BlockInt {
     fn name(&self) -> &'static str {
-        if self.width == Width::Bits8 { "int8" } else { "int4" }
+        if self.width == Width::Bits8 {
+            "int8"
+        } else {
+            "int4"
+        }
     }
     fn form(&self) -> Form {
         self.form
@@ -194,7 +241,13 @@ impl Codec for BlockInt {
         for (block, codes) in values.chunks(self.block).zip(codes.chunks_mut(self.block)) {
             let scale = scale_of(block, code_max);
             if self.stochastic {
-                round_stochastic(block, scale, code_max, codes, words.next(block.len(), &mut random.own));
+                round_stochastic(
+                    block,
+                    scale,
+                    code_max,
+                    codes,
+                    words.next(block.len(), &mut random.own),
+                );
             } else {
                 round_nearest(block, scale, code_max, codes);
             }
@@ -209,12 +262,16 @@ impl Codec for BlockInt {
     fn decode(&self, bytes: &[u8], dimension: usize) -> Result<Vec<f32>, CodecError> {
         let expected = self.bytes_max(dimension);
         if bytes.len() != expected {
-            return Err(CodecError(format!("{} bytes where {dimension} values take {expected}", bytes.len())));
+            return Err(CodecError(format!(
+                "{} bytes where {dimension} values take {expected}",
+                bytes.len()
+            )));
         }
         let (scales, codes) = bytes.split_at(self.scale_bytes(dimension));
         let codes: Vec<i8> = match self.width {
             Width::Bits8 => codes.iter().map(|code| code.cast_signed()).collect(),
-            Width::Bits4 => unpack(codes, dimension).ok_or_else(|| CodecError("the last half byte is set".into()))?,
+            Width::Bits4 => unpack(codes, dimension)
+                .ok_or_else(|| CodecError("the last half byte is set".into()))?,
         };
         check_codes(&codes, self.width.code_max())?;
         let mut values = vec![0f32; dimension];
@@ -245,9 +302,14 @@ mod tests {
             for code_max in [7i8, 127] {
                 let values: Vec<f32> = (0..64)
                     .map(|_| {
-                        let half = (stream.bounded(2 * code_max as u64 + 2) as f32 - f32::from(code_max)) / 2.0 * scale;
+                        let half = (stream.bounded(2 * code_max as u64 + 2) as f32
+                            - f32::from(code_max))
+                            / 2.0
+                            * scale;
                         // The half itself and its neighbours among the floats.
-                        f32::from_bits((half.to_bits() + stream.bounded(3) as u32).saturating_sub(1))
+                        f32::from_bits(
+                            (half.to_bits() + stream.bounded(3) as u32).saturating_sub(1),
+                        )
                     })
                     .filter(|value| value.is_finite())
                     .collect();
@@ -255,7 +317,9 @@ mod tests {
                 round_nearest(&values, scale, code_max, &mut codes);
                 for (code, value) in codes.iter().zip(&values) {
                     let most = f64::from(code_max);
-                    let expected = (f64::from(*value) / f64::from(scale)).round().clamp(-most, most);
+                    let expected = (f64::from(*value) / f64::from(scale))
+                        .round()
+                        .clamp(-most, most);
                     assert_eq!(f64::from(*code), expected, "{value:e} / {scale:e}");
                 }
             }

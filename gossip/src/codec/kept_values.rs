@@ -1,11 +1,14 @@
-//! How the values that a sparse codec keeps are written: key `values` of `top-k` and `random-k`, itself a codec that stands alone.
+//! How the values that a sparse codec keeps are written: key `values` of `top-k` and `random-k`,
+//! itself a codec that stands alone.
 //!
-//! `f32` as they are; `f16` as half floats, clamped to the largest; `int8` and `int4` as integers from −127 to 127 or −7 to 7 times
-//! one 32-bit scale, rounded to nearest; `sign` as one bit each, times the mean of their magnitudes. In a replica codec what the
-//! rounding loses stays in the difference and is sent later.
+//! `f32` as they are; `f16` as half floats, clamped to the largest; `int8` and `int4` as integers
+//! from −127 to 127 or −7 to 7 times one 32-bit scale, rounded to nearest; `sign` as one bit each,
+//! times the mean of their magnitudes. In a replica codec what the rounding loses stays in the
+//! difference and is sent later.
 //!
-//! Paper of `top-k` with `sign`, there with a residual in place of the replica: Sattler, Wiedemann, Müller, Samek, "Robust and
-//! Communication-Efficient Federated Learning from Non-IID Data" (IEEE TNNLS 2020, arXiv 1903.02891), sparse ternary compression.
+//! Paper of `top-k` with `sign`, there with a residual in place of the replica: Sattler, Wiedemann,
+//! Müller, Samek, "Robust and Communication-Efficient Federated Learning from Non-IID Data" (IEEE
+//! TNNLS 2020, arXiv 1903.02891), sparse ternary compression.
 
 use kith_consensus::Section;
 

@@ -1,10 +1,12 @@
-//! Where the values of a sparse vector stand: k ascending positions below d, in the shortest of three forms.
+//! Where the values of a sparse vector stand: k ascending positions below d, in the shortest of
+//! three forms.
 //!
-//! A tag, k as LEB128, then the gaps as LEB128 (tag 0), or a bitmap of ⌈d/8⌉ bytes (tag 1), or a parameter r and the gaps in
-//! Golomb–Rice code (tag 2): gap / 2^r in unary, zeros ended by a one, then the lowest r bits (Rice and Plaunt, 1971). Gaps
-//! between places chosen at random with probability p are near 2^r long for r ≈ log₂(0.69/p), which costs about r + 1.5
-//! bits a place, within 0.05 bits of the entropy. The encoder takes the smallest, of equals the lower tag and the lower r;
-//! the decoder refuses any other, so positions have one encoding.
+//! A tag, k as LEB128, then the gaps as LEB128 (tag 0), or a bitmap of ⌈d/8⌉ bytes (tag 1), or a
+//! parameter r and the gaps in Golomb–Rice code (tag 2): gap / 2^r in unary, zeros ended by a one,
+//! then the lowest r bits (Rice and Plaunt, 1971). Gaps between places chosen at random with
+//! probability p are near 2^r long for r ≈ log₂(0.69/p), which costs about r + 1.5 bits a place,
+//! within 0.05 bits of the entropy. The encoder takes the smallest, of equals the lower tag and the
+//! lower r; the decoder refuses any other, so positions have one encoding.
 
 use super::CodecError;
 use super::bits::{BitReader, BitWriter};
@@ -50,7 +52,8 @@ pub(super) fn bytes_max(dimension: usize) -> usize {
     1 + 5 + dimension.div_ceil(8)
 }
 
-/// The parameter with the fewest bits, and the bytes with it. The bits are convex in it, so the first rise ends the search.
+/// The parameter with the fewest bits, and the bytes with it. The bits are convex in it, so the
+/// first rise ends the search.
 fn best_parameter(gaps: &[u32]) -> (u32, usize) {
     let bits = |parameter: u32| {
         let unary: u64 = gaps.iter().map(|gap| u64::from(gap >> parameter)).sum();
@@ -70,7 +73,11 @@ fn best_parameter(gaps: &[u32]) -> (u32, usize) {
 /// Distances between neighbours, less one; the first counts from position 0.
 fn gaps_of(positions: &[u32]) -> Vec<u32> {
     let before = std::iter::once(0).chain(positions.iter().map(|position| position + 1));
-    positions.iter().zip(before).map(|(position, before)| position - before).collect()
+    positions
+        .iter()
+        .zip(before)
+        .map(|(position, before)| position - before)
+        .collect()
 }
 
 /// Gaps as LEB128.
@@ -95,7 +102,9 @@ pub(super) fn encode(positions: &[u32], dimension: usize, mut bytes: Vec<u8>) ->
         Plan::Bitmap(length) => {
             let start = bytes.len();
             bytes.resize(start + length, 0);
-            positions.iter().for_each(|position| bytes[start + *position as usize / 8] |= 1 << (position % 8));
+            positions
+                .iter()
+                .for_each(|position| bytes[start + *position as usize / 8] |= 1 << (position % 8));
         }
         Plan::Rice(parameter, _) => {
             bytes.push(parameter as u8);
@@ -111,12 +120,20 @@ pub(super) fn encode(positions: &[u32], dimension: usize, mut bytes: Vec<u8>) ->
 }
 
 /// Reads exactly `count` positions below `dimension` and takes their bytes away.
-pub(super) fn decode(bytes: &mut &[u8], count: usize, dimension: usize) -> Result<Vec<u32>, CodecError> {
-    let (tag, rest) = bytes.split_first().ok_or_else(|| CodecError("an empty body".into()))?;
+pub(super) fn decode(
+    bytes: &mut &[u8],
+    count: usize,
+    dimension: usize,
+) -> Result<Vec<u32>, CodecError> {
+    let (tag, rest) = bytes
+        .split_first()
+        .ok_or_else(|| CodecError("an empty body".into()))?;
     *bytes = rest;
     let found = read_leb128(bytes)? as usize;
     if found != count {
-        return Err(CodecError(format!("{found} positions where {dimension} values have {count}")));
+        return Err(CodecError(format!(
+            "{found} positions where {dimension} values have {count}"
+        )));
     }
     let (positions, parameter) = match *tag {
         GAPS => (read_gaps(bytes, count, dimension)?, 0),
@@ -127,7 +144,9 @@ pub(super) fn decode(bytes: &mut &[u8], count: usize, dimension: usize) -> Resul
     match (*tag, Plan::of(&gaps_of(&positions), dimension)) {
         (GAPS, Plan::Gaps(_)) | (BITMAP, Plan::Bitmap(_)) => Ok(positions),
         (RICE, Plan::Rice(best, _)) if best == parameter => Ok(positions),
-        (_, plan) => Err(CodecError(format!("form {tag} of positions where the shortest is {plan:?}"))),
+        (_, plan) => Err(CodecError(format!(
+            "form {tag} of positions where the shortest is {plan:?}"
+        ))),
     }
 }
 
@@ -137,7 +156,9 @@ fn step(next: u64, gap: u64, dimension: usize) -> Result<u32, CodecError> {
     if position < dimension as u64 && position <= u64::from(u32::MAX) {
         return Ok(position as u32);
     }
-    Err(CodecError(format!("position {position} in a vector of {dimension} values")))
+    Err(CodecError(format!(
+        "position {position} in a vector of {dimension} values"
+    )))
 }
 
 fn read_gaps(bytes: &mut &[u8], count: usize, dimension: usize) -> Result<Vec<u32>, CodecError> {
@@ -156,12 +177,18 @@ fn read_gaps(bytes: &mut &[u8], count: usize, dimension: usize) -> Result<Vec<u3
 
 fn read_bitmap(bytes: &mut &[u8], count: usize, dimension: usize) -> Result<Vec<u32>, CodecError> {
     let early = || CodecError("the bitmap ends early".into());
-    let (bitmap, rest) = bytes.split_at_checked(dimension.div_ceil(8)).ok_or_else(early)?;
+    let (bitmap, rest) = bytes
+        .split_at_checked(dimension.div_ceil(8))
+        .ok_or_else(early)?;
     *bytes = rest;
     let marked: usize = bitmap.iter().map(|byte| byte.count_ones() as usize).sum();
-    let padded = bitmap.last().is_some_and(|last| !dimension.is_multiple_of(8) && last >> (dimension % 8) != 0);
+    let padded = bitmap
+        .last()
+        .is_some_and(|last| !dimension.is_multiple_of(8) && last >> (dimension % 8) != 0);
     if marked != count || padded {
-        return Err(CodecError(format!("the bitmap does not mark {count} of {dimension} values")));
+        return Err(CodecError(format!(
+            "the bitmap does not mark {count} of {dimension} values"
+        )));
     }
     let mut positions = Vec::with_capacity(count);
     for (index, byte) in bitmap.iter().enumerate() {
@@ -174,7 +201,11 @@ fn read_bitmap(bytes: &mut &[u8], count: usize, dimension: usize) -> Result<Vec<
     Ok(positions)
 }
 
-fn read_rice(bytes: &mut &[u8], count: usize, dimension: usize) -> Result<(Vec<u32>, u32), CodecError> {
+fn read_rice(
+    bytes: &mut &[u8],
+    count: usize,
+    dimension: usize,
+) -> Result<(Vec<u32>, u32), CodecError> {
     let early = || CodecError("the positions end early".into());
     let (parameter, rest) = bytes.split_first().ok_or_else(early)?;
     let parameter = u32::from(*parameter);
@@ -188,12 +219,19 @@ fn read_rice(bytes: &mut &[u8], count: usize, dimension: usize) -> Result<(Vec<u
     for _ in 0..count {
         let high = reader.take_unary().ok_or_else(early)?;
         let low = reader.take(parameter).ok_or_else(early)?;
-        // A quotient beyond the vector is cut down to one that still is, so that the shift keeps all its bits.
-        let position = step(next, high.min(u64::from(u32::MAX)) << parameter | low, dimension)?;
+        // A quotient beyond the vector is cut down to one that still is, so that the shift keeps
+        // all its bits.
+        let position = step(
+            next,
+            high.min(u64::from(u32::MAX)) << parameter | low,
+            dimension,
+        )?;
         positions.push(position);
         next = u64::from(position) + 1;
     }
-    *bytes = reader.finish().ok_or_else(|| CodecError("the positions are padded".into()))?;
+    *bytes = reader
+        .finish()
+        .ok_or_else(|| CodecError("the positions are padded".into()))?;
     Ok((positions, parameter))
 }
 
@@ -209,18 +247,22 @@ fn write_leb128(bytes: &mut Vec<u8>, mut value: u32) {
     bytes.push(value as u8);
 }
 
-/// Reads one number of at most 32 bits in its shortest form, so that a vector has one encoding only.
+/// Reads one number of at most 32 bits in its shortest form, so that a vector has one encoding
+/// only.
 fn read_leb128(bytes: &mut &[u8]) -> Result<u32, CodecError> {
     let mut value = 0u64;
     for shift in (0..35).step_by(7) {
-        let (first, rest) = bytes.split_first().ok_or_else(|| CodecError("the positions end early".into()))?;
+        let (first, rest) = bytes
+            .split_first()
+            .ok_or_else(|| CodecError("the positions end early".into()))?;
         *bytes = rest;
         value |= u64::from(first & 0x7f) << shift;
         if first & 0x80 == 0 {
             if *first == 0 && shift > 0 {
                 return Err(CodecError("a position is padded".into()));
             }
-            return u32::try_from(value).map_err(|_| CodecError("a position exceeds 32 bits".into()));
+            return u32::try_from(value)
+                .map_err(|_| CodecError("a position exceeds 32 bits".into()));
         }
     }
     Err(CodecError("a position exceeds 32 bits".into()))
@@ -253,7 +295,9 @@ mod tests {
         let mut bitmap = start(BITMAP);
         let before = bitmap.len();
         bitmap.resize(before + dimension.div_ceil(8), 0);
-        positions.iter().for_each(|position| bitmap[before + *position as usize / 8] |= 1 << (position % 8));
+        positions
+            .iter()
+            .for_each(|position| bitmap[before + *position as usize / 8] |= 1 << (position % 8));
         let rice = (0..12).map(|parameter| {
             let mut bytes = start(RICE);
             bytes.push(parameter as u8);
@@ -274,19 +318,28 @@ mod tests {
         for case in 0..400 {
             let dimension = 1 + stream.bounded([30, 300, 40_000][case % 3]) as usize;
             let share = [0.001, 0.01, 0.1, 0.5, 1.0][stream.bounded(5) as usize];
-            let positions: Vec<u32> = (0..dimension as u32).filter(|_| stream.unit() < share).collect();
+            let positions: Vec<u32> = (0..dimension as u32)
+                .filter(|_| stream.unit() < share)
+                .collect();
             let bytes = encode(&positions, dimension, Vec::new());
             assert!(bytes.len() <= bytes_max(dimension));
             seen[bytes[0] as usize] += 1;
             let forms = forms(&positions, dimension);
-            assert_eq!(forms.iter().map(Vec::len).min(), Some(bytes.len()), "{positions:?} of {dimension}");
+            assert_eq!(
+                forms.iter().map(Vec::len).min(),
+                Some(bytes.len()),
+                "{positions:?} of {dimension}"
+            );
             for form in forms {
                 let mut left = &form[..];
                 let read = decode(&mut left, positions.len(), dimension);
                 if form == bytes {
                     assert_eq!((read.as_ref(), left), (Ok(&positions), &[][..]));
                 } else {
-                    assert!(read.is_err(), "{form:?} is a second encoding of {positions:?} of {dimension}");
+                    assert!(
+                        read.is_err(),
+                        "{form:?} is a second encoding of {positions:?} of {dimension}"
+                    );
                 }
             }
         }
@@ -297,10 +350,17 @@ mod tests {
     fn random_places_cost_little_more_than_their_entropy() {
         let mut stream = Seed::from_number(17).stream("test");
         for probability in [0.003f64, 0.01, 0.06] {
-            let positions: Vec<u32> = (0..200_000).filter(|_| stream.unit() < probability).collect();
-            let entropy = -probability.log2() * probability - (1.0 - probability).log2() * (1.0 - probability);
+            let positions: Vec<u32> = (0..200_000)
+                .filter(|_| stream.unit() < probability)
+                .collect();
+            let entropy = -probability.log2() * probability
+                - (1.0 - probability).log2() * (1.0 - probability);
             let bits = encode(&positions, 200_000, Vec::new()).len() as f64 * 8.0;
-            assert!(bits < entropy * 200_000.0 * 1.05, "{bits} bits at {probability}, entropy {}", entropy * 200_000.0);
+            assert!(
+                bits < entropy * 200_000.0 * 1.05,
+                "{bits} bits at {probability}, entropy {}",
+                entropy * 200_000.0
+            );
         }
     }
 }

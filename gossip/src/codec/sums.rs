@@ -1,4 +1,5 @@
-//! Sums in 64 bits whose order is fixed: eight lanes, then one tree, never fused. The bits are the same on every CPU.
+//! Sums in 64 bits whose order is fixed: eight lanes, then one tree, never fused. The bits are the
+//! same on every CPU.
 
 const LANES: usize = 8;
 
@@ -8,9 +9,15 @@ pub(super) fn sum_of(values: &[f32], term: impl Fn(f64) -> f64) -> f64 {
     let chunks = values.chunks_exact(LANES);
     let rest = chunks.remainder();
     for chunk in chunks {
-        lanes.iter_mut().zip(chunk).for_each(|(lane, value)| *lane += term(f64::from(*value)));
+        lanes
+            .iter_mut()
+            .zip(chunk)
+            .for_each(|(lane, value)| *lane += term(f64::from(*value)));
     }
-    lanes.iter_mut().zip(rest).for_each(|(lane, value)| *lane += term(f64::from(*value)));
+    lanes
+        .iter_mut()
+        .zip(rest)
+        .for_each(|(lane, value)| *lane += term(f64::from(*value)));
     tree(lanes)
 }
 

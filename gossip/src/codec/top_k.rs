@@ -1,9 +1,10 @@
 //! `top-k`: the k values of largest magnitude and where they stand.
 //!
-//! Ties go to the lower index; contractive with δ = k/d (ALGORITHMS, section D). Always a replica codec: what is not sent
-//! now stays in the difference and is sent later. Payload: the positions (see `positions`), then the k values (see
-//! `kept_values`), 4k bytes with `values = "f32"`. At share 0.01 with `values = "int8"` about two bytes a kept value, 1/200 of the
-//! dense bytes; with `values = "sign"` about one.
+//! Ties go to the lower index; contractive with δ = k/d (ALGORITHMS, section D). Always a replica
+//! codec: what is not sent now stays in the difference and is sent later. Payload: the positions
+//! (see `positions`), then the k values (see `kept_values`), 4k bytes with `values = "f32"`. At
+//! share 0.01 with `values = "int8"` about two bytes a kept value, 1/200 of the dense bytes; with
+//! `values = "sign"` about one.
 
 use kith_consensus::Section;
 
@@ -22,7 +23,10 @@ struct TopK {
 pub(super) fn new(section: &mut Section<'_>) -> Box<dyn Codec> {
     // 6 %: measured on digits, 8 peers, 30 rounds: within a point of dense at a tenth of the bytes.
     let share = section.number("share", Some(0.06), 1e-6..=1.0);
-    Box::new(TopK { share, values: kept_values::from_section(section) })
+    Box::new(TopK {
+        share,
+        values: kept_values::from_section(section),
+    })
 }
 
 /// Bits that are ordered as the magnitudes are.
@@ -39,7 +43,8 @@ pub(super) fn largest(values: &[f32], k: usize) -> Vec<u32> {
     let mut positions = vec![0u32; k + surplus + 1];
     let mut found = 0;
     for (index, value) in values.iter().enumerate() {
-        // Written in any case and kept in few: cheaper than a branch that cannot be foreseen. So it is in `threshold`.
+        // Written in any case and kept in few: cheaper than a branch that cannot be foreseen. So it
+        // is in `threshold`.
         positions[found] = index as u32;
         found += usize::from(magnitude(*value) >= threshold);
     }
@@ -55,14 +60,18 @@ pub(super) fn largest(values: &[f32], k: usize) -> Vec<u32> {
     positions
 }
 
-/// The `k`-th largest magnitude, how many of those equal to it are among the `k`, and how many are not.
+/// The `k`-th largest magnitude, how many of those equal to it are among the `k`, and how many are
+/// not.
 fn threshold(values: &[f32], k: usize) -> (u32, usize, usize) {
     let mut counts = vec![[0u32; COARSE]; 4];
     let coarse = |value: f32| (magnitude(value) >> FINE_BITS) as usize;
     let (fours, rest) = values.as_chunks::<4>();
     for four in fours {
         // Counts of their own: neighbours often share a bucket and would wait for each other.
-        counts.iter_mut().zip(four).for_each(|(counts, value)| counts[coarse(*value)] += 1);
+        counts
+            .iter_mut()
+            .zip(four)
+            .for_each(|(counts, value)| counts[coarse(*value)] += 1);
     }
     rest.iter().for_each(|value| counts[0][coarse(*value)] += 1);
     let (mut above, mut bucket) = (0, COARSE);
@@ -99,7 +108,10 @@ impl Codec for TopK {
     }
     fn encode(&self, values: &[f32], random: &mut Randomness) -> Vec<u8> {
         let positions = largest(values, kept(self.share, values.len()));
-        let chosen: Vec<f32> = positions.iter().map(|position| values[*position as usize]).collect();
+        let chosen: Vec<f32> = positions
+            .iter()
+            .map(|position| values[*position as usize])
+            .collect();
         let mut bytes = positions::encode(&positions, values.len(), Vec::new());
         bytes.extend(self.values.encode(&chosen, random));
         bytes
@@ -109,7 +121,10 @@ impl Codec for TopK {
         let positions = positions::decode(&mut bytes, count, dimension)?;
         let chosen = self.values.decode(bytes, count)?;
         let mut values = vec![0f32; dimension];
-        positions.iter().zip(chosen).for_each(|(position, value)| values[*position as usize] = value);
+        positions
+            .iter()
+            .zip(chosen)
+            .for_each(|(position, value)| values[*position as usize] = value);
         Ok(values)
     }
 }
@@ -129,12 +144,20 @@ mod tests {
                 .map(|_| match case % 3 {
                     0 => stream.normal() as f32,
                     1 => stream.bounded(7) as f32 - 3.0, // ties, zeros of both signs
-                    _ => f32::from_bits(stream.next_u64() as u32 & 0xbf7f_ffff) * [1.0, -1.0][stream.bounded(2) as usize],
+                    _ => {
+                        f32::from_bits(stream.next_u64() as u32 & 0xbf7f_ffff)
+                            * [1.0, -1.0][stream.bounded(2) as usize]
+                    }
                 })
                 .collect();
             let k = stream.bounded(dimension as u64 + 1) as usize;
             let mut order: Vec<u32> = (0..dimension as u32).collect();
-            order.sort_by(|a, b| values[*b as usize].abs().total_cmp(&values[*a as usize].abs()).then(a.cmp(b)));
+            order.sort_by(|a, b| {
+                values[*b as usize]
+                    .abs()
+                    .total_cmp(&values[*a as usize].abs())
+                    .then(a.cmp(b))
+            });
             order.truncate(k);
             order.sort_unstable();
             assert_eq!(largest(&values, k), order, "case {case}");

@@ -1,7 +1,9 @@
-//! Bodies by name: pulled over a stream of their own, 256 KiB at a time, resumed where a stream broke.
+//! Bodies by name: pulled over a stream of their own, 256 KiB at a time, resumed where a stream
+//! broke.
 //!
-//! The asker sends the BLAKE3 hash and an offset; the other side answers with the whole length, or with none, and the bytes
-//! from there. Nothing is longer than it was announced to be, and what does not hash to its name is thrown away.
+//! The asker sends the BLAKE3 hash and an offset; the other side answers with the whole length, or
+//! with none, and the bytes from there. Nothing is longer than it was announced to be, and what
+//! does not hash to its name is thrown away.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,11 +21,12 @@ use super::{NetworkEvent, from_libp2p, to_libp2p};
 /// Bytes read or written between two looks at the clock.
 const CHUNK_BYTES: usize = 256 * 1024;
 
-/// A pull that gets nothing for this long tries elsewhere or gives up: no limit on the whole, only on silence (guess).
+/// A pull that gets nothing for this long tries elsewhere or gives up: no limit on the whole, only
+/// on silence (guess).
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
-/// Pulls from one source at the same time; the others from it wait for their turn. Each source has its own, so that a slow one holds up
-/// nobody else.
+/// Pulls from one source at the same time; the others from it wait for their turn. Each source has
+/// its own, so that a slow one holds up nobody else.
 const PULLS_PER_SOURCE: usize = 1;
 
 /// Requests served at the same time; the others wait for their turn.
@@ -55,14 +58,28 @@ pub(super) struct Bodies {
 }
 
 impl Bodies {
-    pub(super) fn new(control: Control, events: mpsc::Sender<NetworkEvent>, bytes_max: usize) -> Bodies {
-        Bodies { control, events, turns: Turns::default(), waiting: Waiting::default(), bytes_max }
+    pub(super) fn new(
+        control: Control,
+        events: mpsc::Sender<NetworkEvent>,
+        bytes_max: usize,
+    ) -> Bodies {
+        Bodies {
+            control,
+            events,
+            turns: Turns::default(),
+            waiting: Waiting::default(),
+            bytes_max,
+        }
     }
 
     // --- asking ---
 
     pub(super) fn fetch(&self, digest: Digest, length: usize, sources: Vec<PeerId>) {
-        let (control, events, turns) = (self.control.clone(), self.events.clone(), Arc::clone(&self.turns));
+        let (control, events, turns) = (
+            self.control.clone(),
+            self.events.clone(),
+            Arc::clone(&self.turns),
+        );
         let limit = self.bytes_max;
         tokio::spawn(async move {
             let outcome = if length > limit {
@@ -72,7 +89,11 @@ impl Bodies {
             };
             let event = match outcome {
                 Ok(bytes) => NetworkEvent::Fetched { digest, bytes },
-                Err(why) => NetworkEvent::FetchFailed { digest, sources, why },
+                Err(why) => NetworkEvent::FetchFailed {
+                    digest,
+                    sources,
+                    why,
+                },
             };
             let _ = events.send(event).await; // the network is shutting down when nobody listens
         });
@@ -88,21 +109,38 @@ impl Bodies {
 
     /// Serves every accepted stream, for as long as the task lives.
     pub(super) fn accept(&self, mut inbound: mpsc::Receiver<Inbound>) -> JoinHandle<()> {
-        let (events, waiting, limit) = (self.events.clone(), Arc::clone(&self.waiting), self.bytes_max);
+        let (events, waiting, limit) = (
+            self.events.clone(),
+            Arc::clone(&self.waiting),
+            self.bytes_max,
+        );
         let served = Arc::new(Semaphore::new(SERVED_MAX));
         let numbers = Arc::new(AtomicU64::new(0));
         tokio::spawn(async move {
             while let Some(Inbound { from, stream }) = inbound.recv().await {
-                let Some(from) = from_libp2p(&from) else { continue };
+                let Some(from) = from_libp2p(&from) else {
+                    continue;
+                };
                 let request = numbers.fetch_add(1, Ordering::Relaxed);
-                let (events, waiting, served) = (events.clone(), Arc::clone(&waiting), Arc::clone(&served));
+                let (events, waiting, served) =
+                    (events.clone(), Arc::clone(&waiting), Arc::clone(&served));
                 tokio::spawn(async move {
                     // How many wait is bounded by the streams that connections may have.
-                    let Ok(_turn) = served.acquire_owned().await else { return };
-                    let longest = SILENCE_MAX * 2 + Duration::from_secs(limit as u64 / BYTES_PER_SECOND_MIN);
-                    match tokio::time::timeout(longest, serve(stream, from, request, events, &waiting)).await {
+                    let Ok(_turn) = served.acquire_owned().await else {
+                        return;
+                    };
+                    let longest =
+                        SILENCE_MAX * 2 + Duration::from_secs(limit as u64 / BYTES_PER_SECOND_MIN);
+                    match tokio::time::timeout(
+                        longest,
+                        serve(stream, from, request, events, &waiting),
+                    )
+                    .await
+                    {
                         Ok(Ok(())) => {}
-                        Ok(Err(error)) => tracing::debug!(peer = %from, %error, "a body was not served"),
+                        Ok(Err(error)) => {
+                            tracing::debug!(peer = %from, %error, "a body was not served")
+                        }
                         Err(_) => tracing::debug!(peer = %from, "reads a body too slowly"),
                     }
                     lock(&waiting).remove(&request);
@@ -114,7 +152,9 @@ impl Bodies {
 
 fn lock(waiting: &Waiting) -> std::sync::MutexGuard<'_, Answers> {
     // The map is whole even if a holder panicked: every change is one call.
-    waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    waiting
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// Waits for the turn to ask a source; the turn lasts until the permit is dropped.
@@ -122,27 +162,50 @@ async fn turn(turns: &Turns, source: PeerId) -> Option<OwnedSemaphorePermit> {
     let of_source = {
         let mut turns = turns.lock().unwrap_or_else(PoisonError::into_inner);
         // Of sources that nobody asks nothing is kept.
-        turns.retain(|_, turn| Arc::strong_count(turn) > 1 || turn.available_permits() < PULLS_PER_SOURCE);
-        Arc::clone(turns.entry(source).or_insert_with(|| Arc::new(Semaphore::new(PULLS_PER_SOURCE))))
+        turns.retain(|_, turn| {
+            Arc::strong_count(turn) > 1 || turn.available_permits() < PULLS_PER_SOURCE
+        });
+        Arc::clone(
+            turns
+                .entry(source)
+                .or_insert_with(|| Arc::new(Semaphore::new(PULLS_PER_SOURCE))),
+        )
     };
     of_source.acquire_owned().await.ok()
 }
 
-async fn pull(control: &Control, turns: &Turns, digest: Digest, length: usize, sources: &[PeerId]) -> Result<Vec<u8>, String> {
+async fn pull(
+    control: &Control,
+    turns: &Turns,
+    digest: Digest,
+    length: usize,
+    sources: &[PeerId],
+) -> Result<Vec<u8>, String> {
     let (mut bytes, mut hasher) = (Vec::new(), blake3::Hasher::new());
     let mut why = "nobody to ask".to_owned();
-    for (attempt, source) in sources.iter().cycle().take(sources.len() * PASSES).enumerate() {
+    for (attempt, source) in sources
+        .iter()
+        .cycle()
+        .take(sources.len() * PASSES)
+        .enumerate()
+    {
         if attempt > 0 && attempt % sources.len() == 0 {
             tokio::time::sleep(PASS_PAUSE).await;
         }
-        let Some(_turn) = turn(turns, *source).await else { break };
+        let Some(_turn) = turn(turns, *source).await else {
+            break;
+        };
         bytes.reserve_exact(length - bytes.len());
         // Waiting for the turn is not the source's slowness.
         let longest = SILENCE_MAX + Duration::from_secs(length as u64 / BYTES_PER_SECOND_MIN);
         let here = (&mut bytes, &mut hasher);
-        let pulled = tokio::time::timeout(longest, pull_from(control, source, digest, length, here)).await;
-        bytes.truncate(usize::try_from(hasher.count()).unwrap_or(0)); // what it has not sent in time is not there
-        match pulled.unwrap_or_else(|_| Err(format!("slower than {BYTES_PER_SECOND_MIN} bytes a second"))) {
+        let pulled =
+            tokio::time::timeout(longest, pull_from(control, source, digest, length, here)).await;
+        // What it has not sent in time is not there.
+        bytes.truncate(usize::try_from(hasher.count()).unwrap_or(0));
+        match pulled
+            .unwrap_or_else(|_| Err(format!("slower than {BYTES_PER_SECOND_MIN} bytes a second")))
+        {
             Ok(()) if *hasher.finalize().as_bytes() == digest.0 => return Ok(bytes),
             Ok(()) => {
                 why = format!("what …{} sent is not what it is named", source.short());
@@ -169,14 +232,23 @@ async fn pull_from(
     let mut stream = open.map_err(within("opening a stream"))??;
     let mut question = digest.0.to_vec();
     question.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-    stream.write_all(&question).await.map_err(|error| error.to_string())?;
+    stream
+        .write_all(&question)
+        .await
+        .map_err(|error| error.to_string())?;
     stream.flush().await.map_err(|error| error.to_string())?;
     let mut head = [0u8; 8];
     let answer = tokio::time::timeout(SILENCE_MAX, stream.read_exact(&mut head)).await;
-    answer.map_err(within("its answer"))?.map_err(|error| error.to_string())?;
+    answer
+        .map_err(within("its answer"))?
+        .map_err(|error| error.to_string())?;
     match u64::from_le_bytes(head) {
         NOT_HERE => return Err("does not have it".to_owned()),
-        total if total != length as u64 => return Err(format!("offers {total} bytes where {length} were announced")),
+        total if total != length as u64 => {
+            return Err(format!(
+                "offers {total} bytes where {length} were announced"
+            ));
+        }
         _ => {}
     }
     let mut filled = bytes.len();
@@ -206,19 +278,37 @@ async fn serve(
     waiting: &Waiting,
 ) -> std::io::Result<()> {
     let mut question = [0u8; 40];
-    tokio::time::timeout(SILENCE_MAX, stream.read_exact(&mut question)).await.map_err(std::io::Error::other)??;
+    tokio::time::timeout(SILENCE_MAX, stream.read_exact(&mut question))
+        .await
+        .map_err(std::io::Error::other)??;
     let (name, offset) = question.split_at(32);
     let digest = Digest(name.try_into().map_err(std::io::Error::other)?);
     let offset = u64::from_le_bytes(offset.try_into().map_err(std::io::Error::other)?);
     let (answer, body) = oneshot::channel();
     lock(waiting).insert(request, answer);
-    events.send(NetworkEvent::BodyRequested { from, digest, request }).await.map_err(std::io::Error::other)?;
-    let body = tokio::time::timeout(SILENCE_MAX, body).await.map_err(std::io::Error::other)?.ok().flatten();
+    events
+        .send(NetworkEvent::BodyRequested {
+            from,
+            digest,
+            request,
+        })
+        .await
+        .map_err(std::io::Error::other)?;
+    let body = tokio::time::timeout(SILENCE_MAX, body)
+        .await
+        .map_err(std::io::Error::other)?
+        .ok()
+        .flatten();
     let length = body.as_ref().map_or(NOT_HERE, |body| body.len() as u64);
     stream.write_all(&length.to_le_bytes()).await?;
-    let rest = body.as_ref().and_then(|body| body.get(usize::try_from(offset).ok()?..)).unwrap_or_default();
+    let rest = body
+        .as_ref()
+        .and_then(|body| body.get(usize::try_from(offset).ok()?..))
+        .unwrap_or_default();
     for chunk in rest.chunks(CHUNK_BYTES) {
-        tokio::time::timeout(SILENCE_MAX, stream.write_all(chunk)).await.map_err(std::io::Error::other)??;
+        tokio::time::timeout(SILENCE_MAX, stream.write_all(chunk))
+            .await
+            .map_err(std::io::Error::other)??;
     }
     stream.close().await
 }

@@ -1,7 +1,8 @@
-//! How many connections may be half open: a behaviour that refuses more of them from one host than are its share.
+//! How many connections may be half open: a behaviour that refuses more of them from one host than
+//! are its share.
 //!
-//! An idle socket costs a descriptor until the handshake's time is up. Without a share for each host, one that opens many keeps everybody
-//! else out.
+//! An idle socket costs a descriptor until the handshake's time is up. Without a share for each
+//! host, one that opens many keeps everybody else out.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -14,16 +15,20 @@ use libp2p::core::{Endpoint, Multiaddr};
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dummy;
 use libp2p::swarm::{
-    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
+    THandlerOutEvent, ToSwarm,
 };
 
-/// Half-open inbound connections of all hosts together, and of one: each is a descriptor for as long as [`super::HANDSHAKE_MAX`] (guess).
+/// Half-open inbound connections of all hosts together, and of one: each is a descriptor for as
+/// long as [`super::HANDSHAKE_MAX`] (guess).
 const HALF_OPEN_MAX: usize = 512;
 const HALF_OPEN_PER_HOST_MAX: usize = 256;
 
 /// Too many connections are half open.
 #[derive(Debug, thiserror::Error)]
-#[error("{half_open} connections of this host, or {HALF_OPEN_MAX} of all hosts, have begun a handshake and not ended it")]
+#[error(
+    "{half_open} connections of this host, or {HALF_OPEN_MAX} of all hosts, have begun a handshake and not ended it"
+)]
 struct Crowded {
     half_open: usize,
 }
@@ -36,7 +41,10 @@ pub(super) struct Door {
 
 impl Door {
     fn of_host(&self, host: Option<IpAddr>) -> usize {
-        self.half_open.values().filter(|other| **other == host).count()
+        self.half_open
+            .values()
+            .filter(|other| **other == host)
+            .count()
     }
 }
 
@@ -95,7 +103,12 @@ impl NetworkBehaviour for Door {
         }
     }
 
-    fn on_connection_handler_event(&mut self, _: PeerId, _: ConnectionId, event: THandlerOutEvent<Self>) {
+    fn on_connection_handler_event(
+        &mut self,
+        _: PeerId,
+        _: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
         match event {}
     }
 
@@ -113,21 +126,36 @@ mod tests {
         let mut door = Door::default();
         let here: Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().unwrap();
         let knock = |door: &mut Door, number: usize, from: &str| {
-            door.handle_pending_inbound_connection(ConnectionId::new_unchecked(number), &here, &from.parse().unwrap()).is_ok()
+            door.handle_pending_inbound_connection(
+                ConnectionId::new_unchecked(number),
+                &here,
+                &from.parse().unwrap(),
+            )
+            .is_ok()
         };
-        let admitted = (0..2 * HALF_OPEN_PER_HOST_MAX).filter(|number| knock(&mut door, *number, "/ip4/10.0.0.1/tcp/9")).count();
+        let admitted = (0..2 * HALF_OPEN_PER_HOST_MAX)
+            .filter(|number| knock(&mut door, *number, "/ip4/10.0.0.1/tcp/9"))
+            .count();
         assert_eq!(admitted, HALF_OPEN_PER_HOST_MAX);
-        assert!(knock(&mut door, 100_000, "/ip4/10.0.0.2/tcp/9"), "another host gets in");
+        assert!(
+            knock(&mut door, 100_000, "/ip4/10.0.0.2/tcp/9"),
+            "another host gets in"
+        );
         let failed = ConnectionId::new_unchecked(0);
         let (error, local) = (libp2p::swarm::ListenError::Aborted, here.clone());
         let send_back_addr: Multiaddr = "/ip4/10.0.0.1/tcp/9".parse().unwrap();
-        door.on_swarm_event(FromSwarm::ListenFailure(libp2p::swarm::behaviour::ListenFailure {
-            local_addr: &local,
-            send_back_addr: &send_back_addr,
-            error: &error,
-            connection_id: failed,
-            peer_id: None,
-        }));
-        assert!(knock(&mut door, 100_001, "/ip4/10.0.0.1/tcp/9"), "one has given up");
+        door.on_swarm_event(FromSwarm::ListenFailure(
+            libp2p::swarm::behaviour::ListenFailure {
+                local_addr: &local,
+                send_back_addr: &send_back_addr,
+                error: &error,
+                connection_id: failed,
+                peer_id: None,
+            },
+        ));
+        assert!(
+            knock(&mut door, 100_001, "/ip4/10.0.0.1/tcp/9"),
+            "one has given up"
+        );
     }
 }

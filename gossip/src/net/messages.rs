@@ -1,7 +1,9 @@
-//! Messages to neighbours: one stream in each direction, each frame a length (u32, little endian) and an envelope.
+//! Messages to neighbours: one stream in each direction, each frame a length (u32, little endian)
+//! and an envelope.
 //!
-//! A stream is opened with the first message and again when it breaks; each further connection to a peer gets a new outbox, since the
-//! line of an older one may be dead. What is lost then is not this module's concern: the peer sends again what may be missing.
+//! A stream is opened with the first message and again when it breaks; each further connection to a
+//! peer gets a new outbox, since the line of an older one may be dead. What is lost then is not
+//! this module's concern: the peer sends again what may be missing.
 
 use std::time::Duration;
 
@@ -15,7 +17,8 @@ use crate::packet::Packet;
 use super::streams::{Control, Inbound, Protocol, Tied};
 use super::{ENVELOPE_BYTES_MAX, NetworkEvent, SEND_QUEUE_MAX, from_libp2p};
 
-/// A write that makes no progress for this long is given up (guess; a slow line carries 64 KiB in far less).
+/// A write that makes no progress for this long is given up (guess; a slow line carries 64 KiB in
+/// far less).
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The queue of messages to one peer; its stream closes when this is dropped.
@@ -32,7 +35,10 @@ impl Outbox {
 
     /// False when the queue is full.
     pub(super) fn push(&self, bytes: Packet) -> bool {
-        !matches!(self.queue.try_send(bytes), Err(mpsc::error::TrySendError::Full(_)))
+        !matches!(
+            self.queue.try_send(bytes),
+            Err(mpsc::error::TrySendError::Full(_))
+        )
     }
 }
 
@@ -73,10 +79,15 @@ async fn write(mut stream: Tied, message: &[u8]) -> std::io::Result<Tied> {
 }
 
 /// Reads every accepted stream, for as long as the task lives.
-pub(super) fn accept(mut inbound: mpsc::Receiver<Inbound>, events: mpsc::Sender<NetworkEvent>) -> JoinHandle<()> {
+pub(super) fn accept(
+    mut inbound: mpsc::Receiver<Inbound>,
+    events: mpsc::Sender<NetworkEvent>,
+) -> JoinHandle<()> {
     tokio::spawn(async move {
         while let Some(Inbound { from, stream }) = inbound.recv().await {
-            let Some(peer) = from_libp2p(&from) else { continue };
+            let Some(peer) = from_libp2p(&from) else {
+                continue;
+            };
             tokio::spawn(read_all(peer, stream, events.clone())); // ends with its connection
         }
     })
@@ -93,7 +104,12 @@ async fn read_all(peer: PeerId, mut stream: Tied, events: mpsc::Sender<NetworkEv
             return;
         }
         let oversize = length > ENVELOPE_BYTES_MAX;
-        if events.send(NetworkEvent::Received { from: peer, bytes }).await.is_err() || oversize {
+        if events
+            .send(NetworkEvent::Received { from: peer, bytes })
+            .await
+            .is_err()
+            || oversize
+        {
             return;
         }
     }

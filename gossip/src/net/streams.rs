@@ -1,9 +1,11 @@
 //! Streams of the project's own protocols, each tied to its connection.
 //!
-//! A behaviour that hands out raw streams, and three promises about them. A stream ends with its connection, whichever side closes that and
-//! whatever the multiplexer makes of it: a reader never waits for a line that is gone. A stream that the other side opens is never dropped
-//! because this side is busy; only a stream above the number that one connection may have is. A stream that this side opens goes over the
-//! newest connection to a peer, since an older one may be dead without anybody knowing.
+//! A behaviour that hands out raw streams, and three promises about them. A stream ends with its
+//! connection, whichever side closes that and whatever the multiplexer makes of it: a reader never
+//! waits for a line that is gone. A stream that the other side opens is never dropped because this
+//! side is busy; only a stream above the number that one connection may have is. A stream that this
+//! side opens goes over the newest connection to a peer, since an older one may be dead without
+//! anybody knowing.
 //!
 //! What travels in a stream is not this module's concern.
 
@@ -21,10 +23,13 @@ use libp2p::PeerId;
 use libp2p::core::transport::PortUse;
 use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
 use libp2p::core::{Endpoint, Multiaddr};
-use libp2p::swarm::handler::{ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound};
+use libp2p::swarm::handler::{
+    ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound,
+};
 use libp2p::swarm::{
-    ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm, NetworkBehaviour, Stream,
-    StreamProtocol, StreamUpgradeError, SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+    ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
+    NetworkBehaviour, Stream, StreamProtocol, StreamUpgradeError, SubstreamProtocol, THandler,
+    THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
@@ -52,8 +57,9 @@ impl Protocol {
         }
     }
 
-    /// Streams that the other side may have open at a time over one connection. Of messages one is in use, and one more while the other
-    /// side replaces it; of bodies an honest peer pulls one at a time, and a keyframe beside it.
+    /// Streams that the other side may have open at a time over one connection. Of messages one is
+    /// in use, and one more while the other side replaces it; of bodies an honest peer pulls one at
+    /// a time, and a keyframe beside it.
     const fn inbound_max(self) -> usize {
         match self {
             Protocol::Message => 2,
@@ -68,7 +74,8 @@ pub(super) struct Inbound {
     pub(super) stream: Tied,
 }
 
-/// A stream that ends with its connection. Counts among the connection's streams until it is dropped.
+/// A stream that ends with its connection. Counts among the connection's streams until it is
+/// dropped.
 pub(super) struct Tied {
     stream: Stream,
     over: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -77,37 +84,63 @@ pub(super) struct Tied {
 
 impl Tied {
     fn new(stream: Stream, over: &CancellationToken, place: Option<OwnedSemaphorePermit>) -> Tied {
-        Tied { stream, over: Box::pin(over.clone().cancelled_owned()), _place: place }
+        Tied {
+            stream,
+            over: Box::pin(over.clone().cancelled_owned()),
+            _place: place,
+        }
     }
 
-    /// What the stream says; where it says nothing, an error once the connection is over. What has arrived before that is still read.
-    fn or_over<T>(&mut self, context: &mut Context<'_>, said: Poll<std::io::Result<T>>) -> Poll<std::io::Result<T>> {
+    /// What the stream says; where it says nothing, an error once the connection is over. What has
+    /// arrived before that is still read.
+    fn or_over<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        said: Poll<std::io::Result<T>>,
+    ) -> Poll<std::io::Result<T>> {
         match said {
-            Poll::Pending => self.over.poll_unpin(context).map(|()| Err(std::io::ErrorKind::ConnectionAborted.into())),
+            Poll::Pending => self
+                .over
+                .poll_unpin(context)
+                .map(|()| Err(std::io::ErrorKind::ConnectionAborted.into())),
             said => said,
         }
     }
 }
 
 impl AsyncRead for Tied {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<std::io::Result<usize>> {
         let said = Pin::new(&mut self.stream).poll_read(context, buffer);
         self.or_over(context, said)
     }
 }
 
 impl AsyncWrite for Tied {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
         let said = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.or_over(context, said)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
         let said = Pin::new(&mut self.stream).poll_flush(context);
         self.or_over(context, said)
     }
 
-    fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_close(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
         let said = Pin::new(&mut self.stream).poll_close(context);
         self.or_over(context, said)
     }
@@ -123,7 +156,8 @@ pub(super) struct Request {
 struct Connection {
     id: ConnectionId,
     requests: mpsc::Sender<Request>,
-    /// A permit for each stream of messages that the other side may open; all are free once its readers have read what has come.
+    /// A permit for each stream of messages that the other side may open; all are free once its
+    /// readers have read what has come.
     messages: Arc<Semaphore>,
 }
 
@@ -147,11 +181,16 @@ impl Control {
     /// # Errors
     /// When there is no connection, it ends, or the other side does not speak the protocol.
     pub(super) async fn open(&self, peer: PeerId, protocol: Protocol) -> Result<Tied, String> {
-        let newest = lock(&self.connections).get(&peer).and_then(|connections| Some(connections.last()?.requests.clone()));
+        let newest = lock(&self.connections)
+            .get(&peer)
+            .and_then(|connections| Some(connections.last()?.requests.clone()));
         let (answer, opened) = oneshot::channel();
         let over = |_| "the connection ended".to_owned();
         let requests = newest.ok_or_else(|| "not connected".to_owned())?;
-        requests.send(Request { protocol, answer }).await.map_err(|_| "the connection ended".to_owned())?;
+        requests
+            .send(Request { protocol, answer })
+            .await
+            .map_err(|_| "the connection ended".to_owned())?;
         opened.await.map_err(over)?
     }
 
@@ -184,7 +223,8 @@ pub(super) struct Accepted {
 impl Streams {
     /// For so many connections at most.
     pub(super) fn new(connections_max: usize) -> (Streams, Accepted) {
-        let channel = |protocol: Protocol| mpsc::channel((connections_max * protocol.inbound_max()).max(1));
+        let channel =
+            |protocol: Protocol| mpsc::channel((connections_max * protocol.inbound_max()).max(1));
         let (to_messages, messages) = channel(Protocol::Message);
         let (to_bodies, bodies) = channel(Protocol::Body);
         let streams = Streams {
@@ -204,23 +244,42 @@ impl Streams {
         let (requests, asked) = mpsc::channel(REQUESTS_MAX);
         let places = Protocol::ALL.map(|protocol| Arc::new(Semaphore::new(protocol.inbound_max())));
         let messages = Arc::clone(&places[Protocol::Message as usize]);
-        self.fresh.insert(id, Connection { id, requests, messages });
+        self.fresh.insert(
+            id,
+            Connection {
+                id,
+                requests,
+                messages,
+            },
+        );
         let over = CancellationToken::new();
         let end = over.clone().drop_guard();
-        Handler { peer, asked, inbound: self.inbound.clone(), places, over, _end: end }
+        Handler {
+            peer,
+            asked,
+            inbound: self.inbound.clone(),
+            places,
+            over,
+            _end: end,
+        }
     }
 
     fn closed(&mut self, id: ConnectionId, peer: PeerId) {
         let mut connections = lock(&self.control.connections);
-        let Some(of_peer) = connections.get_mut(&peer) else { return };
-        let Some(place) = of_peer.iter().position(|connection| connection.id == id) else { return };
+        let Some(of_peer) = connections.get_mut(&peer) else {
+            return;
+        };
+        let Some(place) = of_peer.iter().position(|connection| connection.id == id) else {
+            return;
+        };
         let messages = of_peer.remove(place).messages;
         if of_peer.is_empty() {
             connections.remove(&peer);
         }
         let all = Protocol::Message.inbound_max() as u32;
         self.ending.push(Box::pin(async move {
-            drop(messages.acquire_many(all).await); // every reader gives its place back when it ends
+            // Every reader gives its place back when it ends.
+            drop(messages.acquire_many(all).await);
             peer
         }));
     }
@@ -255,21 +314,34 @@ impl NetworkBehaviour for Streams {
         match event {
             FromSwarm::ConnectionEstablished(established) => {
                 if let Some(connection) = self.fresh.remove(&established.connection_id) {
-                    lock(&self.control.connections).entry(established.peer_id).or_default().push(connection);
+                    lock(&self.control.connections)
+                        .entry(established.peer_id)
+                        .or_default()
+                        .push(connection);
                 }
             }
-            FromSwarm::ConnectionClosed(closed) => self.closed(closed.connection_id, closed.peer_id),
+            FromSwarm::ConnectionClosed(closed) => {
+                self.closed(closed.connection_id, closed.peer_id)
+            }
             FromSwarm::ListenFailure(failure) => drop(self.fresh.remove(&failure.connection_id)),
             FromSwarm::DialFailure(failure) => drop(self.fresh.remove(&failure.connection_id)),
             _ => {}
         }
     }
 
-    fn on_connection_handler_event(&mut self, _: PeerId, _: ConnectionId, event: THandlerOutEvent<Self>) {
+    fn on_connection_handler_event(
+        &mut self,
+        _: PeerId,
+        _: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
         match event {}
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+    fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
         match self.ending.poll_next_unpin(context) {
             Poll::Ready(Some(peer)) => Poll::Ready(ToSwarm::GenerateEvent(Ended(peer))),
             Poll::Ready(None) | Poll::Pending => Poll::Pending,
@@ -296,8 +368,12 @@ impl Handler {
             return; // dropping the stream resets it
         };
         let stream = Tied::new(stream, &self.over, Some(place));
-        // There is room for all that all connections may have; nobody listens while the network shuts down.
-        let _ = self.inbound[protocol as usize].try_send(Inbound { from: self.peer, stream });
+        // There is room for all that all connections may have; nobody listens while the network
+        // shuts down.
+        let _ = self.inbound[protocol as usize].try_send(Inbound {
+            from: self.peer,
+            stream,
+        });
     }
 }
 
@@ -313,11 +389,16 @@ impl ConnectionHandler for Handler {
         SubstreamProtocol::new(Upgrade(Protocol::ALL.to_vec()), ())
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<Upgrade, Request, Infallible>> {
+    fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<ConnectionHandlerEvent<Upgrade, Request, Infallible>> {
         match self.asked.poll_recv(context) {
-            Poll::Ready(Some(request)) => Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest {
-                protocol: SubstreamProtocol::new(Upgrade(vec![request.protocol]), request),
-            }),
+            Poll::Ready(Some(request)) => {
+                Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest {
+                    protocol: SubstreamProtocol::new(Upgrade(vec![request.protocol]), request),
+                })
+            }
             Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }
     }
@@ -329,15 +410,23 @@ impl ConnectionHandler for Handler {
     fn on_connection_event(&mut self, event: ConnectionEvent<Upgrade, Upgrade, (), Request>) {
         // Whoever asked for a stream may have given up.
         match event {
-            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol: (stream, protocol), .. }) => {
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
+                protocol: (stream, protocol),
+                ..
+            }) => {
                 self.accept(stream, protocol);
             }
-            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol: (stream, _), info }) => {
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
+                protocol: (stream, _),
+                info,
+            }) => {
                 let _ = info.answer.send(Ok(Tied::new(stream, &self.over, None)));
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { error, info }) => {
                 let why = match error {
-                    StreamUpgradeError::NegotiationFailed => format!("the other side does not speak {}", info.protocol.name()),
+                    StreamUpgradeError::NegotiationFailed => {
+                        format!("the other side does not speak {}", info.protocol.name())
+                    }
                     other => other.to_string(),
                 };
                 let _ = info.answer.send(Err(why));
@@ -365,7 +454,11 @@ impl UpgradeInfo for Upgrade {
     type InfoIter = std::vec::IntoIter<Named>;
 
     fn protocol_info(&self) -> Self::InfoIter {
-        self.0.iter().map(|protocol| Named(*protocol, protocol.name())).collect::<Vec<_>>().into_iter()
+        self.0
+            .iter()
+            .map(|protocol| Named(*protocol, protocol.name()))
+            .collect::<Vec<_>>()
+            .into_iter()
     }
 }
 

@@ -1,13 +1,17 @@
-//! TCP with noise and yamux, or QUIC, and two things that libp2p does not do: connections that close in time, and an answer to whether a
-//! connection to this peer's own key leads to this process or to another one.
+//! TCP with noise and yamux, or QUIC, and two things that libp2p does not do: connections that
+//! close in time, and an answer to whether a connection to this peer's own key leads to this
+//! process or to another one.
 //!
-//! libp2p counts a connection as closed when all that was written to it is on its way. On a dead line that takes until the system gives up,
-//! many minutes; meanwhile nobody hears that the peer is gone, nobody dials it again, and it fills up the peer's share of connections.
-//! Here a connection that is being closed has [`CLOSE_MAX`] for that.
+//! libp2p counts a connection as closed when all that was written to it is on its way. On a dead
+//! line that takes until the system gives up, many minutes; meanwhile nobody hears that the peer is
+//! gone, nobody dials it again, and it fills up the peer's share of connections. Here a connection
+//! that is being closed has [`CLOSE_MAX`] for that.
 //!
-//! A process that dials an address of its own and a process whose key runs a second time somewhere look the same to libp2p, which ends
-//! both connections. So before that the two ends of a connection with one key at both ends tell each other the number that their
-//! processes drew at their start. Each end waits until the other one has read, so that both know, whichever of them dialled.
+//! A process that dials an address of its own and a process whose key runs a second time somewhere
+//! look the same to libp2p, which ends both connections. So before that the two ends of a
+//! connection with one key at both ends tell each other the number that their processes drew at
+//! their start. Each end waits until the other one has read, so that both know, whichever of them
+//! dialled.
 
 use std::error::Error;
 use std::future::Future;
@@ -47,23 +51,28 @@ pub(super) fn transport(
         .authenticate(noise::Config::new(keypair)?)
         .multiplex(yamux::Config::default())
         .map(|(peer, muxer), _| (peer, Closing::soon(muxer)));
-    let quic = quic::tokio::Transport::new(quic::Config::new(keypair)).map(|(peer, muxer), _| (peer, Closing::soon(muxer)));
+    let quic = quic::tokio::Transport::new(quic::Config::new(keypair))
+        .map(|(peer, muxer), _| (peer, Closing::soon(muxer)));
     let either = tcp.or_transport(quic).map(|either, _| match either {
         Either::Left(output) | Either::Right(output) => output,
     });
-    let watched = either.and_then(move |(peer, mut muxer): (PeerId, StreamMuxerBox), end: ConnectedPoint| async move {
-        if peer == own {
-            let heard = |other| {
-                if other != number {
-                    // A full queue loses it, and the next dial tells it again.
-                    let _ = events.try_send(NetworkEvent::OwnKeyElsewhere { address: without_p2p(address(&end)) });
-                }
-            };
-            // A connection that breaks here tells nothing, and libp2p ends it in any case.
-            let _ = exchange(&mut muxer, end.is_dialer(), number, heard).await;
-        }
-        Ok::<_, io::Error>((peer, muxer))
-    });
+    let watched = either.and_then(
+        move |(peer, mut muxer): (PeerId, StreamMuxerBox), end: ConnectedPoint| async move {
+            if peer == own {
+                let heard = |other| {
+                    if other != number {
+                        // A full queue loses it, and the next dial tells it again.
+                        let _ = events.try_send(NetworkEvent::OwnKeyElsewhere {
+                            address: without_p2p(address(&end)),
+                        });
+                    }
+                };
+                // A connection that breaks here tells nothing, and libp2p ends it in any case.
+                let _ = exchange(&mut muxer, end.is_dialer(), number, heard).await;
+            }
+            Ok::<_, io::Error>((peer, muxer))
+        },
+    );
     Ok(watched.boxed())
 }
 
@@ -80,7 +89,10 @@ where
     M::Error: Send + Sync + 'static,
 {
     fn soon(muxer: M) -> StreamMuxerBox {
-        StreamMuxerBox::new(Closing { muxer: Box::pin(muxer), deadline: None })
+        StreamMuxerBox::new(Closing {
+            muxer: Box::pin(muxer),
+            deadline: None,
+        })
     }
 }
 
@@ -91,23 +103,42 @@ where
     type Substream = M::Substream;
     type Error = io::Error;
 
-    fn poll_inbound(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<M::Substream>> {
-        self.muxer.as_mut().poll_inbound(context).map_err(io::Error::other)
+    fn poll_inbound(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<M::Substream>> {
+        self.muxer
+            .as_mut()
+            .poll_inbound(context)
+            .map_err(io::Error::other)
     }
 
-    fn poll_outbound(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<M::Substream>> {
-        self.muxer.as_mut().poll_outbound(context).map_err(io::Error::other)
+    fn poll_outbound(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<M::Substream>> {
+        self.muxer
+            .as_mut()
+            .poll_outbound(context)
+            .map_err(io::Error::other)
     }
 
     fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Poll::Ready(closed) = self.muxer.as_mut().poll_close(context) {
             return Poll::Ready(closed.map_err(io::Error::other));
         }
-        let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(CLOSE_MAX)));
-        deadline.poll_unpin(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        let deadline = self
+            .deadline
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(CLOSE_MAX)));
+        deadline
+            .poll_unpin(context)
+            .map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<StreamMuxerEvent>> {
+    fn poll(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<StreamMuxerEvent>> {
         self.muxer.as_mut().poll(context).map_err(io::Error::other)
     }
 }
@@ -119,7 +150,8 @@ fn address(end: &ConnectedPoint) -> &Multiaddr {
     }
 }
 
-/// Tells the other end this process's number and tells `heard` the other one's; returns when the other end has read, too.
+/// Tells the other end this process's number and tells `heard` the other one's; returns when the
+/// other end has read, too.
 async fn exchange(
     muxer: &mut StreamMuxerBox,
     dialler: bool,
@@ -162,7 +194,11 @@ fn drive(muxer: &mut StreamMuxerBox, context: &mut Context<'_>) -> Poll<io::Erro
     }
 }
 
-async fn talk(mut stream: SubstreamBox, number: [u8; NUMBER_BYTES], heard: impl FnOnce([u8; NUMBER_BYTES])) -> io::Result<()> {
+async fn talk(
+    mut stream: SubstreamBox,
+    number: [u8; NUMBER_BYTES],
+    heard: impl FnOnce([u8; NUMBER_BYTES]),
+) -> io::Result<()> {
     let mut other = [0; NUMBER_BYTES];
     stream.write_all(&number).await?;
     stream.flush().await?;

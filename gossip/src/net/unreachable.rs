@@ -36,10 +36,14 @@ impl std::fmt::Display for Obstacle {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let text = match self {
             Obstacle::Refused => "connection refused: nothing listens at that port",
-            Obstacle::Silence => "no answer: the machine is off, or a firewall drops what is sent there",
+            Obstacle::Silence => {
+                "no answer: the machine is off, or a firewall drops what is sent there"
+            }
             Obstacle::NoSuchName => "the name does not resolve to an address",
             Obstacle::NoRoute => "no network leads there",
-            Obstacle::OtherKey(Some(peer)) => return write!(formatter, "wrong peer id: {peer} answers there"),
+            Obstacle::OtherKey(Some(peer)) => {
+                return write!(formatter, "wrong peer id: {peer} answers there");
+            }
             Obstacle::OtherKey(None) => "wrong peer id: a peer with another key answers there",
             Obstacle::NotKith => "what listens there does not speak Kith's protocol",
             Obstacle::NoAddress => "no address of it is known yet",
@@ -52,22 +56,31 @@ impl std::fmt::Display for Obstacle {
 
 /// What failed at each address of a dial: where, why, and the carrier's own words.
 pub(super) fn explain(error: &DialError) -> Vec<(Option<Multiaddr>, Obstacle, String)> {
-    let one = |address: Option<&Multiaddr>, obstacle| vec![(address.cloned(), obstacle, error.to_string())];
+    let one = |address: Option<&Multiaddr>, obstacle| {
+        vec![(address.cloned(), obstacle, error.to_string())]
+    };
     match error {
         DialError::NoAddresses => one(None, Obstacle::NoAddress),
-        DialError::WrongPeerId { obtained, address } => one(Some(address), Obstacle::OtherKey(from_libp2p(obtained))),
+        DialError::WrongPeerId { obtained, address } => {
+            one(Some(address), Obstacle::OtherKey(from_libp2p(obtained)))
+        }
         DialError::Transport(attempts) => attempts
             .iter()
             .map(|(address, error)| match error {
-                libp2p::TransportError::MultiaddrNotSupported(_) => {
-                    (Some(address.clone()), Obstacle::NoTransport, error.to_string())
+                libp2p::TransportError::MultiaddrNotSupported(_) => (
+                    Some(address.clone()),
+                    Obstacle::NoTransport,
+                    error.to_string(),
+                ),
+                libp2p::TransportError::Other(error) => {
+                    (Some(address.clone()), of(error), innermost(error))
                 }
-                libp2p::TransportError::Other(error) => (Some(address.clone()), of(error), innermost(error)),
             })
             .collect(),
-        DialError::LocalPeerId { .. } | DialError::DialPeerConditionFalse(_) | DialError::Aborted | DialError::Denied { .. } => {
-            Vec::new()
-        }
+        DialError::LocalPeerId { .. }
+        | DialError::DialPeerConditionFalse(_)
+        | DialError::Aborted
+        | DialError::Denied { .. } => Vec::new(),
     }
 }
 
@@ -98,8 +111,12 @@ fn of_kind(kind: ErrorKind) -> Option<Obstacle> {
     match kind {
         ErrorKind::ConnectionRefused => Some(Obstacle::Refused),
         ErrorKind::TimedOut => Some(Obstacle::Silence),
-        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::AddrNotAvailable => Some(Obstacle::NoRoute),
-        ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::InvalidData => Some(Obstacle::NotKith),
+        ErrorKind::HostUnreachable
+        | ErrorKind::NetworkUnreachable
+        | ErrorKind::AddrNotAvailable => Some(Obstacle::NoRoute),
+        ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::InvalidData => {
+            Some(Obstacle::NotKith)
+        }
         _ => None,
     }
 }
@@ -127,5 +144,8 @@ fn of_text(text: &str) -> Obstacle {
         ("invalid data", Obstacle::NotKith),
         ("invalid peer", Obstacle::OtherKey(None)),
     ];
-    known.into_iter().find(|(words, _)| text.contains(words)).map_or(Obstacle::Other, |(_, obstacle)| obstacle)
+    known
+        .into_iter()
+        .find(|(words, _)| text.contains(words))
+        .map_or(Obstacle::Other, |(_, obstacle)| obstacle)
 }

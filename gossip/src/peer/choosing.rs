@@ -1,6 +1,8 @@
-//! Whose updates a round waits for and mixes: what the charter's selection is told of each neighbour, and what it decided.
+//! Whose updates a round waits for and mixes: what the charter's selection is told of each
+//! neighbour, and what it decided.
 //!
-//! What is remembered of neighbours lives as long as the process: after a restart each counts as quick until it is late again.
+//! What is remembered of neighbours lives as long as the process: after a restart each counts as
+//! quick until it is late again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,7 +15,8 @@ use super::exchange::Applied;
 use super::overlay::Overlay;
 use super::window::Window;
 
-/// Rounds of which is remembered when they began to wait; what comes for an older one counts as a whole deadline late (guess).
+/// Rounds of which is remembered when they began to wait; what comes for an older one counts as a
+/// whole deadline late (guess).
 const ROUNDS_KEPT: usize = 64;
 
 #[derive(Debug)]
@@ -52,7 +55,8 @@ impl Default for Choosing {
 }
 
 impl Choosing {
-    /// A round opens: whom it waits for, and how many the selection chose, those included who can no longer come.
+    /// A round opens: whom it waits for, and how many the selection chose, those included who can
+    /// no longer come.
     pub(super) fn open(
         &mut self,
         charter: &Charter,
@@ -64,9 +68,15 @@ impl Choosing {
         let selection = &charter.round.selection;
         self.everyone = selection.is_everyone();
         if self.everyone {
-            return (overlay.awaited(neighbours.to_vec(), round), neighbours.len());
+            return (
+                overlay.awaited(neighbours.to_vec(), round),
+                neighbours.len(),
+            );
         }
-        let candidates: Vec<Candidate> = neighbours.iter().map(|peer| self.candidate(peer, overlay, round)).collect();
+        let candidates: Vec<Candidate> = neighbours
+            .iter()
+            .map(|peer| self.candidate(peer, overlay, round))
+            .collect();
         let least = charter.aggregation.rule.minimum().max(2) - 1;
         let places = selection.awaits(&candidates, least, &mut stream(charter.seed, round, own));
         let chosen: Vec<PeerId> = places.into_iter().map(|place| neighbours[place]).collect();
@@ -76,7 +86,14 @@ impl Choosing {
         self.factor = 1.0;
         self.last.extend(chosen.iter().map(|peer| (*peer, round)));
         let count = chosen.len();
-        (if selection.is_patient() { chosen } else { overlay.awaited(chosen, round) }, count)
+        (
+            if selection.is_patient() {
+                chosen
+            } else {
+                overlay.awaited(chosen, round)
+            },
+            count,
+        )
     }
 
     fn candidate(&self, peer: &PeerId, overlay: &Overlay, round: u64) -> Candidate {
@@ -101,7 +118,14 @@ impl Choosing {
     }
 
     /// An update came, perhaps too late.
-    pub(super) fn heard(&mut self, sender: PeerId, update: &Applied, round: u64, now: Duration, deadline: Duration) {
+    pub(super) fn heard(
+        &mut self,
+        sender: PeerId,
+        update: &Applied,
+        round: u64,
+        now: Duration,
+        deadline: Duration,
+    ) {
         if self.everyone {
             return;
         }
@@ -127,18 +151,35 @@ impl Choosing {
     }
 
     /// The round is closed: only the contributions that are mixed stay in the window.
-    pub(super) fn close(&mut self, charter: &Charter, overlay: &Overlay, round: u64, window: &mut Window) {
+    pub(super) fn close(
+        &mut self,
+        charter: &Charter,
+        overlay: &Overlay,
+        round: u64,
+        window: &mut Window,
+    ) {
         if self.everyone {
             return;
         }
         let selection = &charter.round.selection;
         let come: Vec<PeerId> = window.counted().map(|(peer, _)| *peer).collect();
-        let candidates: Vec<Candidate> = come.iter().map(|peer| self.candidate(peer, overlay, round)).collect();
-        let mixed: BTreeSet<PeerId> = selection.mixes(&candidates).into_iter().map(|place| come[place]).collect();
+        let candidates: Vec<Candidate> = come
+            .iter()
+            .map(|peer| self.candidate(peer, overlay, round))
+            .collect();
+        let mixed: BTreeSet<PeerId> = selection
+            .mixes(&candidates)
+            .into_iter()
+            .map(|place| come[place])
+            .collect();
         let weight = |peer: &PeerId| overlay.mixing_weight(peer, round);
         let all: Vec<f64> = overlay.receives_from(round).iter().map(weight).collect();
         let awaited: Vec<f64> = self.awaited.iter().map(weight).collect();
-        self.factor = selection.factor(&all, &awaited, &mixed.iter().map(weight).collect::<Vec<_>>());
+        self.factor = selection.factor(
+            &all,
+            &awaited,
+            &mixed.iter().map(weight).collect::<Vec<_>>(),
+        );
         window.keep(&mixed);
     }
 

@@ -1,9 +1,10 @@
-//! The exchange of updates: what every sender's vector is now, what is on its way, and what this peer has sent.
+//! The exchange of updates: what every sender's vector is now, what is on its way, and what this
+//! peer has sent.
 //!
-//! Per sender one queue by round. An update is applied when its round is not ahead of the own one, its body is here and,
-//! with a replica codec, its base is the replica that stands here; otherwise the replica is pulled whole, named by the
-//! `state_hash` that the sender signed. So losses, repetitions and reorderings end in the announced state or in a refusal,
-//! never in a third vector.
+//! Per sender one queue by round. An update is applied when its round is not ahead of the own one,
+//! its body is here and, with a replica codec, its base is the replica that stands here; otherwise
+//! the replica is pulled whole, named by the `state_hash` that the sender signed. So losses,
+//! repetitions and reorderings end in the announced state or in a refusal, never in a third vector.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -18,10 +19,12 @@ use crate::event::Refusal;
 use crate::message::{self, Announcement};
 use crate::packet::{Opened, Packet};
 
-/// Rounds that an update may be ahead of the own round at least and still wait here, whatever the topology's lead (guess).
+/// Rounds that an update may be ahead of the own round at least and still wait here, whatever the
+/// topology's lead (guess).
 pub(super) const AHEAD_MIN: u64 = 2;
 
-/// Times that a body is asked for before its update is given up (guess: the carrier has tried several times each time).
+/// Times that a body is asked for before its update is given up (guess: the carrier has tried
+/// several times each time).
 const FETCHES_MAX: u32 = 3;
 
 /// Norm above which a vector is refused whatever the rule: no trained model comes near it (guess).
@@ -76,7 +79,8 @@ struct Incoming {
     /// What waits, by round; few at a time.
     queue: Sorted<u64, Pending>,
     fetching: Option<Digest>,
-    /// Newest round applied in this life: an older update that comes again would only turn the vector back.
+    /// Newest round applied in this life: an older update that comes again would only turn the
+    /// vector back.
     newest: Option<u64>,
 }
 
@@ -87,9 +91,11 @@ pub(super) struct Outgoing {
     pub(super) state: Digest,
     pub(super) announcement: Packet,
     pub(super) body_bytes: usize,
-    /// What others may pull: nothing where the body travels inside the announcement, several where a liar has several.
+    /// What others may pull: nothing where the body travels inside the announcement, several where
+    /// a liar has several.
     bodies: Vec<(Digest, Arc<Vec<u8>>)>,
-    /// The own replica after it, where the codec has one: who is a round behind may still need it whole.
+    /// The own replica after it, where the codec has one: who is a round behind may still need it
+    /// whole.
     replica: Option<Parameters>,
 }
 
@@ -102,7 +108,14 @@ impl Outgoing {
         body_bytes: usize,
         pulled: Option<(Digest, Arc<Vec<u8>>)>,
     ) -> Outgoing {
-        Outgoing { sequence, state, announcement, body_bytes, bodies: pulled.into_iter().collect(), replica: None }
+        Outgoing {
+            sequence,
+            state,
+            announcement,
+            body_bytes,
+            bodies: pulled.into_iter().collect(),
+            replica: None,
+        }
     }
 
     /// Also serves the bodies of another update.
@@ -133,7 +146,12 @@ pub(super) enum Progress {
     /// Nothing to do now.
     Idle,
     /// A body is needed; `keyframe` tells that the replica itself is.
-    Fetch { round: u64, digest: Digest, length: usize, keyframe: bool },
+    Fetch {
+        round: u64,
+        digest: Digest,
+        length: usize,
+        keyframe: bool,
+    },
     /// It is in.
     Applied(Applied),
     /// It is out.
@@ -151,19 +169,32 @@ pub(super) struct Exchange {
     initial_state: Digest,
     incoming: Sorted<PeerId, Incoming>,
     outgoing: Sorted<u64, Outgoing>,
-    /// Rounds that an update may be ahead of the own round and still wait here; one own update more is kept to be sent or pulled again.
+    /// Rounds that an update may be ahead of the own round and still wait here; one own update more
+    /// is kept to be sent or pulled again.
     ahead: u64,
-    /// Whether the newest vectors are kept although a stateless codec does not need them: a liar looks at them.
+    /// Whether the newest vectors are kept although a stateless codec does not need them: a liar
+    /// looks at them.
     keeps_newest: bool,
 }
 
-/// Largest body that is kept for neighbours that are late (guess: a few of them are little beside a program's own memory).
+/// Largest body that is kept for neighbours that are late (guess: a few of them are little beside a
+/// program's own memory).
 const KEPT_BYTES_MAX: usize = 4 << 20;
 
 impl Exchange {
-    pub(super) fn new(codec: Box<dyn Codec>, own: PeerId, initial: Parameters, ahead: u64, keeps_newest: bool) -> Exchange {
+    pub(super) fn new(
+        codec: Box<dyn Codec>,
+        own: PeerId,
+        initial: Parameters,
+        ahead: u64,
+        keeps_newest: bool,
+    ) -> Exchange {
         let (dimension, initial_state) = (initial.len(), Digest::of_values(&initial));
-        let initial = if codec.form() == Form::Replica || keeps_newest { initial } else { Parameters::default() };
+        let initial = if codec.form() == Form::Replica || keeps_newest {
+            initial
+        } else {
+            Parameters::default()
+        };
         Exchange {
             codec,
             dimension,
@@ -185,11 +216,15 @@ impl Exchange {
         self.outgoing.prefetch();
     }
 
-    /// The same of what those lists point to: of the oldest own update before a newer one takes its place, else of what is to wait here.
+    /// The same of what those lists point to: of the oldest own update before a newer one takes its
+    /// place, else of what is to wait here.
     pub(super) fn prefetch_behind(&self, publishes: bool) {
         match self.outgoing.first().filter(|_| publishes) {
             Some((_, oldest)) => oldest.announcement.prefetch(0),
-            None => self.incoming.values().for_each(|incoming| incoming.queue.prefetch()),
+            None => self
+                .incoming
+                .values()
+                .for_each(|incoming| incoming.queue.prefetch()),
         }
     }
 
@@ -203,8 +238,8 @@ impl Exchange {
 
     // --- own updates ---
 
-    /// Encodes the own vector for publication: (base, body, resulting public vector). Does not advance the replica yet. `None`
-    /// for what the codec cannot say, such as a liar's NaN.
+    /// Encodes the own vector for publication: (base, body, resulting public vector). Does not
+    /// advance the replica yet. `None` for what the codec cannot say, such as a liar's NaN.
     pub(super) fn encode(
         &self,
         values: &Parameters,
@@ -218,21 +253,40 @@ impl Exchange {
         let body = match self.codec.form() {
             Form::Stateless => self.codec.encode(values, random),
             Form::Replica => {
-                let difference: Vec<f32> =
-                    values.iter().zip(self.own_replica.iter()).map(|(value, replica)| value - replica).collect();
+                let difference: Vec<f32> = values
+                    .iter()
+                    .zip(self.own_replica.iter())
+                    .map(|(value, replica)| value - replica)
+                    .collect();
                 self.codec.encode(&difference, random)
             }
         };
         let base = (self.codec.form() == Form::Replica).then_some(self.own_state);
         let public = self.reconstruct(&self.own_replica, &body).ok()?;
-        Some((base, body, if public == **values { Arc::clone(values) } else { Arc::new(public) }))
+        Some((
+            base,
+            body,
+            if public == **values {
+                Arc::clone(values)
+            } else {
+                Arc::new(public)
+            },
+        ))
     }
 
     fn reconstruct(&self, replica: &[f32], body: &[u8]) -> Result<Vec<f32>, Refusal> {
-        let mut values = self.codec.decode(body, self.dimension).map_err(|error| Refusal::Body { why: error.to_string() })?;
+        let mut values =
+            self.codec
+                .decode(body, self.dimension)
+                .map_err(|error| Refusal::Body {
+                    why: error.to_string(),
+                })?;
         if self.codec.form() == Form::Replica {
             // Unfused and in order: the sender and every receiver get the same bits.
-            values.iter_mut().zip(replica).for_each(|(value, replica)| *value += replica);
+            values
+                .iter_mut()
+                .zip(replica)
+                .for_each(|(value, replica)| *value += replica);
         }
         Ok(values)
     }
@@ -256,7 +310,8 @@ impl Exchange {
         }
     }
 
-    /// The own vector as others have it; `None` where every update stands alone and says exactly what it can.
+    /// The own vector as others have it; `None` where every update stands alone and says exactly
+    /// what it can.
     pub(super) fn own_public(&self) -> Option<Parameters> {
         (self.codec.form() == Form::Replica).then(|| Arc::clone(&self.own_replica))
     }
@@ -271,16 +326,22 @@ impl Exchange {
         4 * self.dimension > KEPT_BYTES_MAX
     }
 
-    /// Only late neighbours lack anything older than `oldest`: large bodies and replicas are not kept for them.
+    /// Only late neighbours lack anything older than `oldest`: large bodies and replicas are not
+    /// kept for them.
     pub(super) fn release(&mut self, oldest: u64) {
-        self.outgoing.retain(|round, outgoing| *round >= oldest || outgoing.body_bytes <= KEPT_BYTES_MAX);
+        self.outgoing
+            .retain(|round, outgoing| *round >= oldest || outgoing.body_bytes <= KEPT_BYTES_MAX);
         if self.is_large() {
-            let old = self.outgoing.iter_mut().filter(|(round, _)| **round < oldest);
+            let old = self
+                .outgoing
+                .iter_mut()
+                .filter(|(round, _)| **round < oldest);
             old.for_each(|(_, outgoing)| outgoing.replica = None);
         }
     }
 
-    /// These are all that will ever send something: once each has, nobody begins with the common start any more.
+    /// These are all that will ever send something: once each has, nobody begins with the common
+    /// start any more.
     pub(super) fn expect_only(&mut self, senders: &[PeerId]) {
         if !self.keeps_newest && senders.iter().all(|sender| self.incoming.contains(sender)) {
             self.initial = Parameters::default();
@@ -302,19 +363,34 @@ impl Exchange {
         self.outgoing.keys().copied().collect()
     }
 
-    /// A body by its name: of an own update, or the own replica as a keyframe. Never anything that was not published.
+    /// A body by its name: of an own update, or the own replica as a keyframe. Never anything that
+    /// was not published.
     pub(super) fn body(&self, digest: Digest) -> Option<Arc<Vec<u8>>> {
-        let body = self.outgoing.values().flat_map(|outgoing| &outgoing.bodies).find(|(name, _)| *name == digest);
+        let body = self
+            .outgoing
+            .values()
+            .flat_map(|outgoing| &outgoing.bodies)
+            .find(|(name, _)| *name == digest);
         let body = body.map(|(_, body)| Arc::clone(body));
-        let published = self.outgoing.values().filter_map(|outgoing| Some((outgoing.state, outgoing.replica.as_ref()?)));
+        let published = self
+            .outgoing
+            .values()
+            .filter_map(|outgoing| Some((outgoing.state, outgoing.replica.as_ref()?)));
         let replicas = published.chain([(self.own_state, &self.own_replica)]);
         let mut replicas = replicas.filter(|(_, values)| !values.is_empty());
-        body.or_else(|| replicas.find(|(state, _)| *state == digest).map(|(_, values)| Arc::new(identity::to_bytes(values))))
+        body.or_else(|| {
+            replicas
+                .find(|(state, _)| *state == digest)
+                .map(|(_, values)| Arc::new(identity::to_bytes(values)))
+        })
     }
 
     /// The round whose announcement these bytes are.
     pub(super) fn announced_in(&self, bytes: &Packet) -> Option<u64> {
-        let own = self.outgoing.iter().find(|(_, outgoing)| outgoing.announcement.is(bytes));
+        let own = self
+            .outgoing
+            .iter()
+            .find(|(_, outgoing)| outgoing.announcement.is(bytes));
         own.map(|(round, _)| *round)
     }
 
@@ -323,27 +399,53 @@ impl Exchange {
     }
 
     pub(super) fn replica_of(&self, sender: &PeerId) -> Option<Digest> {
-        self.incoming.get(sender).filter(|_| self.keeps_replicas()).map(|incoming| incoming.state)
+        self.incoming
+            .get(sender)
+            .filter(|_| self.keeps_replicas())
+            .map(|incoming| incoming.state)
     }
 
     /// (Updates that wait, own updates kept).
     pub(super) fn load(&self) -> (usize, usize) {
-        (self.incoming.values().map(|incoming| incoming.queue.len()).sum(), self.outgoing.len())
+        (
+            self.incoming
+                .values()
+                .map(|incoming| incoming.queue.len())
+                .sum(),
+            self.outgoing.len(),
+        )
     }
 
     // --- others' updates ---
 
     fn incoming(&mut self, sender: PeerId) -> &mut Incoming {
         let (values, state) = (Arc::clone(&self.initial), self.initial_state);
-        self.incoming.entry(sender, || Incoming { values, state, queue: Sorted::default(), fetching: None, newest: None })
+        self.incoming.entry(sender, || Incoming {
+            values,
+            state,
+            queue: Sorted::default(),
+            fetching: None,
+            newest: None,
+        })
     }
 
-    /// Takes an announced update in, in the own round `heard`. False when one of this round waits already, or one of this round or a later is applied.
-    pub(super) fn announce(&mut self, message: &Opened<'_>, announcement: &Announcement<'_>, heard: u64) -> bool {
-        let (sender, round, state) = (message.header.sender(), message.header.round(), message.header.state());
+    /// Takes an announced update in, in the own round `heard`. False when one of this round waits
+    /// already, or one of this round or a later is applied.
+    pub(super) fn announce(
+        &mut self,
+        message: &Opened<'_>,
+        announcement: &Announcement<'_>,
+        heard: u64,
+    ) -> bool {
+        let (sender, round, state) = (
+            message.header.sender(),
+            message.header.round(),
+            message.header.state(),
+        );
         let waiting_max = self.ahead as usize + 2;
         let incoming = self.incoming(sender);
-        let applied = incoming.newest.is_some_and(|newest| round <= newest) && !planted(Mutant::CountRepetitions);
+        let applied = incoming.newest.is_some_and(|newest| round <= newest)
+            && !planted(Mutant::CountRepetitions);
         if applied || incoming.queue.contains(&round) {
             return false;
         }
@@ -359,7 +461,10 @@ impl Exchange {
             samples: announcement.samples,
             local_steps: announcement.local_steps,
             loss: announcement.loss,
-            body: announcement.body.inline().map(|inline| Body::Inline(message.packet().place_of(inline))),
+            body: announcement
+                .body
+                .inline()
+                .map(|inline| Body::Inline(message.packet().place_of(inline))),
             keyframe: None,
             failures: 0,
         };
@@ -391,20 +496,33 @@ impl Exchange {
         senders
     }
 
-    /// A body cannot be had of `sources` now: (sender, round) of the updates that are given up for it after several times, and the senders
-    /// that may be asked again.
-    pub(super) fn fetch_failed(&mut self, digest: Digest, sources: &[PeerId]) -> (Vec<(PeerId, u64)>, Vec<PeerId>) {
+    /// A body cannot be had of `sources` now: (sender, round) of the updates that are given up for
+    /// it after several times, and the senders that may be asked again.
+    pub(super) fn fetch_failed(
+        &mut self,
+        digest: Digest,
+        sources: &[PeerId],
+    ) -> (Vec<(PeerId, u64)>, Vec<PeerId>) {
         let (mut lost, mut again) = (Vec::new(), Vec::new());
         for (sender, incoming) in self.incoming.iter_mut() {
-            // Another sender may have announced the same bytes; that this one has none says nothing about it.
+            // Another sender may have announced the same bytes; that this one has none says nothing
+            // about it.
             if incoming.fetching != Some(digest) || !sources.contains(sender) {
                 continue;
             }
             incoming.fetching = None;
             let lacks = |pending: &Pending| pending.is_pulled_by(digest) || pending.state == digest;
-            incoming.queue.values_mut().filter(|pending| lacks(pending)).for_each(|pending| pending.failures += 1);
+            incoming
+                .queue
+                .values_mut()
+                .filter(|pending| lacks(pending))
+                .for_each(|pending| pending.failures += 1);
             let given_up = |pending: &Pending| lacks(pending) && pending.failures >= FETCHES_MAX;
-            let rounds = incoming.queue.iter().filter(|(_, pending)| given_up(pending)).map(|(round, _)| (*sender, *round));
+            let rounds = incoming
+                .queue
+                .iter()
+                .filter(|(_, pending)| given_up(pending))
+                .map(|(round, _)| (*sender, *round));
             lost.extend(rounds);
             incoming.queue.retain(|_, pending| !given_up(pending));
             again.push(*sender);
@@ -414,13 +532,18 @@ impl Exchange {
 
     /// Whether an update of that round was announced and waits here for its body or its turn.
     pub(super) fn is_on_its_way(&self, sender: &PeerId, round: u64) -> bool {
-        self.incoming.get(sender).is_some_and(|incoming| incoming.queue.contains(&round))
+        self.incoming
+            .get(sender)
+            .is_some_and(|incoming| incoming.queue.contains(&round))
     }
 
-    /// Forgets waiting updates of rounds before `oldest`: what a jump or another graph has left behind.
+    /// Forgets waiting updates of rounds before `oldest`: what a jump or another graph has left
+    /// behind.
     pub(super) fn forget(&mut self, oldest: u64) {
         for incoming in self.incoming.values_mut() {
-            incoming.queue.retain(|round, _| *round >= oldest || planted(Mutant::KeepLeftBehind));
+            incoming
+                .queue
+                .retain(|round, _| *round >= oldest || planted(Mutant::KeepLeftBehind));
         }
     }
 
@@ -434,7 +557,11 @@ impl Exchange {
         if incoming.fetching.is_some() {
             return Progress::Idle;
         }
-        let Some((round, pending)) = incoming.queue.first().map(|(round, pending)| (*round, pending)) else {
+        let Some((round, pending)) = incoming
+            .queue
+            .first()
+            .map(|(round, pending)| (*round, pending))
+        else {
             return Progress::Idle;
         };
         if round > own_round + u64::from(planted(Mutant::AcceptFuture)) {
@@ -442,19 +569,42 @@ impl Exchange {
         }
         // The same update may have come another way, as a keyframe for instance.
         let known = form == Form::Replica && pending.state == incoming.state;
-        let fits = form == Form::Stateless || known || pending.base == Some(incoming.state) || planted(Mutant::SkipBase);
+        let fits = form == Form::Stateless
+            || known
+            || pending.base == Some(incoming.state)
+            || planted(Mutant::SkipBase);
         if !fits && pending.keyframe.is_none() {
             let digest = pending.state;
             incoming.fetching = Some(digest);
-            return Progress::Fetch { round, digest, length: dimension * 4, keyframe: true };
+            return Progress::Fetch {
+                round,
+                digest,
+                length: dimension * 4,
+                keyframe: true,
+            };
         }
-        if let Some((digest, length)) = pending.pulled.filter(|_| fits && !known && pending.body.is_none()) {
+        if let Some((digest, length)) = pending
+            .pulled
+            .filter(|_| fits && !known && pending.body.is_none())
+        {
             incoming.fetching = Some(digest);
-            return Progress::Fetch { round, digest, length, keyframe: false };
+            return Progress::Fetch {
+                round,
+                digest,
+                length,
+                keyframe: false,
+            };
         }
-        let (_, pending) = incoming.queue.pop_first().expect("the first entry was just looked at");
+        let (_, pending) = incoming
+            .queue
+            .pop_first()
+            .expect("the first entry was just looked at");
         let before = Arc::clone(&incoming.values);
-        let applied = if known { Ok(before) } else { self.apply(&before, &pending, fits) };
+        let applied = if known {
+            Ok(before)
+        } else {
+            self.apply(&before, &pending, fits)
+        };
         match applied {
             Err(reason) => Progress::Refused { round, reason },
             Ok(values) => {
@@ -475,21 +625,28 @@ impl Exchange {
                     local_steps: pending.local_steps,
                     loss: pending.loss,
                     payload_bytes: pending.body().len(),
-                    keyframe_bytes: pending.keyframe.as_ref().map_or(0, |keyframe| keyframe.len()),
-                    envelope_bytes: pending.packet.len() - if inline { pending.body().len() } else { 0 },
+                    keyframe_bytes: pending
+                        .keyframe
+                        .as_ref()
+                        .map_or(0, |keyframe| keyframe.len()),
+                    envelope_bytes: pending.packet.len()
+                        - if inline { pending.body().len() } else { 0 },
                 })
             }
         }
     }
 
     fn apply(&self, replica: &[f32], pending: &Pending, fits: bool) -> Result<Parameters, Refusal> {
-        // Whoever came from the base that the message names to the state that it names came to the same vector.
+        // Whoever came from the base that the message names to the state that it names came to the
+        // same vector.
         if let Some(values) = pending.packet.led_to().filter(|_| fits) {
             return Ok(values);
         }
         let stated = pending.packet.stated();
         // What an exact body says, value for value, its sender has left here.
-        let exact = stated.as_ref().filter(|values| fits && self.codec.is_exact() && values.len() == self.dimension);
+        let exact = stated
+            .as_ref()
+            .filter(|values| fits && self.codec.is_exact() && values.len() == self.dimension);
         let values = match exact {
             Some(values) => Arc::clone(values),
             None => self.reconstruct_stated(replica, pending, fits, stated)?,
@@ -501,7 +658,8 @@ impl Exchange {
         Ok(values)
     }
 
-    /// The vector that a body or a keyframe leads to, which has the hash that its sender signed: `stated`, where that is the same.
+    /// The vector that a body or a keyframe leads to, which has the hash that its sender signed:
+    /// `stated`, where that is the same.
     fn reconstruct_stated(
         &self,
         replica: &[f32],
@@ -522,10 +680,15 @@ impl Exchange {
             self.reconstruct(replica, pending.body())?
         } else {
             let keyframe = pending.keyframe.as_deref().unwrap_or(&none);
-            identity::from_bytes(keyframe, self.dimension).map_err(|error| Refusal::Body { why: error.to_string() })?
+            identity::from_bytes(keyframe, self.dimension).map_err(|error| Refusal::Body {
+                why: error.to_string(),
+            })?
         };
         let stated = stated.filter(|stated| are_same(stated, &values));
-        if stated.is_none() && Digest::of_values(&values) != pending.state && !planted(Mutant::SkipState) {
+        if stated.is_none()
+            && Digest::of_values(&values) != pending.state
+            && !planted(Mutant::SkipState)
+        {
             return Err(Refusal::StateMismatch);
         }
         Ok(stated.unwrap_or_else(|| Arc::new(values)))
@@ -533,18 +696,26 @@ impl Exchange {
 
     /// The newest vectors received, by sender.
     pub(super) fn newest(&self) -> impl Iterator<Item = (PeerId, &[f32])> {
-        self.incoming.iter().map(|(peer, incoming)| (*peer, incoming.values.as_slice()))
+        self.incoming
+            .iter()
+            .map(|(peer, incoming)| (*peer, incoming.values.as_slice()))
     }
 
     // --- checkpoints ---
 
-    /// Replicas to keep over a restart; none for a stateless codec, where every update stands alone.
+    /// Replicas to keep over a restart; none for a stateless codec, where every update stands
+    /// alone.
     pub(super) fn replicas(&self) -> BTreeMap<PeerId, Parameters> {
         match self.codec.form() {
             Form::Stateless => BTreeMap::new(),
             Form::Replica => {
-                let others = self.incoming.iter().map(|(peer, incoming)| (*peer, Arc::clone(&incoming.values)));
-                others.chain([(self.own, Arc::clone(&self.own_replica))]).collect()
+                let others = self
+                    .incoming
+                    .iter()
+                    .map(|(peer, incoming)| (*peer, Arc::clone(&incoming.values)));
+                others
+                    .chain([(self.own, Arc::clone(&self.own_replica))])
+                    .collect()
             }
         }
     }
@@ -552,12 +723,25 @@ impl Exchange {
     /// Takes replicas back from a checkpoint.
     pub(super) fn restore(&mut self, replicas: BTreeMap<PeerId, Parameters>) {
         for (peer, values) in replicas {
-            assert_eq!(values.len(), self.dimension, "a checkpoint's replicas have the model's dimension");
+            assert_eq!(
+                values.len(),
+                self.dimension,
+                "a checkpoint's replicas have the model's dimension"
+            );
             let state = Digest::of_values(&values);
             if peer == self.own {
                 (self.own_replica, self.own_state) = (values, state);
             } else {
-                self.incoming.insert(peer, Incoming { values, state, queue: Sorted::default(), fetching: None, newest: None });
+                self.incoming.insert(
+                    peer,
+                    Incoming {
+                        values,
+                        state,
+                        queue: Sorted::default(),
+                        fetching: None,
+                        newest: None,
+                    },
+                );
             }
         }
     }
@@ -566,7 +750,10 @@ impl Exchange {
 /// Whether two vectors are the same bit for bit.
 fn are_same(a: &[f32], b: &[f32]) -> bool {
     // Without a branch at every value, so that several are compared at once.
-    a.len() == b.len() && a.iter().zip(b).fold(0, |different, (a, b)| different | (a.to_bits() ^ b.to_bits())) == 0
+    a.len() == b.len()
+        && a.iter().zip(b).fold(0, |different, (a, b)| {
+            different | (a.to_bits() ^ b.to_bits())
+        }) == 0
 }
 
 /// Finite and not absurdly large.
@@ -575,12 +762,21 @@ pub(super) fn check_values(values: &[f32]) -> Result<(), Refusal> {
     let mut squares = [0.0; 8];
     let (blocks, rest) = values.as_chunks::<8>();
     for values in blocks.iter().map(<[f32; 8]>::as_slice).chain([rest]) {
-        squares.iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(*value) * f64::from(*value));
+        squares
+            .iter_mut()
+            .zip(values)
+            .for_each(|(sum, value)| *sum += f64::from(*value) * f64::from(*value));
     }
     let norm = squares.iter().sum::<f64>().sqrt();
     if norm <= NORM_CAP {
         return Ok(()); // finite, as each of its terms is
     }
     let wrong = values.iter().position(|value| !value.is_finite());
-    Err(wrong.map_or(Refusal::Norm { norm, cap: NORM_CAP }, |index| Refusal::NotFinite { index }))
+    Err(wrong.map_or(
+        Refusal::Norm {
+            norm,
+            cap: NORM_CAP,
+        },
+        |index| Refusal::NotFinite { index },
+    ))
 }

@@ -1,9 +1,11 @@
-//! The end: the last round, what a peer still owes when it is done, goodbyes, and a federation that is over.
+//! The end: the last round, what a peer still owes when it is done, goodbyes, and a federation that
+//! is over.
 //!
-//! A peer that has finished stays as long as a connected neighbour may still need one of its last updates: it said goodbye, so that
-//! nobody waits for another one, and serves what it has sent. A neighbour needs nothing more once it has finished itself or is gone. If
-//! for a whole deadline nothing was heard of those that do, the peer leaves. A peer that stops before its last round may come back: the
-//! others treat it as one that is absent.
+//! A peer that has finished stays as long as a connected neighbour may still need one of its last
+//! updates: it said goodbye, so that nobody waits for another one, and serves what it has sent. A
+//! neighbour needs nothing more once it has finished itself or is gone. If for a whole deadline
+//! nothing was heard of those that do, the peer leaves. A peer that stops before its last round may
+//! come back: the others treat it as one that is absent.
 
 use kith_consensus::{Digest, PeerId};
 
@@ -20,7 +22,10 @@ impl Peer {
     pub(super) fn finish(&mut self, out: &mut Vec<Effect>) {
         self.phase = Phase::Lingering;
         let state = Digest::of_values(&self.parameters);
-        out.push(Effect::Emit(Event::Finished { rounds: self.round, state }));
+        out.push(Effect::Emit(Event::Finished {
+            rounds: self.round,
+            state,
+        }));
         self.say_goodbye(true, out);
         self.linger(out);
         self.leave_when_done(out);
@@ -28,25 +33,37 @@ impl Peer {
 
     fn linger(&mut self, out: &mut Vec<Effect>) {
         self.asked_lately = false;
-        out.push(Effect::SetTimer { timer: Timer::Linger, after: self.charter.round.deadline });
+        out.push(Effect::SetTimer {
+            timer: Timer::Linger,
+            after: self.charter.round.deadline,
+        });
     }
 
-    /// A whole deadline has passed since the peer finished, or since it looked last: it stays if a neighbour has shown meanwhile that it
-    /// goes on.
+    /// A whole deadline has passed since the peer finished, or since it looked last: it stays if a
+    /// neighbour has shown meanwhile that it goes on.
     pub(super) fn linger_on(&mut self, out: &mut Vec<Effect>) {
         // Its last evaluation is waited for as long as it takes.
-        if self.asked_lately || self.evaluating.is_some() { self.linger(out) } else { self.stop("every round is done", out) }
+        if self.asked_lately || self.evaluating.is_some() {
+            self.linger(out)
+        } else {
+            self.stop("every round is done", out)
+        }
     }
 
-    /// After the last round: stops once its model is evaluated and no connected neighbour can still need an update of this peer.
+    /// After the last round: stops once its model is evaluated and no connected neighbour can still
+    /// need an update of this peer.
     pub(super) fn leave_when_done(&mut self, out: &mut Vec<Effect>) {
         if self.phase != Phase::Lingering || self.evaluating.is_some() {
             return;
         }
         // Neighbours in other rounds than the last one may be behind by the topology's lead.
-        let oldest =
-            if self.charter.topology.changes() { self.charter.rounds.saturating_sub(self.ahead + 1) } else { self.last_round() };
-        let mut neighbours = (oldest..=self.last_round()).flat_map(|round| self.overlay.neighbourhood(round));
+        let oldest = if self.charter.topology.changes() {
+            self.charter.rounds.saturating_sub(self.ahead + 1)
+        } else {
+            self.last_round()
+        };
+        let mut neighbours =
+            (oldest..=self.last_round()).flat_map(|round| self.overlay.neighbourhood(round));
         if !neighbours.any(|peer| self.overlay.is_up(&peer) && !self.overlay.has_finished(&peer)) {
             self.stop("every round is done", out);
         }
@@ -59,46 +76,73 @@ impl Peer {
         }
         self.phase = Phase::Stopped;
         let history = self.history.clone();
-        out.push(Effect::Emit(Event::Left { round: self.round, finished, why: why.to_owned(), history }));
+        out.push(Effect::Emit(Event::Left {
+            round: self.round,
+            finished,
+            why: why.to_owned(),
+            history,
+        }));
         out.push(Effect::Stop);
     }
 
     fn say_goodbye(&mut self, finished: bool, out: &mut Vec<Effect>) {
         let bytes = self.farewell(finished);
-        // Everyone that is connected, since in other rounds others are neighbours, and some may be there still.
+        // Everyone that is connected, since in other rounds others are neighbours, and some may be
+        // there still.
         for peer in self.overlay.everyone_ready() {
-            out.push(Effect::Send { to: peer, bytes: bytes.clone() });
+            out.push(Effect::Send {
+                to: peer,
+                bytes: bytes.clone(),
+            });
         }
     }
 
     pub(super) fn farewell(&self, finished: bool) -> crate::packet::Packet {
-        self.seal(Kind::Goodbye, Digest::default(), wire::encode(&Goodbye { finished }))
+        self.seal(
+            Kind::Goodbye,
+            Digest::default(),
+            wire::encode(&Goodbye { finished }),
+        )
     }
 
-    /// A neighbour said goodbye. If it has finished, it said so after its last update, and serves that as long as it is connected; if not,
-    /// it may come back, and is waited for as any other that is absent.
-    pub(super) fn goodbye(&mut self, from: PeerId, envelope: &Opened<'_>, out: &mut Vec<Effect>) -> Result<(), Refusal> {
+    /// A neighbour said goodbye. If it has finished, it said so after its last update, and serves
+    /// that as long as it is connected; if not, it may come back, and is waited for as any other
+    /// that is absent.
+    pub(super) fn goodbye(
+        &mut self,
+        from: PeerId,
+        envelope: &Opened<'_>,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Refusal> {
         let Goodbye { finished } = wire::decode(envelope.payload())?;
         let sender = envelope.header.sender();
-        // A peer that is connected here says goodbye itself: a copy that others hand over may be an old one.
+        // A peer that is connected here says goodbye itself: a copy that others hand over may be an
+        // old one.
         if from != sender && self.overlay.is_ready(&sender) {
             return Ok(());
         }
         if !finished || self.overlay.finish(sender) {
-            out.push(Effect::Emit(Event::Departed { peer: sender, finished }));
+            out.push(Effect::Emit(Event::Departed {
+                peer: sender,
+                finished,
+            }));
         }
         self.close_if_complete(out);
         self.leave_when_done(out);
         Ok(())
     }
 
-    /// Whether nothing more can come of anybody: all whom this peer has met, and all its neighbours, have finished and are gone, or were
-    /// expelled.
+    /// Whether nothing more can come of anybody: all whom this peer has met, and all its
+    /// neighbours, have finished and are gone, or were expelled.
     pub(super) fn is_over(&self) -> bool {
         let met = self.overlay.everyone_met();
         let neighbours = self.overlay.neighbourhood(self.last_or_current_round());
         let finished = met.iter().any(|peer| self.overlay.has_finished(peer));
-        finished && !met.iter().chain(&neighbours).any(|peer| self.overlay.may_come(peer))
+        finished
+            && !met
+                .iter()
+                .chain(&neighbours)
+                .any(|peer| self.overlay.may_come(peer))
     }
 
     /// There is nobody left to train with.

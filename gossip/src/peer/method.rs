@@ -1,8 +1,9 @@
 //! What the charter's method of optimisation does to a round: one file each.
 //!
-//! A row is what a peer sends: its model and, behind it, what the method adds. [`Method`] says how the own row follows from
-//! training, what the neighbourhood's rows mean to the rule, and what goes on to the next round. The formulas are
-//! `kith_consensus::optimization`'s; when something is sent, combined or stored is the peer's.
+//! A row is what a peer sends: its model and, behind it, what the method adds. [`Method`] says how
+//! the own row follows from training, what the neighbourhood's rows mean to the rule, and what goes
+//! on to the next round. The formulas are `kith_consensus::optimization`'s; when something is sent,
+//! combined or stored is the peer's.
 
 mod fednova;
 mod gradient_tracking;
@@ -41,7 +42,8 @@ pub(super) trait Method: Send {
         Vec::new()
     }
 
-    /// What the own row of this round becomes when it is sent: (what receivers are told, what the peer keeps).
+    /// What the own row of this round becomes when it is sent: (what receivers are told, what the
+    /// peer keeps).
     fn give(&self, row: &Parameters, _round: u64) -> (Parameters, Parameters) {
         (Arc::clone(row), Arc::clone(row))
     }
@@ -52,14 +54,21 @@ pub(super) trait Method: Send {
     /// So much is told, and will be told again after a crash.
     fn given(&mut self, _told: &Parameters) {}
 
-    /// The models that rows stand for, where they are not the rows' first values, and the weights of these. `lost` tells that
-    /// neighbours know updates of this peer that it does not know any more. Empty: the rows' first values.
-    fn models(&mut self, _rows: &[(PeerId, Arrived)], _own: usize, _lost: bool, _weights: &mut [f64]) -> Vec<Vec<f32>> {
+    /// The models that rows stand for, where they are not the rows' first values, and the weights
+    /// of these. `lost` tells that neighbours know updates of this peer that it does not know any
+    /// more. Empty: the rows' first values.
+    fn models(
+        &mut self,
+        _rows: &[(PeerId, Arrived)],
+        _own: usize,
+        _lost: bool,
+        _weights: &mut [f64],
+    ) -> Vec<Vec<f32>> {
         Vec::new()
     }
 
-    /// What the rule makes of the models. `beside` is what stood behind each in its row; what the method carries follows from it
-    /// once there is an aggregate.
+    /// What the rule makes of the models. `beside` is what stood behind each in its row; what the
+    /// method carries follows from it once there is an aggregate.
     ///
     /// # Errors
     /// The rule's; then nothing has changed.
@@ -86,10 +95,17 @@ pub(super) trait Method: Send {
 pub(super) fn new(charter: &Charter, dimension: usize) -> Box<dyn Method> {
     match charter.aggregation.method {
         charter::Method::Plain => Box::new(plain::Plain),
-        charter::Method::FedNova { reference_steps } => Box::new(fednova::FedNova::new(Practice::of(charter), reference_steps)),
-        charter::Method::GradientTracking => Box::new(gradient_tracking::GradientTracking::new(dimension)),
+        charter::Method::FedNova { reference_steps } => Box::new(fednova::FedNova::new(
+            Practice::of(charter),
+            reference_steps,
+        )),
+        charter::Method::GradientTracking => {
+            Box::new(gradient_tracking::GradientTracking::new(dimension))
+        }
         charter::Method::PushSum => Box::new(push_sum::PushSum::new(dimension)),
-        charter::Method::Scaffold { global_learning_rate } => Box::new(scaffold::Scaffold::new(dimension, global_learning_rate)),
+        charter::Method::Scaffold {
+            global_learning_rate,
+        } => Box::new(scaffold::Scaffold::new(dimension, global_learning_rate)),
     }
 }
 
@@ -99,25 +115,32 @@ pub(super) struct Training<'a> {
     pub(super) start: &'a Parameters,
     /// Where it led; the start where nothing was trained.
     pub(super) end: &'a Parameters,
-    /// How far a constant gradient of 1 would have led, the step size times ‖a‖₁ of FedNova; 0 where nothing was trained.
+    /// How far a constant gradient of 1 would have led, the step size times ‖a‖₁ of FedNova; 0
+    /// where nothing was trained.
     pub(super) way: f64,
     /// The size of its steps.
     pub(super) rate: f64,
 }
 
 impl Training<'_> {
-    /// The mean gradient of the round's steps, corrections included: (start − end) / way; zero where nothing was trained.
+    /// The mean gradient of the round's steps, corrections included: (start − end) / way; zero
+    /// where nothing was trained.
     fn mean_gradient(&self) -> Vec<f32> {
         if self.way == 0.0 {
             return vec![0.0; self.start.len()];
         }
-        let gradient = |(start, end): (&f32, &f32)| ((f64::from(*start) - f64::from(*end)) / self.way) as f32;
-        self.start.iter().zip(self.end.iter()).map(gradient).collect()
+        let gradient =
+            |(start, end): (&f32, &f32)| ((f64::from(*start) - f64::from(*end)) / self.way) as f32;
+        self.start
+            .iter()
+            .zip(self.end.iter())
+            .map(gradient)
+            .collect()
     }
 }
 
-/// As much of the charter's `[training]` as tells how far gradients lead. Worlds whose objective is a formula have no such
-/// section: they descend by plain steps.
+/// As much of the charter's `[training]` as tells how far gradients lead. Worlds whose objective is
+/// a formula have no such section: they descend by plain steps.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Practice {
     momentum: f64,
@@ -132,7 +155,9 @@ impl Practice {
         let training = charter.canonical.get("training");
         let key = |name: &str| training.and_then(|training| training.get(name));
         let number = |name: &str| key(name).and_then(|value| value.as_float()).unwrap_or(0.0);
-        let scope = key("momentum_scope").and_then(|value| value.as_str()).unwrap_or("round");
+        let scope = key("momentum_scope")
+            .and_then(|value| value.as_str())
+            .unwrap_or("round");
         Practice {
             momentum: number("momentum"),
             dampening: number("dampening"),
@@ -141,8 +166,8 @@ impl Practice {
         }
     }
 
-    /// ‖a‖₁: how many plain steps so many local steps of size `rate` amount to. Where momentum goes on over rounds it is what they
-    /// amount to in the long run. Weight decay is left out of it.
+    /// ‖a‖₁: how many plain steps so many local steps of size `rate` amount to. Where momentum goes
+    /// on over rounds it is what they amount to in the long run. Weight decay is left out of it.
     pub(super) fn effective_steps(&self, steps: u64, rate: f64) -> f64 {
         let fresh = 1.0 - self.dampening;
         if self.lasting {
@@ -152,18 +177,42 @@ impl Practice {
             return fresh * steps as f64;
         }
         let (learning_rate, learning_rate_decay) = (fresh * rate, 1.0);
-        let training = LocalTraining { steps, learning_rate, learning_rate_decay, momentum: self.momentum, prox: self.prox };
+        let training = LocalTraining {
+            steps,
+            learning_rate,
+            learning_rate_decay,
+            momentum: self.momentum,
+            prox: self.prox,
+        };
         fresh * training.effective_steps()
     }
 }
 
-/// What the rule that combines models makes of what stands beside them: the same rows and weights. `None` where it cannot tell,
-/// which what was enough for the models seldom is.
-fn mixed(rule: &dyn Rule, context: &Context<'_>, models: &[Contribution<'_>], beside: &[&[f32]]) -> Option<Vec<f32>> {
-    let rows: Vec<Contribution<'_>> =
-        models.iter().zip(beside).map(|(model, beside)| Contribution { parameters: beside, ..*model }).collect();
-    let context = Context { round_start: None, last_aggregate: None, own_public: None, ..*context };
-    rule.aggregate(&context, &rows).ok().map(|aggregate| aggregate.parameters)
+/// What the rule that combines models makes of what stands beside them: the same rows and weights.
+/// `None` where it cannot tell, which what was enough for the models seldom is.
+fn mixed(
+    rule: &dyn Rule,
+    context: &Context<'_>,
+    models: &[Contribution<'_>],
+    beside: &[&[f32]],
+) -> Option<Vec<f32>> {
+    let rows: Vec<Contribution<'_>> = models
+        .iter()
+        .zip(beside)
+        .map(|(model, beside)| Contribution {
+            parameters: beside,
+            ..*model
+        })
+        .collect();
+    let context = Context {
+        round_start: None,
+        last_aggregate: None,
+        own_public: None,
+        ..*context
+    };
+    rule.aggregate(&context, &rows)
+        .ok()
+        .map(|aggregate| aggregate.parameters)
 }
 
 /// The place of the own row.
@@ -177,13 +226,37 @@ mod tests {
 
     #[test]
     fn effective_steps_are_those_of_fednova_times_what_dampening_leaves() {
-        let plain = Practice { momentum: 0.0, dampening: 0.0, prox: 0.0, lasting: false };
+        let plain = Practice {
+            momentum: 0.0,
+            dampening: 0.0,
+            prox: 0.0,
+            lasting: false,
+        };
         assert_eq!(plain.effective_steps(7, 0.1), 7.0);
         // v = g, ρ g + g, …: 1, 1.5, 1.75 of η after three steps.
-        let momentum = Practice { momentum: 0.5, ..plain };
+        let momentum = Practice {
+            momentum: 0.5,
+            ..plain
+        };
         assert!((momentum.effective_steps(3, 0.1) - 4.25).abs() < 1e-12);
-        assert!((Practice { dampening: 0.5, ..momentum }.effective_steps(3, 0.1) - 2.125).abs() < 1e-12);
-        assert_eq!(Practice { lasting: true, ..momentum }.effective_steps(3, 0.1), 6.0);
+        assert!(
+            (Practice {
+                dampening: 0.5,
+                ..momentum
+            }
+            .effective_steps(3, 0.1)
+                - 2.125)
+                .abs()
+                < 1e-12
+        );
+        assert_eq!(
+            Practice {
+                lasting: true,
+                ..momentum
+            }
+            .effective_steps(3, 0.1),
+            6.0
+        );
         assert!((Practice { prox: 1.0, ..plain }.effective_steps(2, 0.5) - 1.5).abs() < 1e-12);
     }
 }

@@ -1,4 +1,5 @@
-//! Who is there: connections, handshakes, addresses, patience, and the neighbourhood that the charter gives a round.
+//! Who is there: connections, handshakes, addresses, patience, and the neighbourhood that the
+//! charter gives a round.
 
 use std::cell::{Ref, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,18 +21,22 @@ const STRIKES_MAX: u32 = 5;
 pub(super) struct Overlay {
     own: PeerId,
     roster: Roster,
-    /// Participants that the charter has; in open membership the roster grows to this number and then is fixed.
+    /// Participants that the charter has; in open membership the roster grows to this number and
+    /// then is fixed.
     wanted: usize,
     /// The own place in the roster, once it is complete.
     place: Option<usize>,
     charter: Arc<Charter>,
-    /// The graphs of the even and of the odd round that were asked about last: two rounds are in use at a time.
+    /// The graphs of the even and of the odd round that were asked about last: two rounds are in
+    /// use at a time.
     near: [RefCell<Option<Near>>; 2],
-    /// Members of whom something is known, and whoever is connected; while the roster forms, also whose addresses are known.
+    /// Members of whom something is known, and whoever is connected; while the roster forms, also
+    /// whose addresses are known.
     known: Sorted<PeerId, Known>,
 }
 
-/// A round's graph, and its edges at this peer as ids: the lists of a large federation may be far away.
+/// A round's graph, and its edges at this peer as ids: the lists of a large federation may be far
+/// away.
 struct Near {
     round: u64,
     graph: Arc<Graph>,
@@ -82,9 +87,20 @@ impl Overlay {
             Admission::Members => roster.len(),
             Admission::Open => charter.membership.peers,
         };
-        assert!(roster.len() <= wanted, "a roster has no more peers than its charter");
+        assert!(
+            roster.len() <= wanted,
+            "a roster has no more peers than its charter"
+        );
         let place = roster.index(&own).filter(|_| roster.len() == wanted);
-        Overlay { own, roster, wanted, place, charter, near: Default::default(), known: Sorted::default() }
+        Overlay {
+            own,
+            roster,
+            wanted,
+            place,
+            charter,
+            near: Default::default(),
+            known: Sorted::default(),
+        }
     }
 
     /// See [`Peer::prefetch`](super::Peer::prefetch).
@@ -114,7 +130,9 @@ impl Overlay {
         self.near = Default::default();
         if self.is_formed() {
             self.place = self.roster.index(&self.own);
-            self.known.iter_mut().for_each(|(peer, known)| known.place = self.roster.index(peer));
+            self.known
+                .iter_mut()
+                .for_each(|(peer, known)| known.place = self.roster.index(peer));
         }
         self.is_formed()
     }
@@ -136,7 +154,11 @@ impl Overlay {
 
     /// Name of a complete roster; zeros while it forms.
     pub(super) fn roster_digest(&self) -> Digest {
-        if self.is_formed() { self.roster.digest() } else { Digest::default() }
+        if self.is_formed() {
+            self.roster.digest()
+        } else {
+            Digest::default()
+        }
     }
 
     /// Everyone with whom the handshake is complete.
@@ -150,7 +172,11 @@ impl Overlay {
     }
 
     fn those(&self, which: impl Fn(&Known) -> bool) -> Vec<PeerId> {
-        self.known.iter().filter(|(_, known)| which(known)).map(|(peer, _)| *peer).collect()
+        self.known
+            .iter()
+            .filter(|(_, known)| which(known))
+            .map(|(peer, _)| *peer)
+            .collect()
     }
 
     fn is(&self, peer: &PeerId, what: impl Fn(&Known) -> bool) -> bool {
@@ -158,43 +184,73 @@ impl Overlay {
     }
 
     fn of(&mut self, peer: PeerId) -> &mut Known {
-        let place = || self.roster.index(&peer).filter(|_| self.roster.len() == self.wanted);
-        self.known.entry(peer, || Known { place: place(), ..Known::default() })
+        let place = || {
+            self.roster
+                .index(&peer)
+                .filter(|_| self.roster.len() == self.wanted)
+        };
+        self.known.entry(peer, || Known {
+            place: place(),
+            ..Known::default()
+        })
     }
 
     // --- the graph: from charter, roster and round, never from liveness ---
 
-    /// The graph of a round; the charter's topology remembers those of the rounds that are asked about.
+    /// The graph of a round; the charter's topology remembers those of the rounds that are asked
+    /// about.
     pub(super) fn graph(&self, round: u64) -> Arc<Graph> {
         Arc::clone(&self.near(round).graph)
     }
 
     fn near(&self, round: u64) -> Ref<'_, Near> {
         let kept = &self.near[(round % 2) as usize];
-        if kept.borrow().as_ref().is_none_or(|near| near.round != round) {
+        if kept
+            .borrow()
+            .as_ref()
+            .is_none_or(|near| near.round != round)
+        {
             let mut kept = kept.borrow_mut();
             let graph = self.charter.topology.graph(self.roster.len(), round);
-            let graph = graph.expect("the charter was refused unless its topology can be drawn for its roster");
-            match kept.as_mut().filter(|near| Arc::ptr_eq(&near.graph, &graph)) {
+            let graph = graph
+                .expect("the charter was refused unless its topology can be drawn for its roster");
+            match kept
+                .as_mut()
+                .filter(|near| Arc::ptr_eq(&near.graph, &graph))
+            {
                 Some(near) => near.round = round,
                 None => *kept = Some(self.look(round, graph)),
             }
         }
-        Ref::map(kept.borrow(), |near| near.as_ref().expect("it was just looked at"))
+        Ref::map(kept.borrow(), |near| {
+            near.as_ref().expect("it was just looked at")
+        })
     }
 
     fn look(&self, round: u64, graph: Arc<Graph>) -> Near {
         let own = self.own_index();
         let ids = |places: &[usize]| places.iter().map(|place| self.roster[*place]).collect();
         let (receives_from, sends_to) = (ids(graph.receives_from(own)), ids(graph.sends_to(own)));
-        let weights = graph.receives_from(own).iter().map(|from| graph.mixing_weight(own, *from)).collect();
-        Near { round, graph, receives_from, weights, sends_to }
+        let weights = graph
+            .receives_from(own)
+            .iter()
+            .map(|from| graph.mixing_weight(own, *from))
+            .collect();
+        Near {
+            round,
+            graph,
+            receives_from,
+            weights,
+            sends_to,
+        }
     }
 
-    /// A peer's place in the roster: of a neighbour it is at hand, where the whole roster may be far away.
+    /// A peer's place in the roster: of a neighbour it is at hand, where the whole roster may be
+    /// far away.
     fn index(&self, peer: &PeerId) -> Option<usize> {
         let own = self.place.filter(|_| *peer == self.own);
-        own.or_else(|| self.known.get(peer)?.place).or_else(|| self.roster.index(peer))
+        own.or_else(|| self.known.get(peer)?.place)
+            .or_else(|| self.roster.index(peer))
     }
 
     /// This peer's place in the graph; `None` while the roster forms.
@@ -203,7 +259,9 @@ impl Overlay {
     }
 
     fn own_index(&self) -> usize {
-        self.place.or_else(|| self.index(&self.own)).expect("a peer is on its own roster")
+        self.place
+            .or_else(|| self.index(&self.own))
+            .expect("a peer is on its own roster")
     }
 
     /// Whose updates this peer mixes in that round.
@@ -214,13 +272,17 @@ impl Overlay {
         self.near(round).receives_from.clone()
     }
 
-    /// Those whose updates this peer mixes in that round and that are alternatives of each other, best first.
+    /// Those whose updates this peer mixes in that round and that are alternatives of each other,
+    /// best first.
     pub(super) fn alternatives(&self, round: u64) -> Vec<Vec<PeerId>> {
         if !self.is_formed() || !self.near(round).graph.has_alternatives() {
             return Vec::new();
         }
         let groups = self.near(round).graph.alternatives(self.own_index());
-        groups.into_iter().map(|group| group.into_iter().map(|index| self.roster[index]).collect()).collect()
+        groups
+            .into_iter()
+            .map(|group| group.into_iter().map(|index| self.roster[index]).collect())
+            .collect()
     }
 
     /// Who mixes `peer`'s updates in that round.
@@ -233,20 +295,30 @@ impl Overlay {
         }
         let graph = &self.near(round).graph;
         let index = self.index(peer);
-        index.map_or(Vec::new(), |index| graph.sends_to(index).iter().map(|index| self.roster[*index]).collect())
+        index.map_or(Vec::new(), |index| {
+            graph
+                .sends_to(index)
+                .iter()
+                .map(|index| self.roster[*index])
+                .collect()
+        })
     }
 
-    /// To whom this peer shows headers of `sender` of that round: of any two receivers one shows what it has to the other, and each to
-    /// about half of them. So every two that are honest, and connected, compare what they were told, for half of the messages.
+    /// To whom this peer shows headers of `sender` of that round: of any two receivers one shows
+    /// what it has to the other, and each to about half of them. So every two that are honest, and
+    /// connected, compare what they were told, for half of the messages.
     pub(super) fn shown(&self, sender: &PeerId, round: u64) -> Vec<PeerId> {
-        let Some(sender) = self.index(sender).filter(|_| self.is_formed()) else { return Vec::new() };
+        let Some(sender) = self.index(sender).filter(|_| self.is_formed()) else {
+            return Vec::new();
+        };
         let (own, graph) = (self.own_index(), &self.near(round).graph);
         let receivers = graph.sends_to(sender);
         let shows = |other: usize| {
             let lower_shows = (own + other) as u64 % 2 == round % 2;
             other != own && (own < other) == lower_shows && receivers.binary_search(&other).is_ok()
         };
-        // What is known of others is at hand; those lists name many who are not connected, and where their names are is far away.
+        // What is known of others is at hand; those lists name many who are not connected, and
+        // where their names are is far away.
         self.those(|known| known.ready && known.place.is_some_and(shows))
     }
 
@@ -255,7 +327,11 @@ impl Overlay {
             return false;
         }
         let near = self.near(round);
-        let neighbours = if planted(Mutant::MistakeDirection) { &near.sends_to } else { &near.receives_from };
+        let neighbours = if planted(Mutant::MistakeDirection) {
+            &near.sends_to
+        } else {
+            &near.receives_from
+        };
         neighbours.binary_search(peer).is_ok()
     }
 
@@ -264,7 +340,9 @@ impl Overlay {
         let near = self.near(round);
         match near.receives_from.binary_search(from) {
             Ok(place) => near.weights[place],
-            Err(_) if *from == self.own => near.graph.mixing_weight(self.own_index(), self.own_index()),
+            Err(_) if *from == self.own => {
+                near.graph.mixing_weight(self.own_index(), self.own_index())
+            }
             Err(_) => 0.0,
         }
     }
@@ -275,18 +353,36 @@ impl Overlay {
             return self.neighbourhood_of(&self.own, round);
         }
         let near = self.near(round);
-        near.receives_from.iter().chain(&near.sends_to).copied().collect()
+        near.receives_from
+            .iter()
+            .chain(&near.sends_to)
+            .copied()
+            .collect()
     }
 
-    /// Everyone that `peer` exchanges updates with in that round, in either direction; anyone, while the roster forms.
+    /// Everyone that `peer` exchanges updates with in that round, in either direction; anyone,
+    /// while the roster forms.
     pub(super) fn neighbourhood_of(&self, peer: &PeerId, round: u64) -> BTreeSet<PeerId> {
         if !self.is_formed() {
-            return self.roster.iter().filter(|other| *other != peer).copied().collect();
+            return self
+                .roster
+                .iter()
+                .filter(|other| *other != peer)
+                .copied()
+                .collect();
         }
         let graph = &self.near(round).graph;
         let index = self.index(peer);
-        let both = index.map(|index| graph.receives_from(index).iter().chain(graph.sends_to(index)));
-        both.into_iter().flatten().map(|index| self.roster[*index]).collect()
+        let both = index.map(|index| {
+            graph
+                .receives_from(index)
+                .iter()
+                .chain(graph.sends_to(index))
+        });
+        both.into_iter()
+            .flatten()
+            .map(|index| self.roster[*index])
+            .collect()
     }
 
     pub(super) fn on_roster(&self, peer: &PeerId) -> bool {
@@ -309,7 +405,9 @@ impl Overlay {
 
     /// Whether the handshake was complete before.
     pub(super) fn disconnected(&mut self, peer: &PeerId) -> bool {
-        let Some(known) = self.known.get_mut(peer) else { return false };
+        let Some(known) = self.known.get_mut(peer) else {
+            return false;
+        };
         let was_ready = known.ready;
         (known.up, known.ready, known.strikes) = (false, false, 0);
         // Of strangers nothing is remembered that could add up.
@@ -327,7 +425,8 @@ impl Overlay {
         fresh
     }
 
-    /// Connected peers whose handshake has not come: a message may be lost with a connection while another one stays.
+    /// Connected peers whose handshake has not come: a message may be lost with a connection while
+    /// another one stays.
     pub(super) fn speechless(&self) -> Vec<PeerId> {
         self.those(|known| known.up && !known.ready && !known.dismissed)
     }
@@ -342,7 +441,9 @@ impl Overlay {
 
     /// Counts a malformed message; true when it was one too many.
     pub(super) fn strike(&mut self, peer: &PeerId) -> bool {
-        let Some(known) = self.known.get_mut(peer).filter(|known| known.up) else { return false };
+        let Some(known) = self.known.get_mut(peer).filter(|known| known.up) else {
+            return false;
+        };
         known.strikes += 1;
         known.strikes >= STRIKES_MAX
     }
@@ -353,52 +454,91 @@ impl Overlay {
 
     // --- addresses ---
 
-    /// Remembers where a member can be dialled; whether that is news. Peers beyond the roster are not remembered, so this is
-    /// bounded by it.
-    /// `first_hand` tells that the peer itself named them, or that it was reached there.
-    pub(super) fn learn_addresses(&mut self, peer: PeerId, addresses: Vec<String>, first_hand: bool) -> bool {
+    /// Remembers where a member can be dialled; whether that is news. Peers beyond the roster are
+    /// not remembered, so this is bounded by it. `first_hand` tells that the peer itself named
+    /// them, or that it was reached there.
+    pub(super) fn learn_addresses(
+        &mut self,
+        peer: PeerId,
+        addresses: Vec<String>,
+        first_hand: bool,
+    ) -> bool {
         // While the roster forms, a few more than will be on it: some may never answer.
-        let room = !self.is_formed() && self.known.values().filter(|known| !known.addresses.is_empty()).count() < 2 * self.wanted;
+        let room = !self.is_formed()
+            && self
+                .known
+                .values()
+                .filter(|known| !known.addresses.is_empty())
+                .count()
+                < 2 * self.wanted;
         if !self.on_roster(&peer) && !room {
             return false;
         }
         let known = &mut self.of(peer).addresses;
-        let mut fresh: Vec<String> = addresses.into_iter().filter(|address| !known.contains(address)).collect();
+        let mut fresh: Vec<String> = addresses
+            .into_iter()
+            .filter(|address| !known.contains(address))
+            .collect();
         if !first_hand {
-            fresh.truncate(ADDRESSES_MAX.saturating_sub(known.len())); // what others say pushes nothing out
+            // What others say pushes nothing out.
+            fresh.truncate(ADDRESSES_MAX.saturating_sub(known.len()));
         }
         let news = !fresh.is_empty();
-        known.splice(if first_hand { 0..0 } else { known.len()..known.len() }, fresh);
+        known.splice(
+            if first_hand {
+                0..0
+            } else {
+                known.len()..known.len()
+            },
+            fresh,
+        );
         known.truncate(ADDRESSES_MAX);
         news
     }
 
     /// Where a member can be dialled, as far as it is known.
     pub(super) fn addresses_of(&self, peer: &PeerId) -> Vec<String> {
-        self.known.get(peer).map(|known| known.addresses.clone()).unwrap_or_default()
+        self.known
+            .get(peer)
+            .map(|known| known.addresses.clone())
+            .unwrap_or_default()
     }
 
     /// Addresses to tell others, bounded by what a handshake may carry.
     pub(super) fn address_book(&self) -> BTreeMap<PeerId, Vec<String>> {
-        let told = self.known.iter().filter(|(_, known)| !known.addresses.is_empty());
-        told.take(ADDRESS_PEERS_MAX).map(|(peer, known)| (*peer, known.addresses.clone())).collect()
+        let told = self
+            .known
+            .iter()
+            .filter(|(_, known)| !known.addresses.is_empty());
+        told.take(ADDRESS_PEERS_MAX)
+            .map(|(peer, known)| (*peer, known.addresses.clone()))
+            .collect()
     }
 
     /// Neighbours of `round` that are not connected, with the addresses that are known.
     pub(super) fn unreached(&self, round: u64) -> Vec<(PeerId, Vec<String>)> {
         let neighbours = match self.is_formed() {
             true => self.neighbourhood(round),
-            false => self.those(|known| !known.addresses.is_empty()).into_iter().filter(|peer| *peer != self.own).collect(),
+            false => self
+                .those(|known| !known.addresses.is_empty())
+                .into_iter()
+                .filter(|peer| *peer != self.own)
+                .collect(),
         };
-        let lost = |peer: &PeerId| !self.is(peer, |known| known.up || known.finished || known.dismissed);
+        let lost =
+            |peer: &PeerId| !self.is(peer, |known| known.up || known.finished || known.dismissed);
         let unreached = neighbours.into_iter().filter(lost);
-        // An empty list leaves it to the carrier, which may know an address that nobody told (mDNS, an earlier connection).
-        unreached.map(|peer| (peer, self.addresses_of(&peer))).collect()
+        // An empty list leaves it to the carrier, which may know an address that nobody told (mDNS,
+        // an earlier connection).
+        unreached
+            .map(|peer| (peer, self.addresses_of(&peer)))
+            .collect()
     }
 
     // --- who is awaited ---
 
-    /// A peer said goodbye after its last round; whether that is news. It still serves what it has sent, as long as it is connected.
+    /// A peer said goodbye after its last round; whether that is news. It still serves what it has
+    /// sent, as long as it is connected.
     pub(super) fn finish(&mut self, peer: PeerId) -> bool {
         !planted(Mutant::ForgetGoodbye) && !std::mem::replace(&mut self.of(peer).finished, true)
     }
@@ -415,34 +555,54 @@ impl Overlay {
         self.is(peer, |known| known.expelled)
     }
 
-    /// Whether an update of a peer may still come: one that has finished serves its last ones until its connection ends.
+    /// Whether an update of a peer may still come: one that has finished serves its last ones until
+    /// its connection ends.
     pub(super) fn may_come(&self, peer: &PeerId) -> bool {
-        !self.is(peer, |known| known.expelled || (known.finished && !known.up))
+        !self.is(peer, |known| {
+            known.expelled || (known.finished && !known.up)
+        })
     }
 
-    /// Whether a round waits for this neighbour: its update may come, and it was not late too often in a row.
+    /// Whether a round waits for this neighbour: its update may come, and it was not late too often
+    /// in a row.
     pub(super) fn is_awaited(&self, peer: &PeerId) -> bool {
         self.may_come(peer) && !self.is(peer, |known| known.missed >= self.charter.round.patience)
     }
 
-    /// Of these neighbours, whom a round waits for: those that are awaited, or, where those are too few for the rule, everyone who may
-    /// still come. So a peer that is cut off goes on slowly and alone instead of running ahead of everybody.
+    /// Of these neighbours, whom a round waits for: those that are awaited, or, where those are too
+    /// few for the rule, everyone who may still come. So a peer that is cut off goes on slowly and
+    /// alone instead of running ahead of everybody.
     pub(super) fn awaited(&self, neighbours: Vec<PeerId>, round: u64) -> Vec<PeerId> {
         if neighbours.is_empty() {
             return neighbours;
         }
-        let awaited: Vec<PeerId> = neighbours.iter().filter(|peer| self.is_awaited(peer)).copied().collect();
+        let awaited: Vec<PeerId> = neighbours
+            .iter()
+            .filter(|peer| self.is_awaited(peer))
+            .copied()
+            .collect();
         let graph = self.graph(round);
         let own = self.own_index();
         let models = match graph.has_alternatives() {
             false => awaited.len(),
-            true => self.alternatives(round).iter().filter(|group| group.iter().any(|peer| awaited.contains(peer))).count(),
+            true => self
+                .alternatives(round)
+                .iter()
+                .filter(|group| group.iter().any(|peer| awaited.contains(peer)))
+                .count(),
         };
-        let enough = if graph.adopts(own) { 2 } else { self.charter.aggregation.rule.minimum().max(2) };
+        let enough = if graph.adopts(own) {
+            2
+        } else {
+            self.charter.aggregation.rule.minimum().max(2)
+        };
         if models + 1 >= enough {
             return awaited;
         }
-        neighbours.into_iter().filter(|peer| self.may_come(peer)).collect()
+        neighbours
+            .into_iter()
+            .filter(|peer| self.may_come(peer))
+            .collect()
     }
 
     /// Records whether a neighbour was on time; what that changes, if anything.
@@ -469,9 +629,13 @@ impl Overlay {
 
     // --- who is how far ---
 
-    /// Whether a neighbour cannot close that round without this peer's update, unless it gives it up.
+    /// Whether a neighbour cannot close that round without this peer's update, unless it gives it
+    /// up.
     fn needs_own(&self, peer: &PeerId, round: u64) -> bool {
-        let (Some(peer), Ok(graph)) = (self.index(peer), self.charter.topology.graph(self.roster.len(), round)) else {
+        let (Some(peer), Ok(graph)) = (
+            self.index(peer),
+            self.charter.topology.graph(self.roster.len(), round),
+        ) else {
             return false;
         };
         let own = self.own_index();
@@ -484,9 +648,10 @@ impl Overlay {
         *claim = (*claim).max(Some(round));
     }
 
-    /// The (byzantine + 1)-th highest round that distinct neighbours have claimed: at least one honest peer got that far. Where the graph
-    /// changes, only claims of neighbours count that went on without this peer's update: one that needs nothing of it may be ahead by the
-    /// topology's `lead` while nobody fails.
+    /// The (byzantine + 1)-th highest round that distinct neighbours have claimed: at least one
+    /// honest peer got that far. Where the graph changes, only claims of neighbours count that went
+    /// on without this peer's update: one that needs nothing of it may be ahead by the topology's
+    /// `lead` while nobody fails.
     pub(super) fn credible_round(&self, round: u64, byzantine: usize, lead: u64) -> Option<u64> {
         // Mostly nobody is ahead.
         if self.known.values().all(|known| known.claim <= Some(round)) {
@@ -504,6 +669,8 @@ impl Overlay {
         let claims = neighbours.iter().filter_map(claim).filter(went_on);
         let mut claims: Vec<u64> = claims.map(|(_, claim)| claim).collect();
         claims.sort_unstable_by(|a, b| b.cmp(a));
-        claims.get(byzantine.saturating_sub(usize::from(planted(Mutant::BelieveOne)))).copied()
+        claims
+            .get(byzantine.saturating_sub(usize::from(planted(Mutant::BelieveOne))))
+            .copied()
     }
 }

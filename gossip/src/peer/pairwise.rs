@@ -1,14 +1,18 @@
-//! Pairwise rounds (AD-PSGD): each peer averages with one neighbour a round, and nobody waits for the slow.
+//! Pairwise rounds (AD-PSGD): each peer averages with one neighbour a round, and nobody waits for
+//! the slow.
 //!
-//! Lian et al. 2018, arXiv 1710.06952. In its own round a peer trains, sends its update to one partner, drawn from the charter's id, its
-//! place in the roster and the round, so that everybody can tell whose partner is who; and waits for that partner's answer, up to the
-//! deadline. The partner answers at once, in whatever phase it is, with its newest published update, and merges what it got when
-//! its own round closes. So who answers never waits, and there is no deadlock. Each of k models that came weighs 1/(k + 1):
-//! a half, where it is one. Averaging is not of the two current models as in the paper, but of what each has published last: a
-//! peer signs one update a round, never two.
+//! Lian et al. 2018, arXiv 1710.06952. In its own round a peer trains, sends its update to one
+//! partner, drawn from the charter's id, its place in the roster and the round, so that everybody
+//! can tell whose partner is who; and waits for that partner's answer, up to the deadline. The
+//! partner answers at once, in whatever phase it is, with its newest published update, and merges
+//! what it got when its own round closes. So who answers never waits, and there is no deadlock.
+//! Each of k models that came weighs 1/(k + 1): a half, where it is one. Averaging is not of the
+//! two current models as in the paper, but of what each has published last: a peer signs one update
+//! a round, never two.
 //!
-//! Nobody is waited for who has not been heard to have published anything, is not connected, or has nothing newer. Only updates
-//! count that ask this peer or answer it. Not here: how updates travel and are combined.
+//! Nobody is waited for who has not been heard to have published anything, is not connected, or has
+//! nothing newer. Only updates count that ask this peer or answer it. Not here: how updates travel
+//! and are combined.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,8 +45,15 @@ impl Peer {
     fn partner_of(&self, peer: &PeerId, round: u64) -> Option<PeerId> {
         let neighbours = self.overlay.audience(peer, round);
         let place = self.overlay.roster().index(peer)? as u64;
-        let mut random = Stream::derive("kith.v1 pairwise partner", &Seed(self.charter.id.0), round, place, 0);
-        (!neighbours.is_empty()).then(|| neighbours[random.bounded(neighbours.len() as u64) as usize])
+        let mut random = Stream::derive(
+            "kith.v1 pairwise partner",
+            &Seed(self.charter.id.0),
+            round,
+            place,
+            0,
+        );
+        (!neighbours.is_empty())
+            .then(|| neighbours[random.bounded(neighbours.len() as u64) as usize])
     }
 
     /// Who is told the own update of a round when it is published.
@@ -67,15 +78,24 @@ impl Peer {
     pub(super) fn await_partner(&mut self, out: &mut Vec<Effect>) {
         let (round, deadline) = (self.round, self.charter.round.deadline);
         let told = self.exchange.outgoing(round).is_some();
-        let partner = self.partner_of(&self.id, round).filter(|peer| told && self.overlay.is_ready(peer));
+        let partner = self
+            .partner_of(&self.id, round)
+            .filter(|peer| told && self.overlay.is_ready(peer));
         self.pairs.asked.extend(partner);
-        let awaited = partner.filter(|peer| self.pairs.published.contains(peer) && self.overlay.is_awaited(peer));
+        let awaited = partner
+            .filter(|peer| self.pairs.published.contains(peer) && self.overlay.is_awaited(peer));
         self.window.await_only(awaited);
         if awaited.is_none() {
             return self.close(Closed::Quorum, out);
         }
-        out.push(Effect::SetTimer { timer: Timer::Deadline { round }, after: deadline });
-        out.push(Effect::SetTimer { timer: Timer::Nudge { round }, after: deadline / NUDGES });
+        out.push(Effect::SetTimer {
+            timer: Timer::Deadline { round },
+            after: deadline,
+        });
+        out.push(Effect::SetTimer {
+            timer: Timer::Nudge { round },
+            after: deadline / NUDGES,
+        });
         self.close_if_complete(out);
     }
 
@@ -87,7 +107,12 @@ impl Peer {
     }
 
     /// Answers an update that asks this peer, once; refuses one that neither asks nor answers it.
-    pub(super) fn admit_partner(&mut self, sender: PeerId, round: u64, out: &mut Vec<Effect>) -> Result<(), Refusal> {
+    pub(super) fn admit_partner(
+        &mut self,
+        sender: PeerId,
+        round: u64,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Refusal> {
         let asks = self.partner_of(&sender, round) == Some(self.id);
         if self.listens() {
             if asks && self.overlay.is_ready(&sender) {
@@ -97,21 +122,40 @@ impl Peer {
             }
             return Ok(());
         }
-        if asks && self.pairs.asked_by.get(&sender).is_none_or(|newest| *newest < round) {
+        if asks
+            && self
+                .pairs
+                .asked_by
+                .get(&sender)
+                .is_none_or(|newest| *newest < round)
+        {
             self.pairs.asked_by.insert(sender, round);
             self.answer(sender, out);
         }
-        if asks || self.pairs.asked.contains(&sender) { Ok(()) } else { Err(Refusal::NotAPartner { round }) }
+        if asks || self.pairs.asked.contains(&sender) {
+            Ok(())
+        } else {
+            Err(Refusal::NotAPartner { round })
+        }
     }
 
     /// Sends the newest update that is promised; where there is none, the next one will go.
     fn answer(&mut self, to: PeerId, out: &mut Vec<Effect>) {
         let promised = |round: &u64| self.phase != Phase::Promising || *round != self.round;
-        let Some(newest) = self.exchange.outgoing_rounds().into_iter().rev().find(promised) else {
+        let Some(newest) = self
+            .exchange
+            .outgoing_rounds()
+            .into_iter()
+            .rev()
+            .find(promised)
+        else {
             self.pairs.owed.insert(to);
             return;
         };
-        if let Some(bytes) = self.announcement_for(&to, newest).filter(|_| self.overlay.is_ready(&to)) {
+        if let Some(bytes) = self
+            .announcement_for(&to, newest)
+            .filter(|_| self.overlay.is_ready(&to))
+        {
             out.push(Effect::Send { to, bytes });
         }
     }
@@ -126,7 +170,9 @@ impl Peer {
     /// A partner that is waited for is asked again: the update may be lost, or the answer.
     pub(super) fn ask_again(&mut self, out: &mut Vec<Effect>) {
         for peer in self.window.unheard() {
-            let bytes = self.announcement_for(&peer, self.round).filter(|_| self.is_pairwise() && self.overlay.is_ready(&peer));
+            let bytes = self
+                .announcement_for(&peer, self.round)
+                .filter(|_| self.is_pairwise() && self.overlay.is_ready(&peer));
             out.extend(bytes.map(|bytes| Effect::Send { to: peer, bytes }));
         }
     }

@@ -1,7 +1,7 @@
 //! One round's window: whom it awaits, who is in, and when it may close.
 //!
-//! Senders may be alternatives of each other, best first: then one model is awaited of them all, the best that comes counts, and
-//! there is nothing more to wait for once nobody better can come.
+//! Senders may be alternatives of each other, best first: then one model is awaited of them all,
+//! the best that comes counts, and there is nothing more to wait for once nobody better can come.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,8 @@ use crate::effect::Parameters;
 #[derive(Clone, Debug)]
 pub(super) struct Arrived {
     pub(super) values: Parameters,
-    /// How old it is, in own rounds: where peers keep step since the round that it was made in, else since it was heard of.
+    /// How old it is, in own rounds: where peers keep step since the round that it was made in,
+    /// else since it was heard of.
     pub(super) age: u64,
     /// Hash of the values, where it is known.
     pub(super) state: Option<Digest>,
@@ -30,14 +31,24 @@ pub(super) struct Window {
     arrived: Sorted<PeerId, Arrived>,
     /// Groups of alternatives, best first. Who is in none stands alone.
     alternatives: Vec<Vec<PeerId>>,
-    /// Whether the own model is the last of all alternatives: then nobody is waited for who is not there.
+    /// Whether the own model is the last of all alternatives: then nobody is waited for who is not
+    /// there.
     stands_in: bool,
 }
 
 impl Window {
-    pub(super) fn new(mut awaited: Vec<PeerId>, alternatives: Vec<Vec<PeerId>>, stands_in: bool) -> Window {
+    pub(super) fn new(
+        mut awaited: Vec<PeerId>,
+        alternatives: Vec<Vec<PeerId>>,
+        stands_in: bool,
+    ) -> Window {
         awaited.sort_unstable();
-        Window { arrived: Sorted::with_room(awaited.len()), awaited, alternatives, stands_in }
+        Window {
+            arrived: Sorted::with_room(awaited.len()),
+            awaited,
+            alternatives,
+            stands_in,
+        }
     }
 
     /// See [`Peer::prefetch`](super::Peer::prefetch).
@@ -97,22 +108,40 @@ impl Window {
     /// How many models are awaited: of alternatives one.
     pub(super) fn awaited(&self) -> usize {
         let grouped = |group: &&Vec<PeerId>| group.iter().any(|peer| self.awaits(peer));
-        let surplus = |group: &Vec<PeerId>| group.iter().filter(|peer| self.awaits(peer)).count() - 1;
-        self.awaited.len() - self.alternatives.iter().filter(grouped).map(surplus).sum::<usize>()
+        let surplus =
+            |group: &Vec<PeerId>| group.iter().filter(|peer| self.awaits(peer)).count() - 1;
+        self.awaited.len()
+            - self
+                .alternatives
+                .iter()
+                .filter(grouped)
+                .map(surplus)
+                .sum::<usize>()
     }
 
-    /// Of every model that is awaited and not in, who is to bring it: of alternatives the best. `reachable` tells who is connected:
-    /// a better alternative that is not is no longer waited for once another one is in.
+    /// Of every model that is awaited and not in, who is to bring it: of alternatives the best.
+    /// `reachable` tells who is connected: a better alternative that is not is no longer waited for
+    /// once another one is in.
     pub(super) fn missing(&self, reachable: impl Fn(&PeerId) -> bool) -> Vec<PeerId> {
         let waits = |peer: &PeerId| self.awaits(peer) && !self.contains(peer);
         let open = |group: &Vec<PeerId>| {
-            let first = group.iter().find(|peer| self.contains(peer) || (waits(peer) && reachable(peer)));
+            let first = group
+                .iter()
+                .find(|peer| self.contains(peer) || (waits(peer) && reachable(peer)));
             let settled = first.map_or(self.stands_in, |peer| self.contains(peer));
-            if settled { None } else { group.iter().copied().find(waits) }
+            if settled {
+                None
+            } else {
+                group.iter().copied().find(waits)
+            }
         };
-        let alone = |peer: &&PeerId| waits(peer) && !self.alternatives.iter().any(|group| group.contains(peer));
+        let alone = |peer: &&PeerId| {
+            waits(peer) && !self.alternatives.iter().any(|group| group.contains(peer))
+        };
         let alone = self.awaited.iter().filter(alone).copied();
-        let mut missing: Vec<PeerId> = alone.chain(self.alternatives.iter().filter_map(open)).collect();
+        let mut missing: Vec<PeerId> = alone
+            .chain(self.alternatives.iter().filter_map(open))
+            .collect();
         missing.sort_unstable();
         missing
     }
@@ -123,23 +152,34 @@ impl Window {
         self.awaited.iter().filter(waits).copied().collect()
     }
 
-    /// Whether a better alternative to this peer is in, so that its own contribution does not count.
+    /// Whether a better alternative to this peer is in, so that its own contribution does not
+    /// count.
     pub(super) fn is_overtaken(&self, peer: &PeerId) -> bool {
         let group = self.alternatives.iter().find(|group| group.contains(peer));
-        let mut better = group.into_iter().flatten().take_while(|other| *other != peer);
+        let mut better = group
+            .into_iter()
+            .flatten()
+            .take_while(|other| *other != peer);
         better.any(|other| self.contains(other))
     }
 
     /// The contributions that count.
     pub(super) fn counted(&self) -> impl Iterator<Item = (&PeerId, &Arrived)> {
-        self.arrived.iter().filter(|(peer, _)| !self.is_overtaken(peer))
+        self.arrived
+            .iter()
+            .filter(|(peer, _)| !self.is_overtaken(peer))
     }
 
-    /// Whether enough of the awaited are in: `quorum` is their share, rounded up. For `reachable` see [`Window::missing`].
+    /// Whether enough of the awaited are in: `quorum` is their share, rounded up. For `reachable`
+    /// see [`Window::missing`].
     pub(super) fn is_complete(&self, quorum: f64, reachable: impl Fn(&PeerId) -> bool) -> bool {
         let awaited = self.awaited();
         let share = quorum * awaited as f64;
-        let needed = if planted(Mutant::LowQuorum) { share.floor() } else { share.ceil() } as usize;
+        let needed = if planted(Mutant::LowQuorum) {
+            share.floor()
+        } else {
+            share.ceil()
+        } as usize;
         awaited - self.missing(reachable).len() >= needed
     }
 }
@@ -154,7 +194,13 @@ mod tests {
     }
 
     fn arrived() -> Arrived {
-        Arrived { values: Arc::new(vec![0.0]), state: None, age: 0, samples: 1, local_steps: 1 }
+        Arrived {
+            values: Arc::new(vec![0.0]),
+            state: None,
+            age: 0,
+            samples: 1,
+            local_steps: 1,
+        }
     }
 
     fn up(_: &PeerId) -> bool {
@@ -183,7 +229,11 @@ mod tests {
 
     /// Of two clusters, 1 before 2 before 3, and 5 before 4; and 6 alone.
     fn ranked() -> Window {
-        Window::new((1..=6).map(peer).collect(), vec![vec![peer(1), peer(2), peer(3)], vec![peer(5), peer(4)]], false)
+        Window::new(
+            (1..=6).map(peer).collect(),
+            vec![vec![peer(1), peer(2), peer(3)], vec![peer(5), peer(4)]],
+            false,
+        )
     }
 
     fn counted(window: &Window) -> Vec<PeerId> {
@@ -193,21 +243,37 @@ mod tests {
     #[test]
     fn of_alternatives_the_best_that_came_counts_and_nobody_waits_for_a_worse_one() {
         let mut window = ranked();
-        assert_eq!((window.awaited(), window.missing(up)), (3, vec![peer(1), peer(5), peer(6)]));
+        assert_eq!(
+            (window.awaited(), window.missing(up)),
+            (3, vec![peer(1), peer(5), peer(6)])
+        );
         window.insert(peer(2), arrived());
         window.insert(peer(4), arrived());
         window.insert(peer(6), arrived());
         // The best may still come.
-        assert_eq!((counted(&window), window.missing(up)), (vec![peer(2), peer(4), peer(6)], vec![peer(1), peer(5)]));
+        assert_eq!(
+            (counted(&window), window.missing(up)),
+            (vec![peer(2), peer(4), peer(6)], vec![peer(1), peer(5)])
+        );
         assert_eq!(window.unheard(), [peer(1), peer(5)]);
         assert!(!window.is_complete(1.0, up) && window.is_complete(0.3, up));
         window.insert(peer(1), arrived());
         window.insert(peer(5), arrived());
-        assert_eq!((counted(&window), window.missing(up)), (vec![peer(1), peer(5), peer(6)], vec![]));
-        assert!(window.is_complete(1.0, up) && window.is_overtaken(&peer(3)) && !window.is_overtaken(&peer(1)));
+        assert_eq!(
+            (counted(&window), window.missing(up)),
+            (vec![peer(1), peer(5), peer(6)], vec![])
+        );
+        assert!(
+            window.is_complete(1.0, up)
+                && window.is_overtaken(&peer(3))
+                && !window.is_overtaken(&peer(1))
+        );
         // One that contradicts itself makes room for the next.
         window.remove(&peer(1));
-        assert_eq!((counted(&window), window.awaited()), (vec![peer(2), peer(5), peer(6)], 3));
+        assert_eq!(
+            (counted(&window), window.awaited()),
+            (vec![peer(2), peer(5), peer(6)], 3)
+        );
         assert!(window.is_complete(1.0, up));
     }
 
@@ -217,10 +283,18 @@ mod tests {
         window.insert(peer(3), arrived());
         window.insert(peer(6), arrived());
         let lost = |other: &PeerId| *other != peer(1) && *other != peer(5);
-        assert_eq!(window.missing(lost), [peer(1), peer(5)], "peer 2 and peer 4 may come");
+        assert_eq!(
+            window.missing(lost),
+            [peer(1), peer(5)],
+            "peer 2 and peer 4 may come"
+        );
         window.release(&peer(2));
         assert_eq!(window.missing(lost), [peer(5)]);
-        assert_eq!(window.missing(up), [peer(1), peer(5)], "who is connected may still come");
+        assert_eq!(
+            window.missing(up),
+            [peer(1), peer(5)],
+            "who is connected may still come"
+        );
         window.insert(peer(4), arrived());
         assert!(window.is_complete(1.0, lost));
         // Alone and not connected is awaited all the same, and so is a group of which nobody came.

@@ -1,7 +1,8 @@
 //! Noticing that somebody signed two different updates for one round.
 //!
-//! Every header that arrives, from its sender or passed on by a neighbour, is remembered for a few rounds. Two headers with
-//! equal round and sequence and different `state_hash` prove equivocation; a repeated one is a duplicate.
+//! Every header that arrives, from its sender or passed on by a neighbour, is remembered for a few
+//! rounds. Two headers with equal round and sequence and different `state_hash` prove equivocation;
+//! a repeated one is a duplicate.
 
 use kith_consensus::mutant::{Mutant, planted};
 use kith_consensus::{Digest, PeerId, Sorted};
@@ -18,8 +19,8 @@ const ROUNDS_KEPT: u64 = 3;
 /// Headers for which a new round has room at once: sparse graphs have about so many senders.
 const ROOM: usize = 4;
 
-/// What the header of an update says beside its sender and round, and the signature under it. From these the header is spelled again
-/// when somebody asks for it: hardly anybody does.
+/// What the header of an update says beside its sender and round, and the signature under it. From
+/// these the header is spelled again when somebody asks for it: hardly anybody does.
 #[derive(Clone, Debug)]
 struct Seen {
     sequence: u64,
@@ -37,7 +38,8 @@ pub(super) enum Testimony {
     New,
     /// Seen before.
     Known,
-    /// A second update for a round, under another sequence: no proof, but not both can be what the sender trained.
+    /// A second update for a round, under another sequence: no proof, but not both can be what the
+    /// sender trained.
     Second,
     /// Contradicts one seen before: the proof.
     Contradiction(Box<Proof>, [Digest; 2]),
@@ -55,15 +57,39 @@ pub(super) struct Witness {
 impl Witness {
     /// For a federation whose peers may be `ahead` rounds ahead of each other.
     pub(super) fn new(federation: Digest, ahead: u64) -> Witness {
-        Witness { federation, kept: ROUNDS_KEPT.max(ahead + 1), seen: Sorted::default() }
+        Witness {
+            federation,
+            kept: ROUNDS_KEPT.max(ahead + 1),
+            seen: Sorted::default(),
+        }
     }
 
     /// The bytes of a header that was seen.
     fn spell(&self, round: u64, sender: &PeerId, seen: &Seen) -> Vec<u8> {
-        let Seen { sequence, state, payload, .. } = *seen;
-        let header = Header(PROTOCOL_VERSION, self.federation, Kind::Update, *sender, round, sequence, state, payload);
+        let Seen {
+            sequence,
+            state,
+            payload,
+            ..
+        } = *seen;
+        let header = Header(
+            PROTOCOL_VERSION,
+            self.federation,
+            Kind::Update,
+            *sender,
+            round,
+            sequence,
+            state,
+            payload,
+        );
         let header_bytes = wire::encode(&header);
-        Envelope { header, header_bytes, signature: seen.signature.to_vec(), payload: Vec::new() }.header_to_bytes()
+        Envelope {
+            header,
+            header_bytes,
+            signature: seen.signature.to_vec(),
+            payload: Vec::new(),
+        }
+        .header_to_bytes()
     }
 
     fn seen(&self, round: u64, sender: &PeerId) -> Option<&Seen> {
@@ -78,11 +104,25 @@ impl Witness {
     /// Remembers the header of an update.
     pub(super) fn hear(&mut self, message: &Opened<'_>) -> Testimony {
         let header = message.header;
-        let (round, sender, sequence, state) = (header.round(), header.sender(), header.sequence(), header.state());
+        let (round, sender, sequence, state) = (
+            header.round(),
+            header.sender(),
+            header.sequence(),
+            header.state(),
+        );
         let of_round = self.seen.entry(round, || Sorted::with_room(ROOM));
         let Some(seen) = of_round.get_mut(&sender) else {
             let (payload, signature) = (header.payload(), *message.signature());
-            of_round.insert(sender, Seen { sequence, state, payload, signature, disputed: false });
+            of_round.insert(
+                sender,
+                Seen {
+                    sequence,
+                    state,
+                    payload,
+                    signature,
+                    disputed: false,
+                },
+            );
             return Testimony::New;
         };
         if seen.state == state && seen.sequence == sequence {
@@ -98,17 +138,22 @@ impl Witness {
         Testimony::Contradiction(Box::new(proof), [seen.state, state])
     }
 
-    /// Whether a sender signed more than one update for a round: then none of them counts, in whatever order they come.
+    /// Whether a sender signed more than one update for a round: then none of them counts, in
+    /// whatever order they come.
     pub(super) fn is_disputed(&self, round: u64, sender: &PeerId) -> bool {
         self.seen(round, sender).is_some_and(|seen| seen.disputed)
     }
 
-    /// Whether the header of a message that is not open yet was verified before, byte for byte: in a neighbourhood many show one
-    /// header.
+    /// Whether the header of a message that is not open yet was verified before, byte for byte: in
+    /// a neighbourhood many show one header.
     pub(super) fn recognises(&self, packet: &Packet) -> bool {
-        let Some((header, signature)) = Parts::claimed(packet) else { return false };
+        let Some((header, signature)) = Parts::claimed(packet) else {
+            return false;
+        };
         let front = packet.place_of(signature).end;
-        let Some(seen) = self.seen(header.round(), &header.sender()) else { return false };
+        let Some(seen) = self.seen(header.round(), &header.sender()) else {
+            return false;
+        };
         let alone = self.spell(header.round(), &header.sender(), seen);
         packet[..front] == alone[..alone.len() - 1]
     }
@@ -116,14 +161,25 @@ impl Witness {
     /// Whether a message is nothing but a header that was seen before.
     pub(super) fn knows(&self, message: &Opened<'_>) -> bool {
         let header = message.header;
-        let said = (header.sequence(), header.state(), header.payload(), message.signature());
+        let said = (
+            header.sequence(),
+            header.state(),
+            header.payload(),
+            message.signature(),
+        );
         let seen = || self.seen(header.round(), &header.sender());
-        message.is_header_only() && seen().is_some_and(|seen| (seen.sequence, seen.state, seen.payload, &seen.signature) == said)
+        message.is_header_only()
+            && seen().is_some_and(|seen| {
+                (seen.sequence, seen.state, seen.payload, &seen.signature) == said
+            })
     }
 
     /// The newest header of a peer, to give back to it when it returns without its state.
     pub(super) fn newest(&self, peer: &PeerId) -> Option<Packet> {
-        self.seen.keys().rev().find_map(|round| Some(self.spell(*round, peer, self.seen(*round, peer)?).into()))
+        self.seen
+            .keys()
+            .rev()
+            .find_map(|round| Some(self.spell(*round, peer, self.seen(*round, peer)?).into()))
     }
 
     /// Headers remembered.
@@ -148,7 +204,15 @@ impl Witness {
 
 /// Whether two verified headers contradict each other.
 pub(super) fn contradict(a: &Header, b: &Header) -> bool {
-    let claim = |header: &Header| (header.federation(), header.kind(), header.sender(), header.round(), header.sequence());
+    let claim = |header: &Header| {
+        (
+            header.federation(),
+            header.kind(),
+            header.sender(),
+            header.round(),
+            header.sequence(),
+        )
+    };
     claim(a) == claim(b) && a.kind() == Kind::Update && a.state() != b.state()
 }
 
@@ -163,7 +227,16 @@ mod tests {
         let payload = vec![7; 300];
         let update = |state: &[u8], payload: &[u8]| {
             let hash = Digest::of(payload);
-            let header = Header(PROTOCOL_VERSION, Digest::default(), Kind::Update, liar.peer(), 3, 3, Digest::of(state), hash);
+            let header = Header(
+                PROTOCOL_VERSION,
+                Digest::default(),
+                Kind::Update,
+                liar.peer(),
+                3,
+                3,
+                Digest::of(state),
+                hash,
+            );
             Envelope::seal(&liar, header, payload.to_vec())
         };
         let known = update(b"state", &payload);
@@ -175,7 +248,8 @@ mod tests {
         let header = opened.header_alone();
         assert_eq!(header.to_vec(), known.header_to_bytes());
         assert!(header.open(&liar, false).unwrap().is_header_only() && !opened.is_header_only());
-        let recognises = |witness: &Witness, bytes: &[u8]| witness.recognises(&Packet::from(bytes.to_vec()));
+        let recognises =
+            |witness: &Witness, bytes: &[u8]| witness.recognises(&Packet::from(bytes.to_vec()));
         assert!(recognises(&witness, &known.to_bytes()));
         assert!(recognises(&witness, &header));
         for place in 0..header.len() - 1 {
@@ -183,7 +257,10 @@ mod tests {
             other[place] ^= 1;
             assert!(!recognises(&witness, &other), "byte {place}");
         }
-        assert!(!recognises(&witness, &update(b"another", &payload).to_bytes()));
+        assert!(!recognises(
+            &witness,
+            &update(b"another", &payload).to_bytes()
+        ));
         for length in 0..header.len() - 1 {
             assert!(!recognises(&witness, &known.to_bytes()[..length]));
         }
@@ -209,8 +286,17 @@ mod tests {
         let mut witness = Witness::new(Digest::default(), 2);
         let packet = Packet::from(envelope.to_bytes());
         witness.hear(&packet.open(&sender, false).unwrap());
-        let other = Packet::from(Envelope { payload: b"another".to_vec(), ..envelope }.to_bytes());
+        let other = Packet::from(
+            Envelope {
+                payload: b"another".to_vec(),
+                ..envelope
+            }
+            .to_bytes(),
+        );
         assert!(witness.recognises(&other));
-        assert!(matches!(other.open(&sender, true), Err(crate::event::Refusal::PayloadHash)));
+        assert!(matches!(
+            other.open(&sender, true),
+            Err(crate::event::Refusal::PayloadHash)
+        ));
     }
 }

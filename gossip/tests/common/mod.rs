@@ -1,6 +1,12 @@
 //! Peers without a carrier, and effects as short lines that can be compared and read.
 
-#![allow(dead_code, clippy::unwrap_used, clippy::missing_panics_doc, missing_docs, reason = "each suite uses its part")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    missing_docs,
+    reason = "each suite uses its part"
+)]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +16,9 @@ use kith_consensus::section::Document;
 use kith_consensus::{Digest, PeerId, Section, Seed};
 use kith_gossip::codec::codec_from_section;
 use kith_gossip::effect::Record;
-use kith_gossip::{Authenticator, Conduct, Effect, Event, Honest, Input, Peer, Roster, Setup, Stored, Timer};
+use kith_gossip::{
+    Authenticator, Conduct, Effect, Event, Honest, Input, Peer, Roster, Setup, Stored, Timer,
+};
 
 pub(crate) fn secret(number: u8) -> [u8; 32] {
     [number; 32]
@@ -55,12 +63,19 @@ pub(crate) fn peer_with(number: u8, charter: &Arc<Charter>, dimension: usize) ->
     peer_that(number, charter, dimension, Box::new(Honest))
 }
 
-pub(crate) fn peer_that(number: u8, charter: &Arc<Charter>, dimension: usize, conduct: Box<dyn Conduct>) -> Peer {
+pub(crate) fn peer_that(
+    number: u8,
+    charter: &Arc<Charter>,
+    dimension: usize,
+    conduct: Box<dyn Conduct>,
+) -> Peer {
     Peer::new(Setup {
         authenticator: Authenticator::from_secret(&secret(number)),
         charter: Arc::clone(charter),
         roster: Roster::new(charter.roster()),
-        codec: Document::parse("").expect("toml").section("codec", codec_from_section),
+        codec: Document::parse("")
+            .expect("toml")
+            .section("codec", codec_from_section),
         layout: Digest::of(b"layout"),
         initial: Arc::new(vec![0.0; dimension]),
         seed: Seed::from_number(u64::from(number)),
@@ -77,7 +92,11 @@ pub(crate) fn handle(peer: &mut Peer, input: Input) -> Vec<Effect> {
 
 /// Effects as short lines, so that a whole list can be compared and read.
 pub(crate) fn lines(effects: &[Effect]) -> Vec<String> {
-    let name = |peer: &PeerId| (1..=9).find(|number| id(*number) == *peer).map_or("?".into(), |number| format!("p{number}"));
+    let name = |peer: &PeerId| {
+        (1..=9)
+            .find(|number| id(*number) == *peer)
+            .map_or("?".into(), |number| format!("p{number}"))
+    };
     effects
         .iter()
         .map(|effect| match effect {
@@ -87,12 +106,19 @@ pub(crate) fn lines(effects: &[Effect]) -> Vec<String> {
             Effect::Send { to, .. } => format!("send to {}", name(to)),
             Effect::Announce { .. } => "announce".into(),
             Effect::Fetch { sources, .. } => format!("fetch from {}", name(&sources[0])),
-            Effect::Provide { body, .. } => format!("provide {}", if body.is_some() { "body" } else { "nothing" }),
+            Effect::Provide { body, .. } => format!(
+                "provide {}",
+                if body.is_some() { "body" } else { "nothing" }
+            ),
             Effect::Connect { peer, .. } => format!("connect {}", name(peer)),
-            Effect::Disconnect { peer, reason } => format!("disconnect {}: {}", name(peer), reason.name()),
+            Effect::Disconnect { peer, reason } => {
+                format!("disconnect {}: {}", name(peer), reason.name())
+            }
             Effect::SetTimer { timer, .. } => format!("timer {timer:?}"),
             Effect::Persist(Record::Intent(intent)) => format!("persist intent {}", intent.round),
-            Effect::Persist(Record::Checkpoint(checkpoint)) => format!("persist checkpoint {}", checkpoint.round),
+            Effect::Persist(Record::Checkpoint(checkpoint)) => {
+                format!("persist checkpoint {}", checkpoint.round)
+            }
             Effect::Emit(event) => {
                 let json = serde_json::to_value(event).expect("events are plain");
                 format!("event {}", json["event"].as_str().expect("a name"))
@@ -113,12 +139,40 @@ pub(crate) fn sent_to(effects: &[Effect], to: u8) -> Vec<Vec<u8>> {
 /// Peer 1 with the handshakes of peers 2 and 3 done, in round 0.
 pub(crate) fn in_round_zero(charter: &Arc<Charter>) -> Peer {
     let mut peer = peer_of(1, charter);
-    handle(&mut peer, Input::Start { checkpoint: None, intent: None });
+    handle(
+        &mut peer,
+        Input::Start {
+            checkpoint: None,
+            intent: None,
+        },
+    );
     for number in [2, 3] {
         let mut other = peer_of(number, charter);
-        handle(&mut peer, Input::PeerUp { peer: id(number), addresses: vec![] });
-        let hello = sent_to(&handle(&mut other, Input::PeerUp { peer: id(1), addresses: vec![] }), 1).remove(0);
-        handle(&mut peer, Input::Received { from: id(number), bytes: hello.into() });
+        handle(
+            &mut peer,
+            Input::PeerUp {
+                peer: id(number),
+                addresses: vec![],
+            },
+        );
+        let hello = sent_to(
+            &handle(
+                &mut other,
+                Input::PeerUp {
+                    peer: id(1),
+                    addresses: vec![],
+                },
+            ),
+            1,
+        )
+        .remove(0);
+        handle(
+            &mut peer,
+            Input::Received {
+                from: id(number),
+                bytes: hello.into(),
+            },
+        );
     }
     peer
 }
@@ -144,19 +198,72 @@ pub(crate) fn announcement_with(number: u8, charter: &Arc<Charter>, values: &[f3
     announcement_claiming(number, charter, values, 2)
 }
 
-pub(crate) fn announcement_claiming(number: u8, charter: &Arc<Charter>, values: &[f32], local_steps: u64) -> Vec<u8> {
-    announcement_by(peer_with(number, charter, values.len()), number, charter, values, local_steps)
+pub(crate) fn announcement_claiming(
+    number: u8,
+    charter: &Arc<Charter>,
+    values: &[f32],
+    local_steps: u64,
+) -> Vec<u8> {
+    announcement_by(
+        peer_with(number, charter, values.len()),
+        number,
+        charter,
+        values,
+        local_steps,
+    )
 }
 
-pub(crate) fn announcement_by(mut other: Peer, number: u8, charter: &Arc<Charter>, values: &[f32], local_steps: u64) -> Vec<u8> {
-    handle(&mut other, Input::Start { checkpoint: None, intent: None });
-    let hello =
-        sent_to(&handle(&mut peer_of(1, charter), Input::PeerUp { peer: id(number), addresses: vec![] }), number).remove(0);
-    handle(&mut other, Input::Received { from: id(1), bytes: hello.into() });
+pub(crate) fn announcement_by(
+    mut other: Peer,
+    number: u8,
+    charter: &Arc<Charter>,
+    values: &[f32],
+    local_steps: u64,
+) -> Vec<u8> {
+    handle(
+        &mut other,
+        Input::Start {
+            checkpoint: None,
+            intent: None,
+        },
+    );
+    let hello = sent_to(
+        &handle(
+            &mut peer_of(1, charter),
+            Input::PeerUp {
+                peer: id(number),
+                addresses: vec![],
+            },
+        ),
+        number,
+    )
+    .remove(0);
+    handle(
+        &mut other,
+        Input::Received {
+            from: id(1),
+            bytes: hello.into(),
+        },
+    );
     handle(&mut other, Input::TimerExpired(Timer::Start));
     let parameters = Arc::new(values.to_vec());
-    handle(&mut other, Input::Trained { round: 0, parameters, samples: 10, local_steps, loss: 0.5, rate: 0.1, memory: None });
-    sent_to(&handle(&mut other, Input::Stored(Stored::Intent { round: 0 })), 1).remove(0)
+    handle(
+        &mut other,
+        Input::Trained {
+            round: 0,
+            parameters,
+            samples: 10,
+            local_steps,
+            loss: 0.5,
+            rate: 0.1,
+            memory: None,
+        },
+    );
+    sent_to(
+        &handle(&mut other, Input::Stored(Stored::Intent { round: 0 })),
+        1,
+    )
+    .remove(0)
 }
 
 /// Names of what was refused.

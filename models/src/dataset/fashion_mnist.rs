@@ -1,5 +1,5 @@
-//! Fashion-MNIST (Xiao, Rasul and Vollgraf, arXiv 1708.07747, MIT licence), from the four files of its authors. 30 MB, so it
-//! is not compiled in; Debian packages it.
+//! Fashion-MNIST (Xiao, Rasul and Vollgraf, arXiv 1708.07747, MIT licence), from the four files of
+//! its authors. 30 MB, so it is not compiled in; Debian packages it.
 
 use std::path::{Path, PathBuf};
 
@@ -17,8 +17,9 @@ pub(super) const ENTRY: DatasetEntry = DatasetEntry {
     help: "60,000 + 10,000 pictures of clothes, 28×28, 10 classes; Debian package dataset-fashion-mnist",
     source: "Xiao, Rasul and Vollgraf 2017, arXiv 1708.07747",
     load,
-    // Pixels to [0, 1]. Learning rate: measured best of 0.01, 0.02 and 0.05 for ten IID peers of 600 rows that average for 20
-    // rounds (0.811, 0.822, 0.833); one peer with all 60,000 rows does better with 0.02 (0.864 against 0.837, 4 epochs).
+    // Pixels to [0, 1]. Learning rate: measured best of 0.01, 0.02 and 0.05 for ten IID peers of
+    // 600 rows that average for 20 rounds (0.811, 0.822, 0.833); one peer with all 60,000 rows does
+    // better with 0.02 (0.864 against 0.837, 4 epochs).
     defaults: r#"[data]
 shape = [1, 28, 28]
 classes = 10
@@ -38,27 +39,48 @@ local_epochs = 1
 };
 
 /// Its four files, each perhaps compressed.
-const FILES: [&str; 4] =
-    ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"];
+const FILES: [&str; 4] = [
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+];
 
 fn load(options: &DatasetOptions) -> Result<Loaded, DataError> {
-    // A folder that somebody names is the one that is meant: other rows under its name would go unnoticed.
+    // A folder that somebody names is the one that is meant: other rows under its name would go
+    // unnoticed.
     let searched: Vec<PathBuf> = match &options.directory {
         Some(directory) => vec![directory.clone()],
-        None => std::env::var_os(VARIABLE).map(PathBuf::from).into_iter().chain([PathBuf::from(DEBIAN)]).collect(),
+        None => std::env::var_os(VARIABLE)
+            .map(PathBuf::from)
+            .into_iter()
+            .chain([PathBuf::from(DEBIAN)])
+            .collect(),
     };
     if let Some(directory) = &options.directory {
-        let missing: Vec<String> =
-            FILES.iter().filter(|name| file(directory, name).is_none()).map(|name| format!("{name}[.gz]")).collect();
+        let missing: Vec<String> = FILES
+            .iter()
+            .filter(|name| file(directory, name).is_none())
+            .map(|name| format!("{name}[.gz]"))
+            .collect();
         if !missing.is_empty() {
             return Err(DataError::format(
                 directory,
-                format!("expected the four files of Fashion-MNIST there; missing: {}", missing.join(", ")),
+                format!(
+                    "expected the four files of Fashion-MNIST there; missing: {}",
+                    missing.join(", ")
+                ),
             ));
         }
     }
-    let Some(directory) = searched.iter().find(|directory| file(directory, "train-images-idx3-ubyte").is_some()) else {
-        let places: Vec<String> = searched.iter().map(|directory| directory.display().to_string()).collect();
+    let Some(directory) = searched
+        .iter()
+        .find(|directory| file(directory, "train-images-idx3-ubyte").is_some())
+    else {
+        let places: Vec<String> = searched
+            .iter()
+            .map(|directory| directory.display().to_string())
+            .collect();
         let what = format!(
             "train-images-idx3-ubyte[.gz] is in none of: {}; install it with `apt-get install dataset-fashion-mnist`, \
              or name the folder of its four files with the data set's folder option or in {VARIABLE}",
@@ -69,22 +91,39 @@ fn load(options: &DatasetOptions) -> Result<Loaded, DataError> {
     let read = |part: &str| {
         let find = |kind: &str| {
             let name = format!("{part}-{kind}-ubyte");
-            file(directory, &name).ok_or_else(|| DataError::format(directory, format!("{name}[.gz] is missing")))
+            file(directory, &name)
+                .ok_or_else(|| DataError::format(directory, format!("{name}[.gz] is missing")))
         };
         read_idx(&find("images-idx3")?, &find("labels-idx1")?, None)
     };
-    let Images { height, width, mut pixels, mut labels, .. } = read("train")?;
+    let Images {
+        height,
+        width,
+        mut pixels,
+        mut labels,
+        ..
+    } = read("train")?;
     let train = labels.len();
     let test = read("t10k")?;
     pixels.extend(test.pixels);
     labels.extend(test.labels);
-    let official = Split { train: (0..train).collect(), test: (train..labels.len()).collect() };
+    let official = Split {
+        train: (0..train).collect(),
+        test: (train..labels.len()).collect(),
+    };
     let images = Images::new("fashion-mnist", height, width, pixels, labels)?;
-    Ok(Loaded { source: Source::Images(images), official: Some(official), test: TestSize::Rows(10_000), sites: None })
+    Ok(Loaded {
+        source: Source::Images(images),
+        official: Some(official),
+        test: TestSize::Rows(10_000),
+        sites: None,
+    })
 }
 
 fn file(directory: &Path, name: &str) -> Option<PathBuf> {
-    [directory.join(name), directory.join(format!("{name}.gz"))].into_iter().find(|path| path.is_file())
+    [directory.join(name), directory.join(format!("{name}.gz"))]
+        .into_iter()
+        .find(|path| path.is_file())
 }
 
 #[cfg(test)]
@@ -96,12 +135,27 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("kith-fashion-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join(FILES[0]), "no images").unwrap();
-        let told = load(&DatasetOptions { directory: Some(folder.clone()) }).unwrap_err().to_string();
+        let told = load(&DatasetOptions {
+            directory: Some(folder.clone()),
+        })
+        .unwrap_err()
+        .to_string();
         assert!(told.contains(&folder.display().to_string()), "{told}");
-        assert!(!told.contains(FILES[0]) && FILES[1..].iter().all(|name| told.contains(name)), "{told}");
+        assert!(
+            !told.contains(FILES[0]) && FILES[1..].iter().all(|name| told.contains(name)),
+            "{told}"
+        );
         let nowhere = folder.join("nowhere");
-        let told = load(&DatasetOptions { directory: Some(nowhere.clone()) }).unwrap_err().to_string();
-        assert!(told.contains(&nowhere.display().to_string()) && FILES.iter().all(|name| told.contains(name)), "{told}");
+        let told = load(&DatasetOptions {
+            directory: Some(nowhere.clone()),
+        })
+        .unwrap_err()
+        .to_string();
+        assert!(
+            told.contains(&nowhere.display().to_string())
+                && FILES.iter().all(|name| told.contains(name)),
+            "{told}"
+        );
         std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -1,5 +1,6 @@
-//! Heart disease of four hospitals (Janosi, Steinbrunn, Pfisterer and Detrano 1988, CC BY 4.0), compiled in: a naturally
-//! federated table with real missing values and real differences between the sites.
+//! Heart disease of four hospitals (Janosi, Steinbrunn, Pfisterer and Detrano 1988, CC BY 4.0),
+//! compiled in: a naturally federated table with real missing values and real differences between
+//! the sites.
 //!
 //! For demonstration; what is learned from it is not a medical device.
 
@@ -15,20 +16,36 @@ pub(super) const ENTRY: DatasetEntry = DatasetEntry {
     help: "920 patients of four hospitals, heart disease or not, with missing values; compiled in; has natural sites",
     source: "Janosi, Steinbrunn, Pfisterer and Detrano 1988, UCI, doi 10.24432/C52P4X",
     load: |_| {
-        let table = RawTable::read(Path::new("heart"), include_bytes!("../../data/heart_disease_uci.csv").as_slice())?;
-        let hospitals = table.column("dataset").ok_or_else(|| DataError::format("heart".as_ref(), "no column dataset"))?;
+        let table = RawTable::read(
+            Path::new("heart"),
+            include_bytes!("../../data/heart_disease_uci.csv").as_slice(),
+        )?;
+        let hospitals = table
+            .column("dataset")
+            .ok_or_else(|| DataError::format("heart".as_ref(), "no column dataset"))?;
         let mut sites = BTreeMap::<String, Vec<usize>>::new();
-        hospitals.enumerate().for_each(|(row, hospital)| sites.entry(hospital.to_owned()).or_default().push(row));
-        let sites = sites.into_iter().map(|(name, rows)| Site { name, rows }).collect();
-        Ok(Loaded { source: Source::Table(table), official: None, test: TestSize::Share(0.25), sites: Some(sites) })
+        hospitals
+            .enumerate()
+            .for_each(|(row, hospital)| sites.entry(hospital.to_owned()).or_default().push(row));
+        let sites = sites
+            .into_iter()
+            .map(|(name, rows)| Site { name, rows })
+            .collect();
+        Ok(Loaded {
+            source: Source::Table(table),
+            official: None,
+            test: TestSize::Share(0.25),
+            sites: Some(sites),
+        })
     },
     defaults: DEFAULTS,
 };
 
-/// Means, deviations and stand-ins are round values of the kind a cardiologist would name for middle-aged patients sent for
-/// chest pain; none is computed from these rows, so the schema releases nothing about them and no test row leaks into it.
-/// A blood pressure or cholesterol of 0 was not measured. A missing category is all zeros. Softmax regression, because 690
-/// training rows carry little more; batch and learning rate measured: models/tests/accuracy.rs.
+/// Means, deviations and stand-ins are round values of the kind a cardiologist would name for
+/// middle-aged patients sent for chest pain; none is computed from these rows, so the schema
+/// releases nothing about them and no test row leaks into it. A blood pressure or cholesterol of 0
+/// was not measured. A missing category is all zeros. Softmax regression, because 690 training rows
+/// carry little more; batch and learning rate measured: models/tests/accuracy.rs.
 const DEFAULTS: &str = r#"[data]
 classes = 2
 label = "num"

@@ -1,6 +1,7 @@
-//! LeNet-style convolutional network (LeCun et al., Proc. IEEE 1998): stages of convolution, 2×2 max-pooling and ReLU; then
-//! hidden linear layers with ReLU and the output layer. Convolutions have stride 1 and pad to the same size, unlike the
-//! original's, so that one definition fits 28×28 and 8×8.
+//! LeNet-style convolutional network (LeCun et al., Proc. IEEE 1998): stages of convolution, 2×2
+//! max-pooling and ReLU; then hidden linear layers with ReLU and the output layer. Convolutions
+//! have stride 1 and pad to the same size, unlike the original's, so that one definition fits 28×28
+//! and 8×8.
 
 use std::sync::Arc;
 
@@ -21,10 +22,17 @@ pub(super) const ENTRY: ModelEntry = ModelEntry {
         limit_layers(section, "channels", &channels);
         limit_layers(section, "hidden", &hidden);
         if kernel.is_multiple_of(2) {
-            section.note("kernel", format!("expected an odd side, so that padding keeps the size; found {kernel}"));
+            section.note(
+                "kernel",
+                format!("expected an odd side, so that padding keeps the size; found {kernel}"),
+            );
         }
         let sizes = |list: Vec<u64>| list.into_iter().map(|size| size as usize).collect();
-        Arc::new(Cnn { channels: sizes(channels), hidden: sizes(hidden), kernel })
+        Arc::new(Cnn {
+            channels: sizes(channels),
+            hidden: sizes(hidden),
+            kernel,
+        })
     },
 };
 
@@ -36,10 +44,17 @@ struct Cnn {
 }
 
 impl Architecture for Cnn {
-    fn tensors(&self, shape: &[usize], classes: usize) -> Result<Vec<Initial>, (&'static str, String)> {
+    fn tensors(
+        &self,
+        shape: &[usize],
+        classes: usize,
+    ) -> Result<Vec<Initial>, (&'static str, String)> {
         let [mut inputs, mut height, mut width] = *shape else {
             let found = format!("the data's shape is {shape:?}");
-            return Err(("kind", format!("\"cnn\" needs images, data.shape = [channels, height, width]; {found}")));
+            return Err((
+                "kind",
+                format!("\"cnn\" needs images, data.shape = [channels, height, width]; {found}"),
+            ));
         };
         let mut tensors = Vec::new();
         for (index, outputs) in self.channels.iter().enumerate() {
@@ -54,10 +69,15 @@ impl Architecture for Cnn {
                 return Err(("kernel", what));
             }
             if height % 2 != 0 || width % 2 != 0 {
-                let what = format!("convolution {stage} halves its image, and {height}×{width} is not even; have fewer stages");
+                let what = format!(
+                    "convolution {stage} halves its image, and {height}×{width} is not even; have fewer stages"
+                );
                 return Err(("channels", what));
             }
-            tensors.push(Initial::he(&format!("conv{stage}.weight"), &[*outputs, inputs, self.kernel, self.kernel]));
+            tensors.push(Initial::he(
+                &format!("conv{stage}.weight"),
+                &[*outputs, inputs, self.kernel, self.kernel],
+            ));
             tensors.push(Initial::zero(&format!("conv{stage}.bias"), *outputs));
             (inputs, height, width) = (*outputs, height / 2, width / 2);
         }
@@ -82,6 +102,11 @@ impl Architecture for Cnn {
     }
     fn network(&self, layout: &Layout, shape: &[usize]) -> Option<Network> {
         let stages = (1..=self.channels.len()).map(|stage| format!("conv{stage}"));
-        Network::convolutional(layout, shape, stages, (1..=self.hidden.len() + 1).map(|layer| format!("fc{layer}")))
+        Network::convolutional(
+            layout,
+            shape,
+            stages,
+            (1..=self.hidden.len() + 1).map(|layer| format!("fc{layer}")),
+        )
     }
 }

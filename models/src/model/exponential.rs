@@ -1,10 +1,11 @@
 //! The exponential function of the softmax loss.
 
-/// exp(x) for x ≤ 0, relative error below 2·10⁻⁷; 0 below −87, where f32 loses its precision. The same bits on every CPU, which
-/// the platform's function does not promise, and several values at once.
+/// exp(x) for x ≤ 0, relative error below 2·10⁻⁷; 0 below −87, where f32 loses its precision. The
+/// same bits on every CPU, which the platform's function does not promise, and several values at
+/// once.
 ///
-/// exp(x) = 2ᵏ·exp(r) with k the integer nearest x / ln 2, so |r| ≤ ln 2 / 2, where the series up to r⁷/7! is exact to f32:
-/// the first term left out is 0.35⁸/8! = 5·10⁻⁹.
+/// exp(x) = 2ᵏ·exp(r) with k the integer nearest x / ln 2, so |r| ≤ ln 2 / 2, where the series up
+/// to r⁷/7! is exact to f32: the first term left out is 0.35⁸/8! = 5·10⁻⁹.
 #[inline(always)]
 pub(crate) fn exp_negative(x: f32) -> f32 {
     // Adding 1.5·2²³ rounds to an integer, whose low bits the sum then holds.
@@ -23,8 +24,16 @@ pub(crate) fn exp_negative(x: f32) -> f32 {
     let series = series * r + 1.0 / 6.0;
     let series = series * r + 0.5;
     let series = (series * r + 1.0) * r + 1.0;
-    let exponent = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23;
-    if x < -87.0 { 0.0 } else { series * f32::from_bits(exponent) }
+    let exponent = shifted
+        .to_bits()
+        .wrapping_sub(ROUND.to_bits())
+        .wrapping_add(127)
+        << 23;
+    if x < -87.0 {
+        0.0
+    } else {
+        series * f32::from_bits(exponent)
+    }
 }
 
 #[cfg(test)]

@@ -1,19 +1,23 @@
 //! The products that training consists of, on slices, in vector registers.
 //!
-//! The rows of a batch are the innermost axis, one lane each: a layer's values are `[features, stride]` with `stride` rows, padded
-//! to whole vectors. Then a product with weights needs no transposed copy of them and no sum across lanes, an image's neighbours
-//! are whole vectors, and pooling is a maximum of vectors.
+//! The rows of a batch are the innermost axis, one lane each: a layer's values are `[features,
+//! stride]` with `stride` rows, padded to whole vectors. Then a product with weights needs no
+//! transposed copy of them and no sum across lanes, an image's neighbours are whole vectors, and
+//! pooling is a maximum of vectors.
 //!
-//! Sums are f32, term after term in one fixed order, never fused: over the inputs for an output, over the outputs for an input's
-//! gradient, over the rows for a weight's. So the width of a CPU's registers changes no bit. The one sum across lanes, for a
-//! convolution's weight, has sixteen partial sums on every CPU.
+//! Sums are f32, term after term in one fixed order, never fused: over the inputs for an output,
+//! over the outputs for an input's gradient, over the rows for a weight's. So the width of a CPU's
+//! registers changes no bit. The one sum across lanes, for a convolution's weight, has sixteen
+//! partial sums on every CPU.
 //!
-//! A large product is shared by the threads of rayon's pool, each with outputs of its own, so their number changes no bit either.
+//! A large product is shared by the threads of rayon's pool, each with outputs of its own, so their
+//! number changes no bit either.
 //!
-//! What is slow about the obvious loops is memory: each product here reads its weights once, in the order in which they stand, and
-//! holds as many sums in registers as there are.
+//! What is slow about the obvious loops is memory: each product here reads its weights once, in the
+//! order in which they stand, and holds as many sums in registers as there are.
 
-// A loop over a constant number of vectors is unrolled into registers; an iterator or a copy may pass them through memory.
+// A loop over a constant number of vectors is unrolled into registers; an iterator or a copy may
+// pass them through memory.
 #![allow(clippy::needless_range_loop, clippy::manual_memcpy)]
 
 use std::sync::OnceLock;
@@ -23,7 +27,8 @@ use rayon::prelude::*;
 
 /// Outputs computed at once.
 pub(super) const SIDE: usize = 8;
-/// Outputs whose terms [`transposed`] adds before it goes to the next inputs: as many lines of weights as stay in the first cache.
+/// Outputs whose terms [`transposed`] adds before it goes to the next inputs: as many lines of
+/// weights as stay in the first cache.
 const TERMS: usize = 16;
 /// Multiplications for which a second thread is worth its start, some microseconds (a guess).
 const SHARED: usize = 1 << 22;
@@ -37,17 +42,23 @@ pub(crate) fn dispatch<Op: WithSimd>(op: Op) -> Op::Output {
     // Asking the CPU takes as long as a small product.
     static ARCH: OnceLock<Arch> = OnceLock::new();
     match *ARCH.get_or_init(Arch::new) {
-        // One value at a time is not what such a CPU can do: four are turned into its vectors by the compiler.
+        // One value at a time is not what such a CPU can do: four are turned into its vectors by
+        // the compiler.
         Arch::Scalar => op.with_simd(pulp::Scalar128b),
         #[allow(unreachable_patterns)] // where a CPU's vectors are unknown to pulp
         arch => arch.dispatch(op),
     }
 }
 
-/// Of `count` outputs, how many each thread takes, a multiple of `side`; `None` where one thread does it all, because it is the only
-/// one or the multiplications are few. Then rayon is not asked, which would hand even a single part to another thread.
+/// Of `count` outputs, how many each thread takes, a multiple of `side`; `None` where one thread
+/// does it all, because it is the only one or the multiplications are few. Then rayon is not asked,
+/// which would hand even a single part to another thread.
 fn share(count: usize, side: usize, multiplications: usize) -> Option<usize> {
-    let threads = if multiplications < SHARED { 1 } else { rayon::current_num_threads() };
+    let threads = if multiplications < SHARED {
+        1
+    } else {
+        rayon::current_num_threads()
+    };
     (threads > 1).then(|| count.div_ceil(threads).next_multiple_of(side))
 }
 
@@ -64,7 +75,8 @@ pub(super) fn lanes() -> usize {
     dispatch(Lanes)
 }
 
-/// Calls a function for `$place` from 0 to `$count`, each time with as many of them at once (its second parameter) as there are.
+/// Calls a function for `$place` from 0 to `$count`, each time with as many of them at once (its
+/// second parameter) as there are.
 macro_rules! in_sides {
     ($count:expr, $place:ident, $call:ident($($argument:tt)*)) => {
         let count = $count;
@@ -126,13 +138,40 @@ fn add_products<S: Simd, const O: usize, const N: usize>(
     }
 }
 
-/// outputs `[outputs, stride]` = W·inputs + b for W `[outputs, width]` and inputs `[width, stride]`.
-pub(super) fn transform(weights: &[f32], bias: &[f32], width: usize, inputs: &[f32], stride: usize, outputs: &mut [f32]) {
+/// outputs `[outputs, stride]` = W·inputs + b for W `[outputs, width]` and inputs `[width,
+/// stride]`.
+pub(super) fn transform(
+    weights: &[f32],
+    bias: &[f32],
+    width: usize,
+    inputs: &[f32],
+    stride: usize,
+    outputs: &mut [f32],
+) {
     let Some(each) = share(bias.len(), SIDE, weights.len() * stride) else {
-        return dispatch(Transform { weights, bias, width, inputs, stride, outputs });
+        return dispatch(Transform {
+            weights,
+            bias,
+            width,
+            inputs,
+            stride,
+            outputs,
+        });
     };
-    let parts = outputs.par_chunks_mut(each * stride).zip(weights.par_chunks(each * width)).zip(bias.par_chunks(each));
-    parts.for_each(|((outputs, weights), bias)| dispatch(Transform { weights, bias, width, inputs, stride, outputs }));
+    let parts = outputs
+        .par_chunks_mut(each * stride)
+        .zip(weights.par_chunks(each * width))
+        .zip(bias.par_chunks(each));
+    parts.for_each(|((outputs, weights), bias)| {
+        dispatch(Transform {
+            weights,
+            bias,
+            width,
+            inputs,
+            stride,
+            outputs,
+        })
+    });
 }
 
 struct Transform<'a> {
@@ -149,7 +188,11 @@ impl WithSimd for Transform<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        in_sides!(self.bias.len(), output, transform_side(simd, &mut self, output));
+        in_sides!(
+            self.bias.len(),
+            output,
+            transform_side(simd, &mut self, output)
+        );
     }
 }
 
@@ -169,7 +212,12 @@ fn transform_side<S: Simd, const O: usize>(simd: S, all: &mut Transform<'_>, out
 }
 
 #[inline(always)]
-fn transform_block<S: Simd, const O: usize, const N: usize>(simd: S, all: &mut Transform<'_>, output: usize, from: usize) {
+fn transform_block<S: Simd, const O: usize, const N: usize>(
+    simd: S,
+    all: &mut Transform<'_>,
+    output: usize,
+    from: usize,
+) {
     let (width, stride) = (all.width, all.stride);
     let mut rows: [&[f32]; O] = [&[]; O];
     for o in 0..O {
@@ -195,13 +243,36 @@ fn transform_block<S: Simd, const O: usize, const N: usize>(simd: S, all: &mut T
     }
 }
 
-/// inputs `[width, stride]` = Wᵀ·residuals for W `[outputs, width]` and residuals `[outputs, stride]`.
-pub(super) fn transposed(weights: &[f32], width: usize, residuals: &[f32], stride: usize, inputs: &mut [f32]) {
+/// inputs `[width, stride]` = Wᵀ·residuals for W `[outputs, width]` and residuals `[outputs,
+/// stride]`.
+pub(super) fn transposed(
+    weights: &[f32],
+    width: usize,
+    residuals: &[f32],
+    stride: usize,
+    inputs: &mut [f32],
+) {
     let Some(each) = share(width, SIDE, weights.len() * stride) else {
-        return dispatch(Transposed { weights, width, first: 0, residuals, stride, inputs });
+        return dispatch(Transposed {
+            weights,
+            width,
+            first: 0,
+            residuals,
+            stride,
+            inputs,
+        });
     };
     let parts = inputs.par_chunks_mut(each * stride).enumerate();
-    parts.for_each(|(part, inputs)| dispatch(Transposed { weights, width, first: part * each, residuals, stride, inputs }));
+    parts.for_each(|(part, inputs)| {
+        dispatch(Transposed {
+            weights,
+            width,
+            first: part * each,
+            residuals,
+            stride,
+            inputs,
+        })
+    });
 }
 
 struct Transposed<'a> {
@@ -223,13 +294,22 @@ impl WithSimd for Transposed<'_> {
         let mut terms = 0..0;
         while terms.end < outputs {
             terms = terms.end..(terms.end + TERMS).min(outputs);
-            in_sides!(self.inputs.len() / self.stride, input, transposed_side(simd, &mut self, input, terms.clone()));
+            in_sides!(
+                self.inputs.len() / self.stride,
+                input,
+                transposed_side(simd, &mut self, input, terms.clone())
+            );
         }
     }
 }
 
 #[inline(always)]
-fn transposed_side<S: Simd, const I: usize>(simd: S, all: &mut Transposed<'_>, input: usize, terms: std::ops::Range<usize>) {
+fn transposed_side<S: Simd, const I: usize>(
+    simd: S,
+    all: &mut Transposed<'_>,
+    input: usize,
+    terms: std::ops::Range<usize>,
+) {
     let mut from = 0;
     while from < all.stride {
         if S::F32_LANES >= 16 && all.stride - from >= 2 * S::F32_LANES {
@@ -269,14 +349,38 @@ fn transposed_block<S: Simd, const I: usize, const N: usize>(
     }
 }
 
-/// gradient `[outputs, width]` = residuals·rows for residuals `[outputs, stride]`, of which the first `rows.len()` lanes count, and
-/// rows of `width` values. The values may be followed by others up to a multiple of two vectors.
-pub(super) fn weight_gradient(residuals: &[f32], stride: usize, rows: &Rows<'_>, gradient: &mut [f32]) {
-    let Some(each) = share(gradient.len() / rows.width, SIDE, gradient.len() * rows.count) else {
-        return dispatch(WeightGradient { residuals, stride, rows, gradient });
+/// gradient `[outputs, width]` = residuals·rows for residuals `[outputs, stride]`, of which the
+/// first `rows.len()` lanes count, and rows of `width` values. The values may be followed by others
+/// up to a multiple of two vectors.
+pub(super) fn weight_gradient(
+    residuals: &[f32],
+    stride: usize,
+    rows: &Rows<'_>,
+    gradient: &mut [f32],
+) {
+    let Some(each) = share(
+        gradient.len() / rows.width,
+        SIDE,
+        gradient.len() * rows.count,
+    ) else {
+        return dispatch(WeightGradient {
+            residuals,
+            stride,
+            rows,
+            gradient,
+        });
     };
-    let parts = gradient.par_chunks_mut(each * rows.width).zip(residuals.par_chunks(each * stride));
-    parts.for_each(|(gradient, residuals)| dispatch(WeightGradient { residuals, stride, rows, gradient }));
+    let parts = gradient
+        .par_chunks_mut(each * rows.width)
+        .zip(residuals.par_chunks(each * stride));
+    parts.for_each(|(gradient, residuals)| {
+        dispatch(WeightGradient {
+            residuals,
+            stride,
+            rows,
+            gradient,
+        })
+    });
 }
 
 /// The rows of a batch, one after the other, followed by room for two vectors.
@@ -303,7 +407,11 @@ impl WithSimd for WeightGradient<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        in_sides!(self.gradient.len() / self.rows.width, output, gradient_side(simd, &mut self, output));
+        in_sides!(
+            self.gradient.len() / self.rows.width,
+            output,
+            gradient_side(simd, &mut self, output)
+        );
     }
 }
 
@@ -322,8 +430,18 @@ fn gradient_side<S: Simd, const O: usize>(simd: S, all: &mut WeightGradient<'_>,
 }
 
 #[inline(always)]
-fn gradient_block<S: Simd, const O: usize, const N: usize>(simd: S, all: &mut WeightGradient<'_>, output: usize, from: usize) {
-    let Rows { values, count, width, stride } = *all.rows;
+fn gradient_block<S: Simd, const O: usize, const N: usize>(
+    simd: S,
+    all: &mut WeightGradient<'_>,
+    output: usize,
+    from: usize,
+) {
+    let Rows {
+        values,
+        count,
+        width,
+        stride,
+    } = *all.rows;
     let mut lines: [&[f32]; O] = [&[]; O];
     for o in 0..O {
         lines[o] = &all.residuals[(output + o) * all.stride..][..count];
@@ -380,32 +498,74 @@ impl Plane {
     }
 }
 
-/// Puts weights `[outputs, channels·kernel²]` in the order in which [`convolve`] reads them: for each side of outputs, term after
-/// term, the outputs' weights beside each other. `at` gives the weight of an output and a term.
-pub(super) fn pack(outputs: usize, terms: usize, packed: &mut Vec<f32>, at: impl Fn(usize, usize) -> f32) {
+/// Puts weights `[outputs, channels·kernel²]` in the order in which [`convolve`] reads them: for
+/// each side of outputs, term after term, the outputs' weights beside each other. `at` gives the
+/// weight of an output and a term.
+pub(super) fn pack(
+    outputs: usize,
+    terms: usize,
+    packed: &mut Vec<f32>,
+    at: impl Fn(usize, usize) -> f32,
+) {
     packed.clear();
     let mut output = 0;
     while output < outputs {
         let side = side_of(outputs - output);
-        packed
-            .extend((0..terms).flat_map(|term| (output..output + side).map(move |output| (output, term))).map(|(o, t)| at(o, t)));
+        packed.extend(
+            (0..terms)
+                .flat_map(|term| (output..output + side).map(move |output| (output, term)))
+                .map(|(o, t)| at(o, t)),
+        );
         output += side;
     }
 }
 
 /// The largest number of outputs computed at once of those left.
 fn side_of(left: usize) -> usize {
-    if left >= SIDE { SIDE } else { 1 << left.ilog2() }
+    if left >= SIDE {
+        SIDE
+    } else {
+        1 << left.ilog2()
+    }
 }
 
-/// outputs `[outputs, height, width, stride]` of inputs `[channels, height, width, stride]` and packed weights, without a bias.
-pub(super) fn convolve(plane: Plane, channels: usize, packed: &[f32], inputs: &[f32], stride: usize, outputs: &mut [f32]) {
-    let (size, terms) = (plane.pixels() * stride, channels * plane.kernel * plane.kernel);
+/// outputs `[outputs, height, width, stride]` of inputs `[channels, height, width, stride]` and
+/// packed weights, without a bias.
+pub(super) fn convolve(
+    plane: Plane,
+    channels: usize,
+    packed: &[f32],
+    inputs: &[f32],
+    stride: usize,
+    outputs: &mut [f32],
+) {
+    let (size, terms) = (
+        plane.pixels() * stride,
+        channels * plane.kernel * plane.kernel,
+    );
     let Some(each) = share(outputs.len() / size, SIDE, outputs.len() * terms) else {
-        return dispatch(Convolve { plane, channels, packed, inputs, stride, outputs });
+        return dispatch(Convolve {
+            plane,
+            channels,
+            packed,
+            inputs,
+            stride,
+            outputs,
+        });
     };
-    let parts = outputs.par_chunks_mut(each * size).zip(packed.par_chunks(each * terms));
-    parts.for_each(|(outputs, packed)| dispatch(Convolve { plane, channels, packed, inputs, stride, outputs }));
+    let parts = outputs
+        .par_chunks_mut(each * size)
+        .zip(packed.par_chunks(each * terms));
+    parts.for_each(|(outputs, packed)| {
+        dispatch(Convolve {
+            plane,
+            channels,
+            packed,
+            inputs,
+            stride,
+            outputs,
+        })
+    });
 }
 
 struct Convolve<'a> {
@@ -454,7 +614,11 @@ fn convolve_pixel<S: Simd, const O: usize, const N: usize>(
     from: usize,
 ) {
     let (plane, stride) = (all.plane, all.stride);
-    let Plane { height, width, kernel } = plane;
+    let Plane {
+        height,
+        width,
+        kernel,
+    } = plane;
     let (down, right) = (plane.taps(y, height), plane.taps(x, width));
     let terms = all.channels * kernel * kernel;
     let packed = &all.packed[output * terms..][..O * terms];
@@ -465,7 +629,8 @@ fn convolve_pixel<S: Simd, const O: usize, const N: usize>(
             let line = (channel * height + y + tap - reach) * width + x + right.start - reach;
             let mut place = line * stride + from;
             let term = (channel * kernel + tap) * kernel;
-            let (factors, _) = packed[(term + right.start) * O..(term + right.end) * O].as_chunks::<O>();
+            let (factors, _) =
+                packed[(term + right.start) * O..(term + right.end) * O].as_chunks::<O>();
             for factors in factors {
                 let values = load::<S, N>(simd, &all.inputs[place..]);
                 place += stride;
@@ -479,8 +644,9 @@ fn convolve_pixel<S: Simd, const O: usize, const N: usize>(
     }
 }
 
-/// gradient `[outputs, channels, kernel, kernel]` of a convolution's weights for inputs `[channels, height, width, stride]` and
-/// residuals `[outputs, height, width, stride]`. The stride is a multiple of [`SUMS`], and its padding holds zeros.
+/// gradient `[outputs, channels, kernel, kernel]` of a convolution's weights for inputs `[channels,
+/// height, width, stride]` and residuals `[outputs, height, width, stride]`. The stride is a
+/// multiple of [`SUMS`], and its padding holds zeros.
 pub(super) fn convolution_weights(
     plane: Plane,
     channels: usize,
@@ -489,13 +655,34 @@ pub(super) fn convolution_weights(
     stride: usize,
     gradient: &mut [f32],
 ) {
-    let (size, terms) = (plane.pixels() * stride, channels * plane.kernel * plane.kernel);
+    let (size, terms) = (
+        plane.pixels() * stride,
+        channels * plane.kernel * plane.kernel,
+    );
     let Some(each) = share(gradient.len() / terms, QUAD, residuals.len() * terms) else {
-        return dispatch(ConvolutionWeights { plane, channels, inputs, residuals, stride, gradient, sums: Vec::new() });
+        return dispatch(ConvolutionWeights {
+            plane,
+            channels,
+            inputs,
+            residuals,
+            stride,
+            gradient,
+            sums: Vec::new(),
+        });
     };
-    let parts = gradient.par_chunks_mut(each * terms).zip(residuals.par_chunks(each * size));
+    let parts = gradient
+        .par_chunks_mut(each * terms)
+        .zip(residuals.par_chunks(each * size));
     parts.for_each(|(gradient, residuals)| {
-        dispatch(ConvolutionWeights { plane, channels, inputs, residuals, stride, gradient, sums: Vec::new() });
+        dispatch(ConvolutionWeights {
+            plane,
+            channels,
+            inputs,
+            residuals,
+            stride,
+            gradient,
+            sums: Vec::new(),
+        });
     });
 }
 
@@ -532,12 +719,15 @@ impl ConvolutionWeights<'_> {
                 match (outputs - output >= QUAD, self.channels - channel >= QUAD) {
                     (true, true) => self.quad::<S, N, QUAD, QUAD>(simd, output, channel),
                     (true, false) => {
-                        (channel..self.channels).for_each(|channel| self.quad::<S, N, QUAD, 1>(simd, output, channel));
+                        (channel..self.channels)
+                            .for_each(|channel| self.quad::<S, N, QUAD, 1>(simd, output, channel));
                     }
-                    (false, true) => (output..outputs).for_each(|output| self.quad::<S, N, 1, QUAD>(simd, output, channel)),
+                    (false, true) => (output..outputs)
+                        .for_each(|output| self.quad::<S, N, 1, QUAD>(simd, output, channel)),
                     (false, false) => {
                         for output in output..outputs {
-                            (channel..self.channels).for_each(|channel| self.quad::<S, N, 1, 1>(simd, output, channel));
+                            (channel..self.channels)
+                                .for_each(|channel| self.quad::<S, N, 1, 1>(simd, output, channel));
                         }
                     }
                 }
@@ -545,9 +735,15 @@ impl ConvolutionWeights<'_> {
         }
     }
 
-    /// The gradients of `O` outputs and `C` channels: every line of pixels is read while it is in the first cache.
+    /// The gradients of `O` outputs and `C` channels: every line of pixels is read while it is in
+    /// the first cache.
     #[inline(always)]
-    fn quad<S: Simd, const N: usize, const O: usize, const C: usize>(&mut self, simd: S, output: usize, channel: usize) {
+    fn quad<S: Simd, const N: usize, const O: usize, const C: usize>(
+        &mut self,
+        simd: S,
+        output: usize,
+        channel: usize,
+    ) {
         let Plane { height, kernel, .. } = self.plane;
         self.sums.clear();
         self.sums.resize(kernel * kernel * O * C * SUMS, 0.0);
@@ -566,7 +762,8 @@ impl ConvolutionWeights<'_> {
         }
     }
 
-    /// Adds the products of a line of residuals and a line of inputs to the sums of a place of the kernel.
+    /// Adds the products of a line of residuals and a line of inputs to the sums of a place of the
+    /// kernel.
     #[inline(always)]
     fn run<S: Simd, const N: usize, const O: usize, const C: usize>(
         &mut self,
@@ -575,7 +772,11 @@ impl ConvolutionWeights<'_> {
         y: usize,
         [down, right]: [usize; 2],
     ) {
-        let Plane { height, width, kernel } = self.plane;
+        let Plane {
+            height,
+            width,
+            kernel,
+        } = self.plane;
         let reach = kernel / 2;
         let span = self.plane.span(right, width);
         let length = span.len() * self.stride;
@@ -586,7 +787,8 @@ impl ConvolutionWeights<'_> {
         }
         let mut inputs: [&[f32]; C] = [&[]; C];
         for c in 0..C {
-            let line = ((channel + c) * height + y + down - reach) * width + span.start + right - reach;
+            let line =
+                ((channel + c) * height + y + down - reach) * width + span.start + right - reach;
             inputs[c] = &self.inputs[line * self.stride..][..length];
         }
         let kept = &mut self.sums[(down * kernel + right) * O * C * SUMS..][..O * C * SUMS];
@@ -605,7 +807,8 @@ impl ConvolutionWeights<'_> {
                 let factors = load::<S, N>(simd, &residuals[o][place..]);
                 for c in 0..C {
                     for n in 0..N {
-                        sums[o][c][n] = simd.add_f32s(sums[o][c][n], simd.mul_f32s(factors[n], values[c][n]));
+                        sums[o][c][n] =
+                            simd.add_f32s(sums[o][c][n], simd.mul_f32s(factors[n], values[c][n]));
                     }
                 }
             }
@@ -634,7 +837,8 @@ mod tests {
         let stream = &mut stream;
         for (width, outputs, stride) in [(5, 3, 16), (33, 23, 48), (64, 10, 32), (40, 16, 16)] {
             let (weights, bias) = (draw(stream, width * outputs), draw(stream, outputs));
-            let (inputs, residuals) = (draw(stream, width * stride), draw(stream, outputs * stride));
+            let (inputs, residuals) =
+                (draw(stream, width * stride), draw(stream, outputs * stride));
             let each = |length: usize, run: &mut dyn FnMut(bool, &mut [f32])| {
                 let mut found = [vec![f32::NAN; length], vec![f32::NAN; length]];
                 run(true, &mut found[0]);
@@ -642,18 +846,54 @@ mod tests {
                 assert_eq!(found[0], found[1], "{width}, {outputs}, {stride}");
             };
             each(outputs * stride, &mut |narrow, outputs| {
-                let op = Transform { weights: &weights, bias: &bias, width, inputs: &inputs, stride, outputs };
-                if narrow { op.with_simd(pulp::Scalar128b) } else { dispatch(op) }
+                let op = Transform {
+                    weights: &weights,
+                    bias: &bias,
+                    width,
+                    inputs: &inputs,
+                    stride,
+                    outputs,
+                };
+                if narrow {
+                    op.with_simd(pulp::Scalar128b)
+                } else {
+                    dispatch(op)
+                }
             });
             each(width * stride, &mut |narrow, inputs| {
-                let op = Transposed { weights: &weights, width, first: 0, residuals: &residuals, stride, inputs };
-                if narrow { op.with_simd(pulp::Scalar128b) } else { dispatch(op) }
+                let op = Transposed {
+                    weights: &weights,
+                    width,
+                    first: 0,
+                    residuals: &residuals,
+                    stride,
+                    inputs,
+                };
+                if narrow {
+                    op.with_simd(pulp::Scalar128b)
+                } else {
+                    dispatch(op)
+                }
             });
             let values = draw(stream, stride * width + ROOM);
-            let rows = Rows { values: &values, count: stride - 3, width, stride: width };
+            let rows = Rows {
+                values: &values,
+                count: stride - 3,
+                width,
+                stride: width,
+            };
             each(width * outputs, &mut |narrow, gradient| {
-                let op = WeightGradient { residuals: &residuals, stride, rows: &rows, gradient };
-                if narrow { op.with_simd(pulp::Scalar128b) } else { dispatch(op) }
+                let op = WeightGradient {
+                    residuals: &residuals,
+                    stride,
+                    rows: &rows,
+                    gradient,
+                };
+                if narrow {
+                    op.with_simd(pulp::Scalar128b)
+                } else {
+                    dispatch(op)
+                }
             });
         }
     }
@@ -663,22 +903,48 @@ mod tests {
     fn convolutions_are_the_plain_sums_on_every_width() {
         let mut stream = Seed::from_number(8).stream("test convolution");
         let stream = &mut stream;
-        for (channels, outputs, height, width, kernel) in [(1, 6, 4, 6, 3), (6, 5, 6, 4, 1), (5, 9, 6, 8, 5), (4, 4, 4, 4, 3)] {
-            let (plane, stride, taps) = (Plane { height, width, kernel }, 16, kernel * kernel);
+        for (channels, outputs, height, width, kernel) in [
+            (1, 6, 4, 6, 3),
+            (6, 5, 6, 4, 1),
+            (5, 9, 6, 8, 5),
+            (4, 4, 4, 4, 3),
+        ] {
+            let (plane, stride, taps) = (
+                Plane {
+                    height,
+                    width,
+                    kernel,
+                },
+                16,
+                kernel * kernel,
+            );
             let weights = draw(stream, outputs * channels * taps);
             let inputs = draw(stream, channels * plane.pixels() * stride);
             let residuals = draw(stream, outputs * plane.pixels() * stride);
             // The input's place for a pixel and a tap, where that lies inside.
             let source = |channel: usize, [y, x]: [usize; 2], tap: usize| {
-                let y = (y + tap / kernel).checked_sub(kernel / 2).filter(|y| *y < height)?;
-                let x = (x + tap % kernel).checked_sub(kernel / 2).filter(|x| *x < width)?;
+                let y = (y + tap / kernel)
+                    .checked_sub(kernel / 2)
+                    .filter(|y| *y < height)?;
+                let x = (x + tap % kernel)
+                    .checked_sub(kernel / 2)
+                    .filter(|x| *x < width)?;
                 Some(((channel * height + y) * width + x) * stride)
             };
             let mut packed = Vec::new();
-            pack(outputs, channels * taps, &mut packed, |output, term| weights[output * channels * taps + term]);
+            pack(outputs, channels * taps, &mut packed, |output, term| {
+                weights[output * channels * taps + term]
+            });
             for narrow in [true, false] {
                 let mut found = vec![f32::NAN; outputs * plane.pixels() * stride];
-                let op = Convolve { plane, channels, packed: &packed, inputs: &inputs, stride, outputs: &mut found };
+                let op = Convolve {
+                    plane,
+                    channels,
+                    packed: &packed,
+                    inputs: &inputs,
+                    stride,
+                    outputs: &mut found,
+                };
                 if narrow {
                     op.with_simd(pulp::Scalar128b)
                 } else {
@@ -686,7 +952,10 @@ mod tests {
                 }
                 for (place, found) in found.iter().enumerate() {
                     let (lane, pixel) = (place % stride, place / stride);
-                    let (output, at) = (pixel / plane.pixels(), [pixel / width % height, pixel % width]);
+                    let (output, at) = (
+                        pixel / plane.pixels(),
+                        [pixel / width % height, pixel % width],
+                    );
                     let terms = (0..channels * taps).filter_map(|term| {
                         let input = source(term / taps, at, term % taps)?;
                         Some(weights[output * channels * taps + term] * inputs[input + lane])
@@ -697,18 +966,39 @@ mod tests {
             let mut gradients = [vec![f32::NAN; weights.len()], vec![f32::NAN; weights.len()]];
             for (narrow, gradient) in [true, false].into_iter().zip(&mut gradients) {
                 let sums = Vec::new();
-                let op = ConvolutionWeights { plane, channels, inputs: &inputs, residuals: &residuals, stride, gradient, sums };
-                if narrow { op.with_simd(pulp::Scalar128b) } else { dispatch(op) }
+                let op = ConvolutionWeights {
+                    plane,
+                    channels,
+                    inputs: &inputs,
+                    residuals: &residuals,
+                    stride,
+                    gradient,
+                    sums,
+                };
+                if narrow {
+                    op.with_simd(pulp::Scalar128b)
+                } else {
+                    dispatch(op)
+                }
             }
             assert_eq!(gradients[0], gradients[1]);
             for (place, found) in gradients[0].iter().enumerate() {
-                let (output, channel, tap) = (place / (channels * taps), place / taps % channels, place % taps);
+                let (output, channel, tap) = (
+                    place / (channels * taps),
+                    place / taps % channels,
+                    place % taps,
+                );
                 let mut sum = 0.0f64;
                 for pixel in 0..plane.pixels() {
-                    let Some(input) = source(channel, [pixel / width, pixel % width], tap) else { continue };
+                    let Some(input) = source(channel, [pixel / width, pixel % width], tap) else {
+                        continue;
+                    };
                     let line = (output * plane.pixels() + pixel) * stride;
-                    sum +=
-                        (0..stride).map(|lane| f64::from(residuals[line + lane]) * f64::from(inputs[input + lane])).sum::<f64>();
+                    sum += (0..stride)
+                        .map(|lane| {
+                            f64::from(residuals[line + lane]) * f64::from(inputs[input + lane])
+                        })
+                        .sum::<f64>();
                 }
                 // At most 768 terms of size about 1: f32 sums are off by less than 768 · 2⁻²⁴ · 30.
                 assert!((sum - f64::from(*found)).abs() < 2e-3, "{sum} {found}");

@@ -11,10 +11,13 @@ pub(super) const ENTRY: ModelEntry = ModelEntry {
     help: "multilayer perceptron with ReLU; `hidden` lists the sizes of its hidden layers",
     source: "Rumelhart, Hinton and Williams 1986, doi 10.1038/323533a0; with ReLU",
     new: |section| {
-        // 32 units suit the 8×8 digits (measured: models/tests/accuracy.rs); wider images want more.
+        // 32 units suit the 8×8 digits (measured: models/tests/accuracy.rs); wider images want
+        // more.
         let hidden = section.integers("hidden", Some(&[32]), 1..=65_536);
         limit_layers(section, "hidden", &hidden);
-        Arc::new(Mlp { hidden: hidden.into_iter().map(|size| size as usize).collect() })
+        Arc::new(Mlp {
+            hidden: hidden.into_iter().map(|size| size as usize).collect(),
+        })
     },
 };
 
@@ -24,8 +27,16 @@ struct Mlp {
 }
 
 impl Architecture for Mlp {
-    fn tensors(&self, shape: &[usize], classes: usize) -> Result<Vec<Initial>, (&'static str, String)> {
-        Ok(Initial::perceptron(shape.iter().product(), &self.hidden, classes))
+    fn tensors(
+        &self,
+        shape: &[usize],
+        classes: usize,
+    ) -> Result<Vec<Initial>, (&'static str, String)> {
+        Ok(Initial::perceptron(
+            shape.iter().product(),
+            &self.hidden,
+            classes,
+        ))
     }
 
     fn logits(&self, parameters: &Parameters<'_>, batch: &Tensor) -> candle_core::Result<Tensor> {
@@ -33,6 +44,9 @@ impl Architecture for Mlp {
     }
 
     fn network(&self, layout: &Layout, _: &[usize]) -> Option<Network> {
-        Network::dense(layout, (1..=self.hidden.len() + 1).map(|layer| format!("fc{layer}")))
+        Network::dense(
+            layout,
+            (1..=self.hidden.len() + 1).map(|layer| format!("fc{layer}")),
+        )
     }
 }

@@ -1,5 +1,5 @@
-//! Softmax (multinomial logistic) regression: one linear layer. Convex, so heterogeneous peers can be compared with the
-//! one optimum; blind to anything but weighted sums of the features.
+//! Softmax (multinomial logistic) regression: one linear layer. Convex, so heterogeneous peers can
+//! be compared with the one optimum; blind to anything but weighted sums of the features.
 
 use std::sync::Arc;
 
@@ -18,13 +18,22 @@ pub(super) const ENTRY: ModelEntry = ModelEntry {
 struct Softmax;
 
 impl Architecture for Softmax {
-    fn tensors(&self, shape: &[usize], classes: usize) -> Result<Vec<Initial>, (&'static str, String)> {
+    fn tensors(
+        &self,
+        shape: &[usize],
+        classes: usize,
+    ) -> Result<Vec<Initial>, (&'static str, String)> {
         let inputs = shape.iter().product();
-        Ok(vec![Initial::glorot("linear.weight", classes, inputs), Initial::zero("linear.bias", classes)])
+        Ok(vec![
+            Initial::glorot("linear.weight", classes, inputs),
+            Initial::zero("linear.bias", classes),
+        ])
     }
 
     fn logits(&self, parameters: &Parameters<'_>, batch: &Tensor) -> candle_core::Result<Tensor> {
-        parameters.linear("linear", &batch.flatten_from(1)?.t()?)?.t()
+        parameters
+            .linear("linear", &batch.flatten_from(1)?.t()?)?
+            .t()
     }
 
     fn network(&self, layout: &Layout, _: &[usize]) -> Option<Network> {

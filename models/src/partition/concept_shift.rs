@@ -1,7 +1,9 @@
-//! Concept shift: rows are dealt IID, then each group of consecutive peers renames the classes by a permutation of its own. What is
-//! a 3 to one group is a 7 to another, so no one model suits all, and peers gain by finding their own kind.
+//! Concept shift: rows are dealt IID, then each group of consecutive peers renames the classes by a
+//! permutation of its own. What is a 3 to one group is a 7 to another, so no one model suits all,
+//! and peers gain by finding their own kind.
 //!
-//! The first group keeps the names, so rows held out from all suit it. For another group's, transform them with one of its places.
+//! The first group keeps the names, so rows held out from all suit it. For another group's,
+//! transform them with one of its places.
 
 use std::sync::Arc;
 
@@ -16,7 +18,11 @@ pub(super) const ENTRY: PartitionEntry = PartitionEntry {
     source: "Sattler, Müller and Samek, arXiv 1910.01991 (clustered federated learning)",
     parameter: Some("clusters"),
     // 2: the least that differs.
-    new: |section| Arc::new(ConceptShift { clusters: section.integer("clusters", Some(2), 1..=1 << 16) as usize }),
+    new: |section| {
+        Arc::new(ConceptShift {
+            clusters: section.integer("clusters", Some(2), 1..=1 << 16) as usize,
+        })
+    },
 };
 
 #[derive(Debug)]
@@ -25,13 +31,31 @@ struct ConceptShift {
 }
 
 impl Deal for ConceptShift {
-    fn split(&self, rows: Rows<'_>, peers: usize, stream: &mut Stream) -> Result<Vec<Vec<usize>>, PartitionError> {
-        let orders = (1..=rows.classes).try_fold(1usize, |product, class| product.checked_mul(class)).unwrap_or(usize::MAX);
+    fn split(
+        &self,
+        rows: Rows<'_>,
+        peers: usize,
+        stream: &mut Stream,
+    ) -> Result<Vec<Vec<usize>>, PartitionError> {
+        let orders = (1..=rows.classes)
+            .try_fold(1usize, |product, class| product.checked_mul(class))
+            .unwrap_or(usize::MAX);
         if self.clusters > peers.min(orders) {
-            let what = format!("{} groups need as many peers, and {} classes have {orders} orders", self.clusters, rows.classes);
-            return Err(PartitionError::TooFew { rows: rows.labels.len(), peers, what });
+            let what = format!(
+                "{} groups need as many peers, and {} classes have {orders} orders",
+                self.clusters, rows.classes
+            );
+            return Err(PartitionError::TooFew {
+                rows: rows.labels.len(),
+                peers,
+                what,
+            });
         }
-        shuffled(rows.labels.len(), &equal_sizes(rows.labels.len(), peers, 0)?, stream)
+        shuffled(
+            rows.labels.len(),
+            &equal_sizes(rows.labels.len(), peers, 0)?,
+            stream,
+        )
     }
 
     fn changes_rows(&self) -> bool {

@@ -1,5 +1,6 @@
-//! Dirichlet label skew: for each class, shares of the peers are drawn from Dir(α, …, α) and the class's rows cut at their
-//! running sums. Small α: a peer sees few classes; large α: nearly IID. Quantities become unequal as well.
+//! Dirichlet label skew: for each class, shares of the peers are drawn from Dir(α, …, α) and the
+//! class's rows cut at their running sums. Small α: a peer sees few classes; large α: nearly IID.
+//! Quantities become unequal as well.
 
 use std::sync::Arc;
 
@@ -7,7 +8,8 @@ use kith_consensus::Stream;
 
 use super::{Deal, PartitionEntry, PartitionError, Rows, rows_by_class};
 
-/// Draws before giving up on `min_rows`; a setting that fails a thousand times is hopeless, not unlucky.
+/// Draws before giving up on `min_rows`; a setting that fails a thousand times is hopeless, not
+/// unlucky.
 const TRIES_MAX: usize = 1000;
 
 pub(super) const ENTRY: PartitionEntry = PartitionEntry {
@@ -16,7 +18,8 @@ pub(super) const ENTRY: PartitionEntry = PartitionEntry {
     source: "Yurochkin et al., arXiv 1905.12022; as in Flower's DirichletPartitioner",
     parameter: Some("alpha"),
     new: |section| {
-        // 1.0: moderate skew, every class at most peers. Fewest rows 10: Flower's default (flwr-datasets 0.6.1).
+        // 1.0: moderate skew, every class at most peers. Fewest rows 10: Flower's default
+        // (flwr-datasets 0.6.1).
         Arc::new(Dirichlet {
             alpha: section.number("alpha", Some(1.0), 1e-4..=1e6),
             min_rows: section.integer("min_rows", Some(10), 0..=1 << 40) as usize,
@@ -31,23 +34,45 @@ struct Dirichlet {
 }
 
 impl Deal for Dirichlet {
-    fn split(&self, rows: Rows<'_>, peers: usize, stream: &mut Stream) -> Result<Vec<Vec<usize>>, PartitionError> {
+    fn split(
+        &self,
+        rows: Rows<'_>,
+        peers: usize,
+        stream: &mut Stream,
+    ) -> Result<Vec<Vec<usize>>, PartitionError> {
         let count = rows.labels.len();
         if self.min_rows.saturating_mul(peers) > count {
-            let what = format!("min_rows = {} needs {}", self.min_rows, self.min_rows.saturating_mul(peers));
-            return Err(PartitionError::TooFew { rows: count, peers, what });
+            let what = format!(
+                "min_rows = {} needs {}",
+                self.min_rows,
+                self.min_rows.saturating_mul(peers)
+            );
+            return Err(PartitionError::TooFew {
+                rows: count,
+                peers,
+                what,
+            });
         }
         let classes = rows_by_class(rows);
         let counts: Vec<usize> = classes.iter().map(Vec::len).collect();
         for _ in 0..TRIES_MAX {
-            let proportions: Vec<Vec<f64>> = classes.iter().map(|_| draw_proportions(self.alpha, peers, stream)).collect();
+            let proportions: Vec<Vec<f64>> = classes
+                .iter()
+                .map(|_| draw_proportions(self.alpha, peers, stream))
+                .collect();
             let cuts = cut_classes(&counts, &proportions);
-            if cuts.iter().any(|peer| peer.iter().map(std::ops::Range::len).sum::<usize>() < self.min_rows.max(1)) {
+            if cuts.iter().any(|peer| {
+                peer.iter().map(std::ops::Range::len).sum::<usize>() < self.min_rows.max(1)
+            }) {
                 continue;
             }
             let part = |cut: &Vec<std::ops::Range<usize>>| {
-                let mut part: Vec<usize> =
-                    cut.iter().zip(&classes).flat_map(|(range, rows)| &rows[range.clone()]).copied().collect();
+                let mut part: Vec<usize> = cut
+                    .iter()
+                    .zip(&classes)
+                    .flat_map(|(range, rows)| &rows[range.clone()])
+                    .copied()
+                    .collect();
                 part.sort_unstable();
                 part
             };
@@ -58,13 +83,18 @@ impl Deal for Dirichlet {
             self.alpha,
             self.min_rows.max(1)
         );
-        Err(PartitionError::TooFew { rows: count, peers, what })
+        Err(PartitionError::TooFew {
+            rows: count,
+            peers,
+            what,
+        })
     }
 }
 
 /// One draw from the symmetric Dirichlet distribution Dir(α, …, α) over `parts`.
 ///
-/// The gammas are drawn as logarithms and normalised by their largest: for small α all of them would underflow to 0.
+/// The gammas are drawn as logarithms and normalised by their largest: for small α all of them
+/// would underflow to 0.
 pub fn draw_proportions(alpha: f64, parts: usize, stream: &mut Stream) -> Vec<f64> {
     let logs: Vec<f64> = (0..parts).map(|_| log_gamma_draw(alpha, stream)).collect();
     let largest = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -73,8 +103,8 @@ pub fn draw_proportions(alpha: f64, parts: usize, stream: &mut Stream) -> Vec<f6
     weights.iter().map(|weight| weight / sum).collect()
 }
 
-/// The logarithm of a draw from Gamma(α, 1): Marsaglia and Tsang (ACM TOMS 26, 2000) for α + 1 or α, and for α below 1
-/// ln G(α) = ln G(α + 1) + ln(U) / α.
+/// The logarithm of a draw from Gamma(α, 1): Marsaglia and Tsang (ACM TOMS 26, 2000) for α + 1 or
+/// α, and for α below 1 ln G(α) = ln G(α + 1) + ln(U) / α.
 fn log_gamma_draw(alpha: f64, stream: &mut Stream) -> f64 {
     if alpha < 1.0 {
         // 1 − unit() lies in (0, 1], so its logarithm is finite.
@@ -100,7 +130,11 @@ pub fn cut_classes(counts: &[usize], proportions: &[Vec<f64>]) -> Vec<Vec<std::o
         for (peer, share) in shares.iter().enumerate() {
             sum += share;
             // The last cut is the end: a sum of 0.9999… must not lose a row.
-            let end = if peer + 1 == peers { *count } else { ((sum * *count as f64) as usize).min(*count) };
+            let end = if peer + 1 == peers {
+                *count
+            } else {
+                ((sum * *count as f64) as usize).min(*count)
+            };
             cuts[peer].push(start..end);
             start = end;
         }

@@ -1,7 +1,9 @@
-//! Each peer draws its rows from the whole table, independently of the others: two peers may hold the same row, one peer never
-//! holds it twice. So thousands of peers can share a table with fewer rows than they need together.
+//! Each peer draws its rows from the whole table, independently of the others: two peers may hold
+//! the same row, one peer never holds it twice. So thousands of peers can share a table with fewer
+//! rows than they need together.
 //!
-//! The overlap makes peers more alike than a federation's own rows would be: for questions of scale, not of heterogeneity.
+//! The overlap makes peers more alike than a federation's own rows would be: for questions of
+//! scale, not of heterogeneity.
 
 use std::sync::Arc;
 
@@ -15,7 +17,11 @@ pub(super) const ENTRY: PartitionEntry = PartitionEntry {
     source: "Kith's own, for thousands of peers over a small table",
     parameter: Some("rows"),
     // 18: a hundredth of the 1,797 digits (a guess).
-    new: |section| Arc::new(Draw { rows: section.integer("rows", Some(18), 1..=1 << 31) as usize }),
+    new: |section| {
+        Arc::new(Draw {
+            rows: section.integer("rows", Some(18), 1..=1 << 31) as usize,
+        })
+    },
 };
 
 #[derive(Debug)]
@@ -24,16 +30,29 @@ struct Draw {
 }
 
 impl Deal for Draw {
-    fn split(&self, rows: Rows<'_>, peers: usize, stream: &mut Stream) -> Result<Vec<Vec<usize>>, PartitionError> {
+    fn split(
+        &self,
+        rows: Rows<'_>,
+        peers: usize,
+        stream: &mut Stream,
+    ) -> Result<Vec<Vec<usize>>, PartitionError> {
         let count = rows.labels.len();
         if self.rows > count {
-            return Err(PartitionError::TooFew { rows: count, peers, what: format!("each draws {} different ones", self.rows) });
+            return Err(PartitionError::TooFew {
+                rows: count,
+                peers,
+                what: format!("each draws {} different ones", self.rows),
+            });
         }
-        // The beginning of a Fisher–Yates shuffle from any order is a uniform draw, so one order serves all peers.
+        // The beginning of a Fisher–Yates shuffle from any order is a uniform draw, so one order
+        // serves all peers.
         let mut order: Vec<usize> = (0..count).collect();
         let draw = |_| {
             for place in 0..self.rows {
-                order.swap(place, place + stream.bounded((count - place) as u64) as usize);
+                order.swap(
+                    place,
+                    place + stream.bounded((count - place) as u64) as usize,
+                );
             }
             let mut part = order[..self.rows].to_vec();
             part.sort_unstable();

@@ -1,5 +1,6 @@
-//! Feature skew: rows are dealt IID, then peer i of n (from 1) adds Gaussian noise of standard deviation σ·i / n to every feature, as
-//! if its instrument were that much worse. The unit is that of normalised features.
+//! Feature skew: rows are dealt IID, then peer i of n (from 1) adds Gaussian noise of standard
+//! deviation σ·i / n to every feature, as if its instrument were that much worse. The unit is that
+//! of normalised features.
 
 use std::sync::Arc;
 
@@ -14,7 +15,11 @@ pub(super) const ENTRY: PartitionEntry = PartitionEntry {
     source: "Li, Diao, Chen and He, arXiv 2102.02079; sigma is a deviation here",
     parameter: Some("sigma"),
     // 0.1: the paper's.
-    new: |section| Arc::new(FeatureSkew { sigma: section.number("sigma", Some(0.1), 0.0..=1e3) }),
+    new: |section| {
+        Arc::new(FeatureSkew {
+            sigma: section.number("sigma", Some(0.1), 0.0..=1e3),
+        })
+    },
 };
 
 #[derive(Debug)]
@@ -23,8 +28,17 @@ struct FeatureSkew {
 }
 
 impl Deal for FeatureSkew {
-    fn split(&self, rows: Rows<'_>, peers: usize, stream: &mut Stream) -> Result<Vec<Vec<usize>>, PartitionError> {
-        shuffled(rows.labels.len(), &equal_sizes(rows.labels.len(), peers, 0)?, stream)
+    fn split(
+        &self,
+        rows: Rows<'_>,
+        peers: usize,
+        stream: &mut Stream,
+    ) -> Result<Vec<Vec<usize>>, PartitionError> {
+        shuffled(
+            rows.labels.len(),
+            &equal_sizes(rows.labels.len(), peers, 0)?,
+            stream,
+        )
     }
 
     fn changes_rows(&self) -> bool {
@@ -33,9 +47,12 @@ impl Deal for FeatureSkew {
 
     fn transform(&self, place: &Place<'_>, data: &Dataset) -> Dataset {
         let deviation = self.sigma * (place.peer + 1) as f64 / place.peers as f64;
-        let mut stream = Stream::derive("kith.v1 feature skew", place.seed, 0, place.peer as u64, 0);
+        let mut stream =
+            Stream::derive("kith.v1 feature skew", place.seed, 0, place.peer as u64, 0);
         data.changed(|_, features| {
-            features.iter_mut().for_each(|value| *value += (deviation * stream.normal()) as f32);
+            features
+                .iter_mut()
+                .for_each(|value| *value += (deviation * stream.normal()) as f32);
         })
     }
 }

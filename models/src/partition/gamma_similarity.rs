@@ -1,5 +1,5 @@
-//! γ-similarity: a share γ of all rows is dealt IID, the rest is sorted by label and cut in order. 1 is IID, 0 as unlike as can be:
-//! one number that goes from the one to the other.
+//! γ-similarity: a share γ of all rows is dealt IID, the rest is sorted by label and cut in order.
+//! 1 is IID, 0 as unlike as can be: one number that goes from the one to the other.
 
 use std::sync::Arc;
 
@@ -13,7 +13,11 @@ pub(super) const ENTRY: PartitionEntry = PartitionEntry {
     source: "Karimireddy et al., SCAFFOLD, arXiv 1910.06378, section 7 (s % similar data)",
     parameter: Some("gamma"),
     // 0.5: a guess, the middle.
-    new: |section| Arc::new(GammaSimilarity { gamma: section.number("gamma", Some(0.5), 0.0..=1.0) }),
+    new: |section| {
+        Arc::new(GammaSimilarity {
+            gamma: section.number("gamma", Some(0.5), 0.0..=1.0),
+        })
+    },
 };
 
 #[derive(Debug)]
@@ -22,16 +26,24 @@ struct GammaSimilarity {
 }
 
 impl Deal for GammaSimilarity {
-    fn split(&self, rows: Rows<'_>, peers: usize, stream: &mut Stream) -> Result<Vec<Vec<usize>>, PartitionError> {
+    fn split(
+        &self,
+        rows: Rows<'_>,
+        peers: usize,
+        stream: &mut Stream,
+    ) -> Result<Vec<Vec<usize>>, PartitionError> {
         let count = rows.labels.len();
         let mut order: Vec<usize> = (0..count).collect();
         stream.shuffle(&mut order);
         let (alike, sorted) = order.split_at_mut((self.gamma * count as f64) as usize);
         sorted.sort_by_key(|row| (rows.labels[*row], *row));
-        // The larger parts of the second deal go to the last peers, so that sizes stay near-equal together.
+        // The larger parts of the second deal go to the last peers, so that sizes stay near-equal
+        // together.
         let mut sizes = near_equal(sorted.len(), peers);
         sizes.reverse();
-        let parts = cut(alike, &near_equal(alike.len(), peers)).into_iter().zip(cut(sorted, &sizes));
+        let parts = cut(alike, &near_equal(alike.len(), peers))
+            .into_iter()
+            .zip(cut(sorted, &sizes));
         let join = |(mut part, other): (Vec<usize>, Vec<usize>)| {
             part.extend(other);
             part.sort_unstable();

@@ -11,7 +11,11 @@ pub(super) const ENTRY: PartitionEntry = PartitionEntry {
     help: "shuffled and cut in near-equal parts; iid:600 gives each peer 600 rows",
     source: "McMahan et al., arXiv 1602.05629",
     parameter: Some("rows_per_peer"),
-    new: |section| Arc::new(Iid { rows_per_peer: section.integer("rows_per_peer", Some(0), 0..=1 << 40) as usize }),
+    new: |section| {
+        Arc::new(Iid {
+            rows_per_peer: section.integer("rows_per_peer", Some(0), 0..=1 << 40) as usize,
+        })
+    },
 };
 
 /// Each peer gets `rows_per_peer` rows; 0: all rows are dealt.
@@ -21,7 +25,12 @@ struct Iid {
 }
 
 impl Deal for Iid {
-    fn split(&self, rows: Rows<'_>, peers: usize, stream: &mut Stream) -> Result<Vec<Vec<usize>>, PartitionError> {
+    fn split(
+        &self,
+        rows: Rows<'_>,
+        peers: usize,
+        stream: &mut Stream,
+    ) -> Result<Vec<Vec<usize>>, PartitionError> {
         let rows = rows.labels.len();
         shuffled(rows, &equal_sizes(rows, peers, self.rows_per_peer)?, stream)
     }
@@ -29,5 +38,7 @@ impl Deal for Iid {
 
 /// Near-equal whole parts of `total`, the first ones larger by one.
 pub fn near_equal(total: usize, parts: usize) -> Vec<usize> {
-    (0..parts).map(|part| total / parts + usize::from(part < total % parts)).collect()
+    (0..parts)
+        .map(|part| total / parts + usize::from(part < total % parts))
+        .collect()
 }

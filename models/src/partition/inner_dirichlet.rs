@@ -1,14 +1,17 @@
-//! Label skew at equal sizes: each peer draws its own label proportions from Dir(α, …, α) over the classes and fills its fixed
-//! number of rows by them. Unlike `dirichlet`, no peer is poor in rows, so what is measured is the skew of labels alone.
+//! Label skew at equal sizes: each peer draws its own label proportions from Dir(α, …, α) over the
+//! classes and fills its fixed number of rows by them. Unlike `dirichlet`, no peer is poor in rows,
+//! so what is measured is the skew of labels alone.
 //!
-//! The peers take one row each in turn, so that when a class runs out it does so for all alike; a peer then goes on with the
-//! classes that are left, in its own proportions.
+//! The peers take one row each in turn, so that when a class runs out it does so for all alike; a
+//! peer then goes on with the classes that are left, in its own proportions.
 
 use std::sync::Arc;
 
 use kith_consensus::Stream;
 
-use super::{Deal, PartitionEntry, PartitionError, Rows, draw_proportions, equal_sizes, rows_by_class};
+use super::{
+    Deal, PartitionEntry, PartitionError, Rows, draw_proportions, equal_sizes, rows_by_class,
+};
 
 pub(super) const ENTRY: PartitionEntry = PartitionEntry {
     name: "inner-dirichlet",
@@ -24,7 +27,8 @@ pub(super) const ENTRY: PartitionEntry = PartitionEntry {
     },
 };
 
-/// `alpha` is the concentration of each class; `rows_per_peer` 0: all rows are dealt, in near-equal parts.
+/// `alpha` is the concentration of each class; `rows_per_peer` 0: all rows are dealt, in near-equal
+/// parts.
 #[derive(Debug)]
 struct InnerDirichlet {
     alpha: f64,
@@ -32,9 +36,16 @@ struct InnerDirichlet {
 }
 
 impl Deal for InnerDirichlet {
-    fn split(&self, rows: Rows<'_>, peers: usize, stream: &mut Stream) -> Result<Vec<Vec<usize>>, PartitionError> {
+    fn split(
+        &self,
+        rows: Rows<'_>,
+        peers: usize,
+        stream: &mut Stream,
+    ) -> Result<Vec<Vec<usize>>, PartitionError> {
         let sizes = equal_sizes(rows.labels.len(), peers, self.rows_per_peer)?;
-        let proportions: Vec<Vec<f64>> = (0..peers).map(|_| draw_proportions(self.alpha, rows.classes, stream)).collect();
+        let proportions: Vec<Vec<f64>> = (0..peers)
+            .map(|_| draw_proportions(self.alpha, rows.classes, stream))
+            .collect();
         let mut left = rows_by_class(rows);
         left.iter_mut().for_each(|class| stream.shuffle(class));
         let mut parts = vec![Vec::new(); peers];
@@ -49,16 +60,25 @@ impl Deal for InnerDirichlet {
     }
 }
 
-/// The class at `point` in [0, 1) of the shares of the classes that have rows; where these shares vanish, the rows' own.
+/// The class at `point` in [0, 1) of the shares of the classes that have rows; where these shares
+/// vanish, the rows' own.
 fn choose(shares: &[f64], left: &[Vec<usize>], point: f64) -> usize {
-    let mut weights: Vec<f64> = shares.iter().zip(left).map(|(share, rows)| if rows.is_empty() { 0.0 } else { *share }).collect();
+    let mut weights: Vec<f64> = shares
+        .iter()
+        .zip(left)
+        .map(|(share, rows)| if rows.is_empty() { 0.0 } else { *share })
+        .collect();
     if weights.iter().sum::<f64>() < f64::MIN_POSITIVE {
         weights = left.iter().map(|rows| rows.len() as f64).collect();
     }
     let target = point * weights.iter().sum::<f64>();
     let mut sum = 0.0;
     let mut last = 0;
-    for (class, weight) in weights.iter().enumerate().filter(|(_, weight)| **weight > 0.0) {
+    for (class, weight) in weights
+        .iter()
+        .enumerate()
+        .filter(|(_, weight)| **weight > 0.0)
+    {
         sum += weight;
         last = class;
         if target < sum {
@@ -76,12 +96,23 @@ mod tests {
     fn a_class_is_chosen_by_its_share_among_those_that_have_rows() {
         let full = vec![vec![0]; 3];
         let chosen = |shares: &[f64], left: &[Vec<usize>]| -> Vec<usize> {
-            (0..10).map(|tenth| choose(shares, left, f64::from(tenth) / 10.0 + 0.05)).collect()
+            (0..10)
+                .map(|tenth| choose(shares, left, f64::from(tenth) / 10.0 + 0.05))
+                .collect()
         };
-        assert_eq!(chosen(&[0.2, 0.3, 0.5], &full), [0, 0, 1, 1, 1, 2, 2, 2, 2, 2]);
+        assert_eq!(
+            chosen(&[0.2, 0.3, 0.5], &full),
+            [0, 0, 1, 1, 1, 2, 2, 2, 2, 2]
+        );
         let without_last = [vec![0], vec![1], vec![]];
-        assert_eq!(chosen(&[0.2, 0.3, 0.5], &without_last), [0, 0, 0, 0, 1, 1, 1, 1, 1, 1]);
+        assert_eq!(
+            chosen(&[0.2, 0.3, 0.5], &without_last),
+            [0, 0, 0, 0, 1, 1, 1, 1, 1, 1]
+        );
         // A tiny α can leave no share at all to what has rows.
-        assert_eq!(chosen(&[0.0, 0.0, 1.0], &without_last), [0, 0, 0, 0, 0, 1, 1, 1, 1, 1]);
+        assert_eq!(
+            chosen(&[0.0, 0.0, 1.0], &without_last),
+            [0, 0, 0, 0, 0, 1, 1, 1, 1, 1]
+        );
     }
 }

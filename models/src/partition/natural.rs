@@ -18,14 +18,24 @@ pub(super) const ENTRY: PartitionEntry = PartitionEntry {
 struct Natural;
 
 impl Deal for Natural {
-    fn split(&self, rows: Rows<'_>, peers: usize, _: &mut Stream) -> Result<Vec<Vec<usize>>, PartitionError> {
+    fn split(
+        &self,
+        rows: Rows<'_>,
+        peers: usize,
+        _: &mut Stream,
+    ) -> Result<Vec<Vec<usize>>, PartitionError> {
         let Some(sites) = rows.sites else {
-            return Err(PartitionError::Sites("the data set does not know its rows' sites; \"natural\" needs them".to_owned()));
+            return Err(PartitionError::Sites(
+                "the data set does not know its rows' sites; \"natural\" needs them".to_owned(),
+            ));
         };
         if sites.len() != peers {
             let names: Vec<&str> = sites.iter().map(|site| site.name.as_str()).collect();
-            let what =
-                format!("\"natural\" has one peer per site: expected {} ({}), found {peers}", sites.len(), names.join(", "));
+            let what = format!(
+                "\"natural\" has one peer per site: expected {} ({}), found {peers}",
+                sites.len(),
+                names.join(", ")
+            );
             return Err(PartitionError::Sites(what));
         }
         Ok(sites.iter().map(|site| site.rows.clone()).collect())

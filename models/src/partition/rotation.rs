@@ -1,7 +1,9 @@
-//! Rotation, a feature skew of images: rows are dealt IID, then each of four groups of consecutive peers sees its images turned by another
-//! quarter, as if its camera were mounted so. The first group sees them as they are.
+//! Rotation, a feature skew of images: rows are dealt IID, then each of four groups of consecutive
+//! peers sees its images turned by another quarter, as if its camera were mounted so. The first
+//! group sees them as they are.
 //!
-//! Ghosh, Chung, Yin and Ramchandran, arXiv 2006.04088 (rotated MNIST), where clusters are told apart by it.
+//! Ghosh, Chung, Yin and Ramchandran, arXiv 2006.04088 (rotated MNIST), where clusters are told
+//! apart by it.
 
 use std::sync::Arc;
 
@@ -16,7 +18,11 @@ pub(super) const ENTRY: PartitionEntry = PartitionEntry {
     source: "Ghosh, Chung, Yin and Ramchandran, arXiv 2006.04088 (rotated MNIST)",
     parameter: Some("groups"),
     // 4: the paper's, every quarter.
-    new: |section| Arc::new(Rotation { groups: section.integer("groups", Some(4), 1..=4) as usize }),
+    new: |section| {
+        Arc::new(Rotation {
+            groups: section.integer("groups", Some(4), 1..=4) as usize,
+        })
+    },
 };
 
 #[derive(Debug)]
@@ -25,8 +31,17 @@ struct Rotation {
 }
 
 impl Deal for Rotation {
-    fn split(&self, rows: Rows<'_>, peers: usize, stream: &mut Stream) -> Result<Vec<Vec<usize>>, PartitionError> {
-        shuffled(rows.labels.len(), &equal_sizes(rows.labels.len(), peers, 0)?, stream)
+    fn split(
+        &self,
+        rows: Rows<'_>,
+        peers: usize,
+        stream: &mut Stream,
+    ) -> Result<Vec<Vec<usize>>, PartitionError> {
+        shuffled(
+            rows.labels.len(),
+            &equal_sizes(rows.labels.len(), peers, 0)?,
+            stream,
+        )
     }
 
     fn changes_rows(&self) -> bool {
@@ -35,8 +50,16 @@ impl Deal for Rotation {
 
     fn fits(&self, features: usize) -> Result<(), PartitionError> {
         let side = features.isqrt();
-        let what = || format!("rotation turns square images, and rows of {features} values are none; expected another partition");
-        if side * side == features { Ok(()) } else { Err(PartitionError::Features(what())) }
+        let what = || {
+            format!(
+                "rotation turns square images, and rows of {features} values are none; expected another partition"
+            )
+        };
+        if side * side == features {
+            Ok(())
+        } else {
+            Err(PartitionError::Features(what()))
+        }
     }
 
     fn transform(&self, place: &Place<'_>, data: &Dataset) -> Dataset {

@@ -1,5 +1,5 @@
-//! Shards: rows sorted by label are cut in peers × s equal shards, and each peer gets s of them at random; so most peers see
-//! about s classes. Rows left over by the division are not dealt.
+//! Shards: rows sorted by label are cut in peers × s equal shards, and each peer gets s of them at
+//! random; so most peers see about s classes. Rows left over by the division are not dealt.
 
 use std::sync::Arc;
 
@@ -13,7 +13,11 @@ pub(super) const ENTRY: PartitionEntry = PartitionEntry {
     source: "McMahan et al., arXiv 1602.05629, section 3",
     parameter: Some("per_peer"),
     // 2: the paper's.
-    new: |section| Arc::new(Shards { per_peer: section.integer("per_peer", Some(2), 1..=1 << 20) as usize }),
+    new: |section| {
+        Arc::new(Shards {
+            per_peer: section.integer("per_peer", Some(2), 1..=1 << 20) as usize,
+        })
+    },
 };
 
 #[derive(Debug)]
@@ -22,12 +26,21 @@ struct Shards {
 }
 
 impl Deal for Shards {
-    fn split(&self, rows: Rows<'_>, peers: usize, stream: &mut Stream) -> Result<Vec<Vec<usize>>, PartitionError> {
+    fn split(
+        &self,
+        rows: Rows<'_>,
+        peers: usize,
+        stream: &mut Stream,
+    ) -> Result<Vec<Vec<usize>>, PartitionError> {
         let count = rows.labels.len();
         let shards = self.per_peer.saturating_mul(peers);
         if shards > count {
             let what = format!("{} shards per peer need {shards} rows", self.per_peer);
-            return Err(PartitionError::TooFew { rows: count, peers, what });
+            return Err(PartitionError::TooFew {
+                rows: count,
+                peers,
+                what,
+            });
         }
         let mut sorted: Vec<usize> = (0..count).collect();
         sorted.sort_by_key(|row| rows.labels[*row]);
@@ -42,11 +55,15 @@ impl Deal for Shards {
     }
 }
 
-/// Places in the label-sorted order, ascending, for each peer: peer i has the shards `order[i·s .. (i+1)·s]`.
+/// Places in the label-sorted order, ascending, for each peer: peer i has the shards `order[i·s ..
+/// (i+1)·s]`.
 pub fn deal_shards(rows: usize, per_peer: usize, order: &[usize]) -> Vec<Vec<usize>> {
     let size = rows / order.len();
     let deal = |shards: &[usize]| {
-        let mut places: Vec<usize> = shards.iter().flat_map(|shard| shard * size..(shard + 1) * size).collect();
+        let mut places: Vec<usize> = shards
+            .iter()
+            .flat_map(|shard| shard * size..(shard + 1) * size)
+            .collect();
         places.sort_unstable();
         places
     };

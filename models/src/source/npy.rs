@@ -15,34 +15,66 @@ const HEADER_SHOWN: usize = 160;
 /// Opens a pair of NPY files: rows and labels.
 ///
 /// # Errors
-/// A header that is not NPY, an order or type that is not supported, a wrong length, values that are not finite.
+/// A header that is not NPY, an order or type that is not supported, a wrong length, values that
+/// are not finite.
 pub fn open_npy(rows: &Path, labels: &Path, schema: &Schema) -> Result<Dataset, DataError> {
     read(rows, labels, schema).map(|(rows, _)| rows)
 }
 
 /// The rows of an NPY pair, and how their axes were read.
-pub(super) fn read(rows: &Path, labels: &Path, schema: &Schema) -> Result<(Dataset, Reading), DataError> {
+pub(super) fn read(
+    rows: &Path,
+    labels: &Path,
+    schema: &Schema,
+) -> Result<(Dataset, Reading), DataError> {
     let features = schema.features();
     let found = read_npy(rows)?;
     let shown = format!("an array of shape {:?}", found.shape);
     let [count, ref sides @ ..] = *found.shape else {
-        return Err(DataError::Shape { path: rows.to_owned(), expected: schema.shape.clone(), found: shown });
+        return Err(DataError::Shape {
+            path: rows.to_owned(),
+            expected: schema.shape.clone(),
+            found: shown,
+        });
     };
     let axes = compare_axes(rows, sides, schema, shown)?;
-    let reading = Reading { axes, ..Reading::default() };
+    let reading = Reading {
+        axes,
+        ..Reading::default()
+    };
     let classes = read_npy(labels)?;
     if classes.shape != [count] {
-        return Err(DataError::format(labels, format!("expected shape [{count}] like the rows, found {:?}", classes.shape)));
+        return Err(DataError::format(
+            labels,
+            format!(
+                "expected shape [{count}] like the rows, found {:?}",
+                classes.shape
+            ),
+        ));
     }
     if count == 0 {
         return Err(DataError::format(rows, "the array has no row"));
     }
-    let wrong = |row, found: String| DataError::Label { path: labels.to_owned(), row, found, classes: schema.classes };
+    let wrong = |row, found: String| DataError::Label {
+        path: labels.to_owned(),
+        row,
+        found,
+        classes: schema.classes,
+    };
     let class = |row: usize| {
         let label = classes.integer(row).ok_or_else(|| {
-            DataError::format(labels, format!("expected labels of type u1, i4 or i8, found {:?}", classes.kind))
+            DataError::format(
+                labels,
+                format!(
+                    "expected labels of type u1, i4 or i8, found {:?}",
+                    classes.kind
+                ),
+            )
         })?;
-        u64::try_from(label).ok().and_then(|label| schema.class(label)).ok_or_else(|| wrong(row, label.to_string()))
+        u64::try_from(label)
+            .ok()
+            .and_then(|label| schema.class(label))
+            .ok_or_else(|| wrong(row, label.to_string()))
     };
     let labels: Vec<u32> = (0..count).map(class).collect::<Result<_, _>>()?;
     if found.kind == "u1" {
@@ -73,7 +105,9 @@ struct Npy {
 
 impl Npy {
     fn cell<const N: usize>(&self, index: usize) -> [u8; N] {
-        self.bytes[index * N..(index + 1) * N].try_into().expect("the slice has N bytes")
+        self.bytes[index * N..(index + 1) * N]
+            .try_into()
+            .expect("the slice has N bytes")
     }
 
     fn integer(&self, index: usize) -> Option<i64> {
@@ -89,35 +123,65 @@ impl Npy {
         match self.kind.as_str() {
             "f4" => f64::from(f32::from_le_bytes(self.cell(index))),
             "f8" => f64::from_le_bytes(self.cell(index)),
-            _ => self.integer(index).map_or(f64::NAN, |integer| integer as f64),
+            _ => self
+                .integer(index)
+                .map_or(f64::NAN, |integer| integer as f64),
         }
     }
 }
 
-/// The NPY format, versions 1 and 2: magic, version, header length, a Python dictionary as text, then the values.
+/// The NPY format, versions 1 and 2: magic, version, header length, a Python dictionary as text,
+/// then the values.
 fn read_npy(path: &Path) -> Result<Npy, DataError> {
-    let failed = |source| DataError::Io { path: path.to_owned(), source };
+    let failed = |source| DataError::Io {
+        path: path.to_owned(),
+        source,
+    };
     let mut reader = content(path)?;
     let mut start = Vec::new();
-    (&mut reader).take(8).read_to_end(&mut start).map_err(failed)?;
+    (&mut reader)
+        .take(8)
+        .read_to_end(&mut start)
+        .map_err(failed)?;
     let wide = match start.as_slice() {
         [0x93, b'N', b'U', b'M', b'P', b'Y', 1, _] => false,
         [0x93, b'N', b'U', b'M', b'P', b'Y', 2, _] => true,
-        _ => return Err(DataError::format(path, "expected an NPY file of version 1 or 2, found other first bytes")),
+        _ => {
+            return Err(DataError::format(
+                path,
+                "expected an NPY file of version 1 or 2, found other first bytes",
+            ));
+        }
     };
     let mut length = [0; 4];
-    reader.read_exact(&mut length[..if wide { 4 } else { 2 }]).map_err(failed)?;
+    reader
+        .read_exact(&mut length[..if wide { 4 } else { 2 }])
+        .map_err(failed)?;
     let length = u32::from_le_bytes(length) as usize;
     if length > NPY_HEADER_MAX {
-        return Err(DataError::format(path, format!("announces a header of {length} bytes, expected at most {NPY_HEADER_MAX}")));
+        return Err(DataError::format(
+            path,
+            format!("announces a header of {length} bytes, expected at most {NPY_HEADER_MAX}"),
+        ));
     }
     let mut header = Vec::new();
-    (&mut reader).take(length as u64).read_to_end(&mut header).map_err(failed)?;
+    (&mut reader)
+        .take(length as u64)
+        .read_to_end(&mut header)
+        .map_err(failed)?;
     let header = String::from_utf8_lossy(&header);
     let shown: String = header.trim().chars().take(HEADER_SHOWN).collect();
-    let wrong = |what: &str| DataError::format(path, format!("expected {what}, found the header {shown:?}"));
-    let entry = |key: &str| header.split_once(&format!("'{key}':")).map(|(_, rest)| rest.trim_start());
-    let kind = entry("descr").and_then(|rest| rest.strip_prefix('\'')?.split_once('\'')).map(|(kind, _)| kind);
+    let wrong = |what: &str| {
+        DataError::format(path, format!("expected {what}, found the header {shown:?}"))
+    };
+    let entry = |key: &str| {
+        header
+            .split_once(&format!("'{key}':"))
+            .map(|(_, rest)| rest.trim_start())
+    };
+    let kind = entry("descr")
+        .and_then(|rest| rest.strip_prefix('\'')?.split_once('\''))
+        .map(|(kind, _)| kind);
     let kind = match kind {
         Some("|u1") => "u1",
         Some("<i4") => "i4",
@@ -129,13 +193,32 @@ fn read_npy(path: &Path) -> Result<Npy, DataError> {
     if !entry("fortran_order").is_some_and(|rest| rest.starts_with("False")) {
         return Err(wrong("C order (numpy.ascontiguousarray)"));
     }
-    let sides = entry("shape").and_then(|rest| rest.strip_prefix('(')?.split_once(')')).map(|(sides, _)| sides);
-    let sides = sides.map(|sides| sides.split(',').map(str::trim).filter(|side| !side.is_empty()).map(str::parse).collect());
-    let Some(Ok(shape)) = sides else { return Err(wrong("a shape")) };
+    let sides = entry("shape")
+        .and_then(|rest| rest.strip_prefix('(')?.split_once(')'))
+        .map(|(sides, _)| sides);
+    let sides = sides.map(|sides| {
+        sides
+            .split(',')
+            .map(str::trim)
+            .filter(|side| !side.is_empty())
+            .map(str::parse)
+            .collect()
+    });
+    let Some(Ok(shape)) = sides else {
+        return Err(wrong("a shape"));
+    };
     let shape: Vec<usize> = shape;
     let size = u64::from(kind.as_bytes()[1] - b'0');
-    let bytes = shape.iter().try_fold(size, |product, side| product.checked_mul(*side as u64));
-    let bytes = bytes.filter(|bytes| *bytes <= DATA_BYTES_MAX).ok_or_else(|| wrong("at most 16 GiB"))?;
+    let bytes = shape
+        .iter()
+        .try_fold(size, |product, side| product.checked_mul(*side as u64));
+    let bytes = bytes
+        .filter(|bytes| *bytes <= DATA_BYTES_MAX)
+        .ok_or_else(|| wrong("at most 16 GiB"))?;
     let bytes = read_values(path, &mut reader, bytes, 1, None)?;
-    Ok(Npy { kind: kind.to_owned(), shape, bytes })
+    Ok(Npy {
+        kind: kind.to_owned(),
+        shape,
+        bytes,
+    })
 }

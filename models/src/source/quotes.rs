@@ -1,10 +1,11 @@
-//! Where the quotes of a table open and close, seen while its bytes pass by: the reader of tables takes a quote that never
-//! closes for a cell that reaches to the end of the file, rows and all, and does not say so.
+//! Where the quotes of a table open and close, seen while its bytes pass by: the reader of tables
+//! takes a quote that never closes for a cell that reaches to the end of the file, rows and all,
+//! and does not say so.
 
 use std::io::{self, Read};
 
-/// Passes bytes on unchanged and keeps track of quotes as RFC 4180 has them: a quote opens at the start of a cell only, and
-/// two of them inside are one character.
+/// Passes bytes on unchanged and keeps track of quotes as RFC 4180 has them: a quote opens at the
+/// start of a cell only, and two of them inside are one character.
 pub(super) struct Quotes<R> {
     inner: R,
     state: State,
@@ -24,11 +25,17 @@ enum State {
 
 impl<R> Quotes<R> {
     pub(super) fn new(inner: R) -> Quotes<R> {
-        Quotes { inner, state: State::CellStart, line: 1, opened: 0, ended: false }
+        Quotes {
+            inner,
+            state: State::CellStart,
+            line: 1,
+            opened: 0,
+            ended: false,
+        }
     }
 
-    /// The line, from 1, of the quote in which the file has ended. `None` before its end, which whoever gets a cell cut off by it
-    /// has seen.
+    /// The line, from 1, of the quote in which the file has ended. `None` before its end, which
+    /// whoever gets a cell cut off by it has seen.
     pub(super) fn open_at_end(&self) -> Option<u64> {
         (self.ended && self.state == State::Quoted).then_some(self.opened)
     }
@@ -74,10 +81,25 @@ mod tests {
 
     #[test]
     fn a_quote_is_open_until_a_single_one_follows() {
-        for closed in ["", "a,b\n", "\"a\",b\n", "\"a\"\"b\"", "a\"b\n", "\"a\nb\"\n", "\"\"", "\"a\"b\n", " \"a\n"] {
+        for closed in [
+            "",
+            "a,b\n",
+            "\"a\",b\n",
+            "\"a\"\"b\"",
+            "a\"b\n",
+            "\"a\nb\"\n",
+            "\"\"",
+            "\"a\"b\n",
+            " \"a\n",
+        ] {
             assert_eq!(open_at_end(closed), None, "{closed:?}");
         }
-        for (open, line) in [("\"", 1), ("a\nb,\"c\nd", 2), ("\"a\"\"", 1), ("\"a\"\n\"b\",\"\n\n", 2)] {
+        for (open, line) in [
+            ("\"", 1),
+            ("a\nb,\"c\nd", 2),
+            ("\"a\"\"", 1),
+            ("\"a\"\n\"b\",\"\n\n", 2),
+        ] {
             assert_eq!(open_at_end(open), Some(line), "{open:?}");
         }
     }

@@ -16,25 +16,48 @@ const NEAR_MAX: usize = 3;
 const NEAR_DISTANCE: usize = 2;
 
 fn csv_reader<R: Read>(reader: R, headers: bool) -> csv::Reader<Quotes<R>> {
-    // `flexible`: rows of the wrong length come through, and are refused here with line and both lengths.
+    // `flexible`: rows of the wrong length come through, and are refused here with line and both
+    // lengths.
     let builder = &mut csv::ReaderBuilder::new();
-    builder.has_headers(headers).flexible(true).trim(csv::Trim::All).from_reader(Quotes::new(reader))
+    builder
+        .has_headers(headers)
+        .flexible(true)
+        .trim(csv::Trim::All)
+        .from_reader(Quotes::new(reader))
 }
 
 fn csv_error(path: &Path, error: csv::Error) -> DataError {
-    let place = error.position().map_or(String::new(), |position| format!("line {}: ", position.line()));
+    let place = error.position().map_or(String::new(), |position| {
+        format!("line {}: ", position.line())
+    });
     match error.into_kind() {
-        csv::ErrorKind::Io(source) => DataError::Io { path: path.to_owned(), source },
-        csv::ErrorKind::Utf8 { .. } => DataError::format(path, format!("{place}this is not UTF-8 text")),
+        csv::ErrorKind::Io(source) => DataError::Io {
+            path: path.to_owned(),
+            source,
+        },
+        csv::ErrorKind::Utf8 { .. } => {
+            DataError::format(path, format!("{place}this is not UTF-8 text"))
+        }
         _ => DataError::format(path, format!("{place}this is not CSV")),
     }
 }
 
-fn csv_header<R: Read>(path: &Path, reader: &mut csv::Reader<Quotes<R>>) -> Result<csv::StringRecord, DataError> {
-    let mut header = reader.headers().map_err(|error| csv_error(path, error))?.clone();
+fn csv_header<R: Read>(
+    path: &Path,
+    reader: &mut csv::Reader<Quotes<R>>,
+) -> Result<csv::StringRecord, DataError> {
+    let mut header = reader
+        .headers()
+        .map_err(|error| csv_error(path, error))?
+        .clone();
     // Spreadsheets put a byte order mark before the first name.
-    if let Some(first) = header.get(0).and_then(|first| first.strip_prefix('\u{feff}')) {
-        header = std::iter::once(first).chain(header.iter().skip(1)).collect();
+    if let Some(first) = header
+        .get(0)
+        .and_then(|first| first.strip_prefix('\u{feff}'))
+    {
+        header = std::iter::once(first)
+            .chain(header.iter().skip(1))
+            .collect();
     }
     Ok(header)
 }
@@ -46,37 +69,64 @@ fn next_row<R: Read>(
     header: &csv::StringRecord,
     row: &mut csv::StringRecord,
 ) -> Result<bool, DataError> {
-    if !reader.read_record(row).map_err(|error| csv_error(path, error))? {
+    if !reader
+        .read_record(row)
+        .map_err(|error| csv_error(path, error))?
+    {
         return Ok(false);
     }
     if let Some(line) = reader.get_ref().open_at_end() {
-        return Err(DataError::OpenQuote { path: path.to_owned(), line });
+        return Err(DataError::OpenQuote {
+            path: path.to_owned(),
+            line,
+        });
     }
     let line = row.position().map_or(0, csv::Position::line);
     if row.len() != header.len() {
-        return Err(DataError::Cells { path: path.to_owned(), line, expected: header.len(), found: row.len() });
+        return Err(DataError::Cells {
+            path: path.to_owned(),
+            line,
+            expected: header.len(),
+            found: row.len(),
+        });
     }
-    match row.iter().enumerate().find_map(|(place, cell)| Some((place, rows_in_cell(cell, place, row.len())?))) {
-        Some((place, lines)) => {
-            Err(DataError::RowsInCell { path: path.to_owned(), line, column: clip(header.get(place).unwrap_or("")), lines })
-        }
+    match row
+        .iter()
+        .enumerate()
+        .find_map(|(place, cell)| Some((place, rows_in_cell(cell, place, row.len())?)))
+    {
+        Some((place, lines)) => Err(DataError::RowsInCell {
+            path: path.to_owned(),
+            line,
+            column: clip(header.get(place).unwrap_or("")),
+            lines,
+        }),
         None => Ok(true),
     }
 }
 
-/// Lines of a cell at `place` of `columns` that seem to be rows: the first has the separators of the cells after it, the last of
-/// the cells before it, and all others those of a whole row. So a letter of two lines is none, unless it has as many commas.
+/// Lines of a cell at `place` of `columns` that seem to be rows: the first has the separators of
+/// the cells after it, the last of the cells before it, and all others those of a whole row. So a
+/// letter of two lines is none, unless it has as many commas.
 fn rows_in_cell(cell: &str, place: usize, columns: usize) -> Option<usize> {
     if !cell.contains(['\n', '\r']) {
         return None;
     }
     let separators: Vec<usize> = cell.lines().map(|line| line.matches(',').count()).collect();
-    let [first, middle @ .., last] = separators.as_slice() else { return None };
-    let rows = *first >= columns - 1 - place && *last >= place && middle.iter().all(|count| *count >= columns - 1);
+    let [first, middle @ .., last] = separators.as_slice() else {
+        return None;
+    };
+    let rows = *first >= columns - 1 - place
+        && *last >= place
+        && middle.iter().all(|count| *count >= columns - 1);
     rows.then_some(separators.len())
 }
 
-pub(super) fn read_csv(path: &Path, schema: &Schema, columns: &[String]) -> Result<(Dataset, Reading), DataError> {
+pub(super) fn read_csv(
+    path: &Path,
+    schema: &Schema,
+    columns: &[String],
+) -> Result<(Dataset, Reading), DataError> {
     let mut reader = csv_reader(content(path)?, true);
     let header = csv_header(path, &mut reader)?;
     let mut encoder = RowEncoder::new(path, &header, schema, columns)?;
@@ -89,8 +139,14 @@ pub(super) fn read_csv(path: &Path, schema: &Schema, columns: &[String]) -> Resu
     if labels.is_empty() {
         return Err(DataError::format(path, "the table has a header and no row"));
     }
-    let reading = Reading { lines, ..encoder.reading() };
-    Ok((Dataset::from_numbers(numbers, labels, schema.features()), reading))
+    let reading = Reading {
+        lines,
+        ..encoder.reading()
+    };
+    Ok((
+        Dataset::from_numbers(numbers, labels, schema.features()),
+        reading,
+    ))
 }
 
 impl RawTable {
@@ -99,38 +155,63 @@ impl RawTable {
     /// # Errors
     /// When it is not CSV, or a row has another number of cells than the header.
     pub fn read(name: &Path, reader: impl BufRead) -> Result<RawTable, DataError> {
-        let reader = unpacked(reader).map_err(|source| DataError::Io { path: name.to_owned(), source })?;
+        let reader = unpacked(reader).map_err(|source| DataError::Io {
+            path: name.to_owned(),
+            source,
+        })?;
         let mut reader = csv_reader(reader, true);
         let header = csv_header(name, &mut reader)?;
         let (mut rows, mut row) = (Vec::new(), csv::StringRecord::new());
         while next_row(name, &mut reader, &header, &mut row)? {
             rows.push(row.clone());
         }
-        Ok(RawTable { name: name.to_owned(), header, rows })
+        Ok(RawTable {
+            name: name.to_owned(),
+            header,
+            rows,
+        })
     }
 }
 
-/// Reads rows of small integers, the last one a label, without a header: the format of the shipped digits.
-pub(crate) fn images_from_csv(name: &str, bytes: &[u8], height: usize, width: usize) -> Result<Images, DataError> {
+/// Reads rows of small integers, the last one a label, without a header: the format of the shipped
+/// digits.
+pub(crate) fn images_from_csv(
+    name: &str,
+    bytes: &[u8],
+    height: usize,
+    width: usize,
+) -> Result<Images, DataError> {
     let path = Path::new(name);
-    let reader = unpacked(bytes).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
+    let reader = unpacked(bytes).map_err(|source| DataError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
     let (mut pixels, mut labels) = (Vec::new(), Vec::new());
     for row in csv_reader(reader, false).into_records() {
         let row = row.map_err(|error| csv_error(path, error))?;
         if row.len() != height * width + 1 {
             let line = row.position().map_or(0, csv::Position::line);
-            return Err(DataError::Cells { path: path.to_owned(), line, expected: height * width + 1, found: row.len() });
+            return Err(DataError::Cells {
+                path: path.to_owned(),
+                line,
+                expected: height * width + 1,
+                found: row.len(),
+            });
         }
         let values: Result<Vec<u8>, _> = row.iter().map(str::parse).collect();
-        let values = values.map_err(|_| DataError::format(path, "expected integers from 0 to 255"))?;
-        let (label, image) = values.split_last().expect("a row has height × width + 1 cells");
+        let values =
+            values.map_err(|_| DataError::format(path, "expected integers from 0 to 255"))?;
+        let (label, image) = values
+            .split_last()
+            .expect("a row has height × width + 1 cells");
         pixels.extend_from_slice(image);
         labels.push(*label);
     }
     Images::new(name, height, width, pixels, labels)
 }
 
-/// Writes rows as CSV with a header: a table as it was read; images as columns `p0`, `p1`, … and `label`.
+/// Writes rows as CSV with a header: a table as it was read; images as columns `p0`, `p1`, … and
+/// `label`.
 ///
 /// # Errors
 /// When the file cannot be written.
@@ -146,14 +227,21 @@ pub fn write_csv(path: &Path, source: &Source, label: &str) -> Result<(), DataEr
         }
         Source::Images(images) => {
             let size = images.height * images.width;
-            let header = (0..size).map(|pixel| format!("p{pixel}")).chain([label.to_owned()]);
+            let header = (0..size)
+                .map(|pixel| format!("p{pixel}"))
+                .chain([label.to_owned()]);
             writer.write_record(header).map_err(failed)?;
             for (image, label) in images.pixels.chunks(size).zip(&images.labels) {
-                writer.write_record(image.iter().chain([label]).map(u8::to_string)).map_err(failed)?;
+                writer
+                    .write_record(image.iter().chain([label]).map(u8::to_string))
+                    .map_err(failed)?;
             }
         }
     }
-    writer.flush().map_err(|source| DataError::Io { path: path.to_owned(), source })
+    writer.flush().map_err(|source| DataError::Io {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Turns the cells of a row into features and a class.
@@ -169,7 +257,8 @@ pub(crate) struct RowEncoder<'a> {
 }
 
 impl<'a> RowEncoder<'a> {
-    /// For a schema without named columns `columns` are the features' names in their order; none: the header's order.
+    /// For a schema without named columns `columns` are the features' names in their order; none:
+    /// the header's order.
     pub(crate) fn new(
         path: &'a Path,
         header: &'a csv::StringRecord,
@@ -177,8 +266,11 @@ impl<'a> RowEncoder<'a> {
         columns: &[String],
     ) -> Result<RowEncoder<'a>, DataError> {
         let label = place_of(path, header, &schema.label)?;
-        let by_name =
-            |names: &mut dyn Iterator<Item = &str>| names.map(|name| place_of(path, header, name)).collect::<Result<Vec<_>, _>>();
+        let by_name = |names: &mut dyn Iterator<Item = &str>| {
+            names
+                .map(|name| place_of(path, header, name))
+                .collect::<Result<Vec<_>, _>>()
+        };
         let others = || (0..header.len()).filter(|place| *place != label);
         let positions: Vec<usize> = if !schema.columns.is_empty() {
             by_name(&mut schema.columns.iter().map(|column| column.name.as_str()))?
@@ -189,10 +281,21 @@ impl<'a> RowEncoder<'a> {
         };
         if schema.columns.is_empty() && header.len() - 1 != schema.features() {
             let found = format!("{} columns besides {:?}", header.len() - 1, schema.label);
-            return Err(DataError::Shape { path: path.to_owned(), expected: schema.shape.clone(), found });
+            return Err(DataError::Shape {
+                path: path.to_owned(),
+                expected: schema.shape.clone(),
+                found,
+            });
         }
         let missing = vec![0; positions.len()];
-        Ok(RowEncoder { path, header, schema, label, positions, missing })
+        Ok(RowEncoder {
+            path,
+            header,
+            schema,
+            label,
+            positions,
+            missing,
+        })
     }
 
     /// What the rows encoded so far showed.
@@ -200,17 +303,38 @@ impl<'a> RowEncoder<'a> {
         let name = |place: usize| self.header[place].to_owned();
         let named = !self.schema.columns.is_empty();
         let read = |place: &usize| *place == self.label || self.positions.contains(place);
-        let missing = self.positions.iter().zip(&self.missing).filter(|(_, cells)| **cells > 0);
+        let missing = self
+            .positions
+            .iter()
+            .zip(&self.missing)
+            .filter(|(_, cells)| **cells > 0);
         Reading {
-            columns: if named { Vec::new() } else { self.positions.iter().map(|place| name(*place)).collect() },
-            unused: if named { (0..self.header.len()).filter(|place| !read(place)).map(name).collect() } else { Vec::new() },
-            missing: missing.map(|(place, cells)| (name(*place), *cells)).collect(),
+            columns: if named {
+                Vec::new()
+            } else {
+                self.positions.iter().map(|place| name(*place)).collect()
+            },
+            unused: if named {
+                (0..self.header.len())
+                    .filter(|place| !read(place))
+                    .map(name)
+                    .collect()
+            } else {
+                Vec::new()
+            },
+            missing: missing
+                .map(|(place, cells)| (name(*place), *cells))
+                .collect(),
             ..Reading::default()
         }
     }
 
     /// Appends the features of `row` and returns its class.
-    pub(crate) fn encode(&mut self, row: &csv::StringRecord, out: &mut Vec<f32>) -> Result<u32, DataError> {
+    pub(crate) fn encode(
+        &mut self,
+        row: &csv::StringRecord,
+        out: &mut Vec<f32>,
+    ) -> Result<u32, DataError> {
         for (index, place) in self.positions.iter().enumerate() {
             let cell = &row[*place];
             let kind = self.schema.columns.get(index).map(|column| &column.kind);
@@ -218,12 +342,24 @@ impl<'a> RowEncoder<'a> {
             self.missing[index] += usize::from(is_missing);
             match kind {
                 None => {
-                    let number = finite(cell).ok_or_else(|| self.refuse(row, *place, "a finite number"))?;
+                    let number =
+                        finite(cell).ok_or_else(|| self.refuse(row, *place, "a finite number"))?;
                     out.push(self.schema.normalise(index, number));
                 }
-                Some(ColumnKind::Number { mean, deviation, impute, .. }) => {
+                Some(ColumnKind::Number {
+                    mean,
+                    deviation,
+                    impute,
+                    ..
+                }) => {
                     let number = if is_missing {
-                        impute.ok_or_else(|| self.refuse(row, *place, "a number (the schema has no `impute` for this column)"))?
+                        impute.ok_or_else(|| {
+                            self.refuse(
+                                row,
+                                *place,
+                                "a number (the schema has no `impute` for this column)",
+                            )
+                        })?
                     } else {
                         finite(cell).ok_or_else(|| self.refuse(row, *place, "a finite number"))?
                     };
@@ -231,9 +367,17 @@ impl<'a> RowEncoder<'a> {
                 }
                 Some(ColumnKind::Category { values }) => {
                     if !is_missing && !values.iter().any(|value| value == cell) {
-                        return Err(self.refuse(row, *place, &format!("one of {}", listed(values))));
+                        return Err(self.refuse(
+                            row,
+                            *place,
+                            &format!("one of {}", listed(values)),
+                        ));
                     }
-                    out.extend(values.iter().map(|value| f32::from(u8::from(value == cell))));
+                    out.extend(
+                        values
+                            .iter()
+                            .map(|value| f32::from(u8::from(value == cell))),
+                    );
                 }
             }
         }
@@ -250,15 +394,18 @@ impl<'a> RowEncoder<'a> {
                 .ok_or_else(|| self.refuse(row, self.label, &format!("one of {}", listed(names))));
         }
         // Spreadsheets and data frames with gaps write integers as 3.0.
-        let whole = finite(cell).filter(|number| number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(number));
-        whole.and_then(|number| self.schema.class(number as u64)).ok_or_else(|| {
-            let expected = if self.schema.label_clamp {
-                "an integer from 0".to_owned()
-            } else {
-                format!("an integer from 0 to {}", self.schema.classes - 1)
-            };
-            self.refuse(row, self.label, &expected)
-        })
+        let whole = finite(cell)
+            .filter(|number| number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(number));
+        whole
+            .and_then(|number| self.schema.class(number as u64))
+            .ok_or_else(|| {
+                let expected = if self.schema.label_clamp {
+                    "an integer from 0".to_owned()
+                } else {
+                    format!("an integer from 0 to {}", self.schema.classes - 1)
+                };
+                self.refuse(row, self.label, &expected)
+            })
     }
 
     fn refuse(&self, row: &csv::StringRecord, place: usize, expected: &str) -> DataError {
@@ -274,40 +421,75 @@ impl<'a> RowEncoder<'a> {
 }
 
 fn finite(cell: &str) -> Option<f64> {
-    cell.parse::<f64>().ok().filter(|number| number.is_finite() && (*number as f32).is_finite())
+    cell.parse::<f64>()
+        .ok()
+        .filter(|number| number.is_finite() && (*number as f32).is_finite())
 }
 
 fn is_missing(cell: &str, kind: &ColumnKind, schema: &Schema) -> bool {
     let named = MISSING.contains(&cell) || schema.missing.iter().any(|text| text == cell);
     match kind {
         ColumnKind::Category { values } => named && !values.iter().any(|value| value == cell),
-        ColumnKind::Number { missing, .. } => named || cell.parse::<f64>().is_ok_and(|number| missing.contains(&number)),
+        ColumnKind::Number { missing, .. } => {
+            named
+                || cell
+                    .parse::<f64>()
+                    .is_ok_and(|number| missing.contains(&number))
+        }
     }
 }
 
 /// The one place of this name in a header.
 fn place_of(path: &Path, header: &csv::StringRecord, name: &str) -> Result<usize, DataError> {
-    let mut places = header.iter().enumerate().filter(|(_, column)| *column == name).map(|(place, _)| place);
+    let mut places = header
+        .iter()
+        .enumerate()
+        .filter(|(_, column)| *column == name)
+        .map(|(place, _)| place);
     let (found, again) = (places.next(), places.next());
     if let (Some(place), None) = (found, again) {
         return Ok(place);
     }
-    let near = if found.is_none() { near(name, header) } else { Vec::new() };
+    let near = if found.is_none() {
+        near(name, header)
+    } else {
+        Vec::new()
+    };
     Err(DataError::Column {
         path: path.to_owned(),
         column: clip(name),
-        times: if found.is_some() { "more than once" } else { "not at all" },
-        near: if near.is_empty() { String::new() } else { format!(" (near it: {})", near.join(", ")) },
+        times: if found.is_some() {
+            "more than once"
+        } else {
+            "not at all"
+        },
+        near: if near.is_empty() {
+            String::new()
+        } else {
+            format!(" (near it: {})", near.join(", "))
+        },
         header: listed(&header.iter().collect::<Vec<_>>()),
     })
 }
 
 /// The names most like this one, quoted.
 fn near(name: &str, header: &csv::StringRecord) -> Vec<String> {
-    let plain = |text: &str| text.chars().take(super::TEXT_MAX).collect::<String>().to_lowercase();
+    let plain = |text: &str| {
+        text.chars()
+            .take(super::TEXT_MAX)
+            .collect::<String>()
+            .to_lowercase()
+    };
     let wanted = plain(name);
-    let distances = header.iter().map(|column| (strsim::osa_distance(&wanted, &plain(column)), column));
-    let mut near: Vec<(usize, &str)> = distances.filter(|(distance, _)| *distance <= NEAR_DISTANCE).collect();
+    let distances = header
+        .iter()
+        .map(|column| (strsim::osa_distance(&wanted, &plain(column)), column));
+    let mut near: Vec<(usize, &str)> = distances
+        .filter(|(distance, _)| *distance <= NEAR_DISTANCE)
+        .collect();
     near.sort_by_key(|(distance, _)| *distance);
-    near.iter().take(NEAR_MAX).map(|(_, column)| format!("{:?}", clip(column))).collect()
+    near.iter()
+        .take(NEAR_MAX)
+        .map(|(_, column)| format!("{:?}", clip(column)))
+        .collect()
 }

@@ -11,7 +11,9 @@ pub fn task(text: &str) -> Task {
 }
 
 pub fn read(text: &str) -> Result<Task, Vec<String>> {
-    let texts = |problems: Vec<kith_consensus::Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let texts = |problems: Vec<kith_consensus::Problem>| {
+        problems.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
     let mut document = Document::parse(text).map_err(|problem| vec![problem.to_string()])?;
     let schema = document.section("data", Schema::read);
     let model = document.section("model", ModelSection::read);
@@ -22,18 +24,36 @@ pub fn read(text: &str) -> Result<Task, Vec<String>> {
 
 /// A data set by name, its default task, and its training and test rows.
 pub fn loaded(name: &str) -> (Loaded, Task, Dataset, Dataset) {
-    let entry = kith_models::DATASETS.iter().find(|entry| entry.name == name).unwrap();
+    let entry = kith_models::DATASETS
+        .iter()
+        .find(|entry| entry.name == name)
+        .unwrap();
     let loaded = (entry.load)(&DatasetOptions::default()).unwrap();
     let task = task(entry.defaults);
-    let split = loaded.split(task.schema(), None, &Seed::from_number(0)).unwrap();
+    let split = loaded
+        .split(task.schema(), None, &Seed::from_number(0))
+        .unwrap();
     let all = loaded.dataset(task.schema()).unwrap();
-    (loaded, task, all.select(&split.train), all.select(&split.test))
+    (
+        loaded,
+        task,
+        all.select(&split.train),
+        all.select(&split.test),
+    )
 }
 
 /// Random images or rows of these features: bytes as an IDX file would have them.
-pub fn random_images(height: usize, width: usize, rows: usize, classes: u64, schema: &Schema) -> Dataset {
+pub fn random_images(
+    height: usize,
+    width: usize,
+    rows: usize,
+    classes: u64,
+    schema: &Schema,
+) -> Dataset {
     let mut stream = Seed::from_number(1).stream("test images");
-    let pixels = (0..rows * height * width).map(|_| stream.bounded(256) as u8).collect();
+    let pixels = (0..rows * height * width)
+        .map(|_| stream.bounded(256) as u8)
+        .collect();
     let labels = (0..rows).map(|_| stream.bounded(classes) as u8).collect();
     let images = kith_models::Images::new("random", height, width, pixels, labels).unwrap();
     Dataset::from_images(&images, schema).unwrap()

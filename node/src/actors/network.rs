@@ -35,7 +35,8 @@ pub(crate) struct Arguments {
 /// Owns the swarm.
 pub(crate) struct NetworkActor {
     arguments: Arguments,
-    /// An input that waits for room in the peer's mailbox; until it is in, the swarm is not asked for more.
+    /// An input that waits for room in the peer's mailbox; until it is in, the swarm is not asked
+    /// for more.
     delivery: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     counted: Instant,
 }
@@ -49,12 +50,22 @@ impl Actor for NetworkActor {
     }
 
     async fn on_start(arguments: Arguments, _: ActorRef<Self>) -> Result<Self, Infallible> {
-        Ok(NetworkActor { arguments, delivery: None, counted: Instant::now() })
+        Ok(NetworkActor {
+            arguments,
+            delivery: None,
+            counted: Instant::now(),
+        })
     }
 
     /// Whoever reads the counters at the end reads all of them.
-    async fn on_stop(&mut self, _: WeakActorRef<Self>, _: ActorStopReason) -> Result<(), Infallible> {
-        self.arguments.telemetry.set_wire(self.arguments.network.wire_bytes());
+    async fn on_stop(
+        &mut self,
+        _: WeakActorRef<Self>,
+        _: ActorStopReason,
+    ) -> Result<(), Infallible> {
+        self.arguments
+            .telemetry
+            .set_wire(self.arguments.network.wire_bytes());
         Ok(())
     }
 
@@ -85,30 +96,48 @@ impl Actor for NetworkActor {
 impl NetworkActor {
     fn deliver(&mut self, event: NetworkEvent) {
         if matches!(event, NetworkEvent::PeerDown { .. }) || self.counted.elapsed() >= COUNT_EVERY {
-            self.arguments.telemetry.set_wire(self.arguments.network.wire_bytes());
+            self.arguments
+                .telemetry
+                .set_wire(self.arguments.network.wire_bytes());
             self.counted = Instant::now();
         }
         let telemetry = &self.arguments.telemetry;
         let input = match event {
             NetworkEvent::Listening { address } => {
                 let address = address.to_string();
-                telemetry.node_event(NodeEvent::Listening { address: address.clone() });
+                telemetry.node_event(NodeEvent::Listening {
+                    address: address.clone(),
+                });
                 Input::Listening { address }
             }
             NetworkEvent::ListenFailed { why } => {
-                telemetry.node_event(NodeEvent::Warning { text: format!("no longer listening: {why}") });
+                telemetry.node_event(NodeEvent::Warning {
+                    text: format!("no longer listening: {why}"),
+                });
                 return;
             }
             NetworkEvent::Denied { peer, address, why } => {
                 telemetry.denied(peer, address.map(|address| address.to_string()), why);
                 return;
             }
-            NetworkEvent::DialFailed { peer, address, obstacle, why } => {
-                telemetry.dial_failed(peer, address.map(|address| address.to_string()), obstacle, why);
+            NetworkEvent::DialFailed {
+                peer,
+                address,
+                obstacle,
+                why,
+            } => {
+                telemetry.dial_failed(
+                    peer,
+                    address.map(|address| address.to_string()),
+                    obstacle,
+                    why,
+                );
                 return;
             }
             NetworkEvent::OwnKeyElsewhere { address } => {
-                telemetry.node_event(NodeEvent::OwnKeyElsewhere { address: address.to_string() });
+                telemetry.node_event(NodeEvent::OwnKeyElsewhere {
+                    address: address.to_string(),
+                });
                 return;
             }
             NetworkEvent::PeerUp { peer, addresses } => {
@@ -116,10 +145,32 @@ impl NetworkActor {
                 Input::PeerUp { peer, addresses }
             }
             NetworkEvent::PeerDown { peer } => Input::PeerDown { peer },
-            NetworkEvent::Received { from, bytes } => Input::Received { from, bytes: bytes.into() },
-            NetworkEvent::Fetched { digest, bytes } => Input::Fetched { digest, bytes: bytes.into() },
-            NetworkEvent::FetchFailed { digest, sources, why } => Input::FetchFailed { digest, sources, why },
-            NetworkEvent::BodyRequested { from, digest, request } => Input::BodyRequested { from, digest, request },
+            NetworkEvent::Received { from, bytes } => Input::Received {
+                from,
+                bytes: bytes.into(),
+            },
+            NetworkEvent::Fetched { digest, bytes } => Input::Fetched {
+                digest,
+                bytes: bytes.into(),
+            },
+            NetworkEvent::FetchFailed {
+                digest,
+                sources,
+                why,
+            } => Input::FetchFailed {
+                digest,
+                sources,
+                why,
+            },
+            NetworkEvent::BodyRequested {
+                from,
+                digest,
+                request,
+            } => Input::BodyRequested {
+                from,
+                digest,
+                request,
+            },
         };
         let peer = self.arguments.peer.clone();
         self.delivery = Some(Box::pin(async move {

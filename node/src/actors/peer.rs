@@ -1,4 +1,5 @@
-//! The actor that owns the [`Peer`], on a thread of its own: encoding and aggregating a large model takes long.
+//! The actor that owns the [`Peer`], on a thread of its own: encoding and aggregating a large model
+//! takes long.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -55,7 +56,12 @@ impl Actor for PeerActor {
 
     async fn on_start(arguments: Arguments, _: ActorRef<Self>) -> Result<Self, Infallible> {
         let left = (false, "stopped".to_owned());
-        Ok(PeerActor { arguments, effects: Vec::new(), lines: Vec::new(), left })
+        Ok(PeerActor {
+            arguments,
+            effects: Vec::new(),
+            lines: Vec::new(),
+            left,
+        })
     }
 }
 
@@ -65,7 +71,9 @@ impl Message<Input> for PeerActor {
     async fn handle(&mut self, input: Input, context: &mut Context<Self, ()>) {
         tracing::trace!(?input, "input");
         let mut effects = std::mem::take(&mut self.effects);
-        self.arguments.peer.handle(input, self.arguments.telemetry.now(), &mut effects);
+        self.arguments
+            .peer
+            .handle(input, self.arguments.telemetry.now(), &mut effects);
         for effect in effects.drain(..) {
             self.execute(effect, context).await;
         }
@@ -77,21 +85,68 @@ impl Message<Input> for PeerActor {
 impl PeerActor {
     async fn execute(&mut self, effect: Effect, context: &mut Context<Self, ()>) {
         let others = &self.arguments.others;
-        // Where another actor has stopped, the supervisor is ending the node, and nobody waits for this effect.
+        // Where another actor has stopped, the supervisor is ending the node, and nobody waits for
+        // this effect.
         match effect {
-            Effect::Train { round, parameters, memory, correction } => {
-                drop(others.trainer.tell(Work::Train { round, parameters, memory, correction }).send().await);
+            Effect::Train {
+                round,
+                parameters,
+                memory,
+                correction,
+            } => {
+                drop(
+                    others
+                        .trainer
+                        .tell(Work::Train {
+                            round,
+                            parameters,
+                            memory,
+                            correction,
+                        })
+                        .send()
+                        .await,
+                );
             }
             Effect::Evaluate { round, parameters } => {
-                drop(others.trainer.tell(Work::Evaluate { round, parameters }).send().await);
+                drop(
+                    others
+                        .trainer
+                        .tell(Work::Evaluate { round, parameters })
+                        .send()
+                        .await,
+                );
             }
-            Effect::Judge { round, models } => drop(others.trainer.tell(Work::Judge { round, models }).send().await),
-            Effect::Send { to, bytes } => command(&others.network, NetworkCommand::Send { to, bytes }).await,
-            Effect::Announce { bytes } => command(&others.network, NetworkCommand::Announce { bytes }).await,
-            Effect::Fetch { digest, length, sources } => {
-                command(&others.network, NetworkCommand::Fetch { digest, length, sources }).await;
+            Effect::Judge { round, models } => drop(
+                others
+                    .trainer
+                    .tell(Work::Judge { round, models })
+                    .send()
+                    .await,
+            ),
+            Effect::Send { to, bytes } => {
+                command(&others.network, NetworkCommand::Send { to, bytes }).await
             }
-            Effect::Provide { request, body } => command(&others.network, NetworkCommand::Provide { request, body }).await,
+            Effect::Announce { bytes } => {
+                command(&others.network, NetworkCommand::Announce { bytes }).await
+            }
+            Effect::Fetch {
+                digest,
+                length,
+                sources,
+            } => {
+                command(
+                    &others.network,
+                    NetworkCommand::Fetch {
+                        digest,
+                        length,
+                        sources,
+                    },
+                )
+                .await;
+            }
+            Effect::Provide { request, body } => {
+                command(&others.network, NetworkCommand::Provide { request, body }).await
+            }
             Effect::Connect { peer, addresses } => {
                 command(&others.network, NetworkCommand::Connect { peer, addresses }).await;
             }
@@ -100,11 +155,18 @@ impl PeerActor {
                 command(&others.network, NetworkCommand::Disconnect { peer }).await;
             }
             Effect::SetTimer { timer, after } => {
-                context.actor_ref().tell(Input::TimerExpired(timer)).send_after(after);
+                context
+                    .actor_ref()
+                    .tell(Input::TimerExpired(timer))
+                    .send_after(after);
             }
             Effect::Persist(record) => {
                 if let Record::Checkpoint(checkpoint) = &record {
-                    let mut newest = self.arguments.newest.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut newest = self
+                        .arguments
+                        .newest
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner);
                     *newest = Some(checkpoint.parameters.clone());
                 }
                 drop(others.store.tell(record).send().await);
@@ -112,7 +174,13 @@ impl PeerActor {
             Effect::Emit(event) => self.emit(event),
             Effect::Stop => {
                 let (finished, why) = self.left.clone();
-                drop(self.arguments.supervisor.tell(Ended { finished, why }).send().await);
+                drop(
+                    self.arguments
+                        .supervisor
+                        .tell(Ended { finished, why })
+                        .send()
+                        .await,
+                );
             }
         }
     }
@@ -124,14 +192,26 @@ impl PeerActor {
         self.lines.push(self.arguments.telemetry.peer_event(event));
     }
 
-    /// The event log is told without waiting: a slow disk costs lines of the log, not the federation's time.
+    /// The event log is told without waiting: a slow disk costs lines of the log, not the
+    /// federation's time.
     fn append_lines(&mut self) {
         if self.lines.is_empty() {
             return;
         }
-        let lines: Vec<String> = self.lines.drain(..).filter_map(|line| serde_json::to_string(&line).ok()).collect();
+        let lines: Vec<String> = self
+            .lines
+            .drain(..)
+            .filter_map(|line| serde_json::to_string(&line).ok())
+            .collect();
         let count = lines.len();
-        if self.arguments.others.store.tell(Append(lines)).try_send().is_err() {
+        if self
+            .arguments
+            .others
+            .store
+            .tell(Append(lines))
+            .try_send()
+            .is_err()
+        {
             tracing::warn!("the disk is behind: {count} events are missing from the log");
         }
     }

@@ -1,7 +1,10 @@
-//! The actor that serves status and metrics over HTTP, on loopback unless the configuration says otherwise.
+//! The actor that serves status and metrics over HTTP, on loopback unless the configuration says
+//! otherwise.
 //!
-//! `GET /status` (JSON), `/metrics` (Prometheus text), `/live`, `/ready`, `/log?count=N` (JSON lines), `POST /leave` and `/snapshot` (with the
-//! secret in the state folder's [`OWNER_TOKEN_FILE`](visitor::OWNER_TOKEN_FILE)). [`door`] bounds connections, [`visitor`] tells who may ask.
+//! `GET /status` (JSON), `/metrics` (Prometheus text), `/live`, `/ready`, `/log?count=N` (JSON
+//! lines), `POST /leave` and `/snapshot` (with the secret in the state folder's
+//! [`OWNER_TOKEN_FILE`](visitor::OWNER_TOKEN_FILE)). [`door`] bounds connections, [`visitor`] tells
+//! who may ask.
 
 mod door;
 mod visitor;
@@ -52,7 +55,8 @@ pub(crate) struct Socket {
     address_file: AddressFile,
 }
 
-/// The file that names where status is served. Removed with the run, so that nobody asks whoever gets the address next.
+/// The file that names where status is served. Removed with the run, so that nobody asks whoever
+/// gets the address next.
 struct AddressFile(PathBuf, String);
 
 impl Drop for AddressFile {
@@ -73,8 +77,14 @@ impl Socket {
         let token = Arc::new(OwnerToken::create(state)?);
         let path = state.join(STATUS_ADDRESS_FILE);
         let text = format!("{address}\n");
-        private::write(&path, text.as_bytes()).map_err(|error| NodeError::io("write", &path, error))?;
-        Ok(Socket { listener, address, token, address_file: AddressFile(path, text) })
+        private::write(&path, text.as_bytes())
+            .map_err(|error| NodeError::io("write", &path, error))?;
+        Ok(Socket {
+            listener,
+            address,
+            token,
+            address_file: AddressFile(path, text),
+        })
     }
 
     /// Where it listens.
@@ -125,11 +135,26 @@ impl Actor for StatusActor {
         "status server"
     }
 
-    async fn on_start(Arguments { socket, served }: Arguments, _: ActorRef<Self>) -> Result<Self, Infallible> {
-        let Socket { listener, address, token, address_file } = socket;
-        let desk = Desk { address, token, served };
+    async fn on_start(
+        Arguments { socket, served }: Arguments,
+        _: ActorRef<Self>,
+    ) -> Result<Self, Infallible> {
+        let Socket {
+            listener,
+            address,
+            token,
+            address_file,
+        } = socket;
+        let desk = Desk {
+            address,
+            token,
+            served,
+        };
         let routes = Router::new()
-            .route("/status", get(async |State(served): State<Served>| Json(served.telemetry.status())))
+            .route(
+                "/status",
+                get(async |State(served): State<Served>| Json(served.telemetry.status())),
+            )
             .route("/metrics", get(metrics))
             .route("/live", get(async || "live\n"))
             .route("/ready", get(ready))
@@ -145,17 +170,27 @@ impl Actor for StatusActor {
                 tracing::warn!("status is no longer served: {error}");
             }
         });
-        Ok(StatusActor { server, _address_file: address_file })
+        Ok(StatusActor {
+            server,
+            _address_file: address_file,
+        })
     }
 
-    async fn on_stop(&mut self, _: WeakActorRef<Self>, _: ActorStopReason) -> Result<(), Infallible> {
+    async fn on_stop(
+        &mut self,
+        _: WeakActorRef<Self>,
+        _: ActorStopReason,
+    ) -> Result<(), Infallible> {
         self.server.abort();
         Ok(())
     }
 }
 
 async fn metrics(State(served): State<Served>) -> Response {
-    let content = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
+    let content = [(
+        header::CONTENT_TYPE,
+        "application/openmetrics-text; version=1.0.0; charset=utf-8",
+    )];
     (content, served.telemetry.metrics()).into_response()
 }
 
@@ -168,10 +203,17 @@ async fn ready(State(served): State<Served>) -> (StatusCode, &'static str) {
 }
 
 async fn log(State(served): State<Served>, RawQuery(query): RawQuery) -> Response {
-    let count = query.as_deref().and_then(|query| query.strip_prefix("count=")).and_then(|count| count.parse().ok());
+    let count = query
+        .as_deref()
+        .and_then(|query| query.strip_prefix("count="))
+        .and_then(|count| count.parse().ok());
     let count = count.unwrap_or(100).min(LOG_LINES_MAX);
     match served.store.ask(ReadEvents(count)).send().await {
-        Ok(lines) => lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect::<String>().into_response(),
+        Ok(lines) => lines
+            .iter()
+            .flat_map(|line| [line.as_str(), "\n"])
+            .collect::<String>()
+            .into_response(),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
     }
 }
@@ -180,14 +222,17 @@ impl Desk {
     /// The answer to somebody who may not give orders; `None` for the peer's owner.
     fn refusal(&self, from: SocketAddr, headers: &HeaderMap) -> Option<Response> {
         let may = from.ip().is_loopback() && self.token.is_shown(headers);
-        let what =
-            "only this machine may ask that, with \"Authorization: Bearer\" and the secret in the state folder's owner.token\n";
+        let what = "only this machine may ask that, with \"Authorization: Bearer\" and the secret in the state folder's owner.token\n";
         (!may).then(|| (StatusCode::FORBIDDEN, what).into_response())
     }
 }
 
 /// Writes a copy of the state; answers with its folder.
-async fn snapshot(State(desk): State<Desk>, ConnectInfo(From(from)): ConnectInfo<From>, headers: HeaderMap) -> Response {
+async fn snapshot(
+    State(desk): State<Desk>,
+    ConnectInfo(From(from)): ConnectInfo<From>,
+    headers: HeaderMap,
+) -> Response {
     if let Some(refusal) = desk.refusal(from, &headers) {
         return refusal;
     }
@@ -197,21 +242,33 @@ async fn snapshot(State(desk): State<Desk>, ConnectInfo(From(from)): ConnectInfo
     }
 }
 
-async fn leave(State(desk): State<Desk>, ConnectInfo(From(from)): ConnectInfo<From>, headers: HeaderMap) -> Response {
+async fn leave(
+    State(desk): State<Desk>,
+    ConnectInfo(From(from)): ConnectInfo<From>,
+    headers: HeaderMap,
+) -> Response {
     if let Some(refusal) = desk.refusal(from, &headers) {
         return refusal;
     }
-    let _ = desk.served.peer.tell(Input::Command(Command::Leave)).send().await;
+    let _ = desk
+        .served
+        .peer
+        .tell(Input::Command(Command::Leave))
+        .send()
+        .await;
     (StatusCode::ACCEPTED, "leaving\n").into_response()
 }
 
-/// Looks at every request before any route does. Each connection serves one request: places at the [`Door`] are few.
+/// Looks at every request before any route does. Each connection serves one request: places at the
+/// [`Door`] are few.
 async fn look(State(desk): State<Desk>, request: Request, next: Next) -> Response {
     let mut response = match stranger(desk.address, request.uri(), request.headers()) {
         Some(why) => (StatusCode::FORBIDDEN, format!("{why}\n")).into_response(),
         None => next.run(request).await,
     };
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+        .headers_mut()
+        .insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
 

@@ -29,7 +29,8 @@ pub(crate) struct Append(pub(crate) Vec<String>);
 /// Asks for the last lines of the event log.
 pub(crate) struct ReadEvents(pub(crate) usize);
 
-/// Asks for a copy of the state as it is between two records; answered with its folder, which whoever asked removes.
+/// Asks for a copy of the state as it is between two records; answered with its folder, which
+/// whoever asked removes.
 pub(crate) struct Snapshot;
 
 impl Actor for StoreActor {
@@ -40,11 +41,22 @@ impl Actor for StoreActor {
         "store"
     }
 
-    async fn on_start((store, peer, alive): Self::Args, _: ActorRef<Self>) -> Result<Self, Infallible> {
-        Ok(StoreActor { store, peer, _alive: alive })
+    async fn on_start(
+        (store, peer, alive): Self::Args,
+        _: ActorRef<Self>,
+    ) -> Result<Self, Infallible> {
+        Ok(StoreActor {
+            store,
+            peer,
+            _alive: alive,
+        })
     }
 
-    async fn on_stop(&mut self, _: WeakActorRef<Self>, _: ActorStopReason) -> Result<(), Infallible> {
+    async fn on_stop(
+        &mut self,
+        _: WeakActorRef<Self>,
+        _: ActorStopReason,
+    ) -> Result<(), Infallible> {
         if let Err(error) = self.store.flush() {
             tracing::error!("the last events are not on disk: {error}");
         }
@@ -55,7 +67,8 @@ impl Actor for StoreActor {
 impl Message<Record> for StoreActor {
     type Reply = Result<(), StoreError>;
 
-    /// An error ends the node: a peer that goes on without its record could forget what it promised.
+    /// An error ends the node: a peer that goes on without its record could forget what it
+    /// promised.
     async fn handle(&mut self, record: Record, _: &mut Context<Self, Self::Reply>) -> Self::Reply {
         let stored = self.store.persist(&record)?;
         let peer = self.peer.clone();
@@ -68,8 +81,13 @@ impl Message<Record> for StoreActor {
 impl Message<Append> for StoreActor {
     type Reply = Result<(), StoreError>;
 
-    /// A disk that fails ends the node here already: the database takes nothing more afterwards, and now the cause is known.
-    async fn handle(&mut self, Append(lines): Append, _: &mut Context<Self, Self::Reply>) -> Self::Reply {
+    /// A disk that fails ends the node here already: the database takes nothing more afterwards,
+    /// and now the cause is known.
+    async fn handle(
+        &mut self,
+        Append(lines): Append,
+        _: &mut Context<Self, Self::Reply>,
+    ) -> Self::Reply {
         match self.store.append_events(&lines) {
             Err(error) if error.cause().is_none() => {
                 tracing::warn!("{} events are missing from the log: {error}", lines.len());
@@ -91,7 +109,11 @@ impl Message<Snapshot> for StoreActor {
 impl Message<ReadEvents> for StoreActor {
     type Reply = Result<Vec<String>, StoreError>;
 
-    async fn handle(&mut self, ReadEvents(count): ReadEvents, _: &mut Context<Self, Self::Reply>) -> Self::Reply {
+    async fn handle(
+        &mut self,
+        ReadEvents(count): ReadEvents,
+        _: &mut Context<Self, Self::Reply>,
+    ) -> Self::Reply {
         self.store.events(count)
     }
 }

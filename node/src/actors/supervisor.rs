@@ -18,7 +18,11 @@ pub(crate) enum End {
     /// The peer said so.
     Ended(Ended),
     /// An actor failed and could not be started again.
-    Broken { actor: &'static str, why: String, fault: Fault },
+    Broken {
+        actor: &'static str,
+        why: String,
+        fault: Fault,
+    },
 }
 
 /// Whose doing it is that an actor failed.
@@ -57,7 +61,10 @@ impl Actor for Supervisor {
     }
 
     async fn on_start(end: Self::Args, _: ActorRef<Self>) -> Result<Self, Infallible> {
-        Ok(Supervisor { watched: Vec::new(), end })
+        Ok(Supervisor {
+            watched: Vec::new(),
+            end,
+        })
     }
 
     async fn on_link_died(
@@ -66,8 +73,15 @@ impl Actor for Supervisor {
         id: ActorId,
         reason: ActorStopReason,
     ) -> Result<ControlFlow<ActorStopReason>, Infallible> {
-        if !matches!(reason, ActorStopReason::Normal | ActorStopReason::SupervisorRestart) {
-            let actor = self.watched.iter().find(|Watch(watched, _)| *watched == id).map_or("trainer", |Watch(_, name)| name);
+        if !matches!(
+            reason,
+            ActorStopReason::Normal | ActorStopReason::SupervisorRestart
+        ) {
+            let actor = self
+                .watched
+                .iter()
+                .find(|Watch(watched, _)| *watched == id)
+                .map_or("trainer", |Watch(_, name)| name);
             let (fault, why) = cause(&reason);
             self.end(End::Broken { actor, why, fault });
         }
@@ -77,12 +91,32 @@ impl Actor for Supervisor {
 
 /// What an actor failed of. The reason itself only tells in which of its functions that was.
 fn cause(reason: &ActorStopReason) -> (Fault, String) {
-    let ActorStopReason::Panicked(panic) = reason else { return (Fault::Ours, reason.to_string()) };
-    let disk = |error: &StoreError| (if error.cause().is_some() { Fault::Disk } else { Fault::Ours }, error.to_string());
-    let trainer = |error: &TrainerError| {
-        (if matches!(error, TrainerError::Thread(_)) { Fault::Machine } else { Fault::Ours }, error.to_string())
+    let ActorStopReason::Panicked(panic) = reason else {
+        return (Fault::Ours, reason.to_string());
     };
-    let known = panic.with_downcast_ref(disk).or_else(|| panic.with_downcast_ref(trainer));
+    let disk = |error: &StoreError| {
+        (
+            if error.cause().is_some() {
+                Fault::Disk
+            } else {
+                Fault::Ours
+            },
+            error.to_string(),
+        )
+    };
+    let trainer = |error: &TrainerError| {
+        (
+            if matches!(error, TrainerError::Thread(_)) {
+                Fault::Machine
+            } else {
+                Fault::Ours
+            },
+            error.to_string(),
+        )
+    };
+    let known = panic
+        .with_downcast_ref(disk)
+        .or_else(|| panic.with_downcast_ref(trainer));
     known.unwrap_or_else(|| (Fault::Ours, reason.to_string()))
 }
 
@@ -126,15 +160,32 @@ mod tests {
         let full = || Error::new(ErrorKind::StorageFull, "No space left on device");
         let path = std::path::PathBuf::from("state/kith.redb");
         let reason = |error: PanicError| cause(&ActorStopReason::Panicked(error));
-        let store = StoreError::Io { act: "write", path: path.clone(), source: full() };
+        let store = StoreError::Io {
+            act: "write",
+            path: path.clone(),
+            source: full(),
+        };
         let (fault, why) = reason(PanicError::new(Box::new(store), PanicReason::OnMessage));
         assert_eq!(fault, Fault::Disk);
-        assert!(why.contains("state/kith.redb") && why.contains("No space left"), "{why}");
-        let trainer = TrainerError::Thread(Error::new(ErrorKind::OutOfMemory, "Cannot allocate memory"));
+        assert!(
+            why.contains("state/kith.redb") && why.contains("No space left"),
+            "{why}"
+        );
+        let trainer =
+            TrainerError::Thread(Error::new(ErrorKind::OutOfMemory, "Cannot allocate memory"));
         let (fault, why) = reason(PanicError::new(Box::new(trainer), PanicReason::OnStart));
         assert_eq!(fault, Fault::Machine);
-        assert!(why.contains("training thread") && why.contains("Cannot allocate"), "{why}");
-        let ours = StoreError::Database { path, why: "a table is of another type".to_owned() };
-        assert_eq!(reason(PanicError::new(Box::new(ours), PanicReason::OnMessage)).0, Fault::Ours);
+        assert!(
+            why.contains("training thread") && why.contains("Cannot allocate"),
+            "{why}"
+        );
+        let ours = StoreError::Database {
+            path,
+            why: "a table is of another type".to_owned(),
+        };
+        assert_eq!(
+            reason(PanicError::new(Box::new(ours), PanicReason::OnMessage)).0,
+            Fault::Ours
+        );
     }
 }

@@ -29,15 +29,20 @@ pub(crate) struct Arguments {
     pub(crate) telemetry: Arc<Telemetry>,
 }
 
-/// Whether this machine allows the node's threads. Asked before anything starts: later a refusal could only end what runs.
+/// Whether this machine allows the node's threads. Asked before anything starts: later a refusal
+/// could only end what runs.
 ///
 /// # Errors
 /// What is refused.
 pub(crate) fn check_threads() -> Result<(), NodeError> {
     /// Beside the training thread peer and store have one each.
     const OTHERS_BYTES: usize = 2 * (2 << 20);
-    let probe = std::thread::Builder::new().stack_size(STACK_BYTES + OTHERS_BYTES).spawn(|| ());
-    let probe = probe.map_err(|error| NodeError::Machine { why: TrainerError::Thread(error).to_string() })?;
+    let probe = std::thread::Builder::new()
+        .stack_size(STACK_BYTES + OTHERS_BYTES)
+        .spawn(|| ());
+    let probe = probe.map_err(|error| NodeError::Machine {
+        why: TrainerError::Thread(error).to_string(),
+    })?;
     // It does nothing that could panic.
     let _ = probe.join();
     Ok(())
@@ -53,7 +58,12 @@ pub(crate) struct TrainerActor {
 #[derive(Clone, Debug)]
 pub(crate) enum Work {
     /// A round of local training.
-    Train { round: u64, parameters: Parameters, memory: Option<Parameters>, correction: Option<Parameters> },
+    Train {
+        round: u64,
+        parameters: Parameters,
+        memory: Option<Parameters>,
+        correction: Option<Parameters>,
+    },
     /// Held-out rows.
     Evaluate { round: u64, parameters: Parameters },
     /// The losses of several models on the own rows.
@@ -63,16 +73,24 @@ pub(crate) enum Work {
 impl Work {
     fn round(&self) -> u64 {
         match self {
-            Work::Train { round, .. } | Work::Evaluate { round, .. } | Work::Judge { round, .. } => *round,
+            Work::Train { round, .. }
+            | Work::Evaluate { round, .. }
+            | Work::Judge { round, .. } => *round,
         }
     }
 
     /// What the peer is told where there is no result.
     fn failed(&self, why: &str) -> Input {
         match self {
-            Work::Train { round, .. } => Input::TrainingFailed { round: *round, why: why.to_owned() },
+            Work::Train { round, .. } => Input::TrainingFailed {
+                round: *round,
+                why: why.to_owned(),
+            },
             Work::Evaluate { round, .. } => Input::NotEvaluated { round: *round },
-            Work::Judge { round, .. } => Input::Judged { round: *round, losses: None },
+            Work::Judge { round, .. } => Input::Judged {
+                round: *round,
+                losses: None,
+            },
         }
     }
 }
@@ -98,7 +116,9 @@ impl Actor for TrainerActor {
 
     async fn on_start(arguments: Arguments, _: ActorRef<Self>) -> Result<Self, TrainerError> {
         let (thread, work) = sync_channel(1);
-        let trainer = arguments.task.trainer(arguments.data.clone(), arguments.seed)?;
+        let trainer = arguments
+            .task
+            .trainer(arguments.data.clone(), arguments.seed)?;
         let (task, held_out) = (arguments.task.clone(), arguments.held_out.clone());
         std::thread::Builder::new()
             .name("training".to_owned())
@@ -109,18 +129,42 @@ impl Actor for TrainerActor {
     }
 }
 
-fn run(task: Task, trainer: Trainer, held_out: Option<Dataset>, work: Receiver<(Work, oneshot::Sender<Input>)>) {
+fn run(
+    task: Task,
+    trainer: Trainer,
+    held_out: Option<Dataset>,
+    work: Receiver<(Work, oneshot::Sender<Input>)>,
+) {
     for (work, answer) in work {
         let input = match work {
-            Work::Train { round, parameters, memory, correction } => {
+            Work::Train {
+                round,
+                parameters,
+                memory,
+                correction,
+            } => {
                 let memory = memory.as_deref().map(Vec::as_slice);
                 let correction = correction.as_deref().map(Vec::as_slice);
-                train(&trainer, &Request { start: &parameters, round, memory, correction })
+                train(
+                    &trainer,
+                    &Request {
+                        start: &parameters,
+                        round,
+                        memory,
+                        correction,
+                    },
+                )
             }
-            Work::Evaluate { round, parameters } => evaluate(&task, held_out.as_ref(), round, &parameters),
+            Work::Evaluate { round, parameters } => {
+                evaluate(&task, held_out.as_ref(), round, &parameters)
+            }
             Work::Judge { round, models } => {
-                let loss = |model: &Parameters| Some(task.evaluate(model, trainer.data()).ok()?.loss);
-                Input::Judged { round, losses: models.iter().map(loss).collect() }
+                let loss =
+                    |model: &Parameters| Some(task.evaluate(model, trainer.data()).ok()?.loss);
+                Input::Judged {
+                    round,
+                    losses: models.iter().map(loss).collect(),
+                }
             }
         };
         // The actor may have stopped meanwhile.
@@ -140,16 +184,28 @@ fn train(trainer: &Trainer, request: &Request<'_>) -> Input {
             rate: trained.rate,
             memory: trained.memory.map(Arc::new),
         },
-        Err(error) => Input::TrainingFailed { round, why: error.to_string() },
+        Err(error) => Input::TrainingFailed {
+            round,
+            why: error.to_string(),
+        },
     }
 }
 
 fn evaluate(task: &Task, held_out: Option<&Dataset>, round: u64, parameters: &[f32]) -> Input {
-    let Some(rows) = held_out else { return Input::NotEvaluated { round } };
+    let Some(rows) = held_out else {
+        return Input::NotEvaluated { round };
+    };
     match task.evaluate(parameters, rows) {
-        Ok(found) => Input::Evaluated { round, loss: found.loss, accuracy: found.accuracy, samples: found.samples },
+        Ok(found) => Input::Evaluated {
+            round,
+            loss: found.loss,
+            accuracy: found.accuracy,
+            samples: found.samples,
+        },
         Err(error) => {
-            tracing::warn!("after {round} rounds: the held-out rows could not be evaluated: {error}");
+            tracing::warn!(
+                "after {round} rounds: the held-out rows could not be evaluated: {error}"
+            );
             Input::NotEvaluated { round }
         }
     }
@@ -164,7 +220,8 @@ impl Message<Work> for TrainerActor {
         let (round, trains) = (work.round(), matches!(work, Work::Train { .. }));
         let failed = work.failed("the training thread panicked");
         let started = std::time::Instant::now();
-        // The thread works on one piece at a time and this actor waits for it, so there is always room.
+        // The thread works on one piece at a time and this actor waits for it, so there is always
+        // room.
         let sent = self.thread.try_send((work, answer)).is_ok();
         let result = if sent { result.await.ok() } else { None };
         self.arguments.telemetry.add_work(trains, started.elapsed());
@@ -176,7 +233,9 @@ impl Message<Work> for TrainerActor {
             }
             None => {
                 let _ = peer.tell(failed).send().await;
-                self.arguments.telemetry.node_event(NodeEvent::Restarted { actor: <Self as Actor>::name().to_owned() });
+                self.arguments.telemetry.node_event(NodeEvent::Restarted {
+                    actor: <Self as Actor>::name().to_owned(),
+                });
                 Err(TrainerError::Panicked { round })
             }
         }

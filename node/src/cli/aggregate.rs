@@ -48,15 +48,27 @@ impl Aggregate {
         let (layout, models) = self.read()?;
         // Files have no sender; their order stands for one.
         let senders: Vec<PeerId> = (0..models.len()).map(place).collect();
-        let contributions: Vec<Contribution<'_>> =
-            senders.iter().zip(&models).map(|(sender, model)| Contribution::of(*sender, model)).collect();
-        let aggregate = rule.aggregate(&Context::offline(), &contributions).map_err(|error| {
-            Failure::with_help(error.to_string(), "nothing was written; give more files, or a smaller --byzantine")
-        })?;
-        let metadata = [("kith.rule".to_owned(), rule.name()), ("kith.byzantine".to_owned(), self.byzantine.to_string())];
+        let contributions: Vec<Contribution<'_>> = senders
+            .iter()
+            .zip(&models)
+            .map(|(sender, model)| Contribution::of(*sender, model))
+            .collect();
+        let aggregate = rule
+            .aggregate(&Context::offline(), &contributions)
+            .map_err(|error| {
+                Failure::with_help(
+                    error.to_string(),
+                    "nothing was written; give more files, or a smaller --byzantine",
+                )
+            })?;
+        let metadata = [
+            ("kith.rule".to_owned(), rule.name()),
+            ("kith.byzantine".to_owned(), self.byzantine.to_string()),
+        ];
         let bytes = write_model(&layout, &aggregate.parameters, &metadata.into());
-        write_durably(&self.out, &bytes)
-            .map_err(|error| Failure::new(format!("cannot write {}: {error}", self.out.display())))?;
+        write_durably(&self.out, &bytes).map_err(|error| {
+            Failure::new(format!("cannot write {}: {error}", self.out.display()))
+        })?;
         let name = |index: usize| self.files[index].display().to_string();
         let (kept, dropped) = (aggregate.kept(), aggregate.dropped());
         if self.json {
@@ -76,9 +88,21 @@ impl Aggregate {
         }
         let mut shown = table(&["file", "influence", "score", "kept"]);
         for (index, influence) in aggregate.influence.iter().enumerate() {
-            let score = aggregate.scores.get(index).map_or("–".to_owned(), |score| format!("{score:.6}"));
-            let verdict = if dropped.contains(&index) { "no" } else { "yes" };
-            shown.add_row([name(index), format!("{:.1} %", 100.0 * influence), score, verdict.to_owned()]);
+            let score = aggregate
+                .scores
+                .get(index)
+                .map_or("–".to_owned(), |score| format!("{score:.6}"));
+            let verdict = if dropped.contains(&index) {
+                "no"
+            } else {
+                "yes"
+            };
+            shown.add_row([
+                name(index),
+                format!("{:.1} %", 100.0 * influence),
+                score,
+                verdict.to_owned(),
+            ]);
         }
         print(&format!(
             "{shown}\n{} models of {} values combined into {}\n",
@@ -89,13 +113,24 @@ impl Aggregate {
         done()
     }
 
-    /// An output that is among the inputs, under whatever path, would be an input of the next run too.
+    /// An output that is among the inputs, under whatever path, would be an input of the next run
+    /// too.
     fn refuse_own_output(&self) -> Result<(), Failure> {
-        let Ok(out) = self.out.canonicalize() else { return Ok(()) }; // it is not there yet
-        match self.files.iter().find(|file| file.canonicalize().is_ok_and(|file| file == out)) {
+        let Ok(out) = self.out.canonicalize() else {
+            return Ok(());
+        }; // it is not there yet
+        match self
+            .files
+            .iter()
+            .find(|file| file.canonicalize().is_ok_and(|file| file == out))
+        {
             None => Ok(()),
             Some(file) => Err(Failure::with_help(
-                format!("{} is the output and also one of the models, {}", self.out.display(), file.display()),
+                format!(
+                    "{} is the output and also one of the models, {}",
+                    self.out.display(),
+                    file.display()
+                ),
                 "nothing was written; write to another folder, or leave the earlier result out of the models",
             )),
         }
@@ -105,9 +140,11 @@ impl Aggregate {
         let mut first: Option<Layout> = None;
         let mut models = Vec::with_capacity(self.files.len());
         for path in &self.files {
-            let bytes = std::fs::read(path).map_err(|error| Failure::new(format!("cannot read {}: {error}", path.display())))?;
-            let (layout, values, _) =
-                read_tensors(&bytes).map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
+            let bytes = std::fs::read(path).map_err(|error| {
+                Failure::new(format!("cannot read {}: {error}", path.display()))
+            })?;
+            let (layout, values, _) = read_tensors(&bytes)
+                .map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
             match &first {
                 Some(first) if *first != layout => return Err(self.different(path, first, &layout)),
                 Some(_) => {}
@@ -115,13 +152,19 @@ impl Aggregate {
             }
             models.push(values);
         }
-        Ok((first.expect("the command line asks for at least one file"), models))
+        Ok((
+            first.expect("the command line asks for at least one file"),
+            models,
+        ))
     }
 
     fn different(&self, path: &std::path::Path, first: &Layout, found: &Layout) -> Failure {
         let describe = |layout: &Layout| {
-            let tensors: Vec<String> =
-                layout.tensors.iter().map(|tensor| format!("{} {:?}", tensor.name, tensor.shape)).collect();
+            let tensors: Vec<String> = layout
+                .tensors
+                .iter()
+                .map(|tensor| format!("{} {:?}", tensor.name, tensor.shape))
+                .collect();
             tensors.join(", ")
         };
         Failure::with_help(
@@ -154,7 +197,8 @@ mod tests {
         let path = |name: &str| folder.path().join(name);
         std::fs::write(path("a.safetensors"), "a model").expect("written");
         std::fs::create_dir(path("inner")).expect("made");
-        std::os::unix::fs::symlink(path("a.safetensors"), path("link.safetensors")).expect("linked");
+        std::os::unix::fs::symlink(path("a.safetensors"), path("link.safetensors"))
+            .expect("linked");
         let refused = |out: &str| {
             let asked = Aggregate {
                 rule: "mean".into(),
@@ -166,7 +210,20 @@ mod tests {
             };
             asked.refuse_own_output().is_err()
         };
-        assert!(["a.safetensors", "inner/../a.safetensors", "./a.safetensors", "link.safetensors"].into_iter().all(refused));
-        assert!(!["b.safetensors", "inner/a.safetensors", "no/such/folder"].into_iter().any(refused));
+        assert!(
+            [
+                "a.safetensors",
+                "inner/../a.safetensors",
+                "./a.safetensors",
+                "link.safetensors"
+            ]
+            .into_iter()
+            .all(refused)
+        );
+        assert!(
+            !["b.safetensors", "inner/a.safetensors", "no/such/folder"]
+                .into_iter()
+                .any(refused)
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! `kith backup` and `kith restore`: a copy of a peer that always opens, also of one that runs, and putting it back.
+//! `kith backup` and `kith restore`: a copy of a peer that always opens, also of one that runs, and
+//! putting it back.
 
 use std::path::{Path, PathBuf};
 
@@ -85,10 +86,13 @@ impl Backup {
         let peer = Identity::load(&config.key).map_err(NodeError::from)?.peer();
         let snapshot = match backup::snapshot_of(&config.state, &config.checkpoints) {
             Ok(snapshot) => snapshot,
-            Err(StoreError::InUse { .. }) => PathBuf::from(status::order(&config.state, "/snapshot")?.trim()),
+            Err(StoreError::InUse { .. }) => {
+                PathBuf::from(status::order(&config.state, "/snapshot")?.trim())
+            }
             Err(error) => return Err(NodeError::from(error).into()),
         };
-        // It is written beside its place and renamed, so that there is never half a backup of that name.
+        // It is written beside its place and renamed, so that there is never half a backup of that
+        // name.
         let mut name = self.out.file_name().unwrap_or_default().to_owned();
         name.push(".unfinished");
         let unfinished = self.out.with_file_name(name);
@@ -97,7 +101,8 @@ impl Backup {
         // A snapshot that stays costs space, until the peer starts again.
         let _ = std::fs::remove_dir_all(&snapshot);
         let label = made.inspect_err(|_| drop(std::fs::remove_dir_all(&unfinished)))?;
-        std::fs::rename(&unfinished, &self.out).map_err(|error| NodeError::io("write", &self.out, error))?;
+        std::fs::rename(&unfinished, &self.out)
+            .map_err(|error| NodeError::io("write", &self.out, error))?;
         if self.json {
             print_json(&label)?;
         } else {
@@ -112,15 +117,30 @@ impl Backup {
         done()
     }
 
-    fn fill(&self, config: &Config, snapshot: &Path, to: &Path, peer_id: String) -> Result<Label, NodeError> {
-        backup::copy_folder(snapshot, to).map_err(|error| NodeError::io("copy the state to", to, error))?;
-        let Held { completed, promised, federation } = backup::verify(&to.join(STATE), &to.join(CHECKPOINT_FILES))?;
-        let mut files = vec![(self.dir.join(CONFIG_FILE), CONFIG_FILE), (config.charter.clone(), CHARTER_FILE)];
+    fn fill(
+        &self,
+        config: &Config,
+        snapshot: &Path,
+        to: &Path,
+        peer_id: String,
+    ) -> Result<Label, NodeError> {
+        backup::copy_folder(snapshot, to)
+            .map_err(|error| NodeError::io("copy the state to", to, error))?;
+        let Held {
+            completed,
+            promised,
+            federation,
+        } = backup::verify(&to.join(STATE), &to.join(CHECKPOINT_FILES))?;
+        let mut files = vec![
+            (self.dir.join(CONFIG_FILE), CONFIG_FILE),
+            (config.charter.clone(), CHARTER_FILE),
+        ];
         if !self.without_key {
             files.push((config.key.clone(), KEY_FILE));
         }
         for (from, name) in files {
-            backup::copy_file(&from, &to.join(name)).map_err(|error| NodeError::io("copy", &from, error))?;
+            backup::copy_file(&from, &to.join(name))
+                .map_err(|error| NodeError::io("copy", &from, error))?;
         }
         let label = Label {
             name: config.name.clone(),
@@ -131,9 +151,11 @@ impl Backup {
             key: !self.without_key,
             program: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        let text = serde_json::to_string_pretty(&label).map_err(|error| NodeError::Unfit(error.to_string()))?;
+        let text = serde_json::to_string_pretty(&label)
+            .map_err(|error| NodeError::Unfit(error.to_string()))?;
         let path = to.join(LABEL_FILE);
-        private::write(&path, text.as_bytes()).map_err(|error| NodeError::io("write", &path, error))?;
+        private::write(&path, text.as_bytes())
+            .map_err(|error| NodeError::io("write", &path, error))?;
         Ok(label)
     }
 }
@@ -143,10 +165,16 @@ impl Restore {
         let label = self.label()?;
         let config = self.configuration(&label)?;
         backup::check_unused(&config.state).map_err(NodeError::from)?;
-        let copied = Copied { state: beside(&config.state), checkpoints: beside(&config.checkpoints) };
+        let copied = Copied {
+            state: beside(&config.state),
+            checkpoints: beside(&config.checkpoints),
+        };
         copied.fill(&self.from)?;
         let mut aside = Vec::new();
-        for (from, to) in [(&copied.state, &config.state), (&copied.checkpoints, &config.checkpoints)] {
+        for (from, to) in [
+            (&copied.state, &config.state),
+            (&copied.checkpoints, &config.checkpoints),
+        ] {
             aside.extend(move_aside(to)?);
             let _ = std::fs::remove_dir(to);
             std::fs::rename(from, to).map_err(|error| NodeError::io("write", to, error))?;
@@ -171,14 +199,20 @@ impl Restore {
         let path = self.from.join(LABEL_FILE);
         let text = std::fs::read_to_string(&path).map_err(|error| {
             Failure::with_help(
-                format!("{} is not a finished backup: {}: {error}", self.from.display(), path.display()),
+                format!(
+                    "{} is not a finished backup: {}: {error}",
+                    self.from.display(),
+                    path.display()
+                ),
                 "`kith backup --dir … --out …` makes one",
             )
         })?;
-        serde_json::from_str(&text).map_err(|error| Failure::new(format!("{} cannot be read: {error}", path.display())))
+        serde_json::from_str(&text)
+            .map_err(|error| Failure::new(format!("{} cannot be read: {error}", path.display())))
     }
 
-    /// The peer's own configuration, or, where there is none, the copied one; key and charter are put beside it if they are missing.
+    /// The peer's own configuration, or, where there is none, the copied one; key and charter are
+    /// put beside it if they are missing.
     fn configuration(&self, label: &Label) -> Result<Config, Failure> {
         let path = self.dir.join(CONFIG_FILE);
         let put = |name: &str, to: &Path| -> Result<(), NodeError> {
@@ -188,12 +222,16 @@ impl Restore {
             }
             backup::copy_file(&from, to).map_err(|error| NodeError::io("write", to, error))
         };
-        std::fs::create_dir_all(&self.dir).map_err(|error| NodeError::io("create", &self.dir, error))?;
+        std::fs::create_dir_all(&self.dir)
+            .map_err(|error| NodeError::io("create", &self.dir, error))?;
         put(CONFIG_FILE, &path)?;
         let config = Config::load(&path)?;
         put(CHARTER_FILE, &config.charter)?;
         put(KEY_FILE, &config.key)?;
-        let peer = Identity::load(&config.key).map_err(NodeError::from)?.peer().to_string();
+        let peer = Identity::load(&config.key)
+            .map_err(NodeError::from)?
+            .peer()
+            .to_string();
         if peer != label.peer_id {
             return Err(Failure::new(format!(
                 "{} is a backup of {} ({}), and {} is the key of another peer ({peer}); nothing was changed",
@@ -207,18 +245,21 @@ impl Restore {
     }
 }
 
-/// A copy of a backup beside the folders that it is to replace; removed where it is not put into their place.
+/// A copy of a backup beside the folders that it is to replace; removed where it is not put into
+/// their place.
 struct Copied {
     state: PathBuf,
     checkpoints: PathBuf,
 }
 
 impl Copied {
-    /// Copies the backup and looks at all of it, so that nothing of the peer's is touched for a copy that does not open.
+    /// Copies the backup and looks at all of it, so that nothing of the peer's is touched for a
+    /// copy that does not open.
     fn fill(&self, backup: &Path) -> Result<(), NodeError> {
         for (name, to) in [(STATE, &self.state), (CHECKPOINT_FILES, &self.checkpoints)] {
             let _ = std::fs::remove_dir_all(to);
-            backup::copy_folder(&backup.join(name), to).map_err(|error| NodeError::io("write", to, error))?;
+            backup::copy_folder(&backup.join(name), to)
+                .map_err(|error| NodeError::io("write", to, error))?;
         }
         backup::mark_restored(&self.state, &self.checkpoints)?;
         Ok(())
@@ -235,7 +276,10 @@ impl Drop for Copied {
 }
 
 fn beside(folder: &Path) -> PathBuf {
-    folder.with_file_name(format!("{}.restoring", folder.file_name().unwrap_or_default().display()))
+    folder.with_file_name(format!(
+        "{}.restoring",
+        folder.file_name().unwrap_or_default().display()
+    ))
 }
 
 /// Renames a folder that holds something; from and to.
@@ -243,9 +287,18 @@ fn move_aside(folder: &Path) -> Result<Option<(PathBuf, PathBuf)>, Failure> {
     if !std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
         return Ok(None);
     }
-    let seconds = std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
-    let name = |count: u32| format!("{}.before-restore-{seconds}-{count}", folder.file_name().unwrap_or_default().display());
-    let free = (0..).map(|count| folder.with_file_name(name(count))).find(|path| !path.exists());
+    let seconds = std::time::SystemTime::UNIX_EPOCH
+        .elapsed()
+        .map_or(0, |since| since.as_secs());
+    let name = |count: u32| {
+        format!(
+            "{}.before-restore-{seconds}-{count}",
+            folder.file_name().unwrap_or_default().display()
+        )
+    };
+    let free = (0..)
+        .map(|count| folder.with_file_name(name(count)))
+        .find(|path| !path.exists());
     let to = free.unwrap_or_else(|| folder.with_file_name(name(u32::MAX)));
     std::fs::rename(folder, &to).map_err(|error| NodeError::io("move aside", folder, error))?;
     Ok(Some((folder.to_owned(), to)))

@@ -116,7 +116,9 @@ impl Charter {
             Charter::Show(one) => {
                 let agreement = Agreement::load(&one.file)?;
                 if one.json {
-                    print_json(&json!({"federation": agreement.charter.id.to_string(), "charter": agreement.charter.canonical}))?;
+                    print_json(
+                        &json!({"federation": agreement.charter.id.to_string(), "charter": agreement.charter.canonical}),
+                    )?;
                 } else {
                     print(&agreement.charter.to_toml())?;
                 }
@@ -139,8 +141,8 @@ impl Charter {
 impl New {
     fn run(self) -> Verdict {
         let text = self.table()?.to_string();
-        let agreement =
-            Agreement::parse(&text).map_err(|problems| Failure::of_problems("this charter cannot work", &problems))?;
+        let agreement = Agreement::parse(&text)
+            .map_err(|problems| Failure::of_problems("this charter cannot work", &problems))?;
         let written = agreement.charter.to_toml();
         if let Some(out) = &self.out {
             if out.exists() {
@@ -149,10 +151,14 @@ impl New {
                     out.display()
                 )));
             }
-            std::fs::write(out, &written).map_err(|error| Failure::new(format!("cannot write {}: {error}", out.display())))?;
+            std::fs::write(out, &written).map_err(|error| {
+                Failure::new(format!("cannot write {}: {error}", out.display()))
+            })?;
         }
         if self.json {
-            print_json(&json!({"federation": agreement.charter.id.to_string(), "charter": agreement.charter.canonical}))?;
+            print_json(
+                &json!({"federation": agreement.charter.id.to_string(), "charter": agreement.charter.canonical}),
+            )?;
         } else if self.out.is_none() {
             print(&written)?;
         }
@@ -167,14 +173,21 @@ impl New {
             .iter()
             .find(|entry| entry.name == self.dataset)
             .ok_or_else(|| Failure::new(unknown("data set", &self.dataset, &names)))?;
-        let mut table: Table = entry.defaults.parse().expect("the defaults of a data set are TOML");
+        let mut table: Table = entry
+            .defaults
+            .parse()
+            .expect("the defaults of a data set are TOML");
         if let Some(model) = &self.model {
-            table.insert("model".to_owned(), Value::Table(text::model(model).map_err(|what| option("model", what))?));
+            table.insert(
+                "model".to_owned(),
+                Value::Table(text::model(model).map_err(|what| option("model", what))?),
+            );
         }
         if let Some(Value::Table(model)) = table.get_mut("model") {
             model.entry("seed").or_insert(integer(self.seed));
         }
-        let mut topology = text::topology(&self.topology).map_err(|what| option("topology", what))?;
+        let mut topology =
+            text::topology(&self.topology).map_err(|what| option("topology", what))?;
         topology.entry("seed").or_insert(integer(self.seed));
         let codec = text::codec(&self.codec).map_err(|what| option("codec", what))?;
         let mut round = Table::from_iter([("neighbours_min".to_owned(), integer(1))]);
@@ -186,11 +199,16 @@ impl New {
             ("rounds".to_owned(), integer(self.rounds)),
             ("seed".to_owned(), integer(self.seed)),
         ];
-        let aggregation =
-            [("rule".to_owned(), Value::String(self.rule.clone())), ("byzantine".to_owned(), integer(self.byzantine))];
+        let aggregation = [
+            ("rule".to_owned(), Value::String(self.rule.clone())),
+            ("byzantine".to_owned(), integer(self.byzantine)),
+        ];
         let membership = match self.open {
             Some(peers) => {
-                vec![("mode".to_owned(), Value::from("open")), ("peers".to_owned(), Value::Integer(i64::from(peers)))]
+                vec![
+                    ("mode".to_owned(), Value::from("open")),
+                    ("peers".to_owned(), Value::Integer(i64::from(peers))),
+                ]
             }
             None => vec![("member".to_owned(), Value::Array(self.members()?))],
         };
@@ -211,20 +229,29 @@ impl New {
         let mut members = Vec::new();
         for text in &self.members {
             let (name, rest) = text.split_once('=').ok_or_else(|| {
-                Failure::new(format!("--member: expected NAME=PEERID or NAME=PEERID@ORGANISATION, found {:?}", redacted(text)))
+                Failure::new(format!(
+                    "--member: expected NAME=PEERID or NAME=PEERID@ORGANISATION, found {:?}",
+                    redacted(text)
+                ))
             })?;
             let (key, organisation) = rest.split_once('@').unwrap_or((rest, ""));
             let keys = [("name", name), ("organisation", organisation), ("key", key)];
             members.push(Value::Table(
-                keys.into_iter().map(|(key, value)| (key.to_owned(), Value::String(value.to_owned()))).collect(),
+                keys.into_iter()
+                    .map(|(key, value)| (key.to_owned(), Value::String(value.to_owned())))
+                    .collect(),
             ));
         }
         for path in &self.member_files {
             members.extend(read_members(path)?);
         }
-        // In the order of their keys, which is the roster's: whoever lists them otherwise makes the same charter.
+        // In the order of their keys, which is the roster's: whoever lists them otherwise makes the
+        // same charter.
         members.sort_by_cached_key(|member| {
-            let key = member.get("key").and_then(Value::as_str).unwrap_or_default();
+            let key = member
+                .get("key")
+                .and_then(Value::as_str)
+                .unwrap_or_default();
             (key.parse::<PeerId>().ok(), key.to_owned())
         });
         if members.is_empty() {
@@ -238,15 +265,23 @@ impl New {
 }
 
 fn read_members(path: &Path) -> Result<Vec<Value>, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| Failure::new(format!("cannot read {}: {error}", path.display())))?;
-    // Read as every other file is, so that its problems are shown in the same way; what it may hold is for the charter to say.
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::new(format!("cannot read {}: {error}", path.display())))?;
+    // Read as every other file is, so that its problems are shown in the same way; what it may hold
+    // is for the charter to say.
     Document::parse(&text).map_err(|problem| BadFile::problems(path, &text, vec![problem]))?;
-    let table: Table = text
-        .parse()
-        .map_err(|error: toml::de::Error| Failure::new(format!("{}: {}", path.display(), redacted(error.message()))))?;
-    let members = table.get("membership").and_then(|membership| membership.get("member")).and_then(Value::as_array);
+    let table: Table = text.parse().map_err(|error: toml::de::Error| {
+        Failure::new(format!("{}: {}", path.display(), redacted(error.message())))
+    })?;
+    let members = table
+        .get("membership")
+        .and_then(|membership| membership.get("member"))
+        .and_then(Value::as_array);
     members.cloned().ok_or_else(|| {
-        Failure::new(format!("{} lists no member; expected [[membership.member]] as `kith init` prints it", path.display()))
+        Failure::new(format!(
+            "{} lists no member; expected [[membership.member]] as `kith init` prints it",
+            path.display()
+        ))
     })
 }
 
@@ -256,8 +291,10 @@ impl Diff {
         let sections = left.charter.differing_sections(&right.charter.sections);
         if self.json {
             let keys = |name: &String| differences(&left.charter, &right.charter, name);
-            let differing: serde_json::Map<String, serde_json::Value> =
-                sections.iter().map(|name| (name.clone(), json!(keys(name)))).collect();
+            let differing: serde_json::Map<String, serde_json::Value> = sections
+                .iter()
+                .map(|name| (name.clone(), json!(keys(name))))
+                .collect();
             print_json(&json!({"equal": sections.is_empty(), "sections": differing}))?;
         } else if sections.is_empty() {
             print("the same agreement\n")?;
@@ -269,13 +306,24 @@ impl Diff {
                 }
             }
         }
-        Ok(if sections.is_empty() { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::FAILURE })
+        Ok(if sections.is_empty() {
+            std::process::ExitCode::SUCCESS
+        } else {
+            std::process::ExitCode::FAILURE
+        })
     }
 }
 
 /// Keys of a section whose values differ, with both.
 fn differences(left: &Agreed, right: &Agreed, section: &str) -> Vec<(String, String, String)> {
-    let keys = |charter: &Agreed| charter.canonical.get(section).and_then(Value::as_table).cloned().unwrap_or_default();
+    let keys = |charter: &Agreed| {
+        charter
+            .canonical
+            .get(section)
+            .and_then(Value::as_table)
+            .cloned()
+            .unwrap_or_default()
+    };
     let (left, right) = (keys(left), keys(right));
     let names: std::collections::BTreeSet<&String> = left.keys().chain(right.keys()).collect();
     let show = |value: Option<&Value>| value.map_or("absent".to_owned(), ToString::to_string);

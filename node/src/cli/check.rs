@@ -1,5 +1,5 @@
-//! `kith check`: everything that can be told without starting anything. Its profile of the own rows is private: it is shown
-//! here and sent nowhere.
+//! `kith check`: everything that can be told without starting anything. Its profile of the own rows
+//! is private: it is shown here and sent nowhere.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -23,8 +23,8 @@ use crate::readiness;
 
 /// What the program needs before any model, measured on a running testnet peer.
 const BASE_BYTES: u64 = 16 << 20;
-/// Bytes of an announcement around an update: envelope, hashes, signature. Measured: 265 on a testnet, 232 to 267 in simulations; large
-/// numbers take a few more.
+/// Bytes of an announcement around an update: envelope, hashes, signature. Measured: 265 on a
+/// testnet, 232 to 267 in simulations; large numbers take a few more.
 const ANNOUNCEMENT_BYTES: u64 = 300;
 
 /// Most names of columns in a line.
@@ -57,7 +57,10 @@ struct Findings {
 impl Check {
     pub(crate) fn run(self) -> Verdict {
         let mut findings = Findings::default();
-        let path = self.config.clone().unwrap_or_else(|| self.dir.join(CONFIG_FILE));
+        let path = self
+            .config
+            .clone()
+            .unwrap_or_else(|| self.dir.join(CONFIG_FILE));
         if let Some(config) = findings.keep(Config::load(&path)) {
             findings.look(&config);
         }
@@ -65,7 +68,9 @@ impl Check {
         if self.json {
             let problems: Vec<Value> = findings.problems.iter().flat_map(problem_json).collect();
             findings.facts.insert("ok".to_owned(), json!(ok));
-            findings.facts.insert("problems".to_owned(), json!(problems));
+            findings
+                .facts
+                .insert("problems".to_owned(), json!(problems));
             print_json(&findings.facts)?;
         } else {
             // What cannot run has no result: its profile goes where its problems go.
@@ -80,7 +85,11 @@ impl Check {
                 let _ = super::output::Failure::from(problem).report();
             }
         }
-        Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if ok {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
     }
 }
 
@@ -95,7 +104,9 @@ impl Findings {
 
     fn look(&mut self, config: &Config) {
         let agreement = self.keep(Agreement::load(&config.charter));
-        let peer = self.keep(Identity::load(&config.key).map_err(NodeError::from)).map(|identity| identity.peer());
+        let peer = self
+            .keep(Identity::load(&config.key).map_err(NodeError::from))
+            .map(|identity| identity.peer());
         self.fact("name", json!(config.name));
         self.fact("peer_id", json!(peer.map(|peer| peer.to_string())));
         let Some(agreement) = agreement else { return };
@@ -103,7 +114,9 @@ impl Findings {
         let found = readiness::look(config, &agreement, peer);
         self.problems.extend(found.problems);
         let mut notes = found.notes;
-        if agreement.codec.form() == Form::Replica && agreement.charter.aggregation.rule.name() == "mean" {
+        if agreement.codec.form() == Form::Replica
+            && agreement.charter.aggregation.rule.name() == "mean"
+        {
             let what = format!(
                 "rule \"mean\" under codec {:?} mixes a peer's exact model with its neighbours' replicas, so the mean of all models moves a \
                  little; rule \"choco\" keeps it",
@@ -122,13 +135,19 @@ impl Findings {
 
     fn look_at_charter(&mut self, config: &Config, agreement: &Agreement, peer: Option<PeerId>) {
         let charter = &agreement.charter;
-        self.fact("federation", json!({"name": charter.name, "id": charter.id.to_string(), "rounds": charter.rounds}));
+        self.fact(
+            "federation",
+            json!({"name": charter.name, "id": charter.id.to_string(), "rounds": charter.rounds}),
+        );
         self.fact("model", json!({"kind": agreement.task.model().kind, "parameters": agreement.task.layout().dimension}));
         let rule = &charter.aggregation.rule;
         self.fact("rule", json!({"name": rule.name(), "byzantine": rule.byzantine(), "models_needed": rule.minimum()}));
         if let Some(attack) = &config.attack {
             self.keep(may_lie(config, agreement));
-            self.keep(super::run::attack(attack, charter).map_err(|why| NodeError::Unfit(format!("[testnet] attack: {why}"))));
+            self.keep(
+                super::run::attack(attack, charter)
+                    .map_err(|why| NodeError::Unfit(format!("[testnet] attack: {why}"))),
+            );
         }
         let open = charter.membership.mode == Admission::Open;
         let peers = charter.membership.peers;
@@ -147,21 +166,37 @@ impl Findings {
                 )));
             }
         }
-        let Ok(graph) = charter.topology.graph(peers, 0) else { return };
+        let Ok(graph) = charter.topology.graph(peers, 0) else {
+            return;
+        };
         let roster = charter.roster();
         let member = |index: usize| roster.get(index).and_then(|key| charter.member(key));
-        let names: Vec<String> =
-            (0..peers).map(|index| member(index).map_or(format!("peer {index}"), |member| member.name.clone())).collect();
+        let names: Vec<String> = (0..peers)
+            .map(|index| {
+                member(index).map_or(format!("peer {index}"), |member| member.name.clone())
+            })
+            .collect();
         let neighbourhood = |index: usize| {
-            let others: Vec<&String> = graph.receives_from(index).iter().map(|other| &names[*other]).collect();
+            let others: Vec<&String> = graph
+                .receives_from(index)
+                .iter()
+                .map(|other| &names[*other])
+                .collect();
             json!({"name": names[index], "neighbours": others, "models": others.len() + 1, "byzantine": rule.byzantine()})
         };
         self.fact("neighbourhoods", (0..peers).map(neighbourhood).collect());
     }
 
     fn look_at_rows(&mut self, config: &Config, schema: &Schema, rows: &OwnRows) {
-        let mut files = vec![file_json(&config.data.path, schema, &rows.all, &rows.reading)];
-        if let (Some(path), Some(held_out), Some(reading)) = (&config.data.test_path, &rows.held_out, &rows.test_reading) {
+        let mut files = vec![file_json(
+            &config.data.path,
+            schema,
+            &rows.all,
+            &rows.reading,
+        )];
+        if let (Some(path), Some(held_out), Some(reading)) =
+            (&config.data.test_path, &rows.held_out, &rows.test_reading)
+        {
             files.push(file_json(path, schema, held_out, reading));
         }
         let held_out = rows.held_out.as_ref();
@@ -181,13 +216,21 @@ impl Findings {
         );
     }
 
-    fn estimate(&mut self, agreement: &Agreement, peer: Option<PeerId>, rows: &Dataset, held_out: Option<&Dataset>) {
+    fn estimate(
+        &mut self,
+        agreement: &Agreement,
+        peer: Option<PeerId>,
+        rows: &Dataset,
+        held_out: Option<&Dataset>,
+    ) {
         let dimension = agreement.task.layout().dimension as u64;
         let membership = &agreement.charter.membership;
         let graph = agreement.charter.topology.graph(membership.peers, 0).ok();
         // In an open federation one place is as good as another.
         let place = match membership.mode {
-            Admission::Members => peer.and_then(|peer| agreement.charter.roster().binary_search(&peer).ok()),
+            Admission::Members => {
+                peer.and_then(|peer| agreement.charter.roster().binary_search(&peer).ok())
+            }
             Admission::Open => Some(0),
         };
         let degree = |of: fn(&Graph, usize) -> &[usize]| match (&graph, place) {
@@ -200,8 +243,8 @@ impl Findings {
         let row = method.row_len(agreement.task.layout().dimension);
         let body = agreement.codec.bytes_max(row) as u64;
         let (row, update) = (row as u64, body + ANNOUNCEMENT_BYTES);
-        // Own model, start, gradient, velocity and result, and what the method keeps; each neighbour's row, and its replica where
-        // there is one.
+        // Own model, start, gradient, velocity and result, and what the method keeps; each
+        // neighbour's row, and its replica where there is one.
         let replicas = u64::from(agreement.codec.form() == Form::Replica);
         let own = 6 + method.carried_vectors(receives as usize) as u64;
         let others = receives * (1 + replicas) + replicas;
@@ -229,39 +272,91 @@ impl Findings {
             Value::Null => "–".to_owned(),
             other => other.to_string(),
         };
-        let facts = |name: &str, key: &str| self.facts.get(name).map_or(&Value::Null, |fact| &fact[key]);
+        let facts =
+            |name: &str, key: &str| self.facts.get(name).map_or(&Value::Null, |fact| &fact[key]);
         let size = |name: &str, key: &str| bytes(facts(name, key).as_u64().unwrap_or(0));
         if let Some(peer) = self.facts.get("peer_id") {
-            line("peer", format!("{} {}", show(&self.facts["name"]), show(peer)));
+            line(
+                "peer",
+                format!("{} {}", show(&self.facts["name"]), show(peer)),
+            );
         }
         if self.facts.contains_key("federation") {
             let federation = |key| show(facts("federation", key));
-            line("federation", format!("{} ({}), {} rounds", federation("name"), federation("id"), federation("rounds")));
-            line("model", format!("{}, {} parameters", show(facts("model", "kind")), show(facts("model", "parameters"))));
+            line(
+                "federation",
+                format!(
+                    "{} ({}), {} rounds",
+                    federation("name"),
+                    federation("id"),
+                    federation("rounds")
+                ),
+            );
+            line(
+                "model",
+                format!(
+                    "{}, {} parameters",
+                    show(facts("model", "kind")),
+                    show(facts("model", "parameters"))
+                ),
+            );
             let rule = |key| show(facts("rule", key));
-            line("rule", format!("{}, byzantine = {}, needs {} models", rule("name"), rule("byzantine"), rule("models_needed")));
+            line(
+                "rule",
+                format!(
+                    "{}, byzantine = {}, needs {} models",
+                    rule("name"),
+                    rule("byzantine"),
+                    rule("models_needed")
+                ),
+            );
         }
         if self.facts.contains_key("data") {
             let data = |key| show(facts("data", key));
             line(
                 "rows",
-                format!("{} to train on, {} held out, {} features", data("rows"), data("held_out_rows"), data("features")),
+                format!(
+                    "{} to train on, {} held out, {} features",
+                    data("rows"),
+                    data("held_out_rows"),
+                    data("features")
+                ),
             );
             line("of each class", data("class_counts"));
             if !facts("data", "held_out_class_counts").is_null() {
                 line("held out", data("held_out_class_counts"));
             }
-            if let Some(count) = facts("data", "rows_in_both").as_u64().filter(|count| *count > 0) {
-                line("in both", format!("{count} of the held-out rows are trained on as well; what they show is no test"));
+            if let Some(count) = facts("data", "rows_in_both")
+                .as_u64()
+                .filter(|count| *count > 0)
+            {
+                line(
+                    "in both",
+                    format!(
+                        "{count} of the held-out rows are trained on as well; what they show is no test"
+                    ),
+                );
             }
-            let files = facts("data", "files").as_array().map(Vec::as_slice).unwrap_or_default();
+            let files = facts("data", "files")
+                .as_array()
+                .map(Vec::as_slice)
+                .unwrap_or_default();
             for file in files {
-                let of = if files.len() > 1 { format!(" in {}", show(&file["path"])) } else { String::new() };
-                file_lines(file).into_iter().for_each(|(name, text)| line(name, format!("{text}{of}")));
+                let of = if files.len() > 1 {
+                    format!(" in {}", show(&file["path"]))
+                } else {
+                    String::new()
+                };
+                file_lines(file)
+                    .into_iter()
+                    .for_each(|(name, text)| line(name, format!("{text}{of}")));
             }
         }
         if self.facts.contains_key("expected") {
-            line("memory", format!("about {}", size("expected", "memory_bytes")));
+            line(
+                "memory",
+                format!("about {}", size("expected", "memory_bytes")),
+            );
             line(
                 "a round",
                 format!(
@@ -272,19 +367,43 @@ impl Findings {
                     size("expected", "dense_bytes_per_round"),
                 ),
             );
-            if facts("expected", "keyframe_bytes").is_u64() && facts("expected", "graph_changes") == &json!(true) {
-                line("a new edge", format!("costs missed updates or a keyframe of {}", size("expected", "keyframe_bytes")));
+            if facts("expected", "keyframe_bytes").is_u64()
+                && facts("expected", "graph_changes") == &json!(true)
+            {
+                line(
+                    "a new edge",
+                    format!(
+                        "costs missed updates or a keyframe of {}",
+                        size("expected", "keyframe_bytes")
+                    ),
+                );
             }
         }
         if let Some(Value::Array(neighbourhoods)) = self.facts.get("neighbourhoods") {
             let mut shown = table(&["member", "receives from", "models", "liars tolerated"]);
             for one in neighbourhoods {
-                let names: Vec<String> = one["neighbours"].as_array().into_iter().flatten().map(show).collect();
-                shown.add_row([show(&one["name"]), names.join(", "), show(&one["models"]), show(&one["byzantine"])]);
+                let names: Vec<String> = one["neighbours"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .map(show)
+                    .collect();
+                shown.add_row([
+                    show(&one["name"]),
+                    names.join(", "),
+                    show(&one["models"]),
+                    show(&one["byzantine"]),
+                ]);
             }
             text.push_str(&format!("{shown}\n"));
         }
-        for note in self.facts.get("notes").and_then(Value::as_array).into_iter().flatten() {
+        for note in self
+            .facts
+            .get("notes")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
             text.push_str(&format!("note: {}\n", show(note)));
         }
         if self.problems.is_empty() {
@@ -296,9 +415,15 @@ impl Findings {
 
 /// What reading a file showed.
 fn file_json(path: &Path, schema: &Schema, rows: &Dataset, reading: &Reading) -> Value {
-    let missing = reading.missing.iter().map(|(column, cells)| json!({"column": column, "cells": cells}));
+    let missing = reading
+        .missing
+        .iter()
+        .map(|(column, cells)| json!({"column": column, "cells": cells}));
     let far = far_values(rows).into_iter().map(|far| {
-        let column = schema.column_of(far.feature).map(|column| &column.name).or_else(|| reading.columns.get(far.feature));
+        let column = schema
+            .column_of(far.feature)
+            .map(|column| &column.name)
+            .or_else(|| reading.columns.get(far.feature));
         json!({
             "line": reading.lines.get(far.row),
             "row": far.row,
@@ -317,25 +442,43 @@ fn file_json(path: &Path, schema: &Schema, rows: &Dataset, reading: &Reading) ->
     })
 }
 
-/// The same for people: what was done to a file's rows without being asked for, and what they should look at.
+/// The same for people: what was done to a file's rows without being asked for, and what they
+/// should look at.
 fn file_lines(file: &Value) -> Vec<(&'static str, String)> {
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let text = |value: &Value| {
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned)
+    };
     let items = |key: &str| file[key].as_array().cloned().unwrap_or_default();
     let some = |key: &str| {
         let names: Vec<String> = items(key).iter().map(text).collect();
-        let more = if names.len() > NAMES_SHOWN { format!(", … ({} in all)", names.len()) } else { String::new() };
+        let more = if names.len() > NAMES_SHOWN {
+            format!(", … ({} in all)", names.len())
+        } else {
+            String::new()
+        };
         format!("{}{more}", names[..names.len().min(NAMES_SHOWN)].join(", "))
     };
     let mut lines = Vec::new();
     for column in items("missing") {
-        lines.push(("missing", format!("{} cells of {}", column["cells"], text(&column["column"]))));
+        lines.push((
+            "missing",
+            format!("{} cells of {}", column["cells"], text(&column["column"])),
+        ));
     }
     if !items("unused_columns").is_empty() {
-        lines.push(("not used", format!("the columns {}", some("unused_columns"))));
+        lines.push((
+            "not used",
+            format!("the columns {}", some("unused_columns")),
+        ));
     }
     if !items("columns_in_file_order").is_empty() {
         let advice = "the charter names no columns, so every member must have them in this order";
-        lines.push(("columns", format!("{}: {advice}", some("columns_in_file_order"))));
+        lines.push((
+            "columns",
+            format!("{}: {advice}", some("columns_in_file_order")),
+        ));
     }
     if let Some(axes) = file["axes"].as_str() {
         lines.push(("axes", axes.to_owned()));
@@ -345,15 +488,27 @@ fn file_lines(file: &Value) -> Vec<(&'static str, String)> {
             Some(line) => format!("line {line}"),
             None => format!("row {} (from 0)", far["row"]),
         };
-        let [value, median] = ["value", "median"].map(|key| short_number(far[key].as_f64().unwrap_or(f64::NAN)));
-        let why = format!("the column's median is {median}; training may fail on it, is it a mistake?");
-        lines.push(("large value", format!("{place}, column {}: {value}, but {why}", text(&far["column"]))));
+        let [value, median] =
+            ["value", "median"].map(|key| short_number(far[key].as_f64().unwrap_or(f64::NAN)));
+        let why =
+            format!("the column's median is {median}; training may fail on it, is it a mistake?");
+        lines.push((
+            "large value",
+            format!(
+                "{place}, column {}: {value}, but {why}",
+                text(&far["column"])
+            ),
+        ));
     }
     lines
 }
 
 fn short_number(value: f64) -> String {
-    if value == 0.0 || (1e-3..1e6).contains(&value.abs()) { format!("{value:.3}") } else { format!("{value:.3e}") }
+    if value == 0.0 || (1e-3..1e6).contains(&value.abs()) {
+        format!("{value:.3}")
+    } else {
+        format!("{value:.3e}")
+    }
 }
 
 fn problem_json(problem: &NodeError) -> Vec<Value> {

@@ -8,7 +8,9 @@ use super::{Kith, done};
 
 /// Completions for a shell
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  kith completions bash > ~/.local/share/bash-completion/completions/kith")]
+#[command(
+    after_help = "Example:\n  kith completions bash > ~/.local/share/bash-completion/completions/kith"
+)]
 pub(crate) struct Completions {
     /// Which shell
     #[arg(value_enum)]

@@ -50,18 +50,25 @@ impl Init {
         let config_path = self.dir.join(CONFIG_FILE);
         if config_path.exists() {
             return Err(Failure::with_help(
-                format!("there is a peer in {} already, and it is not overwritten", self.dir.display()),
+                format!(
+                    "there is a peer in {} already, and it is not overwritten",
+                    self.dir.display()
+                ),
                 "choose another --dir",
             ));
         }
-        let cannot = |error: std::io::Error| Failure::from(NodeError::io("write", &config_path, error));
+        let cannot =
+            |error: std::io::Error| Failure::from(NodeError::io("write", &config_path, error));
         std::fs::create_dir_all(&self.dir).map_err(cannot)?;
         let data = self.data_path()?;
         let text = self.config(&data);
-        Config::parse(&text, &self.dir)
-            .map_err(|problems| Failure::of_problems("this configuration would not work", &problems))?;
+        Config::parse(&text, &self.dir).map_err(|problems| {
+            Failure::of_problems("this configuration would not work", &problems)
+        })?;
         let identity = Identity::generate().map_err(NodeError::from)?;
-        identity.create(&self.dir.join(KEY_FILE)).map_err(NodeError::from)?;
+        identity
+            .create(&self.dir.join(KEY_FILE))
+            .map_err(NodeError::from)?;
         std::fs::write(&config_path, text).map_err(cannot)?;
         let peer = identity.peer().to_string();
         let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
@@ -83,10 +90,17 @@ impl Init {
              next: send the lines above to whoever writes the charter, put the agreed charter at {0}/charter.toml,\n\
              {1}then `kith check --dir {0}` and `kith run --dir {0}`",
             self.dir.display(),
-            if self.data.is_some() { "" } else { "name your rows under [data] path, " },
+            if self.data.is_some() {
+                ""
+            } else {
+                "name your rows under [data] path, "
+            },
         ));
         if self.data.is_some() && !data.exists() {
-            tell(&format!("note: there are no rows at {} yet", data.display()));
+            tell(&format!(
+                "note: there are no rows at {} yet",
+                data.display()
+            ));
         }
         done()
     }
@@ -94,38 +108,64 @@ impl Init {
     /// What cannot work is refused before anything is made.
     fn check(&self) -> Result<(), Failure> {
         if self.name.trim().is_empty() {
-            return Err(Failure::new("--name: expected a name by which the other members know this peer, found an empty one"));
+            return Err(Failure::new(
+                "--name: expected a name by which the other members know this peer, found an empty one",
+            ));
         }
-        for (option, addresses, used) in [("listen", &self.listen, Use::Listen), ("bootstrap", &self.bootstrap, Use::Dial)] {
-            if let Some(why) = addresses.iter().find_map(|text| address::problem(text, used)) {
+        for (option, addresses, used) in [
+            ("listen", &self.listen, Use::Listen),
+            ("bootstrap", &self.bootstrap, Use::Dial),
+        ] {
+            if let Some(why) = addresses
+                .iter()
+                .find_map(|text| address::problem(text, used))
+            {
                 return Err(Failure::new(format!("--{option}: {why}")));
             }
         }
         match &self.data {
-            Some(path) if path.as_os_str().is_empty() => {
-                Err(Failure::new("--data: expected a file of rows, found an empty name"))
-            }
-            Some(path) if path.is_dir() => {
-                Err(Failure::new(format!("--data: {} is a folder; expected a file of rows", path.display())))
-            }
+            Some(path) if path.as_os_str().is_empty() => Err(Failure::new(
+                "--data: expected a file of rows, found an empty name",
+            )),
+            Some(path) if path.is_dir() => Err(Failure::new(format!(
+                "--data: {} is a folder; expected a file of rows",
+                path.display()
+            ))),
             _ => Ok(()),
         }
     }
 
-    /// Where the rows are: what was typed is relative to where it was typed, and the file's paths to the file.
+    /// Where the rows are: what was typed is relative to where it was typed, and the file's paths
+    /// to the file.
     fn data_path(&self) -> Result<PathBuf, Failure> {
-        let Some(path) = &self.data else { return Ok(PathBuf::from("data.csv")) };
+        let Some(path) = &self.data else {
+            return Ok(PathBuf::from("data.csv"));
+        };
         let absolute = std::path::absolute(path);
-        let absolute = absolute.map_err(|error| Failure::new(format!("--data: {}: {error}", path.display())))?;
+        let absolute = absolute
+            .map_err(|error| Failure::new(format!("--data: {}: {error}", path.display())))?;
         // Without the links and dots that may change, where it is there already.
         Ok(absolute.canonicalize().unwrap_or(absolute))
     }
 
     fn config(&self, data: &Path) -> String {
         let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
-        let list = |items: &[String]| items.iter().map(|item| quoted(item)).collect::<Vec<_>>().join(", ");
-        let default = ["/ip4/0.0.0.0/tcp/4001".to_owned(), "/ip4/0.0.0.0/udp/4001/quic-v1".to_owned()];
-        let listen = if self.listen.is_empty() { &default[..] } else { &self.listen };
+        let list = |items: &[String]| {
+            items
+                .iter()
+                .map(|item| quoted(item))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let default = [
+            "/ip4/0.0.0.0/tcp/4001".to_owned(),
+            "/ip4/0.0.0.0/udp/4001/quic-v1".to_owned(),
+        ];
+        let listen = if self.listen.is_empty() {
+            &default[..]
+        } else {
+            &self.listen
+        };
         format!(
             "# What is this member's alone; what all agree on is in charter.toml.\n\
              [peer]\n\

@@ -1,4 +1,5 @@
-//! `kith list`: what charters, experiments and the command line can name, from the tables that the code itself uses.
+//! `kith list`: what charters, experiments and the command line can name, from the tables that the
+//! code itself uses.
 
 use clap::{Args, ValueEnum};
 use kith_consensus::aggregate::{PRE_AGGREGATORS, RULES};
@@ -19,7 +20,9 @@ use super::output::{Verdict, print, print_json};
 
 /// What there is to choose from
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  kith list rules\n  kith list modes\n  kith list attacks --json")]
+#[command(
+    after_help = "Examples:\n  kith list rules\n  kith list modes\n  kith list attacks --json"
+)]
 pub(crate) struct List {
     /// Of what
     #[arg(value_enum)]

@@ -41,7 +41,10 @@ impl Log {
             Err(StoreError::InUse { .. }) => {
                 let asked = self.count.min(RUNNING_MAX);
                 let lines: Vec<String> =
-                    status::get(&config.state, &format!("/log?count={asked}"))?.lines().map(str::to_owned).collect();
+                    status::get(&config.state, &format!("/log?count={asked}"))?
+                        .lines()
+                        .map(str::to_owned)
+                        .collect();
                 if asked < self.count && lines.len() == asked {
                     tell(&format!(
                         "a running peer gives its last {RUNNING_MAX} events at most, of the {} asked for; all that it keeps can be \
@@ -54,33 +57,65 @@ impl Log {
             Err(error) => return Err(NodeError::from(error).into()),
         };
         // Where the charter cannot be read, ids stand for themselves.
-        let names = if self.json { BTreeMap::new() } else { names(&config) };
+        let names = if self.json {
+            BTreeMap::new()
+        } else {
+            names(&config)
+        };
         for line in lines {
-            print(&if self.json { format!("{line}\n") } else { plain(&line, &names) })?;
+            print(&if self.json {
+                format!("{line}\n")
+            } else {
+                plain(&line, &names)
+            })?;
         }
         done()
     }
 }
 
 fn names(config: &Config) -> BTreeMap<String, String> {
-    let Ok(agreement) = Agreement::load(&config.charter) else { return BTreeMap::new() };
-    agreement.charter.membership.members.iter().map(|member| (member.key.to_string(), member.name.clone())).collect()
+    let Ok(agreement) = Agreement::load(&config.charter) else {
+        return BTreeMap::new();
+    };
+    agreement
+        .charter
+        .membership
+        .members
+        .iter()
+        .map(|member| (member.key.to_string(), member.name.clone()))
+        .collect()
 }
 
 /// One line for people: when, what, and the rest as it is.
 fn plain(line: &str, names: &BTreeMap<String, String>) -> String {
-    let Ok(Value::Object(mut line)) = serde_json::from_str(line) else { return format!("{line}\n") };
-    let at = line.remove("at_seconds").and_then(|at| at.as_f64()).unwrap_or(0.0);
-    let time = line.remove("time").and_then(|time| time.as_str().map(str::to_owned)).unwrap_or_default();
-    let event = line.remove("event").and_then(|event| event.as_str().map(str::to_owned)).unwrap_or_default();
+    let Ok(Value::Object(mut line)) = serde_json::from_str(line) else {
+        return format!("{line}\n");
+    };
+    let at = line
+        .remove("at_seconds")
+        .and_then(|at| at.as_f64())
+        .unwrap_or(0.0);
+    let time = line
+        .remove("time")
+        .and_then(|time| time.as_str().map(str::to_owned))
+        .unwrap_or_default();
+    let event = line
+        .remove("event")
+        .and_then(|event| event.as_str().map(str::to_owned))
+        .unwrap_or_default();
     line.remove("node");
-    let rest: Vec<String> = line.iter().map(|(key, value)| format!("{key} {}", named(value, names))).collect();
+    let rest: Vec<String> = line
+        .iter()
+        .map(|(key, value)| format!("{key} {}", named(value, names)))
+        .collect();
     format!("{time:<24}  {at:10.3} s  {event:<16} {}\n", rest.join("  "))
 }
 
 /// A value with the names of members in place of their ids.
 fn named(value: &Value, names: &BTreeMap<String, String>) -> String {
-    names.iter().fold(value.to_string(), |text, (id, name)| text.replace(id.as_str(), name))
+    names.iter().fold(value.to_string(), |text, (id, name)| {
+        text.replace(id.as_str(), name)
+    })
 }
 
 #[cfg(test)]
@@ -90,11 +125,20 @@ mod tests {
     #[test]
     fn a_line_for_people_tells_when_and_by_which_name() {
         let names = BTreeMap::from([("12D3KooWa".to_owned(), "bob".to_owned())]);
-        let line =
-            r#"{"time":"2026-01-02T03:04:05.006Z","at_seconds":1.5,"node":"x","event":"round-closed","missing":["12D3KooWa"]}"#;
+        let line = r#"{"time":"2026-01-02T03:04:05.006Z","at_seconds":1.5,"node":"x","event":"round-closed","missing":["12D3KooWa"]}"#;
         let shown = plain(line, &names);
-        assert!(shown.starts_with("2026-01-02T03:04:05.006Z") && shown.contains("1.500 s  round-closed"), "{shown}");
-        assert!(shown.contains("missing [\"bob\"]") && !shown.contains("12D3"), "{shown}");
-        assert!(plain(r#"{"at_seconds":1.5,"event":"left"}"#, &names).contains("1.500 s  left"), "a line of before");
+        assert!(
+            shown.starts_with("2026-01-02T03:04:05.006Z")
+                && shown.contains("1.500 s  round-closed"),
+            "{shown}"
+        );
+        assert!(
+            shown.contains("missing [\"bob\"]") && !shown.contains("12D3"),
+            "{shown}"
+        );
+        assert!(
+            plain(r#"{"at_seconds":1.5,"event":"left"}"#, &names).contains("1.500 s  left"),
+            "a line of before"
+        );
     }
 }

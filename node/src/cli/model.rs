@@ -64,7 +64,8 @@ impl Model {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    std::fs::read(path).map_err(|error| Failure::new(format!("cannot read {}: {error}", path.display())))
+    std::fs::read(path)
+        .map_err(|error| Failure::new(format!("cannot read {}: {error}", path.display())))
 }
 
 impl Inspect {
@@ -77,25 +78,37 @@ impl Inspect {
             )
         })?;
         if self.json {
-            let tensors: Vec<_> =
-                found.tensors.iter().map(|(name, kind, shape)| json!({"name": name, "dtype": kind, "shape": shape})).collect();
+            let tensors: Vec<_> = found
+                .tensors
+                .iter()
+                .map(|(name, kind, shape)| json!({"name": name, "dtype": kind, "shape": shape}))
+                .collect();
             print_json(&json!({"tensors": tensors, "metadata": found.metadata}))?;
             return done();
         }
         let mut shown = table(&["tensor", "type", "shape", "values"]);
         for (name, kind, shape) in &found.tensors {
             let values: usize = shape.iter().product();
-            shown.add_row([name.clone(), kind.clone(), format!("{shape:?}"), values.to_string()]);
+            shown.add_row([
+                name.clone(),
+                kind.clone(),
+                format!("{shape:?}"),
+                values.to_string(),
+            ]);
         }
-        let metadata: String = found.metadata.iter().map(|(key, value)| format!("{key}: {value}\n")).collect();
+        let metadata: String = found
+            .metadata
+            .iter()
+            .map(|(key, value)| format!("{key}: {value}\n"))
+            .collect();
         print(&format!("{shown}\n{metadata}"))?;
         done()
     }
 }
 
 impl Evaluate {
-    /// A model means something only under the charter that it was trained under: another one may normalise rows otherwise and
-    /// still have parameters of equal shapes.
+    /// A model means something only under the charter that it was trained under: another one may
+    /// normalise rows otherwise and still have parameters of equal shapes.
     fn compare_federations(&self, trained: Option<&String>, given: &str) -> Result<(), Failure> {
         match trained {
             Some(trained) if trained != given => Err(Failure::with_help(
@@ -108,7 +121,10 @@ impl Evaluate {
             )),
             Some(_) => Ok(()),
             None => {
-                tell(&format!("{} does not say under which charter it was trained", self.file.display()));
+                tell(&format!(
+                    "{} does not say under which charter it was trained",
+                    self.file.display()
+                ));
                 Ok(())
             }
         }
@@ -116,14 +132,22 @@ impl Evaluate {
 
     fn run(self) -> Verdict {
         let agreement = Agreement::load(&self.charter)?;
-        let failed = |path: &Path, error: &dyn std::fmt::Display| Failure::new(format!("{}: {error}", path.display()));
+        let failed = |path: &Path, error: &dyn std::fmt::Display| {
+            Failure::new(format!("{}: {error}", path.display()))
+        };
         let bytes = read(&self.file)?;
-        let metadata = inspect(&bytes).map_err(|error| failed(&self.file, &error))?.metadata;
+        let metadata = inspect(&bytes)
+            .map_err(|error| failed(&self.file, &error))?
+            .metadata;
         self.compare_federations(metadata.get(FEDERATION), &agreement.charter.id.to_string())?;
-        let parameters = read_model(&bytes, agreement.task.layout()).map_err(|error| failed(&self.file, &error))?;
-        let opening = Opening { labels: self.labels.as_deref(), ..Opening::default() };
-        let (rows, reading) =
-            open_as(&self.data, agreement.task.schema(), opening).map_err(|error| Failure::new(error.to_string()))?;
+        let parameters = read_model(&bytes, agreement.task.layout())
+            .map_err(|error| failed(&self.file, &error))?;
+        let opening = Opening {
+            labels: self.labels.as_deref(),
+            ..Opening::default()
+        };
+        let (rows, reading) = open_as(&self.data, agreement.task.schema(), opening)
+            .map_err(|error| Failure::new(error.to_string()))?;
         if !reading.columns.is_empty() {
             tell(
                 "the charter names no columns: those of the rows are taken in their file's order, which must be the training rows'",
@@ -131,10 +155,18 @@ impl Evaluate {
         }
         reading.axes.into_iter().for_each(|axes| tell(&axes));
         for (column, cells) in reading.missing {
-            tell(&format!("{cells} cells of {column} are missing; what the charter imputes stands in for them"));
+            tell(&format!(
+                "{cells} cells of {column} are missing; what the charter imputes stands in for them"
+            ));
         }
-        let evaluation = agreement.task.evaluate(&parameters, &rows).map_err(|error| failed(&self.data, &error))?;
-        let scores = agreement.task.scores(&parameters, &rows).map_err(|error| failed(&self.data, &error))?;
+        let evaluation = agreement
+            .task
+            .evaluate(&parameters, &rows)
+            .map_err(|error| failed(&self.data, &error))?;
+        let scores = agreement
+            .task
+            .scores(&parameters, &rows)
+            .map_err(|error| failed(&self.data, &error))?;
         let auc = auc(&scores, rows.labels());
         if self.json {
             let classes: Vec<_> = evaluation
@@ -154,9 +186,17 @@ impl Evaluate {
         }
         let mut shown = table(&["class", "rows", "right", "share"]);
         for class in &evaluation.classes {
-            let share =
-                if class.samples > 0 { format!("{:.4}", class.correct as f64 / class.samples as f64) } else { "–".to_owned() };
-            shown.add_row([class.class.to_string(), class.samples.to_string(), class.correct.to_string(), share]);
+            let share = if class.samples > 0 {
+                format!("{:.4}", class.correct as f64 / class.samples as f64)
+            } else {
+                "–".to_owned()
+            };
+            shown.add_row([
+                class.class.to_string(),
+                class.samples.to_string(),
+                class.correct.to_string(),
+                share,
+            ]);
         }
         let auc = auc.map_or(String::new(), |auc| format!(", AUC {auc:.4}"));
         print(&format!(

@@ -26,19 +26,27 @@ pub(crate) struct Failure {
 impl Failure {
     /// Something is wrong: what happened, to what, what was expected.
     pub(crate) fn new(what: impl Into<String>) -> Failure {
-        Failure { code: 1, report: Some(miette::Report::msg(what.into())) }
+        Failure {
+            code: 1,
+            report: Some(miette::Report::msg(what.into())),
+        }
     }
 
     /// The same with the next step.
     pub(crate) fn with_help(what: impl Into<String>, help: impl Into<String>) -> Failure {
         let diagnostic = miette::MietteDiagnostic::new(what.into()).with_help(help.into());
-        Failure { code: 1, report: Some(miette::Report::new(diagnostic)) }
+        Failure {
+            code: 1,
+            report: Some(miette::Report::new(diagnostic)),
+        }
     }
 
     /// Every problem of what was asked for on the command line.
     pub(crate) fn of_problems(what: &str, problems: &[Problem]) -> Failure {
-        let list: Vec<String> =
-            problems.iter().map(|problem| redacted(&format!("  {}: {}", problem.key, problem.what)).into_owned()).collect();
+        let list: Vec<String> = problems
+            .iter()
+            .map(|problem| redacted(&format!("  {}: {}", problem.key, problem.what)).into_owned())
+            .collect();
         Failure::new(format!("{what}:\n{}", list.join("\n")))
     }
 
@@ -81,10 +89,16 @@ impl From<BadFiles> for Option<miette::Report> {
 /// When nobody reads any more (then in silence), or the device is full.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
-        ErrorKind::BrokenPipe => Failure { code: BROKEN_PIPE, report: None },
-        _ => Failure::new(format!("cannot write to stdout: {error}")),
-    })
+    stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+        .map_err(|error| match error.kind() {
+            ErrorKind::BrokenPipe => Failure {
+                code: BROKEN_PIPE,
+                report: None,
+            },
+            _ => Failure::new(format!("cannot write to stdout: {error}")),
+        })
 }
 
 /// One JSON document on stdout.
@@ -92,7 +106,8 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
 /// # Errors
 /// As [`print`].
 pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string(value).map_err(|error| Failure::new(format!("cannot be written as JSON: {error}")))?;
+    let text = serde_json::to_string(value)
+        .map_err(|error| Failure::new(format!("cannot be written as JSON: {error}")))?;
     print(&format!("{text}\n"))
 }
 
@@ -105,7 +120,8 @@ pub(crate) fn tell(text: &str) {
 /// A table with a plain frame, as wide as its content.
 pub(crate) fn table(header: &[&str]) -> comfy_table::Table {
     let mut table = comfy_table::Table::new();
-    let style = comfy_table::presets::UTF8_HORIZONTAL_ONLY.row_separator(comfy_table::LineStyle::none());
+    let style =
+        comfy_table::presets::UTF8_HORIZONTAL_ONLY.row_separator(comfy_table::LineStyle::none());
     table.load_style(style).set_header(header.iter().copied());
     table
 }

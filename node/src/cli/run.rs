@@ -30,10 +30,12 @@ const LEAVE_DEADLINE: Duration = Duration::from_secs(8);
 /// Longest wait, at the end, for whoever reads the lines to take one more.
 const SHOW_DEADLINE: Duration = Duration::from_secs(2);
 
-/// The same where that is whoever started this peer: it counts the lines, and its end ends this peer.
+/// The same where that is whoever started this peer: it counts the lines, and its end ends this
+/// peer.
 const PARENT_DEADLINE: Duration = Duration::from_secs(60);
 
-/// Open files that a peer may want: each connection is one, and redials, files and the status server come on top (guess).
+/// Open files that a peer may want: each connection is one, and redials, files and the status
+/// server come on top (guess).
 const DESCRIPTORS_WANTED: u64 = 65_536;
 
 /// Run a peer
@@ -71,7 +73,9 @@ enum LogFormat {
 
 impl Run {
     fn config_path(&self) -> PathBuf {
-        self.config.clone().unwrap_or_else(|| self.dir.join(CONFIG_FILE))
+        self.config
+            .clone()
+            .unwrap_or_else(|| self.dir.join(CONFIG_FILE))
     }
 
     /// Threads that the configuration asks for; a configuration with problems is told about later.
@@ -86,7 +90,8 @@ impl Run {
         let settings = NodeSettings::load_with(&self.config_path(), attack)?;
         let runtime = super::runtime(2)?;
         let verdict = runtime.block_on(self.drive(settings));
-        // What is still busy (a training step) is not waited for: everything that counts is on disk.
+        // What is still busy (a training step) is not waited for: everything that counts is on
+        // disk.
         runtime.shutdown_timeout(Duration::from_millis(200));
         verdict
     }
@@ -100,17 +105,27 @@ impl Run {
         }
         let shown = Arc::new(AtomicU64::new(0));
         let watcher = {
-            let (lines, json, leave, shown) = (node.lines(), self.json, leave.clone(), shown.clone());
+            let (lines, json, leave, shown) =
+                (node.lines(), self.json, leave.clone(), shown.clone());
             // On a thread of its own, since whoever reads may be slow.
             tokio::task::spawn_blocking(move || watch(lines, json, &leave, &shown))
         };
         let ended = wait_or_leave(node, &leave).await;
-        let patience = if self.end_with_parent { PARENT_DEADLINE } else { SHOW_DEADLINE };
-        let hopeless = last_lines(watcher, &shown, patience).await.and_then(|watched| watched.hopeless);
+        let patience = if self.end_with_parent {
+            PARENT_DEADLINE
+        } else {
+            SHOW_DEADLINE
+        };
+        let hopeless = last_lines(watcher, &shown, patience)
+            .await
+            .and_then(|watched| watched.hopeless);
         match (ended?, hopeless) {
             (_, Some(why)) => Err(why.into()),
             (Some(outcome), None) if !outcome.finished => {
-                tracing::info!("{} rounds done; `kith run` goes on from there", outcome.rounds);
+                tracing::info!(
+                    "{} rounds done; `kith run` goes on from there",
+                    outcome.rounds
+                );
                 Ok(ExitCode::SUCCESS)
             }
             _ => Ok(ExitCode::SUCCESS),
@@ -120,33 +135,54 @@ impl Run {
 
 /// The conduct that a testnet's liar is told to have, fitted to what the charter says.
 pub(super) fn attack(text: &str, charter: &Arc<Charter>) -> Result<Box<dyn Conduct>, String> {
-    let list = |problems: Vec<Problem>| problems.iter().map(|problem| problem.what.clone()).collect::<Vec<_>>().join("; ");
+    let list = |problems: Vec<Problem>| {
+        problems
+            .iter()
+            .map(|problem| problem.what.clone())
+            .collect::<Vec<_>>()
+            .join("; ")
+    };
     let attack = kith_simulations::attack::attack_from_text(text).map_err(list)?;
-    Ok(Box::new(kith_simulations::attack::Attacker::new(attack, None).under(charter)))
+    Ok(Box::new(
+        kith_simulations::attack::Attacker::new(attack, None).under(charter),
+    ))
 }
 
-/// Lines of the log that wait for whoever reads stderr. Later ones are dropped: a reader that is slow, stopped or gone costs lines,
-/// never the peer's time or life.
+/// Lines of the log that wait for whoever reads stderr. Later ones are dropped: a reader that is
+/// slow, stopped or gone costs lines, never the peer's time or life.
 const LOG_LINES_MAX: usize = 4096;
 
-/// Logs on a thread of its own, until what is returned is dropped. Carriers only tell errors: what strangers do to them is counted by
-/// the telemetry.
+/// Logs on a thread of its own, until what is returned is dropped. Carriers only tell errors: what
+/// strangers do to them is counted by the telemetry.
 fn start_logging(format: LogFormat) -> WorkerGuard {
-    let filter = EnvFilter::try_from_env("KITH_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("error,kith_node=info,kith_gossip=info,kith_models=warn,kameo=off"));
-    let (writer, guard) = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LOG_LINES_MAX).finish(std::io::stderr());
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(false);
+    let filter = EnvFilter::try_from_env("KITH_LOG").unwrap_or_else(|_| {
+        EnvFilter::new("error,kith_node=info,kith_gossip=info,kith_models=warn,kameo=off")
+    });
+    let (writer, guard) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(LOG_LINES_MAX)
+        .finish(std::io::stderr());
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .with_target(false);
     match format {
-        LogFormat::Human => builder.with_ansi(use_colour()).log_internal_errors(false).compact().init(),
+        LogFormat::Human => builder
+            .with_ansi(use_colour())
+            .log_internal_errors(false)
+            .compact()
+            .init(),
         LogFormat::Json => builder.log_internal_errors(false).json().init(),
     }
     guard
 }
 
-/// A peer with many neighbours, a store and a status server needs more descriptors than shells usually allow, and the system usually
-/// allows more than the shell.
+/// A peer with many neighbours, a store and a status server needs more descriptors than shells
+/// usually allow, and the system usually allows more than the shell.
 fn raise_descriptors() {
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return;
+    };
     let wanted = hard.min(DESCRIPTORS_WANTED);
     if soft < wanted && setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_err() {
         tracing::debug!("the limit of {soft} open files could not be raised to {wanted}");
@@ -155,12 +191,14 @@ fn raise_descriptors() {
 
 fn use_colour() -> bool {
     use std::io::IsTerminal;
-    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    std::io::stderr().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 fn leave_on_signals(leave: &Arc<Notify>) -> Result<(), Failure> {
     for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
-        let mut signals = signal(kind).map_err(|error| Failure::new(format!("signals cannot be received: {error}")))?;
+        let mut signals = signal(kind)
+            .map_err(|error| Failure::new(format!("signals cannot be received: {error}")))?;
         let leave = leave.clone();
         tokio::spawn(async move {
             while signals.recv().await.is_some() {
@@ -190,7 +228,10 @@ async fn wait_or_leave(node: NodeHandle, leave: &Notify) -> Result<Option<Outcom
     match tokio::time::timeout(LEAVE_DEADLINE, ended).await {
         Ok(outcome) => outcome.map(Some),
         Err(_) => {
-            tracing::warn!("the goodbye took longer than {} s; what was promised is on disk", LEAVE_DEADLINE.as_secs());
+            tracing::warn!(
+                "the goodbye took longer than {} s; what was promised is on disk",
+                LEAVE_DEADLINE.as_secs()
+            );
             Ok(None)
         }
     }
@@ -208,9 +249,13 @@ fn write_line(text: &str) -> std::io::Result<()> {
     writeln!(stdout, "{text}").and_then(|()| stdout.flush())
 }
 
-/// Waits until the last line is shown, as long as lines are shown: on a busy machine whoever counts them misses none, and whoever has
-/// stopped reading keeps nobody.
-async fn last_lines(mut watcher: JoinHandle<Watched>, shown: &AtomicU64, patience: Duration) -> Option<Watched> {
+/// Waits until the last line is shown, as long as lines are shown: on a busy machine whoever counts
+/// them misses none, and whoever has stopped reading keeps nobody.
+async fn last_lines(
+    mut watcher: JoinHandle<Watched>,
+    shown: &AtomicU64,
+    patience: Duration,
+) -> Option<Watched> {
     let mut before = shown.load(Ordering::Relaxed);
     loop {
         if let Ok(watched) = tokio::time::timeout(patience, &mut watcher).await {
@@ -225,7 +270,12 @@ async fn last_lines(mut watcher: JoinHandle<Watched>, shown: &AtomicU64, patienc
 }
 
 /// Shows the lines until the report, and asks to leave where it makes no sense to go on.
-fn watch(mut lines: broadcast::Receiver<Line>, json: bool, leave: &Notify, shown: &AtomicU64) -> Watched {
+fn watch(
+    mut lines: broadcast::Receiver<Line>,
+    json: bool,
+    leave: &Notify,
+    shown: &AtomicU64,
+) -> Watched {
     let mut watched = Watched::default();
     let mut reception = Reception::default();
     let mut heard = true;
@@ -256,9 +306,12 @@ fn watch(mut lines: broadcast::Receiver<Line>, json: bool, leave: &Notify, shown
             what if watched.hopeless.is_none() => {
                 watched.hopeless = match what {
                     What::Peer(event) => reception.refusal(event),
-                    // A peer that is at work goes on, and says so: the other process is the newcomer.
+                    // A peer that is at work goes on, and says so: the other process is the
+                    // newcomer.
                     What::Node(NodeEvent::OwnKeyElsewhere { address }) if !reception.at_work => {
-                        Some(NodeError::KeyElsewhere { address: address.clone() })
+                        Some(NodeError::KeyElsewhere {
+                            address: address.clone(),
+                        })
                     }
                     _ => None,
                 };
@@ -282,7 +335,8 @@ struct Reception {
 }
 
 impl Reception {
-    /// Why it makes no sense to go on: everyone awaited runs another charter or another program, the roster is full, or all have finished.
+    /// Why it makes no sense to go on: everyone awaited runs another charter or another program,
+    /// the roster is full, or all have finished.
     fn refusal(&mut self, event: &Event) -> Option<NodeError> {
         let mut alone = false;
         match event {
@@ -297,18 +351,31 @@ impl Reception {
             Event::Dismissed {
                 peer,
                 reason:
-                    reason @ (Refusal::WrongFederation { .. } | Refusal::Layout { .. } | Refusal::Version { .. } | Refusal::Roster),
+                    reason @ (Refusal::WrongFederation { .. }
+                    | Refusal::Layout { .. }
+                    | Refusal::Version { .. }
+                    | Refusal::Roster),
             } => {
                 self.dismissed.insert(*peer, reason.to_string());
             }
             _ => return None,
         }
-        let nobody_left = !self.missing.is_empty() && self.missing.iter().all(|peer| self.dismissed.contains_key(peer));
+        let nobody_left = !self.missing.is_empty()
+            && self
+                .missing
+                .iter()
+                .all(|peer| self.dismissed.contains_key(peer));
         if self.welcome || self.dismissed.is_empty() || !(alone || nobody_left) {
             return None;
         }
-        let reasons: Vec<String> = self.dismissed.iter().map(|(peer, reason)| format!("{} {reason}", peer.short())).collect();
-        Some(NodeError::RefusedByFederation { why: reasons.join("; ") })
+        let reasons: Vec<String> = self
+            .dismissed
+            .iter()
+            .map(|(peer, reason)| format!("{} {reason}", peer.short()))
+            .collect();
+        Some(NodeError::RefusedByFederation {
+            why: reasons.join("; "),
+        })
     }
 }
 
@@ -323,7 +390,8 @@ mod tests {
         let charter = Arc::new(Charter::resolve(charter, &mut []).unwrap());
         let roster: Vec<PeerId> = (0..9).map(|peer| PeerId([peer; 32])).collect();
         let rows: Vec<[f32; 1]> = (0..9u8).map(|peer| [f32::from(peer)]).collect();
-        let neighbours: Vec<(PeerId, &[f32])> = (1..9).map(|peer| (roster[peer], &rows[peer][..])).collect();
+        let neighbours: Vec<(PeerId, &[f32])> =
+            (1..9).map(|peer| (roster[peer], &rows[peer][..])).collect();
         let graph = charter.topology.graph(9, 0).unwrap();
         let view = kith_gossip::View {
             own: roster[0],
@@ -334,27 +402,54 @@ mod tests {
             roster: &roster,
             graph: &graph,
         };
-        // With three liars among nine the largest z that hides is above 0; with the one that is assumed without a charter it is 0, and
-        // what is sent is the mean, 4.
+        // With three liars among nine the largest z that hides is above 0; with the one that is
+        // assumed without a charter it is 0, and what is sent is the mean, 4.
         let mut liar = attack("alie:0", &charter).unwrap();
-        let published = liar.publish(&view, &mut kith_consensus::Seed::from_number(0).stream("test"));
-        let kith_gossip::Publication::Same(vector) = published else { panic!("{published:?}") };
+        let published = liar.publish(
+            &view,
+            &mut kith_consensus::Seed::from_number(0).stream("test"),
+        );
+        let kith_gossip::Publication::Same(vector) = published else {
+            panic!("{published:?}")
+        };
         assert!(vector[0] < 3.5, "{vector:?}");
     }
 
     #[test]
     fn a_peer_gives_up_when_all_it_waits_for_run_another_charter() {
         let (one, two) = (PeerId([1; 32]), PeerId([2; 32]));
-        let dismissed =
-            |peer| Event::Dismissed { peer, reason: Refusal::WrongFederation { sections: vec!["training".to_owned()] } };
+        let dismissed = |peer| Event::Dismissed {
+            peer,
+            reason: Refusal::WrongFederation {
+                sections: vec!["training".to_owned()],
+            },
+        };
         let mut reception = Reception::default();
-        assert!(reception.refusal(&Event::Waiting { ready: 0, needed: 2, missing: vec![one, two] }).is_none());
+        assert!(
+            reception
+                .refusal(&Event::Waiting {
+                    ready: 0,
+                    needed: 2,
+                    missing: vec![one, two]
+                })
+                .is_none()
+        );
         assert!(reception.refusal(&dismissed(one)).is_none());
-        assert!(reception.refusal(&dismissed(two)).is_some_and(|why| why.to_string().contains("training")));
+        assert!(
+            reception
+                .refusal(&dismissed(two))
+                .is_some_and(|why| why.to_string().contains("training"))
+        );
         // Of one nothing is known, and when the time to wait is over nobody else is there.
         let mut reception = Reception::default();
-        let waiting = Event::Waiting { ready: 0, needed: 2, missing: vec![one, two] };
-        assert!(reception.refusal(&waiting).is_none() && reception.refusal(&dismissed(one)).is_none());
+        let waiting = Event::Waiting {
+            ready: 0,
+            needed: 2,
+            missing: vec![one, two],
+        };
+        assert!(
+            reception.refusal(&waiting).is_none() && reception.refusal(&dismissed(one)).is_none()
+        );
         assert!(reception.refusal(&waiting).is_some());
     }
 
@@ -362,11 +457,28 @@ mod tests {
     fn a_peer_stays_where_somebody_shares_its_charter() {
         let (one, two) = (PeerId([1; 32]), PeerId([2; 32]));
         let mut reception = Reception::default();
-        reception.refusal(&Event::Waiting { ready: 0, needed: 2, missing: vec![one, two] });
+        reception.refusal(&Event::Waiting {
+            ready: 0,
+            needed: 2,
+            missing: vec![one, two],
+        });
         reception.refusal(&Event::Connected { peer: one });
-        let reason = Refusal::WrongFederation { sections: Vec::new() };
-        assert!(reception.refusal(&Event::Dismissed { peer: two, reason }).is_none());
-        assert!(reception.refusal(&Event::Ready { neighbours: 2, connected: 0 }).is_none());
+        let reason = Refusal::WrongFederation {
+            sections: Vec::new(),
+        };
+        assert!(
+            reception
+                .refusal(&Event::Dismissed { peer: two, reason })
+                .is_none()
+        );
+        assert!(
+            reception
+                .refusal(&Event::Ready {
+                    neighbours: 2,
+                    connected: 0
+                })
+                .is_none()
+        );
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -379,10 +491,19 @@ mod tests {
                 tokio::time::sleep(PATIENCE / 4).await;
                 slow.fetch_add(1, Ordering::Relaxed);
             }
-            Watched { hopeless: Some(NodeError::Over { rounds: 1 }) }
+            Watched {
+                hopeless: Some(NodeError::Over { rounds: 1 }),
+            }
         });
-        assert!(last_lines(watcher, &shown, PATIENCE).await.is_some_and(|watched| watched.hopeless.is_some()));
+        assert!(
+            last_lines(watcher, &shown, PATIENCE)
+                .await
+                .is_some_and(|watched| watched.hopeless.is_some())
+        );
         let stuck = tokio::spawn(std::future::pending());
-        assert!(last_lines(stuck, &shown, PATIENCE).await.is_none(), "nobody is kept by a reader that has stopped");
+        assert!(
+            last_lines(stuck, &shown, PATIENCE).await.is_none(),
+            "nobody is kept by a reader that has stopped"
+        );
     }
 }

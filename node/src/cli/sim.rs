@@ -27,7 +27,10 @@ pub(crate) enum Sim {
 /// Before anything runs: whether tables can be written as Parquet where that is asked for.
 fn parquet_is_built(asked: bool) -> Result<(), Failure> {
     match asked && !results::PARQUET {
-        true => Err(Failure::with_help("this program was built without Parquet", results::PARQUET_BUILD)),
+        true => Err(Failure::with_help(
+            "this program was built without Parquet",
+            results::PARQUET_BUILD,
+        )),
         false => Ok(()),
     }
 }
@@ -37,7 +40,12 @@ fn parquet(asked: bool, folder: &Path) -> Result<(), Failure> {
     if !asked {
         return Ok(());
     }
-    let wrong = |error| Failure::new(format!("cannot write the tables of {} as Parquet: {error}", folder.display()));
+    let wrong = |error| {
+        Failure::new(format!(
+            "cannot write the tables of {} as Parquet: {error}",
+            folder.display()
+        ))
+    };
     results::write_parquet(folder).map_err(wrong)
 }
 

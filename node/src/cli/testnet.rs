@@ -159,11 +159,21 @@ impl Testnet {
             None => up(&self.up),
             Some(TestnetCommand::Up(up_arguments)) => up(&up_arguments),
             Some(TestnetCommand::Status(place)) => control::status(&place.dir, place.json),
-            Some(TestnetCommand::Kill(named)) => control::order(&named.place.dir, "kill", Some(&named.node), named.place.json),
-            Some(TestnetCommand::Restart(named)) => {
-                control::order(&named.place.dir, "restart", Some(&named.node), named.place.json)
+            Some(TestnetCommand::Kill(named)) => control::order(
+                &named.place.dir,
+                "kill",
+                Some(&named.node),
+                named.place.json,
+            ),
+            Some(TestnetCommand::Restart(named)) => control::order(
+                &named.place.dir,
+                "restart",
+                Some(&named.node),
+                named.place.json,
+            ),
+            Some(TestnetCommand::Down(place)) => {
+                control::order(&place.dir, "down", None, place.json)
             }
-            Some(TestnetCommand::Down(place)) => control::order(&place.dir, "down", None, place.json),
         }
     }
 }
@@ -180,7 +190,8 @@ fn up(up: &Up) -> Verdict {
         ending.remove_at_end(directory.path.clone());
     }
     let places = directory.fill(&plan, &rows)?;
-    // Only sites that are peers are compared afterwards; otherwise all the rows need not stay in memory.
+    // Only sites that are peers are compared afterwards; otherwise all the rows need not stay in
+    // memory.
     let rows = (plan.partition == "natural" && !up.no_baselines).then_some(rows);
     supervisor::run(up, &plan, &directory, places, rows, &ending)
 }

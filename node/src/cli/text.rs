@@ -1,4 +1,5 @@
-//! Short text forms of what a charter says in a section: `random-regular:5`, `top-k:0.06`, `mlp:128,64`, `k:key=value,…`.
+//! Short text forms of what a charter says in a section: `random-regular:5`, `top-k:0.06`,
+//! `mlp:128,64`, `k:key=value,…`.
 
 use toml::{Table, Value};
 
@@ -18,8 +19,14 @@ const TOPOLOGY: Parameters = &[
     ("torus", "rows"),
 ];
 /// Of `[codec]`.
-const CODEC: Parameters =
-    &[("top-k", "share"), ("random-k", "share"), ("int8", "block"), ("int4", "block"), ("qsgd", "levels"), ("power-sgd", "rank")];
+const CODEC: Parameters = &[
+    ("top-k", "share"),
+    ("random-k", "share"),
+    ("int8", "block"),
+    ("int4", "block"),
+    ("qsgd", "levels"),
+    ("power-sgd", "rank"),
+];
 /// Of `[model]`.
 const MODEL: Parameters = &[("mlp", "hidden"), ("cnn", "channels")];
 
@@ -49,7 +56,9 @@ pub(crate) fn model(text: &str) -> Result<Table, String> {
 
 /// Names and numbers only; whether they fit is for the charter's readers to say.
 fn section(what: &str, key: &str, text: &str, parameters: Parameters) -> Result<Table, String> {
-    let (name, rest) = text.split_once(':').map_or((text, None), |(name, rest)| (name, Some(rest)));
+    let (name, rest) = text
+        .split_once(':')
+        .map_or((text, None), |(name, rest)| (name, Some(rest)));
     let mut table = Table::from_iter([(key.to_owned(), Value::String(name.to_owned()))]);
     let Some(rest) = rest else { return Ok(table) };
     let mut last: Option<String> = None;
@@ -59,7 +68,10 @@ fn section(what: &str, key: &str, text: &str, parameters: Parameters) -> Result<
             // A further number belongs to the key before it: hidden=128,64.
             (None, Some(key)) => (key.clone(), part),
             (None, None) => {
-                let key = parameters.iter().find(|(known, _)| *known == name).map(|(_, key)| (*key).to_owned());
+                let key = parameters
+                    .iter()
+                    .find(|(known, _)| *known == name)
+                    .map(|(_, key)| (*key).to_owned());
                 (
                     key.ok_or_else(|| {
                         format!("{what} {name:?} has no main parameter; expected {name}:key=value, found {text:?}")
@@ -68,7 +80,9 @@ fn section(what: &str, key: &str, text: &str, parameters: Parameters) -> Result<
                 )
             }
         };
-        let value = scalar(value).ok_or_else(|| format!("{what} {text:?}: expected a value for {key}, found {value:?}"))?;
+        let value = scalar(value).ok_or_else(|| {
+            format!("{what} {text:?}: expected a value for {key}, found {value:?}")
+        })?;
         match table.get_mut(&key) {
             None => drop(table.insert(key.clone(), value)),
             Some(Value::Array(values)) => values.push(value),
@@ -77,7 +91,9 @@ fn section(what: &str, key: &str, text: &str, parameters: Parameters) -> Result<
         last = Some(key);
     }
     for key in ["hidden", "channels"] {
-        let Some(list) = table.get_mut(key) else { continue };
+        let Some(list) = table.get_mut(key) else {
+            continue;
+        };
         if !list.is_array() {
             *list = Value::Array(vec![list.clone()]);
         }
@@ -89,9 +105,21 @@ fn scalar(text: &str) -> Option<Value> {
     if text.is_empty() {
         return None;
     }
-    let number = || text.parse::<f64>().ok().filter(|value| value.is_finite()).map(Value::Float);
+    let number = || {
+        text.parse::<f64>()
+            .ok()
+            .filter(|value| value.is_finite())
+            .map(Value::Float)
+    };
     let flag = || text.parse().ok().map(Value::Boolean);
-    Some(text.parse().ok().map(Value::Integer).or_else(number).or_else(flag).unwrap_or_else(|| Value::String(text.to_owned())))
+    Some(
+        text.parse()
+            .ok()
+            .map(Value::Integer)
+            .or_else(number)
+            .or_else(flag)
+            .unwrap_or_else(|| Value::String(text.to_owned())),
+    )
 }
 
 /// `KEY=VALUE` of `--param`, in TOML's notation where it is that, else as a text.
@@ -99,12 +127,22 @@ fn scalar(text: &str) -> Option<Value> {
 /// # Errors
 /// Where there is no `=`.
 pub(crate) fn parameter(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or_else(|| format!("expected KEY=VALUE, found {text:?}"))?;
+    let (key, value) = text
+        .split_once('=')
+        .ok_or_else(|| format!("expected KEY=VALUE, found {text:?}"))?;
     let is_toml = toml::from_str::<Table>(&format!("value = {value}")).is_ok();
-    Ok((key.to_owned(), if is_toml { value.to_owned() } else { Value::String(value.to_owned()).to_string() }))
+    Ok((
+        key.to_owned(),
+        if is_toml {
+            value.to_owned()
+        } else {
+            Value::String(value.to_owned()).to_string()
+        },
+    ))
 }
 
-/// A seed, as far as a file's whole numbers reach: a larger one could not be written where the run is to be replayed from.
+/// A seed, as far as a file's whole numbers reach: a larger one could not be written where the run
+/// is to be replayed from.
 ///
 /// # Errors
 /// What is not a whole number from 0 to 2⁶³ − 1.
@@ -115,8 +153,13 @@ pub(crate) fn seed(text: &str) -> Result<u64, String> {
 
 /// One word of a shell: as it is where it needs no quotes, else between single ones.
 pub(crate) fn shell_word(text: &str) -> String {
-    let plain = |character: char| character.is_ascii_alphanumeric() || "-_./:,+@%=".contains(character);
-    if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
+    let plain =
+        |character: char| character.is_ascii_alphanumeric() || "-_./:,+@%=".contains(character);
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
 }
 
 #[cfg(test)]
@@ -125,24 +168,53 @@ mod tests {
 
     #[test]
     fn texts_become_sections() {
-        assert_eq!(topology("random-regular:5").unwrap().to_string().trim(), "degree = 5\nkind = \"random-regular\"");
+        assert_eq!(
+            topology("random-regular:5").unwrap().to_string().trim(),
+            "degree = 5\nkind = \"random-regular\""
+        );
         assert_eq!(codec("top-k:0.06").unwrap()["share"], Value::Float(0.06));
-        assert_eq!(model("mlp:32").unwrap()["hidden"], Value::Array(vec![Value::Integer(32)]));
-        assert_eq!(model("mlp:128,64").unwrap()["hidden"].as_array().unwrap().len(), 2);
-        assert_eq!(topology("torus:rows=2,columns=4").unwrap()["columns"], Value::Integer(4));
+        assert_eq!(
+            model("mlp:32").unwrap()["hidden"],
+            Value::Array(vec![Value::Integer(32)])
+        );
+        assert_eq!(
+            model("mlp:128,64").unwrap()["hidden"]
+                .as_array()
+                .unwrap()
+                .len(),
+            2
+        );
+        assert_eq!(
+            topology("torus:rows=2,columns=4").unwrap()["columns"],
+            Value::Integer(4)
+        );
         assert_eq!(topology("ring").unwrap().len(), 1);
-        for (text, key) in
-            [("base-k:2", "k"), ("small-world:4", "degree"), ("epidemic-local:3", "s"), ("hierarchical:3", "clusters")]
-        {
+        for (text, key) in [
+            ("base-k:2", "k"),
+            ("small-world:4", "degree"),
+            ("epidemic-local:3", "s"),
+            ("hierarchical:3", "clusters"),
+        ] {
             assert!(topology(text).unwrap()[key].is_integer(), "{text}");
         }
-        assert!(topology("ring:5").unwrap_err().contains("no main parameter"));
-        assert!(codec("top-k:").unwrap_err().contains("expected a value for share"));
+        assert!(
+            topology("ring:5")
+                .unwrap_err()
+                .contains("no main parameter")
+        );
+        assert!(
+            codec("top-k:")
+                .unwrap_err()
+                .contains("expected a value for share")
+        );
     }
 
     #[test]
     fn a_seed_fits_into_a_file() {
-        assert_eq!((seed("0"), seed("9223372036854775807")), (Ok(0), Ok(i64::MAX as u64)));
+        assert_eq!(
+            (seed("0"), seed("9223372036854775807")),
+            (Ok(0), Ok(i64::MAX as u64))
+        );
         for text in ["9223372036854775808", "18446744073709551616", "-1", "one"] {
             assert!(seed(text).unwrap_err().contains(text), "{text}");
         }
@@ -164,7 +236,10 @@ mod tests {
 
     #[test]
     fn parameters_are_toml_or_text() {
-        assert_eq!(parameter("weights=[1.0, 2.0]").unwrap(), ("weights".to_owned(), "[1.0, 2.0]".to_owned()));
+        assert_eq!(
+            parameter("weights=[1.0, 2.0]").unwrap(),
+            ("weights".to_owned(), "[1.0, 2.0]".to_owned())
+        );
         assert_eq!(parameter("variant=blanchard").unwrap().1, "\"blanchard\"");
         assert!(parameter("m").is_err());
     }

@@ -124,15 +124,31 @@ impl Sample {
         // The stages of a kind with stages do begin again, though other peers take part in them.
         if kind.changes() && kind.is_random() && !section.has_stages(peers) {
             let rounds = kind.period(peers);
-            return Some(Sample { rounds, draws: rounds, every: 1 });
+            return Some(Sample {
+                rounds,
+                draws: rounds,
+                every: 1,
+            });
         }
-        let rounds = every.saturating_mul(Sample::DRAWS_MAX).min(Sample::ROUNDS_MAX);
-        (every > 0).then(|| Sample { rounds, draws: rounds.div_ceil(every), every })
+        let rounds = every
+            .saturating_mul(Sample::DRAWS_MAX)
+            .min(Sample::ROUNDS_MAX);
+        (every > 0).then(|| Sample {
+            rounds,
+            draws: rounds.div_ceil(every),
+            every,
+        })
     }
 
     fn text(&self, left: f64) -> String {
-        let count = |number: u64, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
-        let often = if self.every == 1 { "each round".to_owned() } else { format!("every {} rounds", self.every) };
+        let count = |number: u64, what: &str| {
+            format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+        };
+        let often = if self.every == 1 {
+            "each round".to_owned()
+        } else {
+            format!("every {} rounds", self.every)
+        };
         format!(
             "{} in {}: drawn anew {often}, never the same again; {left:.6} of a distance is left after these",
             count(self.draws, "draw"),
@@ -158,27 +174,50 @@ struct Stage {
 impl Stage {
     fn of(trains: bool, graph: &Graph) -> Stage {
         let peers = || 0..graph.peers();
-        let combining = || peers().filter(|peer| !graph.adopts(*peer) && !graph.receives_from(*peer).is_empty());
+        let combining = || {
+            peers().filter(|peer| !graph.adopts(*peer) && !graph.receives_from(*peer).is_empty())
+        };
         Stage {
             trains,
             combining: combining().count(),
             smallest: combining().map(|peer| graph.models_received(peer)).min(),
             adopting: peers().filter(|peer| graph.adopts(*peer)).count(),
-            alternatives: peers().flat_map(|peer| graph.alternatives(peer)).map(|group| group.len()).max().unwrap_or(0),
+            alternatives: peers()
+                .flat_map(|peer| graph.alternatives(peer))
+                .map(|group| group.len())
+                .max()
+                .unwrap_or(0),
         }
     }
 
     fn text(&self) -> String {
-        let mut parts = vec![if self.trains { "all train" } else { "nobody trains" }.to_owned()];
+        let mut parts = vec![
+            if self.trains {
+                "all train"
+            } else {
+                "nobody trains"
+            }
+            .to_owned(),
+        ];
         if let Some(models) = self.smallest {
-            let one = if self.combining == 1 { "combines" } else { "combine" };
-            parts.push(format!("{} {one} the models of at least {models} others", self.combining));
+            let one = if self.combining == 1 {
+                "combines"
+            } else {
+                "combine"
+            };
+            parts.push(format!(
+                "{} {one} the models of at least {models} others",
+                self.combining
+            ));
         }
         if self.adopting > 0 {
             parts.push(format!("{} take one model as it is", self.adopting));
         }
         if self.alternatives > 1 {
-            parts.push(format!("for a model up to {} senders, of which the best that comes counts", self.alternatives));
+            parts.push(format!(
+                "for a model up to {} senders, of which the best that comes counts",
+                self.alternatives
+            ));
         }
         parts.join(", ")
     }
@@ -186,48 +225,91 @@ impl Stage {
 
 /// Fewest models that a peer receives.
 fn smallest_of(graph: &Graph) -> usize {
-    (0..graph.peers()).map(|peer| graph.receives_from(peer).len()).min().unwrap_or(0)
+    (0..graph.peers())
+        .map(|peer| graph.receives_from(peer).len())
+        .min()
+        .unwrap_or(0)
 }
 
 impl Explained {
     fn of(asked: &str, section: &TopologySection, peers: usize) -> Result<Explained, Failure> {
-        let failure = |error: kith_consensus::topology::TopologyError| Failure::new(error.to_string());
+        let failure =
+            |error: kith_consensus::topology::TopologyError| Failure::new(error.to_string());
         let graph = section.graph(peers, 0).map_err(failure)?;
         let (mut period, mut stages) = (None, Vec::new());
         let mut smallest = smallest_of(&graph);
         let sample = Sample::of(section, peers);
         if section.changes() {
-            let rounds = 0..sample.as_ref().map_or_else(|| section.kind.period(peers), |sample| sample.rounds);
-            let graphs: Result<Vec<_>, _> = rounds.map(|round| section.graph(peers, round)).collect();
+            let rounds = 0..sample
+                .as_ref()
+                .map_or_else(|| section.kind.period(peers), |sample| sample.rounds);
+            let graphs: Result<Vec<_>, _> =
+                rounds.map(|round| section.graph(peers, round)).collect();
             let graphs = graphs.map_err(failure)?;
             period = Some(PeriodAnalysis::of(&graphs));
-            smallest = graphs.iter().map(|graph| smallest_of(graph)).min().unwrap_or(smallest);
+            smallest = graphs
+                .iter()
+                .map(|graph| smallest_of(graph))
+                .min()
+                .unwrap_or(smallest);
             if section.has_stages(peers) {
-                stages = (0..).zip(graphs).map(|(round, graph)| Stage::of(section.trains(round), &graph)).collect();
+                stages = (0..)
+                    .zip(graphs)
+                    .map(|(round, graph)| Stage::of(section.trains(round), &graph))
+                    .collect();
             }
         }
-        let smallest = stages.iter().filter_map(|stage| stage.smallest).min().unwrap_or(smallest);
-        Ok(Explained { period, sample, stages, smallest, ..Explained::with(asked, section.kind.name(), graph) })
+        let smallest = stages
+            .iter()
+            .filter_map(|stage| stage.smallest)
+            .min()
+            .unwrap_or(smallest);
+        Ok(Explained {
+            period,
+            sample,
+            stages,
+            smallest,
+            ..Explained::with(asked, section.kind.name(), graph)
+        })
     }
 
     /// A graph that stays.
     fn with(asked: &str, kind: &'static str, graph: Arc<Graph>) -> Explained {
         let (analysis, smallest) = (graph.analyse(), smallest_of(&graph));
-        Explained { asked: asked.to_owned(), kind, analysis, graph, period: None, sample: None, stages: Vec::new(), smallest }
+        Explained {
+            asked: asked.to_owned(),
+            kind,
+            analysis,
+            graph,
+            period: None,
+            sample: None,
+            stages: Vec::new(),
+            smallest,
+        }
     }
 
-    /// Bytes of signed headers that a peer sends in a round, at most, so that contradictions are noticed: of any two receivers of
-    /// an update one shows its header to the other. Mean over the peers.
+    /// Bytes of signed headers that a peer sends in a round, at most, so that contradictions are
+    /// noticed: of any two receivers of an update one shows its header to the other. Mean over the
+    /// peers.
     fn header_bytes(&self) -> f64 {
         let graph = &self.graph;
         let pairs = |receivers: usize| receivers * receivers.saturating_sub(1) / 2;
-        let headers: usize = (0..graph.peers()).map(|sender| pairs(graph.sends_to(sender).len())).sum();
+        let headers: usize = (0..graph.peers())
+            .map(|sender| pairs(graph.sends_to(sender).len()))
+            .sum();
         (headers * HEADER_BYTES_MAX) as f64 / graph.peers().max(1) as f64
     }
 
     fn to_json(&self, rule: Option<&dyn Rule>) -> Result<Value, Failure> {
-        let mut object = serde_json::to_value(&self.analysis).map_err(|error| Failure::new(error.to_string()))?;
-        let mut add = |key: &str, value: Value| drop(object.as_object_mut().map(|object| object.insert(key.to_owned(), value)));
+        let mut object = serde_json::to_value(&self.analysis)
+            .map_err(|error| Failure::new(error.to_string()))?;
+        let mut add = |key: &str, value: Value| {
+            drop(
+                object
+                    .as_object_mut()
+                    .map(|object| object.insert(key.to_owned(), value)),
+            )
+        };
         add("kind", json!(self.kind));
         add("asked", json!(self.asked));
         if let Some(Ok(Value::Object(keys))) = self.period.as_ref().map(serde_json::to_value) {
@@ -236,16 +318,29 @@ impl Explained {
         if self.period.is_some() {
             add("rounds_to_consensus_over_periods", json!(self.rounds()));
         }
-        if let Some(Sample { rounds, draws, every }) = &self.sample {
+        if let Some(Sample {
+            rounds,
+            draws,
+            every,
+        }) = &self.sample
+        {
             // There is no period, nor an end of one.
-            ["period", "exact_average_after_period"].iter().for_each(|key| add(key, Value::Null));
-            add("sample", json!({"rounds": rounds, "draws": draws, "redraw_every": every}));
+            ["period", "exact_average_after_period"]
+                .iter()
+                .for_each(|key| add(key, Value::Null));
+            add(
+                "sample",
+                json!({"rounds": rounds, "draws": draws, "redraw_every": every}),
+            );
         }
         if !self.stages.is_empty() {
             add("stages", json!(self.stages));
         }
         add("byzantine_max", json!(self.tolerable()));
-        add("header_bytes_per_peer_and_round", json!(self.header_bytes()));
+        add(
+            "header_bytes_per_peer_and_round",
+            json!(self.header_bytes()),
+        );
         if let Some(rule) = rule {
             let fits = self.fits(rule);
             add(
@@ -256,7 +351,8 @@ impl Explained {
         Ok(object)
     }
 
-    /// Of the models in the smallest neighbourhood, the own one included, fewer than half may lie for any rule at all.
+    /// Of the models in the smallest neighbourhood, the own one included, fewer than half may lie
+    /// for any rule at all.
     fn tolerable(&self) -> usize {
         self.smallest / 2
     }
@@ -266,13 +362,20 @@ impl Explained {
     }
 
     fn diameter(&self) -> String {
-        self.analysis.diameter.map_or("none: it is not connected".to_owned(), |diameter| diameter.to_string())
+        self.analysis
+            .diameter
+            .map_or("none: it is not connected".to_owned(), |diameter| {
+                diameter.to_string()
+            })
     }
 
-    /// Rounds until averaging alone has shrunk the distance to a thousandth; where graphs follow each other, over all of them.
+    /// Rounds until averaging alone has shrunk the distance to a thousandth; where graphs follow
+    /// each other, over all of them.
     fn rounds(&self) -> Option<u64> {
         const SHRUNK: f64 = 1e-3;
-        let Some(period) = &self.period else { return self.analysis.rounds_to_consensus };
+        let Some(period) = &self.period else {
+            return self.analysis.rounds_to_consensus;
+        };
         let left = &period.disagreement_two_norm_after_each_round;
         if let Some(place) = left.iter().position(|left| *left <= SHRUNK) {
             return Some(place as u64 + 1);
@@ -282,32 +385,71 @@ impl Explained {
     }
 
     fn rounds_text(&self) -> String {
-        self.rounds().map_or("never".to_owned(), |rounds| rounds.to_string())
+        self.rounds()
+            .map_or("never".to_owned(), |rounds| rounds.to_string())
     }
 
     fn text(&self, rule: Option<&dyn Rule>) -> String {
         let analysis = &self.analysis;
-        let number = |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.6}"));
-        let first = if self.sample.is_some() { ", the first draw" } else { "" };
+        let number =
+            |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.6}"));
+        let first = if self.sample.is_some() {
+            ", the first draw"
+        } else {
+            ""
+        };
         let mut text = format!("{} over {} peers{first}\n", self.kind, analysis.n);
         let mut line = |name: &str, value: String| text.push_str(&format!("  {name:<26}{value}\n"));
-        // Where rounds build on each other, no single one of them tells how well peers are connected.
+        // Where rounds build on each other, no single one of them tells how well peers are
+        // connected.
         if self.stages.is_empty() {
-            let one_way = if analysis.directed { ", each one way" } else { "" };
+            let one_way = if analysis.directed {
+                ", each one way"
+            } else {
+                ""
+            };
             line("edges", format!("{}{one_way}", analysis.edge_count));
-            line("degree", format!("{} to {}", analysis.min_degree, analysis.max_degree));
+            line(
+                "degree",
+                format!("{} to {}", analysis.min_degree, analysis.max_degree),
+            );
             line("diameter", self.diameter());
             line(
                 "vertex connectivity",
-                format!("{}: so many peers must fail before it falls apart", analysis.vertex_connectivity),
+                format!(
+                    "{}: so many peers must fail before it falls apart",
+                    analysis.vertex_connectivity
+                ),
             );
-            line("second largest eigenvalue", format!("{:.6} (by absolute value)", analysis.slem));
-            line("spectral gap", format!("{:.6}: the larger, the faster peers agree", analysis.spectral_gap));
-            line("algebraic connectivity", number(analysis.algebraic_connectivity));
+            line(
+                "second largest eigenvalue",
+                format!("{:.6} (by absolute value)", analysis.slem),
+            );
+            line(
+                "spectral gap",
+                format!(
+                    "{:.6}: the larger, the faster peers agree",
+                    analysis.spectral_gap
+                ),
+            );
+            line(
+                "algebraic connectivity",
+                number(analysis.algebraic_connectivity),
+            );
         }
-        line("rounds to consensus", format!("{}: averaging alone shrinks the distance to a thousandth", self.rounds_text()));
+        line(
+            "rounds to consensus",
+            format!(
+                "{}: averaging alone shrinks the distance to a thousandth",
+                self.rounds_text()
+            ),
+        );
         if let Some(period) = &self.period {
-            let left = period.disagreement_two_norm_after_each_round.last().copied().unwrap_or(1.0);
+            let left = period
+                .disagreement_two_norm_after_each_round
+                .last()
+                .copied()
+                .unwrap_or(1.0);
             match &self.sample {
                 Some(sample) => line("a sample", sample.text(left)),
                 None => line(
@@ -322,14 +464,28 @@ impl Explained {
         for (round, stage) in self.stages.iter().enumerate() {
             line(&format!("round {round} of a period"), stage.text());
         }
-        line("liars tolerable", format!("at most {} in a neighbourhood, whatever the rule", self.tolerable()));
+        line(
+            "liars tolerable",
+            format!(
+                "at most {} in a neighbourhood, whatever the rule",
+                self.tolerable()
+            ),
+        );
         line(
             "headers",
-            format!("at most {} a peer and round, so that contradictions are noticed", bytes(self.header_bytes() as u64)),
+            format!(
+                "at most {} a peer and round, so that contradictions are noticed",
+                bytes(self.header_bytes() as u64)
+            ),
         );
         if let Some(rule) = rule {
             let verdict = if self.fits(rule) { "enough" } else { "too few" };
-            let (name, byzantine, needed, have) = (rule.name(), rule.byzantine(), rule.minimum(), self.smallest + 1);
+            let (name, byzantine, needed, have) = (
+                rule.name(),
+                rule.byzantine(),
+                rule.minimum(),
+                self.smallest + 1,
+            );
             line(
                 "rule",
                 format!(
@@ -343,29 +499,52 @@ impl Explained {
 
 /// Graphs side by side.
 fn compared(all: &[Explained], rule: Option<&dyn Rule>) -> String {
-    let heads: Vec<&str> = std::iter::once("").chain(all.iter().map(|one| one.asked.as_str())).collect();
+    let heads: Vec<&str> = std::iter::once("")
+        .chain(all.iter().map(|one| one.asked.as_str()))
+        .collect();
     let mut lines = table(&heads);
     let mut line = |name: &str, value: &dyn Fn(&Explained) -> String| {
         lines.add_row(std::iter::once(name.to_owned()).chain(all.iter().map(value)));
     };
     line("edges", &|one| one.analysis.edge_count.to_string());
-    line("degree", &|one| format!("{} to {}", one.analysis.min_degree, one.analysis.max_degree));
-    line("diameter", &|one| one.analysis.diameter.map_or("–".to_owned(), |diameter| diameter.to_string()));
-    line("vertex connectivity", &|one| one.analysis.vertex_connectivity.to_string());
-    line("second largest eigenvalue", &|one| format!("{:.6}", one.analysis.slem));
-    line("spectral gap", &|one| format!("{:.6}", one.analysis.spectral_gap));
-    line("rounds to consensus", &|one| one.rounds_text());
-    line("rounds of a period", &|one| match (&one.sample, &one.period) {
-        (Some(sample), _) => format!("none: {} draws", sample.draws),
-        (None, Some(period)) => period.period.to_string(),
-        (None, None) => "1".to_owned(),
+    line("degree", &|one| {
+        format!("{} to {}", one.analysis.min_degree, one.analysis.max_degree)
     });
+    line("diameter", &|one| {
+        one.analysis
+            .diameter
+            .map_or("–".to_owned(), |diameter| diameter.to_string())
+    });
+    line("vertex connectivity", &|one| {
+        one.analysis.vertex_connectivity.to_string()
+    });
+    line("second largest eigenvalue", &|one| {
+        format!("{:.6}", one.analysis.slem)
+    });
+    line("spectral gap", &|one| {
+        format!("{:.6}", one.analysis.spectral_gap)
+    });
+    line("rounds to consensus", &|one| one.rounds_text());
+    line(
+        "rounds of a period",
+        &|one| match (&one.sample, &one.period) {
+            (Some(sample), _) => format!("none: {} draws", sample.draws),
+            (None, Some(period)) => period.period.to_string(),
+            (None, None) => "1".to_owned(),
+        },
+    );
     line("liars tolerable", &|one| one.tolerable().to_string());
-    line("headers a peer and round", &|one| bytes(one.header_bytes() as u64));
+    line("headers a peer and round", &|one| {
+        bytes(one.header_bytes() as u64)
+    });
     if let Some(rule) = rule {
         let name = format!("{} with byzantine = {}", rule.name(), rule.byzantine());
         line(&name, &|one| {
-            if one.fits(rule) { "enough".to_owned() } else { format!("{} of {} models", one.smallest + 1, rule.minimum()) }
+            if one.fits(rule) {
+                "enough".to_owned()
+            } else {
+                format!("{} of {} models", one.smallest + 1, rule.minimum())
+            }
         });
     }
     let first = all.first().map_or(0, |one| one.analysis.n);
@@ -374,7 +553,8 @@ fn compared(all: &[Explained], rule: Option<&dyn Rule>) -> String {
 }
 
 impl Explain {
-    /// The section of a kind; parameters are those of the kind that is explained, not of those beside it.
+    /// The section of a kind; parameters are those of the kind that is explained, not of those
+    /// beside it.
     fn section(&self, kind: &str, own: bool) -> Result<TopologySection, Failure> {
         self.section_of(text::topology(kind).map_err(Failure::new)?, own)
     }
@@ -382,14 +562,21 @@ impl Explain {
     fn section_of(&self, mut table: Table, own: bool) -> Result<TopologySection, Failure> {
         table.insert("seed".to_owned(), toml::Value::Integer(self.seed as i64)); // at most 2⁶³ − 1
         if let Some(degree) = self.degree.filter(|_| own) {
-            table.insert("degree".to_owned(), toml::Value::Integer(i64::try_from(degree).unwrap_or(i64::MAX)));
+            table.insert(
+                "degree".to_owned(),
+                toml::Value::Integer(i64::try_from(degree).unwrap_or(i64::MAX)),
+            );
         }
         for (key, value) in self.parameters.iter().filter(|_| own) {
-            let parsed: Table = toml::from_str(&format!("value = {value}")).map_err(|error| Failure::new(error.to_string()))?;
+            let parsed: Table = toml::from_str(&format!("value = {value}"))
+                .map_err(|error| Failure::new(error.to_string()))?;
             table.insert(key.clone(), parsed["value"].clone());
         }
-        let text = Table::from_iter([("topology".to_owned(), toml::Value::Table(table))]).to_string();
-        let refused = |problems: &[kith_consensus::Problem]| Failure::of_problems("there is no such topology", problems);
+        let text =
+            Table::from_iter([("topology".to_owned(), toml::Value::Table(table))]).to_string();
+        let refused = |problems: &[kith_consensus::Problem]| {
+            Failure::of_problems("there is no such topology", problems)
+        };
         let mut document = Document::parse(&text).map_err(|problem| refused(&[problem]))?;
         let section = document.section("topology", TopologySection::read);
         document.finish().map_err(|problems| refused(&problems))?;
@@ -400,24 +587,35 @@ impl Explain {
     fn first(&self) -> Result<Explained, Failure> {
         let checked = |peers: usize| match peers {
             1..=PEERS_MAX => Ok(peers),
-            _ => Err(Failure::new(format!("--peers: expected from 1 to {PEERS_MAX}, found {peers}"))),
+            _ => Err(Failure::new(format!(
+                "--peers: expected from 1 to {PEERS_MAX}, found {peers}"
+            ))),
         };
         if let Some(path) = &self.edges {
             let name = path.display().to_string();
-            let text =
-                std::fs::read_to_string(path).map_err(|error| Failure::new(format!("cannot read the edges {name}: {error}")))?;
-            let edges = edges_from_text("edges", &text).map_err(|problem| BadFile::problems(path, &text, vec![problem]))?;
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| Failure::new(format!("cannot read the edges {name}: {error}")))?;
+            let edges = edges_from_text("edges", &text)
+                .map_err(|problem| BadFile::problems(path, &text, vec![problem]))?;
             let least = edges.iter().map(|(a, b)| a.max(b) + 1).max().unwrap_or(0);
             let peers = checked(self.peers.unwrap_or(least))?;
             let number = |peer: usize| toml::Value::Integer(peer as i64); // at most a million
-            let pairs = edges.into_iter().map(|(a, b)| toml::Value::Array(vec![number(a), number(b)]));
-            let mut table = Table::from_iter([("kind".to_owned(), toml::Value::String("edges".to_owned()))]);
+            let pairs = edges
+                .into_iter()
+                .map(|(a, b)| toml::Value::Array(vec![number(a), number(b)]));
+            let mut table =
+                Table::from_iter([("kind".to_owned(), toml::Value::String("edges".to_owned()))]);
             table.insert("edges".to_owned(), toml::Value::Array(pairs.collect()));
             let section = self.section_of(table, true)?;
-            let graph = section.graph(peers, 0).map_err(|error| Failure::new(format!("{name}: {error}")))?;
+            let graph = section
+                .graph(peers, 0)
+                .map_err(|error| Failure::new(format!("{name}: {error}")))?;
             return Ok(Explained::with(&name, "edges", graph));
         }
-        let (kind, peers) = (self.kind.as_deref().unwrap_or("ring"), checked(self.peers.unwrap_or(0))?);
+        let (kind, peers) = (
+            self.kind.as_deref().unwrap_or("ring"),
+            checked(self.peers.unwrap_or(0))?,
+        );
         Explained::of(kind, &self.section(kind, true)?, peers)
     }
 
@@ -434,8 +632,11 @@ impl Explain {
         let rule = rule.as_deref();
         if let Some(path) = &self.svg {
             let title = format!("{} over {peers} peers", first.kind);
-            let drawing = plot::standalone(&plot::graph::svg(&title, first.kind, &first.graph, &[]));
-            std::fs::write(path, drawing).map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))?;
+            let drawing =
+                plot::standalone(&plot::graph::svg(&title, first.kind, &first.graph, &[]));
+            std::fs::write(path, drawing).map_err(|error| {
+                Failure::new(format!("cannot write {}: {error}", path.display()))
+            })?;
             tell(&format!("drawn in {}", path.display()));
         }
         let mut all = vec![first];
@@ -443,7 +644,10 @@ impl Explain {
             all.push(Explained::of(kind, &self.section(kind, false)?, peers)?);
         }
         if self.json {
-            let mut objects: Vec<Value> = all.iter().map(|one| one.to_json(rule)).collect::<Result<_, _>>()?;
+            let mut objects: Vec<Value> = all
+                .iter()
+                .map(|one| one.to_json(rule))
+                .collect::<Result<_, _>>()?;
             let others = objects.split_off(1);
             if let (Some(Value::Object(first)), false) = (objects.first_mut(), others.is_empty()) {
                 first.insert("compared".to_owned(), Value::Array(others));

@@ -1,12 +1,14 @@
 //! A copy of a peer's state that always opens, and putting one back.
 //!
-//! The state changes with every round: copying its files one after the other gives parts that do not fit together. So the store itself
-//! writes a snapshot, between two records: the transactional file anew, and a second name for every file that it refers to. Those files
-//! are never changed, only removed, so the snapshot can be copied at leisure.
+//! The state changes with every round: copying its files one after the other gives parts that do
+//! not fit together. So the store itself writes a snapshot, between two records: the transactional
+//! file anew, and a second name for every file that it refers to. Those files are never changed,
+//! only removed, so the snapshot can be copied at leisure.
 //!
-//! A state that is put back may be older than what the peer has published since. It therefore begins with a promise that it cannot
-//! have made (see [`mark_restored`]): nothing is published in the rounds up to it, and no later update has a sequence number that was
-//! used before, so that no two updates of this peer contradict each other.
+//! A state that is put back may be older than what the peer has published since. It therefore
+//! begins with a promise that it cannot have made (see [`mark_restored`]): nothing is published in
+//! the rounds up to it, and no later update has a sequence number that was used before, so that no
+//! two updates of this peer contradict each other.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -15,7 +17,10 @@ use std::time::SystemTime;
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
-use super::{CHECKPOINTS, EVENTS, INTENTS, META, Store, StoreError, StoredIntent, database, lock, read_checkpoints, vectors};
+use super::{
+    CHECKPOINTS, EVENTS, INTENTS, META, Store, StoreError, StoredIntent, database, lock,
+    read_checkpoints, vectors,
+};
 use crate::{checkpoint, private};
 
 /// What folders of snapshots in the state folder are called, before a number.
@@ -42,32 +47,47 @@ impl Store {
     /// # Errors
     /// When the disk or the database fails.
     pub(crate) fn snapshot(&self) -> Result<PathBuf, StoreError> {
-        let number = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_micros());
+        let number = SystemTime::UNIX_EPOCH
+            .elapsed()
+            .map_or(0, |since| since.as_micros());
         let to = self.folder.join(format!("{SNAPSHOT}{number}"));
-        self.write_snapshot(&to).inspect_err(|_| drop(std::fs::remove_dir_all(&to)))?;
+        self.write_snapshot(&to)
+            .inspect_err(|_| drop(std::fs::remove_dir_all(&to)))?;
         Ok(to)
     }
 
     fn write_snapshot(&self, to: &Path) -> Result<(), StoreError> {
-        let io = |path: &Path, source| StoreError::Io { act: "write", path: path.to_owned(), source };
+        let io = |path: &Path, source| StoreError::Io {
+            act: "write",
+            path: path.to_owned(),
+            source,
+        };
         let (state, checkpoints) = (to.join(STATE), to.join(CHECKPOINT_FILES));
         for folder in [to, &state, &checkpoints] {
             private::create_folder(folder).map_err(|error| io(folder, error))?;
         }
         let known = {
-            let transaction = self.database.begin_read().map_err(|error| self.failed(error))?;
+            let transaction = self
+                .database
+                .begin_read()
+                .map_err(|error| self.failed(error))?;
             self.copy_tables(&transaction, &state)?;
             read_checkpoints(&transaction).map_err(|error| self.failed(error))?
         };
         for (round, _) in known {
             let name = checkpoint::file_name(round);
             // One that is gone already is missing in the original as well.
-            link(&self.checkpoints.join(&name), &checkpoints.join(&name)).map_err(|error| io(&checkpoints, error))?;
+            link(&self.checkpoints.join(&name), &checkpoints.join(&name))
+                .map_err(|error| io(&checkpoints, error))?;
         }
         for (round, _) in self.intents()? {
-            let (from, into) = (vectors::path(&self.folder, round), vectors::path(&state, round));
+            let (from, into) = (
+                vectors::path(&self.folder, round),
+                vectors::path(&state, round),
+            );
             if from.exists() {
-                private::create_folder(&state.join(vectors::FOLDER)).map_err(|error| io(&state, error))?;
+                private::create_folder(&state.join(vectors::FOLDER))
+                    .map_err(|error| io(&state, error))?;
                 link(&from, &into).map_err(|error| io(&into, error))?;
             }
         }
@@ -76,7 +96,11 @@ impl Store {
 
     fn copy_tables(&self, from: &redb::ReadTransaction, state: &Path) -> Result<(), StoreError> {
         let path = state.join(database::FILE);
-        drop(private::open(&path).map_err(|source| StoreError::Io { act: "create", path: path.clone(), source })?);
+        drop(private::open(&path).map_err(|source| StoreError::Io {
+            act: "create",
+            path: path.clone(),
+            source,
+        })?);
         let copy = || -> Result<(), redb::Error> {
             let database = Database::builder().create(&path)?;
             let into = database.begin_write()?;
@@ -164,7 +188,11 @@ fn link(from: &Path, to: &Path) -> io::Result<()> {
 /// # Errors
 /// [`StoreError::InUse`] if one does.
 pub(crate) fn check_unused(folder: &Path) -> Result<(), StoreError> {
-    if folder.exists() { lock(folder).map(drop) } else { Ok(()) }
+    if folder.exists() {
+        lock(folder).map(drop)
+    } else {
+        Ok(())
+    }
 }
 
 /// What the state in `folder` holds, after looking at every file that it refers to.
@@ -174,11 +202,17 @@ pub(crate) fn check_unused(folder: &Path) -> Result<(), StoreError> {
 pub(crate) fn verify(folder: &Path, checkpoints: &Path) -> Result<Held, StoreError> {
     let store = Store::unchecked(folder, checkpoints)?;
     let (known, federation) = {
-        let transaction = store.database.begin_read().map_err(|error| store.failed(error))?;
+        let transaction = store
+            .database
+            .begin_read()
+            .map_err(|error| store.failed(error))?;
         let known = read_checkpoints(&transaction).map_err(|error| store.failed(error))?;
         let meta = || -> Result<Vec<u8>, redb::Error> {
             let table = transaction.open_table(META)?;
-            Ok(table.get(super::FEDERATION)?.map(|value| value.value().to_vec()).unwrap_or_default())
+            Ok(table
+                .get(super::FEDERATION)?
+                .map(|value| value.value().to_vec())
+                .unwrap_or_default())
         };
         (known, meta().map_err(|error| store.failed(error))?)
     };
@@ -187,25 +221,41 @@ pub(crate) fn verify(folder: &Path, checkpoints: &Path) -> Result<Held, StoreErr
     }
     let completed = known.last().map_or(0, |(round, _)| *round);
     let promised = store.intents()?.pop();
-    if let Some((round, StoredIntent { vectors: Some(contents), .. })) = &promised
+    if let Some((
+        round,
+        StoredIntent {
+            vectors: Some(contents),
+            ..
+        },
+    )) = &promised
         && *round >= completed
     {
         vectors::read(folder, *round, contents).map_err(|why| store.unreadable(why))?;
     }
     let federation = kith_consensus::Digest(federation.try_into().unwrap_or_default());
-    Ok(Held { completed, promised: promised.map(|(round, _)| round), federation })
+    Ok(Held {
+        completed,
+        promised: promised.map(|(round, _)| round),
+        federation,
+    })
 }
 
-/// Makes a state that was put back say nothing that it may have said otherwise since: a promise one round beyond all that it knows, under
-/// a sequence number that follows the clock and so has never been used.
+/// Makes a state that was put back say nothing that it may have said otherwise since: a promise one
+/// round beyond all that it knows, under a sequence number that follows the clock and so has never
+/// been used.
 ///
 /// # Errors
 /// When the disk or the database fails.
 pub(crate) fn mark_restored(folder: &Path, checkpoints: &Path) -> Result<(), StoreError> {
     let held = verify(folder, checkpoints)?;
     let store = Store::unchecked(folder, checkpoints)?;
-    let known = store.intents()?.pop().map_or(0, |(_, record)| record.sequence + 1);
-    let clock = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(0));
+    let known = store
+        .intents()?
+        .pop()
+        .map_or(0, |(_, record)| record.sequence + 1);
+    let clock = SystemTime::UNIX_EPOCH
+        .elapsed()
+        .map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(0));
     let record = StoredIntent {
         sequence: known.max(clock),
         state: kith_consensus::Digest::default(),
@@ -236,7 +286,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = open(folder.path()).unwrap();
         for round in 0..6u64 {
-            store.persist(&Record::Intent(Box::new(intent(round)))).unwrap();
+            store
+                .persist(&Record::Intent(Box::new(intent(round))))
+                .unwrap();
             let to = folder.path().join(format!("a{round}"));
             copied(&store, &to);
             let copy = open(&to).unwrap().resume().unwrap();
@@ -246,9 +298,17 @@ mod tests {
             store.persist(&checkpoint_record(round + 1)).unwrap();
             let to = folder.path().join(format!("b{round}"));
             copied(&store, &to);
-            assert_eq!(verify(&to.join(STATE), &to.join(CHECKPOINT_FILES)).unwrap().completed, round + 1);
+            assert_eq!(
+                verify(&to.join(STATE), &to.join(CHECKPOINT_FILES))
+                    .unwrap()
+                    .completed,
+                round + 1
+            );
         }
-        let left = database::files(&folder.path().join("state"), |name| name.starts_with(SNAPSHOT)).unwrap();
+        let left = database::files(&folder.path().join("state"), |name| {
+            name.starts_with(SNAPSHOT)
+        })
+        .unwrap();
         assert!(left.is_empty());
     }
 
@@ -257,22 +317,33 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = open(folder.path()).unwrap();
         for round in 0..3u64 {
-            store.persist(&Record::Intent(Box::new(intent(round)))).unwrap();
+            store
+                .persist(&Record::Intent(Box::new(intent(round))))
+                .unwrap();
             store.persist(&checkpoint_record(round + 1)).unwrap();
         }
         store.persist(&Record::Intent(Box::new(intent(3)))).unwrap();
         drop(store);
-        let (state, checkpoints) = (folder.path().join(STATE), folder.path().join(CHECKPOINT_FILES));
+        let (state, checkpoints) = (
+            folder.path().join(STATE),
+            folder.path().join(CHECKPOINT_FILES),
+        );
         let mut sequences = Vec::new();
         for _ in 0..2 {
             mark_restored(&state, &checkpoints).unwrap();
             let resumed = open(folder.path()).unwrap().resume().unwrap();
             let promise = resumed.intent.unwrap();
             assert_eq!(resumed.checkpoint.unwrap().round, 3);
-            assert!(promise.round > 3, "silent in round 3, which it had promised");
+            assert!(
+                promise.round > 3,
+                "silent in round 3, which it had promised"
+            );
             sequences.push(promise.sequence);
         }
-        assert!(sequences[0] > 1_000_000_000_000 && sequences[1] > sequences[0], "never used before: {sequences:?}");
+        assert!(
+            sequences[0] > 1_000_000_000_000 && sequences[1] > sequences[0],
+            "never used before: {sequences:?}"
+        );
     }
 
     #[test]

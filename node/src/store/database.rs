@@ -1,8 +1,10 @@
-//! The transactional file: how it is made so that it exists whole or not at all, and when it may be begun anew.
+//! The transactional file: how it is made so that it exists whole or not at all, and when it may be
+//! begun anew.
 //!
-//! A new file is made beside its place and renamed. So a file that cannot be read was damaged later, and what it held may be a
-//! promise: it is never replaced in silence. Two things have nothing to lose and are begun anew with a warning: a file that an older
-//! program was making when the power failed, and nothing at all.
+//! A new file is made beside its place and renamed. So a file that cannot be read was damaged
+//! later, and what it held may be a promise: it is never replaced in silence. Two things have
+//! nothing to lose and are begun anew with a warning: a file that an older program was making when
+//! the power failed, and nothing at all.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -20,7 +22,8 @@ pub(super) const FILE: &str = "kith.redb";
 const UNFINISHED: &str = "kith.redb.new";
 /// Memory for redb's pages; its own default is 1 GiB.
 const CACHE_BYTES: usize = 4 << 20;
-/// A larger file is compacted when it is opened: an older program kept whole models in it. Events take some 20 MB.
+/// A larger file is compacted when it is opened: an older program kept whole models in it. Events
+/// take some 20 MB.
 const COMPACT_BYTES: u64 = 64 << 20;
 /// What a redb file begins with, once its making was finished.
 const MAGIC: &[u8] = b"redb";
@@ -37,7 +40,11 @@ pub(super) fn open(
     let path = folder.join(FILE);
     let lost = |why: String| damaged(folder, checkpoints, why);
     let beside = what_belongs_to_it(folder, checkpoints)?;
-    let io = |act, source| StoreError::Io { act, path: path.clone(), source };
+    let io = |act, source| StoreError::Io {
+        act,
+        path: path.clone(),
+        source,
+    };
     match std::fs::metadata(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             check_absent(folder, checkpoints)?;
@@ -49,7 +56,10 @@ pub(super) fn open(
             Err(why) => match beside {
                 Some(beside) => Err(lost(format!("{why}; {beside} belongs to it"))),
                 None if was_never_finished(&path).map_err(|source| io("read", source))? => {
-                    let text = format!("{} was never finished and held nothing: begun anew", path.display());
+                    let text = format!(
+                        "{} was never finished and held nothing: begun anew",
+                        path.display()
+                    );
                     Ok((make(folder, begin)?, vec![text]))
                 }
                 None => Err(lost(why)),
@@ -64,13 +74,22 @@ pub(super) fn open(
 /// When something belongs to it.
 pub(super) fn check_absent(folder: &Path, checkpoints: &Path) -> Result<(), StoreError> {
     match what_belongs_to_it(folder, checkpoints)? {
-        Some(beside) => Err(damaged(folder, checkpoints, format!("it is missing, although {beside} belongs to it"))),
+        Some(beside) => Err(damaged(
+            folder,
+            checkpoints,
+            format!("it is missing, although {beside} belongs to it"),
+        )),
         None => Ok(()),
     }
 }
 
 pub(super) fn damaged(folder: &Path, checkpoints: &Path, why: String) -> StoreError {
-    StoreError::Damaged { path: folder.join(FILE), state: folder.to_owned(), checkpoints: checkpoints.to_owned(), why }
+    StoreError::Damaged {
+        path: folder.join(FILE),
+        state: folder.to_owned(),
+        checkpoints: checkpoints.to_owned(),
+        why,
+    }
 }
 
 /// Opens a file that is there. The inner error is why its content cannot be used.
@@ -79,12 +98,18 @@ pub(super) fn damaged(folder: &Path, checkpoints: &Path, why: String) -> StoreEr
 /// When the disk fails, or the file may not be read.
 pub(super) fn existing(folder: &Path) -> Result<Result<Database, String>, StoreError> {
     let path = folder.join(FILE);
-    let io = |source| StoreError::Io { act: "open", path: path.clone(), source };
+    let io = |source| StoreError::Io {
+        act: "open",
+        path: path.clone(),
+        source,
+    };
     drop(private::open(&path).map_err(io)?);
     // Where a file was changed from outside, redb may panic although it was asked to check.
     let opened = catch_unwind(AssertUnwindSafe(|| {
         let mut builder = Database::builder();
-        builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+        builder
+            .set_cache_size(CACHE_BYTES)
+            .set_check_integrity_on_open(true);
         let mut database = builder.open(&path)?;
         if std::fs::metadata(&path).is_ok_and(|file| file.len() > COMPACT_BYTES) {
             // Where it does not succeed the file only stays large.
@@ -96,7 +121,12 @@ pub(super) fn existing(folder: &Path) -> Result<Result<Database, String>, StoreE
         Ok(Ok(database)) => Ok(Ok(database)),
         Ok(Err(error)) => match redb::Error::from(error) {
             // A file that is too short says so as an I/O error of this kind.
-            redb::Error::Io(source) if !matches!(source.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidData) => {
+            redb::Error::Io(source)
+                if !matches!(
+                    source.kind(),
+                    ErrorKind::UnexpectedEof | ErrorKind::InvalidData
+                ) =>
+            {
                 Err(io(source))
             }
             other => Ok(Err(other.to_string())),
@@ -106,26 +136,43 @@ pub(super) fn existing(folder: &Path) -> Result<Result<Database, String>, StoreE
 }
 
 /// Makes it beside its place, then renames it.
-fn make(folder: &Path, begin: impl Fn(&Database) -> Result<(), redb::Error>) -> Result<Database, StoreError> {
+fn make(
+    folder: &Path,
+    begin: impl Fn(&Database) -> Result<(), redb::Error>,
+) -> Result<Database, StoreError> {
     let (path, unfinished) = (folder.join(FILE), folder.join(UNFINISHED));
-    let io = |source| StoreError::Io { act: "create", path: path.clone(), source };
+    let io = |source| StoreError::Io {
+        act: "create",
+        path: path.clone(),
+        source,
+    };
     let failed = |error: redb::Error| match error {
         redb::Error::Io(source) => io(source),
-        other => StoreError::Database { path: folder.to_owned(), why: other.to_string() },
+        other => StoreError::Database {
+            path: folder.to_owned(),
+            why: other.to_string(),
+        },
     };
     match std::fs::remove_file(&unfinished) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(io(error)),
         _ => {}
     }
     drop(private::open(&unfinished).map_err(io)?);
-    let database = Database::builder().set_cache_size(CACHE_BYTES).create(&unfinished);
+    let database = Database::builder()
+        .set_cache_size(CACHE_BYTES)
+        .create(&unfinished);
     let database = database.map_err(|error| failed(error.into()))?;
     begin(&database).map_err(failed)?;
     database.close().map_err(|error| failed(error.into()))?;
-    File::open(&unfinished).and_then(|file| file.sync_all()).map_err(io)?;
+    File::open(&unfinished)
+        .and_then(|file| file.sync_all())
+        .map_err(io)?;
     std::fs::rename(&unfinished, &path).map_err(io)?;
     sync_folder(folder).map_err(io)?;
-    existing(folder)?.map_err(|why| StoreError::Database { path: folder.to_owned(), why })
+    existing(folder)?.map_err(|why| StoreError::Database {
+        path: folder.to_owned(),
+        why,
+    })
 }
 
 /// Makes names in a folder durable.
@@ -144,8 +191,15 @@ fn what_belongs_to_it(folder: &Path, checkpoints: &Path) -> Result<Option<String
 }
 
 /// The files of a folder with such a name; none where there is no folder.
-pub(super) fn files(folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>, StoreError> {
-    let io = |source| StoreError::Io { act: "read", path: folder.to_owned(), source };
+pub(super) fn files(
+    folder: &Path,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<Vec<PathBuf>, StoreError> {
+    let io = |source| StoreError::Io {
+        act: "read",
+        path: folder.to_owned(),
+        source,
+    };
     let entries = match std::fs::read_dir(folder) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(io)?,
@@ -164,6 +218,8 @@ pub(super) fn files(folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<
 /// Whether a file stops before redb's mark, which redb writes last of all when it makes one.
 fn was_never_finished(path: &Path) -> io::Result<bool> {
     let mut start = Vec::new();
-    File::open(path)?.take(MAGIC.len() as u64).read_to_end(&mut start)?;
+    File::open(path)?
+        .take(MAGIC.len() as u64)
+        .read_to_end(&mut start)?;
     Ok(start.iter().all(|byte| *byte == 0))
 }

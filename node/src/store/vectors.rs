@@ -1,7 +1,9 @@
-//! The vectors of a promise, in a file beside the store: the update's body, the own row, and what is carried into the next round.
+//! The vectors of a promise, in a file beside the store: the update's body, the own row, and what
+//! is carried into the next round.
 //!
-//! They are as large as the model. Inside the transactional file every one of them would be written twice and leave a hole as large as
-//! itself. The file is durable before the record that names it, with its hash; a file that no record names is rubbish.
+//! They are as large as the model. Inside the transactional file every one of them would be written
+//! twice and leave a hole as large as itself. The file is durable before the record that names it,
+//! with its hash; a file that no record names is rubbish.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -50,7 +52,12 @@ pub(super) fn path(state: &Path, round: u64) -> PathBuf {
 
 /// Whether a promise is large enough for a file of its own.
 pub(super) fn are_large(intent: &Intent) -> bool {
-    let values = intent.own.len() + intent.carried.values().map(|values| values.len()).sum::<usize>();
+    let values = intent.own.len()
+        + intent
+            .carried
+            .values()
+            .map(|values| values.len())
+            .sum::<usize>();
     4 * values + intent.body.len() >= INLINE_BYTES
 }
 
@@ -81,7 +88,11 @@ fn fill(path: &Path, state: &Path, intent: &Intent) -> io::Result<Contents> {
         digest,
         own: intent.own.len(),
         body: (!same).then_some(intent.body.len()),
-        carried: intent.carried.iter().map(|(name, values)| (name.clone(), values.len())).collect(),
+        carried: intent
+            .carried
+            .iter()
+            .map(|(name, values)| (name.clone(), values.len()))
+            .collect(),
     })
 }
 
@@ -107,7 +118,11 @@ pub(super) fn read(state: &Path, round: u64, contents: &Contents) -> Result<Vect
     for (name, values) in &contents.carried {
         carried.insert(name.clone(), Arc::new(values_from_bytes(take(4 * values)?)));
     }
-    Ok(Vectors { own: Arc::new(values_from_bytes(own)), body: Arc::new(body.to_vec()), carried })
+    Ok(Vectors {
+        own: Arc::new(values_from_bytes(own)),
+        body: Arc::new(body.to_vec()),
+        carried,
+    })
 }
 
 /// Whether bytes are the values' own, little-endian: then one of them is enough on disk.

@@ -1,5 +1,6 @@
-//! Connections that were refused, told without letting strangers fill the log: every one is counted, and of those with one
-//! address and one reason only the first of each [`TELL_AGAIN`] is a line, which says how many it stands for.
+//! Connections that were refused, told without letting strangers fill the log: every one is
+//! counted, and of those with one address and one reason only the first of each [`TELL_AGAIN`] is a
+//! line, which says how many it stands for.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -40,11 +41,23 @@ pub(super) struct Denial {
 impl Denials {
     /// Notes a denial at `now` (since the start); gives back what is to be told.
     pub(super) fn note(&mut self, now: Duration, denial: Denial) -> Option<Denial> {
-        self.recent.retain(|_, recent| recent.untold > 0 || now < recent.told + TELL_AGAIN);
+        self.recent
+            .retain(|_, recent| recent.untold > 0 || now < recent.told + TELL_AGAIN);
         let key = Some((host(denial.address.as_deref()), denial.why.clone()));
-        let key = if self.recent.contains_key(&key) || self.recent.len() < APART_MAX { key } else { None };
+        let key = if self.recent.contains_key(&key) || self.recent.len() < APART_MAX {
+            key
+        } else {
+            None
+        };
         let Some(recent) = self.recent.get_mut(&key) else {
-            self.recent.insert(key, Recent { told: now, untold: 0, last: denial.clone() });
+            self.recent.insert(
+                key,
+                Recent {
+                    told: now,
+                    untold: 0,
+                    last: denial.clone(),
+                },
+            );
             return Some(denial);
         };
         recent.untold += denial.count;
@@ -65,13 +78,19 @@ impl Denials {
 impl Recent {
     fn take(&mut self) -> Option<Denial> {
         let count = std::mem::take(&mut self.untold);
-        (count > 0).then(|| Denial { count, ..self.last.clone() })
+        (count > 0).then(|| Denial {
+            count,
+            ..self.last.clone()
+        })
     }
 }
 
 /// An address without its port, which differs with every connection.
 fn host(address: Option<&str>) -> String {
-    let parts = address.unwrap_or_default().split('/').filter(|part| !part.is_empty());
+    let parts = address
+        .unwrap_or_default()
+        .split('/')
+        .filter(|part| !part.is_empty());
     parts.take(2).collect::<Vec<_>>().join("/")
 }
 
@@ -81,7 +100,12 @@ mod tests {
 
     fn denial(port: u16) -> Denial {
         let address = Some(format!("/ip4/192.0.2.7/tcp/{port}"));
-        Denial { peer: Some(PeerId([port as u8; 32])), address, why: "not a member".to_owned(), count: 1 }
+        Denial {
+            peer: Some(PeerId([port as u8; 32])),
+            address,
+            why: "not a member".to_owned(),
+            count: 1,
+        }
     }
 
     #[test]
@@ -92,8 +116,16 @@ mod tests {
             told.extend(denials.note(Duration::from_millis(u64::from(index) * 10), denial(index)));
         }
         told.extend(denials.rest());
-        assert_eq!(told.iter().map(|denial| denial.count).sum::<u64>(), 10_000, "none is lost");
-        assert_eq!(told.len(), 3, "the first, one after a minute, the rest: {told:?}");
+        assert_eq!(
+            told.iter().map(|denial| denial.count).sum::<u64>(),
+            10_000,
+            "none is lost"
+        );
+        assert_eq!(
+            told.len(),
+            3,
+            "the first, one after a minute, the rest: {told:?}"
+        );
         assert!(denials.rest().is_empty());
     }
 
@@ -102,8 +134,22 @@ mod tests {
         let mut denials = Denials::default();
         let mut told = 0;
         for index in 0..10_000u32 {
-            let address = Some(format!("/ip4/198.51.{}.{}/tcp/1", index / 256 % 256, index % 256));
-            told += u64::from(denials.note(Duration::from_secs(1), Denial { address, ..denial(1) }).is_some());
+            let address = Some(format!(
+                "/ip4/198.51.{}.{}/tcp/1",
+                index / 256 % 256,
+                index % 256
+            ));
+            told += u64::from(
+                denials
+                    .note(
+                        Duration::from_secs(1),
+                        Denial {
+                            address,
+                            ..denial(1)
+                        },
+                    )
+                    .is_some(),
+            );
         }
         assert!(told <= APART_MAX as u64 + 1, "{told}");
         assert!(denials.recent.len() <= APART_MAX + 1);

@@ -1,4 +1,5 @@
-//! Whom this peer cannot reach, and why: one line for each address and cause, however often it is tried.
+//! Whom this peer cannot reach, and why: one line for each address and cause, however often it is
+//! tried.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,7 +8,8 @@ use kith_consensus::PeerId;
 use kith_gossip::net::Obstacle;
 use serde::Serialize;
 
-/// How long an obstacle must last before it is told: peers that start together miss each other for a moment (guess).
+/// How long an obstacle must last before it is told: peers that start together miss each other for
+/// a moment (guess).
 const TELL_AFTER: Duration = Duration::from_secs(1);
 /// Addresses that are remembered; what is beyond them is not told.
 const ADDRESSES_MAX: usize = 256;
@@ -44,14 +46,32 @@ pub struct Unreached {
 
 impl Reach {
     /// Notes a dial that failed at `now`, which is `time` of day; whether it is to be told now.
-    pub(super) fn failed(&mut self, target: Target, obstacle: Obstacle, now: Duration, time: impl FnOnce() -> String) -> bool {
-        if let Some(trouble) = self.troubles.get_mut(&target).filter(|trouble| trouble.obstacle == obstacle) {
+    pub(super) fn failed(
+        &mut self,
+        target: Target,
+        obstacle: Obstacle,
+        now: Duration,
+        time: impl FnOnce() -> String,
+    ) -> bool {
+        if let Some(trouble) = self
+            .troubles
+            .get_mut(&target)
+            .filter(|trouble| trouble.obstacle == obstacle)
+        {
             let tell = !trouble.told && now >= trouble.since + TELL_AFTER;
             trouble.told |= tell;
             return tell;
         }
         if self.troubles.len() < ADDRESSES_MAX || self.troubles.contains_key(&target) {
-            self.troubles.insert(target, Trouble { obstacle, since: now, time: time(), told: false });
+            self.troubles.insert(
+                target,
+                Trouble {
+                    obstacle,
+                    since: now,
+                    time: time(),
+                    told: false,
+                },
+            );
         }
         false
     }
@@ -59,7 +79,10 @@ impl Reach {
     /// A peer is connected: what stood between is gone.
     pub(super) fn reached(&mut self, peer: &PeerId, addresses: &[String]) {
         let is_there = |(of, at): &Target| {
-            of.as_ref() == Some(peer) || at.as_ref().is_some_and(|at| addresses.iter().any(|address| at.starts_with(address)))
+            of.as_ref() == Some(peer)
+                || at
+                    .as_ref()
+                    .is_some_and(|at| addresses.iter().any(|address| at.starts_with(address)))
         };
         self.troubles.retain(|target, _| !is_there(target));
     }
@@ -87,12 +110,19 @@ mod tests {
         let mut reach = Reach::default();
         let fail = |reach: &mut Reach, obstacle: Obstacle, millis: u64| {
             let target = (Some(bob), Some(at.clone()));
-            reach.failed(target, obstacle, Duration::from_millis(millis), || "noon".to_owned())
+            reach.failed(target, obstacle, Duration::from_millis(millis), || {
+                "noon".to_owned()
+            })
         };
-        let told: Vec<bool> = (0..20).map(|tenth| fail(&mut reach, Obstacle::Refused, tenth * 100)).collect();
+        let told: Vec<bool> = (0..20)
+            .map(|tenth| fail(&mut reach, Obstacle::Refused, tenth * 100))
+            .collect();
         assert_eq!(told.iter().filter(|told| **told).count(), 1, "{told:?}");
         assert!(!told[9] && told[10]);
-        assert!(!fail(&mut reach, Obstacle::Silence, 5000) && fail(&mut reach, Obstacle::Silence, 6000), "another cause is news");
+        assert!(
+            !fail(&mut reach, Obstacle::Silence, 5000) && fail(&mut reach, Obstacle::Silence, 6000),
+            "another cause is news"
+        );
         let shown = reach.unreached(|_| "bob".to_owned());
         assert_eq!((shown.len(), &shown[0].name[..]), (1, "bob"));
         assert!(shown[0].why.contains("firewall"), "{shown:?}");

@@ -1,11 +1,14 @@
-//! `alie`: "a little is enough": mean − z · standard deviation of what honest peers send, per coordinate (ddof 1).
+//! `alie`: "a little is enough": mean − z · standard deviation of what honest peers send, per
+//! coordinate (ddof 1).
 //!
-//! Assumes that honest values scatter like a normal distribution, and that the liars send the same. With z = 0 it takes the
-//! largest z that still hides, [`cover`]: n is its own neighbourhood, f what the charter expects there. For small
-//! neighbourhoods with few liars that is 0 or less, and nothing remains but to send the mean.
+//! Assumes that honest values scatter like a normal distribution, and that the liars send the same.
+//! With z = 0 it takes the largest z that still hides, [`cover`]: n is its own neighbourhood, f
+//! what the charter expects there. For small neighbourhoods with few liars that is 0 or less, and
+//! nothing remains but to send the mean.
 //!
-//! On the digits, dealt evenly, two of nine with z = 1.5 cost a plain mean a point; dealt unevenly, three with z = 10 take it from
-//! 0.93 to 0.7 and below (measured, like `simulations/tests/attacks.rs`).
+//! On the digits, dealt evenly, two of nine with z = 1.5 cost a plain mean a point; dealt unevenly,
+//! three with z = 10 take it from 0.93 to 0.7 and below (measured, like
+//! `simulations/tests/attacks.rs`).
 
 use std::sync::Arc;
 
@@ -22,7 +25,12 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     parameter: Some("z"),
     poisons: false,
     // 1.5: byzfl's default.
-    new: |section: &mut Section<'_>| Box::new(Alie { z: section.number("z", Some(1.5), -100.0..=100.0), byzantine: 1 }),
+    new: |section: &mut Section<'_>| {
+        Box::new(Alie {
+            z: section.number("z", Some(1.5), -100.0..=100.0),
+            byzantine: 1,
+        })
+    },
 };
 
 #[derive(Debug)]
@@ -34,9 +42,19 @@ struct Alie {
 
 impl Attack for Alie {
     fn publish(&mut self, scene: &Scene<'_>, _random: &mut Stream) -> Publication {
-        let z = if self.z == 0.0 { self.hiding(scene) } else { self.z };
+        let z = if self.z == 0.0 {
+            self.hiding(scene)
+        } else {
+            self.z
+        };
         let (means, deviations) = moments(scene);
-        Publication::Same(means.iter().zip(deviations).map(|(mean, deviation)| (mean - z * deviation) as f32).collect())
+        Publication::Same(
+            means
+                .iter()
+                .zip(deviations)
+                .map(|(mean, deviation)| (mean - z * deviation) as f32)
+                .collect(),
+        )
     }
 
     fn study(&mut self, charter: &Arc<Charter>) {
@@ -58,8 +76,19 @@ pub(super) fn moments(scene: &Scene<'_>) -> (Vec<f64>, Vec<f64>) {
     let count = scene.honest.len();
     let moments = (0..scene.view.trained.len()).map(|index| {
         let mean = scene.mean(index);
-        let squares: f64 = scene.honest.iter().map(|(_, row)| (f64::from(row[index]) - mean).powi(2)).sum();
-        (mean, if count > 1 { (squares / (count - 1) as f64).sqrt() } else { 0.0 })
+        let squares: f64 = scene
+            .honest
+            .iter()
+            .map(|(_, row)| (f64::from(row[index]) - mean).powi(2))
+            .sum();
+        (
+            mean,
+            if count > 1 {
+                (squares / (count - 1) as f64).sqrt()
+            } else {
+                0.0
+            },
+        )
     });
     moments.unzip()
 }
@@ -71,21 +100,30 @@ pub struct Cover {
     pub supporters: usize,
     /// The share of honest peers that stands nearer.
     pub share: f64,
-    /// Where that share of a normal distribution lies, in standard deviations. Negative where less than half stands nearer.
+    /// Where that share of a normal distribution lies, in standard deviations. Negative where less
+    /// than half stands nearer.
     pub z: f64,
 }
 
-/// The cover that `byzantine` of `peers` have: s = ⌊n/2 + 1⌋ − f supporters, Φ(z) = (n − f − s) / (n − f). `None` where the liars
-/// are a majority themselves, and nothing bounds z, or where every honest peer would have to support them.
+/// The cover that `byzantine` of `peers` have: s = ⌊n/2 + 1⌋ − f supporters, Φ(z) = (n − f − s) /
+/// (n − f). `None` where the liars are a majority themselves, and nothing bounds z, or where every
+/// honest peer would have to support them.
 pub fn cover(peers: usize, byzantine: usize) -> Option<Cover> {
-    let supporters = (peers / 2 + 1).checked_sub(byzantine).filter(|supporters| *supporters > 0)?;
+    let supporters = (peers / 2 + 1)
+        .checked_sub(byzantine)
+        .filter(|supporters| *supporters > 0)?;
     let honest = peers - byzantine;
     let share = honest.checked_sub(supporters)? as f64 / honest as f64;
-    (share > 0.0).then(|| Cover { supporters, share, z: normal_quantile(share) })
+    (share > 0.0).then(|| Cover {
+        supporters,
+        share,
+        z: normal_quantile(share),
+    })
 }
 
-/// Where the share `probability` of a standard normal distribution lies, to 1e-12 for shares up to 1 − 1e-12: bisection of
-/// Φ(x) = ½ + φ(x) · (x + x³/3 + x⁵/(3·5) + …), all of whose terms are positive.
+/// Where the share `probability` of a standard normal distribution lies, to 1e-12 for shares up to
+/// 1 − 1e-12: bisection of Φ(x) = ½ + φ(x) · (x + x³/3 + x⁵/(3·5) + …), all of whose terms are
+/// positive.
 fn normal_quantile(probability: f64) -> f64 {
     if probability < 0.5 {
         return -normal_quantile(1.0 - probability);
@@ -102,7 +140,11 @@ fn normal_quantile(probability: f64) -> f64 {
     let (mut low, mut high) = (0.0, 8.0); // beyond lie 1e-15 of it
     for _ in 0..60 {
         let middle = 0.5 * (low + high);
-        if distribution(middle) < probability { low = middle } else { high = middle }
+        if distribution(middle) < probability {
+            low = middle
+        } else {
+            high = middle
+        }
     }
     0.5 * (low + high)
 }
@@ -114,10 +156,21 @@ mod tests {
     #[test]
     fn quantiles_are_those_of_the_normal_distribution() {
         // Tables of the normal distribution, as every textbook has them.
-        let known = [(0.975, 1.959963984540054), (0.99, 2.3263478740408408), (0.999, 3.090232306167813), (0.5, 0.0)];
+        let known = [
+            (0.975, 1.959963984540054),
+            (0.99, 2.3263478740408408),
+            (0.999, 3.090232306167813),
+            (0.5, 0.0),
+        ];
         for (probability, quantile) in known {
-            assert!((normal_quantile(probability) - quantile).abs() < 1e-12, "{probability}");
-            assert!((normal_quantile(1.0 - probability) + quantile).abs() < 1e-12, "1 − {probability}");
+            assert!(
+                (normal_quantile(probability) - quantile).abs() < 1e-12,
+                "{probability}"
+            );
+            assert!(
+                (normal_quantile(1.0 - probability) + quantile).abs() < 1e-12,
+                "1 − {probability}"
+            );
         }
     }
 
@@ -125,7 +178,14 @@ mod tests {
     fn a_majority_of_liars_needs_no_cover() {
         assert_eq!(cover(4, 3), None);
         assert_eq!(cover(1, 1), None);
-        assert_eq!(cover(2, 1), None, "the only honest peer would have to support it");
-        assert!(cover(6, 1).is_some_and(|cover| cover.z < 0.0), "one liar among six cannot hide at all");
+        assert_eq!(
+            cover(2, 1),
+            None,
+            "the only honest peer would have to support it"
+        );
+        assert!(
+            cover(6, 1).is_some_and(|cover| cover.z < 0.0),
+            "one liar among six cannot hide at all"
+        );
     }
 }

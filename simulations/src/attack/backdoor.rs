@@ -1,7 +1,9 @@
-//! `backdoor`: trains on rows of which a share carries a patch in a corner (bottom right unless told) and the target as its label.
+//! `backdoor`: trains on rows of which a share carries a patch in a corner (bottom right unless
+//! told) and the target as its label.
 //!
-//! The model stays good on clean rows, so accuracy does not show it; the share of patched rows of other classes that is taken for
-//! the target does. It publishes what it trained, which averaging dilutes; boosted it is `model-replacement`.
+//! The model stays good on clean rows, so accuracy does not show it; the share of patched rows of
+//! other classes that is taken for the target does. It publishes what it trained, which averaging
+//! dilutes; boosted it is `model-replacement`.
 
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
@@ -37,10 +39,19 @@ impl Backdoor {
             // 2: about the brightest that pixels become when normalised.
             value: section.number("value", Some(2.0), -1e6..=1e6) as f32,
             target: section.integer("target", Some(0), 0..=u64::from(u32::MAX)) as u32,
-            corner: Corner::of_name(&section.choice("corner", Some("bottom-right"), &Corner::NAMES)).unwrap_or_default(),
+            corner: Corner::of_name(&section.choice(
+                "corner",
+                Some("bottom-right"),
+                &Corner::NAMES,
+            ))
+            .unwrap_or_default(),
         };
         // Half: enough to learn the patch in a few steps and the classes too (guess).
-        Backdoor { patch, share: section.number("share", Some(0.5), 0.0..=1.0), boost }
+        Backdoor {
+            patch,
+            share: section.number("share", Some(0.5), 0.0..=1.0),
+            boost,
+        }
     }
 }
 
@@ -53,11 +64,26 @@ impl Attack for Backdoor {
             let start = f64::from(*start);
             (start + self.boost * (f64::from(*trained) - start)) as f32
         };
-        Publication::Same(scene.view.start.iter().zip(scene.view.trained).map(boosted).collect())
+        Publication::Same(
+            scene
+                .view
+                .start
+                .iter()
+                .zip(scene.view.trained)
+                .map(boosted)
+                .collect(),
+        )
     }
 
-    fn poison(&self, rows: &Dataset, schema: &Schema, random: &mut Stream) -> Result<Option<Dataset>, PoisonError> {
-        self.patch.poison(rows, &schema.shape, self.share, random).map(Some)
+    fn poison(
+        &self,
+        rows: &Dataset,
+        schema: &Schema,
+        random: &mut Stream,
+    ) -> Result<Option<Dataset>, PoisonError> {
+        self.patch
+            .poison(rows, &schema.shape, self.share, random)
+            .map(Some)
     }
 
     fn triggered(&self, test: &Dataset, schema: &Schema) -> Result<Option<Dataset>, PoisonError> {

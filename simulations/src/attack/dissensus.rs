@@ -1,8 +1,9 @@
 //! `dissensus`: pulls every receiver away from its honest neighbours, each in its own direction.
 //!
-//! To receiver i: xᵢ − ε · Σⱼ Wᵢⱼ (xⱼ − xᵢ) / Σₖ Wᵢₖ, j over its honest neighbours and k over the liars among them. Under plain gossip
-//! ε = 1 undoes all mixing and i stays where it was; above, the neighbourhood drifts apart. No receiver's vector looks odd to
-//! it, but they differ: two receivers that hear each other have the proof. So it lasts only where the liar's neighbours are
+//! To receiver i: xᵢ − ε · Σⱼ Wᵢⱼ (xⱼ − xᵢ) / Σₖ Wᵢₖ, j over its honest neighbours and k over the
+//! liars among them. Under plain gossip ε = 1 undoes all mixing and i stays where it was; above,
+//! the neighbourhood drifts apart. No receiver's vector looks odd to it, but they differ: two
+//! receivers that hear each other have the proof. So it lasts only where the liar's neighbours are
 //! not neighbours of each other, as on a ring. Who else lies is told what was trained.
 //!
 //! Not omniscient, it takes itself for the only liar and counts the neighbours it hears.
@@ -22,7 +23,11 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     parameter: Some("epsilon"),
     poisons: false,
     // 1.5: the paper's runs.
-    new: |section: &mut Section<'_>| Box::new(Dissensus { epsilon: section.number("epsilon", Some(1.5), 0.0..=1e6) }),
+    new: |section: &mut Section<'_>| {
+        Box::new(Dissensus {
+            epsilon: section.number("epsilon", Some(1.5), 0.0..=1e6),
+        })
+    },
 };
 
 #[derive(Debug)]
@@ -33,7 +38,9 @@ struct Dissensus {
 impl Attack for Dissensus {
     fn publish(&mut self, scene: &Scene<'_>, _random: &mut Stream) -> Publication {
         let view = scene.view;
-        let Ok(own) = view.roster.binary_search(&view.own) else { return Publication::Same(view.trained.to_vec()) };
+        let Ok(own) = view.roster.binary_search(&view.own) else {
+            return Publication::Same(view.trained.to_vec());
+        };
         let rows: BTreeMap<usize, &[f32]> = scene
             .honest
             .iter()
@@ -41,8 +48,10 @@ impl Attack for Dissensus {
             .filter(|(peer, _)| *peer != own)
             .collect();
         let tell = |target: &usize| {
-            let vector =
-                rows.get(target).map_or_else(|| view.trained.to_vec(), |at| self.against(scene, own, *target, at, &rows));
+            let vector = rows.get(target).map_or_else(
+                || view.trained.to_vec(),
+                |at| self.against(scene, own, *target, at, &rows),
+            );
             (view.roster[*target], vector)
         };
         Publication::Each(view.graph.sends_to(own).iter().map(tell).collect())
@@ -50,16 +59,29 @@ impl Attack for Dissensus {
 }
 
 impl Dissensus {
-    fn against(&self, scene: &Scene<'_>, own: usize, target: usize, at: &[f32], rows: &BTreeMap<usize, &[f32]>) -> Vec<f32> {
+    fn against(
+        &self,
+        scene: &Scene<'_>,
+        own: usize,
+        target: usize,
+        at: &[f32],
+        rows: &BTreeMap<usize, &[f32]>,
+    ) -> Vec<f32> {
         let graph = scene.view.graph;
         let neighbours = graph.receives_from(target);
         let weight = |peer: usize| graph.mixing_weight(target, peer);
         let lies = |peer: &usize| *peer == own || (scene.omniscient && !rows.contains_key(peer));
         let liars: f64 = neighbours.iter().copied().filter(lies).map(weight).sum();
-        let honest: Vec<(f64, &[f32])> = neighbours.iter().filter_map(|peer| Some((weight(*peer), *rows.get(peer)?))).collect();
+        let honest: Vec<(f64, &[f32])> = neighbours
+            .iter()
+            .filter_map(|peer| Some((weight(*peer), *rows.get(peer)?)))
+            .collect();
         let away = |(index, value): (usize, &f32)| {
             let at = f64::from(*value);
-            let pull: f64 = honest.iter().map(|(weight, row)| weight * (f64::from(row[index]) - at)).sum();
+            let pull: f64 = honest
+                .iter()
+                .map(|(weight, row)| weight * (f64::from(row[index]) - at))
+                .sum();
             (at - self.epsilon * pull / liars) as f32
         };
         at.iter().enumerate().map(away).collect()

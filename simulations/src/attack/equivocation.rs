@@ -1,6 +1,8 @@
-//! `equivocation`: tells every other receiver the trained vector and the rest its step reversed, `scale` times as long.
+//! `equivocation`: tells every other receiver the trained vector and the rest its step reversed,
+//! `scale` times as long.
 //!
-//! Both are signed for one round, so the first two receivers that hear of each other hold the proof, and the liar is expelled.
+//! Both are signed for one round, so the first two receivers that hear of each other hold the
+//! proof, and the liar is expelled.
 
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
@@ -15,7 +17,11 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     parameter: Some("scale"),
     poisons: false,
     // 10: as `sign-flip`.
-    new: |section: &mut Section<'_>| Box::new(Equivocation { scale: section.number("scale", Some(10.0), 0.0..=1e6) }),
+    new: |section: &mut Section<'_>| {
+        Box::new(Equivocation {
+            scale: section.number("scale", Some(10.0), 0.0..=1e6),
+        })
+    },
 };
 
 #[derive(Debug)]
@@ -27,11 +33,22 @@ impl Attack for Equivocation {
     fn publish(&mut self, scene: &Scene<'_>, _random: &mut Stream) -> Publication {
         let view = scene.view;
         let scale = self.scale as f32;
-        let reversed: Vec<f32> =
-            view.start.iter().zip(view.trained).map(|(start, trained)| start - scale * (trained - start)).collect();
-        let receivers = view.roster.binary_search(&view.own).map_or(&[][..], |own| view.graph.sends_to(own));
+        let reversed: Vec<f32> = view
+            .start
+            .iter()
+            .zip(view.trained)
+            .map(|(start, trained)| start - scale * (trained - start))
+            .collect();
+        let receivers = view
+            .roster
+            .binary_search(&view.own)
+            .map_or(&[][..], |own| view.graph.sends_to(own));
         let tell = |(place, receiver): (usize, &usize)| {
-            let vector = if place % 2 == 0 { view.trained } else { &reversed };
+            let vector = if place % 2 == 0 {
+                view.trained
+            } else {
+                &reversed
+            };
             (view.roster[*receiver], vector.to_vec())
         };
         Publication::Each(receivers.iter().enumerate().map(tell).collect())

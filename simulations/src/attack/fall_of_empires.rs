@@ -1,4 +1,5 @@
-//! `foe`: start + (1 − τ) · (mean of the honest − start), as the literature on robust mixing writes inner-product manipulation.
+//! `foe`: start + (1 − τ) · (mean of the honest − start), as the literature on robust mixing writes
+//! inner-product manipulation.
 //!
 //! The same as `ipm` with ε = τ − 1. τ = 0 publishes the honest mean, τ = 1 the start.
 
@@ -15,5 +16,9 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     parameter: Some("tau"),
     poisons: false,
     // 3: the default of `ipm`.
-    new: |section: &mut Section<'_>| Box::new(InnerProduct { epsilon: section.number("tau", Some(3.0), 0.0..=1e6) - 1.0 }),
+    new: |section: &mut Section<'_>| {
+        Box::new(InnerProduct {
+            epsilon: section.number("tau", Some(3.0), 0.0..=1e6) - 1.0,
+        })
+    },
 };

@@ -1,7 +1,9 @@
-//! `false-state`: its step reversed, `scale` times as long, under a signed state that the body does not lead to.
+//! `false-state`: its step reversed, `scale` times as long, under a signed state that the body does
+//! not lead to.
 //!
-//! Where nobody looked, receivers would take the vector in and the header would later prove nothing of what was said. Everybody looks:
-//! the update is refused as `state-mismatch` and never mixed, with or without a robust rule, so it harms nobody.
+//! Where nobody looked, receivers would take the vector in and the header would later prove nothing
+//! of what was said. Everybody looks: the update is refused as `state-mismatch` and never mixed,
+//! with or without a robust rule, so it harms nobody.
 
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
@@ -17,7 +19,11 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     parameter: Some("scale"),
     poisons: false,
     // 10: as `sign-flip`.
-    new: |section: &mut Section<'_>| Box::new(FalseState { scale: section.number("scale", Some(10.0), 0.0..=1e6) }),
+    new: |section: &mut Section<'_>| {
+        Box::new(FalseState {
+            scale: section.number("scale", Some(10.0), 0.0..=1e6),
+        })
+    },
 };
 
 #[derive(Debug)]

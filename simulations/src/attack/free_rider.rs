@@ -1,8 +1,10 @@
-//! `free-rider`: publishes where it started, as if it had trained; with `noise` or `echo` in disguise.
+//! `free-rider`: publishes where it started, as if it had trained; with `noise` or `echo` in
+//! disguise.
 //!
-//! start + echo · (start − the start of the round before) + noise · N(0, 1) per coordinate. With both 0 the update is zero and any
-//! look at it finds the rider out; an echo of 1 repeats the way that the neighbourhood went last. It does no harm beyond its
-//! share of the weight, which slows the others; no rule is built to notice it.
+//! start + echo · (start − the start of the round before) + noise · N(0, 1) per coordinate. With
+//! both 0 the update is zero and any look at it finds the rider out; an echo of 1 repeats the way
+//! that the neighbourhood went last. It does no harm beyond its share of the weight, which slows
+//! the others; no rule is built to notice it.
 
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
@@ -44,7 +46,9 @@ impl Attack for FreeRider {
             self.before = start.to_vec();
         }
         if self.noise > 0.0 {
-            values.iter_mut().for_each(|value| *value += (self.noise * random.normal()) as f32);
+            values
+                .iter_mut()
+                .for_each(|value| *value += (self.noise * random.normal()) as f32);
         }
         Publication::Same(values)
     }

@@ -13,7 +13,11 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     parameter: Some("deviation"),
     poisons: false,
     // 1: far above a model's weights, which are about 0.1 (guess).
-    new: |section: &mut Section<'_>| Box::new(Gaussian { deviation: section.number("deviation", Some(1.0), 0.0..=1e6) }),
+    new: |section: &mut Section<'_>| {
+        Box::new(Gaussian {
+            deviation: section.number("deviation", Some(1.0), 0.0..=1e6),
+        })
+    },
 };
 
 #[derive(Debug)]
@@ -23,6 +27,13 @@ struct Gaussian {
 
 impl Attack for Gaussian {
     fn publish(&mut self, scene: &Scene<'_>, random: &mut Stream) -> Publication {
-        Publication::Same(scene.view.start.iter().map(|start| start + (self.deviation * random.normal()) as f32).collect())
+        Publication::Same(
+            scene
+                .view
+                .start
+                .iter()
+                .map(|start| start + (self.deviation * random.normal()) as f32)
+                .collect(),
+        )
     }
 }

@@ -1,4 +1,5 @@
-//! `infinity`: infinite in the last coordinate. It survives comparisons that a NaN does not, and makes every distance infinite.
+//! `infinity`: infinite in the last coordinate. It survives comparisons that a NaN does not, and
+//! makes every distance infinite.
 
 use kith_consensus::Stream;
 use kith_gossip::Publication;

@@ -1,7 +1,9 @@
-//! `ipm`: inner-product manipulation: start − ε · (mean of the honest − start), so that the mean moves backwards.
+//! `ipm`: inner-product manipulation: start − ε · (mean of the honest − start), so that the mean
+//! moves backwards.
 //!
-//! With ε = 1 it is the sign flip of the honest mean. A small ε (0.1) hides from filters that look at distances and still turns
-//! the inner product with the honest step negative where liars are many; a large one breaks any mean.
+//! With ε = 1 it is the sign flip of the honest mean. A small ε (0.1) hides from filters that look
+//! at distances and still turns the inner product with the honest step negative where liars are
+//! many; a large one breaks any mean.
 
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
@@ -16,7 +18,11 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     parameter: Some("epsilon"),
     poisons: false,
     // 2: byzfl's default.
-    new: |section: &mut Section<'_>| Box::new(InnerProduct { epsilon: section.number("epsilon", Some(2.0), 0.0..=1e6) }),
+    new: |section: &mut Section<'_>| {
+        Box::new(InnerProduct {
+            epsilon: section.number("epsilon", Some(2.0), 0.0..=1e6),
+        })
+    },
 };
 
 #[derive(Debug)]
@@ -26,12 +32,9 @@ pub(super) struct InnerProduct {
 
 impl Attack for InnerProduct {
     fn publish(&mut self, scene: &Scene<'_>, _random: &mut Stream) -> Publication {
-        let values = scene
-            .view
-            .start
-            .iter()
-            .enumerate()
-            .map(|(index, start)| (f64::from(*start) - self.epsilon * (scene.mean(index) - f64::from(*start))) as f32);
+        let values = scene.view.start.iter().enumerate().map(|(index, start)| {
+            (f64::from(*start) - self.epsilon * (scene.mean(index) - f64::from(*start))) as f32
+        });
         Publication::Same(values.collect())
     }
 }

@@ -1,7 +1,8 @@
 //! `label-flip`: trains honestly on rows whose label y is turned into K − 1 − y, for K classes.
 //!
-//! It knows nothing and publishes what it trained. On the digits, dealt evenly, two liars of nine take a plain mean from 0.93 to
-//! 0.87; dealt unevenly, three take it to between 0.5 and 0.75 (measured).
+//! It knows nothing and publishes what it trained. On the digits, dealt evenly, two liars of nine
+//! take a plain mean from 0.93 to 0.87; dealt unevenly, three take it to between 0.5 and 0.75
+//! (measured).
 
 use kith_consensus::Stream;
 use kith_gossip::Publication;
@@ -28,7 +29,12 @@ impl Attack for LabelFlip {
         Publication::Same(scene.view.trained.to_vec())
     }
 
-    fn poison(&self, rows: &Dataset, schema: &Schema, _random: &mut Stream) -> Result<Option<Dataset>, PoisonError> {
+    fn poison(
+        &self,
+        rows: &Dataset,
+        schema: &Schema,
+        _random: &mut Stream,
+    ) -> Result<Option<Dataset>, PoisonError> {
         Ok(Some(flip_labels(rows, schema.classes)))
     }
 }

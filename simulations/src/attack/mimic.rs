@@ -1,11 +1,14 @@
-//! `mimic`: every liar copies one honest peer, which then counts more than once: harmless where all are alike, and enough to mislead
-//! selectors where they are not. Nothing distinguishes the copy from what it copies.
+//! `mimic`: every liar copies one honest peer, which then counts more than once: harmless where all
+//! are alike, and enough to mislead selectors where they are not. Nothing distinguishes the copy
+//! from what it copies.
 //!
-//! With `target` it copies the honest peer of that place. Without, it looks for the direction in which honest rows differ most and
-//! copies who stands furthest out there ([`Direction`]): one step of power iteration a round, on steps from the start.
+//! With `target` it copies the honest peer of that place. Without, it looks for the direction in
+//! which honest rows differ most and copies who stands furthest out there ([`Direction`]): one step
+//! of power iteration a round, on steps from the start.
 //!
-//! On digits of two classes a peer, two copies of one peer take a geometric median of nine from 0.81 to 0.44, the changing ones
-//! to 0.74; centred clipping loses 0.04 and 0.05 (measured). Where rows are dealt evenly it is harmless.
+//! On digits of two classes a peer, two copies of one peer take a geometric median of nine from
+//! 0.81 to 0.44, the changing ones to 0.74; centred clipping loses 0.04 and 0.05 (measured). Where
+//! rows are dealt evenly it is harmless.
 
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
@@ -20,8 +23,13 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     parameter: Some("target"),
     poisons: false,
     new: |section: &mut Section<'_>| {
-        let target = section.has("target").then(|| section.integer("target", Some(0), 0..=u64::from(u32::MAX)) as usize);
-        Box::new(Mimic { target, direction: None })
+        let target = section
+            .has("target")
+            .then(|| section.integer("target", Some(0), 0..=u64::from(u32::MAX)) as usize);
+        Box::new(Mimic {
+            target,
+            direction: None,
+        })
     },
 };
 
@@ -36,8 +44,13 @@ impl Attack for Mimic {
         let target = match self.target {
             Some(target) => target.min(scene.honest.len() - 1),
             None => {
-                let steps: Vec<Vec<f64>> = scene.honest.iter().map(|(_, row)| step(scene.view.start, row)).collect();
-                let guess = || Direction::new(scene.view.start.iter().map(|_| random.normal()).collect());
+                let steps: Vec<Vec<f64>> = scene
+                    .honest
+                    .iter()
+                    .map(|(_, row)| step(scene.view.start, row))
+                    .collect();
+                let guess =
+                    || Direction::new(scene.view.start.iter().map(|_| random.normal()).collect());
                 self.direction.get_or_insert_with(guess).turn(&steps)
             }
         };
@@ -46,13 +59,18 @@ impl Attack for Mimic {
 }
 
 fn step(start: &[f32], row: &[f32]) -> Vec<f64> {
-    start.iter().zip(row).map(|(start, value)| f64::from(*value) - f64::from(*start)).collect()
+    start
+        .iter()
+        .zip(row)
+        .map(|(start, value)| f64::from(*value) - f64::from(*start))
+        .collect()
 }
 
-/// A running estimate of the direction in which rows differ most, over rounds in which everything moves.
+/// A running estimate of the direction in which rows differ most, over rounds in which everything
+/// moves.
 ///
-/// With μ the mean of all rounds' means and c = Σ ⟨g − μ, z⟩ (g − μ): z becomes t/(t+1) · z + 1/(t+1) · c/‖c‖ in round t from 0,
-/// renormalised.
+/// With μ the mean of all rounds' means and c = Σ ⟨g − μ, z⟩ (g − μ): z becomes t/(t+1) · z +
+/// 1/(t+1) · c/‖c‖ in round t from 0, renormalised.
 #[derive(Clone, Debug)]
 pub struct Direction {
     towards: Vec<f64>,
@@ -63,7 +81,11 @@ pub struct Direction {
 impl Direction {
     /// Begins with a guess, `d` values; a random one does.
     pub fn new(guess: Vec<f64>) -> Direction {
-        Direction { mean: vec![0.0; guess.len()], towards: guess, rounds: 0.0 }
+        Direction {
+            mean: vec![0.0; guess.len()],
+            towards: guess,
+            rounds: 0.0,
+        }
     }
 
     /// Takes in a round's rows; the place of the one that stands furthest out in the new direction.
@@ -71,25 +93,41 @@ impl Direction {
         let (old, new) = (self.rounds / (self.rounds + 1.0), 1.0 / (self.rounds + 1.0));
         self.rounds += 1.0;
         for (index, mean) in self.mean.iter_mut().enumerate() {
-            *mean = old * *mean + new * rows.iter().map(|row| row[index]).sum::<f64>() / rows.len() as f64;
+            *mean = old * *mean
+                + new * rows.iter().map(|row| row[index]).sum::<f64>() / rows.len() as f64;
         }
         let mut turned = vec![0.0; self.mean.len()];
         for row in rows {
-            let centred: Vec<f64> = row.iter().zip(&self.mean).map(|(value, mean)| value - mean).collect();
+            let centred: Vec<f64> = row
+                .iter()
+                .zip(&self.mean)
+                .map(|(value, mean)| value - mean)
+                .collect();
             let along = dot(&centred, &self.towards);
-            turned.iter_mut().zip(centred).for_each(|(turned, value)| *turned += along * value);
+            turned
+                .iter_mut()
+                .zip(centred)
+                .for_each(|(turned, value)| *turned += along * value);
         }
         let length = dot(&turned, &turned).sqrt();
         // Where rows do not differ along the guess there is nothing to turn to.
         if length > 0.0 {
-            self.towards.iter_mut().zip(turned).for_each(|(towards, turned)| *towards = old * *towards + new * turned / length);
+            self.towards
+                .iter_mut()
+                .zip(turned)
+                .for_each(|(towards, turned)| *towards = old * *towards + new * turned / length);
         }
         let length = dot(&self.towards, &self.towards).sqrt();
         if length > 0.0 {
-            self.towards.iter_mut().for_each(|towards| *towards /= length);
+            self.towards
+                .iter_mut()
+                .for_each(|towards| *towards /= length);
         }
         let out = rows.iter().map(|row| dot(row, &self.towards)).enumerate();
-        out.fold((0, f64::NEG_INFINITY), |best, (place, along)| if along > best.1 { (place, along) } else { best }).0
+        out.fold((0, f64::NEG_INFINITY), |best, (place, along)| {
+            if along > best.1 { (place, along) } else { best }
+        })
+        .0
     }
 
     /// The direction, of length 1 after a round.

@@ -1,8 +1,8 @@
-//! `model-replacement`: a backdoor whose step is boosted, start + boost · (trained − start), so that a mean over as many models
-//! comes out as the liar's own.
+//! `model-replacement`: a backdoor whose step is boosted, start + boost · (trained − start), so
+//! that a mean over as many models comes out as the liar's own.
 //!
-//! Assumes that the others have come to rest, so that their steps cancel. A boosted step is long, so that clipping and
-//! distances catch what they do not catch of a plain `backdoor`.
+//! Assumes that the others have come to rest, so that their steps cancel. A boosted step is long,
+//! so that clipping and distances catch what they do not catch of a plain `backdoor`.
 
 use kith_consensus::Section;
 

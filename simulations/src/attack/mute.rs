@@ -1,4 +1,5 @@
-//! `mute`: publishes nothing from a round on, as if it had crashed, but stays connected, trains and listens.
+//! `mute`: publishes nothing from a round on, as if it had crashed, but stays connected, trains and
+//! listens.
 //!
 //! Its neighbours wait for it until a deadline, and then no longer.
 
@@ -14,7 +15,11 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     knowledge: Knowledge::Own,
     parameter: Some("round"),
     poisons: false,
-    new: |section: &mut Section<'_>| Box::new(Mute { from: section.integer("round", Some(0), 0..=u64::from(u32::MAX)) }),
+    new: |section: &mut Section<'_>| {
+        Box::new(Mute {
+            from: section.integer("round", Some(0), 0..=u64::from(u32::MAX)),
+        })
+    },
 };
 
 #[derive(Debug)]
@@ -24,6 +29,10 @@ struct Mute {
 
 impl Attack for Mute {
     fn publish(&mut self, scene: &Scene<'_>, _random: &mut Stream) -> Publication {
-        if scene.view.round >= self.from { Publication::Nothing } else { Publication::Same(scene.view.trained.to_vec()) }
+        if scene.view.round >= self.from {
+            Publication::Nothing
+        } else {
+            Publication::Same(scene.view.trained.to_vec())
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! `not-a-number`: a NaN in the first coordinate. Selectors that compare distances without looking first pick it.
+//! `not-a-number`: a NaN in the first coordinate. Selectors that compare distances without looking
+//! first pick it.
 
 use kith_consensus::Stream;
 use kith_gossip::Publication;

@@ -1,13 +1,15 @@
-//! `optimal-ipm` and `optimal-alie`: inner-product manipulation and "a little is enough" with the factor that does most harm to
-//! the charter's own rule.
+//! `optimal-ipm` and `optimal-alie`: inner-product manipulation and "a little is enough" with the
+//! factor that does most harm to the charter's own rule.
 //!
-//! The harm of a factor is ‖rule(honest rows ∪ f copies of the attack) − mean of the honest rows‖. A line search finds a large
-//! one: from 0 in steps of 10 that double while the harm grows, then nearer on both sides of the best in steps that shrink to 0.8,
-//! 20 evaluations in all (byzfl's numbers). Harm need not have a single maximum, so it is a large one and not the largest.
+//! The harm of a factor is ‖rule(honest rows ∪ f copies of the attack) − mean of the honest rows‖.
+//! A line search finds a large one: from 0 in steps of 10 that double while the harm grows, then
+//! nearer on both sides of the best in steps that shrink to 0.8, 20 evaluations in all (byzfl's
+//! numbers). Harm need not have a single maximum, so it is a large one and not the largest.
 //!
-//! A vector longer than what the door lets in does no harm. f is the charter's `byzantine`, at least 1. The honest rows are all that are known, while a receiver sees only its
-//! neighbourhood. Without a charter, and where the rule cannot be tried (it asks for losses, or for more rows), it is fitted to the
-//! plain mean. Cost: 20 times the rule's.
+//! A vector longer than what the door lets in does no harm. f is the charter's `byzantine`, at
+//! least 1. The honest rows are all that are known, while a receiver sees only its neighbourhood.
+//! Without a charter, and where the rule cannot be tried (it asks for losses, or for more rows), it
+//! is fitted to the plain mean. Cost: 20 times the rule's.
 
 use std::sync::Arc;
 
@@ -26,7 +28,12 @@ pub(super) const INNER_PRODUCT: AttackEntry = AttackEntry {
     knowledge: Knowledge::Omniscient,
     parameter: None,
     poisons: false,
-    new: |_| Box::new(Optimal { line: Line::InnerProduct, charter: None }),
+    new: |_| {
+        Box::new(Optimal {
+            line: Line::InnerProduct,
+            charter: None,
+        })
+    },
 };
 
 pub(super) const ALIE: AttackEntry = AttackEntry {
@@ -36,7 +43,12 @@ pub(super) const ALIE: AttackEntry = AttackEntry {
     knowledge: Knowledge::Omniscient,
     parameter: None,
     poisons: false,
-    new: |_| Box::new(Optimal { line: Line::Alie, charter: None }),
+    new: |_| {
+        Box::new(Optimal {
+            line: Line::Alie,
+            charter: None,
+        })
+    },
 };
 
 /// Evaluations of a search.
@@ -69,10 +81,21 @@ impl Attack for Optimal {
         let start = scene.view.start.iter().map(|value| f64::from(*value));
         let (means, deviations) = moments(scene);
         let line: Vec<(f64, f64)> = match self.line {
-            Line::InnerProduct => start.zip(&means).map(|(start, mean)| (start, start - mean)).collect(),
-            Line::Alie => means.iter().zip(deviations).map(|(mean, deviation)| (*mean, -deviation)).collect(),
+            Line::InnerProduct => start
+                .zip(&means)
+                .map(|(start, mean)| (start, start - mean))
+                .collect(),
+            Line::Alie => means
+                .iter()
+                .zip(deviations)
+                .map(|(mean, deviation)| (*mean, -deviation))
+                .collect(),
         };
-        let at = |factor: f64| -> Vec<f32> { line.iter().map(|(from, step)| (from + factor * step) as f32).collect() };
+        let at = |factor: f64| -> Vec<f32> {
+            line.iter()
+                .map(|(from, step)| (from + factor * step) as f32)
+                .collect()
+        };
         Publication::Same(at(maximize(|factor| self.harm(scene, &means, &at(factor)))))
     }
 
@@ -84,33 +107,69 @@ impl Attack for Optimal {
 impl Optimal {
     /// How far `vector` drives the rule's result from the honest means.
     fn harm(&self, scene: &Scene<'_>, means: &[f64], vector: &[f32]) -> f64 {
-        if vector.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt() > LENGTH_MAX {
+        if vector
+            .iter()
+            .map(|value| f64::from(*value).powi(2))
+            .sum::<f64>()
+            .sqrt()
+            > LENGTH_MAX
+        {
             return 0.0;
         }
-        let byzantine = self.charter.as_ref().map_or(1, |charter| charter.aggregation.byzantine.max(1));
-        let ruled = self.charter.as_ref().and_then(|charter| aggregate(charter, scene, vector, byzantine));
+        let byzantine = self
+            .charter
+            .as_ref()
+            .map_or(1, |charter| charter.aggregation.byzantine.max(1));
+        let ruled = self
+            .charter
+            .as_ref()
+            .and_then(|charter| aggregate(charter, scene, vector, byzantine));
         let result = ruled.unwrap_or_else(|| average(scene, vector, byzantine));
-        result.iter().zip(means).map(|(value, mean)| (value - mean).powi(2)).sum::<f64>().sqrt()
+        result
+            .iter()
+            .zip(means)
+            .map(|(value, mean)| (value - mean).powi(2))
+            .sum::<f64>()
+            .sqrt()
     }
 }
 
-/// What the charter's rule makes of the honest rows and `copies` of `vector`, as the first of the honest would.
-fn aggregate(charter: &Charter, scene: &Scene<'_>, vector: &[f32], copies: usize) -> Option<Vec<f64>> {
+/// What the charter's rule makes of the honest rows and `copies` of `vector`, as the first of the
+/// honest would.
+fn aggregate(
+    charter: &Charter,
+    scene: &Scene<'_>,
+    vector: &[f32],
+    copies: usize,
+) -> Option<Vec<f64>> {
     let start = scene.view.start;
     let updates = charter.aggregation.on == Space::Updates;
     let seen = |row: &[f32]| -> Vec<f32> {
         let origin = start.iter().map(|value| if updates { *value } else { 0.0 });
-        row.iter().zip(origin).map(|(value, origin)| value - origin).collect()
+        row.iter()
+            .zip(origin)
+            .map(|(value, origin)| value - origin)
+            .collect()
     };
-    let rows: Vec<Vec<f32>> =
-        scene.honest.iter().map(|(_, row)| *row).chain(std::iter::repeat_n(vector, copies)).map(seen).collect();
+    let rows: Vec<Vec<f32>> = scene
+        .honest
+        .iter()
+        .map(|(_, row)| *row)
+        .chain(std::iter::repeat_n(vector, copies))
+        .map(seen)
+        .collect();
     let weight = 1.0 / rows.len() as f64;
     let contributions: Vec<Contribution<'_>> = (0u64..)
         .zip(&rows)
         .map(|(number, row)| {
             let mut sender = [0; 32];
             sender[..8].copy_from_slice(&number.to_be_bytes());
-            Contribution { mixing_weight: weight, samples: 1, local_steps: 1, ..Contribution::of(PeerId(sender), row) }
+            Contribution {
+                mixing_weight: weight,
+                samples: 1,
+                local_steps: 1,
+                ..Contribution::of(PeerId(sender), row)
+            }
         })
         .collect();
     let context = Context {
@@ -122,15 +181,30 @@ fn aggregate(charter: &Charter, scene: &Scene<'_>, vector: &[f32], copies: usize
         seed: Seed(charter.id.0),
         ..Context::offline()
     };
-    let result = charter.aggregation.rule.aggregate(&context, &contributions).ok()?.parameters;
-    let origin = start.iter().map(|value| if updates { f64::from(*value) } else { 0.0 });
-    Some(result.iter().zip(origin).map(|(value, origin)| f64::from(*value) + origin).collect())
+    let result = charter
+        .aggregation
+        .rule
+        .aggregate(&context, &contributions)
+        .ok()?
+        .parameters;
+    let origin = start
+        .iter()
+        .map(|value| if updates { f64::from(*value) } else { 0.0 });
+    Some(
+        result
+            .iter()
+            .zip(origin)
+            .map(|(value, origin)| f64::from(*value) + origin)
+            .collect(),
+    )
 }
 
 /// The mean of the honest rows and `copies` of `vector`.
 fn average(scene: &Scene<'_>, vector: &[f32], copies: usize) -> Vec<f64> {
     let (honest, copies) = (scene.honest.len() as f64, copies as f64);
-    let mean = |(index, value): (usize, &f32)| (honest * scene.mean(index) + copies * f64::from(*value)) / (honest + copies);
+    let mean = |(index, value): (usize, &f32)| {
+        (honest * scene.mean(index) + copies * f64::from(*value)) / (honest + copies)
+    };
     vector.iter().enumerate().map(mean).collect()
 }
 
@@ -184,7 +258,10 @@ mod tests {
                 -(factor - peak).abs()
             });
             assert_eq!(count.get(), EVALUATIONS);
-            assert!((found - peak).abs() <= 0.15 * peak + 0.2, "{found} where the peak is at {peak}");
+            assert!(
+                (found - peak).abs() <= 0.15 * peak + 0.2,
+                "{found} where the peak is at {peak}"
+            );
         }
     }
 
@@ -201,18 +278,58 @@ mod tests {
     fn the_fitted_factor_harms_every_rule_about_as_much_as_any_fixed_one() {
         let mut random = Seed::from_number(3).stream("test");
         let start: Vec<f32> = (0..20).map(|_| random.normal() as f32).collect();
-        let rows: Vec<Vec<f32>> =
-            (0..10).map(|_| start.iter().map(|start| start + 0.5 + 0.3 * random.normal() as f32).collect()).collect();
-        let honest: Vec<(PeerId, &[f32])> = (0..10).map(|peer| (PeerId([peer; 32]), &rows[usize::from(peer)][..])).collect();
-        let (own, graph) = (PeerId([99; 32]), Graph::new_undirected(1, []).expect("a graph of one"));
-        let view = View { own, round: 0, start: &start, trained: &rows[0], neighbours: &[], roster: &[own], graph: &graph };
-        let scene = Scene { view: &view, honest: &honest, omniscient: true };
+        let rows: Vec<Vec<f32>> = (0..10)
+            .map(|_| {
+                start
+                    .iter()
+                    .map(|start| start + 0.5 + 0.3 * random.normal() as f32)
+                    .collect()
+            })
+            .collect();
+        let honest: Vec<(PeerId, &[f32])> = (0..10)
+            .map(|peer| (PeerId([peer; 32]), &rows[usize::from(peer)][..]))
+            .collect();
+        let (own, graph) = (
+            PeerId([99; 32]),
+            Graph::new_undirected(1, []).expect("a graph of one"),
+        );
+        let view = View {
+            own,
+            round: 0,
+            start: &start,
+            trained: &rows[0],
+            neighbours: &[],
+            roster: &[own],
+            graph: &graph,
+        };
+        let scene = Scene {
+            view: &view,
+            honest: &honest,
+            omniscient: true,
+        };
         let (means, _) = moments(&scene);
-        let rules = ["mean", "median", "trimmed-mean", "krum", "geometric-median", "centered-clipping", "nnm+trimmed-mean"];
-        for (rule, on) in rules.iter().flat_map(|rule| [(rule, "models"), (rule, "updates")]) {
+        let rules = [
+            "mean",
+            "median",
+            "trimmed-mean",
+            "krum",
+            "geometric-median",
+            "centered-clipping",
+            "nnm+trimmed-mean",
+        ];
+        for (rule, on) in rules
+            .iter()
+            .flat_map(|rule| [(rule, "models"), (rule, "updates")])
+        {
             let charter = charter(rule, on);
-            for (optimal, line, fixed) in [("optimal-ipm", Line::InnerProduct, "ipm"), ("optimal-alie", Line::Alie, "alie")] {
-                let judge = Optimal { line, charter: Some(Arc::clone(&charter)) };
+            for (optimal, line, fixed) in [
+                ("optimal-ipm", Line::InnerProduct, "ipm"),
+                ("optimal-alie", Line::Alie, "alie"),
+            ] {
+                let judge = Optimal {
+                    line,
+                    charter: Some(Arc::clone(&charter)),
+                };
                 let harm = |text: &str| {
                     let mut attack = attack_from_text(text).expect("a listed attack");
                     attack.study(&charter);
@@ -224,7 +341,10 @@ mod tests {
                 let found = harm(optimal);
                 for factor in [0.25, 0.5, 1.0, 1.5, 3.0, 10.0, 100.0] {
                     let known = harm(&format!("{fixed}:{factor}"));
-                    assert!(found >= 0.95 * known, "{rule} on {on}: {optimal} does {found}, {fixed}:{factor} does {known}");
+                    assert!(
+                        found >= 0.95 * known,
+                        "{rule} on {on}: {optimal} does {found}, {fixed}:{factor} does {known}"
+                    );
                 }
             }
         }

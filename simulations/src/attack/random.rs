@@ -15,7 +15,11 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     parameter: Some("scale"),
     poisons: false,
     // 1: far above a model's weights, which are about 0.1 (guess).
-    new: |section: &mut Section<'_>| Box::new(Random { scale: section.number("scale", Some(1.0), 0.0..=1e6) }),
+    new: |section: &mut Section<'_>| {
+        Box::new(Random {
+            scale: section.number("scale", Some(1.0), 0.0..=1e6),
+        })
+    },
 };
 
 #[derive(Debug)]
@@ -25,7 +29,11 @@ struct Random {
 
 impl Attack for Random {
     fn publish(&mut self, scene: &Scene<'_>, random: &mut Stream) -> Publication {
-        let values = scene.view.trained.iter().map(|_| (self.scale * (2.0 * random.unit() - 1.0)) as f32);
+        let values = scene
+            .view
+            .trained
+            .iter()
+            .map(|_| (self.scale * (2.0 * random.unit() - 1.0)) as f32);
         Publication::Same(values.collect())
     }
 }

@@ -1,7 +1,8 @@
-//! `replay`: beside this round's update it sends that of `age` rounds ago once more, signature and all.
+//! `replay`: beside this round's update it sends that of `age` rounds ago once more, signature and
+//! all.
 //!
-//! Receivers know the header, and the round is over: they refuse it by name, and nothing else changes. A peer keeps its last three
-//! updates, so there is nothing older to repeat.
+//! Receivers know the header, and the round is over: they refuse it by name, and nothing else
+//! changes. A peer keeps its last three updates, so there is nothing older to repeat.
 
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
@@ -15,7 +16,11 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     knowledge: Knowledge::Own,
     parameter: Some("age"),
     poisons: false,
-    new: |section: &mut Section<'_>| Box::new(Replay { age: section.integer("age", Some(1), 1..=2) }),
+    new: |section: &mut Section<'_>| {
+        Box::new(Replay {
+            age: section.integer("age", Some(1), 1..=2),
+        })
+    },
 };
 
 #[derive(Debug)]

@@ -1,7 +1,8 @@
 //! `sign-flip`: start − scale · (trained − start): the own step, reversed and made larger.
 //!
-//! With scale 1 it is what is also called bit flip; with the honest mean's step in place of the own one it is `ipm:1`. With scale 2
-//! a plain mean of six models hardly suffers; with 10 (the default, measured) it breaks.
+//! With scale 1 it is what is also called bit flip; with the honest mean's step in place of the own
+//! one it is `ipm:1`. With scale 2 a plain mean of six models hardly suffers; with 10 (the default,
+//! measured) it breaks.
 
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
@@ -15,7 +16,11 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     knowledge: Knowledge::Own,
     parameter: Some("scale"),
     poisons: false,
-    new: |section: &mut Section<'_>| Box::new(SignFlip { scale: section.number("scale", Some(10.0), 0.0..=1e6) }),
+    new: |section: &mut Section<'_>| {
+        Box::new(SignFlip {
+            scale: section.number("scale", Some(10.0), 0.0..=1e6),
+        })
+    },
 };
 
 #[derive(Debug)]
@@ -27,7 +32,13 @@ impl Attack for SignFlip {
     fn publish(&mut self, scene: &Scene<'_>, _random: &mut Stream) -> Publication {
         let scale = self.scale as f32;
         Publication::Same(
-            scene.view.start.iter().zip(scene.view.trained).map(|(start, trained)| start - scale * (trained - start)).collect(),
+            scene
+                .view
+                .start
+                .iter()
+                .zip(scene.view.trained)
+                .map(|(start, trained)| start - scale * (trained - start))
+                .collect(),
         )
     }
 }

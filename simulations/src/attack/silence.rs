@@ -1,7 +1,8 @@
 //! `silence`: publishes what it trained, but not to a share of the participants, chosen once.
 //!
-//! To those it looks like a peer that is up and says nothing: they wait for it until the round's deadline, and go on without. It is
-//! no proof of anything, since a message may be lost. After a restart it may choose others.
+//! To those it looks like a peer that is up and says nothing: they wait for it until the round's
+//! deadline, and go on without. It is no proof of anything, since a message may be lost. After a
+//! restart it may choose others.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +19,12 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     parameter: Some("share"),
     poisons: false,
     // Half: neither mute nor honest (guess).
-    new: |section: &mut Section<'_>| Box::new(Silence { share: section.number("share", Some(0.5), 0.0..=1.0), shunned: None }),
+    new: |section: &mut Section<'_>| {
+        Box::new(Silence {
+            share: section.number("share", Some(0.5), 0.0..=1.0),
+            shunned: None,
+        })
+    },
 };
 
 #[derive(Debug)]
@@ -30,7 +36,13 @@ struct Silence {
 impl Attack for Silence {
     fn publish(&mut self, scene: &Scene<'_>, random: &mut Stream) -> Publication {
         if self.shunned.is_none() {
-            let mut others: Vec<PeerId> = scene.view.roster.iter().filter(|peer| **peer != scene.view.own).copied().collect();
+            let mut others: Vec<PeerId> = scene
+                .view
+                .roster
+                .iter()
+                .filter(|peer| **peer != scene.view.own)
+                .copied()
+                .collect();
             random.shuffle(&mut others);
             others.truncate((self.share * others.len() as f64).round() as usize);
             self.shunned = Some(others.into_iter().collect());
@@ -39,6 +51,8 @@ impl Attack for Silence {
     }
 
     fn withholds(&mut self, _round: u64, receiver: &PeerId) -> bool {
-        self.shunned.as_ref().is_some_and(|shunned| shunned.contains(receiver))
+        self.shunned
+            .as_ref()
+            .is_some_and(|shunned| shunned.contains(receiver))
     }
 }

@@ -1,8 +1,10 @@
-//! `slow-drift`: what it trained, and a step of length `step` in a direction that all liars share, the same in every round.
+//! `slow-drift`: what it trained, and a step of length `step` in a direction that all liars share,
+//! the same in every round.
 //!
-//! It stays under every clip radius above the honest spread, so clipping does not catch it; it is bounded instead. A receiver
-//! that gives the liars together the weight w is moved by at most w · step a round. Where local training contracts distances by
-//! q < 1 a round and mixing does not stretch them, the drift never exceeds w · step / (1 − q).
+//! It stays under every clip radius above the honest spread, so clipping does not catch it; it is
+//! bounded instead. A receiver that gives the liars together the weight w is moved by at most w ·
+//! step a round. Where local training contracts distances by q < 1 a round and mixing does not
+//! stretch them, the drift never exceeds w · step / (1 − q).
 
 use kith_consensus::{Section, Seed, Stream};
 use kith_gossip::Publication;
@@ -17,7 +19,11 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     parameter: Some("step"),
     poisons: false,
     // 0.1: less than a small model's step in a round (guess).
-    new: |section: &mut Section<'_>| Box::new(SlowDrift { step: section.number("step", Some(0.1), 0.0..=1e6) }),
+    new: |section: &mut Section<'_>| {
+        Box::new(SlowDrift {
+            step: section.number("step", Some(0.1), 0.0..=1e6),
+        })
+    },
 };
 
 #[derive(Debug)]
@@ -30,8 +36,16 @@ impl Attack for SlowDrift {
         // Not from the own stream: the liars must not pull in different directions.
         let mut shared = Seed::from_number(0).stream("kith.v1 slow drift");
         let direction: Vec<f64> = scene.view.trained.iter().map(|_| shared.normal()).collect();
-        let length = direction.iter().map(|value| value * value).sum::<f64>().sqrt();
+        let length = direction
+            .iter()
+            .map(|value| value * value)
+            .sum::<f64>()
+            .sqrt();
         let values = scene.view.trained.iter().zip(direction);
-        Publication::Same(values.map(|(value, along)| (f64::from(*value) + self.step * along / length) as f32).collect())
+        Publication::Same(
+            values
+                .map(|(value, along)| (f64::from(*value) + self.step * along / length) as f32)
+                .collect(),
+        )
     }
 }

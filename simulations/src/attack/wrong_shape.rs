@@ -1,7 +1,8 @@
 //! `wrong-shape`: announces a vector of one value more than the federation's models have.
 //!
-//! Where nobody looked, receivers would combine vectors of different lengths. The announcement is refused as `dimension` before the
-//! body is looked at, and never mixed, with or without a robust rule, so it harms nobody.
+//! Where nobody looked, receivers would combine vectors of different lengths. The announcement is
+//! refused as `dimension` before the body is looked at, and never mixed, with or without a robust
+//! rule, so it harms nobody.
 
 use kith_consensus::Stream;
 use kith_gossip::Publication;

@@ -1,7 +1,7 @@
 //! `zero`: every parameter is 0.
 //!
-//! A fault rather than a plan: it draws a mean of models towards zero. Under `[aggregation] on = "updates"` it is the start,
-//! reversed; the update of length 0 is `free-rider`.
+//! A fault rather than a plan: it draws a mean of models towards zero. Under `[aggregation] on =
+//! "updates"` it is the start, reversed; the update of length 0 is `free-rider`.
 
 use kith_consensus::Stream;
 use kith_gossip::Publication;

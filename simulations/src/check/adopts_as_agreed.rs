@@ -1,5 +1,6 @@
-//! `adopts-as-agreed`: who takes another's model takes the one that the topology names and that came, as it was published, and
-//! keeps its own where the round asks no rule and none came. Of senders that are alternatives one counts, the best that came.
+//! `adopts-as-agreed`: who takes another's model takes the one that the topology names and that
+//! came, as it was published, and keeps its own where the round asks no rule and none came. Of
+//! senders that are alternatives one counts, the best that came.
 
 use std::collections::BTreeMap;
 
@@ -34,19 +35,38 @@ struct Seat {
 }
 
 impl Seat {
-    /// Of alternatives that came, the best must be the one that counts, and no other. Liars may have been taken out again.
-    fn passed_over(&self, scope: &Scope, graph: &Graph, member: usize, counted: &[usize]) -> Breach {
+    /// Of alternatives that came, the best must be the one that counts, and no other. Liars may
+    /// have been taken out again.
+    fn passed_over(
+        &self,
+        scope: &Scope,
+        graph: &Graph,
+        member: usize,
+        counted: &[usize],
+    ) -> Breach {
         for group in graph.alternatives(member) {
-            let counts: Vec<usize> = group.iter().copied().filter(|peer| counted.contains(peer)).collect();
+            let counts: Vec<usize> = group
+                .iter()
+                .copied()
+                .filter(|peer| counted.contains(peer))
+                .collect();
             if counts.len() > 1 {
-                return Some(format!("{} and {} count, which are alternatives", counts[0], counts[1]));
+                return Some(format!(
+                    "{} and {} count, which are alternatives",
+                    counts[0], counts[1]
+                ));
             }
-            let came = |peer: &&usize| !scope.lies[**peer] && self.came.contains(&scope.ids[**peer]);
+            let came =
+                |peer: &&usize| !scope.lies[**peer] && self.came.contains(&scope.ids[**peer]);
             let best = group.iter().find(came);
-            let worse =
-                counts.first().zip(best).filter(|(counts, best)| graph.rank(member, **counts) > graph.rank(member, **best));
+            let worse = counts
+                .first()
+                .zip(best)
+                .filter(|(counts, best)| graph.rank(member, **counts) > graph.rank(member, **best));
             if let Some((counts, best)) = worse {
-                return Some(format!("{counts} counts, though {best} came, which is the better alternative"));
+                return Some(format!(
+                    "{counts} counts, though {best} came, which is the better alternative"
+                ));
             }
         }
         None
@@ -54,10 +74,12 @@ impl Seat {
 }
 
 struct AdoptsAsAgreed {
-    /// Whether the topology has anybody adopt a model; else nobody may, and nothing need be remembered.
+    /// Whether the topology has anybody adopt a model; else nobody may, and nothing need be
+    /// remembered.
     may_adopt: bool,
     seats: Vec<Seat>,
-    /// Per peer, the state it promised by round; `None` where it promised two (its disk was lost in between).
+    /// Per peer, the state it promised by round; `None` where it promised two (its disk was lost in
+    /// between).
     published: Vec<BTreeMap<u64, Option<Digest>>>,
 }
 
@@ -66,27 +88,43 @@ impl Check for AdoptsAsAgreed {
         let seat = &mut self.seats[moment.member];
         match event {
             Event::RoundOpened { .. } if self.may_adopt => *seat = Seat::default(),
-            Event::Accepted { round, of, peer, .. } if self.may_adopt && round == of => seat.came.push(*peer),
+            Event::Accepted {
+                round, of, peer, ..
+            } if self.may_adopt && round == of => seat.came.push(*peer),
             Event::Adopted { round, peer, state } => {
                 seat.adopted = Some(*state);
                 let graph = scope.charter.topology.graph(scope.ids.len(), *round).ok()?;
                 let number = scope.number(peer)?;
-                if !graph.adopts(moment.member) || !graph.receives_from(moment.member).contains(&number) {
-                    return Some(format!("in round {round} it took the model of {number}, whom the topology does not name"));
+                if !graph.adopts(moment.member)
+                    || !graph.receives_from(moment.member).contains(&number)
+                {
+                    return Some(format!(
+                        "in round {round} it took the model of {number}, whom the topology does not name"
+                    ));
                 }
                 if !seat.came.contains(peer) {
-                    return Some(format!("in round {round} it took the model of {number}, which had not come"));
+                    return Some(format!(
+                        "in round {round} it took the model of {number}, which had not come"
+                    ));
                 }
                 if let Some(breach) = seat.passed_over(scope, &graph, moment.member, &[number]) {
                     return Some(format!("in round {round} {breach}"));
                 }
-                let told = self.published[number].get(round).filter(|_| !scope.lies[number])?.as_ref()?;
-                return (told != state).then(|| format!("in round {round} it took the model of {number}, and it is another one"));
+                let told = self.published[number]
+                    .get(round)
+                    .filter(|_| !scope.lies[number])?
+                    .as_ref()?;
+                return (told != state).then(|| {
+                    format!("in round {round} it took the model of {number}, and it is another one")
+                });
             }
             Event::Aggregated { round, dropped, .. } => {
                 let graph = scope.charter.topology.graph(scope.ids.len(), *round).ok()?;
                 if graph.has_alternatives() {
-                    let counted: Vec<usize> = dropped.iter().filter_map(|dropped| scope.number(&dropped.peer)).collect();
+                    let counted: Vec<usize> = dropped
+                        .iter()
+                        .filter_map(|dropped| scope.number(&dropped.peer))
+                        .collect();
                     let breach = seat.passed_over(scope, &graph, moment.member, &counted)?;
                     return Some(format!("in round {round} {breach}"));
                 }
@@ -94,9 +132,15 @@ impl Check for AdoptsAsAgreed {
             Event::Equivocated { peer, .. } => seat.came.retain(|came| came != peer),
             Event::Kept { round, expected } => {
                 let graph = scope.charter.topology.graph(scope.ids.len(), *round).ok()?;
-                let (named, adopts) = (graph.receives_from(moment.member), graph.adopts(moment.member));
+                let (named, adopts) = (
+                    graph.receives_from(moment.member),
+                    graph.adopts(moment.member),
+                );
                 if *expected != adopts || (!adopts && !named.is_empty()) {
-                    return Some(format!("in round {round} it asked no rule, though {} peers send to it", named.len()));
+                    return Some(format!(
+                        "in round {round} it asked no rule, though {} peers send to it",
+                        named.len()
+                    ));
                 }
             }
             _ => {}
@@ -120,7 +164,12 @@ impl Check for AdoptsAsAgreed {
             Effect::Persist(Record::Checkpoint(checkpoint)) if self.may_adopt => {
                 let adopted = self.seats[moment.member].adopted.take()?;
                 let stored = Digest::of_values(&checkpoint.parameters);
-                (adopted != stored).then(|| format!("it stores another model after {} rounds than it took", checkpoint.round))
+                (adopted != stored).then(|| {
+                    format!(
+                        "it stores another model after {} rounds than it took",
+                        checkpoint.round
+                    )
+                })
             }
             _ => None,
         }

@@ -1,7 +1,9 @@
-//! `awaited-again`: a neighbour that was on time in the last round is waited for in the next, unless it has gone through all.
+//! `awaited-again`: a neighbour that was on time in the last round is waited for in the next,
+//! unless it has gone through all.
 //!
-//! Where the charter selects, this holds of those that are mixed again. Where it selects by deadline, who was late is not waited for:
-//! then every neighbour that may still come is awaited or mixed at least once in `fairness` rounds.
+//! Where the charter selects, this holds of those that are mixed again. Where it selects by
+//! deadline, who was late is not waited for: then every neighbour that may still come is awaited or
+//! mixed at least once in `fairness` rounds.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,11 +17,17 @@ pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "awaited-again",
     help: "a neighbour that was on time is waited for in the next round, or, selected by deadline, every so many rounds",
     new: |scope| {
-        let fairness = scope.charter.canonical.get("round").and_then(|round| round.get("fairness"));
+        let fairness = scope
+            .charter
+            .canonical
+            .get("round")
+            .and_then(|round| round.get("fairness"));
         Box::new(AwaitedAgain {
             seats: vec![Seat::default(); scope.ids.len()],
             finished: scope.lies.clone(),
-            fairness: fairness.and_then(toml::Value::as_integer).map(|rounds| rounds as u64),
+            fairness: fairness
+                .and_then(toml::Value::as_integer)
+                .map(|rounds| rounds as u64),
         })
     },
 };
@@ -47,24 +55,48 @@ struct AwaitedAgain {
 }
 
 impl AwaitedAgain {
-    /// A round is over: `mixed` are those combined, `None` where mixing was skipped and nothing can be told.
-    fn over(&mut self, scope: &Scope, member: usize, round: u64, mixed: Option<&BTreeSet<PeerId>>) -> Breach {
+    /// A round is over: `mixed` are those combined, `None` where mixing was skipped and nothing can
+    /// be told.
+    fn over(
+        &mut self,
+        scope: &Scope,
+        member: usize,
+        round: u64,
+        mixed: Option<&BTreeSet<PeerId>>,
+    ) -> Breach {
         let fairness = self.fairness?;
         let seat = &mut self.seats[member];
         let mut missing = std::mem::take(&mut seat.missing);
-        missing.extend(seat.silent.iter().filter(|(of, _)| *of == round).map(|(_, peer)| *peer));
+        missing.extend(
+            seat.silent
+                .iter()
+                .filter(|(of, _)| *of == round)
+                .map(|(_, peer)| *peer),
+        );
         seat.silent.retain(|(of, _)| *of > round);
         let graph = scope.charter.topology.graph(scope.ids.len(), round).ok()?;
         let mut forgotten = None;
         for number in graph.receives_from(member) {
             let peer = scope.ids[*number];
-            if self.finished[*number] || missing.contains(&peer) || mixed.is_none_or(|mixed| mixed.contains(&peer)) {
+            if self.finished[*number]
+                || missing.contains(&peer)
+                || mixed.is_none_or(|mixed| mixed.contains(&peer))
+            {
                 seat.seen.insert(peer, round);
-            } else if seat.seen.get(&peer).is_none_or(|seen| round - seen >= fairness) {
+            } else if seat
+                .seen
+                .get(&peer)
+                .is_none_or(|seen| round - seen >= fairness)
+            {
                 forgotten = Some(peer);
             }
         }
-        forgotten.map(|peer| format!("in round {round} it has not waited for {} for {fairness} rounds", peer.short()))
+        forgotten.map(|peer| {
+            format!(
+                "in round {round} it has not waited for {} for {fairness} rounds",
+                peer.short()
+            )
+        })
     }
 }
 
@@ -75,7 +107,9 @@ impl Check for AwaitedAgain {
         }
         let seat = &mut self.seats[moment.member];
         match event {
-            Event::RoundClosed { awaited, missing, .. } => {
+            Event::RoundClosed {
+                awaited, missing, ..
+            } => {
                 seat.awaited = *awaited;
                 seat.missing.extend(missing);
                 None
@@ -88,7 +122,9 @@ impl Check for AwaitedAgain {
                 seat.silent.insert((*round, *peer));
                 None
             }
-            Event::CaughtUp { round, .. } | Event::MixingSkipped { round, .. } => self.over(scope, moment.member, *round, None),
+            Event::CaughtUp { round, .. } | Event::MixingSkipped { round, .. } => {
+                self.over(scope, moment.member, *round, None)
+            }
             Event::Aggregated { round, dropped, .. } if self.fairness.is_some() => {
                 let mixed = dropped.iter().map(|dropped| dropped.peer).collect();
                 self.over(scope, moment.member, *round, Some(&mixed))
@@ -96,10 +132,19 @@ impl Check for AwaitedAgain {
             Event::Aggregated { round, dropped, .. } => {
                 let now: Vec<PeerId> = dropped.iter().map(|dropped| dropped.peer).collect();
                 let was = |peer: &&PeerId| seat.last.0 + 1 == *round && seat.last.1.contains(peer);
-                let stays = |peer: &&PeerId| scope.number(peer).is_some_and(|number| !self.finished[number]);
+                let stays = |peer: &&PeerId| {
+                    scope
+                        .number(peer)
+                        .is_some_and(|number| !self.finished[number])
+                };
                 let awaited = seat.awaited;
-                let more = now.iter().filter(was).count() > awaited; // mostly nobody has to be looked up
-                let again = if more { now.iter().filter(was).filter(stays).count() } else { 0 };
+                // Mostly nobody has to be looked up.
+                let more = now.iter().filter(was).count() > awaited;
+                let again = if more {
+                    now.iter().filter(was).filter(stays).count()
+                } else {
+                    0
+                };
                 seat.last = (*round, now);
                 (awaited < again).then(|| {
                     format!("it waited for {awaited} neighbours in round {round}; {again} of those that came were on time before")

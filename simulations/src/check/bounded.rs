@@ -4,8 +4,11 @@ use super::{Breach, Check, CheckEntry, Scope};
 use crate::simulator::Moment;
 use kith_gossip::Event;
 
-pub(super) const ENTRY: CheckEntry =
-    CheckEntry { name: "bounded", help: "queues and memories of a peer stay within their limits", new: |_| Box::new(Bounded) };
+pub(super) const ENTRY: CheckEntry = CheckEntry {
+    name: "bounded",
+    help: "queues and memories of a peer stay within their limits",
+    new: |_| Box::new(Bounded),
+};
 
 struct Bounded;
 

@@ -1,8 +1,10 @@
-//! `chooses-as-agreed`: a round waits for nobody and mixes nobody but those that its selection draws, no more of them than the charter
-//! says, and of those that came the ones with the highest loss where that is agreed.
+//! `chooses-as-agreed`: a round waits for nobody and mixes nobody but those that its selection
+//! draws, no more of them than the charter says, and of those that came the ones with the highest
+//! loss where that is agreed.
 //!
-//! Anybody can repeat a draw: it follows from charter, round and the drawing peer. A `deadline` selection follows from what only the
-//! peer itself has seen; what can be told of it from outside is `awaited-again`.
+//! Anybody can repeat a draw: it follows from charter, round and the drawing peer. A `deadline`
+//! selection follows from what only the peer itself has seen; what can be told of it from outside
+//! is `awaited-again`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,7 +32,8 @@ const ROUNDS_KEPT: usize = 16;
 struct ChoosesAsAgreed {
     /// Per peer, the loss of its newest training.
     trained: Vec<Option<f64>>,
-    /// Per peer and round, the loss that it promised; `None` where it promised two things (its disk was lost in between).
+    /// Per peer and round, the loss that it promised; `None` where it promised two things (its disk
+    /// was lost in between).
     losses: Vec<BTreeMap<u64, Option<f64>>>,
     /// Per peer, whose update of its round came before that closed.
     came: Vec<BTreeSet<PeerId>>,
@@ -46,7 +49,13 @@ pub(super) fn drawn(scope: &Scope, member: usize, round: u64) -> Option<Vec<usiz
     let neighbours = graph.receives_from(member);
     let nothing_known = vec![Candidate::default(); neighbours.len()];
     let mut random = stream(scope.charter.seed, round, &scope.ids[member]);
-    Some(selection.awaits(&nothing_known, 1, &mut random).into_iter().map(|place| neighbours[place]).collect())
+    Some(
+        selection
+            .awaits(&nothing_known, 1, &mut random)
+            .into_iter()
+            .map(|place| neighbours[place])
+            .collect(),
+    )
 }
 
 impl ChoosesAsAgreed {
@@ -61,18 +70,29 @@ impl ChoosesAsAgreed {
         let drawn = drawn(scope, member, round)?;
         let ids: BTreeSet<PeerId> = drawn.iter().map(|number| scope.ids[*number]).collect();
         if let Some(stranger) = mixed.difference(&ids).next() {
-            return Some(format!("it mixed {} in round {round}, whom it did not draw", stranger.short()));
+            return Some(format!(
+                "it mixed {} in round {round}, whom it did not draw",
+                stranger.short()
+            ));
         }
         let graph = scope.charter.topology.graph(scope.ids.len(), round).ok()?;
         let most = selection.mixed_of(graph.receives_from(member).len());
         if mixed.len() > most {
-            return Some(format!("it mixed {} neighbours in round {round}; {most} are agreed", mixed.len()));
+            return Some(format!(
+                "it mixed {} neighbours in round {round}; {most} are agreed",
+                mixed.len()
+            ));
         }
         if !selection.needs_losses() {
             return None;
         }
-        let least = mixed.iter().filter_map(|peer| self.loss(scope, peer, round)).fold(f64::INFINITY, f64::min);
-        let left_out = ids.intersection(&self.came[member]).filter(|peer| !mixed.contains(peer));
+        let least = mixed
+            .iter()
+            .filter_map(|peer| self.loss(scope, peer, round))
+            .fold(f64::INFINITY, f64::min);
+        let left_out = ids
+            .intersection(&self.came[member])
+            .filter(|peer| !mixed.contains(peer));
         left_out.filter_map(|peer| Some((peer, self.loss(scope, peer, round)?))).find(|(_, loss)| *loss > least).map(
             |(peer, loss)| {
                 format!("in round {round} it left out {} with a loss of {loss} and mixed one of {least}", peer.short())
@@ -83,17 +103,24 @@ impl ChoosesAsAgreed {
 
 impl Check for ChoosesAsAgreed {
     fn input(&mut self, scope: &Scope, moment: &Moment<'_>, input: &Input) -> Breach {
-        if let (true, Input::Trained { loss, .. }) = (scope.charter.round.selection.needs_losses(), input) {
+        if let (true, Input::Trained { loss, .. }) =
+            (scope.charter.round.selection.needs_losses(), input)
+        {
             self.trained[moment.member] = Some(*loss);
         }
         None
     }
 
     fn effect(&mut self, scope: &Scope, moment: &Moment<'_>, effect: &Effect) -> Breach {
-        if let (true, Effect::Persist(Record::Intent(intent))) = (scope.charter.round.selection.needs_losses(), effect) {
+        if let (true, Effect::Persist(Record::Intent(intent))) =
+            (scope.charter.round.selection.needs_losses(), effect)
+        {
             let promised = &mut self.losses[moment.member];
             let loss = self.trained[moment.member];
-            promised.entry(intent.round).and_modify(|before| *before = None).or_insert(loss);
+            promised
+                .entry(intent.round)
+                .and_modify(|before| *before = None)
+                .or_insert(loss);
             while promised.len() > ROUNDS_KEPT {
                 promised.pop_first();
             }
@@ -108,20 +135,38 @@ impl Check for ChoosesAsAgreed {
                 self.came[member].clear();
                 None
             }
-            Event::Accepted { round, peer, of, .. } if round == of && !scope.charter.round.selection.is_everyone() => {
+            Event::Accepted {
+                round, peer, of, ..
+            } if round == of && !scope.charter.round.selection.is_everyone() => {
                 self.came[member].insert(*peer);
                 None
             }
-            Event::RoundClosed { round, awaited, missing, .. } => {
+            Event::RoundClosed {
+                round,
+                awaited,
+                missing,
+                ..
+            } => {
                 let drawn = drawn(scope, member, *round)?;
-                let stranger = missing.iter().find(|peer| scope.number(peer).is_none_or(|number| !drawn.contains(&number)));
+                let stranger = missing.iter().find(|peer| {
+                    scope
+                        .number(peer)
+                        .is_none_or(|number| !drawn.contains(&number))
+                });
                 if let Some(stranger) = stranger {
-                    return Some(format!("it waited in round {round} for {}, whom it did not draw", stranger.short()));
+                    return Some(format!(
+                        "it waited in round {round} for {}, whom it did not draw",
+                        stranger.short()
+                    ));
                 }
                 let drawn = drawn.len();
-                (*awaited > drawn).then(|| format!("it waited for {awaited} neighbours in round {round} and drew {drawn}"))
+                (*awaited > drawn).then(|| {
+                    format!("it waited for {awaited} neighbours in round {round} and drew {drawn}")
+                })
             }
-            Event::Aggregated { round, dropped, .. } if !scope.charter.round.selection.is_everyone() => {
+            Event::Aggregated { round, dropped, .. }
+                if !scope.charter.round.selection.is_everyone() =>
+            {
                 let mixed = dropped.iter().map(|dropped| dropped.peer).collect();
                 self.mixed(scope, member, *round, &mixed)
             }

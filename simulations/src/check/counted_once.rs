@@ -11,11 +11,17 @@ use kith_gossip::Event;
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "counted-once",
     help: "no update is counted twice",
-    new: |scope| Box::new(CountedOnce { accepted: vec![Vec::new(); scope.ids.len()], since: BTreeMap::new() }),
+    new: |scope| {
+        Box::new(CountedOnce {
+            accepted: vec![Vec::new(); scope.ids.len()],
+            since: BTreeMap::new(),
+        })
+    },
 };
 
 struct CountedOnce {
-    /// Per peer, (the update's round, the sender's number) accepted in this life, of rounds that are not stale.
+    /// Per peer, (the update's round, the sender's number) accepted in this life, of rounds that
+    /// are not stale.
     accepted: Vec<Vec<(u32, u32)>>,
     /// By peer, of whom something came since it combined, where rounds are not in step.
     since: BTreeMap<usize, BTreeSet<PeerId>>,
@@ -23,7 +29,8 @@ struct CountedOnce {
 
 impl Check for CountedOnce {
     fn event(&mut self, scope: &Scope, moment: &Moment<'_>, event: &Event) -> Breach {
-        // Without rounds in step, whatever came since the last time is combined, one update of each sender.
+        // Without rounds in step, whatever came since the last time is combined, one update of each
+        // sender.
         let in_step = scope.charter.round.mode == Mode::Synchronous;
         let kept = &mut self.accepted[moment.member];
         match event {
@@ -34,16 +41,27 @@ impl Check for CountedOnce {
                 if !in_step {
                     self.since.entry(moment.member).or_default().insert(*peer);
                 }
-                (!fresh).then(|| format!("it accepted the update of round {of} from {} twice", peer.short()))
+                (!fresh).then(|| {
+                    format!(
+                        "it accepted the update of round {of} from {} twice",
+                        peer.short()
+                    )
+                })
             }
             Event::Aggregated { round, models, .. } => {
                 let came = match in_step {
                     true => kept.iter().filter(|(of, _)| *of == small(*round)).count(),
-                    false => self.since.remove(&moment.member).map_or(0, |since| since.len()),
+                    false => self
+                        .since
+                        .remove(&moment.member)
+                        .map_or(0, |since| since.len()),
                 };
-                let stale = |of: u32| u64::from(of).saturating_add(scope.charter.round.staleness) < *round;
+                let stale =
+                    |of: u32| u64::from(of).saturating_add(scope.charter.round.staleness) < *round;
                 kept.retain(|(of, _)| !stale(*of));
-                (*models > came + 1).then(|| format!("it combined {models} models in round {round}, {came} came in"))
+                (*models > came + 1).then(|| {
+                    format!("it combined {models} models in round {round}, {came} came in")
+                })
             }
             _ => None,
         }
@@ -55,7 +73,9 @@ impl Check for CountedOnce {
     }
 }
 
-/// Charters have fewer rounds and worlds fewer peers than 2^32, and these lists are long in large worlds.
+/// Charters have fewer rounds and worlds fewer peers than 2^32, and these lists are long in large
+/// worlds.
 fn small(number: u64) -> u32 {
-    u32::try_from(number).expect("no honest peer accepts an update of a round beyond its charter's last")
+    u32::try_from(number)
+        .expect("no honest peer accepts an update of a round beyond its charter's last")
 }

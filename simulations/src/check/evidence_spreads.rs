@@ -1,5 +1,5 @@
-//! `evidence-spreads`: where nothing is lost and nobody fails, a peer that one honest peer convicts is convicted by all that have not
-//! left by then.
+//! `evidence-spreads`: where nothing is lost and nobody fails, a peer that one honest peer convicts
+//! is convicted by all that have not left by then.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,7 +12,12 @@ use kith_gossip::Event;
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "evidence-spreads",
     help: "where nothing is lost, whom one honest peer convicts all convict",
-    new: |scope| Box::new(EvidenceSpreads { convicted: BTreeMap::new(), left: vec![None; scope.ids.len()] }),
+    new: |scope| {
+        Box::new(EvidenceSpreads {
+            convicted: BTreeMap::new(),
+            left: vec![None; scope.ids.len()],
+        })
+    },
 };
 
 struct EvidenceSpreads {
@@ -37,10 +42,21 @@ impl Check for EvidenceSpreads {
     }
 
     fn ended(&mut self, scope: &Scope, _: Duration, _: &[usize]) -> Breach {
-        self.convicted.iter().filter(|_| scope.clear).find_map(|(peer, (by, last))| {
-            let there = |member: &usize| !scope.lies[*member] && self.left[*member].is_none_or(|left| left > *last);
-            let unaware = (0..scope.ids.len()).filter(there).find(|member| !by.contains(member))?;
-            Some(format!("{} peers convicted {}, peer {unaware} did not", by.len(), peer.short()))
-        })
+        self.convicted
+            .iter()
+            .filter(|_| scope.clear)
+            .find_map(|(peer, (by, last))| {
+                let there = |member: &usize| {
+                    !scope.lies[*member] && self.left[*member].is_none_or(|left| left > *last)
+                };
+                let unaware = (0..scope.ids.len())
+                    .filter(there)
+                    .find(|member| !by.contains(member))?;
+                Some(format!(
+                    "{} peers convicted {}, peer {unaware} did not",
+                    by.len(),
+                    peer.short()
+                ))
+            })
     }
 }

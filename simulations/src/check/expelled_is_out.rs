@@ -1,4 +1,5 @@
-//! `expelled-is-out`: from the moment that a peer convicts another, nothing of the other's counts there.
+//! `expelled-is-out`: from the moment that a peer convicts another, nothing of the other's counts
+//! there.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +11,11 @@ use kith_gossip::Event;
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "expelled-is-out",
     help: "nothing of a convicted peer's is accepted or combined any more",
-    new: |_| Box::new(ExpelledIsOut { expelled: BTreeMap::new() }),
+    new: |_| {
+        Box::new(ExpelledIsOut {
+            expelled: BTreeMap::new(),
+        })
+    },
 };
 
 struct ExpelledIsOut {
@@ -21,17 +26,26 @@ struct ExpelledIsOut {
 impl Check for ExpelledIsOut {
     fn event(&mut self, _: &Scope, moment: &Moment<'_>, event: &Event) -> Breach {
         if let Event::Equivocated { peer, .. } = event {
-            self.expelled.entry(moment.member).or_default().insert(*peer);
+            self.expelled
+                .entry(moment.member)
+                .or_default()
+                .insert(*peer);
             return None;
         }
         let expelled = self.expelled.get(&moment.member)?;
         match event {
-            Event::Accepted { round, peer, .. } if expelled.contains(peer) => {
-                Some(format!("it accepted an update in round {round} from {}, whom it has convicted", peer.short()))
-            }
+            Event::Accepted { round, peer, .. } if expelled.contains(peer) => Some(format!(
+                "it accepted an update in round {round} from {}, whom it has convicted",
+                peer.short()
+            )),
             Event::Aggregated { round, dropped, .. } => {
-                let counted = dropped.iter().find(|dropped| expelled.contains(&dropped.peer))?;
-                Some(format!("it combined in round {round} what {} sent, whom it has convicted", counted.peer.short()))
+                let counted = dropped
+                    .iter()
+                    .find(|dropped| expelled.contains(&dropped.peer))?;
+                Some(format!(
+                    "it combined in round {round} what {} sent, whom it has convicted",
+                    counted.peer.short()
+                ))
             }
             _ => None,
         }

@@ -1,4 +1,5 @@
-//! `finds-back`: some time after the last fault honest neighbours that both run are connected again.
+//! `finds-back`: some time after the last fault honest neighbours that both run are connected
+//! again.
 //!
 //! Not watched where the graph changes: there neighbours are dialled from round to round.
 
@@ -15,7 +16,10 @@ pub(super) const ENTRY: CheckEntry = CheckEntry {
     help: "some time after the last fault neighbours that run are connected",
     new: |scope| {
         let peers = scope.ids.len();
-        Box::new(FindsBack { connected: vec![BTreeSet::new(); peers], runs: vec![false; peers] })
+        Box::new(FindsBack {
+            connected: vec![BTreeSet::new(); peers],
+            runs: vec![false; peers],
+        })
     },
 };
 
@@ -47,7 +51,9 @@ impl Check for FindsBack {
                     .iter()
                     .filter(there)
                     .find(|peer| !connected.contains(&scope.ids[**peer]))?;
-                return Some(format!("in round {round} it is not connected with its neighbour {lost}, who runs"));
+                return Some(format!(
+                    "in round {round} it is not connected with its neighbour {lost}, who runs"
+                ));
             }
             _ => {}
         }

@@ -14,12 +14,24 @@ struct Finite;
 
 impl Check for Finite {
     fn effect(&mut self, _: &Scope, _: &Moment<'_>, effect: &Effect) -> Breach {
-        let Effect::Persist(Record::Checkpoint(checkpoint)) = effect else { return None };
+        let Effect::Persist(Record::Checkpoint(checkpoint)) = effect else {
+            return None;
+        };
         let models = std::iter::once(&checkpoint.parameters).chain(checkpoint.replicas.values());
-        // Bits without the sign order like magnitudes, with infinity and NaN above all: one pass without a branch tells whether to look.
-        let largest = |model: &Parameters| model.iter().fold(0, |largest, value| largest.max(value.to_bits() & 0x7fff_ffff));
+        // Bits without the sign order like magnitudes, with infinity and NaN above all: one pass
+        // without a branch tells whether to look.
+        let largest = |model: &Parameters| {
+            model.iter().fold(0, |largest, value| {
+                largest.max(value.to_bits() & 0x7fff_ffff)
+            })
+        };
         let models = models.filter(|model| largest(model) >= f32::INFINITY.to_bits());
-        let wrong = models.flat_map(|model| model.iter()).find(|value| !value.is_finite())?;
-        Some(format!("the checkpoint after {} rounds holds a value that is {wrong}", checkpoint.round))
+        let wrong = models
+            .flat_map(|model| model.iter())
+            .find(|value| !value.is_finite())?;
+        Some(format!(
+            "the checkpoint after {} rounds holds a value that is {wrong}",
+            checkpoint.round
+        ))
     }
 }

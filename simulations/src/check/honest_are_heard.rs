@@ -1,8 +1,9 @@
-//! `honest-are-heard`: what an honest peer sends is refused only for being early, late or a repetition, never for what it says.
+//! `honest-are-heard`: what an honest peer sends is refused only for being early, late or a
+//! repetition, never for what it says.
 //!
-//! Who has lost its disk cannot always know what it signed before: the headers that would tell may be lost too. Then it may publish
-//! a second update of a round, under another sequence, which others leave out; that alone is excused, and a proof against it is
-//! not (`no-contradiction`).
+//! Who has lost its disk cannot always know what it signed before: the headers that would tell may
+//! be lost too. Then it may publish a second update of a round, under another sequence, which
+//! others leave out; that alone is excused, and a proof against it is not (`no-contradiction`).
 
 use super::{Breach, Check, CheckEntry, Scope};
 use crate::simulator::Moment;
@@ -11,7 +12,11 @@ use kith_gossip::{Event, Refusal};
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "honest-are-heard",
     help: "honest messages are refused only for being early, late, or repeated",
-    new: |scope| Box::new(HonestAreHeard { forgot: vec![false; scope.ids.len()] }),
+    new: |scope| {
+        Box::new(HonestAreHeard {
+            forgot: vec![false; scope.ids.len()],
+        })
+    },
 };
 
 struct HonestAreHeard {
@@ -24,7 +29,9 @@ impl Check for HonestAreHeard {
         if let Event::Started { resumed: false, .. } = event {
             self.forgot[moment.member] |= moment.life > 0;
         }
-        let Event::Refused { peer, reason, .. } = event else { return None };
+        let Event::Refused { peer, reason, .. } = event else {
+            return None;
+        };
         let excusable = matches!(
             reason,
             Refusal::StaleRound { .. }
@@ -35,6 +42,7 @@ impl Check for HonestAreHeard {
         );
         let forgot = scope.number(peer).is_some_and(|number| self.forgot[number]);
         let excusable = excusable || (forgot && matches!(reason, Refusal::Announcement { .. }));
-        (!excusable && scope.is_honest(peer)).then(|| format!("it refused the honest {}: {reason}", peer.short()))
+        (!excusable && scope.is_honest(peer))
+            .then(|| format!("it refused the honest {}: {reason}", peer.short()))
     }
 }

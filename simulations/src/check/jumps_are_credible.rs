@@ -1,5 +1,5 @@
-//! `jumps-are-credible`: a peer goes on at a later round only where f + 1 of its neighbours can have said that they are there: liars
-//! may say anything, honest peers only what is true.
+//! `jumps-are-credible`: a peer goes on at a later round only where f + 1 of its neighbours can
+//! have said that they are there: liars may say anything, honest peers only what is true.
 
 use super::{Breach, Check, CheckEntry, Scope};
 use crate::simulator::Moment;
@@ -15,7 +15,9 @@ struct JumpsAreCredible;
 
 impl Check for JumpsAreCredible {
     fn event(&mut self, scope: &Scope, moment: &Moment<'_>, event: &Event) -> Breach {
-        let Event::Jumped { from, to } = event else { return None };
+        let Event::Jumped { from, to } = event else {
+            return None;
+        };
         let there = scope.neighbours_in(moment.member, *from, *to)?;
         let needed = scope.charter.aggregation.byzantine + 1;
         (there < needed)

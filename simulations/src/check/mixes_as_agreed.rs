@@ -1,8 +1,9 @@
 //! `mixes-as-agreed`: what comes out of a round is what the rule makes of what went in.
 //!
-//! Watched where it can be told from outside: every model combined is an honest peer's, and the codec says exactly what it is
-//! given. Then the plain mean must be W's row, the weight of who is absent on the own model and that of who was not chosen on those who
-//! were; any other rule must stay between the least and the greatest of each coordinate.
+//! Watched where it can be told from outside: every model combined is an honest peer's, and the
+//! codec says exactly what it is given. Then the plain mean must be W's row, the weight of who is
+//! absent on the own model and that of who was not chosen on those who were; any other rule must
+//! stay between the least and the greatest of each coordinate.
 
 use std::collections::BTreeMap;
 
@@ -17,14 +18,24 @@ pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "mixes-as-agreed",
     help: "a round's model is what the rule makes of the models that came in",
     new: |scope| {
-        let kind = scope.charter.canonical.get("codec").and_then(|codec| codec.get("kind")).and_then(|kind| kind.as_str());
+        let kind = scope
+            .charter
+            .canonical
+            .get("codec")
+            .and_then(|codec| codec.get("kind"))
+            .and_then(|kind| kind.as_str());
         let aggregation = &scope.charter.aggregation;
-        // Larger models would be kept for many rounds of many peers.
-        // What is carried on from round to round, sent beside the models or weighed by its age is no plain mean.
-        let plain =
-            aggregation.momentum == 0.0 && aggregation.method == Method::Plain && scope.charter.round.mode == Mode::Synchronous;
-        let watches = plain && kind == Some("identity") && aggregation.on == Space::Models && scope.ids.len() <= PEERS_MAX;
-        let exact = aggregation.rule.name() == "mean" && matches!(aggregation.weighting, Weighting::Mixing);
+        // Larger models would be kept for many rounds of many peers. What is carried on from round
+        // to round, sent beside the models or weighed by its age is no plain mean.
+        let plain = aggregation.momentum == 0.0
+            && aggregation.method == Method::Plain
+            && scope.charter.round.mode == Mode::Synchronous;
+        let watches = plain
+            && kind == Some("identity")
+            && aggregation.on == Space::Models
+            && scope.ids.len() <= PEERS_MAX;
+        let exact =
+            aggregation.rule.name() == "mean" && matches!(aggregation.weighting, Weighting::Mixing);
         Box::new(MixesAsAgreed {
             watches,
             exact,
@@ -44,7 +55,8 @@ const ROUNDS_KEPT: usize = 16;
 struct MixesAsAgreed {
     watches: bool,
     exact: bool,
-    /// Per peer, what it promised by round; `None` where it promised two things (its disk was lost in between).
+    /// Per peer, what it promised by round; `None` where it promised two things (its disk was lost
+    /// in between).
     published: Vec<BTreeMap<u64, Option<Parameters>>>,
     /// Per peer, what its own training led to.
     own: Vec<Option<Parameters>>,
@@ -56,12 +68,15 @@ impl Check for MixesAsAgreed {
     fn input(&mut self, _: &Scope, moment: &Moment<'_>, input: &Input) -> Breach {
         match input {
             _ if !self.watches => {}
-            Input::Trained { round, parameters, .. } if *round == moment.peer.round() => {
+            Input::Trained {
+                round, parameters, ..
+            } if *round == moment.peer.round() => {
                 self.own[moment.member] = Some(Parameters::clone(parameters));
             }
             Input::TrainingFailed { .. } => self.own[moment.member] = None,
             Input::Start { intent, .. } => {
-                self.own[moment.member] = intent.as_ref().map(|intent| Parameters::clone(&intent.own));
+                self.own[moment.member] =
+                    intent.as_ref().map(|intent| Parameters::clone(&intent.own));
             }
             _ => {}
         }
@@ -72,11 +87,14 @@ impl Check for MixesAsAgreed {
         match event {
             _ if !self.watches => {}
             Event::Aggregated { round, dropped, .. } => {
-                self.combined[moment.member] = Some((*round, dropped.iter().map(|dropped| dropped.peer).collect()));
+                self.combined[moment.member] =
+                    Some((*round, dropped.iter().map(|dropped| dropped.peer).collect()));
             }
             Event::TrainingFailed { .. } => self.own[moment.member] = None,
             // In a round without training the own model is what the peer promises.
-            Event::RoundOpened { round, .. } if !scope.charter.topology.trains(*round) => self.own[moment.member] = None,
+            Event::RoundOpened { round, .. } if !scope.charter.topology.trains(*round) => {
+                self.own[moment.member] = None
+            }
             _ => {}
         }
         None
@@ -87,7 +105,9 @@ impl Check for MixesAsAgreed {
             Effect::Persist(Record::Intent(intent)) if self.watches => {
                 self.own[moment.member] = Some(Parameters::clone(&intent.own));
                 let published = &mut self.published[moment.member];
-                let entry = published.entry(intent.round).or_insert_with(|| Some(Parameters::clone(&intent.own)));
+                let entry = published
+                    .entry(intent.round)
+                    .or_insert_with(|| Some(Parameters::clone(&intent.own)));
                 if entry.as_ref().is_some_and(|before| *before != intent.own) {
                     *entry = None;
                 }
@@ -108,15 +128,26 @@ impl Check for MixesAsAgreed {
                 }
                 if let Some(drawn) = drawn(scope, moment.member, round) {
                     let weight = |number: &usize| graph.mixing_weight(moment.member, *number);
-                    let all: Vec<f64> = graph.receives_from(moment.member).iter().map(weight).collect();
+                    let all: Vec<f64> = graph
+                        .receives_from(moment.member)
+                        .iter()
+                        .map(weight)
+                        .collect();
                     let drawn: Vec<f64> = drawn.iter().map(weight).collect();
                     let mixed: Vec<f64> = rows.iter().map(|(weight, _)| *weight).collect();
                     let factor = scope.charter.round.selection.factor(&all, &drawn, &mixed);
                     rows.iter_mut().for_each(|(weight, _)| *weight *= factor);
                 }
-                rows.push((1.0 - rows.iter().map(|(weight, _)| weight).sum::<f64>(), own));
-                compare(&rows, &checkpoint.parameters, self.exact)
-                    .map(|what| format!("in round {round} it made of {} honest models one whose {what}", rows.len()))
+                rows.push((
+                    1.0 - rows.iter().map(|(weight, _)| weight).sum::<f64>(),
+                    own,
+                ));
+                compare(&rows, &checkpoint.parameters, self.exact).map(|what| {
+                    format!(
+                        "in round {round} it made of {} honest models one whose {what}",
+                        rows.len()
+                    )
+                })
             }
             _ => None,
         }
@@ -130,14 +161,21 @@ impl Check for MixesAsAgreed {
 fn compare(rows: &[(f64, &[f32])], result: &[f32], exact: bool) -> Option<String> {
     result.iter().enumerate().find_map(|(column, value)| {
         let values = || rows.iter().map(|(_, row)| f64::from(row[column]));
-        let (low, high) =
-            values().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
+        let (low, high) = values()
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
+                (low.min(value), high.max(value))
+            });
         let slack = 1e-5 * (1.0 + low.abs().max(high.abs())); // rounding to f32
         let value = f64::from(*value);
         if value < low - slack || value > high + slack {
-            return Some(format!("coordinate {column} is {value}, they lie between {low} and {high}"));
+            return Some(format!(
+                "coordinate {column} is {value}, they lie between {low} and {high}"
+            ));
         }
-        let mean: f64 = rows.iter().map(|(weight, row)| weight * f64::from(row[column])).sum();
+        let mean: f64 = rows
+            .iter()
+            .map(|(weight, row)| weight * f64::from(row[column]))
+            .sum();
         let off = exact && (value - mean).abs() > slack;
         off.then(|| format!("coordinate {column} is {value}, their mean by weight is {mean}"))
     })

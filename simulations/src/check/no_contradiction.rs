@@ -1,5 +1,5 @@
-//! `no-contradiction`: an honest peer is never convicted of contradicting itself, whatever crashes and restarts it goes through
-//! with or without its disk.
+//! `no-contradiction`: an honest peer is never convicted of contradicting itself, whatever crashes
+//! and restarts it goes through with or without its disk.
 
 use super::{Breach, Check, CheckEntry, Scope};
 use crate::simulator::Moment;
@@ -15,8 +15,15 @@ struct NoContradiction;
 
 impl Check for NoContradiction {
     fn event(&mut self, scope: &Scope, _: &Moment<'_>, event: &Event) -> Breach {
-        let Event::Equivocated { peer, round, .. } = event else { return None };
+        let Event::Equivocated { peer, round, .. } = event else {
+            return None;
+        };
         let honest = scope.is_honest(peer);
-        honest.then(|| format!("it convicted the honest {} of contradicting itself in round {round}", peer.short()))
+        honest.then(|| {
+            format!(
+                "it convicted the honest {} of contradicting itself in round {round}",
+                peer.short()
+            )
+        })
     }
 }

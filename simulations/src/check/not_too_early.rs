@@ -1,5 +1,5 @@
-//! `not-too-early`: a round that closes by its deadline has lasted that long, unless f + 1 neighbours are two rounds ahead or more,
-//! so that waiting is of no use.
+//! `not-too-early`: a round that closes by its deadline has lasted that long, unless f + 1
+//! neighbours are two rounds ahead or more, so that waiting is of no use.
 
 use std::time::Duration;
 
@@ -11,7 +11,11 @@ use kith_gossip::event::Closed;
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "not-too-early",
     help: "a round closes by its deadline no sooner than that, unless f + 1 neighbours are far ahead",
-    new: |scope| Box::new(NotTooEarly { opened: vec![Duration::ZERO; scope.ids.len()] }),
+    new: |scope| {
+        Box::new(NotTooEarly {
+            opened: vec![Duration::ZERO; scope.ids.len()],
+        })
+    },
 };
 
 /// Clocks of worlds run at most 1.5 times as fast as they should.
@@ -32,12 +36,18 @@ impl Check for NotTooEarly {
             Event::RoundClosed { round, why, .. } => {
                 let lasted = moment.now.saturating_sub(self.opened[moment.member]);
                 let deadline = scope.charter.round.deadline;
-                if *why == Closed::Quorum || lasted.as_secs_f64() * FASTEST_CLOCK * 1.001 >= deadline.as_secs_f64() {
+                if *why == Closed::Quorum
+                    || lasted.as_secs_f64() * FASTEST_CLOCK * 1.001 >= deadline.as_secs_f64()
+                {
                     return None;
                 }
                 let ahead = scope.neighbours_in(moment.member, *round, round + 2)?;
                 let needed = scope.charter.aggregation.byzantine + 1;
-                (ahead < needed).then(|| format!("it closed round {round} by its deadline of {deadline:?} after {lasted:?}"))
+                (ahead < needed).then(|| {
+                    format!(
+                        "it closed round {round} by its deadline of {deadline:?} after {lasted:?}"
+                    )
+                })
             }
             _ => None,
         }

@@ -1,5 +1,6 @@
-//! `nothing-stale`: no update older than the charter allows, from the future, or of somebody who is not a neighbour in that round is
-//! accepted. That nothing unsigned is believed shows in `no-contradiction`, where somebody forges (the attack `forgery`).
+//! `nothing-stale`: no update older than the charter allows, from the future, or of somebody who is
+//! not a neighbour in that round is accepted. That nothing unsigned is believed shows in
+//! `no-contradiction`, where somebody forges (the attack `forgery`).
 
 use super::{Breach, Check, CheckEntry, Scope};
 use crate::simulator::Moment;
@@ -16,12 +17,25 @@ struct NothingStale;
 
 impl Check for NothingStale {
     fn event(&mut self, scope: &Scope, moment: &Moment<'_>, event: &Event) -> Breach {
-        let Event::Accepted { round, of, peer, staleness, .. } = event else { return None };
+        let Event::Accepted {
+            round,
+            of,
+            peer,
+            staleness,
+            ..
+        } = event
+        else {
+            return None;
+        };
         if scope.charter.round.mode == Mode::Synchronous && of > round {
-            return Some(format!("it accepted an update of round {of} in round {round}"));
+            return Some(format!(
+                "it accepted an update of round {of} in round {round}"
+            ));
         }
         // Where nobody keeps step an old update is discounted, not refused.
-        if scope.charter.round.mode == Mode::Synchronous && *staleness > scope.charter.round.staleness {
+        if scope.charter.round.mode == Mode::Synchronous
+            && *staleness > scope.charter.round.staleness
+        {
             return Some(format!(
                 "it accepted an update {staleness} rounds old; the charter allows {}",
                 scope.charter.round.staleness
@@ -29,7 +43,13 @@ impl Check for NothingStale {
         }
         let graph = scope.charter.topology.graph(scope.ids.len(), *of).ok()?;
         let number = scope.number(peer);
-        let neighbour = number.is_some_and(|number| graph.receives_from(moment.member).contains(&number));
-        (!neighbour).then(|| format!("it accepted an update of round {of} from {}, who is no neighbour then", peer.short()))
+        let neighbour =
+            number.is_some_and(|number| graph.receives_from(moment.member).contains(&number));
+        (!neighbour).then(|| {
+            format!(
+                "it accepted an update of round {of} from {}, who is no neighbour then",
+                peer.short()
+            )
+        })
     }
 }

@@ -1,4 +1,5 @@
-//! `over-is-true`: a peer that says that the federation is over has only neighbours that have gone through every round, or that lie.
+//! `over-is-true`: a peer that says that the federation is over has only neighbours that have gone
+//! through every round, or that lie.
 
 use super::{Breach, Check, CheckEntry, Scope};
 use crate::simulator::Moment;
@@ -7,7 +8,11 @@ use kith_gossip::Event;
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "over-is-true",
     help: "a peer ends before its last round only when all its honest neighbours have finished",
-    new: |scope| Box::new(OverIsTrue { finished: scope.lies.clone() }),
+    new: |scope| {
+        Box::new(OverIsTrue {
+            finished: scope.lies.clone(),
+        })
+    },
 };
 
 struct OverIsTrue {
@@ -20,9 +25,18 @@ impl Check for OverIsTrue {
         match event {
             Event::Finished { .. } => self.finished[moment.member] = true,
             Event::Over { round } => {
-                let unfinished = |peer: &_| scope.number(peer).is_some_and(|number| !self.finished[number]);
+                let unfinished = |peer: &_| {
+                    scope
+                        .number(peer)
+                        .is_some_and(|number| !self.finished[number])
+                };
                 let neighbour = moment.peer.neighbours().into_iter().find(unfinished);
-                return neighbour.map(|peer| format!("it ended in round {round} though {} has not finished", peer.short()));
+                return neighbour.map(|peer| {
+                    format!(
+                        "it ended in round {round} though {} has not finished",
+                        peer.short()
+                    )
+                });
             }
             _ => {}
         }

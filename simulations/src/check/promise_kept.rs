@@ -1,4 +1,5 @@
-//! `promise-kept`: who comes back with its disk sends what the disk promises for the round in which it comes back.
+//! `promise-kept`: who comes back with its disk sends what the disk promises for the round in which
+//! it comes back.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,11 @@ use kith_gossip::{Event, Input};
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "promise-kept",
     help: "who comes back with its disk sends in its round what the disk promises",
-    new: |_| Box::new(PromiseKept { owed: BTreeMap::new() }),
+    new: |_| {
+        Box::new(PromiseKept {
+            owed: BTreeMap::new(),
+        })
+    },
 };
 
 struct PromiseKept {
@@ -23,7 +28,8 @@ impl Check for PromiseKept {
         if let Input::Start { checkpoint, intent } = input {
             let round = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.round);
             let owed = intent.as_ref().filter(|intent| intent.round == round);
-            self.owed.extend(owed.map(|intent| (moment.member, (intent.round, intent.state))));
+            self.owed
+                .extend(owed.map(|intent| (moment.member, (intent.round, intent.state))));
         }
         None
     }
@@ -38,7 +44,9 @@ impl Check for PromiseKept {
             }
             Event::RoundClosed { round, .. } => {
                 let (promised, _) = self.owed.remove(&moment.member)?;
-                Some(format!("it came back with a promise for round {promised} and closed round {round} without keeping it"))
+                Some(format!(
+                    "it came back with a promise for round {promised} and closed round {round} without keeping it"
+                ))
             }
             _ => None,
         }

@@ -1,5 +1,6 @@
-//! `promised-first`: an update leaves only after the intent to send exactly it is durable, and a promise is kept over a crash:
-//! what goes out under one (round, sequence) is always the same bytes.
+//! `promised-first`: an update leaves only after the intent to send exactly it is durable, and a
+//! promise is kept over a crash: what goes out under one (round, sequence) is always the same
+//! bytes.
 
 use super::{Breach, Check, CheckEntry, Scope};
 use crate::simulator::Moment;
@@ -10,10 +11,16 @@ use kith_gossip::{Effect, Event, Packet, Record};
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "promised-first",
     help: "an update leaves only after the promise to send it is on disk, and stays the same after a crash",
-    new: |scope| Box::new(PromisedFirst { promised: vec![Sorted::default(); scope.ids.len()], last: None }),
+    new: |scope| {
+        Box::new(PromisedFirst {
+            promised: vec![Sorted::default(); scope.ids.len()],
+            last: None,
+        })
+    },
 };
 
-/// Rounds whose promises are remembered: no update is sent that is older than the topology's lead asks for.
+/// Rounds whose promises are remembered: no update is sent that is older than the topology's lead
+/// asks for.
 const ROUNDS_KEPT: usize = LEAD_MAX as usize + 1;
 
 struct PromisedFirst {
@@ -26,13 +33,16 @@ struct PromisedFirst {
 impl Check for PromisedFirst {
     fn event(&mut self, _: &Scope, moment: &Moment<'_>, event: &Event) -> Breach {
         if let Event::Started { resumed: false, .. } = event {
-            self.promised[moment.member] = Sorted::default(); // a disk that is lost takes its promises with it
+            // A disk that is lost takes its promises with it.
+            self.promised[moment.member] = Sorted::default();
         }
         None
     }
 
     fn effect(&mut self, _: &Scope, moment: &Moment<'_>, effect: &Effect) -> Breach {
-        let Effect::Send { bytes, .. } = effect else { return None };
+        let Effect::Send { bytes, .. } = effect else {
+            return None;
+        };
         if self.last.as_ref().is_some_and(|last| last.is(bytes)) {
             return None;
         }
@@ -49,16 +59,19 @@ impl Check for PromisedFirst {
     }
 
     fn stored(&mut self, _: &Scope, moment: &Moment<'_>, record: &Record) -> Breach {
-        let Record::Intent(intent) = record else { return None };
+        let Record::Intent(intent) = record else {
+            return None;
+        };
         let promised = &mut self.promised[moment.member];
         let before = promised.insert(intent.round, intent.announcement.clone());
         while promised.len() > ROUNDS_KEPT {
             promised.pop_first();
         }
         match before {
-            Some(before) if before != intent.announcement => {
-                Some(format!("it promised two different updates of round {}", intent.round))
-            }
+            Some(before) if before != intent.announcement => Some(format!(
+                "it promised two different updates of round {}",
+                intent.round
+            )),
             _ => None,
         }
     }

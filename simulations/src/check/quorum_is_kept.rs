@@ -15,7 +15,16 @@ struct QuorumIsKept;
 
 impl Check for QuorumIsKept {
     fn event(&mut self, scope: &Scope, _: &Moment<'_>, event: &Event) -> Breach {
-        let Event::RoundClosed { round, why: Closed::Quorum, awaited, missing, .. } = event else { return None };
+        let Event::RoundClosed {
+            round,
+            why: Closed::Quorum,
+            awaited,
+            missing,
+            ..
+        } = event
+        else {
+            return None;
+        };
         let (came, quorum) = (awaited - missing.len(), scope.charter.round.quorum);
         let enough = came as f64 >= quorum * *awaited as f64 - 1e-9;
         (!enough)

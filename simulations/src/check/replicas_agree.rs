@@ -1,4 +1,5 @@
-//! `replicas-agree`: what a peer holds as an honest sender's vector is one that the sender published.
+//! `replicas-agree`: what a peer holds as an honest sender's vector is one that the sender
+//! published.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,19 +13,23 @@ pub(super) const ENTRY: CheckEntry = CheckEntry {
     help: "a peer's copy of an honest sender's vector is one that the sender published",
     new: |scope| {
         let peers = scope.ids.len();
-        Box::new(ReplicasAgree { published: vec![BTreeMap::new(); peers], accepted: BTreeMap::new() })
+        Box::new(ReplicasAgree {
+            published: vec![BTreeMap::new(); peers],
+            accepted: BTreeMap::new(),
+        })
     },
 };
 
 struct ReplicasAgree {
     /// Per peer, the states it promised, by round.
     published: Vec<BTreeMap<u64, BTreeSet<Digest>>>,
-    /// By peer, whose update of which round it accepted last in the input that it handled last: one input can lead to several,
-    /// and events are shown when all of them are applied.
+    /// By peer, whose update of which round it accepted last in the input that it handled last: one
+    /// input can lead to several, and events are shown when all of them are applied.
     accepted: BTreeMap<usize, BTreeMap<PeerId, u64>>,
 }
 
-/// Rounds whose states are remembered (guess: no two neighbours that hear each other are further apart).
+/// Rounds whose states are remembered (guess: no two neighbours that hear each other are further
+/// apart).
 const ROUNDS_KEPT: usize = 16;
 
 impl Check for ReplicasAgree {
@@ -34,7 +39,10 @@ impl Check for ReplicasAgree {
             && moment.peer.keeps_replicas()
         {
             let published = &mut self.published[moment.member];
-            published.entry(intent.round).or_default().insert(intent.state);
+            published
+                .entry(intent.round)
+                .or_default()
+                .insert(intent.state);
             while published.len() > ROUNDS_KEPT {
                 published.pop_first();
             }
@@ -46,18 +54,30 @@ impl Check for ReplicasAgree {
         if let Event::Accepted { of, peer, .. } = event
             && moment.peer.replica_of(peer).is_some()
         {
-            self.accepted.entry(moment.member).or_default().insert(*peer, *of);
+            self.accepted
+                .entry(moment.member)
+                .or_default()
+                .insert(*peer, *of);
         }
         None
     }
 
     fn input(&mut self, scope: &Scope, moment: &Moment<'_>, _: &Input) -> Breach {
-        self.accepted.remove(&moment.member)?.into_iter().find_map(|(peer, of)| {
-            let sender = scope.number(&peer).filter(|sender| !scope.lies[*sender])?;
-            let held = moment.peer.replica_of(&peer)?;
-            let known = self.published[sender].get(&of)?.contains(&held);
-            (!known).then(|| format!("its copy of {} is none that {} published in round {of}", peer.short(), peer.short()))
-        })
+        self.accepted
+            .remove(&moment.member)?
+            .into_iter()
+            .find_map(|(peer, of)| {
+                let sender = scope.number(&peer).filter(|sender| !scope.lies[*sender])?;
+                let held = moment.peer.replica_of(&peer)?;
+                let known = self.published[sender].get(&of)?.contains(&held);
+                (!known).then(|| {
+                    format!(
+                        "its copy of {} is none that {} published in round {of}",
+                        peer.short(),
+                        peer.short()
+                    )
+                })
+            })
     }
 
     fn crashed(&mut self, _: &Scope, moment: &Moment<'_>) {

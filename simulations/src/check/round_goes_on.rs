@@ -1,5 +1,6 @@
-//! `round-goes-on`: a peer's round never goes back, not even over a crash that leaves it its disk, and it goes on from the model
-//! that it stored. A disk that a fault rolls back holds what it holds: the peer goes on from there.
+//! `round-goes-on`: a peer's round never goes back, not even over a crash that leaves it its disk,
+//! and it goes on from the model that it stored. A disk that a fault rolls back holds what it
+//! holds: the peer goes on from there.
 
 use super::{Breach, Check, CheckEntry, Scope};
 use crate::simulator::Moment;
@@ -8,7 +9,11 @@ use kith_gossip::{Effect, Event, Input, Parameters, Record};
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "round-goes-on",
     help: "a round never goes back, and what is durable is never forgotten",
-    new: |scope| Box::new(RoundGoesOn { seats: vec![Seat::default(); scope.ids.len()] }),
+    new: |scope| {
+        Box::new(RoundGoesOn {
+            seats: vec![Seat::default(); scope.ids.len()],
+        })
+    },
 };
 
 #[derive(Clone, Debug, Default)]
@@ -28,13 +33,21 @@ impl Check for RoundGoesOn {
         match event {
             Event::Started { round, resumed, .. } => {
                 if !resumed {
-                    self.seats[moment.member].durable = None; // a disk that is lost takes its promise with it
+                    // A disk that is lost takes its promise with it.
+                    self.seats[moment.member].durable = None;
                 }
-                let durable = self.seats[moment.member].durable.as_ref().map_or(0, |(round, _)| *round);
-                (*round < durable).then(|| format!("it resumed in round {round}, its disk held {durable} completed rounds"))
+                let durable = self.seats[moment.member]
+                    .durable
+                    .as_ref()
+                    .map_or(0, |(round, _)| *round);
+                (*round < durable).then(|| {
+                    format!("it resumed in round {round}, its disk held {durable} completed rounds")
+                })
             }
             Event::RoundOpened { round, .. } => {
-                let before = self.seats[moment.member].opened.replace((moment.life, *round));
+                let before = self.seats[moment.member]
+                    .opened
+                    .replace((moment.life, *round));
                 match before {
                     Some((life, before)) if life == moment.life && *round <= before => {
                         Some(format!("it opened round {round} after round {before}"))
@@ -48,7 +61,9 @@ impl Check for RoundGoesOn {
 
     fn input(&mut self, _: &Scope, moment: &Moment<'_>, input: &Input) -> Breach {
         if let Input::Start { checkpoint, .. } = input {
-            let held = checkpoint.as_ref().map(|held| (held.round, Parameters::clone(&held.parameters)));
+            let held = checkpoint
+                .as_ref()
+                .map(|held| (held.round, Parameters::clone(&held.parameters)));
             self.seats[moment.member].durable = held;
         }
         None
@@ -56,15 +71,22 @@ impl Check for RoundGoesOn {
 
     fn stored(&mut self, _: &Scope, moment: &Moment<'_>, record: &Record) -> Breach {
         if let Record::Checkpoint(checkpoint) = record {
-            self.seats[moment.member].durable = Some((checkpoint.round, Parameters::clone(&checkpoint.parameters)));
+            self.seats[moment.member].durable =
+                Some((checkpoint.round, Parameters::clone(&checkpoint.parameters)));
         }
         None
     }
 
     fn effect(&mut self, _: &Scope, moment: &Moment<'_>, effect: &Effect) -> Breach {
-        let Effect::Train { round, parameters, .. } = effect else { return None };
+        let Effect::Train {
+            round, parameters, ..
+        } = effect
+        else {
+            return None;
+        };
         let (durable, stored) = self.seats[moment.member].durable.as_ref()?;
         let same = Parameters::ptr_eq(stored, parameters) || stored == parameters;
-        (durable == round && !same).then(|| format!("it trains in round {round} from another model than it stored"))
+        (durable == round && !same)
+            .then(|| format!("it trains in round {round} from another model than it stored"))
     }
 }

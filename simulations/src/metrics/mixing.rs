@@ -1,8 +1,10 @@
-//! How well a round mixed: the spectral gap of the matrix that was in force, among the honest peers that made the round.
+//! How well a round mixed: the spectral gap of the matrix that was in force, among the honest peers
+//! that made the round.
 //!
-//! A row says which share of a peer's new model comes from whose: the mixing weight, where everything came and the rule is a mean. What
-//! comes from liars counts as the peer's own, as if they were away. So lost messages, crashes, deadlines and what a rule leaves out all
-//! show beside the gap of the topology.
+//! A row says which share of a peer's new model comes from whose: the mixing weight, where
+//! everything came and the rule is a mean. What comes from liars counts as the peer's own, as if
+//! they were away. So lost messages, crashes, deadlines and what a rule leaves out all show beside
+//! the gap of the topology.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +14,8 @@ use kith_gossip::Event;
 use crate::check::Scope;
 use crate::simulator::Moment;
 
-/// Larger worlds have no gap in their tables: it takes n³ steps a round (64 peers: some milliseconds).
+/// Larger worlds have no gap in their tables: it takes n³ steps a round (64 peers: some
+/// milliseconds).
 pub const GAP_PEERS_MAX: usize = 64;
 
 /// Rounds that are kept open for who has not made them yet.
@@ -41,10 +44,18 @@ impl Mixing {
         let honest = |peer| scope.number(peer).filter(|number| !scope.lies[*number]);
         let (round, row) = match event {
             Event::Aggregated { round, dropped, .. } => {
-                let influence = dropped.iter().filter_map(|one| honest(&one.peer).map(|number| (number, one.influence)));
+                let influence = dropped
+                    .iter()
+                    .filter_map(|one| honest(&one.peer).map(|number| (number, one.influence)));
                 (*round, influence.collect())
             }
-            Event::Adopted { round, peer, .. } => (*round, honest(peer).into_iter().map(|number| (number, 1.0)).collect()),
+            Event::Adopted { round, peer, .. } => (
+                *round,
+                honest(peer)
+                    .into_iter()
+                    .map(|number| (number, 1.0))
+                    .collect(),
+            ),
             Event::Kept { round, .. } | Event::MixingSkipped { round, .. } => (*round, Row::new()),
             _ => return,
         };
@@ -79,10 +90,17 @@ impl Mixing {
         if rows.len() < 2 {
             return;
         }
-        let places: BTreeMap<usize, usize> = rows.keys().enumerate().map(|(place, peer)| (*peer, place)).collect();
+        let places: BTreeMap<usize, usize> = rows
+            .keys()
+            .enumerate()
+            .map(|(place, peer)| (*peer, place))
+            .collect();
         let mut matrix = vec![vec![0.0; rows.len()]; rows.len()];
         for (own, row) in rows.values().enumerate() {
-            for (place, weight) in row.iter().filter_map(|(peer, weight)| Some((*places.get(peer)?, *weight))) {
+            for (place, weight) in row
+                .iter()
+                .filter_map(|(peer, weight)| Some((*places.get(peer)?, *weight)))
+            {
                 matrix[own][place] = weight;
             }
             matrix[own][own] = 1.0 - matrix[own].iter().sum::<f64>();

@@ -1,5 +1,6 @@
-//! Which bytes carry what their receiver has been sent before: an announcement that goes out once more, because it was asked for or its
-//! receiver came back, and a body that the same peer pulls again.
+//! Which bytes carry what their receiver has been sent before: an announcement that goes out once
+//! more, because it was asked for or its receiver came back, and a body that the same peer pulls
+//! again.
 
 use std::collections::BTreeMap;
 
@@ -22,16 +23,21 @@ struct Told {
 pub(super) struct Retransmissions {
     /// Per sender, by receiver.
     told: Vec<BTreeMap<PeerId, Told>>,
-    /// Pulls of a body that its asker has pulled before, and the newest round that was announced to it.
+    /// Pulls of a body that its asker has pulled before, and the newest round that was announced to
+    /// it.
     again: BTreeMap<u64, u64>,
 }
 
 impl Retransmissions {
     pub(super) fn new(peers: usize) -> Retransmissions {
-        Retransmissions { told: vec![BTreeMap::new(); peers], again: BTreeMap::new() }
+        Retransmissions {
+            told: vec![BTreeMap::new(); peers],
+            again: BTreeMap::new(),
+        }
     }
 
-    /// A message goes out: the round of the update that it announces, where the receiver has been sent that or a later one.
+    /// A message goes out: the round of the update that it announces, where the receiver has been
+    /// sent that or a later one.
     pub(super) fn sent(&mut self, moment: &Moment<'_>, to: &PeerId, bytes: &Packet) -> Option<u64> {
         let round = moment.peer.announced_in(bytes)?;
         let told = self.told[moment.member].entry(*to).or_default();
@@ -43,10 +49,17 @@ impl Retransmissions {
     }
 
     /// A body is asked for.
-    pub(super) fn requested(&mut self, moment: &Moment<'_>, from: &PeerId, digest: Digest, request: u64) {
+    pub(super) fn requested(
+        &mut self,
+        moment: &Moment<'_>,
+        from: &PeerId,
+        digest: Digest,
+        request: u64,
+    ) {
         let told = self.told[moment.member].entry(*from).or_default();
         if told.body == Some(digest) {
-            self.again.insert(request, told.newest.unwrap_or(moment.peer.round()));
+            self.again
+                .insert(request, told.newest.unwrap_or(moment.peer.round()));
         }
         told.body = Some(digest);
     }

@@ -37,12 +37,18 @@ const GRAPH_PEERS_MAX: usize = 64;
 /// # Errors
 /// When a file cannot be read or written.
 pub fn page(folder: &Path) -> io::Result<()> {
-    let outcome: Value = serde_json::from_slice(&std::fs::read(folder.join("outcome.json"))?).map_err(io::Error::other)?;
+    let outcome: Value = serde_json::from_slice(&std::fs::read(folder.join("outcome.json"))?)
+        .map_err(io::Error::other)?;
     let text = std::fs::read_to_string(folder.join("experiment.toml"))?;
     let rounds = Table::read(&folder.join("rounds.csv"), &ROUND_COLUMNS)?.above_zero("peers");
-    let peers = Table::read(&folder.join("peers.csv"), &["round", "lies", "loss", "virtual_seconds"])?;
+    let peers = Table::read(
+        &folder.join("peers.csv"),
+        &["round", "lies", "loss", "virtual_seconds"],
+    )?;
     let (command, resolved) = match text.split_once('\n') {
-        Some((first, rest)) if first.starts_with(COMMAND) => (first.trim_start_matches(COMMAND), rest),
+        Some((first, rest)) if first.starts_with(COMMAND) => {
+            (first.trim_start_matches(COMMAND), rest)
+        }
         _ => ("kith sim run experiment.toml", text.as_str()),
     };
     let mut body = promises(&outcome, command);
@@ -71,19 +77,33 @@ pub fn page(folder: &Path) -> io::Result<()> {
         "<p>Trace <code>{}</code>: the same seed and program give the same trace.</p>\n",
         escape(outcome["trace"].as_str().unwrap_or_default())
     ));
-    body.push_str(&format!("<details><summary>The resolved experiment</summary><pre>{}</pre></details>\n", escape(resolved)));
-    let title = format!("{}, seed {}", outcome["name"].as_str().unwrap_or("experiment"), outcome["seed"]);
+    body.push_str(&format!(
+        "<details><summary>The resolved experiment</summary><pre>{}</pre></details>\n",
+        escape(resolved)
+    ));
+    let title = format!(
+        "{}, seed {}",
+        outcome["name"].as_str().unwrap_or("experiment"),
+        outcome["seed"]
+    );
     std::fs::write(folder.join("report.html"), whole(&title, &body))
 }
 
 fn promises(outcome: &Value, command: &str) -> String {
-    let failed = outcome["checks"]["failed"].as_array().map_or(&[][..], Vec::as_slice);
+    let failed = outcome["checks"]["failed"]
+        .as_array()
+        .map_or(&[][..], Vec::as_slice);
     let kept = outcome["checks"]["passed"].as_u64().unwrap_or(0);
     let mut text = format!("<p>Promises: {kept} kept, {} broken.</p>\n", failed.len());
-    let late = outcome["faults_not_felt"].as_array().map_or(&[][..], Vec::as_slice);
+    let late = outcome["faults_not_felt"]
+        .as_array()
+        .map_or(&[][..], Vec::as_slice);
     let late: Vec<&str> = late.iter().filter_map(Value::as_str).collect();
     if !late.is_empty() {
-        text.push_str(&format!("<p>Not felt, since the run was over before: {}.</p>\n", escape(&late.join(", "))));
+        text.push_str(&format!(
+            "<p>Not felt, since the run was over before: {}.</p>\n",
+            escape(&late.join(", "))
+        ));
     }
     if failed.is_empty() {
         return text;
@@ -100,25 +120,48 @@ fn promises(outcome: &Value, command: &str) -> String {
             escape(failure["what"].as_str().unwrap_or_default()),
         ));
     }
-    text.push_str(&format!("</table>\n<p>Replay it: <code>{}</code></p>\n", escape(command)));
+    text.push_str(&format!(
+        "</table>\n<p>Replay it: <code>{}</code></p>\n",
+        escape(command)
+    ));
     text
 }
 
 /// Which peer has how many rows of which class, for worlds of a size that can be looked at.
 fn skew_table(counts: &Value) -> String {
-    let Some(peers) = counts.as_array().filter(|peers| (1..=GRAPH_PEERS_MAX).contains(&peers.len())) else {
+    let Some(peers) = counts
+        .as_array()
+        .filter(|peers| (1..=GRAPH_PEERS_MAX).contains(&peers.len()))
+    else {
         return String::new();
     };
-    let numbers = |counts: &Value| counts.as_array().map_or(Vec::new(), |list| list.iter().filter_map(Value::as_u64).collect());
+    let numbers = |counts: &Value| {
+        counts.as_array().map_or(Vec::new(), |list| {
+            list.iter().filter_map(Value::as_u64).collect()
+        })
+    };
     let peers: Vec<Vec<u64>> = peers.iter().map(numbers).collect();
     let largest = peers.iter().flatten().copied().max().unwrap_or(0).max(1) as f64;
-    let classes: String = (0..peers[0].len()).map(|class| format!("<th class=\"n\">{class}</th>")).collect();
-    let mut text = format!("<details><summary>Rows by peer and class</summary>\n<table><tr><th>peer</th>{classes}</tr>\n");
+    let classes: String = (0..peers[0].len())
+        .map(|class| format!("<th class=\"n\">{class}</th>"))
+        .collect();
+    let mut text = format!(
+        "<details><summary>Rows by peer and class</summary>\n<table><tr><th>peer</th>{classes}</tr>\n"
+    );
     for (peer, counts) in peers.iter().enumerate() {
         // Darker for more; the number says the same.
-        let shade = |count: u64| format!("background:rgba(0,114,178,{:.2})", 0.6 * count as f64 / largest);
-        let cell = |count: &u64| format!("<td class=\"n\" style=\"{}\">{count}</td>", shade(*count));
-        text.push_str(&format!("<tr><td>{peer}</td>{}</tr>\n", counts.iter().map(cell).collect::<String>()));
+        let shade = |count: u64| {
+            format!(
+                "background:rgba(0,114,178,{:.2})",
+                0.6 * count as f64 / largest
+            )
+        };
+        let cell =
+            |count: &u64| format!("<td class=\"n\" style=\"{}\">{count}</td>", shade(*count));
+        text.push_str(&format!(
+            "<tr><td>{peer}</td>{}</tr>\n",
+            counts.iter().map(cell).collect::<String>()
+        ));
     }
     text.push_str("</table></details>\n");
     text
@@ -127,53 +170,119 @@ fn skew_table(counts: &Value) -> String {
 fn outcome_table(outcome: &Value) -> String {
     let mut text = "<table>\n".to_owned();
     let mut line = |name: &str, value: String| {
-        text.push_str(&format!("<tr><th>{name}</th><td>{}</td></tr>\n", escape(&value)));
+        text.push_str(&format!(
+            "<tr><th>{name}</th><td>{}</td></tr>\n",
+            escape(&value)
+        ));
     };
     let range = |key: &str| {
         let part = |part: &str| outcome[key][part].as_f64().map(number_text);
-        Some(format!("{} (from {} to {})", part("mean")?, part("min")?, part("max")?))
+        Some(format!(
+            "{} (from {} to {})",
+            part("mean")?,
+            part("min")?,
+            part("max")?
+        ))
     };
     let names = |list: &Value| {
-        list.as_array().map_or(String::new(), |list| list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "))
+        list.as_array().map_or(String::new(), |list| {
+            list.iter()
+                .filter_map(Value::as_str)
+                .collect::<Vec<_>>()
+                .join(", ")
+        })
     };
     let counts = |key: &str, between: &str| {
-        let counts = outcome[key].as_object().filter(|counts| !counts.is_empty())?;
-        Some(counts.iter().map(|(name, count)| format!("{name}{between}{count}")).collect::<Vec<_>>().join(", "))
+        let counts = outcome[key]
+            .as_object()
+            .filter(|counts| !counts.is_empty())?;
+        Some(
+            counts
+                .iter()
+                .map(|(name, count)| format!("{name}{between}{count}"))
+                .collect::<Vec<_>>()
+                .join(", "),
+        )
     };
-    line("peers", format!("{}, of which {} lie", outcome["peers"], outcome["adversaries"]));
+    line(
+        "peers",
+        format!(
+            "{}, of which {} lie",
+            outcome["peers"], outcome["adversaries"]
+        ),
+    );
     if outcome["adversaries"] != 0 {
         line("liars", names(&outcome["liars"]));
     }
     line("rounds", outcome["rounds"].to_string());
     let skew = |key: &str| outcome["skew"][key].as_f64().map(number_text);
-    if let (Some(l1), Some(hellinger), Some(jensen_shannon)) = (skew("l1"), skew("hellinger"), skew("jensen_shannon")) {
-        let text = format!("L1 {l1} of 2, Hellinger {hellinger} of 1, Jensen–Shannon {jensen_shannon} of 0.833");
+    if let (Some(l1), Some(hellinger), Some(jensen_shannon)) =
+        (skew("l1"), skew("hellinger"), skew("jensen_shannon"))
+    {
+        let text = format!(
+            "L1 {l1} of 2, Hellinger {hellinger} of 1, Jensen–Shannon {jensen_shannon} of 0.833"
+        );
         line("distance of a peer's classes from everybody's, mean", text);
     }
-    for (key, name) in [("accuracy", "accuracy"), ("loss", "loss"), ("optimum_distance", "distance to the optimum")] {
+    for (key, name) in [
+        ("accuracy", "accuracy"),
+        ("loss", "loss"),
+        ("optimum_distance", "distance to the optimum"),
+    ] {
         range(key).into_iter().for_each(|value| line(name, value));
     }
-    outcome["consensus_distance"].as_f64().into_iter().for_each(|value| line("consensus distance", number_text(value)));
+    outcome["consensus_distance"]
+        .as_f64()
+        .into_iter()
+        .for_each(|value| line("consensus distance", number_text(value)));
     let bytes = |key: &str| outcome["bytes"][key].as_f64().unwrap_or(0.0);
-    let share = 100.0 * (bytes("payload") + bytes("keyframes")) / bytes("dense_equivalent").max(1.0);
-    let bodies = format!("{} and {} of keyframes", bytes_text(bytes("payload")), bytes_text(bytes("keyframes")));
-    line("bodies of updates", format!("{bodies}: {share:.1} % of the same uncompressed"));
+    let share =
+        100.0 * (bytes("payload") + bytes("keyframes")) / bytes("dense_equivalent").max(1.0);
+    let bodies = format!(
+        "{} and {} of keyframes",
+        bytes_text(bytes("payload")),
+        bytes_text(bytes("keyframes"))
+    );
+    line(
+        "bodies of updates",
+        format!("{bodies}: {share:.1} % of the same uncompressed"),
+    );
     line("on the wire", bytes_text(bytes("wire")));
-    outcome["bytes"]["retransmitted"].as_f64().into_iter().for_each(|bytes| line("sent once more", bytes_text(bytes)));
-    line("rounds closed by the deadline", outcome["rounds_by_deadline"].to_string());
-    line("rounds with too few models to mix", outcome["mixing_skipped"].to_string());
+    outcome["bytes"]["retransmitted"]
+        .as_f64()
+        .into_iter()
+        .for_each(|bytes| line("sent once more", bytes_text(bytes)));
+    line(
+        "rounds closed by the deadline",
+        outcome["rounds_by_deadline"].to_string(),
+    );
+    line(
+        "rounds with too few models to mix",
+        outcome["mixing_skipped"].to_string(),
+    );
     for (key, name, between) in [
         ("refused", "updates refused", ": "),
         ("suspected", "suspected peers, by how many", " by "),
         ("convicted", "convicted peers, by how many", " by "),
     ] {
-        counts(key, between).into_iter().for_each(|value| line(name, value));
+        counts(key, between)
+            .into_iter()
+            .for_each(|value| line(name, value));
     }
-    line("virtual time", format!("{} s", number_text(outcome["virtual_seconds"].as_f64().unwrap_or(0.0))));
+    line(
+        "virtual time",
+        format!(
+            "{} s",
+            number_text(outcome["virtual_seconds"].as_f64().unwrap_or(0.0))
+        ),
+    );
     let rate = outcome["peer_rounds_per_second"].as_f64().unwrap_or(0.0);
     let signatures = outcome["signatures"].as_str().unwrap_or_default();
     let wall = outcome["wall_seconds"].as_f64().unwrap_or(0.0);
-    line("took", format!("{wall:.2} s; {rate:.0} peer-rounds a second; signatures: {signatures}"));
+    line(
+        "took",
+        format!("{wall:.2} s; {rate:.0} peer-rounds a second; signatures: {signatures}"),
+    );
     text.push_str("</table>\n");
     text
 }
@@ -199,10 +308,17 @@ fn plots(rounds: &Table, peers: &Table) -> Vec<(&'static str, Plot)> {
         y,
         series,
     };
-    let band = |column: &str| spans(peers, column).into_iter().map(|(round, (low, high))| (round as f64, low, high)).collect();
+    let band = |column: &str| {
+        spans(peers, column)
+            .into_iter()
+            .map(|(round, (low, high))| (round as f64, low, high))
+            .collect()
+    };
     let line = |name: &str, column: &str| Series::line(name, rounds.pairs("round", column));
     let held_out = !rounds.pairs("round", "loss").is_empty();
-    let accuracy_band = rounds.each(["round", "accuracy_min", "accuracy_max"]).map(|[round, low, high]| (round, low, high));
+    let accuracy_band = rounds
+        .each(["round", "accuracy_min", "accuracy_max"])
+        .map(|[round, low, high]| (round, low, high));
     let mut found = vec![
         (
             "accuracy",
@@ -215,7 +331,11 @@ fn plots(rounds: &Table, peers: &Table) -> Vec<(&'static str, Plot)> {
         (
             "loss",
             plot(
-                if held_out { "Loss: mean, and from best to worst peer on held-out rows" } else { "Training loss: mean" },
+                if held_out {
+                    "Loss: mean, and from best to worst peer on held-out rows"
+                } else {
+                    "Training loss: mean"
+                },
                 wide(rounds, &["loss", "train_loss"], "loss"),
                 vec![
                     line("held out", "loss").with_band(band("loss")),
@@ -249,14 +369,21 @@ fn plots(rounds: &Table, peers: &Table) -> Vec<(&'static str, Plot)> {
         ),
         (
             "bytes",
-            plot("Updates received by all honest peers", Axis::linear("received so far", Unit::Bytes), vec![cumulated(rounds)]),
+            plot(
+                "Updates received by all honest peers",
+                Axis::linear("received so far", Unit::Bytes),
+                vec![cumulated(rounds)],
+            ),
         ),
         (
             "filtered",
             plot(
                 "What the rule left out of its neighbours' contributions",
                 Axis::linear("share left out", Unit::Number),
-                vec![line("of honest", "filtered_honest"), line("of liars", "filtered_liars")],
+                vec![
+                    line("of honest", "filtered_honest"),
+                    line("of liars", "filtered_liars"),
+                ],
             ),
         ),
         (
@@ -277,17 +404,32 @@ fn plots(rounds: &Table, peers: &Table) -> Vec<(&'static str, Plot)> {
 
 /// A logarithmic axis where values differ by more than three powers of ten.
 fn wide(rounds: &Table, columns: &[&str], title: &str) -> Axis {
-    let values = || columns.iter().flat_map(|column| rounds.pairs("round", column)).map(|(_, value)| value);
-    let (least, most) = (values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max));
-    if least > 0.0 && most > 1e3 * least { Axis::log(title, Unit::Number) } else { Axis::linear(title, Unit::Number) }
+    let values = || {
+        columns
+            .iter()
+            .flat_map(|column| rounds.pairs("round", column))
+            .map(|(_, value)| value)
+    };
+    let (least, most) = (
+        values().fold(f64::INFINITY, f64::min),
+        values().fold(0.0, f64::max),
+    );
+    if least > 0.0 && most > 1e3 * least {
+        Axis::log(title, Unit::Number)
+    } else {
+        Axis::linear(title, Unit::Number)
+    }
 }
 
 fn cumulated(rounds: &Table) -> Series {
     let mut sum = 0.0;
-    let points = rounds.pairs("round", "update_bytes").into_iter().map(|(round, bytes)| {
-        sum += bytes;
-        (round, sum)
-    });
+    let points = rounds
+        .pairs("round", "update_bytes")
+        .into_iter()
+        .map(|(round, bytes)| {
+            sum += bytes;
+            (round, sum)
+        });
     Series::line("", points.collect())
 }
 
@@ -301,8 +443,19 @@ fn drawing(text: &str) -> Option<String> {
     let topology = &experiment.charter.topology;
     let drawn = topology.graph(peers, 0).ok()?;
     let mut lies = vec![false; peers];
-    experiment.world.adversaries_among(peers).into_iter().for_each(|liar| lies[liar] = true);
+    experiment
+        .world
+        .adversaries_among(peers)
+        .into_iter()
+        .for_each(|liar| lies[liar] = true);
     let kind = topology.kind.name();
-    let title = format!("Who exchanges with whom{}: {kind}", if topology.changes() { " in round 0" } else { "" });
+    let title = format!(
+        "Who exchanges with whom{}: {kind}",
+        if topology.changes() {
+            " in round 0"
+        } else {
+            ""
+        }
+    );
     Some(graph::svg(&title, kind, &drawn, &lies))
 }

@@ -18,22 +18,37 @@ impl Table {
         }
         let mut reader = csv::Reader::from_path(path)?;
         let wanted = |(_, name): &(usize, &str)| columns.contains(name);
-        let (places, names): (Vec<usize>, Vec<String>) =
-            reader.headers()?.iter().enumerate().filter(wanted).map(|(place, name)| (place, name.to_owned())).unzip();
+        let (places, names): (Vec<usize>, Vec<String>) = reader
+            .headers()?
+            .iter()
+            .enumerate()
+            .filter(wanted)
+            .map(|(place, name)| (place, name.to_owned()))
+            .unzip();
         let number = |text: &str| match text {
             "true" => Some(1.0),
             "false" => Some(0.0),
             text => text.parse().ok(),
         };
-        let read = |row: &csv::StringRecord| places.iter().map(|place| row.get(*place).and_then(number)).collect();
-        let rows: Result<Vec<_>, csv::Error> = reader.records().map(|row| Ok(read(&row?))).collect();
+        let read = |row: &csv::StringRecord| {
+            places
+                .iter()
+                .map(|place| row.get(*place).and_then(number))
+                .collect()
+        };
+        let rows: Result<Vec<_>, csv::Error> =
+            reader.records().map(|row| Ok(read(&row?))).collect();
         Ok(Table { names, rows: rows? })
     }
 
     /// Only the rows in which a column is above 0.
     pub(super) fn above_zero(mut self, name: &str) -> Table {
         let place = self.names.iter().position(|known| known == name);
-        self.rows.retain(|row| place.and_then(|place| row[place]).is_some_and(|value| value > 0.0));
+        self.rows.retain(|row| {
+            place
+                .and_then(|place| row[place])
+                .is_some_and(|value| value > 0.0)
+        });
         self
     }
 

@@ -1,8 +1,9 @@
 //! What lies between peers: latency, bandwidth, loss, repetition, and cuts.
 //!
-//! A message leaves when the sender's line is free, takes its bytes over the line's rate, then the link's latency, then the
-//! receiver's line. Loss is the loss of a whole message, which a real connection shows only when it breaks: the protocol has
-//! to live with that, so worlds can ask for it.
+//! A message leaves when the sender's line is free, takes its bytes over the line's rate, then the
+//! link's latency, then the receiver's line. Loss is the loss of a whole message, which a real
+//! connection shows only when it breaks: the protocol has to live with that, so worlds can ask for
+//! it.
 
 use kith_consensus::prefetch::prefetch;
 use kith_consensus::{Seed, Stream};
@@ -45,7 +46,8 @@ pub struct Links {
     pub loss: f64,
     /// Share of messages that arrive twice.
     pub duplication: f64,
-    /// Whether messages of one connection may overtake each other where the jitter lets them; a real connection keeps order.
+    /// Whether messages of one connection may overtake each other where the jitter lets them; a
+    /// real connection keeps order.
     pub reordering: bool,
     /// Seed of all draws.
     pub seed: u64,
@@ -57,10 +59,18 @@ impl Links {
         Links::default()
     }
 
-    /// Messages are lost and repeated with these shares and take a uniform time up to `delay`, overtaking each other.
+    /// Messages are lost and repeated with these shares and take a uniform time up to `delay`,
+    /// overtaking each other.
     pub fn bad(loss: f64, duplication: f64, delay: std::time::Duration, seed: u64) -> Links {
         let jitter = Jitter::Uniform(delay.as_nanos() as Nanoseconds);
-        Links { latency: 0, jitter, loss, duplication, reordering: true, seed }
+        Links {
+            latency: 0,
+            jitter,
+            loss,
+            duplication,
+            reordering: true,
+            seed,
+        }
     }
 }
 
@@ -94,8 +104,21 @@ pub(super) struct Network {
 impl Network {
     pub(super) fn new(links: Links, lines: Vec<Line>) -> Network {
         let random = Seed::from_number(links.seed).stream("kith.v1 links");
-        let ends = lines.into_iter().map(|line| End { line, up_free: 0, down_free: 0 }).collect();
-        Network { links, ends, random, cuts: Vec::new(), extra_loss: 0.0 }
+        let ends = lines
+            .into_iter()
+            .map(|line| End {
+                line,
+                up_free: 0,
+                down_free: 0,
+            })
+            .collect();
+        Network {
+            links,
+            ends,
+            random,
+            cuts: Vec::new(),
+            extra_loss: 0.0,
+        }
     }
 
     /// Asks for the memory that a message to a peer touches here.
@@ -128,13 +151,23 @@ impl Network {
         match self.links.jitter {
             Jitter::None => base,
             Jitter::Uniform(most) => base + (most as f64 * self.random.unit()) as Nanoseconds,
-            Jitter::Exponential(mean) => base + (mean as f64 * -(1.0 - self.random.unit()).ln()) as Nanoseconds,
-            Jitter::LogNormal(sigma) => (base as f64 * (sigma * self.random.normal()).exp()) as Nanoseconds,
+            Jitter::Exponential(mean) => {
+                base + (mean as f64 * -(1.0 - self.random.unit()).ln()) as Nanoseconds
+            }
+            Jitter::LogNormal(sigma) => {
+                (base as f64 * (sigma * self.random.normal()).exp()) as Nanoseconds
+            }
         }
     }
 
     /// When a message of so many bytes that is ready `now` has arrived.
-    pub(super) fn arrival(&mut self, now: Nanoseconds, from: usize, to: usize, bytes: usize) -> Nanoseconds {
+    pub(super) fn arrival(
+        &mut self,
+        now: Nanoseconds,
+        from: usize,
+        to: usize,
+        bytes: usize,
+    ) -> Nanoseconds {
         let end = &mut self.ends[from];
         let sent = occupy(&mut end.up_free, end.line.up, now, bytes);
         let there = sent + self.latency(from, to);
@@ -158,7 +191,9 @@ impl Network {
     }
 
     pub(super) fn is_cut(&self, from: usize, to: usize) -> bool {
-        self.cuts.iter().any(|(_, side, one_way)| side[from] != side[to] && (!one_way || side[from]))
+        self.cuts
+            .iter()
+            .any(|(_, side, one_way)| side[from] != side[to] && (!one_way || side[from]))
     }
 }
 
@@ -177,18 +212,43 @@ mod tests {
 
     #[test]
     fn a_line_carries_one_message_after_the_other_and_latency_adds_up() {
-        let links = Links { latency: 1_000_000, ..Links::clear() };
-        let slow = Line { up: 1_000_000.0, down: 0.0, latency: 500_000 };
+        let links = Links {
+            latency: 1_000_000,
+            ..Links::clear()
+        };
+        let slow = Line {
+            up: 1_000_000.0,
+            down: 0.0,
+            latency: 500_000,
+        };
         let mut network = Network::new(links, vec![slow, Line::default()]);
-        assert_eq!(network.arrival(0, 0, 1, 2_000), 3_500_000, "2 ms on the line, 1.5 ms on the way");
-        assert_eq!(network.arrival(0, 0, 1, 2_000), 5_500_000, "the second waits for the first");
-        assert_eq!(network.arrival(0, 1, 0, 2_000), 1_500_000, "the other direction is free");
+        assert_eq!(
+            network.arrival(0, 0, 1, 2_000),
+            3_500_000,
+            "2 ms on the line, 1.5 ms on the way"
+        );
+        assert_eq!(
+            network.arrival(0, 0, 1, 2_000),
+            5_500_000,
+            "the second waits for the first"
+        );
+        assert_eq!(
+            network.arrival(0, 1, 0, 2_000),
+            1_500_000,
+            "the other direction is free"
+        );
     }
 
     #[test]
     fn a_one_way_cut_lets_answers_through() {
         let mut network = Network::new(Links::clear(), vec![Line::default(); 3]);
-        network.cut(7, &Cut { group: vec![0], one_way: true });
+        network.cut(
+            7,
+            &Cut {
+                group: vec![0],
+                one_way: true,
+            },
+        );
         assert!(network.is_cut(0, 1) && !network.is_cut(1, 0) && !network.is_cut(1, 2));
         network.heal(7);
         assert!(!network.is_cut(0, 1));

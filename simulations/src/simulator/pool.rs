@@ -1,5 +1,5 @@
-//! Threads that train while the queue goes on. What they compute enters the simulation at its virtual time, so nothing
-//! depends on how many there are or which is first.
+//! Threads that train while the queue goes on. What they compute enters the simulation at its
+//! virtual time, so nothing depends on how many there are or which is first.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -34,16 +34,30 @@ pub(crate) struct Pool<R> {
 impl<R: Send + 'static> Pool<R> {
     /// A pool with so many threads beside the collecting one.
     pub(crate) fn new(threads: usize) -> Pool<R> {
-        let state = State { waiting: VecDeque::new(), done: BTreeMap::new(), closed: false };
-        let shared = Arc::new(Shared { state: Mutex::new(state), work: Condvar::new(), done: Condvar::new() });
+        let state = State {
+            waiting: VecDeque::new(),
+            done: BTreeMap::new(),
+            closed: false,
+        };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            done: Condvar::new(),
+        });
         let spawn = |index: usize| {
             let shared = Arc::clone(&shared);
-            let builder = std::thread::Builder::new().name(format!("training {index}")).stack_size(STACK_BYTES);
+            let builder = std::thread::Builder::new()
+                .name(format!("training {index}"))
+                .stack_size(STACK_BYTES);
             builder.spawn(move || work(&shared))
         };
         // A machine that gives no more threads gives a slower pool, not another result.
         let threads = (0..threads).map_while(|index| spawn(index).ok()).collect();
-        Pool { shared, threads, next: 0 }
+        Pool {
+            shared,
+            threads,
+            next: 0,
+        }
     }
 
     /// Hands work over; the number under which its result is collected.
@@ -63,8 +77,14 @@ impl<R: Send + 'static> Pool<R> {
     /// When the work panicked, or was collected before.
     pub(crate) fn collect(&mut self, number: u64) -> R {
         let mut state = self.lock();
-        if let Ok(place) = state.waiting.binary_search_by_key(&number, |(number, _)| *number) {
-            let (_, work) = state.waiting.remove(place).expect("the place was just found");
+        if let Ok(place) = state
+            .waiting
+            .binary_search_by_key(&number, |(number, _)| *number)
+        {
+            let (_, work) = state
+                .waiting
+                .remove(place)
+                .expect("the place was just found");
             drop(state);
             return work();
         }
@@ -72,21 +92,31 @@ impl<R: Send + 'static> Pool<R> {
             if let Some(result) = state.done.remove(&number) {
                 return result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             }
-            state = self.shared.done.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .shared
+                .done
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 
     /// Forgets work whose result nobody will collect.
     pub(crate) fn forget(&mut self, number: u64) {
         let mut state = self.lock();
-        if let Ok(place) = state.waiting.binary_search_by_key(&number, |(number, _)| *number) {
+        if let Ok(place) = state
+            .waiting
+            .binary_search_by_key(&number, |(number, _)| *number)
+        {
             state.waiting.remove(place);
         }
         state.done.remove(&number);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State<R>> {
-        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -94,7 +124,10 @@ fn work<R>(shared: &Shared<R>) {
     let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
     while !state.closed {
         let Some((number, work)) = state.waiting.pop_front() else {
-            state = shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = shared
+                .work
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
             continue;
         };
         drop(state);
@@ -108,7 +141,11 @@ fn work<R>(shared: &Shared<R>) {
 impl<R> Drop for Pool<R> {
     fn drop(&mut self) {
         {
-            let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self
+                .shared
+                .state
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             state.closed = true;
             state.waiting.clear();
         }
@@ -127,10 +164,16 @@ mod tests {
     fn results_are_the_same_for_any_number_of_threads_and_any_order_of_collecting() {
         for threads in [0, 1, 3] {
             let mut pool = Pool::new(threads);
-            let numbers: Vec<u64> = (0..100u64).map(|value| pool.submit(move || value * value)).collect();
+            let numbers: Vec<u64> = (0..100u64)
+                .map(|value| pool.submit(move || value * value))
+                .collect();
             pool.forget(numbers[50]);
             for index in (0..100).rev().filter(|index| *index != 50) {
-                assert_eq!(pool.collect(numbers[index]), (index * index) as u64, "{threads} threads");
+                assert_eq!(
+                    pool.collect(numbers[index]),
+                    (index * index) as u64,
+                    "{threads} threads"
+                );
             }
         }
     }

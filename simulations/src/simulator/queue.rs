@@ -1,23 +1,26 @@
 //! The one queue of a simulation: what happens next, ordered by (virtual time, sequence).
 //!
-//! Entries of one time come out in the order in which they went in, so a run has one order of events and no other.
+//! Entries of one time come out in the order in which they went in, so a run has one order of
+//! events and no other.
 //!
-//! What waits lies unsorted in spans of time, and a span is put in order when nothing before it is left: so what is pushed and taken out
-//! lies together, where a heap of all entries, most of them deadlines far ahead, would be walked through from end to end.
+//! What waits lies unsorted in spans of time, and a span is put in order when nothing before it is
+//! left: so what is pushed and taken out lies together, where a heap of all entries, most of them
+//! deadlines far ahead, would be walked through from end to end.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use kith_consensus::prefetch::prefetch;
 
-/// Virtual time in nanoseconds since the start: integers, so that sums have one value on every machine.
+/// Virtual time in nanoseconds since the start: integers, so that sums have one value on every
+/// machine.
 pub(crate) type Nanoseconds = u64;
 
 /// So many entries are known in their order before they are taken out.
 pub(crate) const AHEAD: usize = 6;
 
-/// Nanoseconds of a span, as a power of two: a millisecond (guess: shorter than most links' latency, so that most of what is put in
-/// belongs to a later span).
+/// Nanoseconds of a span, as a power of two: a millisecond (guess: shorter than most links'
+/// latency, so that most of what is put in belongs to a later span).
 const SPAN_BITS: u32 = 20;
 
 /// When, the how-manieth, in which slot.
@@ -28,7 +31,8 @@ type Key = (Nanoseconds, u64, u32);
 pub(crate) struct Queue<T> {
     /// The first of all keys, in order, at most [`AHEAD`].
     next: VecDeque<Key>,
-    /// The others of spans up to `span`: those that were there when it began, the last first, and those that came since.
+    /// The others of spans up to `span`: those that were there when it began, the last first, and
+    /// those that came since.
     sorted: Vec<Key>,
     heap: BinaryHeap<Reverse<Key>>,
     span: u64,
@@ -55,11 +59,13 @@ impl<T> Default for Queue<T> {
 }
 
 impl<T> Queue<T> {
-    /// Puts an entry in; its sequence is the number of entries before it. The slot in which it waits.
+    /// Puts an entry in; its sequence is the number of entries before it. The slot in which it
+    /// waits.
     pub(crate) fn push(&mut self, at: Nanoseconds, entry: T) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
-            u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 entries wait at once: memory ends before")
+            u32::try_from(self.slots.len() - 1)
+                .expect("fewer than 2^32 entries wait at once: memory ends before")
         });
         self.slots[slot as usize] = Some(entry);
         let key = (at, self.sequence, slot);
@@ -78,7 +84,8 @@ impl<T> Queue<T> {
         slot
     }
 
-    /// Takes out the first key that is not among `next`; puts the next span in order where nothing is left before it.
+    /// Takes out the first key that is not among `next`; puts the next span in order where nothing
+    /// is left before it.
     fn first(&mut self) -> Option<Key> {
         if self.sorted.is_empty()
             && self.heap.is_empty()
@@ -105,7 +112,9 @@ impl<T> Queue<T> {
         let (at, _, slot) = self.next.pop_front()?;
         self.look_ahead();
         self.free.push(slot);
-        let entry = self.slots[slot as usize].take().expect("a key has its entry until it is taken out");
+        let entry = self.slots[slot as usize]
+            .take()
+            .expect("a key has its entry until it is taken out");
         Some((at, entry))
     }
 
@@ -122,9 +131,12 @@ impl<T> Queue<T> {
         &self.slots[slot as usize]
     }
 
-    /// What comes out after `others` others, as far as it is known, unless more is put in before it.
+    /// What comes out after `others` others, as far as it is known, unless more is put in before
+    /// it.
     pub(crate) fn upcoming(&self, others: usize) -> Option<&T> {
-        self.next.get(others).and_then(|(.., slot)| self.slots[*slot as usize].as_ref())
+        self.next
+            .get(others)
+            .and_then(|(.., slot)| self.slots[*slot as usize].as_ref())
     }
 
     /// The time of the next entry.
@@ -159,10 +171,15 @@ mod tests {
     #[test]
     fn looking_ahead_changes_no_order_whatever_comes_between() {
         let mut random = kith_consensus::Seed::from_number(1).stream("test");
-        let (mut queue, mut expected, mut number, mut now) = (Queue::default(), std::collections::BTreeSet::new(), 0, 0);
+        let (mut queue, mut expected, mut number, mut now) =
+            (Queue::default(), std::collections::BTreeSet::new(), 0, 0);
         for _ in 0..20_000 {
             if random.bounded(2) == 0 {
-                let spans = if random.bounded(4) == 0 { random.bounded(4) } else { 0 };
+                let spans = if random.bounded(4) == 0 {
+                    random.bounded(4)
+                } else {
+                    0
+                };
                 let at = now + random.bounded(8) + (spans << SPAN_BITS);
                 queue.push(at, number);
                 expected.insert((at, number));
@@ -174,7 +191,11 @@ mod tests {
                 assert!(queue.next.len() <= AHEAD);
                 for (others, (_, number)) in expected.iter().take(AHEAD).enumerate() {
                     // As far as it looks ahead, and it looks at something unless there is nothing.
-                    assert!(queue.upcoming(others).map_or(others > 0, |entry| entry == number));
+                    assert!(
+                        queue
+                            .upcoming(others)
+                            .map_or(others > 0, |entry| entry == number)
+                    );
                 }
             }
         }

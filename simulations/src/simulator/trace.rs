@@ -12,12 +12,16 @@ pub(crate) struct Trace {
     block: Vec<u8>,
 }
 
-/// Bytes gathered before they are hashed together: short updates cost more in the hasher than in a buffer.
+/// Bytes gathered before they are hashed together: short updates cost more in the hasher than in a
+/// buffer.
 const BLOCK_BYTES: usize = 16 * 1024;
 
 impl Default for Trace {
     fn default() -> Trace {
-        Trace { hasher: blake3::Hasher::new_derive_key("kith.v1 trace"), block: Vec::with_capacity(BLOCK_BYTES + 512) }
+        Trace {
+            hasher: blake3::Hasher::new_derive_key("kith.v1 trace"),
+            block: Vec::with_capacity(BLOCK_BYTES + 512),
+        }
     }
 }
 
@@ -35,10 +39,20 @@ impl Trace {
         match input {
             Input::Start { checkpoint, intent } => {
                 self.tag(0);
-                self.number(checkpoint.as_ref().map_or(u64::MAX, |checkpoint| checkpoint.round));
+                self.number(
+                    checkpoint
+                        .as_ref()
+                        .map_or(u64::MAX, |checkpoint| checkpoint.round),
+                );
                 self.number(intent.as_ref().map_or(u64::MAX, |intent| intent.round));
             }
-            Input::Trained { round, samples, local_steps, loss, .. } => {
+            Input::Trained {
+                round,
+                samples,
+                local_steps,
+                loss,
+                ..
+            } => {
                 self.tag(1);
                 // Where it led shows in the intent's state.
                 self.numbers(&[*round, *samples, *local_steps, loss.to_bits()]);
@@ -48,7 +62,12 @@ impl Trace {
                 self.number(*round);
                 self.bytes(why.as_bytes());
             }
-            Input::Evaluated { round, loss, accuracy, samples } => {
+            Input::Evaluated {
+                round,
+                loss,
+                accuracy,
+                samples,
+            } => {
                 self.tag(3);
                 self.numbers(&[*round, loss.to_bits(), accuracy.to_bits(), *samples]);
             }
@@ -59,7 +78,10 @@ impl Trace {
             Input::Judged { round, losses } => {
                 self.tag(15);
                 self.number(*round);
-                losses.iter().flatten().for_each(|loss| self.number(loss.to_bits()));
+                losses
+                    .iter()
+                    .flatten()
+                    .for_each(|loss| self.number(loss.to_bits()));
             }
             Input::Received { from, bytes } => {
                 self.tag(5);
@@ -74,7 +96,11 @@ impl Trace {
                 self.tag(7);
                 self.digest_of(digest);
             }
-            Input::BodyRequested { from, digest, request } => {
+            Input::BodyRequested {
+                from,
+                digest,
+                request,
+            } => {
                 self.tag(8);
                 self.peer(from);
                 self.digest_of(digest);
@@ -141,7 +167,10 @@ impl Trace {
             }
             Effect::Provide { request, body } => {
                 self.tag(69);
-                self.numbers(&[*request, body.as_ref().map_or(u64::MAX, |body| body.len() as u64)]);
+                self.numbers(&[
+                    *request,
+                    body.as_ref().map_or(u64::MAX, |body| body.len() as u64),
+                ]);
             }
             Effect::Connect { peer, .. } => {
                 self.tag(70);
@@ -163,7 +192,9 @@ impl Trace {
                         self.numbers(&[0, intent.round, intent.sequence]);
                         self.digest_of(&intent.state);
                     }
-                    Record::Checkpoint(checkpoint) => self.numbers(&[1, checkpoint.round, checkpoint.sequence]),
+                    Record::Checkpoint(checkpoint) => {
+                        self.numbers(&[1, checkpoint.round, checkpoint.sequence])
+                    }
                 }
             }
             Effect::Emit(event) => {
@@ -175,19 +206,32 @@ impl Trace {
         self.end();
     }
 
-    /// Of events only what no other input or effect tells. Where an aggregation led shows in what is promised next, and at the end.
+    /// Of events only what no other input or effect tells. Where an aggregation led shows in what
+    /// is promised next, and at the end.
     fn event(&mut self, event: &Event) {
         match event {
-            Event::Aggregated { round, models, spread, .. } => {
+            Event::Aggregated {
+                round,
+                models,
+                spread,
+                ..
+            } => {
                 self.numbers(&[1, *round, *models as u64, spread.to_bits()]);
             }
-            Event::MixingSkipped { round, have, need } => self.numbers(&[2, *round, *have as u64, *need as u64]),
+            Event::MixingSkipped { round, have, need } => {
+                self.numbers(&[2, *round, *have as u64, *need as u64])
+            }
             Event::Refused { peer, reason, .. } => {
                 self.number(3);
                 self.peer(peer);
                 self.bytes(reason.name().as_bytes());
             }
-            Event::RoundClosed { round, have, awaited, .. } => self.numbers(&[4, *round, *have as u64, *awaited as u64]),
+            Event::RoundClosed {
+                round,
+                have,
+                awaited,
+                ..
+            } => self.numbers(&[4, *round, *have as u64, *awaited as u64]),
             Event::Finished { rounds, state } => {
                 self.numbers(&[5, *rounds]);
                 self.digest_of(state);
@@ -201,7 +245,11 @@ impl Trace {
                 self.peer(peer);
                 self.digest_of(state);
             }
-            Event::CaughtUp { round, models, state } => {
+            Event::CaughtUp {
+                round,
+                models,
+                state,
+            } => {
                 self.numbers(&[9, *round, *models as u64]);
                 self.digest_of(&state.digest());
             }

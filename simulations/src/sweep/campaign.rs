@@ -1,7 +1,8 @@
 //! A campaign: one cell with very many seeds, to find the rare one that breaks a promise.
 //!
-//! Nothing is kept of a seed that is fine. The state is one small file, written now and then, so that a campaign that is stopped
-//! goes on where it was; seeds that were finished out of order are run again.
+//! Nothing is kept of a seed that is fine. The state is one small file, written now and then, so
+//! that a campaign that is stopped goes on where it was; seeds that were finished out of order are
+//! run again.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -59,7 +60,13 @@ pub struct Failed {
 
 impl Campaign {
     /// A campaign over seeds `from..to`.
-    pub fn new(experiment: &Experiment, version: &str, commit: Option<String>, from: u64, to: u64) -> Campaign {
+    pub fn new(
+        experiment: &Experiment,
+        version: &str,
+        commit: Option<String>,
+        from: u64,
+        to: u64,
+    ) -> Campaign {
         let experiment = experiment.digest().to_string();
         Campaign {
             version: version.to_owned(),
@@ -83,9 +90,12 @@ impl Campaign {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(error.to_string()),
         };
-        let before: Campaign = serde_json::from_slice(&bytes).map_err(|error| format!("it is no campaign's state: {error}"))?;
-        let differs = |what: &str, was: &str, is: &str| Err(format!("it is of {what} {was}, not {is}"));
-        let commit = |campaign: &Campaign| campaign.commit.clone().unwrap_or_else(|| "none".to_owned());
+        let before: Campaign = serde_json::from_slice(&bytes)
+            .map_err(|error| format!("it is no campaign's state: {error}"))?;
+        let differs =
+            |what: &str, was: &str, is: &str| Err(format!("it is of {what} {was}, not {is}"));
+        let commit =
+            |campaign: &Campaign| campaign.commit.clone().unwrap_or_else(|| "none".to_owned());
         if before.experiment != self.experiment {
             return differs("experiment", &before.experiment, &self.experiment);
         }
@@ -96,11 +106,19 @@ impl Campaign {
             return differs("commit", &commit(&before), &commit(self));
         }
         if before.from != self.from {
-            return differs("first seed", &before.from.to_string(), &self.from.to_string());
+            return differs(
+                "first seed",
+                &before.from.to_string(),
+                &self.from.to_string(),
+            );
         }
         self.next = before.next.clamp(self.from, self.to);
         self.wall_seconds = before.wall_seconds;
-        self.failures = before.failures.into_iter().filter(|failed| failed.seed < self.next).collect();
+        self.failures = before
+            .failures
+            .into_iter()
+            .filter(|failed| failed.seed < self.next)
+            .collect();
         Ok(true)
     }
 
@@ -117,13 +135,14 @@ impl Campaign {
         seeds.len() as u64
     }
 
-    /// Upper bound, at 95 % confidence, of the share of seeds that fail, where none did: 3 / N, the rule of three (Hanley and
-    /// Lippman-Hand 1983, doi 10.1001/jama.1983.03330370053031).
+    /// Upper bound, at 95 % confidence, of the share of seeds that fail, where none did: 3 / N, the
+    /// rule of three (Hanley and Lippman-Hand 1983, doi 10.1001/jama.1983.03330370053031).
     pub fn bound(&self) -> Option<f64> {
         (self.failed() == 0 && self.seeds() > 0).then(|| (3.0 / self.seeds() as f64).min(1.0))
     }
 
-    /// Runs what is left, on `jobs` threads, writing the state to `path`. `told` hears of it now and then.
+    /// Runs what is left, on `jobs` threads, writing the state to `path`. `told` hears of it now
+    /// and then.
     ///
     /// # Errors
     /// When the state cannot be written.
@@ -140,7 +159,8 @@ impl Campaign {
         let (next, stop) = (AtomicU64::new(first), AtomicBool::new(false));
         let mut result = Ok(());
         std::thread::scope(|scope| {
-            let (sender, ended) = sync_channel::<(u64, Vec<Failed>)>(256); // the threads wait for whoever writes
+            // The threads wait for whoever writes.
+            let (sender, ended) = sync_channel::<(u64, Vec<Failed>)>(256);
             for _ in 0..jobs.max(1) {
                 let sender = sender.clone();
                 let (next, stop) = (&next, &stop);
@@ -181,17 +201,37 @@ impl Campaign {
     }
 
     fn write(&self, path: &Path) -> io::Result<()> {
-        replace(path, &serde_json::to_vec_pretty(self).map_err(io::Error::other)?)
+        replace(
+            path,
+            &serde_json::to_vec_pretty(self).map_err(io::Error::other)?,
+        )
     }
 }
 
 fn one(text: &str, settings: &[Setting], seed: u64) -> Vec<Failed> {
     let mut settings = settings.to_vec();
-    settings.push(("world.seed".to_owned(), toml::Value::Integer(i64::try_from(seed).unwrap_or(i64::MAX))));
-    let failed = |what: String| vec![Failed { seed, check: "run".to_owned(), peer: None, virtual_seconds: None, what }];
+    settings.push((
+        "world.seed".to_owned(),
+        toml::Value::Integer(i64::try_from(seed).unwrap_or(i64::MAX)),
+    ));
+    let failed = |what: String| {
+        vec![Failed {
+            seed,
+            check: "run".to_owned(),
+            peer: None,
+            virtual_seconds: None,
+            what,
+        }]
+    };
     let experiment = match Experiment::parse(text, &settings) {
         Ok(experiment) => experiment,
-        Err(problems) => return failed(problems.first().map_or_else(String::new, ToString::to_string)),
+        Err(problems) => {
+            return failed(
+                problems
+                    .first()
+                    .map_or_else(String::new, ToString::to_string),
+            );
+        }
     };
     match attempt(&experiment) {
         Err(reason) => failed(reason),
@@ -226,14 +266,30 @@ mod tests {
         let mut first = fresh(10, 30);
         assert_eq!(first.resume(&path), Ok(false));
         first.run(text, &[], 2, &path, &mut |_| {}).unwrap();
-        assert_eq!((first.seeds(), first.failed(), first.bound()), (20, 0, Some(0.15)));
+        assert_eq!(
+            (first.seeds(), first.failed(), first.bound()),
+            (20, 0, Some(0.15))
+        );
         let mut second = fresh(10, 35);
         assert_eq!(second.resume(&path), Ok(true));
         assert_eq!(second.next, 30);
         second.run(text, &[], 1, &path, &mut |_| {}).unwrap();
         assert_eq!(second.seeds(), 25);
-        assert!(fresh(11, 35).resume(&path).unwrap_err().contains("first seed 10"));
-        assert!(Campaign { version: "2".to_owned(), ..fresh(10, 35) }.resume(&path).unwrap_err().contains("version 1"));
+        assert!(
+            fresh(11, 35)
+                .resume(&path)
+                .unwrap_err()
+                .contains("first seed 10")
+        );
+        assert!(
+            Campaign {
+                version: "2".to_owned(),
+                ..fresh(10, 35)
+            }
+            .resume(&path)
+            .unwrap_err()
+            .contains("version 1")
+        );
         let mut broken = fresh(0, 6);
         let limit = vec![("world.limit_seconds".to_owned(), toml::Value::Float(0.0001))];
         broken.run(text, &limit, 2, &path, &mut |_| {}).unwrap();

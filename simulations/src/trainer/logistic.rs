@@ -1,7 +1,8 @@
 //! `logistic`: regularised logistic regression on each peer's own Gaussian rows, exact gradients.
 //!
-//! fᵢ(x) = mean over rows of log(1 + exp(−y·⟨a, x⟩)) + λ/2 ‖x‖². The optimum of the mean is found by Newton's method in f64 until
-//! the gradient is below 10⁻¹². `spread` moves each peer's rows by a vector of its own, which makes the peers unlike.
+//! fᵢ(x) = mean over rows of log(1 + exp(−y·⟨a, x⟩)) + λ/2 ‖x‖². The optimum of the mean is found
+//! by Newton's method in f64 until the gradient is below 10⁻¹². `spread` moves each peer's rows by
+//! a vector of its own, which makes the peers unlike.
 
 use std::sync::Arc;
 
@@ -15,9 +16,11 @@ pub(super) const ENTRY: TrainerEntry = TrainerEntry {
     source: "own",
     new: |section: &mut Section<'_>| {
         Arc::new(Logistics {
-            dimension: section.integer("dimension", Some(8), 1..=256) as usize, // Newton's system is dimension²
+            // Newton's system is dimension².
+            dimension: section.integer("dimension", Some(8), 1..=256) as usize,
             rows: section.integer("rows", Some(20), 1..=100_000) as usize,
-            regularisation: section.number("regularisation", Some(0.1), 1e-6..=1e3), // guess: well conditioned
+            // Guess: well conditioned.
+            regularisation: section.number("regularisation", Some(0.1), 1e-6..=1e3),
             spread: section.number("spread", Some(1.0), 0.0..=1e3),
         })
     },
@@ -50,21 +53,45 @@ impl Family for Logistics {
         let truth: Vec<f64> = (0..self.dimension).map(|_| shared.normal()).collect();
         let draw = |peer: u64| {
             let mut random = Stream::derive("kith.v1 logistic rows", seed, 0, peer, 0);
-            let own: Vec<f64> = (0..self.dimension).map(|_| self.spread * random.normal()).collect();
+            let own: Vec<f64> = (0..self.dimension)
+                .map(|_| self.spread * random.normal())
+                .collect();
             let mut rows = Vec::with_capacity(self.rows * self.dimension);
             for _ in 0..self.rows {
                 let row: Vec<f64> = own.iter().map(|own| own + random.normal()).collect();
-                let score: f64 = row.iter().zip(&truth).map(|(value, truth)| value * truth).sum();
-                let label = if random.unit() < sigmoid(score) { 1.0 } else { -1.0 };
+                let score: f64 = row
+                    .iter()
+                    .zip(&truth)
+                    .map(|(value, truth)| value * truth)
+                    .sum();
+                let label = if random.unit() < sigmoid(score) {
+                    1.0
+                } else {
+                    -1.0
+                };
                 rows.extend(row.into_iter().map(|value| label * value));
             }
-            Logistic { rows, regularisation: self.regularisation }
+            Logistic {
+                rows,
+                regularisation: self.regularisation,
+            }
         };
         let drawn: Vec<Logistic> = (0..lies.len() as u64).map(draw).collect();
-        let honest: Vec<&Logistic> = drawn.iter().zip(lies).filter(|(_, lies)| !**lies).map(|(objective, _)| objective).collect();
+        let honest: Vec<&Logistic> = drawn
+            .iter()
+            .zip(lies)
+            .filter(|(_, lies)| !**lies)
+            .map(|(objective, _)| objective)
+            .collect();
         assert!(!honest.is_empty(), "somebody does not lie");
         let optimum = newton(&honest, self.dimension, self.regularisation);
-        (drawn.into_iter().map(|logistic| Arc::new(logistic) as Arc<dyn Objective>).collect(), optimum)
+        (
+            drawn
+                .into_iter()
+                .map(|logistic| Arc::new(logistic) as Arc<dyn Objective>)
+                .collect(),
+            optimum,
+        )
     }
 }
 
@@ -74,14 +101,20 @@ fn sigmoid(score: f64) -> f64 {
 
 impl Objective for Logistic {
     fn gradient(&self, at: &[f64], gradient: &mut [f64]) -> f64 {
-        gradient.iter_mut().zip(at).for_each(|(gradient, at)| *gradient = self.regularisation * at);
+        gradient
+            .iter_mut()
+            .zip(at)
+            .for_each(|(gradient, at)| *gradient = self.regularisation * at);
         let share = at.len() as f64 / self.rows.len() as f64;
         let mut value = 0.5 * self.regularisation * at.iter().map(|at| at * at).sum::<f64>();
         for row in self.rows.chunks_exact(at.len()) {
             let margin: f64 = row.iter().zip(at).map(|(row, at)| row * at).sum();
             value += share * softplus(-margin);
             let factor = share * sigmoid(-margin);
-            gradient.iter_mut().zip(row).for_each(|(gradient, row)| *gradient -= factor * row);
+            gradient
+                .iter_mut()
+                .zip(row)
+                .for_each(|(gradient, row)| *gradient -= factor * row);
         }
         value
     }
@@ -101,7 +134,10 @@ fn newton(objectives: &[&Logistic], dimension: usize, regularisation: f64) -> Ve
         (0..dimension).for_each(|index| hessian[index * dimension + index] = regularisation);
         for objective in objectives {
             objective.gradient(&at, &mut own);
-            gradient.iter_mut().zip(&own).for_each(|(sum, own)| *sum += own / objectives.len() as f64);
+            gradient
+                .iter_mut()
+                .zip(&own)
+                .for_each(|(sum, own)| *sum += own / objectives.len() as f64);
             let share = dimension as f64 / objective.rows.len() as f64 / objectives.len() as f64;
             for row in objective.rows.chunks_exact(dimension) {
                 let score: f64 = row.iter().zip(&at).map(|(row, at)| row * at).sum();
@@ -113,7 +149,13 @@ fn newton(objectives: &[&Logistic], dimension: usize, regularisation: f64) -> Ve
                 }
             }
         }
-        if gradient.iter().map(|value| value * value).sum::<f64>().sqrt() < 1e-12 {
+        if gradient
+            .iter()
+            .map(|value| value * value)
+            .sum::<f64>()
+            .sqrt()
+            < 1e-12
+        {
             break;
         }
         let step = solve(hessian, gradient);
@@ -135,7 +177,9 @@ fn solve(mut matrix: Vec<f64>, mut right: Vec<f64>) -> Vec<f64> {
         }
     }
     for row in (0..size).rev() {
-        let known: f64 = (row + 1..size).map(|column| matrix[row * size + column] * right[column]).sum();
+        let known: f64 = (row + 1..size)
+            .map(|column| matrix[row * size + column] * right[column])
+            .sum();
         right[row] = (right[row] - known) / matrix[row * size + row];
     }
     right

@@ -1,6 +1,7 @@
 //! `quadratic`: ½ aᵢ ‖x − bᵢ‖², with its own curvature aᵢ and its own place bᵢ for every peer.
 //!
-//! The optimum of the mean is Σ aᵢ bᵢ / Σ aᵢ over the peers that do not lie. `spread` sets how unlike the peers are: the standard deviation of bᵢ.
+//! The optimum of the mean is Σ aᵢ bᵢ / Σ aᵢ over the peers that do not lie. `spread` sets how
+//! unlike the peers are: the standard deviation of bᵢ.
 
 use std::sync::Arc;
 
@@ -13,14 +14,24 @@ pub(super) const ENTRY: TrainerEntry = TrainerEntry {
     help: "each peer has its own parabola: ½ a ‖x − b‖²",
     source: "own",
     new: |section: &mut Section<'_>| {
-        let dimension = section.integer("dimension", Some(16), 1..=1 << 24) as usize; // guess: small and not a toy
+        // Guess: small and not a toy.
+        let dimension = section.integer("dimension", Some(16), 1..=1 << 24) as usize;
         let lowest = section.number("curvature_min", Some(0.5), 1e-6..=1e6);
-        let highest = section.number("curvature_max", Some(2.0), 1e-6..=1e6); // the reference cases' range
+        // The reference cases' range.
+        let highest = section.number("curvature_max", Some(2.0), 1e-6..=1e6);
         if highest < lowest {
-            section.note("curvature_max", format!("expected at least curvature_min, {lowest}, found {highest}"));
+            section.note(
+                "curvature_max",
+                format!("expected at least curvature_min, {lowest}, found {highest}"),
+            );
         }
         let spread = section.number("spread", Some(1.0), 0.0..=1e6);
-        Arc::new(Quadratics { dimension, lowest, highest: highest.max(lowest), spread })
+        Arc::new(Quadratics {
+            dimension,
+            lowest,
+            highest: highest.max(lowest),
+            spread,
+        })
     },
 };
 
@@ -48,19 +59,32 @@ impl Family for Quadratics {
         for (peer, lies) in (0..).zip(lies) {
             let objective = self.one(peer, seed);
             let counts = if *lies { 0.0 } else { objective.curvature };
-            weighted.iter_mut().zip(&objective.place).for_each(|(sum, place)| *sum += counts * f64::from(*place));
+            weighted
+                .iter_mut()
+                .zip(&objective.place)
+                .for_each(|(sum, place)| *sum += counts * f64::from(*place));
             total += counts;
             objectives.push(Arc::new(objective));
         }
         assert!(total > 0.0, "somebody does not lie");
-        (objectives, weighted.into_iter().map(|sum| sum / total).collect())
+        (
+            objectives,
+            weighted.into_iter().map(|sum| sum / total).collect(),
+        )
     }
 
-    /// The box around zero and the honest places: with η·a ≤ 1 a step ends between where it began and its own place.
+    /// The box around zero and the honest places: with η·a ≤ 1 a step ends between where it began
+    /// and its own place.
     fn hull(&self, learning_rate: f64, lies: &[bool], seed: &Seed) -> Option<(f32, f32)> {
-        let honest = lies.iter().zip(0..).filter(|(lies, _)| !**lies).map(|(_, peer)| self.one(peer, seed));
+        let honest = lies
+            .iter()
+            .zip(0..)
+            .filter(|(lies, _)| !**lies)
+            .map(|(_, peer)| self.one(peer, seed));
         let places = honest.flat_map(|objective| objective.place);
-        let (low, high) = places.fold((0f32, 0f32), |(low, high), value| (low.min(value), high.max(value)));
+        let (low, high) = places.fold((0f32, 0f32), |(low, high), value| {
+            (low.min(value), high.max(value))
+        });
         (learning_rate * self.highest <= 1.0).then_some((low, high))
     }
 }
@@ -69,7 +93,12 @@ impl Quadratics {
     fn one(&self, peer: u64, seed: &Seed) -> Quadratic {
         let mut random = Stream::derive("kith.v1 quadratic", seed, 0, peer, 0);
         let curvature = self.lowest + (self.highest - self.lowest) * random.unit();
-        Quadratic { curvature, place: (0..self.dimension).map(|_| (self.spread * random.normal()) as f32).collect() }
+        Quadratic {
+            curvature,
+            place: (0..self.dimension)
+                .map(|_| (self.spread * random.normal()) as f32)
+                .collect(),
+        }
     }
 }
 

@@ -4,8 +4,12 @@ use kith_simulations::experiment::{Experiment, Outcome, setting};
 
 /// Runs an experiment with these settings on top, training on so many threads beside this one.
 pub(crate) fn run_on(threads: usize, text: &str, settings: &[&str]) -> Outcome {
-    let settings: Vec<_> = settings.iter().map(|text| setting(text).expect("a good setting")).collect();
-    let experiment = Experiment::parse(text, &settings).unwrap_or_else(|problems| panic!("{problems:?}\n{text}"));
+    let settings: Vec<_> = settings
+        .iter()
+        .map(|text| setting(text).expect("a good setting"))
+        .collect();
+    let experiment = Experiment::parse(text, &settings)
+        .unwrap_or_else(|problems| panic!("{problems:?}\n{text}"));
     experiment.run(threads, &mut |_, _| {}).expect("it runs")
 }
 

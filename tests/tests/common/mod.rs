@@ -1,5 +1,10 @@
-//! What the end-to-end tests share: the program under test, and a federation of hospitals made with its own commands.
-#![allow(dead_code, unreachable_pub, reason = "every test file uses a part of this module of its own")]
+//! What the end-to-end tests share: the program under test, and a federation of hospitals made with
+//! its own commands.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "every test file uses a part of this module of its own"
+)]
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -10,13 +15,17 @@ use std::time::{Duration, Instant};
 use kith_models::{DATASETS, DatasetOptions};
 use serde_json::Value;
 
-/// Longest wait for anything; a machine under load is slow, and a test that fails says what it waited for.
+/// Longest wait for anything; a machine under load is slow, and a test that fails says what it
+/// waited for.
 pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// The program, built beside these tests.
 pub fn kith() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kith-under-test"));
-    command.env("NO_COLOR", "1").env("RAYON_NUM_THREADS", "1").stdin(Stdio::null());
+    command
+        .env("NO_COLOR", "1")
+        .env("RAYON_NUM_THREADS", "1")
+        .stdin(Stdio::null());
     command
 }
 
@@ -25,14 +34,24 @@ pub fn run(arguments: &[&str]) -> Output {
     kith().args(arguments).output().expect("the program starts")
 }
 
-/// Everything on stderr with line breaks and box drawing folded away, so that wrapped messages can be searched.
+/// Everything on stderr with line breaks and box drawing folded away, so that wrapped messages can
+/// be searched.
 pub fn told(output: &Output) -> String {
     fold(&String::from_utf8_lossy(&output.stderr))
 }
 
 /// See [`told`].
 pub fn fold(text: &str) -> String {
-    let plain: String = text.chars().map(|c| if "│×╰─┬╭·".contains(c) { ' ' } else { c }).collect();
+    let plain: String = text
+        .chars()
+        .map(|c| {
+            if "│×╰─┬╭·".contains(c) {
+                ' '
+            } else {
+                c
+            }
+        })
+        .collect();
     plain.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -55,7 +74,11 @@ impl Folder {
 
     /// Runs `kith` in the folder.
     pub fn kith(&self, arguments: &[&str]) -> Output {
-        kith().current_dir(self.0.path()).args(arguments).output().expect("the program starts")
+        kith()
+            .current_dir(self.0.path())
+            .args(arguments)
+            .output()
+            .expect("the program starts")
     }
 
     /// Runs it and reads the one JSON document that it must print.
@@ -69,9 +92,15 @@ impl Folder {
         let output = self.kith(arguments);
         let text = told(&output);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {text}");
-        assert!(output.stdout.is_empty(), "{arguments:?}: data on stdout though it failed");
+        assert!(
+            output.stdout.is_empty(),
+            "{arguments:?}: data on stdout though it failed"
+        );
         for part in expected {
-            assert!(text.contains(part), "{arguments:?}: expected {part:?} in: {text}");
+            assert!(
+                text.contains(part),
+                "{arguments:?}: expected {part:?} in: {text}"
+            );
         }
     }
 }
@@ -80,7 +109,11 @@ impl Folder {
 pub fn one_document(output: &Output) -> Value {
     let mut documents = serde_json::Deserializer::from_slice(&output.stdout).into_iter::<Value>();
     let first = documents.next().expect("a document").expect("JSON");
-    assert!(documents.next().is_none(), "one document: {}", String::from_utf8_lossy(&output.stdout));
+    assert!(
+        documents.next().is_none(),
+        "one document: {}",
+        String::from_utf8_lossy(&output.stdout)
+    );
     first
 }
 
@@ -91,7 +124,11 @@ pub fn text_of(path: &Path) -> String {
 
 /// A port that was free a moment ago.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").expect("loopback").local_addr().expect("bound").port()
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .expect("loopback")
+        .local_addr()
+        .expect("bound")
+        .port()
 }
 
 /// Folders of peers that share a charter, each with one hospital's rows.
@@ -114,19 +151,30 @@ impl Federation {
     pub fn at(addresses: &[String], options: &[&str]) -> Federation {
         let peers = addresses.len();
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let heart = DATASETS.iter().find(|entry| entry.name == "heart").expect("embedded");
+        let heart = DATASETS
+            .iter()
+            .find(|entry| entry.name == "heart")
+            .expect("embedded");
         let loaded = (heart.load)(&DatasetOptions::default()).expect("embedded");
         let sites = loaded.sites.as_ref().expect("hospitals");
         let names: Vec<&'static str> = NAMES[..peers].to_vec();
         let ports: Vec<u16> = names.iter().map(|_| free_port()).collect();
         let mut members = Vec::new();
         for (index, name) in names.iter().enumerate() {
-            let rows = loaded.source.select(&sites[index].rows).write(folder.path(), name).expect("rows are written");
+            let rows = loaded
+                .source
+                .select(&sites[index].rows)
+                .write(folder.path(), name)
+                .expect("rows are written");
             let dir = folder.path().join(name);
             let listen = format!("/ip4/{}/tcp/{}", addresses[index], ports[index]);
             let bootstrap = format!("/ip4/{}/tcp/{}", addresses[0], ports[0]);
             let mut command = kith();
-            command.args(["init", "--name", name, "--listen", &listen, "--dir"]).arg(&dir).arg("--data").arg(rows);
+            command
+                .args(["init", "--name", name, "--listen", &listen, "--dir"])
+                .arg(&dir)
+                .arg("--data")
+                .arg(rows);
             if index > 0 {
                 command.args(["--bootstrap", &bootstrap]);
             }
@@ -136,16 +184,23 @@ impl Federation {
             std::fs::write(&member, &output.stdout).expect("written");
             members.push(member);
         }
-        let federation = Federation { folder, names, ports };
+        let federation = Federation {
+            folder,
+            names,
+            ports,
+        };
         let mut command = kith();
-        command.args(["charter", "new", "--name", "test", "--dataset", "heart"]).args(options);
+        command
+            .args(["charter", "new", "--name", "test", "--dataset", "heart"])
+            .args(options);
         for member in &members {
             command.arg("--member-file").arg(member);
         }
         let output = command.output().expect("the program starts");
         assert!(output.status.success(), "{}", told(&output));
         for name in &federation.names {
-            std::fs::write(federation.dir(name).join("charter.toml"), &output.stdout).expect("written");
+            std::fs::write(federation.dir(name).join("charter.toml"), &output.stdout)
+                .expect("written");
         }
         federation
     }
@@ -182,7 +237,11 @@ impl Running {
 
     /// Started by a command to which `run` and its arguments are still to be added.
     pub fn with(mut kith: Command, dir: &Path) -> Running {
-        let log = std::fs::File::options().create(true).append(true).open(dir.join("stderr.log")).expect("a log");
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(dir.join("stderr.log"))
+            .expect("a log");
         let mut child = kith
             .args(["run", "--json", "--dir"])
             .arg(dir)
@@ -194,28 +253,41 @@ impl Running {
         let (sender, lines) = sync_channel(100_000);
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                let Ok(value) = serde_json::from_str(&line) else { break };
+                let Ok(value) = serde_json::from_str(&line) else {
+                    break;
+                };
                 if sender.send(value).is_err() {
                     break;
                 }
             }
         });
-        Running { child, lines, seen: Vec::new() }
+        Running {
+            child,
+            lines,
+            seen: Vec::new(),
+        }
     }
 
     /// Waits for an event that `wanted` accepts.
     pub fn until(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            match self
+                .lines
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
                 Ok(value) => {
                     self.seen.push(value.clone());
                     if wanted(&value) {
                         return value;
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => panic!("waited in vain for {what}; seen: {:#?}", self.tail()),
-                Err(RecvTimeoutError::Disconnected) => panic!("the peer ended before {what}; seen: {:#?}", self.tail()),
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("waited in vain for {what}; seen: {:#?}", self.tail())
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    panic!("the peer ended before {what}; seen: {:#?}", self.tail())
+                }
             }
         }
     }
@@ -243,7 +315,11 @@ impl Running {
                 }
                 return status.code();
             }
-            assert!(Instant::now() < deadline, "the peer does not end; seen: {:#?}", self.tail());
+            assert!(
+                Instant::now() < deadline,
+                "the peer does not end; seen: {:#?}",
+                self.tail()
+            );
             std::thread::yield_now();
         }
     }

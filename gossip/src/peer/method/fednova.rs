@@ -1,15 +1,19 @@
 //! `fednova`: everybody's change counts as if everybody had taken the same number of local steps.
 //!
-//! Wang et al. 2020 (FedNova), arXiv 2007.07481. Peers with many rows take many steps a round, and plain averaging lets them pull
-//! the model to their own optimum. Here a peer sends x₀ + ‖a(reference)‖₁ / ‖a(τ)‖₁ (x − x₀): what its mean gradient would have done
-//! in the charter's `reference_steps`. Where all start a round alike the mean of these is the paper's x⁺ with its free τ_eff set to
-//! that; ‖a‖₁ takes in momentum, dampening and the proximal pull of the charter's `[training]` (not weight decay).
+//! Wang et al. 2020 (FedNova), arXiv 2007.07481. Peers with many rows take many steps a round, and
+//! plain averaging lets them pull the model to their own optimum. Here a peer sends x₀ +
+//! ‖a(reference)‖₁ / ‖a(τ)‖₁ (x − x₀): what its mean gradient would have done in the charter's
+//! `reference_steps`. Where all start a round alike the mean of these is the paper's x⁺ with its
+//! free τ_eff set to that; ‖a‖₁ takes in momentum, dampening and the proximal pull of the charter's
+//! `[training]` (not weight decay).
 //!
-//! The paper's server divides by the steps that a client claims. Among peers that would be unsound twice: who claims few steps is
-//! given a large weight, and a receiver does not know where the sender started, so that dividing x − (own start) also multiplies
-//! what the two had differed by: with steps τ the disagreement changes by 1 − mean τ · mean 1/τ a round, below −1 for 1 step
-//! against 20, and one lost message ends in divergence. The sender knows its start and its steps, so it divides; nothing that is
-//! claimed counts, and it works with every graph, rule, codec and mode. A liar lies with its vector alone, as ever.
+//! The paper's server divides by the steps that a client claims. Among peers that would be unsound
+//! twice: who claims few steps is given a large weight, and a receiver does not know where the
+//! sender started, so that dividing x − (own start) also multiplies what the two had differed by:
+//! with steps τ the disagreement changes by 1 − mean τ · mean 1/τ a round, below −1 for 1 step
+//! against 20, and one lost message ends in divergence. The sender knows its start and its steps,
+//! so it divides; nothing that is claimed counts, and it works with every graph, rule, codec and
+//! mode. A liar lies with its vector alone, as ever.
 //!
 //! What is left over is drift of order η τ within the steps, which shrinks with the learning rate.
 
@@ -27,7 +31,10 @@ pub(super) struct FedNova {
 
 impl FedNova {
     pub(super) fn new(practice: Practice, reference_steps: u64) -> FedNova {
-        FedNova { practice, reference_steps }
+        FedNova {
+            practice,
+            reference_steps,
+        }
     }
 }
 
@@ -36,7 +43,10 @@ impl Method for FedNova {
         if training.way == 0.0 {
             return Arc::clone(training.end);
         }
-        let reference = training.rate * self.practice.effective_steps(self.reference_steps, training.rate);
+        let reference = training.rate
+            * self
+                .practice
+                .effective_steps(self.reference_steps, training.rate);
         let scale = reference / training.way;
         if scale == 1.0 {
             return Arc::clone(training.end);
@@ -51,11 +61,21 @@ mod tests {
 
     #[test]
     fn a_change_counts_as_that_of_the_reference_steps() {
-        let practice = Practice { momentum: 0.5, dampening: 0.0, prox: 0.0, lasting: false };
+        let practice = Practice {
+            momentum: 0.5,
+            dampening: 0.0,
+            prox: 0.0,
+            lasting: false,
+        };
         let (start, end) = (Arc::new(vec![1.0f32, 0.0]), Arc::new(vec![2.0f32, -4.25]));
         let model = |steps| {
             let way = 0.1 * practice.effective_steps(steps, 0.1);
-            FedNova::new(practice, 3).model(&Training { start: &start, end: &end, way, rate: 0.1 })
+            FedNova::new(practice, 3).model(&Training {
+                start: &start,
+                end: &end,
+                way,
+                rate: 0.1,
+            })
         };
         assert!(Arc::ptr_eq(&model(3), &end), "three steps are three steps");
         // One step amounts to 1, three amount to 4.25.

@@ -1,10 +1,11 @@
 //! `gradient-tracking`: K-GT (Liu et al. 2023, arXiv 2301.01313), one exchange a round.
 //!
-//! Local steps y ← y − η (g + c); z is their mean, and behind the model each sends its z. Afterwards c ← c − z + Σ w z, which is the
-//! half step of `optimization::gradient_tracking`. Where everybody mixes doubly stochastic weights the corrections' mean stays zero,
-//! and over any connected graph everybody reaches the optimum of all data. What that rests on is a sum over all rounds: an update
-//! that a neighbour misses for good shifts it, and with it where everybody ends; so do codecs that lose values, and robust rules.
-//! Twice the bytes.
+//! Local steps y ← y − η (g + c); z is their mean, and behind the model each sends its z.
+//! Afterwards c ← c − z + Σ w z, which is the half step of `optimization::gradient_tracking`. Where
+//! everybody mixes doubly stochastic weights the corrections' mean stays zero, and over any
+//! connected graph everybody reaches the optimum of all data. What that rests on is a sum over all
+//! rounds: an update that a neighbour misses for good shifts it, and with it where everybody ends;
+//! so do codecs that lose values, and robust rules. Twice the bytes.
 
 use std::sync::Arc;
 
@@ -22,7 +23,10 @@ pub(super) struct GradientTracking {
 
 impl GradientTracking {
     pub(super) fn new(dimension: usize) -> GradientTracking {
-        GradientTracking { correction: None, dimension }
+        GradientTracking {
+            correction: None,
+            dimension,
+        }
     }
 }
 
@@ -44,14 +48,24 @@ impl Method for GradientTracking {
     ) -> Result<Aggregate, AggregateError> {
         let aggregate = rule.aggregate(context, models)?;
         if let Some(mixed) = mixed(rule, context, models, beside) {
-            let before = self.correction.clone().unwrap_or_else(|| Arc::new(vec![0.0; self.dimension]));
-            self.correction = Some(Arc::new(tracked_half_step(&before, &mixed, own_of(context, beside))));
+            let before = self
+                .correction
+                .clone()
+                .unwrap_or_else(|| Arc::new(vec![0.0; self.dimension]));
+            self.correction = Some(Arc::new(tracked_half_step(
+                &before,
+                &mixed,
+                own_of(context, beside),
+            )));
         }
         Ok(aggregate)
     }
 
     fn carried(&self) -> Carried {
-        self.correction.iter().map(|correction| ("correction".to_owned(), Arc::clone(correction))).collect()
+        self.correction
+            .iter()
+            .map(|correction| ("correction".to_owned(), Arc::clone(correction)))
+            .collect()
     }
 
     fn restore(&mut self, carried: &mut Carried) {

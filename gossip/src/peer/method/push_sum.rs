@@ -1,26 +1,33 @@
-//! `push-sum`: averaging over edges that carry updates one way (Kempe, Dobra and Gehrke 2003), with training in between (SGP, Assran
-//! et al. 2019, arXiv 1811.10792), and with sums over all rounds, so that what is lost comes with the next message.
+//! `push-sum`: averaging over edges that carry updates one way (Kempe, Dobra and Gehrke 2003), with
+//! training in between (SGP, Assran et al. 2019, arXiv 1811.10792), and with sums over all rounds,
+//! so that what is lost comes with the next message.
 //!
-//! A peer holds a model z and a mass w, 1 at first. Training moves the numerator x = w z by its change: x ← w z + (z′ − z). It keeps
-//! one share 1 / (receivers + 1) of x and w and gives one to each receiver. What it publishes is σ, all that it gave to one receiver
-//! so far; who receives σ takes what is new in it, σ − ρ with ρ the σ of last time, and z ← Σ x / Σ w. So a message that is lost,
-//! late or repeated changes nothing: the mass in all peers and on its way is always as many as there are peers. Any strongly
-//! connected graph that stays as it is will do, however unbalanced, with the rule `mean` over z weighed by mass.
+//! A peer holds a model z and a mass w, 1 at first. Training moves the numerator x = w z by its
+//! change: x ← w z + (z′ − z). It keeps one share 1 / (receivers + 1) of x and w and gives one to
+//! each receiver. What it publishes is σ, all that it gave to one receiver so far; who receives σ
+//! takes what is new in it, σ − ρ with ρ the σ of last time, and z ← Σ x / Σ w. So a message that
+//! is lost, late or repeated changes nothing: the mass in all peers and on its way is always as
+//! many as there are peers. Any strongly connected graph that stays as it is will do, however
+//! unbalanced, with the rule `mean` over z weighed by mass.
 //!
-//! *Bits.* σ grows by the round, so in 32 bits the increment that a receiver sees is off by up to σ 2⁻²⁵. Measured over four peers
-//! that only average: 4·10⁻⁵ of the model after a thousand rounds, 7·10⁻³ after a hundred thousand. The sender debits what σ really
-//! grew by, so such errors move shares about and lose nothing. Masses are two 32-bit floats each, 48 bits. Codecs that lose bits of
-//! σ are refused.
+//! *Bits.* σ grows by the round, so in 32 bits the increment that a receiver sees is off by up to σ
+//! 2⁻²⁵. Measured over four peers that only average: 4·10⁻⁵ of the model after a thousand rounds,
+//! 7·10⁻³ after a hundred thousand. The sender debits what σ really grew by, so such errors move
+//! shares about and lose nothing. Masses are two 32-bit floats each, 48 bits. Codecs that lose bits
+//! of σ are refused.
 //!
-//! *Absence.* Who has heard nothing new since it last gave gives nothing and says σ again, so a peer that is cut off keeps what it
-//! has. What is sent to a peer that stays away stays on its way, and everybody's mass falls with it. So the change of a training is
-//! divided by no less than half the mass that the graph settles at, lest steps grow as masses fall, and who has next to nothing left
-//! takes that mass anew: only then is mass made. A peer that comes back after long with its disk brings back old models with all that
-//! it was given. One that comes back without has lost what it held: it begins with no mass, gives nothing until it has been given some,
-//! opens a new account, which its receivers see by the round it was opened in, and takes what senders gave before as given to whom it
-//! was before.
+//! *Absence.* Who has heard nothing new since it last gave gives nothing and says σ again, so a
+//! peer that is cut off keeps what it has. What is sent to a peer that stays away stays on its way,
+//! and everybody's mass falls with it. So the change of a training is divided by no less than half
+//! the mass that the graph settles at, lest steps grow as masses fall, and who has next to nothing
+//! left takes that mass anew: only then is mass made. A peer that comes back after long with its
+//! disk brings back old models with all that it was given. One that comes back without has lost
+//! what it held: it begins with no mass, gives nothing until it has been given some, opens a new
+//! account, which its receivers see by the round it was opened in, and takes what senders gave
+//! before as given to whom it was before.
 //!
-//! One liar moves the result anywhere, by mass as well. Bytes: three values more than plain. Kept: one vector for each sender.
+//! One liar moves the result anywhere, by mass as well. Bytes: three values more than plain. Kept:
+//! one vector for each sender.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,13 +41,13 @@ use super::{Method, Training};
 use crate::effect::{Carried, Parameters};
 use crate::peer::window::Arrived;
 
-/// Rounds that masses are followed to find where they settle; fewer where the graph has more than [`EDGE_ENDS_MAX`] / this many edge
-/// ends. What is off then is off in a bound, not in the result.
+/// Rounds that masses are followed to find where they settle; fewer where the graph has more than
+/// [`EDGE_ENDS_MAX`] / this many edge ends. What is off then is off in a bound, not in the result.
 const SETTLING_ROUNDS: usize = 1000;
 /// Edge ends looked at in all to find where masses settle.
 const EDGE_ENDS_MAX: usize = 1_000_000;
-/// The share of its settled mass below which a peer takes that mass anew (guess: 2⁻¹⁰ leaves an increment of σ its leading digits, and
-/// a run of losses does not come to it).
+/// The share of its settled mass below which a peer takes that mass anew (guess: 2⁻¹⁰ leaves an
+/// increment of σ its leading digits, and a run of losses does not come to it).
 const MASS_MIN: f64 = 1.0 / 1024.0;
 /// Where the names of what was taken begin; then comes the sender.
 const TAKEN_PREFIX: &str = "taken.";
@@ -66,7 +73,17 @@ pub(super) struct PushSum {
 impl PushSum {
     pub(super) fn new(dimension: usize) -> PushSum {
         let (given, taken, settled) = (None, BTreeMap::new(), None);
-        PushSum { dimension, mass: 1.0, given, taken, heard: true, resumed: false, share: 1.0, receivers: 0.0, settled }
+        PushSum {
+            dimension,
+            mass: 1.0,
+            given,
+            taken,
+            heard: true,
+            resumed: false,
+            share: 1.0,
+            receivers: 0.0,
+            settled,
+        }
     }
 
     /// The mass of a row, or of a sum of them.
@@ -89,14 +106,24 @@ impl Method for PushSum {
     fn open(&mut self, graph: &Graph, place: usize) {
         (self.share, self.receivers) = (share(graph, place), graph.sends_to(place).len() as f64);
         let rounds = SETTLING_ROUNDS.min(EDGE_ENDS_MAX / graph.edge_ends().max(1));
-        self.settled.get_or_insert_with(|| settled_masses(graph, rounds)[place]);
+        self.settled
+            .get_or_insert_with(|| settled_masses(graph, rounds)[place]);
     }
 
     /// x / w where x = w z + (z′ − z).
     fn model(&self, training: &Training<'_>) -> Parameters {
         let divisor = self.mass.max(0.5 * self.settled.unwrap_or(0.0));
-        let moved = |(start, end): (&f32, &f32)| (f64::from(*start) + (f64::from(*end) - f64::from(*start)) / divisor) as f32;
-        Arc::new(training.start.iter().zip(training.end.iter()).map(moved).collect())
+        let moved = |(start, end): (&f32, &f32)| {
+            (f64::from(*start) + (f64::from(*end) - f64::from(*start)) / divisor) as f32
+        };
+        Arc::new(
+            training
+                .start
+                .iter()
+                .zip(training.end.iter())
+                .map(moved)
+                .collect(),
+        )
     }
 
     fn beside(&self, _: &Training<'_>) -> Vec<f32> {
@@ -128,7 +155,9 @@ impl Method for PushSum {
             let (numerator, before) = (mass * f64::from(*value), f64::from(*before));
             let sum = (before + self.share * numerator) as f32;
             told.push(sum);
-            kept.push(((numerator - self.receivers * (f64::from(sum) - before)) / kept_mass) as f32);
+            kept.push(
+                ((numerator - self.receivers * (f64::from(sum) - before)) / kept_mass) as f32,
+            );
         }
         told.extend([high, low, opened]);
         kept.extend(parted(kept_mass));
@@ -144,7 +173,13 @@ impl Method for PushSum {
         self.given = Some(Arc::clone(told));
     }
 
-    fn models(&mut self, rows: &[(PeerId, Arrived)], own: usize, lost: bool, weights: &mut [f64]) -> Vec<Vec<f32>> {
+    fn models(
+        &mut self,
+        rows: &[(PeerId, Arrived)],
+        own: usize,
+        lost: bool,
+        weights: &mut [f64],
+    ) -> Vec<Vec<f32>> {
         let (dimension, own_row) = (self.dimension, &rows[own].1.values);
         let own_model = own_row[..dimension].to_vec();
         let mut models = vec![Vec::new(); rows.len()];
@@ -156,7 +191,11 @@ impl Method for PushSum {
                 continue;
             }
             let opened = row[dimension + 2];
-            let before = match self.taken.get(peer).filter(|before| before[dimension + 2] == opened) {
+            let before = match self
+                .taken
+                .get(peer)
+                .filter(|before| before[dimension + 2] == opened)
+            {
                 Some(before) => Arc::clone(before),
                 None if lost && !self.resumed && !self.taken.contains_key(peer) => {
                     // What was given to this peer before it lost its disk went with the disk.
@@ -165,10 +204,15 @@ impl Method for PushSum {
                 }
                 None => Arc::new(self.nothing_since(opened)),
             };
-            // A sender that went back to an older checkpoint gives again what it has given: nothing is new until it is past that.
+            // A sender that went back to an older checkpoint gives again what it has given: nothing
+            // is new until it is past that.
             let mass = self.mass_of(row) - self.mass_of(&before);
             if mass >= f64::from(f32::MIN_POSITIVE) {
-                let fresh: Vec<f32> = row[..dimension].iter().zip(before.iter()).map(|(now, before)| now - before).collect();
+                let fresh: Vec<f32> = row[..dimension]
+                    .iter()
+                    .zip(before.iter())
+                    .map(|(now, before)| now - before)
+                    .collect();
                 let model = estimate(&fresh, mass);
                 if model.iter().all(|value| value.is_finite()) {
                     (models[index], weights[index]) = (model, mass);
@@ -176,7 +220,10 @@ impl Method for PushSum {
                 }
             }
         }
-        self.heard = weights.iter().enumerate().any(|(index, weight)| index != own && *weight > 0.0);
+        self.heard = weights
+            .iter()
+            .enumerate()
+            .any(|(index, weight)| index != own && *weight > 0.0);
         self.mass = weights.iter().sum();
         if self.mass == 0.0 {
             weights[own] = 1.0; // nothing is held and nothing came
@@ -195,22 +242,42 @@ impl Method for PushSum {
     ) -> Result<Aggregate, AggregateError> {
         let mut aggregate = rule.aggregate(context, models)?;
         // Masses are the graph's doing: who brings little of it is not left out.
-        let taken = models.iter().filter(|model| model.mixing_weight > 0.0).count() as f64;
-        let equal = |model: &Contribution<'_>| if model.mixing_weight > 0.0 { 1.0 / taken } else { 0.0 };
+        let taken = models
+            .iter()
+            .filter(|model| model.mixing_weight > 0.0)
+            .count() as f64;
+        let equal = |model: &Contribution<'_>| {
+            if model.mixing_weight > 0.0 {
+                1.0 / taken
+            } else {
+                0.0
+            }
+        };
         aggregate.influence = models.iter().map(equal).collect();
         Ok(aggregate)
     }
 
     fn carried(&self) -> Carried {
         let [high, low] = parted(self.mass);
-        let mass = ("mass".to_owned(), Arc::new(vec![high, low, f32::from(u8::from(self.heard))]));
-        let given = self.given.iter().map(|given| ("given".to_owned(), Arc::clone(given)));
-        let taken = self.taken.iter().map(|(peer, taken)| (format!("{TAKEN_PREFIX}{peer}"), Arc::clone(taken)));
+        let mass = (
+            "mass".to_owned(),
+            Arc::new(vec![high, low, f32::from(u8::from(self.heard))]),
+        );
+        let given = self
+            .given
+            .iter()
+            .map(|given| ("given".to_owned(), Arc::clone(given)));
+        let taken = self
+            .taken
+            .iter()
+            .map(|(peer, taken)| (format!("{TAKEN_PREFIX}{peer}"), Arc::clone(taken)));
         given.chain(taken).chain([mass]).collect()
     }
 
     fn restore(&mut self, carried: &mut Carried) {
-        let Some(mass) = carried.remove("mass") else { return };
+        let Some(mass) = carried.remove("mass") else {
+            return;
+        };
         (self.mass, self.heard, self.resumed) = (joined(&mass), mass.get(2) != Some(&0.0), true);
         self.given = carried.remove("given");
         let taken = |(name, vector): (&String, &Parameters)| {
@@ -240,7 +307,13 @@ mod tests {
 
     /// 0 → 1, 2, 3; 1 → 2; 2 → 3; 3 → 0: nobody receives what it sends.
     fn graph() -> Graph {
-        Graph::new_directed(&[vec![(1, 0.5), (2, 0.3), (3, 0.3)], vec![(2, 0.3)], vec![(3, 0.3)], vec![(0, 0.5)]]).unwrap()
+        Graph::new_directed(&[
+            vec![(1, 0.5), (2, 0.3), (3, 0.3)],
+            vec![(2, 0.3)],
+            vec![(3, 0.3)],
+            vec![(0, 0.5)],
+        ])
+        .unwrap()
     }
 
     fn id(place: usize) -> PeerId {
@@ -248,7 +321,13 @@ mod tests {
     }
 
     fn arrived(values: &Parameters) -> Arrived {
-        Arrived { values: Arc::clone(values), state: None, age: 0, samples: 1, local_steps: 1 }
+        Arrived {
+            values: Arc::clone(values),
+            state: None,
+            age: 0,
+            samples: 1,
+            local_steps: 1,
+        }
     }
 
     /// Peers that average without training, as the peer drives the method.
@@ -261,9 +340,19 @@ mod tests {
     impl Peers {
         fn new() -> Peers {
             let models = (0..4)
-                .map(|place| Arc::new((0..DIMENSION).map(|column| (place * 53 + column * 7) as f32 / 10.0).collect()))
+                .map(|place| {
+                    Arc::new(
+                        (0..DIMENSION)
+                            .map(|column| (place * 53 + column * 7) as f32 / 10.0)
+                            .collect(),
+                    )
+                })
                 .collect();
-            Peers { graph: graph(), methods: (0..4).map(|_| PushSum::new(DIMENSION)).collect(), models }
+            Peers {
+                graph: graph(),
+                methods: (0..4).map(|_| PushSum::new(DIMENSION)).collect(),
+                models,
+            }
         }
 
         /// One round; `heard` tells whether a message from one to another gets through.
@@ -272,25 +361,49 @@ mod tests {
             let mut kept = Vec::new();
             for (place, method) in self.methods.iter_mut().enumerate() {
                 method.open(&self.graph, place);
-                let training = Training { start: &self.models[place], end: &self.models[place], way: 0.0, rate: 0.0 };
-                let row = method.model(&training).iter().copied().chain(method.beside(&training)).collect();
+                let training = Training {
+                    start: &self.models[place],
+                    end: &self.models[place],
+                    way: 0.0,
+                    rate: 0.0,
+                };
+                let row = method
+                    .model(&training)
+                    .iter()
+                    .copied()
+                    .chain(method.beside(&training))
+                    .collect();
                 let (gives, keeps) = method.give(&Arc::new(row), round);
                 method.given(&gives);
                 told.push(gives);
                 kept.push(keeps);
             }
             for (place, method) in self.methods.iter_mut().enumerate() {
-                let senders = self.graph.receives_from(place).iter().filter(|from| heard(**from, place));
-                let mut rows: Vec<(PeerId, Arrived)> = senders.map(|from| (id(*from), arrived(&told[*from]))).collect();
+                let senders = self
+                    .graph
+                    .receives_from(place)
+                    .iter()
+                    .filter(|from| heard(**from, place));
+                let mut rows: Vec<(PeerId, Arrived)> = senders
+                    .map(|from| (id(*from), arrived(&told[*from])))
+                    .collect();
                 rows.push((id(place), arrived(&kept[place])));
                 rows.sort_by_key(|(peer, _)| *peer);
-                let own = rows.iter().position(|(peer, _)| *peer == id(place)).unwrap();
+                let own = rows
+                    .iter()
+                    .position(|(peer, _)| *peer == id(place))
+                    .unwrap();
                 let mut weights = vec![0.0; rows.len()];
                 let models = method.models(&rows, own, false, &mut weights);
                 let value = |column: usize| {
-                    models.iter().zip(&weights).map(|(model, weight)| weight * f64::from(model[column])).sum::<f64>()
+                    models
+                        .iter()
+                        .zip(&weights)
+                        .map(|(model, weight)| weight * f64::from(model[column]))
+                        .sum::<f64>()
                 };
-                self.models[place] = Arc::new((0..DIMENSION).map(|column| value(column) as f32).collect());
+                self.models[place] =
+                    Arc::new((0..DIMENSION).map(|column| value(column) as f32).collect());
             }
         }
 
@@ -303,9 +416,16 @@ mod tests {
             };
             for (place, method) in self.methods.iter().enumerate() {
                 let numerator = |value: &f32| (method.mass * f64::from(*value)) as f32;
-                let held: Vec<f32> = self.models[place].iter().map(numerator).chain(parted(method.mass)).collect();
+                let held: Vec<f32> = self.models[place]
+                    .iter()
+                    .map(numerator)
+                    .chain(parted(method.mass))
+                    .collect();
                 add(1.0, &held);
-                method.given.iter().for_each(|given| add(method.receivers, given));
+                method
+                    .given
+                    .iter()
+                    .for_each(|given| add(method.receivers, given));
                 method.taken.values().for_each(|taken| add(-1.0, taken));
             }
             sums
@@ -315,23 +435,49 @@ mod tests {
     #[test]
     fn without_losses_it_is_the_formula() {
         let mut peers = Peers::new();
-        let mut state: Vec<(Vec<f32>, f64)> = peers.models.iter().map(|model| (model.to_vec(), 1.0)).collect();
+        let mut state: Vec<(Vec<f32>, f64)> = peers
+            .models
+            .iter()
+            .map(|model| (model.to_vec(), 1.0))
+            .collect();
         for round in 0..60 {
             peers.round(round, |_, _| true);
             let next = |place: usize| {
-                let part = |from: usize| Part { values: &state[from].0, mass: state[from].1, share: share(&peers.graph, from) };
-                let senders = peers.graph.receives_from(place).iter().copied().chain([place]);
+                let part = |from: usize| Part {
+                    values: &state[from].0,
+                    mass: state[from].1,
+                    share: share(&peers.graph, from),
+                };
+                let senders = peers
+                    .graph
+                    .receives_from(place)
+                    .iter()
+                    .copied()
+                    .chain([place]);
                 gather(&senders.map(part).collect::<Vec<_>>())
             };
             state = (0..4).map(next).collect();
             for (place, (values, mass)) in state.iter().enumerate() {
-                assert!((peers.methods[place].mass - mass).abs() < 1e-9, "round {round}");
+                assert!(
+                    (peers.methods[place].mass - mass).abs() < 1e-9,
+                    "round {round}"
+                );
                 for (found, expected) in peers.models[place].iter().zip(estimate(values, *mass)) {
-                    assert!((found - expected).abs() < 1e-3, "round {round}: {found}, expected {expected}");
+                    assert!(
+                        (found - expected).abs() < 1e-3,
+                        "round {round}: {found}, expected {expected}"
+                    );
                 }
             }
         }
-        assert!(peers.models.iter().all(|model| (model[0] - 7.95).abs() < 1e-3), "{:?}", peers.models);
+        assert!(
+            peers
+                .models
+                .iter()
+                .all(|model| (model[0] - 7.95).abs() < 1e-3),
+            "{:?}",
+            peers.models
+        );
     }
 
     #[test]
@@ -344,9 +490,16 @@ mod tests {
                 let lossy = round < 100;
                 peers.round(round, |_, _| !lossy || random.unit() < 0.5);
                 for (found, expected) in peers.sums().iter().zip(&sums) {
-                    assert!((found - expected).abs() < 2e-3, "seed {seed}, round {round}: {:?}, at first {sums:?}", peers.sums());
+                    assert!(
+                        (found - expected).abs() < 2e-3,
+                        "seed {seed}, round {round}: {:?}, at first {sums:?}",
+                        peers.sums()
+                    );
                 }
-                assert!((peers.sums()[DIMENSION] - 4.0).abs() < 1e-9, "seed {seed}, round {round}: the mass");
+                assert!(
+                    (peers.sums()[DIMENSION] - 4.0).abs() < 1e-9,
+                    "seed {seed}, round {round}: the mass"
+                );
                 // A restart from what was stored changes nothing.
                 let carried = peers.methods[2].carried();
                 peers.methods[2] = PushSum::new(DIMENSION);
@@ -354,7 +507,14 @@ mod tests {
                 peers.methods[2].open(&peers.graph, 2);
                 assert_eq!(peers.methods[2].carried(), carried);
             }
-            assert!(peers.models.iter().all(|model| (model[0] - 7.95).abs() < 2e-3), "seed {seed}: {:?}", peers.models);
+            assert!(
+                peers
+                    .models
+                    .iter()
+                    .all(|model| (model[0] - 7.95).abs() < 2e-3),
+                "seed {seed}: {:?}",
+                peers.models
+            );
         }
     }
 
@@ -365,7 +525,11 @@ mod tests {
         let mut worst = [0f32; 2];
         for round in 0..100_000 {
             peers.round(round, |_, _| true);
-            let off = peers.models.iter().map(|model| (model[0] - 7.95).abs()).fold(0.0, f32::max);
+            let off = peers
+                .models
+                .iter()
+                .map(|model| (model[0] - 7.95).abs())
+                .fold(0.0, f32::max);
             if round >= 900 {
                 worst[usize::from(round >= 1000)] = worst[usize::from(round >= 1000)].max(off);
             }
@@ -383,16 +547,36 @@ mod tests {
         let told = peers.methods[1].given.clone().unwrap();
         let own: Parameters = Arc::new(vec![0.0, 0.0, 0.0, 1.0, 0.0, 0.0]);
         let mut weights = vec![0.0; 2];
-        anew.models(&[(id(1), arrived(&told)), (id(2), arrived(&own))], 1, true, &mut weights);
+        anew.models(
+            &[(id(1), arrived(&told)), (id(2), arrived(&own))],
+            1,
+            true,
+            &mut weights,
+        );
         assert_eq!((weights, anew.mass), (vec![0.0, 1.0], 1.0));
         let (told, kept) = anew.give(&own, 20);
         anew.given(&told);
         assert_eq!(told.as_slice(), [0.0, 0.0, 0.0, 0.5, 0.0, 20.0]);
         let mut weights = vec![0.0; 2];
         let before = peers.methods[3].mass;
-        let held: Parameters = Arc::new(peers.models[3].iter().copied().chain(parted(before)).chain([0.0]).collect());
-        peers.methods[3].models(&[(id(2), arrived(&told)), (id(3), arrived(&held))], 1, false, &mut weights);
-        assert!((peers.methods[3].mass - before - 0.5).abs() < 1e-9, "what was given anew is taken, and no more");
+        let held: Parameters = Arc::new(
+            peers.models[3]
+                .iter()
+                .copied()
+                .chain(parted(before))
+                .chain([0.0])
+                .collect(),
+        );
+        peers.methods[3].models(
+            &[(id(2), arrived(&told)), (id(3), arrived(&held))],
+            1,
+            false,
+            &mut weights,
+        );
+        assert!(
+            (peers.methods[3].mass - before - 0.5).abs() < 1e-9,
+            "what was given anew is taken, and no more"
+        );
         assert_eq!(kept[DIMENSION], 0.5);
     }
 
@@ -402,15 +586,33 @@ mod tests {
         method.open(&graph(), 0);
         method.lose_all();
         let start: Parameters = Arc::new(vec![9.0]);
-        let training = Training { start: &start, end: &start, way: 0.0, rate: 0.0 };
-        let own: Parameters = Arc::new(start.iter().copied().chain(method.beside(&training)).collect());
-        let told = |value: f32, mass: f32| -> Parameters { Arc::new(vec![mass * value, mass, 0.0, 0.0]) };
+        let training = Training {
+            start: &start,
+            end: &start,
+            way: 0.0,
+            rate: 0.0,
+        };
+        let own: Parameters = Arc::new(
+            start
+                .iter()
+                .copied()
+                .chain(method.beside(&training))
+                .collect(),
+        );
+        let told =
+            |value: f32, mass: f32| -> Parameters { Arc::new(vec![mass * value, mass, 0.0, 0.0]) };
         let mut hear = |row: Parameters| {
             let mut weights = vec![0.0; 2];
-            let models = method.models(&[(id(0), arrived(&own)), (id(3), arrived(&row))], 0, true, &mut weights);
+            let models = method.models(
+                &[(id(0), arrived(&own)), (id(3), arrived(&row))],
+                0,
+                true,
+                &mut weights,
+            );
             (models[1].clone(), weights, method.mass)
         };
-        // What was given to it before is lost, and its own model stays as long as there is no other.
+        // What was given to it before is lost, and its own model stays as long as there is no
+        // other.
         assert_eq!(hear(told(5.0, 1.0)).1, [1.0, 0.0]);
         let (model, weights, mass) = hear(told(5.0, 1.5));
         assert_eq!((model, weights, mass), (vec![5.0], vec![0.0, 1.0], 0.5));
@@ -423,13 +625,33 @@ mod tests {
         let settled = method.settled.unwrap();
         method.mass = settled / 4096.0;
         let (start, end) = (Arc::new(vec![1.0f32]), Arc::new(vec![2.0f32]));
-        let training = Training { start: &start, end: &end, way: 1.0, rate: 1.0 };
+        let training = Training {
+            start: &start,
+            end: &end,
+            way: 1.0,
+            rate: 1.0,
+        };
         let model = method.model(&training);
-        assert!(f64::from(model[0]) <= 1.0 + 2.0 / settled + 1e-6, "{model:?} with a settled mass of {settled}");
-        let row: Parameters = Arc::new(model.iter().copied().chain(method.beside(&training)).collect());
+        assert!(
+            f64::from(model[0]) <= 1.0 + 2.0 / settled + 1e-6,
+            "{model:?} with a settled mass of {settled}"
+        );
+        let row: Parameters = Arc::new(
+            model
+                .iter()
+                .copied()
+                .chain(method.beside(&training))
+                .collect(),
+        );
         let (told, kept) = method.give(&row, 7);
-        assert!((method.mass_of(&told) - settled / 4.0).abs() < 1e-6 && told[3] == 7.0, "{told:?}");
-        assert!((method.mass_of(&kept) - settled / 4.0).abs() < 1e-6, "{kept:?}");
+        assert!(
+            (method.mass_of(&told) - settled / 4.0).abs() < 1e-6 && told[3] == 7.0,
+            "{told:?}"
+        );
+        assert!(
+            (method.mass_of(&kept) - settled / 4.0).abs() < 1e-6,
+            "{kept:?}"
+        );
         // And who has heard nothing keeps it all.
         method.given(&told);
         method.heard = false;

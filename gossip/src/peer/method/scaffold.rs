@@ -1,14 +1,16 @@
 //! `scaffold`: SCAFFOLD, option II (Karimireddy et al. 2020, arXiv 1910.06378), without a server.
 //!
-//! Peer i holds a control cᵢ. Local steps y ← y − η (g − cᵢ + c); afterwards cᵢ ← cᵢ − c + (x − y) / (K η), the mean of the round's
-//! own gradients, which it sends behind its model. c is what the rule makes of the neighbourhood's controls. With a global step size η_g
-//! other than 1 the model that it sends and mixes is x + η_g (y − x): in a complete graph the paper's server step.
+//! Peer i holds a control cᵢ. Local steps y ← y − η (g − cᵢ + c); afterwards cᵢ ← cᵢ − c + (x − y)
+//! / (K η), the mean of the round's own gradients, which it sends behind its model. c is what the
+//! rule makes of the neighbourhood's controls. With a global step size η_g other than 1 the model
+//! that it sends and mixes is x + η_g (y − x): in a complete graph the paper's server step.
 //!
-//! In a complete graph this is the paper's algorithm with everybody taking part: the exact optimum. In a sparse graph c is the
-//! mean of a neighbourhood and not of all, so the drift of many local steps is undone and what unlike neighbourhoods differ by is
-//! not: gradient tracking goes further there. What it has over gradient tracking is that nothing is summed up over rounds. A
-//! missed update spoils one round's correction and no other, and a rule that withstands liars withstands them among controls too:
-//! the rule is the same, and so is `byzantine`. Twice the bytes.
+//! In a complete graph this is the paper's algorithm with everybody taking part: the exact optimum.
+//! In a sparse graph c is the mean of a neighbourhood and not of all, so the drift of many local
+//! steps is undone and what unlike neighbourhoods differ by is not: gradient tracking goes further
+//! there. What it has over gradient tracking is that nothing is summed up over rounds. A missed
+//! update spoils one round's correction and no other, and a rule that withstands liars withstands
+//! them among controls too: the rule is the same, and so is `byzantine`. Twice the bytes.
 
 use std::sync::Arc;
 
@@ -33,12 +35,21 @@ pub(super) struct Scaffold {
 impl Scaffold {
     pub(super) fn new(dimension: usize, global_learning_rate: f64) -> Scaffold {
         let zero = Arc::new(vec![0.0; dimension]);
-        Scaffold { own: Arc::clone(&zero), all: zero, correction: None, global_learning_rate }
+        Scaffold {
+            own: Arc::clone(&zero),
+            all: zero,
+            correction: None,
+            global_learning_rate,
+        }
     }
 
     fn set(&mut self, own: Parameters, all: Parameters) {
         (self.own, self.all) = (own, all);
-        self.correction = Some(Arc::new(corrected_gradient(&vec![0.0; self.own.len()], &self.own, &self.all)));
+        self.correction = Some(Arc::new(corrected_gradient(
+            &vec![0.0; self.own.len()],
+            &self.own,
+            &self.all,
+        )));
     }
 }
 
@@ -51,14 +62,25 @@ impl Method for Scaffold {
         if training.way == 0.0 || self.global_learning_rate == 1.0 {
             return Arc::clone(training.end);
         }
-        Arc::new(scaled_end(training.start, training.end, self.global_learning_rate))
+        Arc::new(scaled_end(
+            training.start,
+            training.end,
+            self.global_learning_rate,
+        ))
     }
 
     fn beside(&self, training: &Training<'_>) -> Vec<f32> {
         if training.way == 0.0 {
             return self.own.to_vec(); // it says what it said last
         }
-        updated_control(&self.own, &self.all, training.start, training.end, 1, training.way)
+        updated_control(
+            &self.own,
+            &self.all,
+            training.start,
+            training.end,
+            1,
+            training.way,
+        )
     }
 
     fn combine(
@@ -79,9 +101,10 @@ impl Method for Scaffold {
     fn carried(&self) -> Carried {
         match self.correction {
             None => Carried::new(),
-            Some(_) => {
-                Carried::from([("control".to_owned(), Arc::clone(&self.own)), ("controls".to_owned(), Arc::clone(&self.all))])
-            }
+            Some(_) => Carried::from([
+                ("control".to_owned(), Arc::clone(&self.own)),
+                ("controls".to_owned(), Arc::clone(&self.all)),
+            ]),
         }
     }
 

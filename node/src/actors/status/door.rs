@@ -1,8 +1,9 @@
 //! The socket that status is served at, with limits that one visitor cannot take from another.
 //!
-//! A connection lives at most [`VISIT`], whatever it does or leaves undone, and at most [`VISITS_MAX`] stand at once: when one more
-//! arrives, the oldest ends. So half-open requests take neither the descriptors that the store and the neighbours need, nor the
-//! turn of a person that asks afterwards.
+//! A connection lives at most [`VISIT`], whatever it does or leaves undone, and at most
+//! [`VISITS_MAX`] stand at once: when one more arrives, the oldest ends. So half-open requests take
+//! neither the descriptors that the store and the neighbours need, nor the turn of a person that
+//! asks afterwards.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -19,7 +20,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-/// Connections at once. Status is asked by a person, a scraper and a health check; the limit is a multiple of that (guess).
+/// Connections at once. Status is asked by a person, a scraper and a health check; the limit is a
+/// multiple of that (guess).
 pub(crate) const VISITS_MAX: usize = 32;
 /// Longest life of a connection: the request's head, its answer, and the end.
 pub(crate) const VISIT: Duration = Duration::from_secs(15);
@@ -46,7 +48,12 @@ pub(crate) struct Visit {
 
 impl Door {
     pub(crate) fn new(listener: TcpListener) -> Door {
-        Door { listener, places: Arc::new(Semaphore::new(VISITS_MAX)), visits: VecDeque::new(), visit: VISIT }
+        Door {
+            listener,
+            places: Arc::new(Semaphore::new(VISITS_MAX)),
+            visits: VecDeque::new(),
+            visit: VISIT,
+        }
     }
 
     /// A place for one more visit; the oldest gives up its own if there is none.
@@ -88,7 +95,15 @@ impl Listener for Door {
                     let end = Box::pin(async move {
                         let _ = tokio::time::timeout(visit, cancelled).await;
                     });
-                    return (Visit { stream, end, _token: token, _place: place }, from);
+                    return (
+                        Visit {
+                            stream,
+                            end,
+                            _token: token,
+                            _place: place,
+                        },
+                        from,
+                    );
                 }
                 Err(error) => {
                     tracing::debug!("a request for status was not accepted: {error}");
@@ -114,13 +129,21 @@ impl Visit {
 }
 
 impl AsyncRead for Visit {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         self.stream(context)?.poll_read(context, into)
     }
 }
 
 impl AsyncWrite for Visit {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.stream(context)?.poll_write(context, bytes)
     }
 
@@ -150,7 +173,9 @@ mod tests {
             let accepted = tokio::time::timeout(Duration::from_secs(20), door.accept());
             // What hyper does with each: it reads, and gives up when that fails.
             let (mut visit, _) = accepted.await.expect("nobody waits for a place");
-            visits.push(tokio::spawn(async move { visit.read_u8().await.map_err(|error| error.kind()) }));
+            visits.push(tokio::spawn(async move {
+                visit.read_u8().await.map_err(|error| error.kind())
+            }));
         }
         assert_eq!(places.available_permits(), 0);
         let first = visits.remove(0).await.unwrap();
@@ -161,10 +186,15 @@ mod tests {
     #[tokio::test]
     async fn a_visitor_that_says_nothing_is_gone_after_a_while() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let _visitor = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let _visitor = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
         let mut door = Door::new(listener);
         door.visit = Duration::from_millis(20);
         let (mut visit, _) = door.accept().await;
-        assert_eq!(visit.read_u8().await.map_err(|error| error.kind()), Err(io::ErrorKind::TimedOut));
+        assert_eq!(
+            visit.read_u8().await.map_err(|error| error.kind()),
+            Err(io::ErrorKind::TimedOut)
+        );
     }
 }

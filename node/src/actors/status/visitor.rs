@@ -1,7 +1,9 @@
-//! Who may ask the status server: programs of this machine, not a web page that happens to be open on it.
+//! Who may ask the status server: programs of this machine, not a web page that happens to be open
+//! on it.
 //!
-//! A page whose name was rebound to this machine's address sends that name as `Host`; a page of another site sends its `Origin`.
-//! Both are looked at on every route, before any answer. Orders, such as to leave, take a secret besides.
+//! A page whose name was rebound to this machine's address sends that name as `Host`; a page of
+//! another site sends its `Origin`. Both are looked at on every route, before any answer. Orders,
+//! such as to leave, take a secret besides.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -14,38 +16,58 @@ use zeroize::Zeroizing;
 use crate::error::NodeError;
 use crate::private;
 
-/// File in the state folder with the secret that `POST` routes ask for, as `Authorization: Bearer …`.
+/// File in the state folder with the secret that `POST` routes ask for, as `Authorization: Bearer
+/// …`.
 pub const OWNER_TOKEN_FILE: &str = "owner.token";
 
-/// Why a request is not from whom it has to be; `None` where it is. `served` is where the server listens.
+/// Why a request is not from whom it has to be; `None` where it is. `served` is where the server
+/// listens.
 pub(crate) fn stranger(served: SocketAddr, uri: &Uri, headers: &HeaderMap) -> Option<String> {
     let hosts: Vec<_> = headers.get_all(HOST).iter().collect();
-    let [host] = hosts[..] else { return Some("expected one Host header".to_owned()) };
-    let Some(host) = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok()) else {
+    let [host] = hosts[..] else {
+        return Some("expected one Host header".to_owned());
+    };
+    let Some(host) = host
+        .to_str()
+        .ok()
+        .and_then(|host| host.parse::<Authority>().ok())
+    else {
         return Some("the Host header is not a host".to_owned());
     };
     for named in std::iter::once(&host).chain(uri.authority()) {
         if !is_ours(served.ip(), named.host()) {
-            return Some(format!("{:?} is not this server's name; ask at http://{served}", named.host()));
+            return Some(format!(
+                "{:?} is not this server's name; ask at http://{served}",
+                named.host()
+            ));
         }
     }
     // A page that this server itself would serve has its host and port.
     let same = |origin: &str| {
-        let rest = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+        let rest = origin
+            .strip_prefix("http://")
+            .or_else(|| origin.strip_prefix("https://"));
         rest.is_some_and(|rest| rest.eq_ignore_ascii_case(host.as_str()))
     };
-    let foreign = headers.get_all(ORIGIN).iter().any(|origin| !origin.to_str().is_ok_and(same));
+    let foreign = headers
+        .get_all(ORIGIN)
+        .iter()
+        .any(|origin| !origin.to_str().is_ok_and(same));
     foreign.then(|| "pages of other sites are not answered".to_owned())
 }
 
-/// Names of loopback and the address that is served. A server on every address has none of its own; a rebound name never is an
-/// address.
+/// Names of loopback and the address that is served. A server on every address has none of its own;
+/// a rebound name never is an address.
 fn is_ours(served: IpAddr, host: &str) -> bool {
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let host = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host);
     if host.eq_ignore_ascii_case("localhost") || host.eq_ignore_ascii_case("localhost.") {
         return true;
     }
-    host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback() || ip == served || served.is_unspecified())
+    host.parse::<IpAddr>()
+        .is_ok_and(|ip| ip.is_loopback() || ip == served || served.is_unspecified())
 }
 
 /// The secret of one run, in a file that only the peer's owner can read. Removed with the run.
@@ -61,18 +83,26 @@ impl OwnerToken {
     /// When there is no randomness, or the file cannot be written.
     pub(crate) fn create(state: &Path) -> Result<OwnerToken, NodeError> {
         let mut secret = Zeroizing::new([0u8; 32]);
-        getrandom::fill(&mut *secret)
-            .map_err(|error| NodeError::Unfit(format!("the operating system gave no random bytes: {error}")))?;
+        getrandom::fill(&mut *secret).map_err(|error| {
+            NodeError::Unfit(format!(
+                "the operating system gave no random bytes: {error}"
+            ))
+        })?;
         let text = Zeroizing::new(blake3::Hash::from_bytes(*secret).to_hex().to_string());
         let path = state.join(OWNER_TOKEN_FILE);
-        private::write(&path, format!("{}\n", *text).as_bytes()).map_err(|error| NodeError::io("write", &path, error))?;
+        private::write(&path, format!("{}\n", *text).as_bytes())
+            .map_err(|error| NodeError::io("write", &path, error))?;
         Ok(OwnerToken { path, text })
     }
 
     /// Whether the request shows it. The comparison takes the same time whatever is shown.
     pub(crate) fn is_shown(&self, headers: &HeaderMap) -> bool {
-        let shown = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-        shown.is_some_and(|shown| blake3::hash(shown.trim().as_bytes()) == blake3::hash(self.text.as_bytes()))
+        let shown = headers
+            .get(AUTHORIZATION)
+            .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+        shown.is_some_and(|shown| {
+            blake3::hash(shown.trim().as_bytes()) == blake3::hash(self.text.as_bytes())
+        })
     }
 }
 
@@ -98,17 +128,33 @@ mod tests {
     #[test]
     fn only_names_of_loopback_and_of_the_served_address_are_answered() {
         let host = |served, host| asked(served, &[(HOST, host)]);
-        for name in ["127.0.0.1:9464", "localhost:9464", "LOCALHOST", "[::1]:9464", "127.0.0.2"] {
+        for name in [
+            "127.0.0.1:9464",
+            "localhost:9464",
+            "LOCALHOST",
+            "[::1]:9464",
+            "127.0.0.2",
+        ] {
             assert!(host("127.0.0.1:9464", name), "{name}");
         }
-        for name in ["evil.example", "evil.example:9464", "127.0.0.1.evil.example", "localhost.evil.example", "192.0.2.7", ""] {
+        for name in [
+            "evil.example",
+            "evil.example:9464",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example",
+            "192.0.2.7",
+            "",
+        ] {
             assert!(!host("127.0.0.1:9464", name), "{name}");
         }
         assert!(host("192.0.2.7:9464", "192.0.2.7:9464") && !host("192.0.2.7:9464", "192.0.2.8"));
         assert!(host("[2001:db8::7]:9464", "[2001:db8::7]:9464"));
         assert!(host("0.0.0.0:9464", "192.0.2.8") && !host("0.0.0.0:9464", "evil.example"));
         assert!(!asked("127.0.0.1:9464", &[]));
-        assert!(!asked("127.0.0.1:9464", &[(HOST, "127.0.0.1"), (HOST, "evil.example")]));
+        assert!(!asked(
+            "127.0.0.1:9464",
+            &[(HOST, "127.0.0.1"), (HOST, "evil.example")]
+        ));
         let mut map = HeaderMap::new();
         map.insert(HOST, HeaderValue::from_static("127.0.0.1"));
         let absolute = Uri::from_static("http://evil.example/status");
@@ -117,9 +163,20 @@ mod tests {
 
     #[test]
     fn pages_of_other_sites_are_not_answered() {
-        let from = |origin| asked("127.0.0.1:9464", &[(HOST, "127.0.0.1:9464"), (ORIGIN, origin)]);
+        let from = |origin| {
+            asked(
+                "127.0.0.1:9464",
+                &[(HOST, "127.0.0.1:9464"), (ORIGIN, origin)],
+            )
+        };
         assert!(from("http://127.0.0.1:9464"));
-        for origin in ["http://evil.example", "null", "http://127.0.0.1:8000", "file://127.0.0.1:9464", ""] {
+        for origin in [
+            "http://evil.example",
+            "null",
+            "http://127.0.0.1:8000",
+            "file://127.0.0.1:9464",
+            "",
+        ] {
             assert!(!from(origin), "{origin}");
         }
     }
@@ -136,7 +193,9 @@ mod tests {
             token.is_shown(&map)
         };
         assert!(shown(&format!("Bearer {}", text.trim())));
-        assert!(!shown("Bearer ") && !shown(text.trim()) && !shown(&format!("Bearer {}0", text.trim())));
+        assert!(
+            !shown("Bearer ") && !shown(text.trim()) && !shown(&format!("Bearer {}0", text.trim()))
+        );
         drop(token);
         assert!(!path.exists());
     }

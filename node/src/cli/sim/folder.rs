@@ -7,17 +7,23 @@ use kith_simulations::report::{Contents, contents};
 
 use super::super::output::Failure;
 
-/// Where the results of an experiment's file go when nobody says: `ring.toml` leaves them in `ring-results`, or, where that holds another
-/// run's or something else, in the first of `ring-results-2`, `ring-results-3`, … that may hold them.
+/// Where the results of an experiment's file go when nobody says: `ring.toml` leaves them in
+/// `ring-results`, or, where that holds another run's or something else, in the first of
+/// `ring-results-2`, `ring-results-3`, … that may hold them.
 ///
 /// # Errors
 /// Where all of them are taken.
-pub(super) fn beside(file: &Path, experiment: &Experiment, again: bool) -> Result<PathBuf, Failure> {
+pub(super) fn beside(
+    file: &Path,
+    experiment: &Experiment,
+    again: bool,
+) -> Result<PathBuf, Failure> {
     /// More runs of one file want folders with names of their own (guess).
     const NUMBERS_MAX: usize = 999;
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
     let first = file.with_file_name(format!("{stem}-results"));
-    let others = (2..=NUMBERS_MAX).map(|number| file.with_file_name(format!("{stem}-results-{number}")));
+    let others =
+        (2..=NUMBERS_MAX).map(|number| file.with_file_name(format!("{stem}-results-{number}")));
     let free = |folder: &PathBuf| may_hold(folder, experiment, again).is_ok();
     match std::iter::once(first.clone()).chain(others).find(free) {
         Some(folder) => Ok(folder),
@@ -25,21 +31,27 @@ pub(super) fn beside(file: &Path, experiment: &Experiment, again: bool) -> Resul
     }
 }
 
-/// Whether the results of `experiment` may go to `folder`: it is not there, empty, or holds nothing but results of the same experiment
-/// with the same seed. With `again` results of another run may be replaced.
+/// Whether the results of `experiment` may go to `folder`: it is not there, empty, or holds nothing
+/// but results of the same experiment with the same seed. With `again` results of another run may
+/// be replaced.
 ///
 /// # Errors
 /// What lies there, and the way out.
 pub(super) fn may_hold(folder: &Path, experiment: &Experiment, again: bool) -> Result<(), Failure> {
     let place = folder.display();
-    let found = contents(folder).map_err(|error| Failure::new(format!("cannot look into {place}: {error}")))?;
+    let found = contents(folder)
+        .map_err(|error| Failure::new(format!("cannot look into {place}: {error}")))?;
     match found {
         Contents::Nothing => Ok(()),
-        Contents::Run { experiment: digest, .. } if digest == experiment.digest().to_string() => Ok(()),
+        Contents::Run {
+            experiment: digest, ..
+        } if digest == experiment.digest().to_string() => Ok(()),
         Contents::Run { .. } if again => Ok(()),
         Contents::Run { seed, .. } => {
             let other = match seed {
-                Some(seed) if seed != experiment.world.seed => format!("the results of seed {seed}"),
+                Some(seed) if seed != experiment.world.seed => {
+                    format!("the results of seed {seed}")
+                }
                 _ => "the results of another experiment".to_owned(),
             };
             Err(Failure::with_help(
@@ -48,13 +60,16 @@ pub(super) fn may_hold(folder: &Path, experiment: &Experiment, again: bool) -> R
             ))
         }
         Contents::Other(name) => Err(Failure::with_help(
-            format!("{place} holds {name}, which is no result of a run, so nothing is written there"),
+            format!(
+                "{place} holds {name}, which is no result of a run, so nothing is written there"
+            ),
             "choose an empty folder, or one that does not exist yet, with --out",
         )),
     }
 }
 
-/// Refuses a folder with anything in it that a sweep, a campaign or a rehearsal does not leave there itself.
+/// Refuses a folder with anything in it that a sweep, a campaign or a rehearsal does not leave
+/// there itself.
 ///
 /// # Errors
 /// What lies there, and the way out.
@@ -74,14 +89,25 @@ pub(super) fn may_hold_runs(folder: &Path) -> Result<(), Failure> {
     const PAGE: [&str; 2] = ["report.html", "plots"];
     const REHEARSAL: [&str; 4] = ["nobody-lies", "liars", "answer.txt", "answer.json"];
     let place = folder.display();
-    let Ok(entries) = folder.read_dir() else { return Ok(()) }; // it is not there, or writing will say what is wrong
-    let names: Vec<String> = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    let marked = names.iter().any(|name| SWEEP.contains(&name.as_str()) || REHEARSAL.contains(&name.as_str()));
-    let ours = |name: &str| SWEEP.contains(&name) || REHEARSAL.contains(&name) || (marked && PAGE.contains(&name));
+    let Ok(entries) = folder.read_dir() else {
+        return Ok(());
+    }; // it is not there, or writing will say what is wrong
+    let names: Vec<String> = entries
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    let marked = names
+        .iter()
+        .any(|name| SWEEP.contains(&name.as_str()) || REHEARSAL.contains(&name.as_str()));
+    let ours = |name: &str| {
+        SWEEP.contains(&name) || REHEARSAL.contains(&name) || (marked && PAGE.contains(&name))
+    };
     match names.iter().find(|name| !ours(name)) {
         None => Ok(()),
         Some(name) => Err(Failure::with_help(
-            format!("{place} holds {name}, which is no result of ours, so nothing is written there"),
+            format!(
+                "{place} holds {name}, which is no result of ours, so nothing is written there"
+            ),
             "choose an empty folder, or one that does not exist yet, with --out",
         )),
     }

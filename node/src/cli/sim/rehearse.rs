@@ -1,4 +1,5 @@
-//! Rehearsal: a consortium's own charter in a world with liars, before anybody runs it; the answer is in plain words.
+//! Rehearsal: a consortium's own charter in a world with liars, before anybody runs it; the answer
+//! is in plain words.
 
 mod conditions;
 mod files;
@@ -19,11 +20,12 @@ use super::run::{BROKEN, Run, report, warn_of_liars};
 use conditions::{Condition, conditions, percent};
 use files::Files;
 
-/// Peers that are named in the answer, those first that honest peers leave out most (guess: what fits on a screen).
+/// Peers that are named in the answer, those first that honest peers leave out most (guess: what
+/// fits on a screen).
 const NAMED_MAX: usize = 20;
 
-/// From this share of honest peers' models on that the rule leaves out, the answer says that being left out is no sign of a
-/// lie (guess: half).
+/// From this share of honest peers' models on that the rule leaves out, the answer says that being
+/// left out is no sign of a lie (guess: half).
 const PICKY_MIN: f64 = 0.5;
 
 /// One of the two cells over all seeds.
@@ -37,7 +39,9 @@ impl Cell {
     }
 
     fn has_accuracy(&self) -> bool {
-        self.outcomes.iter().all(|outcome| outcome.optimum_distance.is_none())
+        self.outcomes
+            .iter()
+            .all(|outcome| outcome.optimum_distance.is_none())
     }
 
     fn accuracy(&self) -> Option<f64> {
@@ -45,23 +49,37 @@ impl Cell {
     }
 
     fn worst(&self) -> Option<f64> {
-        self.outcomes.iter().filter_map(|outcome| outcome.accuracy.map(|accuracy| accuracy.min)).reduce(f64::min)
+        self.outcomes
+            .iter()
+            .filter_map(|outcome| outcome.accuracy.map(|accuracy| accuracy.min))
+            .reduce(f64::min)
     }
 
     /// Mean share of the way from learning nothing to what cannot be surpassed.
     fn way(&self) -> Option<f64> {
         self.mean(|outcome| {
-            way(outcome, outcome.accuracy.map(|range| range.mean), outcome.optimum_distance.map(|range| range.mean))
+            way(
+                outcome,
+                outcome.accuracy.map(|range| range.mean),
+                outcome.optimum_distance.map(|range| range.mean),
+            )
         })
     }
 
     /// The same of the peer that came least far in any run.
     fn worst_way(&self) -> Option<f64> {
         let worst = |outcome: &Outcome| {
-            way(outcome, outcome.accuracy.map(|range| range.min), outcome.optimum_distance.map(|range| range.max))
+            way(
+                outcome,
+                outcome.accuracy.map(|range| range.min),
+                outcome.optimum_distance.map(|range| range.max),
+            )
         };
         // What is not a number is worse than any.
-        self.outcomes.iter().filter_map(worst).reduce(|least, value| if value >= least { least } else { value })
+        self.outcomes
+            .iter()
+            .filter_map(worst)
+            .reduce(|least, value| if value >= least { least } else { value })
     }
 
     fn backdoor(&self) -> Option<f64> {
@@ -70,7 +88,11 @@ impl Cell {
 
     /// A value, where every run has a part in it; or why it says nothing.
     fn ensure(&self, value: Option<f64>) -> Result<f64, String> {
-        let judged = self.outcomes.iter().filter(|outcome| outcome.accuracy.or(outcome.optimum_distance).is_some()).count();
+        let judged = self
+            .outcomes
+            .iter()
+            .filter(|outcome| outcome.accuracy.or(outcome.optimum_distance).is_some())
+            .count();
         match value {
             Some(value) if judged == self.outcomes.len() => Ok(value),
             _ if judged < self.outcomes.len() => Err(format!(
@@ -84,28 +106,52 @@ impl Cell {
 
     /// Share of the honest peers' rounds in which too few models came in.
     fn rounds_lost(&self) -> f64 {
-        let honest = |outcome: &Outcome| (outcome.peers - outcome.adversaries) as u64 * outcome.rounds;
-        let lost: u64 = self.outcomes.iter().map(|outcome| outcome.mixing_skipped).sum();
+        let honest =
+            |outcome: &Outcome| (outcome.peers - outcome.adversaries) as u64 * outcome.rounds;
+        let lost: u64 = self
+            .outcomes
+            .iter()
+            .map(|outcome| outcome.mixing_skipped)
+            .sum();
         lost as f64 / self.outcomes.iter().map(honest).sum::<u64>().max(1) as f64
     }
 
     fn bytes_per_peer(&self) -> f64 {
-        self.mean(|outcome| Some(outcome.bytes.wire as f64 / outcome.peers as f64)).unwrap_or(0.0)
+        self.mean(|outcome| Some(outcome.bytes.wire as f64 / outcome.peers as f64))
+            .unwrap_or(0.0)
     }
 
     /// What the model reached, in words.
     fn reached(&self) -> String {
         if !self.has_accuracy() {
-            let distance = self.mean(|outcome| outcome.optimum_distance.map(|range| range.mean)).unwrap_or(f64::NAN);
-            let farthest =
-                self.outcomes.iter().filter_map(|outcome| outcome.optimum_distance.map(|range| range.max)).reduce(f64::max);
-            let start = self.mean(|outcome| outcome.optimum_distance_at_start).unwrap_or(f64::NAN);
+            let distance = self
+                .mean(|outcome| outcome.optimum_distance.map(|range| range.mean))
+                .unwrap_or(f64::NAN);
+            let farthest = self
+                .outcomes
+                .iter()
+                .filter_map(|outcome| outcome.optimum_distance.map(|range| range.max))
+                .reduce(f64::max);
+            let start = self
+                .mean(|outcome| outcome.optimum_distance_at_start)
+                .unwrap_or(f64::NAN);
             let farthest = farthest.unwrap_or(f64::NAN);
-            return format!("distance to the optimum {distance:.3e} (worst peer {farthest:.3e}, at the start {start:.3e})");
+            return format!(
+                "distance to the optimum {distance:.3e} (worst peer {farthest:.3e}, at the start {start:.3e})"
+            );
         }
         let told = |value: Option<f64>| value.map_or("unknown".to_owned(), percent);
-        let (mean, worst, guessing) = (self.accuracy(), self.worst(), self.mean(|outcome| outcome.guessing));
-        format!("accuracy {} (worst peer {}, guessing {})", told(mean), told(worst), told(guessing))
+        let (mean, worst, guessing) = (
+            self.accuracy(),
+            self.worst(),
+            self.mean(|outcome| outcome.guessing),
+        );
+        format!(
+            "accuracy {} (worst peer {}, guessing {})",
+            told(mean),
+            told(worst),
+            told(guessing)
+        )
     }
 }
 
@@ -116,15 +162,23 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
 
 fn way(outcome: &Outcome, accuracy: Option<f64>, distance: Option<f64>) -> Option<f64> {
     let way = match (accuracy, distance) {
-        (Some(accuracy), _) => {
-            outcome.guessing.filter(|guessing| *guessing < 1.0).map(|guessing| (accuracy - guessing) / (1.0 - guessing))
-        }
-        (None, Some(distance)) => {
-            outcome.optimum_distance_at_start.filter(|start| *start > 0.0).map(|start| 1.0 - distance / start)
-        }
+        (Some(accuracy), _) => outcome
+            .guessing
+            .filter(|guessing| *guessing < 1.0)
+            .map(|guessing| (accuracy - guessing) / (1.0 - guessing)),
+        (None, Some(distance)) => outcome
+            .optimum_distance_at_start
+            .filter(|start| *start > 0.0)
+            .map(|start| 1.0 - distance / start),
         (None, None) => None,
     };
-    way.map(|way| if way.is_finite() { way } else { f64::NEG_INFINITY })
+    way.map(|way| {
+        if way.is_finite() {
+            way
+        } else {
+            f64::NEG_INFINITY
+        }
+    })
 }
 
 /// What became of a peer's contributions over all runs.
@@ -147,14 +201,32 @@ impl Treated {
         let mut found: BTreeMap<&str, Treated> = BTreeMap::new();
         let outcomes = || cells.iter().flat_map(|cell| &cell.outcomes);
         let names: BTreeSet<&String> = outcomes()
-            .flat_map(|outcome| outcome.filtered.keys().chain(outcome.suspected.keys()).chain(&outcome.liars))
+            .flat_map(|outcome| {
+                outcome
+                    .filtered
+                    .keys()
+                    .chain(outcome.suspected.keys())
+                    .chain(&outcome.liars)
+            })
             .collect();
         for name in names {
             let share = |cell: Option<&Cell>, lying: bool| {
-                cell?.mean(|outcome| outcome.filtered.get(name).copied().filter(|_| outcome.liars.contains(name) == lying))
+                cell?.mean(|outcome| {
+                    outcome
+                        .filtered
+                        .get(name)
+                        .copied()
+                        .filter(|_| outcome.liars.contains(name) == lying)
+                })
             };
-            let runs = |lying: bool| outcomes().filter(move |outcome| outcome.liars.contains(name) == lying);
-            let suspected = |lying: bool| runs(lying).filter(|outcome| outcome.suspected.contains_key(name)).count();
+            let runs = |lying: bool| {
+                outcomes().filter(move |outcome| outcome.liars.contains(name) == lying)
+            };
+            let suspected = |lying: bool| {
+                runs(lying)
+                    .filter(|outcome| outcome.suspected.contains_key(name))
+                    .count()
+            };
             let treated = Treated {
                 left_out_clean: share(cells.first(), false),
                 left_out_honest: share(cells.get(1), false),
@@ -171,11 +243,15 @@ impl Treated {
 
     /// Largest share of what it sent in earnest.
     fn left_out(&self) -> f64 {
-        self.left_out_clean.into_iter().chain(self.left_out_honest).fold(0.0, f64::max)
+        self.left_out_clean
+            .into_iter()
+            .chain(self.left_out_honest)
+            .fold(0.0, f64::max)
     }
 }
 
-/// Runs the charter in its world with nobody lying and with the world's liars, placed anew by each seed.
+/// Runs the charter in its world with nobody lying and with the world's liars, placed anew by each
+/// seed.
 pub(super) fn rehearse(charter: &Path, world: &Path, options: &Run) -> Verdict {
     let files = Files::read(charter, world)?;
     let first = files.experiment(&options.settings())?;
@@ -187,26 +263,47 @@ pub(super) fn rehearse(charter: &Path, world: &Path, options: &Run) -> Verdict {
         let mut outcomes = Vec::new();
         for seed in first.world.seed..first.world.seed.saturating_add(options.seeds()) {
             let mut settings = options.settings();
-            settings.push(("world.seed".to_owned(), toml::Value::Integer(i64::try_from(seed).unwrap_or(i64::MAX))));
+            settings.push((
+                "world.seed".to_owned(),
+                toml::Value::Integer(i64::try_from(seed).unwrap_or(i64::MAX)),
+            ));
             if count == 0 {
                 settings.push(("world.adversaries".to_owned(), toml::Value::Integer(0)));
                 settings.push(("world.liars".to_owned(), toml::Value::Array(Vec::new())));
             }
             tell(&format!("seed {seed}, {count} lying"));
             let experiment = files.experiment(&settings)?;
-            let folder =
-                options.out().map(|out| out.join(if count == 0 { "nobody-lies" } else { "liars" }).join(format!("seed-{seed}")));
-            folder.iter().try_for_each(|folder| may_hold(folder, &experiment, options.again()))?;
-            let outcome = super::run::run(&experiment, options.threads(), |problems| files.placed(problems, &settings))?;
+            let folder = options.out().map(|out| {
+                out.join(if count == 0 { "nobody-lies" } else { "liars" })
+                    .join(format!("seed-{seed}"))
+            });
+            folder
+                .iter()
+                .try_for_each(|folder| may_hold(folder, &experiment, options.again()))?;
+            let outcome = super::run::run(&experiment, options.threads(), |problems| {
+                files.placed(problems, &settings)
+            })?;
             if let Some(folder) = folder {
-                report(&experiment, &outcome, &folder, &options.rehearsal_command(charter, world, seed))?;
+                report(
+                    &experiment,
+                    &outcome,
+                    &folder,
+                    &options.rehearsal_command(charter, world, seed),
+                )?;
             }
             outcomes.push(outcome);
         }
         cells.push(Cell { outcomes });
     }
-    let answer = Answer { experiment: &first, liars, conditions: conditions(&cells[0], cells.get(1)), cells: &cells };
-    answer.tell(options, &|seed| options.rehearsal_command(charter, world, seed))
+    let answer = Answer {
+        experiment: &first,
+        liars,
+        conditions: conditions(&cells[0], cells.get(1)),
+        cells: &cells,
+    };
+    answer.tell(options, &|seed| {
+        options.rehearsal_command(charter, world, seed)
+    })
 }
 
 struct Answer<'a> {
@@ -219,16 +316,29 @@ struct Answer<'a> {
 impl Answer<'_> {
     /// Whether every condition is kept; `None`: none is known to fail, and one cannot be judged.
     fn holds(&self) -> Option<bool> {
-        let is = |which: Option<bool>| self.conditions.iter().any(|condition| condition.holds == which);
-        if is(Some(false)) { Some(false) } else { (!is(None)).then_some(true) }
+        let is = |which: Option<bool>| {
+            self.conditions
+                .iter()
+                .any(|condition| condition.holds == which)
+        };
+        if is(Some(false)) {
+            Some(false)
+        } else {
+            (!is(None)).then_some(true)
+        }
     }
 
     fn tell(&self, options: &Run, command: &dyn Fn(u64) -> String) -> Verdict {
         let text = self.text(options.seeds());
-        let replay = self.broken().first().map(|(outcome, _)| command(outcome.seed));
+        let replay = self
+            .broken()
+            .first()
+            .map(|(outcome, _)| command(outcome.seed));
         let json = self.json(options.seeds(), replay.as_deref());
         if let Some(out) = options.out() {
-            let wrong = |error: std::io::Error| Failure::new(format!("cannot write to {}: {error}", out.display()));
+            let wrong = |error: std::io::Error| {
+                Failure::new(format!("cannot write to {}: {error}", out.display()))
+            };
             std::fs::create_dir_all(out).map_err(wrong)?;
             std::fs::write(out.join("answer.txt"), &text).map_err(wrong)?;
             std::fs::write(out.join("answer.json"), format!("{json:#}\n")).map_err(wrong)?;
@@ -238,14 +348,23 @@ impl Answer<'_> {
         } else {
             print(&text)?
         }
-        let late: BTreeSet<&str> = self.outcomes().flat_map(|outcome| &outcome.faults_not_felt).map(String::as_str).collect();
+        let late: BTreeSet<&str> = self
+            .outcomes()
+            .flat_map(|outcome| &outcome.faults_not_felt)
+            .map(String::as_str)
+            .collect();
         if !late.is_empty() {
             let late: Vec<&str> = late.into_iter().collect();
-            tell(&format!("warning: never felt in some run, since it ended before: {}", late.join(", ")));
+            tell(&format!(
+                "warning: never felt in some run, since it ended before: {}",
+                late.join(", ")
+            ));
         }
         let Some(replay) = replay else { return done() };
         for (outcome, failure) in self.broken() {
-            let peer = failure.peer.map_or("the run".to_owned(), |peer| format!("peer {peer}"));
+            let peer = failure
+                .peer
+                .map_or("the run".to_owned(), |peer| format!("peer {peer}"));
             let (seed, lying) = (outcome.seed, outcome.adversaries);
             tell(&format!(
                 "promise {} broken by {peer} at {:.6} s with seed {seed}, {lying} lying: {}",
@@ -261,7 +380,15 @@ impl Answer<'_> {
     }
 
     fn broken(&self) -> Vec<(&Outcome, &kith_simulations::check::Failure)> {
-        self.outcomes().flat_map(|outcome| outcome.checks.failed.iter().map(move |failure| (outcome, failure))).collect()
+        self.outcomes()
+            .flat_map(|outcome| {
+                outcome
+                    .checks
+                    .failed
+                    .iter()
+                    .map(move |failure| (outcome, failure))
+            })
+            .collect()
     }
 
     fn json(&self, seeds: u64, replay: Option<&str>) -> serde_json::Value {
@@ -284,18 +411,34 @@ impl Answer<'_> {
 
     fn text(&self, seeds: u64) -> String {
         let charter = &self.experiment.charter;
-        let (rule, byzantine) = (charter.aggregation.rule.name(), charter.aggregation.byzantine);
+        let (rule, byzantine) = (
+            charter.aggregation.rule.name(),
+            charter.aggregation.byzantine,
+        );
         let (peers, rounds) = (self.experiment.peers(), charter.rounds);
         let name = &charter.name;
         let plural = if seeds == 1 { "" } else { "s" };
-        let mut text =
-            format!("{name} ({peers} peers, {rounds} rounds, rule {rule}, byzantine = {byzantine}), {seeds} seed{plural}\n\n");
-        let placed =
-            if self.experiment.world.liars.is_empty() { "placed anew by each seed" } else { "the same ones in each seed" };
-        let attacked = format!("With {} lying ({}), {placed}", self.liars, self.experiment.world.attack);
+        let mut text = format!(
+            "{name} ({peers} peers, {rounds} rounds, rule {rule}, byzantine = {byzantine}), {seeds} seed{plural}\n\n"
+        );
+        let placed = if self.experiment.world.liars.is_empty() {
+            "placed anew by each seed"
+        } else {
+            "the same ones in each seed"
+        };
+        let attacked = format!(
+            "With {} lying ({}), {placed}",
+            self.liars, self.experiment.world.attack
+        );
         for (title, cell) in ["With nobody lying", &attacked].into_iter().zip(self.cells) {
-            let (lost, wire) = (percent(cell.rounds_lost()), bytes(cell.bytes_per_peer() as u64));
-            text.push_str(&format!("{title}: {}; {lost} of rounds lost; {wire} on the wire per peer.\n", cell.reached()));
+            let (lost, wire) = (
+                percent(cell.rounds_lost()),
+                bytes(cell.bytes_per_peer() as u64),
+            );
+            text.push_str(&format!(
+                "{title}: {}; {lost} of rounds lost; {wire} on the wire per peer.\n",
+                cell.reached()
+            ));
         }
         self.treated(&mut text);
         text.push_str("\nWhat was looked at:\n");
@@ -314,26 +457,59 @@ impl Answer<'_> {
     /// Who would be filtered.
     fn treated(&self, text: &mut String) {
         let peers = Treated::all(self.cells);
-        let mut order: Vec<(&str, &Treated)> = peers.iter().map(|(name, treated)| (*name, treated)).collect();
+        let mut order: Vec<(&str, &Treated)> = peers
+            .iter()
+            .map(|(name, treated)| (*name, treated))
+            .collect();
         order.sort_by(|one, other| other.1.left_out().total_cmp(&one.1.left_out()));
         let measured = |peer: &Treated| {
-            peer.left_out_clean.or(peer.left_out_honest).or(peer.left_out_lying).is_some()
+            peer.left_out_clean
+                .or(peer.left_out_honest)
+                .or(peer.left_out_lying)
+                .is_some()
                 || peer.suspected_honest + peer.suspected_lying > 0
         };
         if !peers.values().any(measured) {
             return;
         }
         let share = |value: Option<f64>| value.map_or("–".to_owned(), percent);
-        let runs = |suspected: usize, runs: usize| if runs == 0 { "–".to_owned() } else { format!("{suspected} of {runs}") };
+        let runs = |suspected: usize, runs: usize| {
+            if runs == 0 {
+                "–".to_owned()
+            } else {
+                format!("{suspected} of {runs}")
+            }
+        };
         let open = self.experiment.charter.membership.mode == Admission::Open;
-        let mut rows = table(&["", "nobody lies", "others lie", "it lies", "suspected, honest", "suspected, lying"]);
+        let mut rows = table(&[
+            "",
+            "nobody lies",
+            "others lie",
+            "it lies",
+            "suspected, honest",
+            "suspected, lying",
+        ]);
         let all = |of: fn(&Treated) -> Option<f64>| share(mean(peers.values().filter_map(of)));
-        let (clean, honest) = (all(|peer| peer.left_out_clean), all(|peer| peer.left_out_honest));
+        let (clean, honest) = (
+            all(|peer| peer.left_out_clean),
+            all(|peer| peer.left_out_honest),
+        );
         let lying = all(|peer| peer.left_out_lying);
-        rows.add_row(vec!["everybody".to_owned(), clean, honest, lying, String::new(), String::new()]);
+        rows.add_row(vec![
+            "everybody".to_owned(),
+            clean,
+            honest,
+            lying,
+            String::new(),
+            String::new(),
+        ]);
         for (name, peer) in order.iter().take(NAMED_MAX) {
             rows.add_row(vec![
-                if open { format!("peer {name}") } else { (*name).to_owned() },
+                if open {
+                    format!("peer {name}")
+                } else {
+                    (*name).to_owned()
+                },
                 share(peer.left_out_clean),
                 share(peer.left_out_honest),
                 share(peer.left_out_lying),
@@ -346,9 +522,14 @@ impl Answer<'_> {
         );
         text.push_str(&format!("{rows}\n"));
         if order.len() > NAMED_MAX {
-            text.push_str(&format!("… and {} more, of whom less was left out.\n", order.len() - NAMED_MAX));
+            text.push_str(&format!(
+                "… and {} more, of whom less was left out.\n",
+                order.len() - NAMED_MAX
+            ));
         }
-        if mean(peers.values().filter_map(|peer| peer.left_out_clean)).is_some_and(|share| share >= PICKY_MIN) {
+        if mean(peers.values().filter_map(|peer| peer.left_out_clean))
+            .is_some_and(|share| share >= PICKY_MIN)
+        {
             text.push_str(
                 "This rule leaves out most of what honest peers send: to be left out or suspected is no sign of a lie here.\n",
             );
@@ -356,15 +537,28 @@ impl Answer<'_> {
     }
 
     fn verdict(&self) -> String {
-        let nobody = if self.liars == 0 { " Nobody lies in this world: set world.adversaries to see what liars do." } else { "" };
+        let nobody = if self.liars == 0 {
+            " Nobody lies in this world: set world.adversaries to see what liars do."
+        } else {
+            ""
+        };
         match self.holds() {
             Some(true) => format!("The charter holds in this world.{nobody}"),
             Some(false) => {
                 let mut text = "The charter does not hold in this world:".to_owned();
-                let failed: Vec<&Condition> = self.conditions.iter().filter(|condition| condition.holds == Some(false)).collect();
-                failed.iter().for_each(|condition| text.push_str(&format!("\n  {}.", condition.what)));
+                let failed: Vec<&Condition> = self
+                    .conditions
+                    .iter()
+                    .filter(|condition| condition.holds == Some(false))
+                    .collect();
+                failed
+                    .iter()
+                    .for_each(|condition| text.push_str(&format!("\n  {}.", condition.what)));
                 let mut told = BTreeSet::new();
-                for condition in failed.iter().filter(|condition| told.insert(condition.advice)) {
+                for condition in failed
+                    .iter()
+                    .filter(|condition| told.insert(condition.advice))
+                {
                     text.push_str(&format!("\n{}", condition.advice));
                 }
                 format!("{text}{}", nobody.replacen(' ', "\n", 1))

@@ -37,20 +37,29 @@ impl Report {
             let rows = of_sweep(dir)?;
             super::parquet(self.parquet, dir)?;
             let manifest = Manifest::read(dir).map_err(|error| wrong(dir, &error))?;
-            if self.json { print_json(&rows)? } else { print(&cells(&rows, &manifest.axes, dir))? }
+            if self.json {
+                print_json(&rows)?
+            } else {
+                print(&cells(&rows, &manifest.axes, dir))?
+            }
         } else if dir.join("outcome.json").exists() {
             report::run::page(dir).map_err(|error| wrong(dir, &error))?;
             super::parquet(self.parquet, dir)?;
             if self.json {
-                let text = std::fs::read(dir.join("outcome.json")).map_err(|error| wrong(dir, &error))?;
-                let outcome: Value = serde_json::from_slice(&text).map_err(|error| wrong(dir, &error.into()))?;
+                let text =
+                    std::fs::read(dir.join("outcome.json")).map_err(|error| wrong(dir, &error))?;
+                let outcome: Value =
+                    serde_json::from_slice(&text).map_err(|error| wrong(dir, &error.into()))?;
                 print_json(&outcome)?
             } else {
                 print(&format!("{}\n", dir.join("report.html").display()))?
             }
         } else {
             return Err(Failure::with_help(
-                format!("{} holds no results: expected outcome.json of a run, or sweep.json of a sweep", dir.display()),
+                format!(
+                    "{} holds no results: expected outcome.json of a run, or sweep.json of a sweep",
+                    dir.display()
+                ),
                 "`kith sim run FILE` and `kith sim sweep FILE` make such folders and name them at the end",
             ));
         }
@@ -59,12 +68,17 @@ impl Report {
 }
 
 fn wrong(dir: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(format!("cannot make the report of {}: {error}", dir.display()))
+    Failure::new(format!(
+        "cannot make the report of {}: {error}",
+        dir.display()
+    ))
 }
 
 /// Writes a sweep's report; its cells.
 pub(super) fn of_sweep(dir: &Path) -> Result<Vec<Value>, Failure> {
-    report::sweep::page(dir).and_then(|()| report::sweep::summary(dir)).map_err(|error| wrong(dir, &error))
+    report::sweep::page(dir)
+        .and_then(|()| report::sweep::summary(dir))
+        .map_err(|error| wrong(dir, &error))
 }
 
 /// The cells as a person reads them.
@@ -75,18 +89,32 @@ pub(super) fn cells(rows: &[Value], axes: &[String], dir: &Path) -> String {
         ("optimum_distance", "to the optimum"),
         ("consensus_distance", "consensus"),
     ];
-    let shown: Vec<_> = SHOWN.iter().filter(|(key, _)| rows.iter().any(|row| !row[*key].is_null())).collect();
-    let heads = axes.iter().map(String::as_str).chain(["runs", "failed"]).chain(shown.iter().map(|(_, title)| *title));
+    let shown: Vec<_> = SHOWN
+        .iter()
+        .filter(|(key, _)| rows.iter().any(|row| !row[*key].is_null()))
+        .collect();
+    let heads = axes
+        .iter()
+        .map(String::as_str)
+        .chain(["runs", "failed"])
+        .chain(shown.iter().map(|(_, title)| *title));
     let mut lines = table(&heads.collect::<Vec<_>>());
     for row in rows {
-        let values = axes.iter().map(|axis| row["axes"][axis].as_str().unwrap_or_default().to_owned());
+        let values = axes
+            .iter()
+            .map(|axis| row["axes"][axis].as_str().unwrap_or_default().to_owned());
         let counts = ["runs", "failed"].map(|key| row[key].to_string());
         let numbers = shown.iter().map(|(key, _)| spread(&row[*key]));
         lines.add_row(values.chain(counts).chain(numbers));
     }
-    format!("{lines}\nmean ± standard deviation over seeds; results in {} (report.html)\n", dir.display())
+    format!(
+        "{lines}\nmean ± standard deviation over seeds; results in {} (report.html)\n",
+        dir.display()
+    )
 }
 
 fn spread(value: &Value) -> String {
-    value["mean"].as_f64().map_or("–".to_owned(), |mean| report::spread_text(mean, value["sd"].as_f64()))
+    value["mean"].as_f64().map_or("–".to_owned(), |mean| {
+        report::spread_text(mean, value["sd"].as_f64())
+    })
 }

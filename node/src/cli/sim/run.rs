@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use kith_consensus::Problem;
-use kith_simulations::experiment::{Experiment, ExperimentError, Outcome, Setting, has_sweep, setting, setting_to_text};
+use kith_simulations::experiment::{
+    Experiment, ExperimentError, Outcome, Setting, has_sweep, setting, setting_to_text,
+};
 use kith_simulations::report;
 
 use super::super::done;
@@ -90,7 +92,13 @@ impl Run {
             }
         };
         warn_of_liars(&experiment);
-        let wrong = |problems| BadFile::problems(path, &std::fs::read_to_string(path).unwrap_or_default(), problems);
+        let wrong = |problems| {
+            BadFile::problems(
+                path,
+                &std::fs::read_to_string(path).unwrap_or_default(),
+                problems,
+            )
+        };
         let outcome = run(&experiment, self.threads, wrong)?;
         if let Some(folder) = &folder {
             report(&experiment, &outcome, folder, &command)?;
@@ -103,14 +111,22 @@ impl Run {
         }
         if !outcome.faults_not_felt.is_empty() {
             let end = outcome.virtual_seconds;
-            tell(&format!("warning: never felt, since the run ended at {end:.3} s: {}", outcome.faults_not_felt.join(", ")));
+            tell(&format!(
+                "warning: never felt, since the run ended at {end:.3} s: {}",
+                outcome.faults_not_felt.join(", ")
+            ));
         }
         if outcome.checks.failed.is_empty() {
             return done();
         }
         for failure in &outcome.checks.failed {
-            let peer = failure.peer.map_or("the run".to_owned(), |peer| format!("peer {peer}"));
-            tell(&format!("promise {} broken by {peer} at {:.6} s: {}", failure.check, failure.virtual_seconds, failure.what));
+            let peer = failure
+                .peer
+                .map_or("the run".to_owned(), |peer| format!("peer {peer}"));
+            tell(&format!(
+                "promise {} broken by {peer} at {:.6} s: {}",
+                failure.check, failure.virtual_seconds, failure.what
+            ));
         }
         tell(&format!("replay it: {command}"));
         Ok(ExitCode::from(BROKEN))
@@ -118,7 +134,11 @@ impl Run {
 
     /// The command that runs it again.
     fn command(&self, path: &Path, experiment: &Experiment) -> String {
-        let mut text = format!("kith sim run {} --seed {}", shell_path(path), experiment.world.seed);
+        let mut text = format!(
+            "kith sim run {} --seed {}",
+            shell_path(path),
+            experiment.world.seed
+        );
         self.add_settings(&mut text);
         text
     }
@@ -126,7 +146,8 @@ impl Run {
     /// The command that rehearses one seed again.
     pub(super) fn rehearsal_command(&self, charter: &Path, world: &Path, seed: u64) -> String {
         let [charter, world] = [charter, world].map(shell_path);
-        let mut text = format!("kith sim run --charter {charter} --world {world} --seed {seed} --seeds 1");
+        let mut text =
+            format!("kith sim run --charter {charter} --world {world} --seed {seed} --seeds 1");
         self.add_settings(&mut text);
         text
     }
@@ -139,7 +160,10 @@ impl Run {
 
     /// The settings of the command line, the seed among them.
     pub(super) fn settings(&self) -> Vec<Setting> {
-        let seed = self.seed.map(|seed| ("world.seed".to_owned(), toml::Value::Integer(seed as i64))); // at most 2⁶³ − 1
+        let seed = self
+            .seed
+            // At most 2⁶³ − 1.
+            .map(|seed| ("world.seed".to_owned(), toml::Value::Integer(seed as i64)));
         self.settings.iter().cloned().chain(seed).collect()
     }
 
@@ -167,7 +191,10 @@ impl Run {
 /// Says where more liars meet than the rule was told to tolerate.
 pub(super) fn warn_of_liars(experiment: &Experiment) {
     let byzantine = experiment.charter.aggregation.byzantine;
-    if let Some((peer, liars)) = experiment.worst_neighbourhood().filter(|(_, liars)| *liars > byzantine) {
+    if let Some((peer, liars)) = experiment
+        .worst_neighbourhood()
+        .filter(|(_, liars)| *liars > byzantine)
+    {
         tell(&format!(
             "warning: peer {peer} hears {liars} liars in a round, and aggregation.byzantine is {byzantine}: rule {:?} promises nothing there",
             experiment.charter.aggregation.rule.name()
@@ -184,9 +211,14 @@ pub(super) fn load(path: &Path, settings: &[Setting]) -> Result<Experiment, Fail
         )
     })?;
     if has_sweep(&text) {
-        tell(&format!("[sweep] of {} is left out here; `kith sim sweep {}` runs it", path.display(), shell_path(path)));
+        tell(&format!(
+            "[sweep] of {} is left out here; `kith sim sweep {}` runs it",
+            path.display(),
+            shell_path(path)
+        ));
     }
-    Experiment::parse(&text, settings).map_err(|problems| BadFile::problems(path, &text, problems).into())
+    Experiment::parse(&text, settings)
+        .map_err(|problems| BadFile::problems(path, &text, problems).into())
 }
 
 /// A path in a command that somebody may copy.
@@ -200,10 +232,14 @@ pub(super) fn run(
     threads: usize,
     wrong: impl FnOnce(Vec<Problem>) -> BadFiles,
 ) -> Result<Outcome, Failure> {
-    let expected = experiment.charter.rounds.saturating_mul(experiment.peers() as u64);
+    let expected = experiment
+        .charter
+        .rounds
+        .saturating_mul(experiment.peers() as u64);
     let bar = std::io::stderr().is_terminal().then(|| {
         let template = "{pos}/{len} peer-rounds {wide_bar} {eta} left  {msg}";
-        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style =
+            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         ProgressBar::new(expected).with_style(style)
     });
     let mut told = Instant::now();
@@ -214,7 +250,10 @@ pub(super) fn run(
         }
         None if told.elapsed() > Duration::from_secs(10) => {
             told = Instant::now();
-            tell(&format!("{rounds} of {expected} peer-rounds, {:.1} s of virtual time", now.as_secs_f64()));
+            tell(&format!(
+                "{rounds} of {expected} peer-rounds, {:.1} s of virtual time",
+                now.as_secs_f64()
+            ));
         }
         None => {}
     });
@@ -226,8 +265,15 @@ pub(super) fn run(
 }
 
 /// Writes the resolved experiment, the measurements and the report.
-pub(super) fn report(experiment: &Experiment, outcome: &Outcome, folder: &Path, command: &str) -> Result<(), Failure> {
-    let wrong = |error: std::io::Error| Failure::new(format!("cannot write to {}: {error}", folder.display()));
+pub(super) fn report(
+    experiment: &Experiment,
+    outcome: &Outcome,
+    folder: &Path,
+    command: &str,
+) -> Result<(), Failure> {
+    let wrong = |error: std::io::Error| {
+        Failure::new(format!("cannot write to {}: {error}", folder.display()))
+    };
     std::fs::create_dir_all(folder).map_err(wrong)?;
     report::write(folder, experiment, outcome, command, true).map_err(wrong)?;
     report::run::page(folder).map_err(wrong)
@@ -235,49 +281,113 @@ pub(super) fn report(experiment: &Experiment, outcome: &Outcome, folder: &Path, 
 
 /// What a person reads at the end.
 fn summary(outcome: &Outcome, folder: Option<&Path>) -> String {
-    let mut text = format!("{}: {} peers, {} rounds, seed {}\n", outcome.name, outcome.peers, outcome.rounds, outcome.seed);
+    let mut text = format!(
+        "{}: {} peers, {} rounds, seed {}\n",
+        outcome.name, outcome.peers, outcome.rounds, outcome.seed
+    );
     let mut line = |name: &str, value: String| text.push_str(&format!("  {name:<22}{value}\n"));
     if outcome.adversaries > 0 {
-        line("liars", format!("{} ({})", outcome.adversaries, outcome.liars.join(", ")));
+        line(
+            "liars",
+            format!("{} ({})", outcome.adversaries, outcome.liars.join(", ")),
+        );
     }
     if let Some(accuracy) = outcome.accuracy {
-        line("accuracy", format!("{:.4} (from {:.4} to {:.4})", accuracy.mean, accuracy.min, accuracy.max));
+        line(
+            "accuracy",
+            format!(
+                "{:.4} (from {:.4} to {:.4})",
+                accuracy.mean, accuracy.min, accuracy.max
+            ),
+        );
     }
     if let Some(share) = outcome.known_to_liars {
-        line("known to the liars", format!("{:.1} % of the honest vectors of their rounds", 100.0 * share));
+        line(
+            "known to the liars",
+            format!(
+                "{:.1} % of the honest vectors of their rounds",
+                100.0 * share
+            ),
+        );
     }
     if let Some(distance) = outcome.optimum_distance {
-        line("distance to optimum", format!("{:.3e} (from {:.3e} to {:.3e})", distance.mean, distance.min, distance.max));
+        line(
+            "distance to optimum",
+            format!(
+                "{:.3e} (from {:.3e} to {:.3e})",
+                distance.mean, distance.min, distance.max
+            ),
+        );
     }
     if let Some(distance) = outcome.consensus_distance {
         line("consensus distance", format!("{distance:.4e}"));
     }
     let dense = outcome.bytes.dense_equivalent;
-    let share = if dense > 0 { 100.0 * (outcome.bytes.payload + outcome.bytes.keyframes) as f64 / dense as f64 } else { 0.0 };
+    let share = if dense > 0 {
+        100.0 * (outcome.bytes.payload + outcome.bytes.keyframes) as f64 / dense as f64
+    } else {
+        0.0
+    };
     line(
         "updates",
-        format!("{} of bodies, {share:.1} % of uncompressed", bytes(outcome.bytes.payload + outcome.bytes.keyframes)),
+        format!(
+            "{} of bodies, {share:.1} % of uncompressed",
+            bytes(outcome.bytes.payload + outcome.bytes.keyframes)
+        ),
     );
     let again = outcome.bytes.retransmitted.filter(|again| *again > 0);
-    let again = again.map_or(String::new(), |again| format!(", of that {} sent once more", bytes(again)));
+    let again = again.map_or(String::new(), |again| {
+        format!(", of that {} sent once more", bytes(again))
+    });
     if let Some(skew) = &outcome.skew {
-        line("unlike labels", format!("{:.3} of 2 (mean distance of a peer's classes from everybody's)", skew.l1));
+        line(
+            "unlike labels",
+            format!(
+                "{:.3} of 2 (mean distance of a peer's classes from everybody's)",
+                skew.l1
+            ),
+        );
         if skew.left_over > 0 {
-            line("rows left over", format!("{} training rows that the partition deals to nobody", skew.left_over));
+            line(
+                "rows left over",
+                format!(
+                    "{} training rows that the partition deals to nobody",
+                    skew.left_over
+                ),
+            );
         }
     }
-    line("on the wire", format!("{}{again}", bytes(outcome.bytes.wire)));
-    let jumped =
-        if outcome.rounds_jumped > 0 { format!("; left out by jumps: {}", outcome.rounds_jumped) } else { String::new() };
+    line(
+        "on the wire",
+        format!("{}{again}", bytes(outcome.bytes.wire)),
+    );
+    let jumped = if outcome.rounds_jumped > 0 {
+        format!("; left out by jumps: {}", outcome.rounds_jumped)
+    } else {
+        String::new()
+    };
     let (late, few) = (outcome.rounds_by_deadline, outcome.mixing_skipped);
-    line("rounds by deadline", format!("{late}; too few to mix: {few}{jumped}"));
+    line(
+        "rounds by deadline",
+        format!("{late}; too few to mix: {few}{jumped}"),
+    );
     let rate = outcome.peer_rounds_per_second;
     line("virtual time", format!("{:.3} s", outcome.virtual_seconds));
     line(
         "took",
-        format!("{:.2} s, {rate:.0} peer-rounds/s, {} inputs, {}", outcome.wall_seconds, outcome.events, outcome.signatures),
+        format!(
+            "{:.2} s, {rate:.0} peer-rounds/s, {} inputs, {}",
+            outcome.wall_seconds, outcome.events, outcome.signatures
+        ),
     );
-    line("promises kept", format!("{} of {}", outcome.checks.passed, outcome.checks.passed + outcome.checks.failed.len()));
+    line(
+        "promises kept",
+        format!(
+            "{} of {}",
+            outcome.checks.passed,
+            outcome.checks.passed + outcome.checks.failed.len()
+        ),
+    );
     line("trace", outcome.trace.to_string());
     if let Some(folder) = folder {
         line("results", format!("{} (report.html)", folder.display()));

@@ -60,7 +60,8 @@ pub(crate) struct Sweep {
     /// Run again what was run before
     #[arg(long)]
     again: bool,
-    /// Write a row for every peer and round of each run too: peers.csv in the run's folder, as `kith sim run` does
+    /// Write a row for every peer and round of each run too: peers.csv in the run's folder, as
+    /// `kith sim run` does
     #[arg(long, conflicts_with = "range")]
     peers: bool,
     /// Write the tables as Parquet too, beside the CSV files
@@ -72,7 +73,9 @@ pub(crate) struct Sweep {
 }
 
 fn range(text: &str) -> Result<(u64, u64), String> {
-    let ends = text.split_once("..").and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
+    let ends = text
+        .split_once("..")
+        .and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
     ends.filter(|(from, to)| from < to && *to <= i64::MAX as u64)
         .ok_or_else(|| format!("expected A..B with A below B, for example 0..1000, found {text:?}"))
 }
@@ -81,7 +84,10 @@ impl Sweep {
     pub(crate) fn run(self) -> Verdict {
         super::parquet_is_built(self.parquet)?;
         let text = std::fs::read_to_string(&self.file).map_err(|error| {
-            let what = format!("cannot read the experiment {}: {error}", self.file.display());
+            let what = format!(
+                "cannot read the experiment {}: {error}",
+                self.file.display()
+            );
             Failure::with_help(what, "`kith sim sweep --help` shows examples")
         })?;
         let bad = |problems| Failure::from(BadFile::problems(&self.file, &text, problems));
@@ -107,17 +113,32 @@ impl Sweep {
 
     fn command(&self) -> String {
         let mut text = format!("kith sim sweep {}", shell_path(&self.file));
-        self.settings.iter().for_each(|setting| text.push_str(&format!(" --set {}", setting_to_text(setting))));
+        self.settings
+            .iter()
+            .for_each(|setting| text.push_str(&format!(" --set {}", setting_to_text(setting))));
         for axis in &self.grid {
             let values: Vec<String> = axis.values.iter().map(toml::Value::to_string).collect();
-            text.push_str(&format!(" --grid '{}={}'", axis.key, values.join(",").replace('\'', "'\\''")));
+            text.push_str(&format!(
+                " --grid '{}={}'",
+                axis.key,
+                values.join(",").replace('\'', "'\\''")
+            ));
         }
-        self.seeds.iter().for_each(|seeds| text.push_str(&format!(" --seeds {seeds}")));
+        self.seeds
+            .iter()
+            .for_each(|seeds| text.push_str(&format!(" --seeds {seeds}")));
         text.push_str(if self.peers { " --peers" } else { "" });
         text
     }
 
-    fn grid_of(&self, text: &str, sweep: &Grid, runs: &[Run], first: &Experiment, out: &Path) -> Verdict {
+    fn grid_of(
+        &self,
+        text: &str,
+        sweep: &Grid,
+        runs: &[Run],
+        first: &Experiment,
+        out: &Path,
+    ) -> Verdict {
         let file = shell_path(&self.file);
         let waiting = |run: &Run| Entry {
             slug: run.slug.clone(),
@@ -139,7 +160,9 @@ impl Sweep {
         let begin = || {
             if self.again {
                 for run in runs {
-                    let _ = std::fs::remove_file(out.join("cells").join(&run.slug).join("outcome.json")); // there may be none
+                    let _ = std::fs::remove_file(
+                        out.join("cells").join(&run.slug).join("outcome.json"),
+                    ); // there may be none
                 }
             }
             std::fs::write(out.join("sweep.toml"), text)?;
@@ -150,8 +173,8 @@ impl Sweep {
         let (ended, failed) = (AtomicU64::new(0), AtomicU64::new(0));
         let started = Instant::now();
         let entries = execute(text, &file, runs, self.jobs(), out, self.peers, &|entry| {
-            let failed =
-                failed.fetch_add(u64::from(entry.failure.is_some()), Ordering::Relaxed) + u64::from(entry.failure.is_some());
+            let failed = failed.fetch_add(u64::from(entry.failure.is_some()), Ordering::Relaxed)
+                + u64::from(entry.failure.is_some());
             progress.at(ended.fetch_add(1, Ordering::Relaxed) + 1, failed);
         });
         progress.end();
@@ -159,7 +182,11 @@ impl Sweep {
         manifest.write(out).map_err(|error| wrong(out, &error))?;
         let rows = report::of_sweep(out)?;
         super::parquet(self.parquet, out)?;
-        let failed: Vec<&Entry> = manifest.runs.iter().filter(|run| run.failure.is_some()).collect();
+        let failed: Vec<&Entry> = manifest
+            .runs
+            .iter()
+            .filter(|run| run.failure.is_some())
+            .collect();
         let kept = manifest.runs.iter().filter(|run| run.kept).count();
         if self.json {
             let failures =
@@ -171,43 +198,86 @@ impl Sweep {
         } else {
             print(&report::cells(&rows, &manifest.axes, out))?;
         }
-        tell(&format!("{} runs, {kept} of them done before, {} failed", runs.len(), failed.len()));
-        // Runs of a cell that failed alike are told once; --json and the report have the command of each.
-        for alike in failed.chunk_by(|left, right| left.cell == right.cell && left.failure == right.failure) {
+        tell(&format!(
+            "{} runs, {kept} of them done before, {} failed",
+            runs.len(),
+            failed.len()
+        ));
+        // Runs of a cell that failed alike are told once; --json and the report have the command of
+        // each.
+        for alike in
+            failed.chunk_by(|left, right| left.cell == right.cell && left.failure == right.failure)
+        {
             let seeds: Vec<String> = alike.iter().map(|run| run.seed.to_string()).collect();
-            let cell = manifest.axes.iter().zip(&alike[0].values).map(|(key, value)| format!("{key} = {value}, "));
+            let cell = manifest
+                .axes
+                .iter()
+                .zip(&alike[0].values)
+                .map(|(key, value)| format!("{key} = {value}, "));
             let why = alike[0].failure.as_deref().unwrap_or_default();
-            tell(&format!("{}seed {}: {why}\n  alone: {}", cell.collect::<String>(), seeds.join(", "), alike[0].command));
+            tell(&format!(
+                "{}seed {}: {why}\n  alone: {}",
+                cell.collect::<String>(),
+                seeds.join(", "),
+                alike[0].command
+            ));
         }
-        if failed.is_empty() { done() } else { Ok(ExitCode::from(BROKEN)) }
+        if failed.is_empty() {
+            done()
+        } else {
+            Ok(ExitCode::from(BROKEN))
+        }
     }
 
     fn campaign(&self, text: &str, sweep: &Grid, from: u64, to: u64, out: &Path) -> Verdict {
         if sweep.cells() > 1 {
             return Err(Failure::with_help(
-                format!("--seed-range runs one cell; the grid of {} has {}", self.file.display(), sweep.cells()),
+                format!(
+                    "--seed-range runs one cell; the grid of {} has {}",
+                    self.file.display(),
+                    sweep.cells()
+                ),
                 "choose one with --set KEY=VALUE and leave [sweep.grid] out of the file",
             ));
         }
         let mut settings: Vec<Setting> = self.settings.clone();
-        settings.extend(sweep.axes.iter().map(|axis| (axis.key.clone(), axis.values[0].clone())));
+        settings.extend(
+            sweep
+                .axes
+                .iter()
+                .map(|axis| (axis.key.clone(), axis.values[0].clone())),
+        );
         let experiment = Experiment::parse(text, &settings)
             .map_err(|problems| Failure::from(BadFile::problems(&self.file, text, problems)))?;
         let path = out.join("campaign.json");
-        let mut campaign = Campaign::new(&experiment, env!("CARGO_PKG_VERSION"), self.commit.clone(), from, to);
+        let mut campaign = Campaign::new(
+            &experiment,
+            env!("CARGO_PKG_VERSION"),
+            self.commit.clone(),
+            from,
+            to,
+        );
         if !self.again {
             let resumed = campaign.resume(&path).map_err(|why| {
                 let what = format!("{} cannot be continued: {why}", path.display());
-                Failure::with_help(what, "choose another folder with --out, or start anew with --again")
+                Failure::with_help(
+                    what,
+                    "choose another folder with --out, or start anew with --again",
+                )
             })?;
             if resumed && campaign.seeds() > 0 {
-                tell(&format!("going on at seed {}: {} seeds were done before", campaign.next, campaign.seeds()));
+                tell(&format!(
+                    "going on at seed {}: {} seeds were done before",
+                    campaign.next,
+                    campaign.seeds()
+                ));
             }
         }
         let (before, started) = (campaign.seeds(), Instant::now());
         let progress = Progress::new(to - from, "seeds");
-        let ran =
-            campaign.run(text, &settings, self.jobs(), &path, &mut |campaign| progress.at(campaign.seeds(), campaign.failed()));
+        let ran = campaign.run(text, &settings, self.jobs(), &path, &mut |campaign| {
+            progress.at(campaign.seeds(), campaign.failed())
+        });
         progress.end();
         ran.map_err(|error| wrong(out, &error))?;
         let rate = (campaign.seeds() - before) as f64 / started.elapsed().as_secs_f64().max(1e-9);
@@ -227,31 +297,56 @@ impl Sweep {
                 "commit": campaign.commit, "wall_seconds": campaign.wall_seconds, "experiment": campaign.experiment,
             }))?;
         } else {
-            let bound = bound
-                .map_or(String::new(), |bound| format!("; with 95 % confidence fewer than {bound:.2e} of all seeds fail (3/N)"));
-            print(&format!("{seeds} seeds, {failed} failures, {rate:.1} seeds/s{bound}\n"))?;
+            let bound = bound.map_or(String::new(), |bound| {
+                format!("; with 95 % confidence fewer than {bound:.2e} of all seeds fail (3/N)")
+            });
+            print(&format!(
+                "{seeds} seeds, {failed} failures, {rate:.1} seeds/s{bound}\n"
+            ))?;
         }
         if campaign.next < to {
-            tell(&format!("ended before seed {}: so many failures are enough", campaign.next));
+            tell(&format!(
+                "ended before seed {}: so many failures are enough",
+                campaign.next
+            ));
         }
         let mut told = None;
         for failure in &campaign.failures {
-            let peer = failure.peer.map_or("the run".to_owned(), |peer| format!("peer {peer}"));
-            tell(&format!("seed {}: {} broken by {peer}: {}", failure.seed, failure.check, failure.what));
+            let peer = failure
+                .peer
+                .map_or("the run".to_owned(), |peer| format!("peer {peer}"));
+            tell(&format!(
+                "seed {}: {} broken by {peer}: {}",
+                failure.seed, failure.check, failure.what
+            ));
             if told != Some(failure.seed) {
                 tell(&format!("  alone: {}", command(failure.seed)));
             }
             told = Some(failure.seed);
         }
-        if failed == 0 { done() } else { Ok(ExitCode::from(BROKEN)) }
+        if failed == 0 {
+            done()
+        } else {
+            Ok(ExitCode::from(BROKEN))
+        }
     }
 }
 
 /// The first cell that can be run, or what is wrong with the first where none can.
 fn resolves(text: &str, runs: &[Run]) -> Result<Experiment, Vec<kith_consensus::Problem>> {
-    let mut cells = runs.iter().enumerate().filter(|(place, run)| *place == 0 || runs[place - 1].cell != run.cell);
-    let first = cells.next().map(|(_, run)| Experiment::parse(text, &run.settings)).expect("a sweep has a cell and a seed");
-    first.or_else(|problems| cells.find_map(|(_, run)| Experiment::parse(text, &run.settings).ok()).ok_or(problems))
+    let mut cells = runs
+        .iter()
+        .enumerate()
+        .filter(|(place, run)| *place == 0 || runs[place - 1].cell != run.cell);
+    let first = cells
+        .next()
+        .map(|(_, run)| Experiment::parse(text, &run.settings))
+        .expect("a sweep has a cell and a seed");
+    first.or_else(|problems| {
+        cells
+            .find_map(|(_, run)| Experiment::parse(text, &run.settings).ok())
+            .ok_or(problems)
+    })
 }
 
 fn wrong(out: &Path, error: &std::io::Error) -> Failure {
@@ -271,13 +366,24 @@ impl Progress {
     fn new(count: u64, what: &'static str) -> Progress {
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{pos}/{len} {msg} {wide_bar} {eta} left");
-            ProgressBar::new(count).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+            ProgressBar::new(count)
+                .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
         });
-        Progress { bar, count, what, started: Instant::now(), told: Mutex::new(Instant::now()) }
+        Progress {
+            bar,
+            count,
+            what,
+            started: Instant::now(),
+            told: Mutex::new(Instant::now()),
+        }
     }
 
     fn at(&self, done: u64, failed: u64) {
-        let message = if failed > 0 { format!("{}, {failed} failed", self.what) } else { self.what.to_owned() };
+        let message = if failed > 0 {
+            format!("{}, {failed} failed", self.what)
+        } else {
+            self.what.to_owned()
+        };
         match (&self.bar, self.told.lock()) {
             (Some(bar), _) => {
                 bar.set_position(done);
@@ -285,8 +391,12 @@ impl Progress {
             }
             (None, Ok(mut told)) if told.elapsed() > Duration::from_secs(10) => {
                 *told = Instant::now();
-                let left = self.started.elapsed().as_secs_f64() / done.max(1) as f64 * (self.count - done.min(self.count)) as f64;
-                tell(&format!("{done} of {} {message}, about {left:.0} s left", self.count));
+                let left = self.started.elapsed().as_secs_f64() / done.max(1) as f64
+                    * (self.count - done.min(self.count)) as f64;
+                tell(&format!(
+                    "{done} of {} {message}, about {left:.0} s left",
+                    self.count
+                ));
             }
             (None, _) => {}
         }

@@ -30,23 +30,42 @@ pub(super) fn measure(plan: &Plan, places: &Places) -> Option<Baselines> {
     let rounds = plan.agreement.charter.rounds;
     let shards: Vec<(Dataset, Seed)> = plan
         .honest()
-        .map(|index| (places.nodes[index].rows.clone(), plan.agreement.peer_seed(&plan.members[index].peer)))
+        .map(|index| {
+            (
+                places.nodes[index].rows.clone(),
+                plan.agreement.peer_seed(&plan.members[index].peer),
+            )
+        })
         .collect();
     let all: Vec<Dataset> = shards.iter().map(|(rows, _)| rows.clone()).collect();
     let pooled_seed = Seed::from_number(plan.agreement.charter.seed).child("pooled");
     std::thread::scope(|scope| {
         let big = || std::thread::Builder::new().stack_size(STACK_BYTES);
-        let pooled =
-            big().spawn_scoped(scope, move || accuracy(task, Dataset::concat(&all), pooled_seed, rounds, &places.test)).ok()?;
+        let pooled = big()
+            .spawn_scoped(scope, move || {
+                accuracy(
+                    task,
+                    Dataset::concat(&all),
+                    pooled_seed,
+                    rounds,
+                    &places.test,
+                )
+            })
+            .ok()?;
         let alone = big()
             .spawn_scoped(scope, move || {
                 let count = shards.len() as f64;
-                let accuracies: Option<Vec<f64>> =
-                    shards.into_iter().map(|(rows, seed)| accuracy(task, rows, seed, rounds, &places.test)).collect();
+                let accuracies: Option<Vec<f64>> = shards
+                    .into_iter()
+                    .map(|(rows, seed)| accuracy(task, rows, seed, rounds, &places.test))
+                    .collect();
                 accuracies.map(|accuracies| accuracies.iter().sum::<f64>() / count)
             })
             .ok()?;
-        Some(Baselines { local_only: alone.join().ok()??, pooled: pooled.join().ok()?? })
+        Some(Baselines {
+            local_only: alone.join().ok()??,
+            pooled: pooled.join().ok()??,
+        })
     })
 }
 
@@ -54,20 +73,32 @@ fn accuracy(task: &Task, rows: Dataset, seed: Seed, rounds: u64, test: &Dataset)
     let trainer = task.trainer(rows, seed).ok()?;
     let mut parameters = task.initial_parameters();
     for round in 0..rounds {
-        parameters = trainer.train(&Request::new(&parameters, round)).ok()?.parameters;
+        parameters = trainer
+            .train(&Request::new(&parameters, round))
+            .ok()?
+            .parameters;
     }
     Some(task.evaluate(&parameters, test).ok()?.accuracy)
 }
 
-/// What each site gains: the federation again, in memory, over several splits, beside what a site could do without it.
+/// What each site gains: the federation again, in memory, over several splits, beside what a site
+/// could do without it.
 ///
 /// # Errors
 /// What went wrong.
-pub(super) fn compare_sites(plan: &Plan, rows: &Loaded, seed: u64) -> Result<Vec<SiteRow>, Failure> {
+pub(super) fn compare_sites(
+    plan: &Plan,
+    rows: &Loaded,
+    seed: u64,
+) -> Result<Vec<SiteRow>, Failure> {
     tell(&format!("comparing the sites over {SPLITS} splits …"));
     let compare = || {
         let text = plan.agreement.charter.to_toml();
-        let codec = move || Agreement::parse(&text).expect("a resolved charter resolves again").codec;
+        let codec = move || {
+            Agreement::parse(&text)
+                .expect("a resolved charter resolves again")
+                .codec
+        };
         let sites = Sites {
             charter: plan.agreement.charter.clone(),
             task: &plan.agreement.task,
@@ -79,8 +110,11 @@ pub(super) fn compare_sites(plan: &Plan, rows: &Loaded, seed: u64) -> Result<Vec
         sites.compare(SPLITS)
     };
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, compare);
-        let thread = thread.map_err(|error| Failure::new(format!("no thread to compare the sites on: {error}")))?;
+        let thread = std::thread::Builder::new()
+            .stack_size(STACK_BYTES)
+            .spawn_scoped(scope, compare);
+        let thread = thread
+            .map_err(|error| Failure::new(format!("no thread to compare the sites on: {error}")))?;
         thread
             .join()
             .unwrap_or_else(|_| Err("it panicked".to_owned()))

@@ -51,7 +51,8 @@ pub(super) struct Served {
 }
 
 impl Served {
-    /// Stops listening and waits until those who have asked have their answers: the process may end right afterwards.
+    /// Stops listening and waits until those who have asked have their answers: the process may end
+    /// right afterwards.
     pub(super) async fn end(self) {
         self.listening.abort();
         // It is only a name by now.
@@ -69,8 +70,12 @@ pub(super) fn serve<M: Send + 'static>(
     wrap: fn(Request, oneshot::Sender<Value>) -> M,
 ) -> Result<Served, Failure> {
     let path = folder.join(SOCKET);
-    let listener = UnixListener::bind(&path)
-        .map_err(|error| Failure::with_help(format!("cannot listen at {}: {error}", path.display()), "choose a shorter --dir"))?;
+    let listener = UnixListener::bind(&path).map_err(|error| {
+        Failure::with_help(
+            format!("cannot listen at {}: {error}", path.display()),
+            "choose a shorter --dir",
+        )
+    })?;
     let asking = TaskTracker::new();
     let asked = asking.clone();
     let listening = tokio::spawn(async move {
@@ -86,38 +91,65 @@ pub(super) fn serve<M: Send + 'static>(
                             if messages.send(wrap(request, sender)).await.is_err() {
                                 return;
                             }
-                            answer.await.unwrap_or_else(|_| json!({"ok": false, "why": "the testnet has ended"}))
+                            answer.await.unwrap_or_else(
+                                |_| json!({"ok": false, "why": "the testnet has ended"}),
+                            )
                         }
-                        Err(error) => json!({"ok": false, "why": format!("not a request: {error}")}),
+                        Err(error) => {
+                            json!({"ok": false, "why": format!("not a request: {error}")})
+                        }
                     };
-                    if writer.write_all(format!("{answer}\n").as_bytes()).await.is_err() {
+                    if writer
+                        .write_all(format!("{answer}\n").as_bytes())
+                        .await
+                        .is_err()
+                    {
                         return;
                     }
                 }
             });
         }
     });
-    Ok(Served { folder: folder.to_owned(), listening, asking })
+    Ok(Served {
+        folder: folder.to_owned(),
+        listening,
+        asking,
+    })
 }
 
 fn ask(folder: &Path, request: &Request) -> Result<Value, Failure> {
     let no_testnet = |error: std::io::Error| {
         Failure::with_help(
             format!("no testnet runs in {}: {error}", folder.display()),
-            format!("start one with `kith testnet --dir {} --detach`", folder.display()),
+            format!(
+                "start one with `kith testnet --dir {} --detach`",
+                folder.display()
+            ),
         )
     };
     let mut stream = UnixStream::connect(folder.join(SOCKET)).map_err(no_testnet)?;
-    stream.set_read_timeout(Some(ANSWER_DEADLINE)).map_err(no_testnet)?;
+    stream
+        .set_read_timeout(Some(ANSWER_DEADLINE))
+        .map_err(no_testnet)?;
     let text = serde_json::to_string(request).map_err(|error| Failure::new(error.to_string()))?;
-    stream.write_all(format!("{text}\n").as_bytes()).map_err(no_testnet)?;
+    stream
+        .write_all(format!("{text}\n").as_bytes())
+        .map_err(no_testnet)?;
     let mut answer = String::new();
-    BufReader::new(stream).read_line(&mut answer).map_err(no_testnet)?;
-    let answer: Value = serde_json::from_str(&answer).map_err(|_| Failure::new("the testnet ended while it was asked"))?;
+    BufReader::new(stream)
+        .read_line(&mut answer)
+        .map_err(no_testnet)?;
+    let answer: Value = serde_json::from_str(&answer)
+        .map_err(|_| Failure::new("the testnet ended while it was asked"))?;
     if answer["ok"] == json!(true) {
         return Ok(answer);
     }
-    Err(Failure::new(answer["why"].as_str().unwrap_or("the testnet gave no reason").to_owned()))
+    Err(Failure::new(
+        answer["why"]
+            .as_str()
+            .unwrap_or("the testnet gave no reason")
+            .to_owned(),
+    ))
 }
 
 /// `kith testnet kill|restart|down`.
@@ -139,9 +171,15 @@ pub(super) fn order(folder: &Path, command: &str, node: Option<&str>, json: bool
 
 /// `kith testnet status`: of the running one, or the result of the one that ran.
 pub(super) fn status(folder: &Path, json: bool) -> Verdict {
-    let ended = std::fs::read_to_string(folder.join(RESULT)).ok().filter(|text| !text.trim().is_empty());
+    let ended = std::fs::read_to_string(folder.join(RESULT))
+        .ok()
+        .filter(|text| !text.trim().is_empty());
     if let (Some(result), false) = (ended, folder.join(SOCKET).exists()) {
-        print(&if json { result } else { format!("this testnet has ended; its result:\n{result}") })?;
+        print(&if json {
+            result
+        } else {
+            format!("this testnet has ended; its result:\n{result}")
+        })?;
         return done();
     }
     let answer = ask(folder, &Request::Status)?;
@@ -149,17 +187,32 @@ pub(super) fn status(folder: &Path, json: bool) -> Verdict {
         print_json(&answer)?;
         return done();
     }
-    let mut shown = table(&["name", "role", "pid", "state", "rounds", "accuracy", "accepted", "refused", "restarts"]);
+    let mut shown = table(&[
+        "name", "role", "pid", "state", "rounds", "accuracy", "accepted", "refused", "restarts",
+    ]);
     for node in answer["nodes"].as_array().into_iter().flatten() {
         let cell = |key: &str| match &node[key] {
             Value::String(text) => text.clone(),
             Value::Null => "–".to_owned(),
             other => other.to_string(),
         };
-        let keys = ["name", "role", "pid", "state", "rounds", "accuracy", "updates_accepted", "updates_refused", "restarts"];
+        let keys = [
+            "name",
+            "role",
+            "pid",
+            "state",
+            "rounds",
+            "accuracy",
+            "updates_accepted",
+            "updates_refused",
+            "restarts",
+        ];
         shown.add_row(keys.map(cell));
     }
-    print(&format!("{shown}\nround {} of {}\n", answer["round"], answer["rounds"]))?;
+    print(&format!(
+        "{shown}\nround {} of {}\n",
+        answer["round"], answer["rounds"]
+    ))?;
     done()
 }
 
@@ -177,12 +230,19 @@ pub(super) fn detach(up: &Up) -> Verdict {
             folder.display()
         )));
     }
-    let io = |error: std::io::Error| Failure::new(format!("cannot start a testnet in {}: {error}", folder.display()));
+    let io = |error: std::io::Error| {
+        Failure::new(format!(
+            "cannot start a testnet in {}: {error}",
+            folder.display()
+        ))
+    };
     std::fs::create_dir_all(folder).map_err(io)?;
     let result = std::fs::File::create(folder.join(RESULT)).map_err(io)?;
     let log = std::fs::File::create(folder.join(LOG)).map_err(io)?;
     let json_already = up.json;
-    let arguments = std::env::args_os().skip(1).filter(|argument| argument != "--detach");
+    let arguments = std::env::args_os()
+        .skip(1)
+        .filter(|argument| argument != "--detach");
     let mut supervisor = std::process::Command::new(std::env::current_exe().map_err(io)?)
         .args(arguments)
         .args((!json_already).then_some("--json"))
@@ -196,7 +256,9 @@ pub(super) fn detach(up: &Up) -> Verdict {
     while started.elapsed() < READY_DEADLINE {
         if let Some(status) = supervisor.try_wait().map_err(io)? {
             let log = std::fs::read_to_string(folder.join(LOG)).unwrap_or_default();
-            return Err(Failure::new(format!("the testnet ended before it was ready ({status}):\n{log}")));
+            return Err(Failure::new(format!(
+                "the testnet ended before it was ready ({status}):\n{log}"
+            )));
         }
         if folder.join(SOCKET).exists()
             && let Ok(answer) = ask(folder, &Request::Status)
@@ -216,7 +278,10 @@ pub(super) fn detach(up: &Up) -> Verdict {
         std::thread::sleep(READY_INTERVAL);
     }
     // Its peers end with it: each holds a pipe to it.
-    supervisor.kill().and_then(|()| supervisor.wait().map(drop)).map_err(io)?;
+    supervisor
+        .kill()
+        .and_then(|()| supervisor.wait().map(drop))
+        .map_err(io)?;
     Err(Failure::new(format!(
         "the testnet was not ready within {} s and was stopped; see {}",
         READY_DEADLINE.as_secs(),

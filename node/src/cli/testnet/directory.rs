@@ -49,8 +49,14 @@ impl Directory {
             ));
         }
         // Keys of a testnet are worth nothing, but nobody else on the machine needs to read along.
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|error| cannot("create", &path, &error))?;
-        let path = path.canonicalize().map_err(|error| cannot("find", &path, &error))?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&path)
+            .map_err(|error| cannot("create", &path, &error))?;
+        let path = path
+            .canonicalize()
+            .map_err(|error| cannot("find", &path, &error))?;
         Ok(Directory { path, temporary })
     }
 
@@ -86,13 +92,29 @@ impl Directory {
                 .create(&folder.join(KEY_FILE))
                 .map_err(|error| Failure::new(error.to_string()))?;
             write(&folder.join(CHARTER_FILE), &charter)?;
-            let bootstrap: Vec<&str> = member.neighbours.iter().map(|neighbour| addresses[*neighbour].as_str()).collect();
+            let bootstrap: Vec<&str> = member
+                .neighbours
+                .iter()
+                .map(|neighbour| addresses[*neighbour].as_str())
+                .collect();
             let attack = member.lies.then_some(plan.attack.as_str());
             let listen = format!("/ip4/127.0.0.1/tcp/{}", ports[index]);
-            let config = config_table(&member.name, &rows, &test_path, &listen, &bootstrap, plan.evaluate_every, attack);
+            let config = config_table(
+                &member.name,
+                &rows,
+                &test_path,
+                &listen,
+                &bootstrap,
+                plan.evaluate_every,
+                attack,
+            );
             write(&folder.join(CONFIG_FILE), &config.to_string())?;
             let rows = source.dataset(schema).map_err(data)?;
-            nodes.push(Place { folder, address: addresses[index].clone(), rows });
+            nodes.push(Place {
+                folder,
+                address: addresses[index].clone(),
+                rows,
+            });
         }
         let test = test.dataset(schema).map_err(data)?;
         Ok(Places { nodes, test })
@@ -120,51 +142,92 @@ fn config_table(
     let text = |text: &str| Value::String(text.to_owned());
     let path = |path: &Path| Value::String(path.display().to_string());
     let list = |items: &[&str]| Value::Array(items.iter().map(|item| text(item)).collect());
-    let section = |keys: Vec<(&str, Value)>| Value::Table(keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect());
+    let section = |keys: Vec<(&str, Value)>| {
+        Value::Table(
+            keys.into_iter()
+                .map(|(key, value)| (key.to_owned(), value))
+                .collect(),
+        )
+    };
     let mut table = Table::from_iter([
         ("peer".to_owned(), section(vec![("name", text(name))])),
-        ("data".to_owned(), section(vec![("path", path(rows)), ("test_path", path(test))])),
-        ("network".to_owned(), section(vec![("listen", list(&[listen])), ("bootstrap", list(bootstrap))])),
-        ("evaluation".to_owned(), section(vec![("every", Value::Integer(i64::try_from(evaluate_every).unwrap_or(i64::MAX)))])),
+        (
+            "data".to_owned(),
+            section(vec![("path", path(rows)), ("test_path", path(test))]),
+        ),
+        (
+            "network".to_owned(),
+            section(vec![
+                ("listen", list(&[listen])),
+                ("bootstrap", list(bootstrap)),
+            ]),
+        ),
+        (
+            "evaluation".to_owned(),
+            section(vec![(
+                "every",
+                Value::Integer(i64::try_from(evaluate_every).unwrap_or(i64::MAX)),
+            )]),
+        ),
     ]);
     if let Some(attack) = attack {
-        table.insert("testnet".to_owned(), section(vec![("attack", text(attack))]));
+        table.insert(
+            "testnet".to_owned(),
+            section(vec![("attack", text(attack))]),
+        );
     }
     table
 }
 
-/// Ports that were free a moment ago, all different. They have to be known beforehand: they stand in the others' files. The system does
-/// not give them to outgoing connections, of which the first peers make many before the last ones listen.
+/// Ports that were free a moment ago, all different. They have to be known beforehand: they stand
+/// in the others' files. The system does not give them to outgoing connections, of which the first
+/// peers make many before the last ones listen.
 fn free_ports(count: usize) -> Result<Vec<u16>, Failure> {
     let range = listening_range();
     // Testnets that start at the same time look in different places.
     let start = (std::process::id() as usize).wrapping_mul(7919) % range.len();
     let candidates = range.clone().cycle().skip(start).take(range.len());
-    let held: Vec<(u16, TcpListener)> =
-        candidates.filter_map(|port| Some((port, TcpListener::bind(("127.0.0.1", port)).ok()?))).take(count).collect();
+    let held: Vec<(u16, TcpListener)> = candidates
+        .filter_map(|port| Some((port, TcpListener::bind(("127.0.0.1", port)).ok()?)))
+        .take(count)
+        .collect();
     if held.len() < count {
-        return Err(Failure::new(format!("only {} of {count} ports are free on loopback, from {range:?}", held.len())));
+        return Err(Failure::new(format!(
+            "only {} of {count} ports are free on loopback, from {range:?}",
+            held.len()
+        )));
     }
     Ok(held.into_iter().map(|(port, _)| port).collect())
 }
 
-/// Ports that programs may listen on and that the system does not give to outgoing connections: the longer of the two ends that its own
-/// range leaves, without those that belong to well-known services.
+/// Ports that programs may listen on and that the system does not give to outgoing connections: the
+/// longer of the two ends that its own range leaves, without those that belong to well-known
+/// services.
 fn listening_range() -> std::ops::RangeInclusive<u16> {
     const FIRST: u16 = 10_000;
-    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let text =
+        std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let mut ends = text.split_whitespace().filter_map(|end| end.parse().ok());
     // What Linux does where nobody has changed it.
     let (low, high): (u16, u16) = (ends.next().unwrap_or(32_768), ends.next().unwrap_or(60_999));
-    let (below, above) = (FIRST..=low.saturating_sub(1), high.saturating_add(1)..=u16::MAX);
+    let (below, above) = (
+        FIRST..=low.saturating_sub(1),
+        high.saturating_add(1)..=u16::MAX,
+    );
     if below.len().max(above.len()) < 1000 {
         return FIRST..=u16::MAX;
     }
-    if below.len() >= above.len() { below } else { above }
+    if below.len() >= above.len() {
+        below
+    } else {
+        above
+    }
 }
 
 fn temporary_path() -> PathBuf {
-    let nanoseconds = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.subsec_nanos());
+    let nanoseconds = std::time::UNIX_EPOCH
+        .elapsed()
+        .map_or(0, |since| since.subsec_nanos());
     std::env::temp_dir().join(format!("kith-testnet-{}-{nanoseconds}", std::process::id()))
 }
 

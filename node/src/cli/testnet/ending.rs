@@ -1,4 +1,5 @@
-//! How a testnet ends when somebody interrupts it, at whatever point it is: the peers stop, and a temporary folder is removed.
+//! How a testnet ends when somebody interrupts it, at whatever point it is: the peers stop, and a
+//! temporary folder is removed.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,8 +13,8 @@ use super::super::output::Failure;
 /// Exit code of what was interrupted.
 const INTERRUPTED: i32 = 130;
 
-/// Receives the signals that end a program. While peers run, whoever supervises them hears of it; before and afterwards there is nobody
-/// to stop, and the program ends at once.
+/// Receives the signals that end a program. While peers run, whoever supervises them hears of it;
+/// before and afterwards there is nobody to stop, and the program ends at once.
 pub(super) struct Ending {
     shared: Arc<Mutex<Shared>>,
     /// Its one thread waits for signals.
@@ -36,11 +37,16 @@ impl Ending {
         let runtime = super::super::runtime(1)?;
         let shared = Arc::new(Mutex::new(Shared::default()));
         let entered = runtime.enter();
-        for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+        for kind in [
+            SignalKind::interrupt(),
+            SignalKind::terminate(),
+            SignalKind::hangup(),
+        ] {
             if kind == SignalKind::hangup() && hangup_is_ignored() {
                 continue;
             }
-            let mut signals = signal(kind).map_err(|error| Failure::new(format!("signals cannot be received: {error}")))?;
+            let mut signals = signal(kind)
+                .map_err(|error| Failure::new(format!("signals cannot be received: {error}")))?;
             let shared = shared.clone();
             runtime.spawn(async move {
                 while signals.recv().await.is_some() {
@@ -49,7 +55,10 @@ impl Ending {
             });
         }
         drop(entered);
-        Ok(Ending { shared, _runtime: runtime })
+        Ok(Ending {
+            shared,
+            _runtime: runtime,
+        })
     }
 
     /// A folder that goes with the program.
@@ -88,6 +97,10 @@ fn end(shared: &Mutex<Shared>) {
 /// Whether this program was started to survive its terminal, as `nohup` does.
 fn hangup_is_ignored() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).map(str::trim);
-    mask.and_then(|mask| u64::from_str_radix(mask, 16).ok()).is_some_and(|mask| mask & 1 != 0)
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .map(str::trim);
+    mask.and_then(|mask| u64::from_str_radix(mask, 16).ok())
+        .is_some_and(|mask| mask & 1 != 0)
 }

@@ -27,19 +27,32 @@ impl Live {
 
     /// A round is done everywhere.
     pub(super) fn round(&self, tally: &Tally) {
-        let number = |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.4}"));
-        let accuracy = tally.accuracy().map_or(String::new(), |accuracy| format!("  accuracy {accuracy:.4}"));
+        let number =
+            |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.4}"));
+        let accuracy = tally.accuracy().map_or(String::new(), |accuracy| {
+            format!("  accuracy {accuracy:.4}")
+        });
         let dropped = match (tally.dropped_share_of(true), tally.dropped_share_of(false)) {
-            (Some(liars), Some(honest)) => format!("  dropped: liars {:.0} %, honest {:.0} %", 100.0 * liars, 100.0 * honest),
+            (Some(liars), Some(honest)) => format!(
+                "  dropped: liars {:.0} %, honest {:.0} %",
+                100.0 * liars,
+                100.0 * honest
+            ),
             _ => String::new(),
         };
-        let text = format!("training loss {}{accuracy}{dropped}", number(tally.training_loss()));
+        let text = format!(
+            "training loss {}{accuracy}{dropped}",
+            number(tally.training_loss())
+        );
         match &self.bar {
             Some(bar) => {
                 bar.set_position(tally.common_round);
                 bar.set_message(text);
             }
-            None => tell(&format!("round {}/{}: {text}", tally.common_round, self.rounds)),
+            None => tell(&format!(
+                "round {}/{}: {text}",
+                tally.common_round, self.rounds
+            )),
         }
     }
 
@@ -60,16 +73,41 @@ impl Live {
 
 /// Who is there: shown once all are connected.
 pub(super) fn ready_table(plan: &Plan, places: &Places) -> String {
-    let mut shown = table(&["name", "peer id", "role", "address", "rows", "rows of each class", "liars around / f"]);
+    let mut shown = table(&[
+        "name",
+        "peer id",
+        "role",
+        "address",
+        "rows",
+        "rows of each class",
+        "liars around / f",
+    ]);
     for (index, member) in plan.members.iter().enumerate() {
         let classes = &plan.classes[index];
         let classes = if classes.len() <= 12 {
-            classes.iter().map(u64::to_string).collect::<Vec<_>>().join(" ")
+            classes
+                .iter()
+                .map(u64::to_string)
+                .collect::<Vec<_>>()
+                .join(" ")
         } else {
-            format!("{} of {} classes", classes.iter().filter(|rows| **rows > 0).count(), classes.len())
+            format!(
+                "{} of {} classes",
+                classes.iter().filter(|rows| **rows > 0).count(),
+                classes.len()
+            )
         };
-        let address = places.nodes[index].address.split("/p2p/").next().unwrap_or_default().to_owned();
-        let liars = if member.lies { "–".to_owned() } else { format!("{} / {}", member.liars_around, plan.byzantine()) };
+        let address = places.nodes[index]
+            .address
+            .split("/p2p/")
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        let liars = if member.lies {
+            "–".to_owned()
+        } else {
+            format!("{} / {}", member.liars_around, plan.byzantine())
+        };
         shown.add_row([
             member.name.clone(),
             format!("…{}", member.peer.short()),

@@ -1,4 +1,5 @@
-//! What a testnet is to be: its charter, its peers, who lies, who has which rows. Follows from the options and the seed alone.
+//! What a testnet is to be: its charter, its peers, who lies, who has which rows. Follows from the
+//! options and the seed alone.
 
 use std::collections::BTreeSet;
 
@@ -58,7 +59,8 @@ struct Suggestion {
     rounds: u64,
 }
 
-/// Settings that were tried: two of eight lying are filtered, with 6 % of the values sent (README, simulations/tests/digits.rs).
+/// Settings that were tried: two of eight lying are filtered, with 6 % of the values sent (README,
+/// simulations/tests/digits.rs).
 const DIGITS: Suggestion = Suggestion {
     peers: 8,
     adversaries: 2,
@@ -108,11 +110,23 @@ impl Plan {
             .iter()
             .find(|entry| entry.name == up.dataset)
             .ok_or_else(|| Failure::new(unknown("data set", &up.dataset, &names)))?;
-        let written = up.charter.as_ref().map(|path| read_charter(path)).transpose()?;
+        let written = up
+            .charter
+            .as_ref()
+            .map(|path| read_charter(path))
+            .transpose()?;
         let suggested = suggestion(&up.dataset);
-        let peers = up.peers.or(written.as_ref().and_then(members_of)).unwrap_or(suggested.peers);
+        let peers = up
+            .peers
+            .or(written.as_ref().and_then(members_of))
+            .unwrap_or(suggested.peers);
         let adversaries =
-            up.adversaries.unwrap_or(if written.is_some() || peers < suggested.peers { 0 } else { suggested.adversaries });
+            up.adversaries
+                .unwrap_or(if written.is_some() || peers < suggested.peers {
+                    0
+                } else {
+                    suggested.adversaries
+                });
         check_numbers(peers, adversaries)?;
         if adversaries > 0 {
             kith_simulations::attack::attack_from_text(&up.attack)
@@ -122,18 +136,33 @@ impl Plan {
                     "--attack {:?} poisons the rows that a liar trains on, and a testnet's processes read theirs as they are",
                     up.attack
                 );
-                return Err(Failure::with_help(what, "`kith sim run` runs it: set world.attack"));
+                return Err(Failure::with_help(
+                    what,
+                    "`kith sim run` runs it: set world.attack",
+                ));
             }
         }
         let seed = Seed::from_number(up.seed);
-        let loaded =
-            (entry.load)(&DatasetOptions { directory: up.data_dir.clone() }).map_err(|error| Failure::new(error.to_string()))?;
-        let partition = up.partition.clone().unwrap_or_else(|| suggested.partition.to_owned());
+        let loaded = (entry.load)(&DatasetOptions {
+            directory: up.data_dir.clone(),
+        })
+        .map_err(|error| Failure::new(error.to_string()))?;
+        let partition = up
+            .partition
+            .clone()
+            .unwrap_or_else(|| suggested.partition.to_owned());
         let mut members = draw_members(peers, adversaries, &seed);
         if let (Some(sites), "natural") = (&loaded.sites, partition.as_str()) {
-            // Peers that are sites are called what the sites are called; a name is a folder's as well.
+            // Peers that are sites are called what the sites are called; a name is a folder's as
+            // well.
             for (member, site) in members.iter_mut().zip(sites) {
-                let plain = |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' };
+                let plain = |letter: char| {
+                    if letter.is_ascii_alphanumeric() {
+                        letter.to_ascii_lowercase()
+                    } else {
+                        '-'
+                    }
+                };
                 member.name = site.name.chars().map(plain).collect();
             }
         }
@@ -145,11 +174,15 @@ impl Plan {
         let graphs = place(&mut members, &agreement)?;
         debug_assert!(graphs > 0, "a charter has rounds");
 
-        let (partition, (shards, test, classes)) = match deal(&loaded, &agreement, &partition, peers, &seed) {
+        let (partition, (shards, test, classes)) = match deal(
+            &loaded, &agreement, &partition, peers, &seed,
+        ) {
             // So many peers that the suggestion does not fit them: nobody asked for it.
             Err(_) if up.partition.is_none() && peers > suggested.peers => {
                 let dealt = deal(&loaded, &agreement, EVEN, peers, &seed)?;
-                tell(&format!("note: there are too few rows for {peers} peers under --partition {partition}; dealt by {EVEN}"));
+                tell(&format!(
+                    "note: there are too few rows for {peers} peers under --partition {partition}; dealt by {EVEN}"
+                ));
                 (EVEN.to_owned(), dealt)
             }
             dealt => (partition, dealt?),
@@ -186,19 +219,28 @@ impl Plan {
         self.agreement.charter.aggregation.byzantine
     }
 
-    /// Refuses a placement in which an honest peer has more liars around it than the rule tolerates.
+    /// Refuses a placement in which an honest peer has more liars around it than the rule
+    /// tolerates.
     pub(super) fn check_overload(&self, allowed: bool) -> Result<(), Failure> {
         let f = self.byzantine();
         let overloaded: Vec<String> = self
             .honest()
             .filter(|index| self.members[*index].liars_around > f)
-            .map(|index| format!("{} has {}", self.members[index].name, self.members[index].liars_around))
+            .map(|index| {
+                format!(
+                    "{} has {}",
+                    self.members[index].name, self.members[index].liars_around
+                )
+            })
             .collect();
         if overloaded.is_empty() || allowed {
             return Ok(());
         }
         Err(Failure::with_help(
-            format!("the rule tolerates byzantine = {f} liars in a neighbourhood, but {}", overloaded.join(", ")),
+            format!(
+                "the rule tolerates byzantine = {f} liars in a neighbourhood, but {}",
+                overloaded.join(", ")
+            ),
             "raise --byzantine (with a larger --topology degree), take fewer --adversaries or another --seed, \
              or watch it break with --allow-overload",
         ))
@@ -209,25 +251,41 @@ fn check_numbers(peers: usize, adversaries: usize) -> Result<(), Failure> {
     // Each peer is a process with some 20 MB; a thousand peers are the simulator's work.
     const PEERS_MAX: usize = 100;
     if !(2..=PEERS_MAX).contains(&peers) {
-        return Err(Failure::new(format!("--peers: expected from 2 to {PEERS_MAX}, found {peers}")));
+        return Err(Failure::new(format!(
+            "--peers: expected from 2 to {PEERS_MAX}, found {peers}"
+        )));
     }
     if adversaries >= peers {
-        return Err(Failure::new(format!("--adversaries: expected fewer than the {peers} peers, found {adversaries}")));
+        return Err(Failure::new(format!(
+            "--adversaries: expected fewer than the {peers} peers, found {adversaries}"
+        )));
     }
     Ok(())
 }
 
 fn read_charter(path: &std::path::Path) -> Result<Table, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| Failure::new(format!("cannot read {}: {error}", path.display())))?;
-    // The whole charter is resolved first, so that its problems are shown at their places in the file.
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::new(format!("cannot read {}: {error}", path.display())))?;
+    // The whole charter is resolved first, so that its problems are shown at their places in the
+    // file.
     Agreement::load(path)?;
-    text.parse().map_err(|error: toml::de::Error| Failure::new(format!("{}: {}", path.display(), error.message())))
+    text.parse().map_err(|error: toml::de::Error| {
+        Failure::new(format!("{}: {}", path.display(), error.message()))
+    })
 }
 
 fn members_of(charter: &Table) -> Option<usize> {
     let membership = charter.get("membership")?;
-    let listed = membership.get("member").and_then(Value::as_array).map(Vec::len);
-    listed.or_else(|| membership.get("peers")?.as_integer().and_then(|peers| usize::try_from(peers).ok()))
+    let listed = membership
+        .get("member")
+        .and_then(Value::as_array)
+        .map(Vec::len);
+    listed.or_else(|| {
+        membership
+            .get("peers")?
+            .as_integer()
+            .and_then(|peers| usize::try_from(peers).ok())
+    })
 }
 
 /// Keys follow from the seed, so these peers may only live on loopback.
@@ -263,41 +321,74 @@ fn charter_table(
     peers: usize,
     adversaries: usize,
 ) -> Result<Table, Failure> {
-    let mut table: Table = entry.defaults.parse().expect("the defaults of a data set are TOML");
+    let mut table: Table = entry
+        .defaults
+        .parse()
+        .expect("the defaults of a data set are TOML");
     let option = |name: &str, what: String| Failure::new(format!("--{name}: {what}"));
     let integer = |value: u64| Value::Integer(i64::try_from(value).unwrap_or(i64::MAX));
     let seed = integer(up.seed);
     if let Some(model) = &up.model {
-        table.insert("model".to_owned(), Value::Table(text::model(model).map_err(|what| option("model", what))?));
+        table.insert(
+            "model".to_owned(),
+            Value::Table(text::model(model).map_err(|what| option("model", what))?),
+        );
     }
     if let Some(Value::Table(model)) = table.get_mut("model") {
         model.insert("seed".to_owned(), seed.clone());
     }
-    if let (Some(epochs), Some(Value::Table(training))) = (up.local_epochs, table.get_mut("training")) {
+    if let (Some(epochs), Some(Value::Table(training))) =
+        (up.local_epochs, table.get_mut("training"))
+    {
         training.insert("local_epochs".to_owned(), integer(epochs));
     }
     let federation = Table::from_iter([
-        ("name".to_owned(), Value::String(format!("testnet {}", up.dataset))),
-        ("rounds".to_owned(), integer(up.rounds.unwrap_or(suggested.rounds))),
+        (
+            "name".to_owned(),
+            Value::String(format!("testnet {}", up.dataset)),
+        ),
+        (
+            "rounds".to_owned(),
+            integer(up.rounds.unwrap_or(suggested.rounds)),
+        ),
         ("testnet".to_owned(), Value::Boolean(true)),
         ("seed".to_owned(), seed.clone()),
     ]);
     table.insert("federation".to_owned(), Value::Table(federation));
-    let topology = up.topology.clone().unwrap_or_else(|| default_topology(suggested, peers));
+    let topology = up
+        .topology
+        .clone()
+        .unwrap_or_else(|| default_topology(suggested, peers));
     let mut topology = text::topology(&topology).map_err(|what| option("topology", what))?;
     topology.entry("seed").or_insert(seed);
     table.insert("topology".to_owned(), Value::Table(topology));
     let codec = up.codec.as_deref().unwrap_or(suggested.codec);
-    table.insert("codec".to_owned(), Value::Table(text::codec(codec).map_err(|what| option("codec", what))?));
-    let byzantine = up.byzantine.unwrap_or(if peers < suggested.peers { adversaries } else { suggested.byzantine });
+    table.insert(
+        "codec".to_owned(),
+        Value::Table(text::codec(codec).map_err(|what| option("codec", what))?),
+    );
+    let byzantine = up.byzantine.unwrap_or(if peers < suggested.peers {
+        adversaries
+    } else {
+        suggested.byzantine
+    });
     let aggregation = Table::from_iter([
-        ("rule".to_owned(), Value::String(up.rule.clone().unwrap_or_else(|| suggested.rule.to_owned()))),
+        (
+            "rule".to_owned(),
+            Value::String(up.rule.clone().unwrap_or_else(|| suggested.rule.to_owned())),
+        ),
         ("byzantine".to_owned(), integer(byzantine as u64)),
     ]);
     table.insert("aggregation".to_owned(), Value::Table(aggregation));
     // On one machine a peer that is this late is dead (guess).
     let deadline = Value::Float(up.deadline.unwrap_or(10.0));
-    table.insert("round".to_owned(), Value::Table(Table::from_iter([("deadline_seconds".to_owned(), deadline)])));
+    table.insert(
+        "round".to_owned(),
+        Value::Table(Table::from_iter([(
+            "deadline_seconds".to_owned(),
+            deadline,
+        )])),
+    );
     Ok(table)
 }
 
@@ -326,23 +417,38 @@ fn resolve(mut table: Table, members: &[Member]) -> Result<Agreement, Failure> {
     };
     let membership = Table::from_iter([
         ("mode".to_owned(), Value::String("members".to_owned())),
-        ("member".to_owned(), Value::Array(members.iter().map(member).collect())),
+        (
+            "member".to_owned(),
+            Value::Array(members.iter().map(member).collect()),
+        ),
     ]);
     table.insert("membership".to_owned(), Value::Table(membership));
-    Agreement::parse(&table.to_string()).map_err(|problems| Failure::of_problems("this testnet cannot work", &problems))
+    Agreement::parse(&table.to_string())
+        .map_err(|problems| Failure::of_problems("this testnet cannot work", &problems))
 }
 
 /// Notes everyone's neighbours and the liars among them; returns the number of graphs looked at.
 fn place(members: &mut [Member], agreement: &Agreement) -> Result<u64, Failure> {
     let charter = &agreement.charter;
-    let rounds = if charter.topology.changes() { charter.rounds.min(GRAPHS_MAX) } else { 1 };
+    let rounds = if charter.topology.changes() {
+        charter.rounds.min(GRAPHS_MAX)
+    } else {
+        1
+    };
     let lies: Vec<bool> = members.iter().map(|member| member.lies).collect();
     for round in 0..rounds {
-        let graph = charter.topology.graph(members.len(), round).map_err(|error| Failure::new(error.to_string()))?;
+        let graph = charter
+            .topology
+            .graph(members.len(), round)
+            .map_err(|error| Failure::new(error.to_string()))?;
         for (index, member) in members.iter_mut().enumerate() {
             let senders = graph.receives_from(index);
-            member.liars_around = member.liars_around.max(senders.iter().filter(|sender| lies[**sender]).count());
-            member.neighbours.extend(senders.iter().chain(graph.sends_to(index)).copied());
+            member.liars_around = member
+                .liars_around
+                .max(senders.iter().filter(|sender| lies[**sender]).count());
+            member
+                .neighbours
+                .extend(senders.iter().chain(graph.sends_to(index)).copied());
         }
     }
     Ok(rounds)
@@ -350,13 +456,22 @@ fn place(members: &mut [Member], agreement: &Agreement) -> Result<u64, Failure> 
 
 type Dealt = (Vec<Vec<usize>>, Vec<usize>, Vec<Vec<u64>>);
 
-fn deal(loaded: &Loaded, agreement: &Agreement, partition: &str, peers: usize, seed: &Seed) -> Result<Dealt, Failure> {
+fn deal(
+    loaded: &Loaded,
+    agreement: &Agreement,
+    partition: &str,
+    peers: usize,
+    seed: &Seed,
+) -> Result<Dealt, Failure> {
     let failed = |what: &dyn std::fmt::Display| Failure::new(what.to_string());
     let schema = agreement.task.schema();
     let partition = Partition::parse(partition).map_err(|error| failed(&error))?;
     if partition.changes_rows() {
         // A testnet's peers read files of the rows as they are.
-        return Err(failed(&format!("partition {:?} changes rows, which only a simulation does", partition.kind)));
+        return Err(failed(&format!(
+            "partition {:?} changes rows, which only a simulation does",
+            partition.kind
+        )));
     }
     let labels = loaded.source.labels(schema).map_err(|error| {
         Failure::with_help(
@@ -364,18 +479,31 @@ fn deal(loaded: &Loaded, agreement: &Agreement, partition: &str, peers: usize, s
             "the charter's [data] does not describe this --dataset; give the one that it is about",
         )
     })?;
-    let split = loaded.split(schema, None, &seed.child("split")).map_err(|error| failed(&error))?;
+    let split = loaded
+        .split(schema, None, &seed.child("split"))
+        .map_err(|error| failed(&error))?;
     let train_labels: Vec<u32> = split.train.iter().map(|row| labels[*row]).collect();
     let sites = loaded.sites_among(&split.train);
-    let rows = Rows { labels: &train_labels, classes: schema.classes, sites: sites.as_deref() };
+    let rows = Rows {
+        labels: &train_labels,
+        classes: schema.classes,
+        sites: sites.as_deref(),
+    };
     let mut stream = Stream::derive("kith.v1 testnet partition", seed, 0, 0, 0);
-    let dealt = partition.split(rows, peers, &mut stream).map_err(|error| failed(&error))?;
+    let dealt = partition
+        .split(rows, peers, &mut stream)
+        .map_err(|error| failed(&error))?;
     let classes = dealt.iter().map(|shard| {
         let mut counts = vec![0; schema.classes];
-        shard.iter().for_each(|row| counts[train_labels[*row] as usize] += 1);
+        shard
+            .iter()
+            .for_each(|row| counts[train_labels[*row] as usize] += 1);
         counts
     });
     let classes = classes.collect();
-    let shards = dealt.iter().map(|shard| shard.iter().map(|row| split.train[*row]).collect()).collect();
+    let shards = dealt
+        .iter()
+        .map(|shard| shard.iter().map(|row| split.train[*row]).collect())
+        .collect();
     Ok((shards, split.test, classes))
 }

@@ -31,7 +31,9 @@ pub(super) struct Report<'a> {
 impl Report<'_> {
     /// Whether every honest peer went through all rounds.
     pub(super) fn finished(&self) -> bool {
-        self.plan.honest().all(|index| self.tally.nodes[index].state == State::Finished)
+        self.plan
+            .honest()
+            .all(|index| self.tally.nodes[index].state == State::Finished)
     }
 
     fn spread(&self, value: impl Fn(usize) -> Option<f64>) -> Value {
@@ -55,7 +57,10 @@ impl Report<'_> {
         let layout = self.plan.agreement.task.layout();
         let rounds = self.plan.agreement.charter.rounds;
         let model = |index: usize| {
-            let path = self.places.nodes[index].folder.join("checkpoints").join(checkpoint::file_name(rounds));
+            let path = self.places.nodes[index]
+                .folder
+                .join("checkpoints")
+                .join(checkpoint::file_name(rounds));
             read_model(&std::fs::read(path).ok()?, layout).ok()
         };
         let models: Vec<Vec<f32>> = self.plan.honest().filter_map(model).collect();
@@ -65,8 +70,15 @@ impl Report<'_> {
         let count = models.len() as f64;
         let square: f64 = (0..layout.dimension)
             .map(|place| {
-                let mean = models.iter().map(|model| f64::from(model[place])).sum::<f64>() / count;
-                models.iter().map(|model| (f64::from(model[place]) - mean).powi(2)).sum::<f64>()
+                let mean = models
+                    .iter()
+                    .map(|model| f64::from(model[place]))
+                    .sum::<f64>()
+                    / count;
+                models
+                    .iter()
+                    .map(|model| (f64::from(model[place]) - mean).powi(2))
+                    .sum::<f64>()
             })
             .sum();
         Some((square / count).sqrt())
@@ -75,9 +87,18 @@ impl Report<'_> {
     /// The object that `--json` ends with.
     pub(super) fn to_json(&self) -> Value {
         let sent = &self.tally.bytes;
-        let liars = self.plan.members.iter().filter(|member| member.lies).count();
-        let work = |seconds: fn(&super::tally::NodeTally) -> f64| self.tally.nodes.iter().map(seconds).sum::<f64>();
-        let nodes: Vec<Value> = (0..self.plan.members.len()).map(|index| self.node_json(index)).collect();
+        let liars = self
+            .plan
+            .members
+            .iter()
+            .filter(|member| member.lies)
+            .count();
+        let work = |seconds: fn(&super::tally::NodeTally) -> f64| {
+            self.tally.nodes.iter().map(seconds).sum::<f64>()
+        };
+        let nodes: Vec<Value> = (0..self.plan.members.len())
+            .map(|index| self.node_json(index))
+            .collect();
         json!({
             "federation": self.plan.agreement.charter.id.to_string(),
             "seed": self.seed,
@@ -140,11 +161,28 @@ impl Report<'_> {
 
     /// The table and what it means.
     pub(super) fn to_text(&self, folder: Option<&Path>) -> String {
-        let percent = |share: Option<f64>| share.map_or("–".to_owned(), |share| format!("{:.0} %", 100.0 * share));
-        let number = |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.4}"));
-        let mut shown =
-            table(&["name", "role", "rounds", "accuracy", "loss", "accepted", "refused", "dropped by others", "memory"]);
-        for (member, (index, node)) in self.plan.members.iter().zip(self.tally.nodes.iter().enumerate()) {
+        let percent = |share: Option<f64>| {
+            share.map_or("–".to_owned(), |share| format!("{:.0} %", 100.0 * share))
+        };
+        let number =
+            |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.4}"));
+        let mut shown = table(&[
+            "name",
+            "role",
+            "rounds",
+            "accuracy",
+            "loss",
+            "accepted",
+            "refused",
+            "dropped by others",
+            "memory",
+        ]);
+        for (member, (index, node)) in self
+            .plan
+            .members
+            .iter()
+            .zip(self.tally.nodes.iter().enumerate())
+        {
             shown.add_row([
                 member.name.clone(),
                 role(member.lies).to_owned(),
@@ -161,33 +199,95 @@ impl Report<'_> {
         let mut line = |name: &str, value: String| text.push_str(&format!("{name:<24}{value}\n"));
         let accuracy = self.spread(|index| self.tally.nodes[index].accuracy);
         let part = |key: &str| number(accuracy[key].as_f64());
-        line("accuracy, honest peers", format!("{} mean, {} to {}", part("mean"), part("min"), part("max")));
+        line(
+            "accuracy, honest peers",
+            format!("{} mean, {} to {}", part("mean"), part("min"), part("max")),
+        );
         if let Some(baselines) = self.baselines {
-            line("  each alone", format!("{:.4} mean of the honest peers' own models", baselines.local_only));
-            line("  all rows pooled", format!("{:.4} one model on all honest rows", baselines.pooled));
+            line(
+                "  each alone",
+                format!(
+                    "{:.4} mean of the honest peers' own models",
+                    baselines.local_only
+                ),
+            );
+            line(
+                "  all rows pooled",
+                format!("{:.4} one model on all honest rows", baselines.pooled),
+            );
         }
         if self.plan.members.iter().any(|member| member.lies) {
-            let (liars, honest) = (self.tally.dropped_share_of(true), self.tally.dropped_share_of(false));
-            line("dropped", format!("{} of the liars' contributions, {} of honest ones", percent(liars), percent(honest)));
+            let (liars, honest) = (
+                self.tally.dropped_share_of(true),
+                self.tally.dropped_share_of(false),
+            );
+            line(
+                "dropped",
+                format!(
+                    "{} of the liars' contributions, {} of honest ones",
+                    percent(liars),
+                    percent(honest)
+                ),
+            );
         }
         let refused = self.tally.refused();
-        let reasons: Vec<String> = refused.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-        line("refused", if reasons.is_empty() { "nothing".to_owned() } else { reasons.join(", ") });
+        let reasons: Vec<String> = refused
+            .iter()
+            .map(|(reason, count)| format!("{count} {reason}"))
+            .collect();
+        line(
+            "refused",
+            if reasons.is_empty() {
+                "nothing".to_owned()
+            } else {
+                reasons.join(", ")
+            },
+        );
         line("consensus distance", number(self.consensus_distance()));
         let sent = &self.tally.bytes;
         let encoded = sent.payload + sent.keyframes;
-        let ratio = if encoded > 0 { sent.dense_equivalent as f64 / encoded as f64 } else { 0.0 };
+        let ratio = if encoded > 0 {
+            sent.dense_equivalent as f64 / encoded as f64
+        } else {
+            0.0
+        };
         line(
             "updates",
-            format!("{} payload + {} keyframes + {} envelopes", bytes(sent.payload), bytes(sent.keyframes), bytes(sent.envelope)),
+            format!(
+                "{} payload + {} keyframes + {} envelopes",
+                bytes(sent.payload),
+                bytes(sent.keyframes),
+                bytes(sent.envelope)
+            ),
         );
-        line("  uncompressed", format!("{}, {ratio:.1} times as much", bytes(sent.dense_equivalent)));
+        line(
+            "  uncompressed",
+            format!("{}, {ratio:.1} times as much", bytes(sent.dense_equivalent)),
+        );
         line("  on the wire", bytes(self.wire()));
-        let rate = self.tally.peer_rounds_per_second().map_or(String::new(), |rate| format!(", {rate:.1} peer-rounds a second"));
+        let rate = self
+            .tally
+            .peer_rounds_per_second()
+            .map_or(String::new(), |rate| {
+                format!(", {rate:.1} peer-rounds a second")
+            });
         line("time", format!("{:.1} s{rate}", self.wall.as_secs_f64()));
-        let evaluation: f64 = self.tally.nodes.iter().map(|node| node.evaluation_seconds).sum();
-        let training: f64 = self.tally.nodes.iter().map(|node| node.training_seconds).sum();
-        line("  of all peers", format!("{training:.1} s training, {evaluation:.1} s evaluating"));
+        let evaluation: f64 = self
+            .tally
+            .nodes
+            .iter()
+            .map(|node| node.evaluation_seconds)
+            .sum();
+        let training: f64 = self
+            .tally
+            .nodes
+            .iter()
+            .map(|node| node.training_seconds)
+            .sum();
+        line(
+            "  of all peers",
+            format!("{training:.1} s training, {evaluation:.1} s evaluating"),
+        );
         if let Some(sites) = &self.sites {
             text.push_str(&sites_text(sites));
         }
@@ -202,17 +302,33 @@ impl Report<'_> {
         let lying = self.plan.members.iter().any(|member| member.lies);
         let mut steps = Vec::new();
         if lying && self.plan.agreement.charter.aggregation.rule.name() != "mean" {
-            steps.push(("kith testnet --rule mean", "the same liars against plain averaging"));
-            steps.push(("kith testnet --adversaries 0", "what the defence costs when nobody lies"));
+            steps.push((
+                "kith testnet --rule mean",
+                "the same liars against plain averaging",
+            ));
+            steps.push((
+                "kith testnet --adversaries 0",
+                "what the defence costs when nobody lies",
+            ));
         }
         if !lying && self.plan.dataset == "digits" {
             steps.push(("kith testnet --adversaries 2", "two peers lie"));
         }
-        steps
-            .push(("kith testnet --topology ring --rule mean --adversaries 0", "fewer neighbours: watch the consensus distance"));
-        steps.push(("kith init --dir ada --name ada", "a peer of your own, on your own rows"));
-        let steps: String = steps.iter().map(|(command, why)| format!("  {command:<58}{why}\n")).collect();
-        let folder = folder.map_or(String::new(), |folder| format!("The peers' files are in {}.\n", folder.display()));
+        steps.push((
+            "kith testnet --topology ring --rule mean --adversaries 0",
+            "fewer neighbours: watch the consensus distance",
+        ));
+        steps.push((
+            "kith init --dir ada --name ada",
+            "a peer of your own, on your own rows",
+        ));
+        let steps: String = steps
+            .iter()
+            .map(|(command, why)| format!("  {command:<58}{why}\n"))
+            .collect();
+        let folder = folder.map_or(String::new(), |folder| {
+            format!("The peers' files are in {}.\n", folder.display())
+        });
         format!("\n{folder}What to try next:\n{steps}")
     }
 }
@@ -220,9 +336,16 @@ impl Report<'_> {
 fn site_json(site: &SiteRow) -> Value {
     let ways = |spreads: &[Spread; 4]| -> Value {
         let way = |(way, spread): (&&str, &Spread)| {
-            (way.replace(' ', "_"), json!({"mean": spread.mean, "deviation": spread.deviation}))
+            (
+                way.replace(' ', "_"),
+                json!({"mean": spread.mean, "deviation": spread.deviation}),
+            )
         };
-        WAYS.iter().zip(spreads).map(way).collect::<serde_json::Map<_, _>>().into()
+        WAYS.iter()
+            .zip(spreads)
+            .map(way)
+            .collect::<serde_json::Map<_, _>>()
+            .into()
     };
     json!({
         "name": site.name,
@@ -237,14 +360,24 @@ fn site_json(site: &SiteRow) -> Value {
 /// Two tables: who gains, by two measures.
 fn sites_text(sites: &[SiteRow]) -> String {
     let measure = |name: &str, spreads: fn(&SiteRow) -> &[Spread; 4]| {
-        let header: Vec<&str> = ["site", "rows", "test rows"].into_iter().chain(WAYS).collect();
+        let header: Vec<&str> = ["site", "rows", "test rows"]
+            .into_iter()
+            .chain(WAYS)
+            .collect();
         let mut shown = table(&header);
         for site in sites {
-            let counts = [site.name.clone(), site.train_rows.to_string(), site.test_rows.to_string()];
-            let values = spreads(site).iter().map(|spread| format!("{:.3} ± {:.3}", spread.mean, spread.deviation));
+            let counts = [
+                site.name.clone(),
+                site.train_rows.to_string(),
+                site.test_rows.to_string(),
+            ];
+            let values = spreads(site)
+                .iter()
+                .map(|spread| format!("{:.3} ± {:.3}", spread.mean, spread.deviation));
             shown.add_row(counts.into_iter().chain(values));
         }
         format!("\n{name}, mean ± standard deviation over {SPLITS} splits\n{shown}\n")
     };
-    measure("balanced accuracy", |site| &site.balanced_accuracy) + &measure("area under the ROC curve", |site| &site.auc)
+    measure("balanced accuracy", |site| &site.balanced_accuracy)
+        + &measure("area under the ROC curve", |site| &site.auc)
 }

@@ -1,6 +1,8 @@
-//! Starts the peers' processes, listens to their events, and sees to it that none outlives the testnet.
+//! Starts the peers' processes, listens to their events, and sees to it that none outlives the
+//! testnet.
 //!
-//! Every child holds the read end of a pipe as stdin and leaves when that ends, so even a killed supervisor leaves no orphans.
+//! Every child holds the read end of a pipe as stdin and leaves when that ends, so even a killed
+//! supervisor leaves no orphans.
 
 use std::fs::File;
 use std::path::Path;
@@ -89,7 +91,11 @@ pub(super) fn run(
             json: up.json,
             down: Vec::new(),
         };
-        let socket = control::serve(&directory.path, supervisor.messages.clone(), Message::Control)?;
+        let socket = control::serve(
+            &directory.path,
+            supervisor.messages.clone(),
+            Message::Control,
+        )?;
         let ended = supervisor.drive(inbox, &mut ending.signals()).await;
         supervisor.live.end();
         for answer in supervisor.down.drain(..) {
@@ -102,32 +108,62 @@ pub(super) fn run(
             return Err(Failure::new(what));
         }
         let end = supervisor.tally.last_finished.unwrap_or_else(Instant::now);
-        Ok::<_, Failure>((supervisor.tally, supervisor.interrupted, end - supervisor.started, supervisor.ready_after))
+        Ok::<_, Failure>((
+            supervisor.tally,
+            supervisor.interrupted,
+            end - supervisor.started,
+            supervisor.ready_after,
+        ))
     })?;
     runtime.shutdown_timeout(Duration::from_millis(100));
     if interrupted {
         tell("interrupted; every peer has stopped");
         return Ok(ExitCode::from(130));
     }
-    let finished = plan.honest().all(|index| tally.nodes[index].state == State::Finished);
+    let finished = plan
+        .honest()
+        .all(|index| tally.nodes[index].state == State::Finished);
     let baselines = if up.no_baselines || !finished {
         None
     } else {
         tell("training alone and pooled, for comparison …");
         baseline::measure(plan, &places)
     };
-    let sites = sites.map(|rows| baseline::compare_sites(plan, &rows, up.seed)).transpose()?;
-    let report = Report { sites, plan, places: &places, tally: &tally, baselines, wall, ready_after, seed: up.seed };
+    let sites = sites
+        .map(|rows| baseline::compare_sites(plan, &rows, up.seed))
+        .transpose()?;
+    let report = Report {
+        sites,
+        plan,
+        places: &places,
+        tally: &tally,
+        baselines,
+        wall,
+        ready_after,
+        seed: up.seed,
+    };
     if up.json {
         print(&format!("{}\n", report.to_json()))?;
     } else {
-        print(&report.to_text(if directory.is_temporary() { None } else { Some(&directory.path) }))?;
+        print(&report.to_text(if directory.is_temporary() {
+            None
+        } else {
+            Some(&directory.path)
+        }))?;
     }
-    if report.finished() { super::super::done() } else { Ok(ExitCode::FAILURE) }
+    if report.finished() {
+        super::super::done()
+    } else {
+        Ok(ExitCode::FAILURE)
+    }
 }
 
 impl Supervisor<'_> {
-    async fn drive(&mut self, mut inbox: mpsc::Receiver<Message>, signals: &mut mpsc::Receiver<()>) -> Result<(), Failure> {
+    async fn drive(
+        &mut self,
+        mut inbox: mpsc::Receiver<Message>,
+        signals: &mut mpsc::Receiver<()>,
+    ) -> Result<(), Failure> {
         let mut samples = tokio::time::interval(SAMPLE);
         for index in 0..self.plan.members.len() {
             if let Err(failure) = self.spawn(index) {
@@ -151,16 +187,27 @@ impl Supervisor<'_> {
     }
 
     fn running(&self) -> usize {
-        self.tally.nodes.iter().filter(|node| node.pid.is_some()).count()
+        self.tally
+            .nodes
+            .iter()
+            .filter(|node| node.pid.is_some())
+            .count()
     }
 
     /// Starts the process of peer `index`: this very program, in the peer's folder.
     fn spawn(&mut self, index: usize) -> Result<(), Failure> {
         let name = &self.plan.members[index].name;
-        let failed = |what: &str, error: std::io::Error| Failure::new(format!("{name} cannot be started: {what}: {error}"));
-        let program = std::env::current_exe().map_err(|error| failed("this program cannot be found", error))?;
+        let failed = |what: &str, error: std::io::Error| {
+            Failure::new(format!("{name} cannot be started: {what}: {error}"))
+        };
+        let program = std::env::current_exe()
+            .map_err(|error| failed("this program cannot be found", error))?;
         let folder = &self.places.nodes[index].folder;
-        let log = File::options().create(true).append(true).open(log_path(folder)).map_err(|error| failed("its log", error))?;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(log_path(folder))
+            .map_err(|error| failed("its log", error))?;
         let mut child = Command::new(program)
             .arg("run")
             .arg("--dir")
@@ -168,11 +215,15 @@ impl Supervisor<'_> {
             .arg("--config")
             .arg(folder.join(CONFIG_FILE))
             .args(["--json", "--end-with-parent"])
-            .env(THREADS, (cores() / self.plan.members.len()).max(1).to_string())
+            .env(
+                THREADS,
+                (cores() / self.plan.members.len()).max(1).to_string(),
+            )
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log)
-            // A group of its own: Ctrl-C in the terminal reaches only the supervisor, which stops the children in order.
+            // A group of its own: Ctrl-C in the terminal reaches only the supervisor, which stops
+            // the children in order.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
@@ -187,7 +238,10 @@ impl Supervisor<'_> {
             let mut lines = BufReader::new(stdout).lines();
             while let Ok(Some(text)) = lines.next_line().await {
                 if let Some(line) = counted(&text)
-                    && messages.send(Message::Line(index, Box::new(line))).await.is_err()
+                    && messages
+                        .send(Message::Line(index, Box::new(line)))
+                        .await
+                        .is_err()
                 {
                     return;
                 }
@@ -216,7 +270,13 @@ impl Supervisor<'_> {
     }
 
     fn notice_ready(&mut self) {
-        if self.ready_after.is_some() || self.tally.nodes.iter().any(|node| node.state == State::Starting) {
+        if self.ready_after.is_some()
+            || self
+                .tally
+                .nodes
+                .iter()
+                .any(|node| node.state == State::Starting)
+        {
             return;
         }
         let after = self.started.elapsed();
@@ -265,7 +325,8 @@ impl Supervisor<'_> {
             Request::Status => self.status(),
             Request::Down => {
                 self.down.push(answer);
-                // A second request is answered as well, and does not make it kill processes that are just stopping.
+                // A second request is answered as well, and does not make it kill processes that
+                // are just stopping.
                 if !self.stopping {
                     self.interrupt();
                 }
@@ -275,13 +336,17 @@ impl Supervisor<'_> {
                 if !supervisor.signal(index, Signal::SIGKILL) {
                     return Err(format!("{node} does not run"));
                 }
-                Ok(format!("{node} was killed; `kith testnet restart {node}` starts it again"))
+                Ok(format!(
+                    "{node} was killed; `kith testnet restart {node}` starts it again"
+                ))
             }),
             Request::Restart { node } => self.with_node(&node, |supervisor, index| {
                 if supervisor.tally.nodes[index].pid.is_some() {
                     return Err(format!("{node} runs already"));
                 }
-                supervisor.spawn(index).map_err(|failure| format!("{failure:?}"))?;
+                supervisor
+                    .spawn(index)
+                    .map_err(|failure| format!("{failure:?}"))?;
                 supervisor.tally.nodes[index].restarts += 1;
                 Ok(format!("{node} was started again"))
             }),
@@ -290,8 +355,17 @@ impl Supervisor<'_> {
         let _ = answer.send(reply);
     }
 
-    fn with_node(&mut self, name: &str, act: impl FnOnce(&mut Self, usize) -> Result<String, String>) -> Value {
-        let names: Vec<&str> = self.plan.members.iter().map(|member| member.name.as_str()).collect();
+    fn with_node(
+        &mut self,
+        name: &str,
+        act: impl FnOnce(&mut Self, usize) -> Result<String, String>,
+    ) -> Value {
+        let names: Vec<&str> = self
+            .plan
+            .members
+            .iter()
+            .map(|member| member.name.as_str())
+            .collect();
         let result = match names.iter().position(|known| *known == name) {
             Some(index) => act(self, index),
             None => Err(kith_consensus::section::unknown("peer", name, &names)),
@@ -350,7 +424,9 @@ impl Supervisor<'_> {
     /// Whether there was a process to signal.
     fn signal(&self, index: usize, with: Signal) -> bool {
         // A pid is forgotten when its process has been waited for, so it cannot be somebody else's.
-        let pid = self.tally.nodes[index].pid.and_then(|pid| i32::try_from(pid).ok());
+        let pid = self.tally.nodes[index]
+            .pid
+            .and_then(|pid| i32::try_from(pid).ok());
         pid.is_some_and(|pid| kill(Pid::from_raw(pid), with).is_ok())
     }
 
@@ -362,9 +438,12 @@ impl Supervisor<'_> {
     fn sample(&mut self, index: usize) {
         let node = &mut self.tally.nodes[index];
         let Some(pid) = node.pid else { return };
-        let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) else { return };
+        let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) else {
+            return;
+        };
         let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
-        let kibibytes = line.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+        let kibibytes =
+            line.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
         node.pss_bytes = node.pss_bytes.max(kibibytes.unwrap_or(0) * 1024);
     }
 }
@@ -378,5 +457,8 @@ fn last_lines(path: &Path) -> String {
     const LINES: usize = 12;
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(LINES)..].iter().map(|line| format!("\n    {line}")).collect()
+    lines[lines.len().saturating_sub(LINES)..]
+        .iter()
+        .map(|line| format!("\n    {line}"))
+        .collect()
 }

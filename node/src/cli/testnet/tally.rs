@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::plan::Plan;
 use crate::telemetry::{Bytes, Line, NodeEvent, What};
 
-/// Events that are counted, by name. The others are not even read: in a large testnet most of what peers write is who is missing.
+/// Events that are counted, by name. The others are not even read: in a large testnet most of what
+/// peers write is who is missing.
 const COUNTED: [&str; 16] = [
     "started",
     "ready",
@@ -37,7 +38,11 @@ pub(super) fn counted(text: &str) -> Option<Line> {
         event: &'a str,
     }
     let named: Named<'_> = serde_json::from_str(text).ok()?;
-    if COUNTED.contains(&named.event) { serde_json::from_str(text).ok() } else { None }
+    if COUNTED.contains(&named.event) {
+        serde_json::from_str(text).ok()
+    } else {
+        None
+    }
 }
 
 /// Where a peer's process stands.
@@ -96,7 +101,12 @@ impl Tally {
         let count = plan.members.len();
         Tally {
             nodes: vec![NodeTally::default(); count],
-            index: plan.members.iter().enumerate().map(|(index, member)| (member.peer, index)).collect(),
+            index: plan
+                .members
+                .iter()
+                .enumerate()
+                .map(|(index, member)| (member.peer, index))
+                .collect(),
             lies: plan.members.iter().map(|member| member.lies).collect(),
             bytes: Bytes::default(),
             dropped: vec![(0.0, 0); count],
@@ -113,12 +123,22 @@ impl Tally {
         match &line.what {
             What::Peer(event) => self.add_event(index, event),
             What::Node(NodeEvent::Denied { count, .. }) => {
-                *self.nodes[index].refused.entry("denied".to_owned()).or_default() += count
+                *self.nodes[index]
+                    .refused
+                    .entry("denied".to_owned())
+                    .or_default() += count
             }
             What::Node(NodeEvent::Restarted { .. }) => self.nodes[index].restarts += 1,
-            What::Node(NodeEvent::Report { wire_in_bytes, wire_out_bytes, training_seconds, evaluation_seconds, .. }) => {
+            What::Node(NodeEvent::Report {
+                wire_in_bytes,
+                wire_out_bytes,
+                training_seconds,
+                evaluation_seconds,
+                ..
+            }) => {
                 let node = &mut self.nodes[index];
-                // Both ends count, so what leaves one is what arrives at another: counting one direction counts all once.
+                // Both ends count, so what leaves one is what arrives at another: counting one
+                // direction counts all once.
                 let _ = wire_in_bytes;
                 node.wire += wire_out_bytes;
                 node.training_seconds += training_seconds;
@@ -140,14 +160,22 @@ impl Tally {
                 self.first_opened.get_or_insert_with(Instant::now);
             }
             Event::Trained { loss, .. } => node.training_loss = Some(*loss),
-            Event::Accepted { payload_bytes, keyframe_bytes, envelope_bytes, dense_bytes, .. } => {
+            Event::Accepted {
+                payload_bytes,
+                keyframe_bytes,
+                envelope_bytes,
+                dense_bytes,
+                ..
+            } => {
                 node.accepted += 1;
                 self.bytes.payload += *payload_bytes as u64;
                 self.bytes.keyframes += *keyframe_bytes as u64;
                 self.bytes.envelope += *envelope_bytes as u64;
                 self.bytes.dense_equivalent += *dense_bytes as u64;
             }
-            Event::Refused { reason, .. } => *node.refused.entry(reason.name().to_owned()).or_default() += 1,
+            Event::Refused { reason, .. } => {
+                *node.refused.entry(reason.name().to_owned()).or_default() += 1
+            }
             Event::RoundClosed { .. } => {
                 self.closed += 1;
                 self.last_closed = Some(Instant::now());
@@ -168,7 +196,9 @@ impl Tally {
                 node.skipped += 1;
             }
             Event::Adopted { round, .. } | Event::Kept { round, .. } => node.rounds = round + 1,
-            Event::Evaluated { loss, accuracy, .. } => (node.loss, node.accuracy) = (Some(*loss), Some(*accuracy)),
+            Event::Evaluated { loss, accuracy, .. } => {
+                (node.loss, node.accuracy) = (Some(*loss), Some(*accuracy))
+            }
             Event::Finished { rounds, .. } => {
                 (node.rounds, node.state) = (*rounds, State::Finished);
                 self.last_finished = Some(Instant::now());
@@ -178,8 +208,12 @@ impl Tally {
     }
 
     fn advance(&mut self) -> bool {
-        let living = (0..self.nodes.len()).filter(|index| !self.lies[*index] && self.nodes[*index].state != State::Ended);
-        let common = living.map(|index| self.nodes[index].rounds).min().unwrap_or(self.common_round);
+        let living = (0..self.nodes.len())
+            .filter(|index| !self.lies[*index] && self.nodes[*index].state != State::Ended);
+        let common = living
+            .map(|index| self.nodes[index].rounds)
+            .min()
+            .unwrap_or(self.common_round);
         let advanced = common > self.common_round;
         self.common_round = self.common_round.max(common);
         advanced
@@ -193,8 +227,14 @@ impl Tally {
 
     /// The same over all liars, or over all others.
     pub(super) fn dropped_share_of(&self, liars: bool) -> Option<f64> {
-        let chosen = self.dropped.iter().zip(&self.lies).filter(|(_, lies)| **lies == liars);
-        let (sum, count) = chosen.fold((0.0, 0), |(sum, count), ((share, number), _)| (sum + share, count + number));
+        let chosen = self
+            .dropped
+            .iter()
+            .zip(&self.lies)
+            .filter(|(_, lies)| **lies == liars);
+        let (sum, count) = chosen.fold((0.0, 0), |(sum, count), ((share, number), _)| {
+            (sum + share, count + number)
+        });
         (count > 0).then(|| sum / count as f64)
     }
 
@@ -217,14 +257,22 @@ impl Tally {
         sums
     }
 
-    /// Rounds closed by all peers together per second, from the first round's opening to the last one's close.
+    /// Rounds closed by all peers together per second, from the first round's opening to the last
+    /// one's close.
     pub(super) fn peer_rounds_per_second(&self) -> Option<f64> {
-        let seconds = self.last_closed?.duration_since(self.first_opened?).as_secs_f64();
+        let seconds = self
+            .last_closed?
+            .duration_since(self.first_opened?)
+            .as_secs_f64();
         (seconds > 0.0).then(|| self.closed as f64 / seconds)
     }
 
     fn honest(&self) -> impl Iterator<Item = &NodeTally> {
-        self.nodes.iter().zip(&self.lies).filter(|(_, lies)| !**lies).map(|(node, _)| node)
+        self.nodes
+            .iter()
+            .zip(&self.lies)
+            .filter(|(_, lies)| !**lies)
+            .map(|(node, _)| node)
     }
 }
 
@@ -241,25 +289,34 @@ mod tests {
     #[test]
     fn every_event_that_changes_a_sum_is_read() {
         let peer = PeerId([7; 32]);
-        let finished =
-            serde_json::json!({"at_seconds": 1.0, "node": peer, "event": "finished", "rounds": 3, "state": "00".repeat(32)});
+        let finished = serde_json::json!({"at_seconds": 1.0, "node": peer, "event": "finished", "rounds": 3, "state": "00".repeat(32)});
         let line = counted(&finished.to_string()).unwrap();
-        assert!(matches!(line.what, What::Peer(Event::Finished { rounds: 3, .. })));
-        let waiting =
-            serde_json::json!({"at_seconds": 1.0, "node": peer, "event": "waiting", "ready": 1, "needed": 2, "missing": [peer]});
+        assert!(matches!(
+            line.what,
+            What::Peer(Event::Finished { rounds: 3, .. })
+        ));
+        let waiting = serde_json::json!({"at_seconds": 1.0, "node": peer, "event": "waiting", "ready": 1, "needed": 2, "missing": [peer]});
         assert!(counted(&waiting.to_string()).is_none());
         // Whatever `add` and `add_event` match has to be in the list; their source names it.
         let source = include_str!("tally.rs");
-        let (from, to) = (source.find("fn add(").unwrap(), source.find("fn advance(").unwrap());
+        let (from, to) = (
+            source.find("fn add(").unwrap(),
+            source.find("fn advance(").unwrap(),
+        );
         let variants = source[from..to].split("Event::").skip(1);
-        for variant in variants.filter_map(|rest| rest.split(|letter: char| !letter.is_alphabetic()).next()) {
+        for variant in
+            variants.filter_map(|rest| rest.split(|letter: char| !letter.is_alphabetic()).next())
+        {
             let kebab: String = (variant.char_indices())
                 .flat_map(|(place, letter)| {
                     let dash = (place > 0 && letter.is_uppercase()).then_some('-');
                     dash.into_iter().chain(letter.to_lowercase())
                 })
                 .collect();
-            assert!(COUNTED.contains(&kebab.as_str()), "{kebab} would never arrive");
+            assert!(
+                COUNTED.contains(&kebab.as_str()),
+                "{kebab} would never arrive"
+            );
         }
     }
 }
