@@ -59,34 +59,19 @@ pub struct Contribution<'a> {
     /// Hash of `parameters`, where somebody has computed it already; names the contribution where
     /// results are remembered.
     pub state: Option<Digest>,
-    /// Further vectors that travel with a model (a tracked gradient, a control variate), by name.
-    pub companions: &'a [(&'static str, &'a [f32])],
-    /// Push-sum mass; 1 elsewhere.
-    pub mass: f64,
     /// What the topology and the charter's weighting give this sender, at least 0.
     pub mixing_weight: f64,
-    /// Local examples used.
-    pub samples: u64,
-    /// Local steps taken.
-    pub local_steps: u64,
-    /// Own round minus the round of this model.
-    pub staleness: u64,
 }
 
 impl<'a> Contribution<'a> {
-    /// A contribution of which only the model is known: weight and mass 1, nothing else.
+    /// A contribution of which only the model is known: weight 1, nothing else.
     pub fn of(sender: PeerId, parameters: &'a [f32]) -> Contribution<'a> {
         Contribution {
             sender,
             parameters,
             is_finite: false,
             state: None,
-            companions: &[],
-            mass: 1.0,
             mixing_weight: 1.0,
-            samples: 0,
-            local_steps: 0,
-            staleness: 0,
         }
     }
 }
@@ -99,8 +84,6 @@ pub struct Context<'a> {
     /// What the others know of the own model (a replica that a lossy codec made), `d` values;
     /// `None` where they know it exactly.
     pub own_public: Option<&'a [f32]>,
-    /// The own model at the start of the round, `d` values.
-    pub round_start: Option<&'a [f32]>,
     /// The aggregate of the last round, `d` values.
     pub last_aggregate: Option<&'a [f32]>,
     /// This round, from 0.
@@ -119,7 +102,6 @@ impl Context<'_> {
         Context {
             own: None,
             own_public: None,
-            round_start: None,
             last_aggregate: None,
             round: 0,
             rounds: 1,

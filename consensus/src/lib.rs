@@ -17,7 +17,6 @@ pub mod mode;
 #[doc(hidden)]
 pub mod mutant;
 pub mod optimization;
-pub mod prefetch;
 pub mod random;
 pub mod section;
 pub mod selection;

@@ -5,8 +5,6 @@
 //! thousands of peers in a process the rest is memory that is fetched and not used. Insertion moves
 //! what comes after, which is cheap up to thousands of entries.
 
-use crate::prefetch::at;
-
 /// A map from `K` to `T`.
 #[derive(Clone, Debug)]
 pub struct Sorted<K, T>(Vec<(K, T)>);
@@ -128,14 +126,6 @@ impl<K: Ord, T> Sorted<K, T> {
     /// Whether there is no entry.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
-    }
-
-    /// Asks for the memory of the entries, also of those that there is room for.
-    pub fn prefetch(&self) {
-        at(
-            self.0.as_ptr().cast(),
-            self.0.capacity() * size_of::<(K, T)>(),
-        );
     }
 }
 

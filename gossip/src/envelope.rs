@@ -49,64 +49,69 @@ pub enum Kind {
     Skip,
 }
 
-/// What a sender signs.
+/// What a sender signs. It travels as the list of its fields, in this order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Header(
+#[serde(from = "Fields", into = "Fields")]
+pub struct Header {
     /// Protocol version.
-    pub u16,
+    pub version: u16,
     /// Federation id.
-    pub Digest,
+    pub federation: Digest,
     /// Kind of message.
-    pub Kind,
-    /// Sender.
-    pub PeerId,
+    pub kind: Kind,
+    /// The peer that signs.
+    pub sender: PeerId,
     /// The sender's round.
-    pub u64,
+    pub round: u64,
     /// Number of the sender's updates before this message; orders them.
-    pub u64,
+    pub sequence: u64,
     /// For an update its `state_hash` (the public reconstruction after it); zeros otherwise.
-    pub Digest,
+    pub state: Digest,
     /// BLAKE3 of the payload.
-    pub Digest,
-);
+    pub payload: Digest,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Fields(u16, Digest, Kind, PeerId, u64, u64, Digest, Digest);
+
+impl From<Header> for Fields {
+    fn from(header: Header) -> Fields {
+        let Header {
+            version,
+            federation,
+            kind,
+            sender,
+            round,
+            sequence,
+            state,
+            payload,
+        } = header;
+        Fields(
+            version, federation, kind, sender, round, sequence, state, payload,
+        )
+    }
+}
+
+impl From<Fields> for Header {
+    fn from(fields: Fields) -> Header {
+        let Fields(version, federation, kind, sender, round, sequence, state, payload) = fields;
+        Header {
+            version,
+            federation,
+            kind,
+            sender,
+            round,
+            sequence,
+            state,
+            payload,
+        }
+    }
+}
 
 impl Header {
-    /// Protocol version.
-    pub fn version(&self) -> u16 {
-        self.0
-    }
-    /// Federation id.
-    pub fn federation(&self) -> Digest {
-        self.1
-    }
-    /// Kind of message.
-    pub fn kind(&self) -> Kind {
-        self.2
-    }
-    /// Who signed.
-    pub fn sender(&self) -> PeerId {
-        self.3
-    }
-    /// The sender's round.
-    pub fn round(&self) -> u64 {
-        self.4
-    }
-    /// Number of the sender's updates before this message.
-    pub fn sequence(&self) -> u64 {
-        self.5
-    }
-    /// `state_hash` of an update.
-    pub fn state(&self) -> Digest {
-        self.6
-    }
-    /// BLAKE3 of the payload.
-    pub fn payload(&self) -> Digest {
-        self.7
-    }
-
     /// Whether this header came without the payload that it names.
     pub(crate) fn is_without(&self, payload: &[u8]) -> bool {
-        payload.is_empty() && self.payload() != Digest::of(&[])
+        payload.is_empty() && self.payload != Digest::of(&[])
     }
 }
 
@@ -137,7 +142,7 @@ impl Envelope {
     /// Signs a message.
     pub fn seal(authenticator: &Authenticator, header: Header, payload: Vec<u8>) -> Envelope {
         debug_assert_eq!(
-            header.payload(),
+            header.payload,
             Digest::of(&payload),
             "a header names the payload it is sealed with"
         );
@@ -224,9 +229,9 @@ impl<'a> Parts<'a> {
         let Decoded(header_bytes, signature, payload) = wire::decode(bytes)?;
         let header: Header = wire::decode(header_bytes)?;
         // Before the encoding, which another version may have changed.
-        if header.version() != PROTOCOL_VERSION {
+        if header.version != PROTOCOL_VERSION {
             return Err(Refusal::Version {
-                theirs: header.version(),
+                theirs: header.version,
                 ours: PROTOCOL_VERSION,
             });
         }
@@ -247,11 +252,11 @@ impl<'a> Parts<'a> {
             return Err(Refusal::Signature);
         }
         let proven = verified || planted(Mutant::SkipSignature);
-        if !proven && !authenticator.verify(&header.sender(), header_bytes, signature) {
+        if !proven && !authenticator.verify(&header.sender, header_bytes, signature) {
             return Err(Refusal::Signature);
         }
         if !header.is_without(payload)
-            && header.payload() != hash.unwrap_or_else(|| Digest::of(payload))
+            && header.payload != hash.unwrap_or_else(|| Digest::of(payload))
         {
             return Err(Refusal::PayloadHash);
         }

@@ -714,9 +714,9 @@ impl Network {
                     let allowed = self
                         .allowed
                         .as_ref()
-                        .is_none_or(|allowed| allowed.contains(&envelope.header.sender()));
-                    let kind = matches!(envelope.header.kind(), Kind::Proof | Kind::Goodbye);
-                    envelope.header.federation() == self.federation && kind && allowed
+                        .is_none_or(|allowed| allowed.contains(&envelope.header.sender));
+                    let kind = matches!(envelope.header.kind, Kind::Proof | Kind::Goodbye);
+                    envelope.header.federation == self.federation && kind && allowed
                 });
                 let acceptance = match genuine {
                     Some(_) => gossipsub::MessageAcceptance::Accept,

@@ -15,7 +15,6 @@ use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use kith_consensus::Digest;
-use kith_consensus::prefetch::{at, prefetch};
 use serde_bytes::Bytes;
 
 use crate::effect::Parameters;
@@ -58,7 +57,7 @@ struct Contents {
 impl Packet {
     /// Signs a message whose header names this payload.
     pub(crate) fn seal(authenticator: &Authenticator, header: Header, payload: Vec<u8>) -> Packet {
-        let digest = header.payload();
+        let digest = header.payload;
         Packet::new(
             Envelope::seal(authenticator, header, payload).to_bytes(),
             Some(digest),
@@ -263,28 +262,6 @@ impl Packet {
             lend(&contents.vector, vector);
         }
     }
-
-    /// Asks for the memory that a receiver will touch: in step 0 the packet itself, in 1 what it
-    /// points to, in 2 the vector behind that. A step should find the memory of the one before it
-    /// there.
-    pub fn prefetch(&self, step: usize) {
-        match step {
-            0 => prefetch(&*self.0),
-            1 => {
-                if !self.is_open() {
-                    prefetch(&self.0.bytes[..self.len().min(HEADER_BYTES_MAX)]);
-                }
-                if let Ok(vector) = self.0.stated.try_lock() {
-                    at(vector.as_ptr().cast(), size_of::<Vec<f32>>());
-                }
-            }
-            _ => {
-                if let Some(vector) = self.stated() {
-                    prefetch(&vector[..]);
-                }
-            }
-        }
-    }
 }
 
 impl From<Vec<u8>> for Packet {
@@ -326,16 +303,16 @@ mod tests {
         let authenticator = Authenticator::from_secret(&[1; 32]);
         let payload = vec![7; 300];
         let hash = Digest::of(&payload);
-        let header = Header(
-            PROTOCOL_VERSION,
-            Digest::default(),
-            Kind::Update,
-            authenticator.peer(),
-            3,
-            3,
-            Digest::of(b"state"),
-            hash,
-        );
+        let header = Header {
+            version: PROTOCOL_VERSION,
+            federation: Digest::default(),
+            kind: Kind::Update,
+            sender: authenticator.peer(),
+            round: 3,
+            sequence: 3,
+            state: Digest::of(b"state"),
+            payload: hash,
+        };
         let sealed = Packet::seal(&authenticator, header, payload);
         assert_eq!(
             sealed.open(&authenticator, false).unwrap().payload(),

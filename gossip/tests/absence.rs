@@ -33,16 +33,16 @@ fn published(peer: &mut Peer, round: u64, value: f32) -> Vec<Effect> {
 fn message(number: u8, charter: &Arc<Charter>, kind: Kind, round: u64, payload: &[u8]) -> Vec<u8> {
     let authenticator = Authenticator::from_secret(&secret(number));
     let hash = Digest::of(payload);
-    let header = Header(
-        PROTOCOL_VERSION,
-        charter.id,
+    let header = Header {
+        version: PROTOCOL_VERSION,
+        federation: charter.id,
         kind,
-        authenticator.peer(),
+        sender: authenticator.peer(),
         round,
-        0,
-        Digest::default(),
-        hash,
-    );
+        sequence: 0,
+        state: Digest::default(),
+        payload: hash,
+    };
     Envelope::seal(&authenticator, header, payload.to_vec()).to_bytes()
 }
 
@@ -635,7 +635,7 @@ fn hears(
 fn is_skip(bytes: &[u8]) -> bool {
     let opened =
         Envelope::open(&Authenticator::from_secret(&secret(1)), bytes).expect("a good message");
-    opened.header.kind() == Kind::Skip
+    opened.header.kind == Kind::Skip
 }
 
 #[test]
@@ -827,7 +827,7 @@ fn a_neighbour_that_is_asked_for_what_it_does_not_have_says_so() {
         Envelope::open(&Authenticator::from_secret(&secret(1)), bytes)
             .expect("well formed")
             .header
-            .kind()
+            .kind
     };
     let answers = |effects: &[Effect]| {
         sent_to(effects, 2)

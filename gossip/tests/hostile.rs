@@ -27,16 +27,16 @@ fn parts(
 ) -> [Vec<u8>; 3] {
     let authenticator = Authenticator::from_secret(&secret(2));
     let hash = Digest::of(payload);
-    let header = Header(
-        PROTOCOL_VERSION,
-        charter.id,
+    let header = Header {
+        version: PROTOCOL_VERSION,
+        federation: charter.id,
         kind,
-        authenticator.peer(),
+        sender: authenticator.peer(),
         round,
-        round,
-        hash,
-        hash,
-    );
+        sequence: round,
+        state: hash,
+        payload: hash,
+    };
     let envelope = Envelope::seal(&authenticator, header, payload.to_vec());
     [envelope.header_bytes, envelope.signature, envelope.payload]
 }
@@ -90,16 +90,16 @@ fn no_header_that_is_passed_on_is_longer_than_headers_may_be() {
     let charter = charter(9, "rule = \"mean\"");
     let authenticator = Authenticator::from_secret(&secret(2));
     let most = Digest([0xff; 32]);
-    let header = Header(
-        PROTOCOL_VERSION,
-        charter.id,
-        Kind::Update,
-        authenticator.peer(),
-        u64::MAX,
-        u64::MAX,
-        most,
-        Digest::of(&[]),
-    );
+    let header = Header {
+        version: PROTOCOL_VERSION,
+        federation: charter.id,
+        kind: Kind::Update,
+        sender: authenticator.peer(),
+        round: u64::MAX,
+        sequence: u64::MAX,
+        state: most,
+        payload: Digest::of(&[]),
+    };
     let envelope = Envelope::seal(&authenticator, header, Vec::new());
     assert!(
         envelope.header_to_bytes().len() <= HEADER_BYTES_MAX,

@@ -637,10 +637,26 @@ fn a_loss_that_is_none_is_missing_or_superfluous_is_refused_by_name() {
             &announcement_of(2, other, 2.0),
         )
         .expect("well formed");
-        let Header(version, _, kind, sender, round, sequence, state, payload) = said.header;
-        let header = Header(
-            version, charter.id, kind, sender, round, sequence, state, payload,
-        );
+        let Header {
+            version,
+            kind,
+            sender,
+            round,
+            sequence,
+            state,
+            payload,
+            ..
+        } = said.header;
+        let header = Header {
+            version,
+            federation: charter.id,
+            kind,
+            sender,
+            round,
+            sequence,
+            state,
+            payload,
+        };
         let bytes = Envelope::seal(
             &Authenticator::from_secret(&secret(2)),
             header,
@@ -874,9 +890,8 @@ fn an_update_that_another_version_has_stored_is_not_sent() {
         &stored.announcement,
     )
     .expect("well formed");
-    let Header(version, federation, kind, sender, round, sequence, state, payload) = said.header;
-    let older = Header(
-        version - 1,
+    let Header {
+        version,
         federation,
         kind,
         sender,
@@ -884,7 +899,17 @@ fn an_update_that_another_version_has_stored_is_not_sent() {
         sequence,
         state,
         payload,
-    );
+    } = said.header;
+    let older = Header {
+        version: version - 1,
+        federation,
+        kind,
+        sender,
+        round,
+        sequence,
+        state,
+        payload,
+    };
     stored.announcement =
         Envelope::seal(&Authenticator::from_secret(&secret(1)), older, said.payload)
             .to_bytes()

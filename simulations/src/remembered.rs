@@ -48,19 +48,8 @@ impl Remembered {
             hasher.update(&contribution.sender.0);
             hasher.update(&contribution.state?.0);
         }
-        // Mostly one and the same vector.
-        let last = context
-            .last_aggregate
-            .map(|last| (last, Digest::of_values(last)));
-        let start = context.round_start.map(|start| match last {
-            Some((last, digest)) if std::ptr::eq(last, start) => digest,
-            _ => Digest::of_values(start),
-        });
-        for digest in [last.map(|(_, digest)| digest), start]
-            .into_iter()
-            .flatten()
-        {
-            hasher.update(&digest.0);
+        if let Some(last) = context.last_aggregate {
+            hasher.update(&Digest::of_values(last).0);
         }
         Some((context.round, Digest(*hasher.finalize().as_bytes())))
     }

@@ -20,7 +20,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kith_consensus::charter::Charter;
-use kith_consensus::prefetch::prefetch;
 use kith_consensus::{Digest, PeerId, Seed, Sorted, Stream};
 use kith_gossip::{
     Checkpoint, Effect, Event, Input, Intent, Packet, Parameters, Peer, Record, Roster, Setup,
@@ -582,7 +581,6 @@ impl<O: Observer> Simulation<O> {
         }
         let (at, entry) = self.queue.pop().expect("the next entry has a time");
         self.now = at;
-        self.prefetch();
         self.happen(entry);
         self.is_over().then_some(Ended::Stopped)
     }
@@ -675,64 +673,6 @@ impl<O: Observer> Simulation<O> {
     }
 
     // --- the queue ---
-
-    /// Asks for the memory that the next entries of the queue will touch: of each one pointer
-    /// further than of the one after it. The queue itself has asked for the last of those it knows.
-    fn prefetch(&self) {
-        for distance in 0..queue::AHEAD - 1 {
-            let Some(entry) = self.queue.upcoming(distance) else {
-                return;
-            };
-            let Some((number, _)) = entry.process() else {
-                continue;
-            };
-            let member = &self.members[number];
-            let receivers = || {
-                member
-                    .connections
-                    .values()
-                    .map(|connection| connection.member as usize)
-            };
-            match (entry, distance) {
-                (_, 4) => prefetch(member),
-                (Entry::Deliver { messages, .. }, 3) => {
-                    prefetch(&messages[..]);
-                    member.peer.prefetch(0);
-                }
-                (Entry::Deliver { messages, .. }, 0..3) => {
-                    messages
-                        .iter()
-                        .for_each(|(_, packet)| packet.prefetch(2 - distance));
-                    if distance == 2 {
-                        messages
-                            .iter()
-                            .for_each(|(from, _)| prefetch(&self.ids[*from as usize]));
-                        member.peer.prefetch(1);
-                    }
-                }
-                (Entry::Trained { .. }, 3) => {
-                    member.peer.prefetch(0);
-                    member.connections.prefetch();
-                    prefetch(&*member.local);
-                }
-                // Those to whom the update goes, and what is on its way to them.
-                (Entry::Trained { .. }, 2) => {
-                    member.peer.prefetch(1);
-                    for to in receivers() {
-                        prefetch(&self.members[to].life);
-                        prefetch(&self.members[to].delivery);
-                        self.network.prefetch(to);
-                    }
-                }
-                (Entry::Trained { .. }, 1) => {
-                    receivers()
-                        .filter_map(|to| self.members[to].delivery)
-                        .for_each(|(.., slot)| prefetch(self.queue.slot(slot)));
-                }
-                _ => {}
-            }
-        }
-    }
 
     fn push_input(&mut self, member: usize, input: Input, after: Nanoseconds) {
         let life = self.members[member].life;

@@ -527,16 +527,16 @@ fn hostile_bytes_are_refused_by_name_and_the_peer_lives() {
                 round: u64,
                 payload: Vec<u8>| {
         let state = Digest::of(&payload);
-        let header = Header(
-            PROTOCOL_VERSION,
+        let header = Header {
+            version: PROTOCOL_VERSION,
             federation,
             kind,
-            authenticator.peer(),
+            sender: authenticator.peer(),
             round,
-            0,
+            sequence: 0,
             state,
-            Digest::of(&payload),
-        );
+            payload: Digest::of(&payload),
+        };
         Envelope::seal(authenticator, header, payload).to_bytes()
     };
     let good = seal(
@@ -652,16 +652,16 @@ fn two_different_updates_of_one_round_are_proved_and_the_liar_is_expelled_everyw
     // Beside its honest update, member 1 also signs another one for round 0 and shows it to member
     // 3 only.
     let payload = vec![7; 10];
-    let header = Header(
-        PROTOCOL_VERSION,
-        charter.id,
-        Kind::Update,
-        liar.peer(),
-        0,
-        0,
-        Digest::of(b"another"),
-        Digest::of(&payload),
-    );
+    let header = Header {
+        version: PROTOCOL_VERSION,
+        federation: charter.id,
+        kind: Kind::Update,
+        sender: liar.peer(),
+        round: 0,
+        sequence: 0,
+        state: Digest::of(b"another"),
+        payload: Digest::of(&payload),
+    };
     let bytes = Envelope::seal(&liar, header, payload).to_bytes();
     federation.inject(
         3,
@@ -718,16 +718,16 @@ fn who_comes_after_an_open_roster_is_full_is_refused_by_name() {
     let mut federation = world.build();
     let late = Authenticator::from_secret(&[99; 32]);
     let payload = vec![0xa0];
-    let header = Header(
-        PROTOCOL_VERSION,
-        charter.id,
-        Kind::Hello,
-        late.peer(),
-        0,
-        0,
-        Digest::default(),
-        Digest::of(&payload),
-    );
+    let header = Header {
+        version: PROTOCOL_VERSION,
+        federation: charter.id,
+        kind: Kind::Hello,
+        sender: late.peer(),
+        round: 0,
+        sequence: 0,
+        state: Digest::default(),
+        payload: Digest::of(&payload),
+    };
     let bytes = Envelope::seal(&late, header, payload).to_bytes();
     federation.inject(
         0,
@@ -799,16 +799,16 @@ fn an_old_goodbye_in_another_s_hands_sends_nobody_away() {
     let payload = vec![
         0xa1, 0x68, b'f', b'i', b'n', b'i', b's', b'h', b'e', b'd', 0xf4,
     ];
-    let header = Header(
-        PROTOCOL_VERSION,
-        charter.id,
-        Kind::Goodbye,
-        honest.peer(),
-        0,
-        0,
-        Digest::default(),
-        Digest::of(&payload),
-    );
+    let header = Header {
+        version: PROTOCOL_VERSION,
+        federation: charter.id,
+        kind: Kind::Goodbye,
+        sender: honest.peer(),
+        round: 0,
+        sequence: 0,
+        state: Digest::default(),
+        payload: Digest::of(&payload),
+    };
     let bytes = Envelope::seal(&honest, header, payload).to_bytes();
     let mut federation = world.build();
     for after in 1..20 {
@@ -837,16 +837,16 @@ fn two_updates_of_one_round_under_two_sequences_are_not_mixed() {
     let liar = Authenticator::from_secret(&secret(1));
     let mut federation = world.build();
     let payload = vec![7; 10];
-    let header = Header(
-        PROTOCOL_VERSION,
-        charter.id,
-        Kind::Update,
-        liar.peer(),
-        1,
-        77,
-        Digest::of(b"b"),
-        Digest::of(&payload),
-    );
+    let header = Header {
+        version: PROTOCOL_VERSION,
+        federation: charter.id,
+        kind: Kind::Update,
+        sender: liar.peer(),
+        round: 1,
+        sequence: 77,
+        state: Digest::of(b"b"),
+        payload: Digest::of(&payload),
+    };
     let bytes = Envelope::seal(&liar, header, payload).to_bytes();
     // Member 2 hears the other update first; whichever it hears second is refused, and neither is
     // mixed.

@@ -1,7 +1,6 @@
 //! The models that a rule combines, read tile by tile.
 
 use super::gram::Gram;
-use crate::prefetch::prefetch;
 
 use super::kernel::{self, BLOCK, Lanes, squares_of};
 
@@ -178,8 +177,6 @@ impl<'a> Rows<'a> {
             let values = BLOCK.min(self.dimension() - start);
             for (model, row) in self.models.iter().zip(wide.chunks_exact_mut(BLOCK)) {
                 kernel::widen(&model[start..start + values], row);
-                // More rows than the processor follows by itself.
-                prefetch(&model[(start + BLOCK).min(end)..(start + 2 * BLOCK).min(end)]);
             }
             let Some(mixing) = &self.mixing else {
                 visit(start, values, &wide);
@@ -205,9 +202,6 @@ impl<'a> Rows<'a> {
             let values = BLOCK.min(self.dimension() - start);
             for (model, row) in self.models.iter().zip(tile.chunks_exact_mut(BLOCK)) {
                 row[..values].copy_from_slice(&model[start..start + values]);
-                prefetch(
-                    &model[(start + BLOCK).min(model.len())..(start + 2 * BLOCK).min(model.len())],
-                );
             }
             visit(start, values, &mut tile);
         }

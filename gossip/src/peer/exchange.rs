@@ -13,6 +13,7 @@ use std::sync::Arc;
 use kith_consensus::mutant::{Mutant, planted};
 use kith_consensus::{Digest, PeerId, Sorted};
 
+use super::release::{Cleared, Encoded};
 use crate::codec::{Codec, Form, Randomness, identity};
 use crate::effect::Parameters;
 use crate::event::Refusal;
@@ -42,7 +43,6 @@ struct Pending {
     /// Name and length of a body that is pulled.
     pulled: Option<(Digest, usize)>,
     samples: u64,
-    local_steps: u64,
     loss: Option<f64>,
     body: Option<Body>,
     keyframe: Option<Arc<Vec<u8>>>,
@@ -133,7 +133,6 @@ pub(super) struct Applied {
     pub(super) values: Parameters,
     pub(super) state: Digest,
     pub(super) samples: u64,
-    pub(super) local_steps: u64,
     pub(super) loss: Option<f64>,
     pub(super) payload_bytes: usize,
     pub(super) keyframe_bytes: usize,
@@ -210,24 +209,6 @@ impl Exchange {
         }
     }
 
-    /// See [`Peer::prefetch`](super::Peer::prefetch).
-    pub(super) fn prefetch(&self) {
-        self.incoming.prefetch();
-        self.outgoing.prefetch();
-    }
-
-    /// The same of what those lists point to: of the oldest own update before a newer one takes its
-    /// place, else of what is to wait here.
-    pub(super) fn prefetch_behind(&self, publishes: bool) {
-        match self.outgoing.first().filter(|_| publishes) {
-            Some((_, oldest)) => oldest.announcement.prefetch(0),
-            None => self
-                .incoming
-                .values()
-                .for_each(|incoming| incoming.queue.prefetch()),
-        }
-    }
-
     pub(super) fn dimension(&self) -> usize {
         self.dimension
     }
@@ -238,40 +219,48 @@ impl Exchange {
 
     // --- own updates ---
 
-    /// Encodes the own vector for publication: (base, body, resulting public vector). Does not
-    /// advance the replica yet. `None` for what the codec cannot say, such as a liar's NaN.
+    /// Encodes a vector for publication. Does not advance the replica yet. `None` for what the codec
+    /// cannot say, such as a liar's NaN.
     pub(super) fn encode(
         &self,
-        values: &Parameters,
+        cleared: &Cleared,
         random: impl FnOnce() -> Randomness,
-    ) -> Option<(Option<Digest>, Vec<u8>, Parameters)> {
+    ) -> Option<Encoded> {
+        let values = cleared.vector();
         if self.codec.is_exact() {
             // What arrives as it was sent is held once.
-            return Some((None, identity::to_bytes(values), Arc::clone(values)));
+            let (body, public) = (identity::to_bytes(values), Arc::clone(values));
+            let state = Digest::of_values(&public);
+            return Some(Encoded {
+                base: None,
+                body,
+                public,
+                state,
+            });
         }
-        let random = &mut random();
-        let body = match self.codec.form() {
-            Form::Stateless => self.codec.encode(values, random),
-            Form::Replica => {
-                let difference: Vec<f32> = values
-                    .iter()
-                    .zip(self.own_replica.iter())
-                    .map(|(value, replica)| value - replica)
-                    .collect();
+        let (is_replica, random) = (self.codec.form() == Form::Replica, &mut random());
+        let body = match is_replica {
+            false => self.codec.encode(values, random),
+            true => {
+                let both = values.iter().zip(self.own_replica.iter());
+                let difference: Vec<f32> = both.map(|(value, replica)| value - replica).collect();
                 self.codec.encode(&difference, random)
             }
         };
-        let base = (self.codec.form() == Form::Replica).then_some(self.own_state);
+        let base = is_replica.then_some(self.own_state);
         let public = self.reconstruct(&self.own_replica, &body).ok()?;
-        Some((
+        let public = if public == **values {
+            Arc::clone(values)
+        } else {
+            Arc::new(public)
+        };
+        let state = Digest::of_values(&public);
+        Some(Encoded {
             base,
             body,
-            if public == **values {
-                Arc::clone(values)
-            } else {
-                Arc::new(public)
-            },
-        ))
+            public,
+            state,
+        })
     }
 
     fn reconstruct(&self, replica: &[f32], body: &[u8]) -> Result<Vec<f32>, Refusal> {
@@ -438,9 +427,9 @@ impl Exchange {
         heard: u64,
     ) -> bool {
         let (sender, round, state) = (
-            message.header.sender(),
-            message.header.round(),
-            message.header.state(),
+            message.header.sender,
+            message.header.round,
+            message.header.state,
         );
         let waiting_max = self.ahead as usize + 2;
         let incoming = self.incoming(sender);
@@ -459,7 +448,6 @@ impl Exchange {
                 message::Body::Pulled(digest, _) => Some((digest, announcement.body.len())),
             },
             samples: announcement.samples,
-            local_steps: announcement.local_steps,
             loss: announcement.loss,
             body: announcement
                 .body
@@ -622,7 +610,6 @@ impl Exchange {
                     values,
                     state: pending.state,
                     samples: pending.samples,
-                    local_steps: pending.local_steps,
                     loss: pending.loss,
                     payload_bytes: pending.body().len(),
                     keyframe_bytes: pending

@@ -7,6 +7,7 @@
 //! nothing was heard of those that do, the peer leaves. A peer that stops before its last round may
 //! come back: the others treat it as one that is absent.
 
+use kith_consensus::mutant::{Mutant, planted};
 use kith_consensus::{Digest, PeerId};
 
 use super::{Peer, Phase};
@@ -29,6 +30,14 @@ impl Peer {
         self.say_goodbye(true, out);
         self.linger(out);
         self.leave_when_done(out);
+    }
+
+    /// The evaluation that was asked for has come back, or there is none.
+    pub(super) fn evaluated(&mut self, round: u64, out: &mut Vec<Effect>) {
+        if self.evaluating == Some(round) && !planted(Mutant::NeverEvaluated) {
+            self.evaluating = None;
+            self.leave_when_done(out);
+        }
     }
 
     fn linger(&mut self, out: &mut Vec<Effect>) {
@@ -115,7 +124,7 @@ impl Peer {
         out: &mut Vec<Effect>,
     ) -> Result<(), Refusal> {
         let Goodbye { finished } = wire::decode(envelope.payload())?;
-        let sender = envelope.header.sender();
+        let sender = envelope.header.sender;
         // A peer that is connected here says goodbye itself: a copy that others hand over may be an
         // old one.
         if from != sender && self.overlay.is_ready(&sender) {

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use kith_consensus::Digest;
 use kith_consensus::charter::{Admission, Charter};
 use kith_consensus::mutant::{Mutant, planted};
-use kith_consensus::prefetch::prefetch;
 use kith_consensus::topology::Graph;
 use kith_consensus::{PeerId, Sorted};
 
@@ -100,17 +99,6 @@ impl Overlay {
             charter,
             near: Default::default(),
             known: Sorted::default(),
-        }
-    }
-
-    /// See [`Peer::prefetch`](super::Peer::prefetch).
-    pub(super) fn prefetch(&self) {
-        self.known.prefetch();
-        for near in self.near.iter().map(RefCell::borrow) {
-            if let Some(near) = &*near {
-                prefetch(&near.receives_from[..]);
-                prefetch(&near.sends_to[..]);
-            }
         }
     }
 

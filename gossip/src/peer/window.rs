@@ -6,7 +6,6 @@
 use std::collections::BTreeSet;
 
 use kith_consensus::mutant::{Mutant, planted};
-use kith_consensus::prefetch::prefetch;
 use kith_consensus::{Digest, PeerId, Sorted};
 
 use crate::effect::Parameters;
@@ -21,7 +20,6 @@ pub(super) struct Arrived {
     /// Hash of the values, where it is known.
     pub(super) state: Option<Digest>,
     pub(super) samples: u64,
-    pub(super) local_steps: u64,
 }
 
 #[derive(Debug, Default)]
@@ -49,12 +47,6 @@ impl Window {
             alternatives,
             stands_in,
         }
-    }
-
-    /// See [`Peer::prefetch`](super::Peer::prefetch).
-    pub(super) fn prefetch(&self) {
-        prefetch(&self.awaited[..]);
-        self.arrived.prefetch();
     }
 
     /// Adds a contribution; the first of a sender counts.
@@ -199,7 +191,6 @@ mod tests {
             state: None,
             age: 0,
             samples: 1,
-            local_steps: 1,
         }
     }
 

@@ -72,16 +72,16 @@ impl Witness {
             payload,
             ..
         } = *seen;
-        let header = Header(
-            PROTOCOL_VERSION,
-            self.federation,
-            Kind::Update,
-            *sender,
+        let header = Header {
+            version: PROTOCOL_VERSION,
+            federation: self.federation,
+            kind: Kind::Update,
+            sender: *sender,
             round,
             sequence,
             state,
             payload,
-        );
+        };
         let header_bytes = wire::encode(&header);
         Envelope {
             header,
@@ -96,23 +96,14 @@ impl Witness {
         self.seen.get(&round)?.get(sender)
     }
 
-    /// See [`Peer::prefetch`](super::Peer::prefetch).
-    pub(super) fn prefetch(&self) {
-        self.seen.prefetch();
-    }
-
     /// Remembers the header of an update.
     pub(super) fn hear(&mut self, message: &Opened<'_>) -> Testimony {
         let header = message.header;
-        let (round, sender, sequence, state) = (
-            header.round(),
-            header.sender(),
-            header.sequence(),
-            header.state(),
-        );
+        let (round, sender, sequence, state) =
+            (header.round, header.sender, header.sequence, header.state);
         let of_round = self.seen.entry(round, || Sorted::with_room(ROOM));
         let Some(seen) = of_round.get_mut(&sender) else {
-            let (payload, signature) = (header.payload(), *message.signature());
+            let (payload, signature) = (header.payload, *message.signature());
             of_round.insert(
                 sender,
                 Seen {
@@ -151,10 +142,10 @@ impl Witness {
             return false;
         };
         let front = packet.place_of(signature).end;
-        let Some(seen) = self.seen(header.round(), &header.sender()) else {
+        let Some(seen) = self.seen(header.round, &header.sender) else {
             return false;
         };
-        let alone = self.spell(header.round(), &header.sender(), seen);
+        let alone = self.spell(header.round, &header.sender, seen);
         packet[..front] == alone[..alone.len() - 1]
     }
 
@@ -162,12 +153,12 @@ impl Witness {
     pub(super) fn knows(&self, message: &Opened<'_>) -> bool {
         let header = message.header;
         let said = (
-            header.sequence(),
-            header.state(),
-            header.payload(),
+            header.sequence,
+            header.state,
+            header.payload,
             message.signature(),
         );
-        let seen = || self.seen(header.round(), &header.sender());
+        let seen = || self.seen(header.round, &header.sender);
         message.is_header_only()
             && seen().is_some_and(|seen| {
                 (seen.sequence, seen.state, seen.payload, &seen.signature) == said
@@ -206,14 +197,14 @@ impl Witness {
 pub(super) fn contradict(a: &Header, b: &Header) -> bool {
     let claim = |header: &Header| {
         (
-            header.federation(),
-            header.kind(),
-            header.sender(),
-            header.round(),
-            header.sequence(),
+            header.federation,
+            header.kind,
+            header.sender,
+            header.round,
+            header.sequence,
         )
     };
-    claim(a) == claim(b) && a.kind() == Kind::Update && a.state() != b.state()
+    claim(a) == claim(b) && a.kind == Kind::Update && a.state != b.state
 }
 
 #[cfg(test)]
@@ -227,16 +218,16 @@ mod tests {
         let payload = vec![7; 300];
         let update = |state: &[u8], payload: &[u8]| {
             let hash = Digest::of(payload);
-            let header = Header(
-                PROTOCOL_VERSION,
-                Digest::default(),
-                Kind::Update,
-                liar.peer(),
-                3,
-                3,
-                Digest::of(state),
-                hash,
-            );
+            let header = Header {
+                version: PROTOCOL_VERSION,
+                federation: Digest::default(),
+                kind: Kind::Update,
+                sender: liar.peer(),
+                round: 3,
+                sequence: 3,
+                state: Digest::of(state),
+                payload: hash,
+            };
             Envelope::seal(&liar, header, payload.to_vec())
         };
         let known = update(b"state", &payload);
@@ -272,16 +263,16 @@ mod tests {
     #[test]
     fn what_was_recognised_is_still_refused_for_another_payload() {
         let sender = Authenticator::from_secret(&[1; 32]);
-        let header = Header(
-            PROTOCOL_VERSION,
-            Digest::default(),
-            Kind::Update,
-            sender.peer(),
-            3,
-            3,
-            Digest::of(b"state"),
-            Digest::of(b"payload"),
-        );
+        let header = Header {
+            version: PROTOCOL_VERSION,
+            federation: Digest::default(),
+            kind: Kind::Update,
+            sender: sender.peer(),
+            round: 3,
+            sequence: 3,
+            state: Digest::of(b"state"),
+            payload: Digest::of(b"payload"),
+        };
         let envelope = Envelope::seal(&sender, header, b"payload".to_vec());
         let mut witness = Witness::new(Digest::default(), 2);
         let packet = Packet::from(envelope.to_bytes());

@@ -166,15 +166,12 @@ fn aggregate(
             sender[..8].copy_from_slice(&number.to_be_bytes());
             Contribution {
                 mixing_weight: weight,
-                samples: 1,
-                local_steps: 1,
                 ..Contribution::of(PeerId(sender), row)
             }
         })
         .collect();
     let context = Context {
         own: Some(0),
-        round_start: (!updates).then_some(start),
         last_aggregate: (!updates).then_some(start),
         round: scene.view.round,
         rounds: charter.rounds,

@@ -5,7 +5,6 @@
 //! connection shows only when it breaks: the protocol has to live with that, so worlds can ask for
 //! it.
 
-use kith_consensus::prefetch::prefetch;
 use kith_consensus::{Seed, Stream};
 
 use super::queue::Nanoseconds;
@@ -119,11 +118,6 @@ impl Network {
             cuts: Vec::new(),
             extra_loss: 0.0,
         }
-    }
-
-    /// Asks for the memory that a message to a peer touches here.
-    pub(super) fn prefetch(&self, to: usize) {
-        prefetch(&self.ends[to]);
     }
 
     pub(super) fn keeps_order(&self) -> bool {

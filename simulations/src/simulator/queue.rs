@@ -10,8 +10,6 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
-use kith_consensus::prefetch::prefetch;
-
 /// Virtual time in nanoseconds since the start: integers, so that sums have one value on every
 /// machine.
 pub(crate) type Nanoseconds = u64;
@@ -122,17 +120,12 @@ impl<T> Queue<T> {
         while self.next.len() < AHEAD {
             let Some(key) = self.first() else { return };
             self.next.push_back(key);
-            prefetch(&self.slots[key.2 as usize]);
         }
-    }
-
-    /// A slot, whatever waits in it.
-    pub(crate) fn slot(&self, slot: u32) -> &Option<T> {
-        &self.slots[slot as usize]
     }
 
     /// What comes out after `others` others, as far as it is known, unless more is put in before
     /// it.
+    #[cfg(test)]
     pub(crate) fn upcoming(&self, others: usize) -> Option<&T> {
         self.next
             .get(others)

@@ -37,7 +37,7 @@ use kith_consensus::optimization::push_sum::{estimate, settled_masses, share};
 use kith_consensus::topology::Graph;
 use kith_consensus::{PeerId, Rule};
 
-use super::{Method, Training};
+use super::{Algorithm, Training};
 use crate::effect::{Carried, Parameters};
 use crate::peer::window::Arrived;
 
@@ -102,7 +102,7 @@ fn joined(parts: &[f32]) -> f64 {
     f64::from(parts[0]) + f64::from(parts[1])
 }
 
-impl Method for PushSum {
+impl Algorithm for PushSum {
     fn open(&mut self, graph: &Graph, place: usize) {
         (self.share, self.receivers) = (share(graph, place), graph.sends_to(place).len() as f64);
         let rounds = SETTLING_ROUNDS.min(EDGE_ENDS_MAX / graph.edge_ends().max(1));
@@ -126,12 +126,12 @@ impl Method for PushSum {
         )
     }
 
-    fn beside(&self, _: &Training<'_>) -> Vec<f32> {
+    fn added(&self, _: &Training<'_>) -> Vec<f32> {
         let [high, low] = parted(self.mass);
         vec![high, low, 0.0]
     }
 
-    fn give(&self, row: &Parameters, round: u64) -> (Parameters, Parameters) {
+    fn share(&self, row: &Parameters, round: u64) -> (Parameters, Parameters) {
         let nothing;
         let before: &[f32] = match &self.given {
             Some(given) => given,
@@ -169,7 +169,7 @@ impl Method for PushSum {
         self.mass = 0.0;
     }
 
-    fn given(&mut self, told: &Parameters) {
+    fn shared(&mut self, told: &Parameters) {
         self.given = Some(Arc::clone(told));
     }
 
@@ -326,14 +326,13 @@ mod tests {
             state: None,
             age: 0,
             samples: 1,
-            local_steps: 1,
         }
     }
 
-    /// Peers that average without training, as the peer drives the method.
+    /// Peers that average without training, as the peer drives the algorithm.
     struct Peers {
         graph: Graph,
-        methods: Vec<PushSum>,
+        algorithms: Vec<PushSum>,
         models: Vec<Parameters>,
     }
 
@@ -350,7 +349,7 @@ mod tests {
                 .collect();
             Peers {
                 graph: graph(),
-                methods: (0..4).map(|_| PushSum::new(DIMENSION)).collect(),
+                algorithms: (0..4).map(|_| PushSum::new(DIMENSION)).collect(),
                 models,
             }
         }
@@ -359,26 +358,26 @@ mod tests {
         fn round(&mut self, round: u64, mut heard: impl FnMut(usize, usize) -> bool) {
             let mut told = Vec::new();
             let mut kept = Vec::new();
-            for (place, method) in self.methods.iter_mut().enumerate() {
-                method.open(&self.graph, place);
+            for (place, algorithm) in self.algorithms.iter_mut().enumerate() {
+                algorithm.open(&self.graph, place);
                 let training = Training {
                     start: &self.models[place],
                     end: &self.models[place],
-                    way: 0.0,
+                    reach: 0.0,
                     rate: 0.0,
                 };
-                let row = method
+                let row = algorithm
                     .model(&training)
                     .iter()
                     .copied()
-                    .chain(method.beside(&training))
+                    .chain(algorithm.added(&training))
                     .collect();
-                let (gives, keeps) = method.give(&Arc::new(row), round);
-                method.given(&gives);
+                let (gives, keeps) = algorithm.share(&Arc::new(row), round);
+                algorithm.shared(&gives);
                 told.push(gives);
                 kept.push(keeps);
             }
-            for (place, method) in self.methods.iter_mut().enumerate() {
+            for (place, algorithm) in self.algorithms.iter_mut().enumerate() {
                 let senders = self
                     .graph
                     .receives_from(place)
@@ -394,7 +393,7 @@ mod tests {
                     .position(|(peer, _)| *peer == id(place))
                     .unwrap();
                 let mut weights = vec![0.0; rows.len()];
-                let models = method.models(&rows, own, false, &mut weights);
+                let models = algorithm.models(&rows, own, false, &mut weights);
                 let value = |column: usize| {
                     models
                         .iter()
@@ -414,19 +413,19 @@ mod tests {
                 (0..DIMENSION).for_each(|column| sums[column] += factor * f64::from(row[column]));
                 sums[DIMENSION] += factor * joined(&row[DIMENSION..]);
             };
-            for (place, method) in self.methods.iter().enumerate() {
-                let numerator = |value: &f32| (method.mass * f64::from(*value)) as f32;
+            for (place, algorithm) in self.algorithms.iter().enumerate() {
+                let numerator = |value: &f32| (algorithm.mass * f64::from(*value)) as f32;
                 let held: Vec<f32> = self.models[place]
                     .iter()
                     .map(numerator)
-                    .chain(parted(method.mass))
+                    .chain(parted(algorithm.mass))
                     .collect();
                 add(1.0, &held);
-                method
+                algorithm
                     .given
                     .iter()
-                    .for_each(|given| add(method.receivers, given));
-                method.taken.values().for_each(|taken| add(-1.0, taken));
+                    .for_each(|given| add(algorithm.receivers, given));
+                algorithm.taken.values().for_each(|taken| add(-1.0, taken));
             }
             sums
         }
@@ -459,7 +458,7 @@ mod tests {
             state = (0..4).map(next).collect();
             for (place, (values, mass)) in state.iter().enumerate() {
                 assert!(
-                    (peers.methods[place].mass - mass).abs() < 1e-9,
+                    (peers.algorithms[place].mass - mass).abs() < 1e-9,
                     "round {round}"
                 );
                 for (found, expected) in peers.models[place].iter().zip(estimate(values, *mass)) {
@@ -501,11 +500,11 @@ mod tests {
                     "seed {seed}, round {round}: the mass"
                 );
                 // A restart from what was stored changes nothing.
-                let carried = peers.methods[2].carried();
-                peers.methods[2] = PushSum::new(DIMENSION);
-                peers.methods[2].restore(&mut carried.clone());
-                peers.methods[2].open(&peers.graph, 2);
-                assert_eq!(peers.methods[2].carried(), carried);
+                let carried = peers.algorithms[2].carried();
+                peers.algorithms[2] = PushSum::new(DIMENSION);
+                peers.algorithms[2].restore(&mut carried.clone());
+                peers.algorithms[2].open(&peers.graph, 2);
+                assert_eq!(peers.algorithms[2].carried(), carried);
             }
             assert!(
                 peers
@@ -544,7 +543,7 @@ mod tests {
         // Peer 2 lost its disk: 1 knows it by the account, 2 takes nothing of before.
         let mut anew = PushSum::new(DIMENSION);
         anew.open(&peers.graph, 2);
-        let told = peers.methods[1].given.clone().unwrap();
+        let told = peers.algorithms[1].given.clone().unwrap();
         let own: Parameters = Arc::new(vec![0.0, 0.0, 0.0, 1.0, 0.0, 0.0]);
         let mut weights = vec![0.0; 2];
         anew.models(
@@ -554,11 +553,11 @@ mod tests {
             &mut weights,
         );
         assert_eq!((weights, anew.mass), (vec![0.0, 1.0], 1.0));
-        let (told, kept) = anew.give(&own, 20);
-        anew.given(&told);
+        let (told, kept) = anew.share(&own, 20);
+        anew.shared(&told);
         assert_eq!(told.as_slice(), [0.0, 0.0, 0.0, 0.5, 0.0, 20.0]);
         let mut weights = vec![0.0; 2];
-        let before = peers.methods[3].mass;
+        let before = peers.algorithms[3].mass;
         let held: Parameters = Arc::new(
             peers.models[3]
                 .iter()
@@ -567,14 +566,14 @@ mod tests {
                 .chain([0.0])
                 .collect(),
         );
-        peers.methods[3].models(
+        peers.algorithms[3].models(
             &[(id(2), arrived(&told)), (id(3), arrived(&held))],
             1,
             false,
             &mut weights,
         );
         assert!(
-            (peers.methods[3].mass - before - 0.5).abs() < 1e-9,
+            (peers.algorithms[3].mass - before - 0.5).abs() < 1e-9,
             "what was given anew is taken, and no more"
         );
         assert_eq!(kept[DIMENSION], 0.5);
@@ -582,34 +581,34 @@ mod tests {
 
     #[test]
     fn whoever_has_lost_all_holds_what_it_is_given_and_nothing_else() {
-        let mut method = PushSum::new(1);
-        method.open(&graph(), 0);
-        method.lose_all();
+        let mut algorithm = PushSum::new(1);
+        algorithm.open(&graph(), 0);
+        algorithm.lose_all();
         let start: Parameters = Arc::new(vec![9.0]);
         let training = Training {
             start: &start,
             end: &start,
-            way: 0.0,
+            reach: 0.0,
             rate: 0.0,
         };
         let own: Parameters = Arc::new(
             start
                 .iter()
                 .copied()
-                .chain(method.beside(&training))
+                .chain(algorithm.added(&training))
                 .collect(),
         );
         let told =
             |value: f32, mass: f32| -> Parameters { Arc::new(vec![mass * value, mass, 0.0, 0.0]) };
         let mut hear = |row: Parameters| {
             let mut weights = vec![0.0; 2];
-            let models = method.models(
+            let models = algorithm.models(
                 &[(id(0), arrived(&own)), (id(3), arrived(&row))],
                 0,
                 true,
                 &mut weights,
             );
-            (models[1].clone(), weights, method.mass)
+            (models[1].clone(), weights, algorithm.mass)
         };
         // What was given to it before is lost, and its own model stays as long as there is no
         // other.
@@ -620,18 +619,18 @@ mod tests {
 
     #[test]
     fn steps_do_not_grow_as_masses_fall_and_who_has_next_to_nothing_takes_its_mass_anew() {
-        let mut method = PushSum::new(1);
-        method.open(&graph(), 0);
-        let settled = method.settled.unwrap();
-        method.mass = settled / 4096.0;
+        let mut algorithm = PushSum::new(1);
+        algorithm.open(&graph(), 0);
+        let settled = algorithm.settled.unwrap();
+        algorithm.mass = settled / 4096.0;
         let (start, end) = (Arc::new(vec![1.0f32]), Arc::new(vec![2.0f32]));
         let training = Training {
             start: &start,
             end: &end,
-            way: 1.0,
+            reach: 1.0,
             rate: 1.0,
         };
-        let model = method.model(&training);
+        let model = algorithm.model(&training);
         assert!(
             f64::from(model[0]) <= 1.0 + 2.0 / settled + 1e-6,
             "{model:?} with a settled mass of {settled}"
@@ -640,21 +639,21 @@ mod tests {
             model
                 .iter()
                 .copied()
-                .chain(method.beside(&training))
+                .chain(algorithm.added(&training))
                 .collect(),
         );
-        let (told, kept) = method.give(&row, 7);
+        let (told, kept) = algorithm.share(&row, 7);
         assert!(
-            (method.mass_of(&told) - settled / 4.0).abs() < 1e-6 && told[3] == 7.0,
+            (algorithm.mass_of(&told) - settled / 4.0).abs() < 1e-6 && told[3] == 7.0,
             "{told:?}"
         );
         assert!(
-            (method.mass_of(&kept) - settled / 4.0).abs() < 1e-6,
+            (algorithm.mass_of(&kept) - settled / 4.0).abs() < 1e-6,
             "{kept:?}"
         );
         // And who has heard nothing keeps it all.
-        method.given(&told);
-        method.heard = false;
-        assert_eq!(method.give(&row, 8), (told, row));
+        algorithm.shared(&told);
+        algorithm.heard = false;
+        assert_eq!(algorithm.share(&row, 8), (told, row));
     }
 }

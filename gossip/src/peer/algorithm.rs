@@ -1,6 +1,6 @@
-//! What the charter's method of optimisation does to a round: one file each.
+//! What the charter's algorithm of optimisation does to a round: one file each.
 //!
-//! A row is what a peer sends: its model and, behind it, what the method adds. [`Method`] says how
+//! A row is what a peer sends: its model and, behind it, what the algorithm adds. [`Algorithm`] says how
 //! the own row follows from training, what the neighbourhood's rows mean to the rule, and what goes
 //! on to the next round. The formulas are `kith_consensus::optimization`'s; when something is sent,
 //! combined or stored is the peer's.
@@ -22,8 +22,8 @@ use kith_consensus::{PeerId, Rule};
 use super::window::Arrived;
 use crate::effect::{Carried, Parameters};
 
-/// A method of optimisation at one peer, with what it carries from round to round.
-pub(super) trait Method: Send {
+/// A algorithm of optimisation at one peer, with what it carries from round to round.
+pub(super) trait Algorithm: Send {
     /// A round begins over this graph, in which the peer has this place.
     fn open(&mut self, _graph: &Graph, _place: usize) {}
 
@@ -38,13 +38,13 @@ pub(super) trait Method: Send {
     }
 
     /// What stands behind the model in the own row.
-    fn beside(&self, _training: &Training<'_>) -> Vec<f32> {
+    fn added(&self, _training: &Training<'_>) -> Vec<f32> {
         Vec::new()
     }
 
     /// What the own row of this round becomes when it is sent: (what receivers are told, what the
     /// peer keeps).
-    fn give(&self, row: &Parameters, _round: u64) -> (Parameters, Parameters) {
+    fn share(&self, row: &Parameters, _round: u64) -> (Parameters, Parameters) {
         (Arc::clone(row), Arc::clone(row))
     }
 
@@ -52,7 +52,7 @@ pub(super) trait Method: Send {
     fn lose_all(&mut self) {}
 
     /// So much is told, and will be told again after a crash.
-    fn given(&mut self, _told: &Parameters) {}
+    fn shared(&mut self, _told: &Parameters) {}
 
     /// The models that rows stand for, where they are not the rows' first values, and the weights
     /// of these. `lost` tells that neighbours know updates of this peer that it does not know any
@@ -68,7 +68,7 @@ pub(super) trait Method: Send {
     }
 
     /// What the rule makes of the models. `beside` is what stood behind each in its row; what the
-    /// method carries follows from it once there is an aggregate.
+    /// algorithm carries follows from it once there is an aggregate.
     ///
     /// # Errors
     /// The rule's; then nothing has changed.
@@ -91,12 +91,12 @@ pub(super) trait Method: Send {
     fn restore(&mut self, _carried: &mut Carried) {}
 }
 
-/// The method that a charter names, for models of `dimension` values.
-pub(super) fn new(charter: &Charter, dimension: usize) -> Box<dyn Method> {
+/// The algorithm that a charter names, for models of `dimension` values.
+pub(super) fn new(charter: &Charter, dimension: usize) -> Box<dyn Algorithm> {
     match charter.aggregation.method {
         charter::Method::Plain => Box::new(plain::Plain),
         charter::Method::FedNova { reference_steps } => Box::new(fednova::FedNova::new(
-            Practice::of(charter),
+            Optimizer::of(charter),
             reference_steps,
         )),
         charter::Method::GradientTracking => {
@@ -109,7 +109,7 @@ pub(super) fn new(charter: &Charter, dimension: usize) -> Box<dyn Method> {
     }
 }
 
-/// A round's training as the methods see it.
+/// A round's training as the algorithms see it.
 pub(super) struct Training<'a> {
     /// Where the round started.
     pub(super) start: &'a Parameters,
@@ -117,20 +117,21 @@ pub(super) struct Training<'a> {
     pub(super) end: &'a Parameters,
     /// How far a constant gradient of 1 would have led, the step size times ‖a‖₁ of FedNova; 0
     /// where nothing was trained.
-    pub(super) way: f64,
+    pub(super) reach: f64,
     /// The size of its steps.
     pub(super) rate: f64,
 }
 
 impl Training<'_> {
-    /// The mean gradient of the round's steps, corrections included: (start − end) / way; zero
+    /// The mean gradient of the round's steps, corrections included: (start − end) / reach; zero
     /// where nothing was trained.
     fn mean_gradient(&self) -> Vec<f32> {
-        if self.way == 0.0 {
+        if self.reach == 0.0 {
             return vec![0.0; self.start.len()];
         }
-        let gradient =
-            |(start, end): (&f32, &f32)| ((f64::from(*start) - f64::from(*end)) / self.way) as f32;
+        let gradient = |(start, end): (&f32, &f32)| {
+            ((f64::from(*start) - f64::from(*end)) / self.reach) as f32
+        };
         self.start
             .iter()
             .zip(self.end.iter())
@@ -142,7 +143,7 @@ impl Training<'_> {
 /// As much of the charter's `[training]` as tells how far gradients lead. Worlds whose objective is
 /// a formula have no such section: they descend by plain steps.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Practice {
+pub(super) struct Optimizer {
     momentum: f64,
     dampening: f64,
     prox: f64,
@@ -150,15 +151,15 @@ pub(super) struct Practice {
     lasting: bool,
 }
 
-impl Practice {
-    pub(super) fn of(charter: &Charter) -> Practice {
+impl Optimizer {
+    pub(super) fn of(charter: &Charter) -> Optimizer {
         let training = charter.canonical.get("training");
         let key = |name: &str| training.and_then(|training| training.get(name));
         let number = |name: &str| key(name).and_then(|value| value.as_float()).unwrap_or(0.0);
         let scope = key("momentum_scope")
             .and_then(|value| value.as_str())
             .unwrap_or("round");
-        Practice {
+        Optimizer {
             momentum: number("momentum"),
             dampening: number("dampening"),
             prox: number("prox_mu"),
@@ -205,7 +206,6 @@ fn mixed(
         })
         .collect();
     let context = Context {
-        round_start: None,
         last_aggregate: None,
         own_public: None,
         ..*context
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn effective_steps_are_those_of_fednova_times_what_dampening_leaves() {
-        let plain = Practice {
+        let plain = Optimizer {
             momentum: 0.0,
             dampening: 0.0,
             prox: 0.0,
@@ -234,13 +234,13 @@ mod tests {
         };
         assert_eq!(plain.effective_steps(7, 0.1), 7.0);
         // v = g, ρ g + g, …: 1, 1.5, 1.75 of η after three steps.
-        let momentum = Practice {
+        let momentum = Optimizer {
             momentum: 0.5,
             ..plain
         };
         assert!((momentum.effective_steps(3, 0.1) - 4.25).abs() < 1e-12);
         assert!(
-            (Practice {
+            (Optimizer {
                 dampening: 0.5,
                 ..momentum
             }
@@ -250,13 +250,13 @@ mod tests {
                 < 1e-12
         );
         assert_eq!(
-            Practice {
+            Optimizer {
                 lasting: true,
                 ..momentum
             }
             .effective_steps(3, 0.1),
             6.0
         );
-        assert!((Practice { prox: 1.0, ..plain }.effective_steps(2, 0.5) - 1.5).abs() < 1e-12);
+        assert!((Optimizer { prox: 1.0, ..plain }.effective_steps(2, 0.5) - 1.5).abs() < 1e-12);
     }
 }

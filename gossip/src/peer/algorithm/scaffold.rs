@@ -18,7 +18,7 @@ use kith_consensus::Rule;
 use kith_consensus::aggregate::{Aggregate, AggregateError, Context, Contribution};
 use kith_consensus::optimization::scaffold::{corrected_gradient, scaled_end, updated_control};
 
-use super::{Method, Training, mixed, own_of};
+use super::{Algorithm, Training, mixed, own_of};
 use crate::effect::{Carried, Parameters};
 
 pub(super) struct Scaffold {
@@ -53,13 +53,13 @@ impl Scaffold {
     }
 }
 
-impl Method for Scaffold {
+impl Algorithm for Scaffold {
     fn correction(&self) -> Option<Parameters> {
         self.correction.clone()
     }
 
     fn model(&self, training: &Training<'_>) -> Parameters {
-        if training.way == 0.0 || self.global_learning_rate == 1.0 {
+        if training.reach == 0.0 || self.global_learning_rate == 1.0 {
             return Arc::clone(training.end);
         }
         Arc::new(scaled_end(
@@ -69,8 +69,8 @@ impl Method for Scaffold {
         ))
     }
 
-    fn beside(&self, training: &Training<'_>) -> Vec<f32> {
-        if training.way == 0.0 {
+    fn added(&self, training: &Training<'_>) -> Vec<f32> {
+        if training.reach == 0.0 {
             return self.own.to_vec(); // it says what it said last
         }
         updated_control(
@@ -79,7 +79,7 @@ impl Method for Scaffold {
             training.start,
             training.end,
             1,
-            training.way,
+            training.reach,
         )
     }
 

@@ -4,9 +4,9 @@
 //! Where data are unlike, peers settle around the optimum rather than in it, the further off the
 //! more local steps they take.
 
-use super::Method;
+use super::Algorithm;
 
 #[derive(Debug)]
 pub(super) struct Plain;
 
-impl Method for Plain {}
+impl Algorithm for Plain {}

@@ -13,7 +13,7 @@ use kith_consensus::Rule;
 use kith_consensus::aggregate::{Aggregate, AggregateError, Context, Contribution};
 use kith_consensus::optimization::gradient_tracking::tracked_half_step;
 
-use super::{Method, Training, mixed, own_of};
+use super::{Algorithm, Training, mixed, own_of};
 use crate::effect::{Carried, Parameters};
 
 pub(super) struct GradientTracking {
@@ -30,12 +30,12 @@ impl GradientTracking {
     }
 }
 
-impl Method for GradientTracking {
+impl Algorithm for GradientTracking {
     fn correction(&self) -> Option<Parameters> {
         self.correction.clone()
     }
 
-    fn beside(&self, training: &Training<'_>) -> Vec<f32> {
+    fn added(&self, training: &Training<'_>) -> Vec<f32> {
         training.mean_gradient()
     }
 

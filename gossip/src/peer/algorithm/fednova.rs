@@ -21,33 +21,33 @@ use std::sync::Arc;
 
 use kith_consensus::optimization::fednova::average;
 
-use super::{Method, Practice, Training};
+use super::{Algorithm, Optimizer, Training};
 use crate::effect::Parameters;
 
 pub(super) struct FedNova {
-    practice: Practice,
+    optimizer: Optimizer,
     reference_steps: u64,
 }
 
 impl FedNova {
-    pub(super) fn new(practice: Practice, reference_steps: u64) -> FedNova {
+    pub(super) fn new(optimizer: Optimizer, reference_steps: u64) -> FedNova {
         FedNova {
-            practice,
+            optimizer,
             reference_steps,
         }
     }
 }
 
-impl Method for FedNova {
+impl Algorithm for FedNova {
     fn model(&self, training: &Training<'_>) -> Parameters {
-        if training.way == 0.0 {
+        if training.reach == 0.0 {
             return Arc::clone(training.end);
         }
         let reference = training.rate
             * self
-                .practice
+                .optimizer
                 .effective_steps(self.reference_steps, training.rate);
-        let scale = reference / training.way;
+        let scale = reference / training.reach;
         if scale == 1.0 {
             return Arc::clone(training.end);
         }
@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn a_change_counts_as_that_of_the_reference_steps() {
-        let practice = Practice {
+        let optimizer = Optimizer {
             momentum: 0.5,
             dampening: 0.0,
             prox: 0.0,
@@ -69,11 +69,11 @@ mod tests {
         };
         let (start, end) = (Arc::new(vec![1.0f32, 0.0]), Arc::new(vec![2.0f32, -4.25]));
         let model = |steps| {
-            let way = 0.1 * practice.effective_steps(steps, 0.1);
-            FedNova::new(practice, 3).model(&Training {
+            let reach = 0.1 * optimizer.effective_steps(steps, 0.1);
+            FedNova::new(optimizer, 3).model(&Training {
                 start: &start,
                 end: &end,
-                way,
+                reach,
                 rate: 0.1,
             })
         };

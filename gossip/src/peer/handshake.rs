@@ -1,0 +1,248 @@
+//! Connections and handshakes: what two peers tell each other when a connection stands, so that
+//! neither misses what the other has sent before.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use kith_consensus::mutant::{Mutant, planted};
+use kith_consensus::{Digest, PeerId};
+
+use super::{Peer, Phase};
+use crate::effect::{Effect, Timer};
+use crate::envelope::Kind;
+use crate::event::{Event, Refusal};
+use crate::message::Hello;
+use crate::packet::{Opened, Packet};
+use crate::wire;
+
+/// How often neighbours that are not connected are dialled again (guess: fast enough for a person
+/// restarting a peer).
+pub(super) const REDIAL: Duration = Duration::from_secs(2);
+
+impl Peer {
+    // --- connections ---
+
+    pub(super) fn peer_up(&mut self, peer: PeerId, addresses: Vec<String>, out: &mut Vec<Effect>) {
+        self.overlay.connected(peer);
+        self.overlay.learn_addresses(peer, addresses, true);
+        // First, so that it is there before the handshake that lets it begin; once more after the
+        // handshake, in case it is lost.
+        self.give_back(peer, out);
+        self.greet(peer, out);
+        if self.overlay.is_ready(&peer) {
+            // A further connection, or what remains of several: what went over another one may be
+            // lost.
+            self.send_all_again(peer, 0, out);
+        }
+        self.advance(peer, out); // a body that could not be had may be there now
+    }
+
+    pub(super) fn peer_down(&mut self, peer: PeerId, out: &mut Vec<Effect>) {
+        if self.overlay.disconnected(&peer) {
+            out.push(Effect::Emit(Event::Disconnected { peer }));
+        }
+        self.close_if_complete(out); // one in its place may be here
+        self.give_up_on(&peer, out);
+        self.leave_when_done(out);
+    }
+
+    /// Dials neighbours that are not connected, and greets those that are and have not answered.
+    pub(super) fn redial(&mut self, out: &mut Vec<Effect>) {
+        self.dial(self.last_or_current_round(), out);
+        for peer in self.overlay.speechless() {
+            self.greet(peer, out);
+        }
+        if !planted(Mutant::NoRedial) {
+            out.push(Effect::SetTimer {
+                timer: Timer::Redial,
+                after: REDIAL,
+            });
+        }
+    }
+
+    /// Where the graph changes, the neighbours of this round and the next are dialled before they
+    /// are needed.
+    pub(super) fn reach(&mut self, out: &mut Vec<Effect>) {
+        let next = (self.round + 1).min(self.last_round());
+        for round in [self.round, next] {
+            self.dial(round, out);
+        }
+    }
+
+    fn dial(&self, round: u64, out: &mut Vec<Effect>) {
+        for (peer, addresses) in self.overlay.unreached(round) {
+            out.push(Effect::Connect { peer, addresses });
+        }
+    }
+
+    /// Sends a peer the updates since `oldest` that are kept for it, and that this peer has
+    /// finished, if it has.
+    fn send_all_again(&mut self, peer: PeerId, oldest: u64, out: &mut Vec<Effect>) {
+        for round in self.exchange.outgoing_rounds() {
+            if round >= oldest {
+                self.send_outgoing(peer, round, out);
+            }
+        }
+        if self.has_none_of(self.round) {
+            self.send_outgoing(peer, self.round, out);
+        }
+        if self.phase == Phase::Lingering || self.round >= self.charter.rounds {
+            let bytes = self.farewell(true);
+            out.push(Effect::Send { to: peer, bytes });
+        }
+    }
+
+    /// Gives a peer its own newest header, in case it comes back without its state and would
+    /// contradict itself.
+    fn give_back(&self, peer: PeerId, out: &mut Vec<Effect>) {
+        let newest = self.witness.newest(&peer);
+        if let Some(bytes) = newest.filter(|_| !planted(Mutant::KeepHeaders)) {
+            out.push(Effect::Send { to: peer, bytes });
+        }
+    }
+
+    /// Sends a peer away.
+    pub(super) fn dismiss(&mut self, peer: PeerId, reason: Refusal, out: &mut Vec<Effect>) {
+        self.overlay.dismiss(peer);
+        out.push(Effect::Emit(Event::Dismissed {
+            peer,
+            reason: reason.clone(),
+        }));
+        out.push(Effect::Disconnect { peer, reason });
+    }
+
+    // --- handshakes ---
+
+    /// Sends the handshake with all that is known of addresses.
+    fn greet(&mut self, peer: PeerId, out: &mut Vec<Effect>) {
+        let bytes = self.handshake(self.overlay.address_book(), self.overlay.is_ready(&peer));
+        out.push(Effect::Send { to: peer, bytes });
+    }
+
+    fn handshake(&mut self, addresses: BTreeMap<PeerId, Vec<String>>, answered: bool) -> Packet {
+        let hello = Hello {
+            height: 0,
+            head: self.charter.id,
+            sections: self.charter.sections.clone(),
+            layout: self.layout,
+            answered,
+            roster: self.overlay.roster_digest(),
+            addresses,
+        };
+        // Many are told the same at the same time.
+        let payload = wire::encode(&hello);
+        let header = self.header(Kind::Hello, Digest::default(), &payload);
+        if let Some((_, packet)) = self.greeting.as_ref().filter(|(said, _)| *said == header) {
+            return packet.clone();
+        }
+        let packet = Packet::seal(&self.authenticator, header.clone(), payload);
+        self.greeting = Some((header, packet.clone()));
+        packet
+    }
+
+    pub(super) fn hello(
+        &mut self,
+        sender: PeerId,
+        envelope: &Opened<'_>,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Refusal> {
+        let hello = Hello::decode(envelope.payload())?;
+        if let Err(reason) = self.admit_hello(&hello) {
+            self.dismiss(sender, reason.clone(), out);
+            return Err(reason);
+        }
+        let round = envelope.header.round;
+        let completed = self.overlay.enlist(sender);
+        for (peer, addresses) in hello.addresses {
+            if peer == self.id {
+                self.look_for_double(addresses, out);
+            } else if self
+                .overlay
+                .learn_addresses(peer, addresses, peer == sender)
+            {
+                self.introduce(peer, sender, out);
+            }
+        }
+        let fresh = self.overlay.admit(sender);
+        if fresh {
+            out.push(Effect::Emit(Event::Connected { peer: sender }));
+        }
+        self.overlay.claim(sender, round);
+        if completed {
+            self.roster_formed(out);
+        }
+        self.dial(self.last_or_current_round(), out);
+        if !fresh && hello.answered {
+            return Ok(()); // it only told addresses
+        }
+        if !fresh {
+            // It has not heard this peer's handshake: that was lost, or it has been started again
+            // behind a connection that still stands.
+            self.greet(sender, out);
+        }
+        self.give_back(sender, out);
+        self.send_all_again(sender, round, out);
+        self.gather(false, out);
+        Ok(())
+    }
+
+    /// Whether two peers of one federation have what they need to work together.
+    fn admit_hello(&self, hello: &Hello) -> Result<(), Refusal> {
+        if hello.layout != self.layout {
+            return Err(Refusal::Layout {
+                theirs: hello.layout,
+                ours: self.layout,
+            });
+        }
+        let both_formed = hello.roster != Digest::default() && self.overlay.is_formed();
+        match both_formed && hello.roster != self.overlay.roster_digest() {
+            true => Err(Refusal::Roster),
+            false => Ok(()),
+        }
+    }
+
+    /// Tells a member's addresses to those of its neighbours that are connected here: two peers
+    /// that know only this one must find each other, whichever came first.
+    fn introduce(&mut self, peer: PeerId, told_by: PeerId, out: &mut Vec<Effect>) {
+        let bytes = self.handshake([(peer, self.overlay.addresses_of(&peer))].into(), true);
+        for to in self
+            .overlay
+            .neighbourhood_of(&peer, self.last_or_current_round())
+        {
+            if to != told_by && to != self.id && self.overlay.is_ready(&to) {
+                out.push(Effect::Send {
+                    to,
+                    bytes: bytes.clone(),
+                });
+            }
+        }
+    }
+
+    /// Others have seen this peer's key at these addresses. At one that is not its own another
+    /// process may have the same key: dialling it shows that.
+    fn look_for_double(&mut self, mut addresses: Vec<String>, out: &mut Vec<Effect>) {
+        // Its own end with its id, where others name the place alone.
+        let place = |address: &String| address.split("/p2p/").next().unwrap_or_default().to_owned();
+        let own = self.overlay.addresses_of(&self.id);
+        let known: BTreeSet<String> = own.iter().map(place).collect();
+        addresses.retain(|address| !known.contains(&place(address)));
+        let peer = self.id;
+        if !addresses.is_empty() && self.overlay.learn_addresses(peer, addresses.clone(), false) {
+            out.push(Effect::Connect { peer, addresses });
+        }
+    }
+
+    /// Tells everyone which roster this peer came to: two different ones must not go unnoticed.
+    fn roster_formed(&mut self, out: &mut Vec<Effect>) {
+        let peers = self.overlay.roster().len();
+        out.push(Effect::Emit(Event::RosterFormed { peers }));
+        let bytes = self.handshake(BTreeMap::new(), true);
+        for to in self.overlay.everyone_ready() {
+            out.push(Effect::Send {
+                to,
+                bytes: bytes.clone(),
+            });
+        }
+        self.gather(false, out);
+    }
+}

@@ -1,0 +1,233 @@
+//! How a peer comes to its next round: it starts, gathers its neighbours, opens the round that
+//! follows, or goes forward past rounds that the others have left behind.
+
+use std::sync::Arc;
+
+use kith_consensus::PeerId;
+use kith_consensus::mutant::{Mutant, planted};
+
+use super::handshake::REDIAL;
+use super::mode::Pace;
+use super::{Peer, Phase};
+use crate::effect::{Checkpoint, Effect, Intent, Timer};
+use crate::event::{Closed, Event};
+
+/// Rounds by which a peer must be behind neighbours that went on without it before it goes forward
+/// (guess: one is made up for by itself).
+pub(super) const BEHIND_MIN: u64 = 2;
+
+/// Rounds that a peer which is behind goes forward at once; then it looks again (guess).
+const JUMP_MAX: u64 = 1000;
+
+impl Peer {
+    pub(super) fn start(
+        &mut self,
+        checkpoint: Option<Box<Checkpoint>>,
+        intent: Option<Box<Intent>>,
+        out: &mut Vec<Effect>,
+    ) {
+        assert_eq!(self.phase, Phase::Created, "a peer starts once");
+        let resumed = checkpoint.is_some() || intent.is_some();
+        if let Some(checkpoint) = checkpoint {
+            self.take_back(*checkpoint);
+        }
+        if let Some(intent) = intent.filter(|_| !planted(Mutant::TrainAgain)) {
+            self.keep_promise(intent);
+        }
+        let (round, federation) = (self.round, self.charter.id);
+        out.push(Effect::Emit(Event::Started {
+            round,
+            resumed,
+            federation,
+        }));
+        out.push(Effect::SetTimer {
+            timer: Timer::Redial,
+            after: REDIAL,
+        });
+        // Rounds in step show how far the others are. At a free pace they do not: there the peer
+        // waits for handshakes first, unless it has a promise to keep.
+        let shows = self.mode.pace() == Pace::InStep || self.promised.is_some();
+        if round >= self.charter.rounds {
+            self.evaluating = Some(round);
+            let parameters = Arc::clone(&self.parameters);
+            out.push(Effect::Evaluate { round, parameters });
+            self.finish(out);
+        } else if resumed && self.overlay.is_formed() && shows {
+            self.open_round(out); // the others have not stopped
+        } else {
+            self.gather_from_now(out);
+        }
+    }
+
+    /// An update was promised before the stop: the one of this round goes out again, and one of a
+    /// later round must not be contradicted.
+    fn keep_promise(&mut self, intent: Box<Intent>) {
+        if intent.round == self.round {
+            self.promised = Some(intent);
+        } else if intent.round > self.round && !planted(Mutant::ForgetIntentAhead) {
+            // Promised after a jump, or on a checkpoint that is lost.
+            self.standing.learn_signed(intent.round);
+            self.sequence = self.sequence.max(intent.sequence + 1);
+        }
+    }
+
+    fn take_back(&mut self, checkpoint: Checkpoint) {
+        let dimension = self.parameters.len();
+        let stored = checkpoint.parameters.len();
+        assert_eq!(stored, dimension, "a checkpoint has the model's dimension");
+        self.round = checkpoint.round;
+        self.sequence = checkpoint.sequence;
+        if !planted(Mutant::ForgetParameters) {
+            self.parameters = checkpoint.parameters;
+        }
+        self.overlay.restore(&checkpoint.roster);
+        if !planted(Mutant::ForgetReplicas) {
+            self.exchange.restore(checkpoint.replicas);
+        }
+        self.restore(checkpoint.carried);
+        self.history = checkpoint.history;
+        self.standing.resume();
+    }
+
+    // --- gathering ---
+
+    fn gather_from_now(&mut self, out: &mut Vec<Effect>) {
+        self.phase = Phase::Gathering;
+        self.wait_to_start(out);
+        self.gather(false, out);
+    }
+
+    fn wait_to_start(&self, out: &mut Vec<Effect>) {
+        let after = self.charter.round.start_deadline;
+        out.push(Effect::SetTimer {
+            timer: Timer::Start,
+            after,
+        });
+    }
+
+    /// Opens the first round once every neighbour is there, or when waiting is over.
+    pub(super) fn gather(&mut self, waited_enough: bool, out: &mut Vec<Effect>) {
+        if self.phase != Phase::Gathering {
+            return;
+        }
+        if !self.overlay.is_formed() {
+            let (ready, needed) = (self.overlay.roster().len() - 1, self.overlay.wanted() - 1);
+            out.push(Effect::Emit(Event::Waiting {
+                ready,
+                needed,
+                missing: Vec::new(),
+            }));
+            if waited_enough {
+                // Without a roster there is no graph to begin with.
+                self.wait_to_start(out);
+            }
+            return;
+        }
+        let neighbours = self.overlay.neighbourhood(self.round);
+        let missing: Vec<PeerId> = neighbours
+            .iter()
+            .filter(|peer| !self.overlay.is_ready(peer))
+            .copied()
+            .collect();
+        let connected = neighbours.len() - missing.len();
+        let alone = self.overlay.everyone_ready().len() < self.others_needed();
+        let goes_on = self.mode.pace() == Pace::Free && self.round > 0;
+        let enough = goes_on && connected >= self.needs_to_hear().max(1);
+        if missing.is_empty() || enough || (waited_enough && !alone) {
+            out.push(Effect::Emit(Event::Ready {
+                neighbours: neighbours.len(),
+                connected,
+            }));
+            return self.open_round_or_jump(out);
+        }
+        out.push(Effect::Emit(Event::Waiting {
+            ready: connected,
+            needed: neighbours.len(),
+            missing,
+        }));
+        if waited_enough && self.is_over() {
+            self.end_alone(out);
+        } else if waited_enough {
+            self.wait_to_start(out);
+        }
+    }
+
+    /// Others that have to be there for a round, of all that there are.
+    pub(super) fn others_needed(&self) -> usize {
+        self.charter
+            .round
+            .neighbours_min
+            .min(self.overlay.wanted() - 1)
+    }
+
+    // --- going forward ---
+
+    /// Goes on at a later round when enough neighbours are far ahead.
+    pub(super) fn jump_if_behind(&mut self, out: &mut Vec<Effect>) {
+        // At a free pace a listening peer hears everybody's newest model, whatever round it is in.
+        let hears_all = self.mode.pace() == Pace::Free && self.standing.listens();
+        if hears_all || self.jump_target().is_none() {
+            return;
+        }
+        match self.phase {
+            Phase::Gathering => self.open_round_or_jump(out),
+            // What was trained is mixed with what has come; then the checkpoint leads into the
+            // later round. Training is never broken off: a slow peer would not finish a single
+            // round.
+            Phase::Collecting => self.close(Closed::Deadline, out),
+            _ => {}
+        }
+    }
+
+    fn jump_target(&self) -> Option<u64> {
+        let byzantine = self.charter.aggregation.byzantine;
+        let credible = self
+            .overlay
+            .credible_round(self.round, byzantine, self.ahead)?;
+        // At a free pace being behind is no fault, unless others know rounds of this peer that it
+        // has lost.
+        let has_lost_rounds = || self.has_been_away() && self.standing.has_lost_rounds();
+        if self.mode.pace() == Pace::Free && !has_lost_rounds() {
+            return None;
+        }
+        let most = self.round.saturating_add(JUMP_MAX);
+        let target = credible.min(self.last_round()).min(most);
+        let is_behind = credible >= self.round.saturating_add(BEHIND_MIN);
+        (is_behind && target > self.round).then_some(target)
+    }
+
+    pub(super) fn open_round_or_jump(&mut self, out: &mut Vec<Effect>) {
+        let free = self.mode.pace() == Pace::Free;
+        let alone = || self.overlay.everyone_ready().len() < self.others_needed();
+        if free && self.phase == Phase::Storing && alone() {
+            // Nobody waits for anybody there, so a peer that is alone would run through all rounds.
+            self.standing.is_alone();
+            return self.gather_from_now(out);
+        }
+        if let Some(target) = self.jump_target() {
+            out.push(Effect::Emit(Event::Jumped {
+                from: self.round,
+                to: target,
+            }));
+            self.pass_over(target - self.round);
+            self.round = target;
+            self.promised = None;
+        } else if free
+            && self.promised.is_none()
+            && !self.standing.listens()
+            && self.has_been_away()
+        {
+            self.listen();
+        }
+        self.open_round(out);
+    }
+
+    pub(super) fn last_round(&self) -> u64 {
+        self.charter.rounds.saturating_sub(1)
+    }
+
+    /// This peer's round, or the last one when all are done.
+    pub(super) fn last_or_current_round(&self) -> u64 {
+        self.round.min(self.last_round())
+    }
+}

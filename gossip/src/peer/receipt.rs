@@ -1,0 +1,185 @@
+//! What becomes of a message on receipt.
+//!
+//! It is opened (size, encoding, signature), admitted (federation, roster, who may hand it over),
+//! and handed to the part of the peer that it concerns. A failure is an event with a reason, never
+//! a panic. Malformed messages count against the peer that handed them over.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kith_consensus::{Digest, PeerId};
+
+use super::Peer;
+use super::overlay::Overlay;
+use super::progress::BEHIND_MIN;
+use crate::effect::Effect;
+use crate::envelope::Kind;
+use crate::event::{Event, Refusal};
+use crate::message::Hello;
+use crate::packet::{Opened, Packet};
+
+impl Peer {
+    pub(super) fn received(&mut self, from: PeerId, packet: &Packet, out: &mut Vec<Effect>) {
+        // The neighbours of a sender show its header to each other: it is verified once, not once
+        // for each.
+        let verified = !packet.is_open() && self.witness.recognises(packet);
+        let envelope = match packet.open(&self.authenticator, verified) {
+            Ok(envelope) if self.witness.knows(&envelope) => return,
+            Ok(envelope) => envelope,
+            Err(reason) => {
+                self.refuse(from, None, None, reason, out);
+                return self.strike(from, out);
+            }
+        };
+        let header = envelope.header;
+        let (kind, round, sender) = (header.kind, header.round, header.sender);
+        if let Err(reason) = self.admit(from, &envelope, out) {
+            // A peer that passes on what a convicted peer signed has done nothing wrong.
+            let blamed = if matches!(reason, Refusal::Equivocator) {
+                sender
+            } else {
+                from
+            };
+            return self.refuse(blamed, Some(kind), Some(round), reason, out);
+        }
+        let outcome = match kind {
+            Kind::Hello => self.hello(sender, &envelope, out),
+            Kind::Update => self.update(from, &envelope, out),
+            Kind::Want => self.want(sender, &envelope, out),
+            Kind::Proof => self.proof(&envelope, out),
+            Kind::Goodbye => self.goodbye(from, &envelope, out),
+            Kind::Skip => self.skipped(&envelope, out),
+        };
+        self.asked_lately |= sender != self.id && kind != Kind::Goodbye;
+        if let Err(reason) = outcome {
+            let malformed = matches!(reason, Refusal::Junk { .. } | Refusal::TooMany { .. });
+            self.refuse(sender, Some(kind), Some(round), reason, out);
+            if malformed {
+                self.strike(from, out);
+            }
+            if kind == Kind::Update && sender == from {
+                self.give_up_on(&sender, out);
+            }
+        }
+        if sender != self.id && self.overlay.is_ready(&sender) {
+            self.overlay.claim(sender, round);
+            if round >= self.round.saturating_add(BEHIND_MIN) {
+                self.jump_if_behind(out);
+            }
+        }
+    }
+
+    /// Whether a verified message may come in at all: federation, roster, and who may hand over
+    /// whose messages.
+    fn admit(
+        &mut self,
+        from: PeerId,
+        envelope: &Opened<'_>,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Refusal> {
+        let header = envelope.header;
+        let relayed = header.sender != from;
+        if header.federation != self.charter.id {
+            let theirs = match header.kind {
+                Kind::Hello => Hello::decode(envelope.payload())?.sections,
+                _ => BTreeMap::new(),
+            };
+            let sections = self.charter.differing_sections(&theirs);
+            let reason = Refusal::WrongFederation { sections };
+            self.dismiss(from, reason.clone(), out);
+            return Err(reason);
+        }
+        let joins = header.kind == Kind::Hello && !relayed && !self.overlay.is_formed();
+        if !self.overlay.on_roster(&header.sender) && !joins {
+            // While the roster forms, a member's update may overtake its handshake.
+            if !relayed && self.overlay.is_formed() {
+                self.dismiss(from, Refusal::UnknownSender, out);
+            }
+            return Err(Refusal::UnknownSender);
+        }
+        if self.overlay.is_expelled(&header.sender) && header.kind == Kind::Update {
+            return Err(Refusal::Equivocator);
+        }
+        // Headers, proofs and goodbyes travel through others; a handshake, a body or a wish does
+        // not.
+        let may_travel =
+            envelope.is_header_only() || matches!(header.kind, Kind::Proof | Kind::Goodbye);
+        if relayed && !may_travel {
+            Err(Refusal::NotTheSigner)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Counts a malformed message against the peer that handed it over.
+    fn strike(&mut self, from: PeerId, out: &mut Vec<Effect>) {
+        if self.overlay.strike(&from) {
+            let (what, limit) = ("malformed messages".into(), Overlay::strikes_max());
+            self.dismiss(from, Refusal::TooMany { what, limit }, out);
+        }
+    }
+
+    pub(super) fn refuse(
+        &mut self,
+        peer: PeerId,
+        kind: Option<Kind>,
+        round: Option<u64>,
+        reason: Refusal,
+        out: &mut Vec<Effect>,
+    ) {
+        out.push(Effect::Emit(Event::Refused {
+            peer,
+            kind,
+            round,
+            reason,
+        }));
+    }
+
+    // --- bodies ---
+
+    pub(super) fn fetched(&mut self, digest: Digest, bytes: &Arc<Vec<u8>>, out: &mut Vec<Effect>) {
+        for sender in self.exchange.fetched(digest, bytes) {
+            self.advance(sender, out);
+        }
+    }
+
+    pub(super) fn fetch_failed(
+        &mut self,
+        digest: Digest,
+        sources: &[PeerId],
+        why: &str,
+        out: &mut Vec<Effect>,
+    ) {
+        let (lost, mut again) = self.exchange.fetch_failed(digest, sources);
+        for (peer, round) in lost {
+            let reason = Refusal::Unavailable {
+                why: why.to_owned(),
+            };
+            self.refuse(peer, Some(Kind::Update), Some(round), reason, out);
+            self.give_up_on(&peer, out);
+        }
+        // A source that is not there is asked again when it comes back.
+        again.retain(|peer| self.overlay.is_up(peer));
+        for peer in again {
+            self.advance(peer, out);
+        }
+        self.close_if_complete(out);
+    }
+
+    pub(super) fn provide(
+        &mut self,
+        to: PeerId,
+        digest: Digest,
+        request: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        self.asked_lately = true;
+        let is_member = self.overlay.on_roster(&to);
+        let body = if is_member {
+            self.exchange.body(digest)
+        } else {
+            None
+        };
+        out.push(Effect::Provide { request, body });
+    }
+}
