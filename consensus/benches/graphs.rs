@@ -25,7 +25,7 @@ fn main() {
         "topology", "peers", "edge ends", "make ms", "connect ms"
     );
     for peers in sizes {
-        for entry in TOPOLOGIES {
+        for entry in &TOPOLOGIES {
             let mut document =
                 Document::parse(&format!("[topology]\nkind = \"{}\"", entry.name)).expect("TOML");
             let section = document.section("topology", TopologySection::read);

@@ -41,7 +41,8 @@ mod weighted_mean;
 use crate::identity::{Digest, PeerId};
 use crate::mutant::{Mutant, planted};
 use crate::random::Seed;
-use crate::section::{Document, Problem, Section, unknown};
+use crate::registry::{Entry, Registry};
+use crate::section::{Document, Problem, Section};
 
 use rows::shares_of;
 pub use rows::{Mixing, Rows};
@@ -456,18 +457,8 @@ pub fn spread(contributions: &[Contribution<'_>]) -> f64 {
     (terms.sum::<f64>().max(0.0) / count).sqrt()
 }
 
-/// A rule that a charter can name.
-#[derive(Debug)]
-pub struct RuleEntry {
-    /// Its name.
-    pub name: &'static str,
-    /// One line of help.
-    pub help: &'static str,
-    /// The paper it comes from.
-    pub source: &'static str,
-    /// Reads its own keys and builds it for so many arbitrary models.
-    pub new: fn(&mut Section<'_>, byzantine: usize) -> Box<dyn Rule>,
-}
+/// A rule in the table; `new` reads its keys and builds it for so many arbitrary models.
+pub type RuleEntry = Entry<fn(&mut Section<'_>, usize) -> Box<dyn Rule>>;
 
 /// Prepares models before a rule judges them: `nnm+krum` is Krum on what `nnm` made of the models.
 pub trait PreAggregator: std::fmt::Debug + Send + Sync {
@@ -536,45 +527,41 @@ pub trait PreAggregator: std::fmt::Debug + Send + Sync {
     }
 }
 
-/// A pre-aggregator that a charter can name.
-#[derive(Debug)]
-pub struct PreEntry {
-    /// Its name.
-    pub name: &'static str,
-    /// One line of help.
-    pub help: &'static str,
-    /// The paper it comes from.
-    pub source: &'static str,
-    /// Reads its own keys and builds it for so many arbitrary models.
-    pub new: fn(&mut Section<'_>, byzantine: usize) -> Box<dyn PreAggregator>,
-}
+/// A pre-aggregator in the table; `new` as of a [`RuleEntry`].
+pub type PreEntry = Entry<fn(&mut Section<'_>, usize) -> Box<dyn PreAggregator>>;
 
 /// Every rule there is.
-pub static RULES: &[RuleEntry] = &[
-    mean::ENTRY,
-    weighted_mean::ENTRY,
-    median::ENTRY,
-    trimmed_mean::ENTRY,
-    krum::ENTRY,
-    krum::MULTI_ENTRY,
-    geometric_median::ENTRY,
-    meamed::ENTRY,
-    bulyan::ENTRY,
-    mda::ENTRY,
-    cge::ENTRY,
-    centered_clipping::ENTRY,
-    nna::ENTRY,
-    bridge::ENTRY,
-    clipped_gossip::ENTRY,
-    balance::ENTRY,
-    fltrust::ENTRY,
-    ubar::ENTRY,
-    choco::ENTRY,
-];
+pub static RULES: Registry<fn(&mut Section<'_>, usize) -> Box<dyn Rule>> = Registry::new(
+    "rule",
+    &[
+        mean::ENTRY,
+        weighted_mean::ENTRY,
+        median::ENTRY,
+        trimmed_mean::ENTRY,
+        krum::ENTRY,
+        krum::MULTI_ENTRY,
+        geometric_median::ENTRY,
+        meamed::ENTRY,
+        bulyan::ENTRY,
+        mda::ENTRY,
+        cge::ENTRY,
+        centered_clipping::ENTRY,
+        nna::ENTRY,
+        bridge::ENTRY,
+        clipped_gossip::ENTRY,
+        balance::ENTRY,
+        fltrust::ENTRY,
+        ubar::ENTRY,
+        choco::ENTRY,
+    ],
+);
 
 /// Every pre-aggregator there is.
-pub static PRE_AGGREGATORS: &[PreEntry] =
-    &[nnm::ENTRY, bucketing::ENTRY, static_clip::ENTRY, arc::ENTRY];
+pub static PRE_AGGREGATORS: Registry<fn(&mut Section<'_>, usize) -> Box<dyn PreAggregator>> =
+    Registry::new(
+        "pre-aggregator",
+        &[nnm::ENTRY, bucketing::ENTRY, static_clip::ENTRY, arc::ENTRY],
+    );
 
 /// A pre-aggregator before a rule, or before another such chain.
 #[derive(Debug)]
@@ -669,31 +656,29 @@ pub fn rule_from_section(section: &mut Section<'_>) -> Option<Box<dyn Rule>> {
     let (before, last) = text
         .rsplit_once('+')
         .map_or((None, text.as_str()), |(before, last)| (Some(before), last));
-    let rule = match RULES.iter().find(|entry| entry.name == last) {
-        Some(entry) => Some((entry.new)(section, byzantine)),
-        None if PRE_AGGREGATORS.iter().any(|entry| entry.name == last) => {
-            section.note("rule", format!("{last:?} prepares models for a rule; expected for example \"{text}+trimmed-mean\""));
+    let rule = match RULES.find(last) {
+        Ok(entry) => Some((entry.new)(section, byzantine)),
+        Err(_) if PRE_AGGREGATORS.get(last).is_some() => {
+            let example = format!("{text}+trimmed-mean");
+            let what =
+                format!("{last:?} prepares models for a rule; expected for example {example:?}");
+            section.note("rule", what);
             None
         }
-        None => {
-            section.note(
-                "rule",
-                unknown(
-                    "rule",
-                    last,
-                    &RULES.iter().map(|entry| entry.name).collect::<Vec<_>>(),
-                ),
-            );
+        Err(what) => {
+            section.note("rule", what);
             None
         }
     };
     let mut chain = rule;
     for name in before.into_iter().flat_map(|before| before.rsplit('+')) {
-        let Some(entry) = PRE_AGGREGATORS.iter().find(|entry| entry.name == name) else {
-            let known: Vec<&str> = PRE_AGGREGATORS.iter().map(|entry| entry.name).collect();
-            section.note("rule", unknown("pre-aggregator", name, &known));
-            chain = None;
-            continue;
+        let entry = match PRE_AGGREGATORS.find(name) {
+            Ok(entry) => entry,
+            Err(what) => {
+                section.note("rule", what);
+                chain = None;
+                continue;
+            }
         };
         let pre = (entry.new)(section, byzantine);
         chain = chain.map(|rule| Box::new(Chain { pre, rule }) as Box<dyn Rule>);

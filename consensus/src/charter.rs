@@ -421,13 +421,10 @@ impl Charter {
 
 impl RoundSection {
     fn read(section: &mut Section<'_>) -> RoundSection {
-        let names: Vec<&str> = MODES.iter().map(|entry| entry.name).collect();
-        let name = section.choice("mode", Some(names[0]), &names);
-        let mode = (MODES
-            .iter()
-            .find(|entry| entry.name == name)
-            .unwrap_or(&MODES[0])
-            .read)(section);
+        let mode = MODES
+            .choose(section, "mode", Some(MODES[0].name))
+            .unwrap_or(&MODES[0]);
+        let mode = (mode.new)(section);
         RoundSection {
             mode,
             // All that are awaited: nobody's update is wasted.
@@ -479,13 +476,8 @@ impl Aggregation {
             "updates" => Space::Updates,
             _ => Space::Models,
         };
-        let names: Vec<&str> = METHODS.iter().map(|entry| entry.name).collect();
-        let name = section.choice("method", Some("plain"), &names);
-        let entry = METHODS
-            .iter()
-            .find(|entry| entry.name == name)
-            .unwrap_or(&METHODS[0]);
-        let method = (entry.read)(section);
+        let method = METHODS.choose(section, "method", Some(METHODS[0].name));
+        let method = (method.unwrap_or(&METHODS[0]).new)(section);
         let momentum = section.number("momentum", Some(0.0), 0.0..=0.9999);
         let rule = rule?;
         match (rule.needs_updates(), rule.needs_models(), on) {

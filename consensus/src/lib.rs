@@ -18,6 +18,7 @@ pub mod mode;
 pub mod mutant;
 pub mod optimization;
 pub mod random;
+pub mod registry;
 pub mod section;
 pub mod selection;
 pub mod sorted;

@@ -5,42 +5,39 @@
 
 use crate::charter::Mode;
 use crate::optimization::staleness::StalenessWeight;
+use crate::registry::{Entry, Registry};
 use crate::section::Section;
 
-/// A way to keep step in the table.
-#[derive(Debug)]
-pub struct ModeEntry {
-    /// Name in `round.mode`.
-    pub name: &'static str,
-    /// One line of help.
-    pub help: &'static str,
-    /// The paper it comes from.
-    pub source: &'static str,
-    /// Reads its own keys of `[round]`.
-    pub read: fn(&mut Section<'_>) -> Mode,
-}
+/// A mode in the table; `new` reads its keys of `[round]`.
+pub type ModeEntry = Entry<fn(&mut Section<'_>) -> Mode>;
 
 /// Every way to keep step, the default first.
-pub static MODES: &[ModeEntry] = &[
-    ModeEntry {
-        name: "synchronous",
-        help: "each round waits for the neighbourhood, up to its deadline",
-        source: "Lian et al. 2017 (D-PSGD), arXiv 1705.09056; deadline and quorum are our own",
-        read: |_| Mode::Synchronous,
-    },
-    ModeEntry {
-        name: "asynchronous",
-        help: "nobody waits: what has come meanwhile is merged, weighed by its staleness",
-        source: "after Xie, Koyejo and Gupta 2019 (FedAsync), arXiv 1903.03934, among neighbours instead of with a server",
-        read: |section| Mode::Asynchronous(StalenessWeight::read(section)),
-    },
-    ModeEntry {
-        name: "pairwise",
-        help: "a peer trains, averages with one neighbour that is drawn for it, and goes on",
-        source: "Lian et al. 2018 (AD-PSGD), arXiv 1710.06952",
-        read: |_| Mode::Pairwise,
-    },
-];
+pub static MODES: Registry<fn(&mut Section<'_>) -> Mode> = Registry::new(
+    "mode",
+    &[
+        ModeEntry {
+            name: "synchronous",
+            help: "each round waits for the neighbourhood, up to its deadline",
+            source: "Lian et al. 2017 (D-PSGD), arXiv 1705.09056; deadline and quorum are our own",
+            main_key: None,
+            new: |_| Mode::Synchronous,
+        },
+        ModeEntry {
+            name: "asynchronous",
+            help: "nobody waits: what has come meanwhile is merged, weighed by its staleness",
+            source: "after Xie, Koyejo and Gupta 2019 (FedAsync), arXiv 1903.03934, among neighbours instead of with a server",
+            main_key: None,
+            new: |section| Mode::Asynchronous(StalenessWeight::read(section)),
+        },
+        ModeEntry {
+            name: "pairwise",
+            help: "a peer trains, averages with one neighbour that is drawn for it, and goes on",
+            source: "Lian et al. 2018 (AD-PSGD), arXiv 1710.06952",
+            main_key: None,
+            new: |_| Mode::Pairwise,
+        },
+    ],
+);
 
 #[cfg(test)]
 mod tests {
@@ -72,7 +69,7 @@ mod tests {
     #[test]
     fn a_charter_takes_every_name_and_no_other() {
         let mut modes = Vec::new();
-        for entry in MODES {
+        for entry in &MODES {
             let mode =
                 mode_of(entry.name).unwrap_or_else(|problem| panic!("{}: {problem}", entry.name));
             assert!(

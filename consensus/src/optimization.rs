@@ -13,60 +13,59 @@
 //! what peers send is checked before.
 
 use crate::charter::Method;
+use crate::registry::{Entry, Registry};
 use crate::section::Section;
 
-/// What peers may exchange beside their models, as a charter names it.
-#[derive(Debug)]
-pub struct MethodEntry {
-    /// Its name.
-    pub name: &'static str,
-    /// One line of help.
-    pub help: &'static str,
-    /// The paper it comes from.
-    pub source: &'static str,
-    /// Reads its own keys of `[aggregation]`.
-    pub read: fn(&mut Section<'_>) -> Method,
-}
+/// A method in the table; `new` reads its keys of `[aggregation]`.
+pub type MethodEntry = Entry<fn(&mut Section<'_>) -> Method>;
 
 /// Every method.
-pub static METHODS: &[MethodEntry] = &[
-    MethodEntry {
-        name: "plain",
-        help: "models alone: D-PSGD with one local step, FedAvg among neighbours with more",
-        source: "Lian et al. 2017, arXiv 1705.09056",
-        read: |_| Method::Plain,
-    },
-    MethodEntry {
-        name: "gradient-tracking",
-        help: "also the round's mean corrected gradient, so that unlike data lead to one optimum; twice the bytes",
-        source: "Liu et al. 2023 (K-GT), arXiv 2301.01313; with one local step the tracking of Nedic et al. 2017",
-        read: |_| Method::GradientTracking,
-    },
-    MethodEntry {
-        name: "fednova",
-        help: "models as if everybody had taken reference_steps local steps, so that unequal steps do not pull them aside",
-        source: "Wang et al. 2020 (FedNova), arXiv 2007.07481",
-        // 10: a guess. It scales what a round changes as a learning rate does.
-        read: |section| Method::FedNova {
-            reference_steps: section.integer("reference_steps", Some(10), 1..=1_000_000),
+pub static METHODS: Registry<fn(&mut Section<'_>) -> Method> = Registry::new(
+    "method",
+    &[
+        MethodEntry {
+            name: "plain",
+            help: "models alone: D-PSGD with one local step, FedAvg among neighbours with more",
+            source: "Lian et al. 2017, arXiv 1705.09056",
+            main_key: None,
+            new: |_| Method::Plain,
         },
-    },
-    MethodEntry {
-        name: "push-sum",
-        help: "shares of model and mass, so that one-way edges keep the mean; what was lost comes with the next",
-        source: "Kempe et al. 2003; Assran et al. 2019 (SGP), arXiv 1811.10792",
-        read: |_| Method::PushSum,
-    },
-    MethodEntry {
-        name: "scaffold",
-        help: "also the round's mean gradient, towards whose mean over the neighbourhood each corrects; twice the bytes",
-        source: "Karimireddy et al. 2020 (SCAFFOLD), arXiv 1910.06378",
-        // 1: the paper's analysis with everybody taking part.
-        read: |section| Method::Scaffold {
-            global_learning_rate: section.added_number("global_learning_rate", 1.0, 1e-6..=1e3),
+        MethodEntry {
+            name: "gradient-tracking",
+            help: "also the round's mean corrected gradient, so that unlike data lead to one optimum; twice the bytes",
+            source: "Liu et al. 2023 (K-GT), arXiv 2301.01313; with one local step the tracking of Nedic et al. 2017",
+            main_key: None,
+            new: |_| Method::GradientTracking,
         },
-    },
-];
+        MethodEntry {
+            name: "fednova",
+            help: "models as if everybody had taken reference_steps local steps, so that unequal steps do not pull them aside",
+            source: "Wang et al. 2020 (FedNova), arXiv 2007.07481",
+            main_key: None,
+            // 10: a guess. It scales what a round changes as a learning rate does.
+            new: |section| Method::FedNova {
+                reference_steps: section.integer("reference_steps", Some(10), 1..=1_000_000),
+            },
+        },
+        MethodEntry {
+            name: "push-sum",
+            help: "shares of model and mass, so that one-way edges keep the mean; what was lost comes with the next",
+            source: "Kempe et al. 2003; Assran et al. 2019 (SGP), arXiv 1811.10792",
+            main_key: None,
+            new: |_| Method::PushSum,
+        },
+        MethodEntry {
+            name: "scaffold",
+            help: "also the round's mean gradient, towards whose mean over the neighbourhood each corrects; twice the bytes",
+            source: "Karimireddy et al. 2020 (SCAFFOLD), arXiv 1910.06378",
+            main_key: None,
+            // 1: the paper's analysis with everybody taking part.
+            new: |section| Method::Scaffold {
+                global_learning_rate: section.added_number("global_learning_rate", 1.0, 1e-6..=1e3),
+            },
+        },
+    ],
+);
 
 pub mod fednova;
 pub mod gradient_tracking;

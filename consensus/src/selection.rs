@@ -18,7 +18,8 @@ use std::sync::Arc;
 
 use crate::identity::PeerId;
 use crate::random::{Seed, Stream};
-use crate::section::{Section, unknown};
+use crate::registry::{Entry, Registry};
+use crate::section::Section;
 
 /// What is known of a neighbour. Candidates are in the order of their ids.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -86,39 +87,24 @@ pub trait Selection: std::fmt::Debug + Send + Sync {
     }
 }
 
-/// A kind that a charter can name.
-#[derive(Debug)]
-pub struct SelectionEntry {
-    /// Its name.
-    pub name: &'static str,
-    /// One line of help.
-    pub help: &'static str,
-    /// Where it comes from.
-    pub source: &'static str,
-    /// Reads its own keys and builds it.
-    pub new: fn(&mut Section<'_>) -> Arc<dyn Selection>,
-}
+/// A selection in the table; `new` reads its keys of `[round]`.
+pub type SelectionEntry = Entry<fn(&mut Section<'_>) -> Arc<dyn Selection>>;
 
 /// Every kind there is.
-pub static SELECTIONS: &[SelectionEntry] = &[
-    all::ENTRY,
-    uniform::ENTRY,
-    power_of_choice::ENTRY,
-    deadline::ENTRY,
-];
+pub static SELECTIONS: Registry<fn(&mut Section<'_>) -> Arc<dyn Selection>> = Registry::new(
+    "selection",
+    &[
+        all::ENTRY,
+        uniform::ENTRY,
+        power_of_choice::ENTRY,
+        deadline::ENTRY,
+    ],
+);
 
 /// Reads key `selection` and those of the kind it names.
 pub fn selection(section: &mut Section<'_>) -> Arc<dyn Selection> {
-    let name = section.text("selection", Some(all::ENTRY.name));
-    let entry = SELECTIONS
-        .iter()
-        .find(|entry| entry.name == name)
-        .unwrap_or_else(|| {
-            let known: Vec<&str> = SELECTIONS.iter().map(|entry| entry.name).collect();
-            section.note("selection", unknown("selection", &name, &known));
-            &SELECTIONS[0]
-        });
-    (entry.new)(section)
+    let entry = SELECTIONS.choose(section, "selection", Some(all::ENTRY.name));
+    (entry.unwrap_or(&SELECTIONS[0]).new)(section)
 }
 
 /// What `peer` draws from in `round` under a charter with this seed.

@@ -31,7 +31,8 @@ mod torus;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::random::Seed;
-use crate::section::{Section, unknown};
+use crate::registry::{Entry, Registry};
+use crate::section::Section;
 
 pub use analysis::{Analysis, PeriodAnalysis, spectral_gap};
 pub use edges::edges_from_text;
@@ -135,39 +136,32 @@ fn check_size(kind: &'static str, peers: usize, degree: usize) -> Result<(), Top
     }
 }
 
-/// A kind that a charter can name.
-#[derive(Debug)]
-pub struct TopologyEntry {
-    /// Its name.
-    pub name: &'static str,
-    /// One line of help.
-    pub help: &'static str,
-    /// Where it comes from.
-    pub source: &'static str,
-    /// Reads its own keys and builds it.
-    pub new: fn(&mut Section<'_>) -> Box<dyn Topology>,
-}
+/// A kind in the table; `new` reads its keys of `[topology]`.
+pub type TopologyEntry = Entry<fn(&mut Section<'_>) -> Box<dyn Topology>>;
 
 /// Every kind there is.
-pub static TOPOLOGIES: &[TopologyEntry] = &[
-    ring::ENTRY,
-    torus::ENTRY,
-    complete::ENTRY,
-    star::ENTRY,
-    centralised::ENTRY,
-    random_regular::ENTRY,
-    exponential::ENTRY,
-    exponential::ONE_PEER_ENTRY,
-    base_k::ENTRY,
-    hypercube::ENTRY,
-    erdos_renyi::ENTRY,
-    small_world::ENTRY,
-    scale_free::ENTRY,
-    epidemic_local::ENTRY,
-    hierarchical::ENTRY,
-    dumbbell::ENTRY,
-    edges::ENTRY,
-];
+pub static TOPOLOGIES: Registry<fn(&mut Section<'_>) -> Box<dyn Topology>> = Registry::new(
+    "topology",
+    &[
+        ring::ENTRY,
+        torus::ENTRY,
+        complete::ENTRY,
+        star::ENTRY,
+        centralised::ENTRY,
+        random_regular::ENTRY,
+        exponential::ENTRY,
+        exponential::ONE_PEER_ENTRY,
+        base_k::ENTRY,
+        hypercube::ENTRY,
+        erdos_renyi::ENTRY,
+        small_world::ENTRY,
+        scale_free::ENTRY,
+        epidemic_local::ENTRY,
+        hierarchical::ENTRY,
+        dumbbell::ENTRY,
+        edges::ENTRY,
+    ],
+);
 
 /// A charter's `[topology]`.
 #[derive(Debug)]
@@ -231,15 +225,9 @@ impl TopologySection {
     pub fn read(section: &mut Section<'_>) -> TopologySection {
         // A ring connects any number of peers; what it costs in speed `kith topology explain`
         // tells.
-        let name = section.text("kind", Some("ring"));
         let entry = TOPOLOGIES
-            .iter()
-            .find(|entry| entry.name == name)
-            .unwrap_or_else(|| {
-                let known: Vec<&str> = TOPOLOGIES.iter().map(|entry| entry.name).collect();
-                section.note("kind", unknown("topology", &name, &known));
-                &TOPOLOGIES[0]
-            });
+            .choose(section, "kind", Some("ring"))
+            .unwrap_or(&TOPOLOGIES[0]);
         let kind = (entry.new)(section);
         let redraw_every = section.integer("redraw_every", Some(0), 0..=1_000_000_000);
         if redraw_every > 0 && kind.changes() {

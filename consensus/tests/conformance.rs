@@ -1005,7 +1005,7 @@ fn check_graph(graph: &Graph, kind: &dyn Topology) {
 /// Rows sum to 1 for every kind; columns too, unless a kind says that its definition forbids it.
 #[test]
 fn mixing_matrices_are_stochastic_and_the_same_for_everyone() {
-    for entry in TOPOLOGIES {
+    for entry in &TOPOLOGIES {
         let mut existing = 0;
         for peers in 1..=33 {
             let kind = topology(entry.name, &keys_for(entry.name, peers));

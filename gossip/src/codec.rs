@@ -5,7 +5,7 @@
 //! takes bytes from outside: lengths are checked before anything is allocated, and every value that
 //! comes out is checked by the caller for finiteness.
 
-use kith_consensus::section::unknown;
+use kith_consensus::registry::{Entry, Registry};
 use kith_consensus::{Section, Stream};
 
 mod bfloat16;
@@ -98,93 +98,92 @@ pub trait Codec: std::fmt::Debug + Send + Sync {
     fn decode(&self, bytes: &[u8], dimension: usize) -> Result<Vec<f32>, CodecError>;
 }
 
-/// A codec in the table.
-pub struct CodecEntry {
-    /// The name in charters and on the command line.
-    pub name: &'static str,
-    /// One line for people.
-    pub help: &'static str,
-    /// The paper or the standard it comes from.
-    pub source: &'static str,
-    /// Reads its parameters from `[codec]`.
-    pub new: fn(&mut Section<'_>) -> Box<dyn Codec>,
-}
+/// A codec in the table; `new` reads its keys of `[codec]`.
+pub type CodecEntry = Entry<fn(&mut Section<'_>) -> Box<dyn Codec>>;
 
 /// Every codec.
-pub static CODECS: &[CodecEntry] = &[
-    CodecEntry {
-        name: "identity",
-        help: "32-bit floats as they are",
-        source: "IEEE 754, binary32",
-        new: identity::new,
-    },
-    CodecEntry {
-        name: "f16",
-        help: "16-bit floats: half the bytes, 11 bits of precision",
-        source: "IEEE 754, binary16",
-        new: half_precision::new,
-    },
-    CodecEntry {
-        name: "bf16",
-        help: "the upper half of 32-bit floats: half the bytes, their whole range",
-        source: "as in Kalamkar et al. 2019, arXiv 1905.12322",
-        new: bfloat16::new,
-    },
-    CodecEntry {
-        name: "int8",
-        help: "8-bit integers with one scale per block: a quarter of the bytes",
-        source: "blocks of Dettmers et al. 2022, arXiv 2110.02861, with levels evenly spaced",
-        new: block_int::int8,
-    },
-    CodecEntry {
-        name: "int4",
-        help: "4-bit integers with one scale per block: an eighth of the bytes",
-        source: "blocks of Dettmers et al. 2022, arXiv 2110.02861, with levels evenly spaced",
-        new: block_int::int4,
-    },
-    CodecEntry {
-        name: "qsgd",
-        help: "levels of the vector's norm, rounded at random: unbiased",
-        source: "Alistarh et al. 2017, arXiv 1610.02132",
-        new: qsgd::new,
-    },
-    CodecEntry {
-        name: "sign",
-        help: "one bit a value times the mean magnitude (replica codec)",
-        source: "Karimireddy et al. 2019, arXiv 1901.09847",
-        new: sign::new,
-    },
-    CodecEntry {
-        name: "top-k",
-        help: "the largest changes since the last update, by share of the values (replica codec)",
-        source: "Stich, Cordonnier and Jaggi 2018, arXiv 1809.07599; replica: Koloskova, Stich and Jaggi 2019, arXiv 1902.00340",
-        new: top_k::new,
-    },
-    CodecEntry {
-        name: "random-k",
-        help: "changes at places drawn at random, the same at all peers of a round (replica codec)",
-        source: "Stich, Cordonnier and Jaggi 2018, arXiv 1809.07599; the shared draw is our own",
-        new: random_k::new,
-    },
-    CodecEntry {
-        name: "power-sgd",
-        help: "every matrix as a product of two thin ones (replica codec)",
-        source: "Vogels, Karimireddy and Jaggi 2019, arXiv 1905.13727",
-        new: power_sgd::new,
-    },
-];
+pub static CODECS: Registry<fn(&mut Section<'_>) -> Box<dyn Codec>> = Registry::new(
+    "codec",
+    &[
+        CodecEntry {
+            name: "identity",
+            help: "32-bit floats as they are",
+            source: "IEEE 754, binary32",
+            main_key: None,
+            new: identity::new,
+        },
+        CodecEntry {
+            name: "f16",
+            help: "16-bit floats: half the bytes, 11 bits of precision",
+            source: "IEEE 754, binary16",
+            main_key: None,
+            new: half_precision::new,
+        },
+        CodecEntry {
+            name: "bf16",
+            help: "the upper half of 32-bit floats: half the bytes, their whole range",
+            source: "as in Kalamkar et al. 2019, arXiv 1905.12322",
+            main_key: None,
+            new: bfloat16::new,
+        },
+        CodecEntry {
+            name: "int8",
+            help: "8-bit integers with one scale per block: a quarter of the bytes",
+            source: "blocks of Dettmers et al. 2022, arXiv 2110.02861, with levels evenly spaced",
+            main_key: Some("block"),
+            new: block_int::int8,
+        },
+        CodecEntry {
+            name: "int4",
+            help: "4-bit integers with one scale per block: an eighth of the bytes",
+            source: "blocks of Dettmers et al. 2022, arXiv 2110.02861, with levels evenly spaced",
+            main_key: Some("block"),
+            new: block_int::int4,
+        },
+        CodecEntry {
+            name: "qsgd",
+            help: "levels of the vector's norm, rounded at random: unbiased",
+            source: "Alistarh et al. 2017, arXiv 1610.02132",
+            main_key: Some("levels"),
+            new: qsgd::new,
+        },
+        CodecEntry {
+            name: "sign",
+            help: "one bit a value times the mean magnitude (replica codec)",
+            source: "Karimireddy et al. 2019, arXiv 1901.09847",
+            main_key: None,
+            new: sign::new,
+        },
+        CodecEntry {
+            name: "top-k",
+            help: "the largest changes since the last update, by share of the values (replica codec)",
+            source: "Stich, Cordonnier and Jaggi 2018, arXiv 1809.07599; replica: Koloskova, Stich and Jaggi 2019, arXiv 1902.00340",
+            main_key: Some("share"),
+            new: top_k::new,
+        },
+        CodecEntry {
+            name: "random-k",
+            help: "changes at places drawn at random, the same at all peers of a round (replica codec)",
+            source: "Stich, Cordonnier and Jaggi 2018, arXiv 1809.07599; the shared draw is our own",
+            main_key: Some("share"),
+            new: random_k::new,
+        },
+        CodecEntry {
+            name: "power-sgd",
+            help: "every matrix as a product of two thin ones (replica codec)",
+            source: "Vogels, Karimireddy and Jaggi 2019, arXiv 1905.13727",
+            main_key: Some("rank"),
+            new: power_sgd::new,
+        },
+    ],
+);
 
 /// Reads `[codec]`: its `kind`, and the parameters of that kind.
 pub fn codec_from_section(section: &mut Section<'_>) -> Box<dyn Codec> {
-    let names: Vec<&str> = CODECS.iter().map(|entry| entry.name).collect();
-    let kind = section.text("kind", Some("identity"));
-    match CODECS.iter().find(|entry| entry.name == kind) {
-        Some(entry) => (entry.new)(section),
-        None => {
-            section.note("kind", unknown("codec", &kind, &names));
-            identity::new(section)
-        }
-    }
+    let entry = CODECS
+        .choose(section, "kind", Some("identity"))
+        .unwrap_or(&CODECS[0]);
+    (entry.new)(section)
 }
 
 /// Reads the key `replica`, which turns a codec that could stand alone into a replica codec.

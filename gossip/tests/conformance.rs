@@ -189,7 +189,7 @@ fn normal(dimension: usize) -> Vec<f32> {
 
 #[test]
 fn every_codec_in_the_table_has_its_promises_here() {
-    for entry in CODECS {
+    for entry in &CODECS {
         assert!(
             PROMISES
                 .iter()

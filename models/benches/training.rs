@@ -156,7 +156,7 @@ fn main() {
     evaluate("evaluation, mlp 784-100-10", &narrow, &rows);
 
     let entry = defaults("digits");
-    let source = (entry.load)(&DatasetOptions::default())
+    let source = (entry.new.load)(&DatasetOptions::default())
         .expect("digits are compiled in")
         .source;
     let text = "[data]\nshape = [64]\nclasses = 10\nmean = [5]\ndeviation = [6]\n[model]\nkind = \"softmax\"\n[training]\nbatch_size = 18\n";
@@ -186,7 +186,7 @@ fn main() {
         }
     }
 
-    let digits = task(entry.defaults);
+    let digits = task(entry.new.defaults);
     let rows: Vec<usize> = (0..180).collect();
     measure(
         "digits, 180 rows",

@@ -11,6 +11,7 @@ mod heart;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use kith_consensus::registry::{Entry, Registry};
 use kith_consensus::{Digest, Seed, Stream};
 
 use crate::data::{Dataset, Source};
@@ -19,23 +20,23 @@ use crate::partition::largest_remainder;
 use crate::schema::Schema;
 use crate::source::DataError;
 
-/// A data set that comes with Kith or with the operating system.
-#[derive(Debug)]
-pub struct DatasetEntry {
-    /// Name on the command line.
-    pub name: &'static str,
-    /// One line of help.
-    pub help: &'static str,
-    /// Who made it, and where it was published.
-    pub source: &'static str,
-    /// Reads it.
+/// A data set in the table.
+pub type DatasetEntry = Entry<DatasetFiles>;
+
+/// How a data set is read, and what suits it.
+#[derive(Clone, Copy, Debug)]
+pub struct DatasetFiles {
+    /// Reads its rows.
     pub load: fn(&DatasetOptions) -> Result<Loaded, DataError>,
     /// TOML text of `[data]`, `[model]` and `[training]` that suit it.
     pub defaults: &'static str,
 }
 
 /// Every data set.
-pub static DATASETS: &[DatasetEntry] = &[digits::ENTRY, fashion_mnist::ENTRY, heart::ENTRY];
+pub static DATASETS: Registry<DatasetFiles> = Registry::new(
+    "data set",
+    &[digits::ENTRY, fashion_mnist::ENTRY, heart::ENTRY],
+);
 
 /// Where to look.
 #[derive(Clone, Debug, Default)]

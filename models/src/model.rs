@@ -18,7 +18,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use kith_consensus::section::unknown;
+use kith_consensus::registry::{Entry, Registry};
 use kith_consensus::{Digest, Section, Seed, Stream};
 
 pub(crate) use exponential::exp_negative;
@@ -33,21 +33,12 @@ pub const DIMENSION_MAX: usize = 1 << 28;
 /// Most layers of a kind.
 const LAYERS_MAX: usize = 16;
 
-/// A kind of model.
-#[derive(Debug)]
-pub struct ModelEntry {
-    /// Name in `model.kind`.
-    pub name: &'static str,
-    /// One line of help.
-    pub help: &'static str,
-    /// The paper it comes from.
-    pub source: &'static str,
-    /// Reads its keys of `[model]`.
-    pub new: fn(&mut Section<'_>) -> Arc<dyn Architecture>,
-}
+/// A kind of model in the table; `new` reads its keys of `[model]`.
+pub type ModelEntry = Entry<fn(&mut Section<'_>) -> Arc<dyn Architecture>>;
 
 /// Every kind of model.
-pub static MODELS: &[ModelEntry] = &[softmax::ENTRY, mlp::ENTRY, cnn::ENTRY];
+pub static MODELS: Registry<fn(&mut Section<'_>) -> Arc<dyn Architecture>> =
+    Registry::new("model", &[softmax::ENTRY, mlp::ENTRY, cnn::ENTRY]);
 
 /// The sizes of a model, before it knows the data's shape.
 pub trait Architecture: Debug + Send + Sync {
@@ -281,7 +272,7 @@ impl Parameters<'_> {
 #[derive(Clone, Debug)]
 pub struct ModelSection {
     /// Name of the entry in [`MODELS`].
-    pub kind: String,
+    pub kind: &'static str,
     /// Seed of the initial parameters.
     pub seed: u64,
     pub(crate) architecture: Arc<dyn Architecture>,
@@ -290,24 +281,8 @@ pub struct ModelSection {
 impl ModelSection {
     /// Reads `[model]`. Problems are noted in the section.
     pub fn read(section: &mut Section<'_>) -> ModelSection {
-        let names: Vec<&str> = MODELS.iter().map(|entry| entry.name).collect();
-        let kind = section.text("kind", None);
+        let (kind, architecture) = MODELS.build(section, "kind", None);
         let seed = section.integer("seed", Some(0), 0..=i64::MAX as u64);
-        let architecture = match MODELS.iter().find(|entry| entry.name == kind) {
-            Some(entry) => (entry.new)(section),
-            None => {
-                if !kind.is_empty() {
-                    section.note("kind", unknown("model", &kind, &names));
-                }
-                // Reading every kind's keys keeps one wrong word from also calling all the others
-                // unknown.
-                MODELS
-                    .iter()
-                    .map(|entry| (entry.new)(section))
-                    .last()
-                    .expect("MODELS is not empty")
-            }
-        };
         ModelSection {
             kind,
             seed,

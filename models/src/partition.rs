@@ -24,7 +24,8 @@ mod shards;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use kith_consensus::section::{Document, unknown};
+use kith_consensus::registry::{Entry, Registry, short_form};
+use kith_consensus::section::Document;
 use kith_consensus::{Section, Seed, Stream};
 
 use crate::data::Dataset;
@@ -34,37 +35,28 @@ pub use dirichlet::{cut_classes, draw_proportions};
 pub use iid::near_equal;
 pub use shards::deal_shards;
 
-/// A way to deal rows.
-#[derive(Debug)]
-pub struct PartitionEntry {
-    /// Name before the colon.
-    pub name: &'static str,
-    /// One line of help.
-    pub help: &'static str,
-    /// The paper or program that defines it.
-    pub source: &'static str,
-    /// The parameter that `name:value` sets, if there is one.
-    pub parameter: Option<&'static str>,
-    /// Reads its parameters.
-    pub new: fn(&mut Section<'_>) -> Arc<dyn Deal>,
-}
+/// A way to deal rows in the table; `new` reads its parameters.
+pub type PartitionEntry = Entry<fn(&mut Section<'_>) -> Arc<dyn Deal>>;
 
 /// Every way to deal rows.
-pub static PARTITIONS: &[PartitionEntry] = &[
-    iid::ENTRY,
-    dirichlet::ENTRY,
-    inner_dirichlet::ENTRY,
-    shards::ENTRY,
-    pathological::ENTRY,
-    class_groups::ENTRY,
-    gamma_similarity::ENTRY,
-    quantity::ENTRY,
-    draw::ENTRY,
-    feature_skew::ENTRY,
-    rotation::ENTRY,
-    concept_shift::ENTRY,
-    natural::ENTRY,
-];
+pub static PARTITIONS: Registry<fn(&mut Section<'_>) -> Arc<dyn Deal>> = Registry::new(
+    "partition",
+    &[
+        iid::ENTRY,
+        dirichlet::ENTRY,
+        inner_dirichlet::ENTRY,
+        shards::ENTRY,
+        pathological::ENTRY,
+        class_groups::ENTRY,
+        gamma_similarity::ENTRY,
+        quantity::ENTRY,
+        draw::ENTRY,
+        feature_skew::ENTRY,
+        rotation::ENTRY,
+        concept_shift::ENTRY,
+        natural::ENTRY,
+    ],
+);
 
 /// The rows to deal.
 #[derive(Clone, Copy, Debug)]
@@ -165,28 +157,14 @@ pub enum PartitionError {
 #[derive(Clone, Debug)]
 pub struct Partition {
     /// Name of the entry in [`PARTITIONS`].
-    pub kind: String,
+    pub kind: &'static str,
     deal: Arc<dyn Deal>,
 }
 
 impl Partition {
     /// Reads `kind` and its parameters from a section.
     pub fn read(section: &mut Section<'_>) -> Partition {
-        let names: Vec<&str> = PARTITIONS.iter().map(|entry| entry.name).collect();
-        let kind = section.text("kind", None);
-        let deal = match PARTITIONS.iter().find(|entry| entry.name == kind) {
-            Some(entry) => (entry.new)(section),
-            None => {
-                if !kind.is_empty() {
-                    section.note("kind", unknown("partition", &kind, &names));
-                }
-                PARTITIONS
-                    .iter()
-                    .map(|entry| (entry.new)(section))
-                    .last()
-                    .expect("PARTITIONS is not empty")
-            }
-        };
+        let (kind, deal) = PARTITIONS.build(section, "kind", None);
         Partition { kind, deal }
     }
 
@@ -200,20 +178,12 @@ impl Partition {
             text: text.to_owned(),
             what,
         };
-        let (kind, values) = text
-            .split_once(':')
-            .map_or((text, ""), |(kind, values)| (kind, values));
-        let names: Vec<&str> = PARTITIONS.iter().map(|entry| entry.name).collect();
-        let entry = PARTITIONS
-            .iter()
-            .find(|entry| entry.name == kind)
-            .ok_or_else(|| wrong(unknown("partition", kind, &names)))?;
+        let (kind, values) = short_form(text);
+        let entry = PARTITIONS.find(kind).map_err(wrong)?;
         let mut toml = format!("[partition]\nkind = \"{kind}\"\n");
-        for value in values.split(',').filter(|value| !value.is_empty()) {
-            let (key, value) = match (value.split_once('='), entry.parameter) {
-                (Some((key, value)), _) => (key, value),
-                (None, Some(key)) => (key, value),
-                (None, None) => return Err(wrong(format!("{kind:?} takes no parameter"))),
+        for (key, value) in values.filter(|part| *part != (None, "")) {
+            let Some(key) = key.or(entry.main_key) else {
+                return Err(wrong(format!("{kind:?} takes no parameter")));
             };
             let word = |text: &str| {
                 !text.is_empty()

@@ -4,23 +4,14 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use kith_consensus::Section;
-use kith_consensus::section::unknown;
+use kith_consensus::registry::{Entry, Registry};
 
-/// A local objective: what a peer minimises besides the loss on its own rows.
-#[derive(Debug)]
-pub struct ObjectiveEntry {
-    /// Name in `training.objective`.
-    pub name: &'static str,
-    /// One line of help.
-    pub help: &'static str,
-    /// The paper it comes from.
-    pub source: &'static str,
-    /// Reads its keys of `[training]`.
-    pub new: fn(&mut Section<'_>) -> Arc<dyn Objective>,
-}
+/// An objective in the table; `new` reads its keys of `[training]`.
+pub type ObjectiveEntry = Entry<fn(&mut Section<'_>) -> Arc<dyn Objective>>;
 
 /// Every local objective.
-pub static OBJECTIVES: &[ObjectiveEntry] = &[PLAIN, PROX];
+pub static OBJECTIVES: Registry<fn(&mut Section<'_>) -> Arc<dyn Objective>> =
+    Registry::new("objective", &[PLAIN, PROX]);
 
 /// What an objective adds to the loss on the own rows.
 pub trait Objective: Debug + Send + Sync {
@@ -32,6 +23,7 @@ const PLAIN: ObjectiveEntry = ObjectiveEntry {
     name: "plain",
     help: "the mean loss on the own rows, as in FedAvg and D-PSGD",
     source: "McMahan et al. 2017, arXiv 1602.05629",
+    main_key: None,
     new: |_| Arc::new(Plain),
 };
 
@@ -46,6 +38,7 @@ const PROX: ObjectiveEntry = ObjectiveEntry {
     name: "prox",
     help: "FedProx: plus prox_mu / 2 · ‖parameters − round start‖², which holds unlike peers together",
     source: "Li et al. 2020 (FedProx), arXiv 1812.06127",
+    main_key: None,
     // 0.01: a guess within the grid {0.001, 0.01, 0.1, 1} that Li et al. (arXiv 1812.06127) tune
     // over.
     new: |section| {
@@ -92,39 +85,35 @@ pub enum MomentumScope {
 }
 
 /// A momentum scope in the table.
-#[derive(Debug)]
-pub struct MomentumEntry {
-    /// Name in `training.momentum_scope`.
-    pub name: &'static str,
-    /// One line of help.
-    pub help: &'static str,
-    /// The paper it comes from.
-    pub source: &'static str,
-    /// What it names.
-    pub scope: MomentumScope,
-}
+pub type MomentumEntry = Entry<MomentumScope>;
 
 /// Every momentum scope, the default first.
-pub static MOMENTUM_SCOPES: &[MomentumEntry] = &[
-    MomentumEntry {
-        name: "round",
-        help: "local momentum that starts at zero every round, so that a peer that restarts has nothing to remember",
-        source: "Polyak 1964 (heavy ball), doi 10.1016/0041-5553(64)90137-5",
-        scope: MomentumScope::Round,
-    },
-    MomentumEntry {
-        name: "run",
-        help: "local momentum that goes on from round to round, whatever mixing did to the model meanwhile",
-        source: "heavy ball; among neighbours as in Lin et al. 2021, arXiv 2102.04761 (DSGDm)",
-        scope: MomentumScope::Run,
-    },
-    MomentumEntry {
-        name: "quasi-global",
-        help: "momentum along the path of the mixed model instead of the own gradients, for unlike data",
-        source: "Lin et al. 2021, arXiv 2102.04761",
-        scope: MomentumScope::QuasiGlobal,
-    },
-];
+pub static MOMENTUM_SCOPES: Registry<MomentumScope> = Registry::new(
+    "momentum_scope",
+    &[
+        MomentumEntry {
+            name: "round",
+            help: "local momentum that starts at zero every round, so that a peer that restarts has nothing to remember",
+            source: "Polyak 1964 (heavy ball), doi 10.1016/0041-5553(64)90137-5",
+            main_key: None,
+            new: MomentumScope::Round,
+        },
+        MomentumEntry {
+            name: "run",
+            help: "local momentum that goes on from round to round, whatever mixing did to the model meanwhile",
+            source: "heavy ball; among neighbours as in Lin et al. 2021, arXiv 2102.04761 (DSGDm)",
+            main_key: None,
+            new: MomentumScope::Run,
+        },
+        MomentumEntry {
+            name: "quasi-global",
+            help: "momentum along the path of the mixed model instead of the own gradients, for unlike data",
+            source: "Lin et al. 2021, arXiv 2102.04761",
+            main_key: None,
+            new: MomentumScope::QuasiGlobal,
+        },
+    ],
+);
 
 impl MomentumScope {
     /// Values that the optimizer carries from round to round for `dimension` parameters.
@@ -154,7 +143,7 @@ impl MomentumScope {
 #[derive(Clone, Debug)]
 pub struct TrainingSection {
     /// Name of the entry in [`OBJECTIVES`].
-    pub objective: String,
+    pub objective: &'static str,
     /// Name of the optimizer; `sgd`.
     pub optimizer: String,
     /// Learning rate η, above 0.
@@ -185,19 +174,7 @@ pub struct TrainingSection {
 impl TrainingSection {
     /// Reads `[training]`. Problems are noted in the section.
     pub fn read(section: &mut Section<'_>) -> TrainingSection {
-        let names: Vec<&str> = OBJECTIVES.iter().map(|entry| entry.name).collect();
-        let objective = section.text("objective", Some("plain"));
-        let kind = match OBJECTIVES.iter().find(|entry| entry.name == objective) {
-            Some(entry) => (entry.new)(section),
-            None => {
-                section.note("objective", unknown("objective", &objective, &names));
-                OBJECTIVES
-                    .iter()
-                    .map(|entry| (entry.new)(section))
-                    .last()
-                    .expect("OBJECTIVES is not empty")
-            }
-        };
+        let (objective, kind) = OBJECTIVES.build(section, "objective", Some("plain"));
         let optimizer = section.choice("optimizer", Some("sgd"), &["sgd"]);
         // 0.05 with momentum 0.9: measured on digits, Fashion-MNIST and heart
         // (models/tests/accuracy.rs).
@@ -208,13 +185,9 @@ impl TrainingSection {
         let momentum = section.number("momentum", Some(0.9), 0.0..=0.9999);
         // A round's own: a peer that restarts has nothing to remember (a design decision, not a
         // measurement).
-        let scopes: Vec<&str> = MOMENTUM_SCOPES.iter().map(|entry| entry.name).collect();
-        let scope = section.choice("momentum_scope", Some(scopes[0]), &scopes);
-        let momentum_scope = MOMENTUM_SCOPES
-            .iter()
-            .find(|entry| entry.name == scope)
-            .unwrap_or(&MOMENTUM_SCOPES[0])
-            .scope;
+        let default = &MOMENTUM_SCOPES[0];
+        let scope = MOMENTUM_SCOPES.choose(section, "momentum_scope", Some(default.name));
+        let momentum_scope = scope.unwrap_or(default).new;
         // 0: PyTorch's, and what the learning rates here were measured with.
         let dampening = section.number("dampening", Some(0.0), 0.0..=0.9999);
         let weight_decay = section.number("weight_decay", Some(0.0), 0.0..=1e3);

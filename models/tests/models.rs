@@ -47,7 +47,7 @@ fn gradient(kind: &str, parameters: &[f32]) -> Vec<f32> {
 
 #[test]
 fn every_parameter_of_every_model_gets_a_gradient() {
-    for entry in MODELS {
+    for entry in &MODELS {
         let (task, _) = small(entry.name, "");
         let gradient = gradient(entry.name, &task.initial_parameters());
         for tensor in &task.layout().tensors {
@@ -70,7 +70,7 @@ fn every_parameter_of_every_model_gets_a_gradient() {
 
 #[test]
 fn gradients_agree_with_finite_differences() {
-    for entry in MODELS {
+    for entry in &MODELS {
         let (task, data) = small(entry.name, "");
         let parameters = task.initial_parameters();
         let exact = gradient(entry.name, &parameters);
@@ -98,7 +98,7 @@ fn gradients_agree_with_finite_differences() {
 
 #[test]
 fn equal_seeds_give_equal_bytes_and_other_rounds_other_ones() {
-    for entry in MODELS {
+    for entry in &MODELS {
         let (task, data) = small(entry.name, "local_steps = 5\nbatch_size = 16");
         let start = task.initial_parameters();
         let train = |seed: u64, round: u64| {

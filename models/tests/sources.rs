@@ -322,9 +322,9 @@ fn a_name_without_a_format_and_labels_that_are_not_there_are_told() {
 
 #[test]
 fn every_data_set_loads_with_its_defaults_or_says_how() {
-    for entry in DATASETS {
-        let task = common::task(entry.defaults);
-        match (entry.load)(&DatasetOptions::default()) {
+    for entry in &DATASETS {
+        let task = common::task(entry.new.defaults);
+        match (entry.new.load)(&DatasetOptions::default()) {
             Err(error) => assert!(error.to_string().contains("apt-get install"), "{error}"),
             Ok(loaded) => {
                 let split = loaded

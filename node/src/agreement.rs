@@ -124,11 +124,11 @@ mod tests {
 
     #[test]
     fn a_charter_of_every_data_set_reads_back_as_the_same_agreement() {
-        for entry in DATASETS {
+        for entry in &DATASETS {
             let key = PeerId([1; 32]);
             let text = format!(
                 "{}\n[federation]\nname = \"test\"\n[topology]\nkind = \"complete\"\n[[membership.member]]\nname = \"a\"\nkey = \"{key}\"\n",
-                entry.defaults
+                entry.new.defaults
             );
             let first = Agreement::parse(&text)
                 .unwrap_or_else(|problems| panic!("{}: {problems:?}", entry.name));

@@ -18,7 +18,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kith_consensus::section::{Document, unknown};
+use kith_consensus::registry::{Entry, Registry, short_form};
+use kith_consensus::section::Document;
 use kith_consensus::{Charter, PeerId, Problem, Section, Stream};
 use kith_gossip::conduct::{Fraud, LOSS_MAX};
 use kith_gossip::{Conduct, Parameters, Publication, View};
@@ -275,53 +276,51 @@ impl Conduct for Attacker {
 }
 
 /// An attack in the table.
-#[derive(Debug)]
-pub struct AttackEntry {
-    /// Its name.
-    pub name: &'static str,
-    /// One line for people.
-    pub help: &'static str,
-    /// Where it comes from.
-    pub source: &'static str,
+pub type AttackEntry = Entry<AttackKind>;
+
+/// What an attack is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct AttackKind {
     /// What the attacker knows.
     pub knowledge: Knowledge,
-    /// The key that `name:value` sets.
-    pub parameter: Option<&'static str>,
     /// Whether it lies about rows, so that it needs a world that trains on some.
     pub poisons: bool,
-    /// Reads its parameters.
-    pub new: fn(&mut Section<'_>) -> Box<dyn Attack>,
+    /// Reads its parameters and builds it.
+    pub build: fn(&mut Section<'_>) -> Box<dyn Attack>,
 }
 
 /// Every attack.
-pub static ATTACKS: &[AttackEntry] = &[
-    sign_flip::ENTRY,
-    inner_product::ENTRY,
-    fall_of_empires::ENTRY,
-    sybil::ENTRY,
-    gaussian::ENTRY,
-    random::ENTRY,
-    zero::ENTRY,
-    not_a_number::ENTRY,
-    infinity::ENTRY,
-    alie::ENTRY,
-    optimal::INNER_PRODUCT,
-    optimal::ALIE,
-    mimic::ENTRY,
-    slow_drift::ENTRY,
-    free_rider::ENTRY,
-    label_flip::ENTRY,
-    backdoor::ENTRY,
-    model_replacement::ENTRY,
-    dissensus::ENTRY,
-    equivocation::ENTRY,
-    false_state::ENTRY,
-    wrong_shape::ENTRY,
-    forgery::ENTRY,
-    replay::ENTRY,
-    silence::ENTRY,
-    mute::ENTRY,
-];
+pub static ATTACKS: Registry<AttackKind> = Registry::new(
+    "attack",
+    &[
+        sign_flip::ENTRY,
+        inner_product::ENTRY,
+        fall_of_empires::ENTRY,
+        sybil::ENTRY,
+        gaussian::ENTRY,
+        random::ENTRY,
+        zero::ENTRY,
+        not_a_number::ENTRY,
+        infinity::ENTRY,
+        alie::ENTRY,
+        optimal::INNER_PRODUCT,
+        optimal::ALIE,
+        mimic::ENTRY,
+        slow_drift::ENTRY,
+        free_rider::ENTRY,
+        label_flip::ENTRY,
+        backdoor::ENTRY,
+        model_replacement::ENTRY,
+        dissensus::ENTRY,
+        equivocation::ENTRY,
+        false_state::ENTRY,
+        wrong_shape::ENTRY,
+        forgery::ENTRY,
+        replay::ENTRY,
+        silence::ENTRY,
+        mute::ENTRY,
+    ],
+);
 
 /// An attack from the command line's text: `sign-flip`, with its main parameter `sign-flip:10`,
 /// with others `backdoor:3,share=0.2` or `model-replacement:target=3`.
@@ -329,9 +328,7 @@ pub static ATTACKS: &[AttackEntry] = &[
 /// # Errors
 /// Every problem with the name or the parameters.
 pub fn attack_from_text(text: &str) -> Result<Box<dyn Attack>, Vec<Problem>> {
-    let (name, values) = text
-        .split_once(':')
-        .map_or((text, None), |(name, values)| (name, Some(values)));
+    let (name, values) = short_form(text);
     let refuse = |what: String| {
         Err(vec![Problem {
             key: "attack".into(),
@@ -341,23 +338,18 @@ pub fn attack_from_text(text: &str) -> Result<Box<dyn Attack>, Vec<Problem>> {
             what,
         }])
     };
-    let names: Vec<&str> = ATTACKS.iter().map(|entry| entry.name).collect();
-    let Some(entry) = ATTACKS.iter().find(|entry| entry.name == name) else {
-        return refuse(unknown("attack", name, &names));
+    let entry = match ATTACKS.find(name) {
+        Ok(entry) => entry,
+        Err(what) => return refuse(what),
     };
     let mut source = "[attack]\n".to_owned();
-    for (place, value) in values
-        .into_iter()
-        .flat_map(|values| values.split(','))
-        .enumerate()
-    {
-        let (key, value) = match (value.split_once('='), entry.parameter) {
-            (Some((key, value)), _) => (key, value),
-            (None, Some(key)) if place == 0 => (key, value),
+    for (place, (key, value)) in values.enumerate() {
+        let key = match (key, entry.main_key) {
+            (Some(key), _) => key,
+            (None, Some(key)) if place == 0 => key,
             (None, Some(_)) => {
-                return refuse(format!(
-                    "expected KEY=NUMBER after the first comma, found {value:?}"
-                ));
+                let expected = "expected KEY=NUMBER after the first comma";
+                return refuse(format!("{expected}, found {value:?}"));
             }
             (None, None) => return refuse(format!("{name} takes no parameter, found {value:?}")),
         };
@@ -381,14 +373,13 @@ pub fn attack_from_text(text: &str) -> Result<Box<dyn Attack>, Vec<Problem>> {
         ));
     }
     let mut document = Document::parse(&source).map_err(|problem| vec![problem])?;
-    let attack = document.section("attack", entry.new);
+    let attack = document.section("attack", entry.new.build);
     document.finish().map(|_| attack)
 }
 
 /// What the entry that `text` names says of itself; `None` where there is no such attack.
 pub fn entry_of(text: &str) -> Option<&'static AttackEntry> {
-    let name = text.split(':').next().unwrap_or_default();
-    ATTACKS.iter().find(|entry| entry.name == name)
+    ATTACKS.get(short_form(text).0)
 }
 
 #[cfg(test)]
@@ -420,7 +411,7 @@ mod tests {
 
     #[test]
     fn every_attack_is_made_from_its_name_alone_and_names_its_source() {
-        for entry in ATTACKS {
+        for entry in &ATTACKS {
             assert!(attack_from_text(entry.name).is_ok(), "{}", entry.name);
             assert!(
                 !entry.source.is_empty() && !entry.help.is_empty(),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use kith_consensus::PeerId;
 use kith_consensus::charter::Charter;
+use kith_consensus::registry::{Entry, Registry};
 use kith_gossip::{Effect, Event, Input, Record, Roster};
 use serde::Serialize;
 
@@ -38,43 +39,39 @@ mod replicas_agree;
 mod round_goes_on;
 mod rule_has_enough;
 
-/// A promise in the table.
-pub struct CheckEntry {
-    /// Its name.
-    pub name: &'static str,
-    /// What is promised.
-    pub help: &'static str,
-    /// Begins to watch.
-    pub new: fn(&Scope) -> Box<dyn Check>,
-}
+/// A promise in the table; `new` begins to watch it.
+pub type CheckEntry = Entry<fn(&Scope) -> Box<dyn Check>>;
 
 /// Every promise.
-pub static CHECKS: &[CheckEntry] = &[
-    round_goes_on::ENTRY,
-    counted_once::ENTRY,
-    nothing_stale::ENTRY,
-    over_is_true::ENTRY,
-    promised_first::ENTRY,
-    promise_kept::ENTRY,
-    no_contradiction::ENTRY,
-    expelled_is_out::ENTRY,
-    evidence_spreads::ENTRY,
-    honest_are_heard::ENTRY,
-    replicas_agree::ENTRY,
-    rule_has_enough::ENTRY,
-    mixes_as_agreed::ENTRY,
-    adopts_as_agreed::ENTRY,
-    chooses_as_agreed::ENTRY,
-    quorum_is_kept::ENTRY,
-    not_too_early::ENTRY,
-    awaited_again::ENTRY,
-    jumps_are_credible::ENTRY,
-    inside_the_hull::ENTRY,
-    finite::ENTRY,
-    bounded::ENTRY,
-    finds_back::ENTRY,
-    heals::ENTRY,
-];
+pub static CHECKS: Registry<fn(&Scope) -> Box<dyn Check>> = Registry::new(
+    "check",
+    &[
+        round_goes_on::ENTRY,
+        counted_once::ENTRY,
+        nothing_stale::ENTRY,
+        over_is_true::ENTRY,
+        promised_first::ENTRY,
+        promise_kept::ENTRY,
+        no_contradiction::ENTRY,
+        expelled_is_out::ENTRY,
+        evidence_spreads::ENTRY,
+        honest_are_heard::ENTRY,
+        replicas_agree::ENTRY,
+        rule_has_enough::ENTRY,
+        mixes_as_agreed::ENTRY,
+        adopts_as_agreed::ENTRY,
+        chooses_as_agreed::ENTRY,
+        quorum_is_kept::ENTRY,
+        not_too_early::ENTRY,
+        awaited_again::ENTRY,
+        jumps_are_credible::ENTRY,
+        inside_the_hull::ENTRY,
+        finite::ENTRY,
+        bounded::ENTRY,
+        finds_back::ENTRY,
+        heals::ENTRY,
+    ],
+);
 
 /// What the promises of a run are about.
 #[derive(Clone, Debug)]

@@ -192,7 +192,7 @@ impl Experiment {
             problems.push(problem("world.peers", what));
         }
         let lying = world.adversaries > 0 || !world.liars.is_empty();
-        if closed_form && lying && entry_of(&world.attack).is_some_and(|entry| entry.poisons) {
+        if closed_form && lying && entry_of(&world.attack).is_some_and(|entry| entry.new.poisons) {
             let what = format!(
                 "{:?} poisons rows, and [world.trainer] has none; expected an attack on vectors",
                 world.attack
@@ -462,7 +462,7 @@ impl Experiment {
             .map(|peer| liars.binary_search(&peer).is_ok())
             .collect();
         let entry = entry_of(&self.world.attack);
-        let omniscient = entry.is_some_and(|entry| entry.knowledge == Knowledge::Omniscient)
+        let omniscient = entry.is_some_and(|entry| entry.new.knowledge == Knowledge::Omniscient)
             && !liars.is_empty();
         let oracle = omniscient.then(|| Arc::new(Oracle::default()));
         let school = self.school(&seed, &lies)?;
@@ -735,7 +735,7 @@ impl Experiment {
         } else {
             "world.dataset"
         };
-        let loaded = (entry.load)(&options).map_err(|error| {
+        let loaded = (entry.new.load)(&options).map_err(|error| {
             ExperimentError::Problems(vec![self.places.problem(key, error.to_string())])
         })?;
         let all = loaded
@@ -916,6 +916,7 @@ fn completion(written: &toml::Table) -> toml::Table {
         .find(|entry| entry.name == dataset && !closed_form)
     {
         let defaults: toml::Table = entry
+            .new
             .defaults
             .parse()
             .expect("a data set's defaults are TOML");

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use kith_consensus::section::unknown;
+use kith_consensus::registry::{Entry, Registry};
 use kith_consensus::{Section, Seed, Stream};
 use kith_models::{Request, Trained};
 
@@ -16,21 +16,12 @@ use crate::simulator::Local;
 mod logistic;
 mod quadratic;
 
-/// A kind of objective in the table.
-#[derive(Debug)]
-pub struct TrainerEntry {
-    /// Name in `world.trainer.kind`.
-    pub name: &'static str,
-    /// One line of help.
-    pub help: &'static str,
-    /// Where it comes from.
-    pub source: &'static str,
-    /// Reads its parameters.
-    pub new: fn(&mut Section<'_>) -> Arc<dyn Family>,
-}
+/// A kind of objective in the table; `new` reads its keys.
+pub type TrainerEntry = Entry<fn(&mut Section<'_>) -> Arc<dyn Family>>;
 
 /// Every kind of objective with a known optimum.
-pub static TRAINERS: &[TrainerEntry] = &[quadratic::ENTRY, logistic::ENTRY];
+pub static TRAINERS: Registry<fn(&mut Section<'_>) -> Arc<dyn Family>> =
+    Registry::new("trainer", &[quadratic::ENTRY, logistic::ENTRY]);
 
 /// Objectives for any number of peers.
 pub trait Family: std::fmt::Debug + Send + Sync {
@@ -77,16 +68,12 @@ impl TrainerSection {
     /// Reads the section. Problems are noted in it.
     pub fn read(section: &mut Section<'_>) -> TrainerSection {
         let kind = section.text("kind", None);
-        let entry = TRAINERS.iter().find(|entry| entry.name == kind);
-        if entry.is_none() && !kind.is_empty() {
-            let names: Vec<&str> = TRAINERS.iter().map(|entry| entry.name).collect();
-            section.note(
-                "kind",
-                format!(
-                    "{}; without [world.trainer] the charter's model is trained",
-                    unknown("trainer", &kind, &names)
-                ),
-            );
+        let entry = TRAINERS.find(&kind);
+        if let Err(what) = &entry
+            && !kind.is_empty()
+        {
+            let beside = "without [world.trainer] the charter's model is trained";
+            section.note("kind", format!("{what}; {beside}"));
         }
         let family = (entry.unwrap_or(&TRAINERS[0]).new)(section);
         TrainerSection {
@@ -245,7 +232,7 @@ mod tests {
 
     #[test]
     fn the_mean_gradient_is_zero_at_every_family_s_optimum_and_a_difference_quotient_elsewhere() {
-        for entry in TRAINERS {
+        for entry in &TRAINERS {
             let family = Document::parse("")
                 .expect("toml")
                 .section("trainer", entry.new);

@@ -117,8 +117,7 @@ impl World {
         let peers = section.integer("peers", Some(0), 0..=PEERS_MAX) as usize;
         let seed = section.integer("seed", Some(0), 0..=i64::MAX as u64);
         let trainer = section.optional_table("trainer", TrainerSection::read);
-        let known: Vec<&str> = DATASETS.iter().map(|entry| entry.name).collect();
-        let dataset = section.choice("dataset", Some("digits"), &known);
+        let dataset = section.choice("dataset", Some("digits"), &DATASETS.names());
         let data_dir = section.text("data_dir", Some(""));
         let text = section.text("partition", Some("iid"));
         let partition = Partition::parse(&text).unwrap_or_else(|error| {

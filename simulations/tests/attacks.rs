@@ -501,7 +501,7 @@ fn under_every_attack_and_codec_the_honest_finish_and_every_promise_holds() {
         "kind = \"top-k\"\nshare = 0.3",
         "kind = \"random-k\"\nshare = 0.3",
     ];
-    for entry in ATTACKS.iter().filter(|entry| !entry.poisons) {
+    for entry in ATTACKS.iter().filter(|entry| !entry.new.poisons) {
         for (seed, codec) in (0..).zip(codecs) {
             let world = Parabolas {
                 peers: 7,
@@ -517,7 +517,7 @@ fn under_every_attack_and_codec_the_honest_finish_and_every_promise_holds() {
 
 #[test]
 fn rows_cannot_be_poisoned_where_there_are_none() {
-    for entry in ATTACKS.iter().filter(|entry| entry.poisons) {
+    for entry in ATTACKS.iter().filter(|entry| entry.new.poisons) {
         let problems =
             Experiment::parse(&RING.text(0, entry.name, 1, MEAN), &[]).expect_err("no rows");
         assert_eq!(problems[0].key, "world.attack", "{}", entry.name);
@@ -535,7 +535,7 @@ fn an_attack_that_knows_its_own_only_does_not_depend_on_others() {
     let graph = Graph::new_undirected(6, (1..6).flat_map(|a| (0..a).map(move |b| (a, b))))
         .expect("everyone hears everyone");
     let (start, trained) = ([0.5, -0.5, 0.25], [1.0, 2.0, -1.0]);
-    for entry in ATTACKS {
+    for entry in &ATTACKS {
         let told = |others: f32| {
             let rows: Vec<[f32; 3]> = (0..5)
                 .map(|peer| [others, peer as f32 * others, 1.0 - others])
@@ -557,7 +557,7 @@ fn an_attack_that_knows_its_own_only_does_not_depend_on_others() {
             let attack = attack_from_text(entry.name).expect("a listed attack");
             Attacker::new(attack, None).publish(&view, &mut Seed::from_number(1).stream("test"))
         };
-        match entry.knowledge {
+        match entry.new.knowledge {
             // Compared as text, since a NaN is not itself.
             Knowledge::Own => assert_eq!(
                 format!("{:?}", told(0.5)),

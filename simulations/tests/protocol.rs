@@ -328,7 +328,7 @@ fn every_codec_survives_loss_repetition_delay_reordering_and_a_restart_of_the_se
 
 #[test]
 fn every_method_survives_loss_repetition_delay_reordering_and_a_restart_of_the_sender() {
-    for entry in kith_consensus::optimization::METHODS {
+    for entry in &kith_consensus::optimization::METHODS {
         for seed in 0..4 {
             let world = World::new(6, "kind = \"random-regular\"\ndegree = 3", CODECS[0])
                 .weather(0.15, 0.2, 900, seed);

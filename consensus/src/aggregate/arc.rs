@@ -13,6 +13,7 @@ pub(super) const ENTRY: PreEntry = PreEntry {
     name: "arc",
     help: "clip the longest updates to the longest of the others; on updates; n >= 2f + 1",
     source: "Allouah et al. 2025, arXiv 2405.14432",
+    main_key: None,
     new: |_, byzantine| Box::new(AdaptiveClipping { byzantine }),
 };
 

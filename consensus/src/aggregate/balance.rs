@@ -15,6 +15,7 @@ pub(super) const ENTRY: RuleEntry = RuleEntry {
     name: "balance",
     help: "mean with neighbours within a shrinking radius of the own model; keys alpha, gamma, kappa; n >= f + 2",
     source: "Fang et al. 2024, arXiv 2406.10416",
+    main_key: None,
     new: |section, byzantine| {
         Box::new(Balance {
             byzantine,

@@ -13,6 +13,7 @@ pub(super) const ENTRY: RuleEntry = RuleEntry {
     name: "bridge",
     help: "per coordinate the mean of the own value and the neighbours' trimmed ones; n >= 2f + 2",
     source: "Fang, Yang and Bajwa 2022, arXiv 1908.08098",
+    main_key: None,
     new: |_, byzantine| Box::new(Bridge { byzantine }),
 };
 

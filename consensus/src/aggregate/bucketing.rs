@@ -14,6 +14,7 @@ pub(super) const ENTRY: PreEntry = PreEntry {
     name: "bucketing",
     help: "average random groups of s models; the rule needs enough groups",
     source: "Karimireddy, He and Jaggi 2022, arXiv 2006.09365",
+    main_key: None,
     // s = 2 is the paper's recommendation.
     new: |section, byzantine| {
         Box::new(Bucketing {

@@ -15,6 +15,7 @@ pub(super) const ENTRY: RuleEntry = RuleEntry {
     name: "bulyan",
     help: "n - 2f models picked by Krum, then the mean around their median; n >= 4f + 3",
     source: "El Mhamdi, Guerraoui and Rouault 2018, arXiv 1802.07927",
+    main_key: None,
     new: |_, byzantine| Box::new(Bulyan { byzantine }),
 };
 

@@ -15,6 +15,7 @@ pub(super) const ENTRY: RuleEntry = RuleEntry {
     name: "centered-clipping",
     help: "from the last aggregate towards the models, each clipped to tau; keys tau, iterations; n >= 2f + 1",
     source: "Karimireddy, He and Jaggi 2021, arXiv 2012.10333",
+    main_key: None,
     new: |section, byzantine| {
         Box::new(CenteredClipping {
             byzantine,

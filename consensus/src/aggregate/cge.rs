@@ -11,6 +11,7 @@ pub(super) const ENTRY: RuleEntry = RuleEntry {
     name: "cge",
     help: "mean of the n - f updates with the smallest norm; on updates; n >= 2f + 1",
     source: "Gupta, Liu and Vaidya 2020, arXiv 2008.04699",
+    main_key: None,
     new: |_, byzantine| Box::new(Elimination { byzantine }),
 };
 

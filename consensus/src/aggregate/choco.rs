@@ -13,6 +13,7 @@ pub(super) const ENTRY: RuleEntry = RuleEntry {
     name: "choco",
     help: "gossip averaging among compressed replicas; key step_size; tolerates no arbitrary model",
     source: "Koloskova, Stich and Jaggi 2019, arXiv 1902.00340",
+    main_key: None,
     // A guess between 1, which is for exact replicas, and the paper's tuned values for coarse
     // codecs, a tenth and below.
     new: |section, byzantine| {

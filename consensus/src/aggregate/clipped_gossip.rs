@@ -15,6 +15,7 @@ pub(super) const ENTRY: RuleEntry = RuleEntry {
     name: "clipped-gossip",
     help: "gossip averaging, each neighbour clipped to tau (0: adaptive); n >= f + 2",
     source: "He, Karimireddy and Jaggi 2022, arXiv 2202.01545",
+    main_key: None,
     // 0: what fits one model's size does not fit another's.
     new: |section, byzantine| {
         Box::new(ClippedGossip {

@@ -15,6 +15,7 @@ pub(super) const ENTRY: RuleEntry = RuleEntry {
     name: "fltrust",
     help: "neighbours' updates at the own norm, weighted by their cosine with the own; on updates; n >= f + 2",
     source: "Cao et al. 2021, arXiv 2012.13995",
+    main_key: None,
     new: |_, byzantine| Box::new(Trust { byzantine }),
 };
 

@@ -28,6 +28,7 @@ pub(super) const ENTRY: RuleEntry = RuleEntry {
     name: "geometric-median",
     help: "the point with the smallest sum of distances; n >= 2f + 1",
     source: "Pillutla et al. 2022, arXiv 1912.13445",
+    main_key: None,
     new: |section, byzantine| {
         Box::new(GeometricMedian {
             byzantine,

@@ -15,6 +15,7 @@ pub(super) const ENTRY: RuleEntry = RuleEntry {
     name: "krum",
     help: "the one model with the nearest neighbours; n >= 2f + 3",
     source: "Blanchard et al. 2017, arXiv 1703.02757",
+    main_key: None,
     new: |section, byzantine| {
         Box::new(Krum {
             byzantine,
@@ -28,6 +29,7 @@ pub(super) const MULTI_ENTRY: RuleEntry = RuleEntry {
     name: "multi-krum",
     help: "mean of the m models with the nearest neighbours; n >= 2f + 3",
     source: "Blanchard et al. 2017, arXiv 1703.02757",
+    main_key: None,
     new: |section, byzantine| {
         let variant = Variant::read(section);
         // 0: as many as the paper's analysis allows, which depends on how many models there are.

@@ -12,6 +12,7 @@ pub(super) const ENTRY: RuleEntry = RuleEntry {
     name: "mda",
     help: "mean of the n - f models with the smallest diameter, by search; n >= 2f + 1",
     source: "El-Mhamdi et al. 2019, arXiv 1905.03853",
+    main_key: None,
     new: |_, byzantine| Box::new(MinimumDiameter { byzantine }),
 };
 

@@ -12,6 +12,7 @@ pub(super) const ENTRY: RuleEntry = RuleEntry {
     name: "meamed",
     help: "per coordinate average the n - f values nearest the median; n >= 2f + 1",
     source: "Xie, Koyejo and Gupta 2018, arXiv 1802.10116",
+    main_key: None,
     new: |_, byzantine| Box::new(MeaMed { byzantine }),
 };
 

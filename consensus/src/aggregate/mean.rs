@@ -9,6 +9,7 @@ pub(super) const ENTRY: RuleEntry = RuleEntry {
     name: "mean",
     help: "average by mixing weight; tolerates no arbitrary model",
     source: "McMahan et al. 2017, arXiv 1602.05629",
+    main_key: None,
     new: |_, byzantine| Box::new(Mean { byzantine }),
 };
 

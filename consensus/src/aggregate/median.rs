@@ -11,6 +11,7 @@ pub(super) const ENTRY: RuleEntry = RuleEntry {
     name: "median",
     help: "per coordinate the median; n >= 2f + 1",
     source: "Yin et al. 2018, arXiv 1803.01498",
+    main_key: None,
     new: |_, byzantine| Box::new(Median { byzantine }),
 };
 

@@ -12,6 +12,7 @@ pub(super) const ENTRY: RuleEntry = RuleEntry {
     name: "nna",
     help: "mean of the n - f models nearest the own one; n >= 2f + 1",
     source: "Farhadkhani et al. 2023, arXiv 2209.10931",
+    main_key: None,
     new: |_, byzantine| Box::new(NearestNeighbourAveraging { byzantine }),
 };
 

@@ -12,6 +12,7 @@ pub(super) const ENTRY: PreEntry = PreEntry {
     name: "nnm",
     help: "replace each model by the mean of its n - f nearest; n >= 2f + 1",
     source: "Allouah et al. 2023, arXiv 2302.01772",
+    main_key: None,
     new: |_, byzantine| Box::new(NearestNeighbourMixing { byzantine }),
 };
 

@@ -11,6 +11,7 @@ pub(super) const ENTRY: PreEntry = PreEntry {
     name: "static-clip",
     help: "scale each update to a norm of at most clip_norm; on updates",
     source: "Pascanu, Mikolov and Bengio 2013, arXiv 1211.5063",
+    main_key: None,
     // A guess; what is right depends on the model's size and the local steps.
     new: |section, byzantine| {
         Box::new(StaticClip {

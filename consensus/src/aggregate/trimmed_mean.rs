@@ -13,6 +13,7 @@ pub(super) const ENTRY: RuleEntry = RuleEntry {
     name: "trimmed-mean",
     help: "per coordinate drop the f smallest and largest, average the rest; n >= 2f + 1",
     source: "Yin et al. 2018, arXiv 1803.01498",
+    main_key: None,
     new: |_, byzantine| Box::new(TrimmedMean { byzantine }),
 };
 

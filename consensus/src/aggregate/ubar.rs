@@ -16,6 +16,7 @@ pub(super) const ENTRY: RuleEntry = RuleEntry {
     name: "ubar",
     help: "of the nearest neighbours, the mean of those that do no worse on own data; keys rho, alpha; n >= f + 2",
     source: "Guo et al. 2020, arXiv 2002.08569",
+    main_key: None,
     new: |section, byzantine| {
         Box::new(Ubar {
             byzantine,

@@ -11,6 +11,7 @@ pub(super) const ENTRY: RuleEntry = RuleEntry {
     name: "weighted-mean",
     help: "average by a list of weights, one per model; tolerates no arbitrary model",
     source: "McMahan et al. 2017, arXiv 1602.05629",
+    main_key: None,
     new: |section, byzantine| {
         Box::new(WeightedMean {
             byzantine,

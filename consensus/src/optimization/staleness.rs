@@ -5,6 +5,7 @@
 //! to t = b, then 1 / (a (t − b) + 1).
 
 use crate::arithmetic::power;
+use crate::registry::{Entry, Registry};
 use crate::section::Section;
 
 /// A weight as a function of staleness.
@@ -26,45 +27,41 @@ pub enum StalenessWeight {
     },
 }
 
-/// A weight in the table.
-#[derive(Debug)]
-pub struct StalenessEntry {
-    /// Name in `round.staleness_weight`.
-    pub name: &'static str,
-    /// One line of help.
-    pub help: &'static str,
-    /// The paper it comes from.
-    pub source: &'static str,
-    /// Reads its own keys of `[round]`.
-    pub read: fn(&mut Section<'_>) -> StalenessWeight,
-}
+/// A weight in the table; `new` reads its keys of `[round]`.
+pub type StalenessEntry = Entry<fn(&mut Section<'_>) -> StalenessWeight>;
 
 /// Every weight; the paper's three, with its numbers as defaults.
-pub static STALENESS_WEIGHTS: &[StalenessEntry] = &[
-    StalenessEntry {
-        name: "constant",
-        help: "old updates count like new ones",
-        source: SOURCE,
-        read: |_| StalenessWeight::Constant,
-    },
-    StalenessEntry {
-        name: "polynomial",
-        help: "(t + 1)^(−staleness_exponent) for an update t rounds old",
-        source: SOURCE,
-        read: |section| StalenessWeight::Polynomial {
-            exponent: section.number("staleness_exponent", Some(0.5), 0.0..=100.0),
+pub static STALENESS_WEIGHTS: Registry<fn(&mut Section<'_>) -> StalenessWeight> = Registry::new(
+    "staleness_weight",
+    &[
+        StalenessEntry {
+            name: "constant",
+            help: "old updates count like new ones",
+            source: SOURCE,
+            main_key: None,
+            new: |_| StalenessWeight::Constant,
         },
-    },
-    StalenessEntry {
-        name: "hinge",
-        help: "1 up to staleness_threshold rounds, then 1 / (staleness_slope · (t − staleness_threshold) + 1)",
-        source: SOURCE,
-        read: |section| StalenessWeight::Hinge {
-            slope: section.number("staleness_slope", Some(10.0), 0.0..=1e6),
-            threshold: section.integer("staleness_threshold", Some(4), 0..=1_000_000),
+        StalenessEntry {
+            name: "polynomial",
+            help: "(t + 1)^(−staleness_exponent) for an update t rounds old",
+            source: SOURCE,
+            main_key: None,
+            new: |section| StalenessWeight::Polynomial {
+                exponent: section.number("staleness_exponent", Some(0.5), 0.0..=100.0),
+            },
         },
-    },
-];
+        StalenessEntry {
+            name: "hinge",
+            help: "1 up to staleness_threshold rounds, then 1 / (staleness_slope · (t − staleness_threshold) + 1)",
+            source: SOURCE,
+            main_key: None,
+            new: |section| StalenessWeight::Hinge {
+                slope: section.number("staleness_slope", Some(10.0), 0.0..=1e6),
+                threshold: section.integer("staleness_threshold", Some(4), 0..=1_000_000),
+            },
+        },
+    ],
+);
 
 const SOURCE: &str = "Xie, Koyejo and Gupta 2019 (FedAsync), arXiv 1903.03934";
 
@@ -74,11 +71,13 @@ const DEFAULT: &str = "polynomial";
 impl StalenessWeight {
     /// Reads key `staleness_weight` and those of the one it names.
     pub fn read(section: &mut Section<'_>) -> StalenessWeight {
-        let names: Vec<&str> = STALENESS_WEIGHTS.iter().map(|entry| entry.name).collect();
-        let name = section.choice("staleness_weight", Some(DEFAULT), &names);
-        let entry = STALENESS_WEIGHTS.iter().find(|entry| entry.name == name);
-        let entry = entry.or_else(|| STALENESS_WEIGHTS.iter().find(|entry| entry.name == DEFAULT));
-        (entry.expect("the default is in the table").read)(section)
+        let chosen = STALENESS_WEIGHTS.choose(section, "staleness_weight", Some(DEFAULT));
+        let default = || {
+            STALENESS_WEIGHTS
+                .get(DEFAULT)
+                .expect("the default is in the table")
+        };
+        (chosen.unwrap_or_else(default).new)(section)
     }
 
     /// s(t) in (0, 1], 1 for what is fresh; never grows with `staleness`.

@@ -9,6 +9,7 @@ pub(super) const ENTRY: SelectionEntry = SelectionEntry {
     name: "all",
     help: "every neighbour, in every round",
     source: "Lian et al. 2017, arXiv 1705.09056",
+    main_key: None,
     new: |_| Arc::new(All),
 };
 

@@ -23,6 +23,7 @@ pub(super) const ENTRY: SelectionEntry = SelectionEntry {
     name: "deadline",
     help: "not who came late in the deadline, but each again after so many rounds, keys late, fairness",
     source: "after Nishio and Yonetani 2019 (FedCS), arXiv 1804.08333",
+    main_key: None,
     new: |section: &mut Section<'_>| {
         Arc::new(InTime {
             late: section.number("late", Some(0.5), 0.0..=1.0), // guess

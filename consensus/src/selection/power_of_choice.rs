@@ -23,6 +23,7 @@ pub(super) const ENTRY: SelectionEntry = SelectionEntry {
     name: "power-of-choice",
     help: "of so many drawn neighbours those that claim the highest training loss, keys candidates, selected",
     source: "Cho et al. 2022, arXiv 2010.01243",
+    main_key: None,
     new,
 };
 

@@ -22,6 +22,7 @@ pub(super) const ENTRY: SelectionEntry = SelectionEntry {
     name: "uniform",
     help: "a share of the neighbours or a count of them, drawn anew each round from seed, round and own id, keys share, count",
     source: "McMahan et al. 2017, arXiv 1602.05629",
+    main_key: None,
     new,
 };
 

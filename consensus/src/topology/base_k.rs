@@ -21,6 +21,7 @@ pub(super) const ENTRY: TopologyEntry = TopologyEntry {
     name: "base-k",
     help: "at most k neighbours a round, the exact average after about 2 log n rounds for any n; key k",
     source: "Takezawa et al. 2023, arXiv 2305.11420",
+    main_key: Some("k"),
     new: |section| {
         Box::new(BaseK {
             degree: section.integer("k", Some(1), 1..=65_535) as usize,

@@ -14,6 +14,7 @@ pub(super) const ENTRY: TopologyEntry = TopologyEntry {
     name: "centralised",
     help: "FedAvg: all train and send to the first peer, next round it sends back and nobody trains; a baseline",
     source: "McMahan et al. 2017, arXiv 1602.05629",
+    main_key: None,
     new: |_| Box::new(Centralised),
 };
 

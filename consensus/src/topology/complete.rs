@@ -8,6 +8,7 @@ pub(super) const ENTRY: TopologyEntry = TopologyEntry {
     name: "complete",
     help: "everyone with everyone; exact averaging, cost grows with the federation",
     source: "Lian et al. 2017, arXiv 1705.09056",
+    main_key: None,
     new: |_| Box::new(Complete),
 };
 

@@ -11,6 +11,7 @@ pub(super) const ENTRY: TopologyEntry = TopologyEntry {
     name: "dumbbell",
     help: "two complete halves joined by a few edges, a hard case; key bridges",
     source: "He, Karimireddy and Jaggi 2022, arXiv 2202.01545",
+    main_key: Some("bridges"),
     new: |section| {
         Box::new(Dumbbell {
             bridges: section.integer("bridges", Some(1), 1..=65_535) as usize,

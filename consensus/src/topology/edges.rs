@@ -15,6 +15,7 @@ pub(super) const ENTRY: TopologyEntry = TopologyEntry {
     name: "edges",
     help: "listed in the charter: edges = [[0, 1], [1, 2], …], directed or not; peers are numbered in the order of their keys",
     source: "own",
+    main_key: None,
     new: |section| {
         Box::new(Edges {
             edges: section.pairs("edges", None, 0..=PEER_MAX),

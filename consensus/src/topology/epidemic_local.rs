@@ -14,6 +14,7 @@ pub(super) const ENTRY: TopologyEntry = TopologyEntry {
     name: "epidemic-local",
     help: "EL-Local: each sends to s random others a round, key s; EL-Oracle: random-regular with redraw_every = 1",
     source: "De Vos et al. 2023, arXiv 2310.01972",
+    main_key: Some("s"),
     // The number of the paper's experiments.
     new: |section| {
         Box::new(EpidemicLocal {

@@ -12,6 +12,7 @@ pub(super) const ENTRY: TopologyEntry = TopologyEntry {
     name: "erdos-renyi",
     help: "every pair with the same probability; key probability (0: twice what connects)",
     source: "Gilbert 1959; Erdős and Rényi 1960",
+    main_key: Some("probability"),
     new: |section| {
         // 0: so that the same line of a charter fits any number of peers.
         Box::new(ErdosRenyi {

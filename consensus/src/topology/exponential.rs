@@ -13,6 +13,7 @@ pub(super) const ENTRY: TopologyEntry = TopologyEntry {
     name: "exponential",
     help: "send to the peers 1, 2, 4, … further on; about log2 n neighbours, mixes fast",
     source: "Ying et al. 2021, arXiv 2110.13363",
+    main_key: None,
     new: |_| Box::new(Exponential),
 };
 
@@ -20,6 +21,7 @@ pub(super) const ONE_PEER_ENTRY: TopologyEntry = TopologyEntry {
     name: "one-peer-exponential",
     help: "one of the exponential graph's hops a round; exact average after log2 n rounds where n is a power of two",
     source: "Ying et al. 2021, arXiv 2110.13363",
+    main_key: None,
     new: |_| Box::new(OnePeerExponential),
 };
 

@@ -26,6 +26,7 @@ pub(super) const ENTRY: TopologyEntry = TopologyEntry {
     name: "hierarchical",
     help: "clusters, then their heads, then back to the members; keys clusters (0: about √n), local_rounds, heads",
     source: "Liu et al. 2020 (HierFAVG), arXiv 1905.06641",
+    main_key: Some("clusters"),
     new: |section| {
         Box::new(Hierarchical {
             // 0: about √n clusters of √n, where neither level has much more to do than the other.

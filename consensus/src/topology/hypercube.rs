@@ -12,6 +12,7 @@ pub(super) const ENTRY: TopologyEntry = TopologyEntry {
     name: "hypercube",
     help: "exchange with the peers whose number differs in one binary digit; log2 n neighbours",
     source: "Harary, Hayes and Wu 1988, doi 10.1016/0898-1221(88)90213-1",
+    main_key: None,
     new: |_| Box::new(Hypercube),
 };
 

@@ -13,6 +13,7 @@ pub(super) const ENTRY: TopologyEntry = TopologyEntry {
     name: "random-regular",
     help: "a random connected graph of equal degree; key degree",
     source: "Steger and Wormald 1999; in De Vos et al. 2023 (epidemic learning), arXiv 2310.01972",
+    main_key: Some("degree"),
     new: |section| {
         // Four neighbours carry f = 1 for Krum and trimmed mean. A guess for everything else.
         Box::new(RandomRegular {

@@ -8,6 +8,7 @@ pub(super) const ENTRY: TopologyEntry = TopologyEntry {
     name: "ring",
     help: "two neighbours each; cheapest, mixes slowly",
     source: "Lian et al. 2017, arXiv 1705.09056",
+    main_key: None,
     new: |_| Box::new(Ring),
 };
 

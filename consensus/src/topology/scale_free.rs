@@ -13,6 +13,7 @@ pub(super) const ENTRY: TopologyEntry = TopologyEntry {
     name: "scale-free",
     help: "a few hubs, many peers with attach neighbours; key attach",
     source: "Barabási and Albert 1999, doi 10.1126/science.286.5439.509",
+    main_key: Some("attach"),
     // A guess: the smallest number with which the loss of one peer need not part the graph.
     new: |section| {
         Box::new(ScaleFree {

@@ -12,6 +12,7 @@ pub(super) const ENTRY: TopologyEntry = TopologyEntry {
     name: "small-world",
     help: "a ring of near neighbours, some edges rewired at random; keys degree, rewire",
     source: "Watts and Strogatz 1998, doi 10.1038/30918",
+    main_key: Some("degree"),
     new: |section| {
         // Four as in random-regular; a tenth is the middle of the paper's range in which paths are
         // short and circles many.

@@ -10,6 +10,7 @@ pub(super) const ENTRY: TopologyEntry = TopologyEntry {
     name: "star",
     help: "everyone with the first peer, by Metropolis–Hastings weights; FedAvg with a server is centralised",
     source: "own",
+    main_key: None,
     new: |_| Box::new(Star),
 };
 

@@ -8,6 +8,7 @@ pub(super) const ENTRY: TopologyEntry = TopologyEntry {
     name: "torus",
     help: "a grid that wraps around, four neighbours each; keys rows, columns (0: near square)",
     source: "Lian et al. 2017, arXiv 1705.09056",
+    main_key: Some("rows"),
     new: |section| {
         Box::new(Torus {
             // 0: the two factors nearest to each other, which mix fastest.

@@ -31,7 +31,7 @@ impl Peer {
         if let Some(checkpoint) = checkpoint {
             self.take_back(*checkpoint);
         }
-        if let Some(intent) = intent.filter(|_| !planted(Mutant::TrainAgain)) {
+        if let Some(intent) = intent {
             self.keep_promise(intent);
         }
         let (round, federation) = (self.round, self.charter.id);
@@ -63,7 +63,7 @@ impl Peer {
     /// later round must not be contradicted.
     fn keep_promise(&mut self, intent: Box<Intent>) {
         if intent.round == self.round {
-            self.promised = Some(intent);
+            self.promised = Some(intent).filter(|_| !planted(Mutant::TrainAgain));
         } else if intent.round > self.round && !planted(Mutant::ForgetIntentAhead) {
             // Promised after a jump, or on a checkpoint that is lost.
             self.standing.learn_signed(intent.round);

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{DatasetEntry, DatasetOptions, Loaded, Split, TestSize};
+use super::{DatasetEntry, DatasetFiles, DatasetOptions, Loaded, Split, TestSize};
 use crate::data::{Images, Source};
 use crate::source::{DataError, read_idx};
 
@@ -16,11 +16,13 @@ pub(super) const ENTRY: DatasetEntry = DatasetEntry {
     name: "fashion-mnist",
     help: "60,000 + 10,000 pictures of clothes, 28×28, 10 classes; Debian package dataset-fashion-mnist",
     source: "Xiao, Rasul and Vollgraf 2017, arXiv 1708.07747",
-    load,
-    // Pixels to [0, 1]. Learning rate: measured best of 0.01, 0.02 and 0.05 for ten IID peers of
-    // 600 rows that average for 20 rounds (0.811, 0.822, 0.833); one peer with all 60,000 rows does
-    // better with 0.02 (0.864 against 0.837, 4 epochs).
-    defaults: r#"[data]
+    main_key: None,
+    new: DatasetFiles {
+        load,
+        // Pixels to [0, 1]. Learning rate: measured best of 0.01, 0.02 and 0.05 for ten IID peers of
+        // 600 rows that average for 20 rounds (0.811, 0.822, 0.833); one peer with all 60,000 rows does
+        // better with 0.02 (0.864 against 0.837, 4 epochs).
+        defaults: r#"[data]
 shape = [1, 28, 28]
 classes = 10
 mean = [0.0]
@@ -36,6 +38,7 @@ momentum = 0.9
 batch_size = 32
 local_epochs = 1
 "#,
+    },
 };
 
 /// Its four files, each perhaps compressed.

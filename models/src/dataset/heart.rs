@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{DatasetEntry, Loaded, Site, TestSize};
+use super::{DatasetEntry, DatasetFiles, Loaded, Site, TestSize};
 use crate::data::{RawTable, Source};
 use crate::source::DataError;
 
@@ -15,30 +15,33 @@ pub(super) const ENTRY: DatasetEntry = DatasetEntry {
     name: "heart",
     help: "920 patients of four hospitals, heart disease or not, with missing values; compiled in; has natural sites",
     source: "Janosi, Steinbrunn, Pfisterer and Detrano 1988, UCI, doi 10.24432/C52P4X",
-    load: |_| {
-        let table = RawTable::read(
-            Path::new("heart"),
-            include_bytes!("../../data/heart_disease_uci.csv").as_slice(),
-        )?;
-        let hospitals = table
-            .column("dataset")
-            .ok_or_else(|| DataError::format("heart".as_ref(), "no column dataset"))?;
-        let mut sites = BTreeMap::<String, Vec<usize>>::new();
-        hospitals
-            .enumerate()
-            .for_each(|(row, hospital)| sites.entry(hospital.to_owned()).or_default().push(row));
-        let sites = sites
-            .into_iter()
-            .map(|(name, rows)| Site { name, rows })
-            .collect();
-        Ok(Loaded {
-            source: Source::Table(table),
-            official: None,
-            test: TestSize::Share(0.25),
-            sites: Some(sites),
-        })
+    main_key: None,
+    new: DatasetFiles {
+        load: |_| {
+            let table = RawTable::read(
+                Path::new("heart"),
+                include_bytes!("../../data/heart_disease_uci.csv").as_slice(),
+            )?;
+            let hospitals = table
+                .column("dataset")
+                .ok_or_else(|| DataError::format("heart".as_ref(), "no column dataset"))?;
+            let mut sites = BTreeMap::<String, Vec<usize>>::new();
+            hospitals.enumerate().for_each(|(row, hospital)| {
+                sites.entry(hospital.to_owned()).or_default().push(row)
+            });
+            let sites = sites
+                .into_iter()
+                .map(|(name, rows)| Site { name, rows })
+                .collect();
+            Ok(Loaded {
+                source: Source::Table(table),
+                official: None,
+                test: TestSize::Share(0.25),
+                sites: Some(sites),
+            })
+        },
+        defaults: DEFAULTS,
     },
-    defaults: DEFAULTS,
 };
 
 /// Means, deviations and stand-ins are round values of the kind a cardiologist would name for

@@ -14,6 +14,7 @@ pub(super) const ENTRY: ModelEntry = ModelEntry {
     name: "cnn",
     help: "LeNet-style convolutional network for images of shape [channels, height, width]",
     source: "after LeCun et al. 1998 (LeNet-5), doi 10.1109/5.726791",
+    main_key: Some("channels"),
     new: |section| {
         // LeNet-5's sizes.
         let channels = section.integers("channels", Some(&[6, 16]), 1..=1024);

@@ -10,6 +10,7 @@ pub(super) const ENTRY: ModelEntry = ModelEntry {
     name: "mlp",
     help: "multilayer perceptron with ReLU; `hidden` lists the sizes of its hidden layers",
     source: "Rumelhart, Hinton and Williams 1986, doi 10.1038/323533a0; with ReLU",
+    main_key: Some("hidden"),
     new: |section| {
         // 32 units suit the 8×8 digits (measured: models/tests/accuracy.rs); wider images want
         // more.

@@ -11,6 +11,7 @@ pub(super) const ENTRY: ModelEntry = ModelEntry {
     name: "softmax",
     help: "softmax regression: one linear layer; convex, and the easiest to explain",
     source: "Bridle 1990 (softmax)",
+    main_key: None,
     new: |_| Arc::new(Softmax),
 };
 

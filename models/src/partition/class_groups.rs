@@ -13,7 +13,7 @@ pub(super) const ENTRY: PartitionEntry = PartitionEntry {
     name: "class-groups",
     help: "groups of consecutive peers, each with classes of its own, IID within: class-groups:2",
     source: "He, Karimireddy and Jaggi, arXiv 2202.01545, figure 4",
-    parameter: Some("groups"),
+    main_key: Some("groups"),
     // 2: the paper's dumbbell.
     new: |section| {
         Arc::new(ClassGroups {

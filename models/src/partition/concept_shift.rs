@@ -16,7 +16,7 @@ pub(super) const ENTRY: PartitionEntry = PartitionEntry {
     name: "concept-shift",
     help: "IID rows, but each group of consecutive peers permutes the labels in its own way: concept-shift:2",
     source: "Sattler, Müller and Samek, arXiv 1910.01991 (clustered federated learning)",
-    parameter: Some("clusters"),
+    main_key: Some("clusters"),
     // 2: the least that differs.
     new: |section| {
         Arc::new(ConceptShift {

@@ -16,7 +16,7 @@ pub(super) const ENTRY: PartitionEntry = PartitionEntry {
     name: "dirichlet",
     help: "label skew: each class is cut by a Dirichlet draw; dirichlet:0.1 is strong, dirichlet:100 nearly iid",
     source: "Yurochkin et al., arXiv 1905.12022; as in Flower's DirichletPartitioner",
-    parameter: Some("alpha"),
+    main_key: Some("alpha"),
     new: |section| {
         // 1.0: moderate skew, every class at most peers. Fewest rows 10: Flower's default
         // (flwr-datasets 0.6.1).

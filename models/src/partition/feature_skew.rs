@@ -13,7 +13,7 @@ pub(super) const ENTRY: PartitionEntry = PartitionEntry {
     name: "feature-skew",
     help: "IID rows, but peer i of n adds noise of deviation sigma · i / n to its features: feature-skew:0.5",
     source: "Li, Diao, Chen and He, arXiv 2102.02079; sigma is a deviation here",
-    parameter: Some("sigma"),
+    main_key: Some("sigma"),
     // 0.1: the paper's.
     new: |section| {
         Arc::new(FeatureSkew {

@@ -11,7 +11,7 @@ pub(super) const ENTRY: PartitionEntry = PartitionEntry {
     name: "gamma-similarity",
     help: "a share of the rows IID, the rest sorted by label and cut: gamma-similarity:0.5",
     source: "Karimireddy et al., SCAFFOLD, arXiv 1910.06378, section 7 (s % similar data)",
-    parameter: Some("gamma"),
+    main_key: Some("gamma"),
     // 0.5: a guess, the middle.
     new: |section| {
         Arc::new(GammaSimilarity {

@@ -10,7 +10,7 @@ pub(super) const ENTRY: PartitionEntry = PartitionEntry {
     name: "iid",
     help: "shuffled and cut in near-equal parts; iid:600 gives each peer 600 rows",
     source: "McMahan et al., arXiv 1602.05629",
-    parameter: Some("rows_per_peer"),
+    main_key: Some("rows_per_peer"),
     new: |section| {
         Arc::new(Iid {
             rows_per_peer: section.integer("rows_per_peer", Some(0), 0..=1 << 40) as usize,

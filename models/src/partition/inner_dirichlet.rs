@@ -17,7 +17,7 @@ pub(super) const ENTRY: PartitionEntry = PartitionEntry {
     name: "inner-dirichlet",
     help: "label skew at equal sizes: each peer draws its label proportions; inner-dirichlet:0.1 is strong",
     source: "Hsu, Qi and Brown, arXiv 1909.06335, with a uniform prior",
-    parameter: Some("alpha"),
+    main_key: Some("alpha"),
     new: |section| {
         Arc::new(InnerDirichlet {
             // 1.0: as for `dirichlet`.

@@ -10,7 +10,7 @@ pub(super) const ENTRY: PartitionEntry = PartitionEntry {
     name: "natural",
     help: "one peer per real site of the data set (heart: four hospitals)",
     source: "Caldas et al., LEAF, arXiv 1812.01097",
-    parameter: None,
+    main_key: None,
     new: |_| Arc::new(Natural),
 };
 

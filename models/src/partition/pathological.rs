@@ -16,7 +16,7 @@ pub(super) const ENTRY: PartitionEntry = PartitionEntry {
     name: "pathological",
     help: "each peer holds rows of so many classes only, each class split evenly among its holders; pathological:2",
     source: "McMahan et al., arXiv 1602.05629, section 3, with exact numbers of classes",
-    parameter: Some("classes_per_peer"),
+    main_key: Some("classes_per_peer"),
     // 2: the paper's.
     new: |section| {
         Arc::new(Pathological {

@@ -12,7 +12,7 @@ pub(super) const ENTRY: PartitionEntry = PartitionEntry {
     name: "quantity",
     help: "unequal sizes, IID rows: quantity:1.2 (power law), quantity:log_normal=1 or quantity:dirichlet=0.5",
     source: "Li, Diao, Chen and He, arXiv 2102.02079 (Dirichlet); the other two laws are ours",
-    parameter: Some("power"),
+    main_key: Some("power"),
     new: |section| {
         Arc::new(Quantity {
             law: Law::read(section),

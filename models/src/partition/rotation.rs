@@ -16,7 +16,7 @@ pub(super) const ENTRY: PartitionEntry = PartitionEntry {
     name: "rotation",
     help: "IID square images, but each group of consecutive peers sees them turned by another quarter: rotation:4",
     source: "Ghosh, Chung, Yin and Ramchandran, arXiv 2006.04088 (rotated MNIST)",
-    parameter: Some("groups"),
+    main_key: Some("groups"),
     // 4: the paper's, every quarter.
     new: |section| {
         Arc::new(Rotation {

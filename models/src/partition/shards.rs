@@ -11,7 +11,7 @@ pub(super) const ENTRY: PartitionEntry = PartitionEntry {
     name: "shards",
     help: "sorted by label, cut in equal shards, shards:2 gives each peer two: about two classes; rows left over by the division go to nobody",
     source: "McMahan et al., arXiv 1602.05629, section 3",
-    parameter: Some("per_peer"),
+    main_key: Some("per_peer"),
     // 2: the paper's.
     new: |section| {
         Arc::new(Shards {

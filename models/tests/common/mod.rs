@@ -28,8 +28,8 @@ pub fn loaded(name: &str) -> (Loaded, Task, Dataset, Dataset) {
         .iter()
         .find(|entry| entry.name == name)
         .unwrap();
-    let loaded = (entry.load)(&DatasetOptions::default()).unwrap();
-    let task = task(entry.defaults);
+    let loaded = (entry.new.load)(&DatasetOptions::default()).unwrap();
+    let task = task(entry.new.defaults);
     let split = loaded
         .split(task.schema(), None, &Seed::from_number(0))
         .unwrap();

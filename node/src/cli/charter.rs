@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use kith_consensus::section::{Document, unknown};
+use kith_consensus::section::Document;
 use kith_consensus::{Charter as Agreed, PeerId};
 use kith_models::DATASETS;
 use serde_json::json;
@@ -168,12 +168,9 @@ impl New {
     fn table(&self) -> Result<Table, Failure> {
         let option = |name: &str, what: String| Failure::new(format!("--{name}: {what}"));
         let integer = |value: u64| Value::Integer(i64::try_from(value).unwrap_or(i64::MAX));
-        let names: Vec<&str> = DATASETS.iter().map(|entry| entry.name).collect();
-        let entry = DATASETS
-            .iter()
-            .find(|entry| entry.name == self.dataset)
-            .ok_or_else(|| Failure::new(unknown("data set", &self.dataset, &names)))?;
+        let entry = DATASETS.find(&self.dataset).map_err(Failure::new)?;
         let mut table: Table = entry
+            .new
             .defaults
             .parse()
             .expect("the defaults of a data set are TOML");

@@ -105,17 +105,17 @@ impl Table {
             Table::Models => rows!(MODELS).collect(),
             Table::Datasets => DATASETS
                 .iter()
-                .map(|entry| (entry.name.to_owned(), entry.help, json!({"source": entry.source, "defaults": entry.defaults})))
+                .map(|entry| (entry.name.to_owned(), entry.help, json!({"source": entry.source, "defaults": entry.new.defaults})))
                 .collect(),
             Table::Partitions => PARTITIONS
                 .iter()
-                .map(|entry| (entry.name.to_owned(), entry.help, json!({"source": entry.source, "parameter": entry.parameter})))
+                .map(|entry| (entry.name.to_owned(), entry.help, json!({"source": entry.source, "parameter": entry.main_key})))
                 .collect(),
             Table::Attacks => ATTACKS
                 .iter()
                 .map(|entry| {
-                    let knowledge = entry.knowledge.to_string();
-                    let more = json!({"source": entry.source, "knowledge": knowledge, "parameter": entry.parameter});
+                    let knowledge = entry.new.knowledge.to_string();
+                    let more = json!({"source": entry.source, "knowledge": knowledge, "parameter": entry.main_key});
                     (entry.name.to_owned(), entry.help, more)
                 })
                 .collect(),

@@ -1,41 +1,18 @@
 //! Short text forms of what a charter says in a section: `random-regular:5`, `top-k:0.06`,
 //! `mlp:128,64`, `k:key=value,…`.
 
+use kith_consensus::registry::short_form;
+use kith_consensus::topology::TOPOLOGIES;
+use kith_gossip::codec::CODECS;
+use kith_models::MODELS;
 use toml::{Table, Value};
-
-/// The key that `name:value` sets, by name; what is not listed takes only `key=value`.
-type Parameters = &'static [(&'static str, &'static str)];
-
-/// Of `[topology]`.
-const TOPOLOGY: Parameters = &[
-    ("random-regular", "degree"),
-    ("small-world", "degree"),
-    ("base-k", "k"),
-    ("epidemic-local", "s"),
-    ("erdos-renyi", "probability"),
-    ("scale-free", "attach"),
-    ("hierarchical", "clusters"),
-    ("dumbbell", "bridges"),
-    ("torus", "rows"),
-];
-/// Of `[codec]`.
-const CODEC: Parameters = &[
-    ("top-k", "share"),
-    ("random-k", "share"),
-    ("int8", "block"),
-    ("int4", "block"),
-    ("qsgd", "levels"),
-    ("power-sgd", "rank"),
-];
-/// Of `[model]`.
-const MODEL: Parameters = &[("mlp", "hidden"), ("cnn", "channels")];
 
 /// The section `[topology]` of a text.
 ///
 /// # Errors
 /// What cannot be understood.
 pub(crate) fn topology(text: &str) -> Result<Table, String> {
-    section("topology", "kind", text, TOPOLOGY)
+    section("topology", text, |name| TOPOLOGIES.get(name)?.main_key)
 }
 
 /// The section `[codec]` of a text.
@@ -43,7 +20,7 @@ pub(crate) fn topology(text: &str) -> Result<Table, String> {
 /// # Errors
 /// What cannot be understood.
 pub(crate) fn codec(text: &str) -> Result<Table, String> {
-    section("codec", "kind", text, CODEC)
+    section("codec", text, |name| CODECS.get(name)?.main_key)
 }
 
 /// The section `[model]` of a text.
@@ -51,40 +28,29 @@ pub(crate) fn codec(text: &str) -> Result<Table, String> {
 /// # Errors
 /// What cannot be understood.
 pub(crate) fn model(text: &str) -> Result<Table, String> {
-    section("model", "kind", text, MODEL)
+    section("model", text, |name| MODELS.get(name)?.main_key)
 }
 
 /// Names and numbers only; whether they fit is for the charter's readers to say.
-fn section(what: &str, key: &str, text: &str, parameters: Parameters) -> Result<Table, String> {
-    let (name, rest) = text
-        .split_once(':')
-        .map_or((text, None), |(name, rest)| (name, Some(rest)));
-    let mut table = Table::from_iter([(key.to_owned(), Value::String(name.to_owned()))]);
-    let Some(rest) = rest else { return Ok(table) };
-    let mut last: Option<String> = None;
-    for part in rest.split(',') {
-        let (key, value) = match (part.split_once('='), &last) {
-            (Some((key, value)), _) => (key.to_owned(), value),
-            // A further number belongs to the key before it: hidden=128,64.
-            (None, Some(key)) => (key.clone(), part),
-            (None, None) => {
-                let key = parameters
-                    .iter()
-                    .find(|(known, _)| *known == name)
-                    .map(|(_, key)| (*key).to_owned());
-                (
-                    key.ok_or_else(|| {
-                        format!("{what} {name:?} has no main parameter; expected {name}:key=value, found {text:?}")
-                    })?,
-                    part,
-                )
-            }
-        };
+fn section(
+    what: &str,
+    text: &str,
+    main_key: impl Fn(&str) -> Option<&'static str>,
+) -> Result<Table, String> {
+    let (name, values) = short_form(text);
+    let mut table = Table::from_iter([("kind".to_owned(), Value::String(name.to_owned()))]);
+    let mut last: Option<&str> = None;
+    for (key, value) in values {
+        // A further number belongs to the key before it: hidden=128,64.
+        let key = key.or(last).or_else(|| main_key(name)).ok_or_else(|| {
+            let expected = format!("expected {name}:key=value, found {text:?}");
+            format!("{what} {name:?} has no main parameter; {expected}")
+        })?;
         let value = scalar(value).ok_or_else(|| {
             format!("{what} {text:?}: expected a value for {key}, found {value:?}")
         })?;
-        match table.get_mut(&key) {
-            None => drop(table.insert(key.clone(), value)),
+        match table.get_mut(key) {
+            None => drop(table.insert(key.to_owned(), value)),
             Some(Value::Array(values)) => values.push(value),
             Some(first) => *first = Value::Array(vec![first.clone(), value]),
         }

@@ -15,21 +15,23 @@ use std::sync::Arc;
 use kith_consensus::{Charter, Section, Stream};
 use kith_gossip::Publication;
 
-use super::{Attack, AttackEntry, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "alie",
     help: "publishes the honest mean minus `z` standard deviations: small enough to hide; 0 takes the largest z that hides",
     source: "Baruch, Baruch and Goldberg, NeurIPS 2019",
-    knowledge: Knowledge::Omniscient,
-    parameter: Some("z"),
-    poisons: false,
+    main_key: Some("z"),
     // 1.5: byzfl's default.
-    new: |section: &mut Section<'_>| {
-        Box::new(Alie {
-            z: section.number("z", Some(1.5), -100.0..=100.0),
-            byzantine: 1,
-        })
+    new: AttackKind {
+        knowledge: Knowledge::Omniscient,
+        poisons: false,
+        build: |section: &mut Section<'_>| {
+            Box::new(Alie {
+                z: section.number("z", Some(1.5), -100.0..=100.0),
+                byzantine: 1,
+            })
+        },
     },
 };
 

@@ -10,16 +10,18 @@ use kith_gossip::Publication;
 use kith_models::poison::{Corner, Patch, PoisonError};
 use kith_models::{Dataset, Schema};
 
-use super::{Attack, AttackEntry, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "backdoor",
     help: "trains a patch in the image's corner to mean class `target`",
     source: "Gu, Dolan-Gavitt and Garg, BadNets, 2017",
-    knowledge: Knowledge::Own,
-    parameter: Some("target"),
-    poisons: true,
-    new: |section: &mut Section<'_>| Box::new(Backdoor::read(section, 1.0)),
+    main_key: Some("target"),
+    new: AttackKind {
+        knowledge: Knowledge::Own,
+        poisons: true,
+        build: |section: &mut Section<'_>| Box::new(Backdoor::read(section, 1.0)),
+    },
 };
 
 #[derive(Debug)]

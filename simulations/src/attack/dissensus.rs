@@ -13,20 +13,22 @@ use std::collections::BTreeMap;
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
 
-use super::{Attack, AttackEntry, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "dissensus",
     help: "tells each receiver what undoes its mixing, `epsilon` times over",
     source: "He, Karimireddy and Jaggi, ClippedGossip, 2022",
-    knowledge: Knowledge::Omniscient,
-    parameter: Some("epsilon"),
-    poisons: false,
+    main_key: Some("epsilon"),
     // 1.5: the paper's runs.
-    new: |section: &mut Section<'_>| {
-        Box::new(Dissensus {
-            epsilon: section.number("epsilon", Some(1.5), 0.0..=1e6),
-        })
+    new: AttackKind {
+        knowledge: Knowledge::Omniscient,
+        poisons: false,
+        build: |section: &mut Section<'_>| {
+            Box::new(Dissensus {
+                epsilon: section.number("epsilon", Some(1.5), 0.0..=1e6),
+            })
+        },
     },
 };
 

@@ -7,20 +7,22 @@
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
 
-use super::{Attack, AttackEntry, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "equivocation",
     help: "tells every second receiver its step reversed, `scale` times as long, and the others the truth",
     source: "Lamport, Shostak and Pease, 1982",
-    knowledge: Knowledge::Own,
-    parameter: Some("scale"),
-    poisons: false,
+    main_key: Some("scale"),
     // 10: as `sign-flip`.
-    new: |section: &mut Section<'_>| {
-        Box::new(Equivocation {
-            scale: section.number("scale", Some(10.0), 0.0..=1e6),
-        })
+    new: AttackKind {
+        knowledge: Knowledge::Own,
+        poisons: false,
+        build: |section: &mut Section<'_>| {
+            Box::new(Equivocation {
+                scale: section.number("scale", Some(10.0), 0.0..=1e6),
+            })
+        },
     },
 };
 

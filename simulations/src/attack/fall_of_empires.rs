@@ -6,19 +6,21 @@
 use kith_consensus::Section;
 
 use super::inner_product::InnerProduct;
-use super::{AttackEntry, Knowledge};
+use super::{AttackEntry, AttackKind, Knowledge};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "foe",
     help: "publishes 1 − `tau` times the honest peers' mean step",
     source: "Xie, Koyejo and Gupta, Fall of Empires, UAI 2019, in the form of Allouah et al., AISTATS 2023",
-    knowledge: Knowledge::Omniscient,
-    parameter: Some("tau"),
-    poisons: false,
+    main_key: Some("tau"),
     // 3: the default of `ipm`.
-    new: |section: &mut Section<'_>| {
-        Box::new(InnerProduct {
-            epsilon: section.number("tau", Some(3.0), 0.0..=1e6) - 1.0,
-        })
+    new: AttackKind {
+        knowledge: Knowledge::Omniscient,
+        poisons: false,
+        build: |section: &mut Section<'_>| {
+            Box::new(InnerProduct {
+                epsilon: section.number("tau", Some(3.0), 0.0..=1e6) - 1.0,
+            })
+        },
     },
 };

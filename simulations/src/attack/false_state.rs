@@ -9,20 +9,22 @@ use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
 use kith_gossip::conduct::Fraud;
 
-use super::{Attack, AttackEntry, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "false-state",
     help: "its step reversed, `scale` times as long, under a state that it does not lead to: refused, never mixed",
     source: "our own: what the announced state is for",
-    knowledge: Knowledge::Own,
-    parameter: Some("scale"),
-    poisons: false,
+    main_key: Some("scale"),
     // 10: as `sign-flip`.
-    new: |section: &mut Section<'_>| {
-        Box::new(FalseState {
-            scale: section.number("scale", Some(10.0), 0.0..=1e6),
-        })
+    new: AttackKind {
+        knowledge: Knowledge::Own,
+        poisons: false,
+        build: |section: &mut Section<'_>| {
+            Box::new(FalseState {
+                scale: section.number("scale", Some(10.0), 0.0..=1e6),
+            })
+        },
     },
 };
 

@@ -9,16 +9,18 @@ use kith_consensus::Stream;
 use kith_gossip::Publication;
 use kith_gossip::conduct::Fraud;
 
-use super::{Attack, AttackEntry, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "forgery",
     help: "shows headers that others never signed, to have them convicted: refused, and it is sent away",
     source: "our own: what signatures are for",
-    knowledge: Knowledge::Own,
-    parameter: None,
-    poisons: false,
-    new: |_| Box::new(Forgery),
+    main_key: None,
+    new: AttackKind {
+        knowledge: Knowledge::Own,
+        poisons: false,
+        build: |_| Box::new(Forgery),
+    },
 };
 
 #[derive(Debug)]

@@ -9,21 +9,23 @@
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
 
-use super::{Attack, AttackEntry, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "free-rider",
     help: "publishes its start, `echo` times its last move and `noise` added: takes part without training",
     source: "Fraboni, Vidal and Lorenzi, AISTATS 2021",
-    knowledge: Knowledge::Own,
-    parameter: Some("noise"),
-    poisons: false,
-    new: |section: &mut Section<'_>| {
-        Box::new(FreeRider {
-            noise: section.number("noise", Some(0.0), 0.0..=1e6),
-            echo: section.number("echo", Some(0.0), -1e6..=1e6),
-            before: Vec::new(),
-        })
+    main_key: Some("noise"),
+    new: AttackKind {
+        knowledge: Knowledge::Own,
+        poisons: false,
+        build: |section: &mut Section<'_>| {
+            Box::new(FreeRider {
+                noise: section.number("noise", Some(0.0), 0.0..=1e6),
+                echo: section.number("echo", Some(0.0), -1e6..=1e6),
+                before: Vec::new(),
+            })
+        },
     },
 };
 

@@ -3,20 +3,22 @@
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
 
-use super::{Attack, AttackEntry, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "gaussian",
     help: "publishes its start plus Gaussian noise of standard deviation `deviation`",
     source: "Blanchard et al., Krum, NeurIPS 2017",
-    knowledge: Knowledge::Own,
-    parameter: Some("deviation"),
-    poisons: false,
+    main_key: Some("deviation"),
     // 1: far above a model's weights, which are about 0.1 (guess).
-    new: |section: &mut Section<'_>| {
-        Box::new(Gaussian {
-            deviation: section.number("deviation", Some(1.0), 0.0..=1e6),
-        })
+    new: AttackKind {
+        knowledge: Knowledge::Own,
+        poisons: false,
+        build: |section: &mut Section<'_>| {
+            Box::new(Gaussian {
+                deviation: section.number("deviation", Some(1.0), 0.0..=1e6),
+            })
+        },
     },
 };
 

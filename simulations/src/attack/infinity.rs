@@ -4,16 +4,18 @@
 use kith_consensus::Stream;
 use kith_gossip::Publication;
 
-use super::{Attack, AttackEntry, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "infinity",
     help: "publishes an infinite value in its last coordinate",
     source: "fault injection",
-    knowledge: Knowledge::Own,
-    parameter: None,
-    poisons: false,
-    new: |_| Box::new(Infinity),
+    main_key: None,
+    new: AttackKind {
+        knowledge: Knowledge::Own,
+        poisons: false,
+        build: |_| Box::new(Infinity),
+    },
 };
 
 #[derive(Debug)]

@@ -8,20 +8,22 @@
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
 
-use super::{Attack, AttackEntry, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "ipm",
     help: "publishes `epsilon` times the honest peers' mean step, reversed",
     source: "Xie, Koyejo and Gupta, Fall of Empires, UAI 2019",
-    knowledge: Knowledge::Omniscient,
-    parameter: Some("epsilon"),
-    poisons: false,
+    main_key: Some("epsilon"),
     // 2: byzfl's default.
-    new: |section: &mut Section<'_>| {
-        Box::new(InnerProduct {
-            epsilon: section.number("epsilon", Some(2.0), 0.0..=1e6),
-        })
+    new: AttackKind {
+        knowledge: Knowledge::Omniscient,
+        poisons: false,
+        build: |section: &mut Section<'_>| {
+            Box::new(InnerProduct {
+                epsilon: section.number("epsilon", Some(2.0), 0.0..=1e6),
+            })
+        },
     },
 };
 

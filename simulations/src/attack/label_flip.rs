@@ -9,16 +9,18 @@ use kith_gossip::Publication;
 use kith_models::poison::{PoisonError, flip_labels};
 use kith_models::{Dataset, Schema};
 
-use super::{Attack, AttackEntry, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "label-flip",
     help: "trains on rows with the label y turned into K − 1 − y",
     source: "Allen-Zhu et al., ICLR 2021; as in byzfl",
-    knowledge: Knowledge::Own,
-    parameter: None,
-    poisons: true,
-    new: |_| Box::new(LabelFlip),
+    main_key: None,
+    new: AttackKind {
+        knowledge: Knowledge::Own,
+        poisons: true,
+        build: |_| Box::new(LabelFlip),
+    },
 };
 
 #[derive(Debug)]

@@ -13,23 +13,25 @@
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
 
-use super::{Attack, AttackEntry, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "mimic",
     help: "publishes what one honest peer does: the one of place `target`, else the one that stands furthest out",
     source: "Karimireddy, He and Jaggi, ICLR 2022",
-    knowledge: Knowledge::Omniscient,
-    parameter: Some("target"),
-    poisons: false,
-    new: |section: &mut Section<'_>| {
-        let target = section
-            .has("target")
-            .then(|| section.integer("target", Some(0), 0..=u64::from(u32::MAX)) as usize);
-        Box::new(Mimic {
-            target,
-            direction: None,
-        })
+    main_key: Some("target"),
+    new: AttackKind {
+        knowledge: Knowledge::Omniscient,
+        poisons: false,
+        build: |section: &mut Section<'_>| {
+            let target = section
+                .has("target")
+                .then(|| section.integer("target", Some(0), 0..=u64::from(u32::MAX)) as usize);
+            Box::new(Mimic {
+                target,
+                direction: None,
+            })
+        },
     },
 };
 

@@ -7,18 +7,20 @@
 use kith_consensus::Section;
 
 use super::backdoor::Backdoor;
-use super::{AttackEntry, Knowledge};
+use super::{AttackEntry, AttackKind, Knowledge};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "model-replacement",
     help: "a backdoor of which it publishes `boost` times its own step",
     source: "Bagdasaryan et al., How to backdoor federated learning, AISTATS 2020",
-    knowledge: Knowledge::Own,
-    parameter: Some("boost"),
-    poisons: true,
+    main_key: Some("boost"),
     // 8: the models in a small neighbourhood's mean (guess).
-    new: |section: &mut Section<'_>| {
-        let boost = section.number("boost", Some(8.0), -1e6..=1e6);
-        Box::new(Backdoor::read(section, boost))
+    new: AttackKind {
+        knowledge: Knowledge::Own,
+        poisons: true,
+        build: |section: &mut Section<'_>| {
+            let boost = section.number("boost", Some(8.0), -1e6..=1e6);
+            Box::new(Backdoor::read(section, boost))
+        },
     },
 };

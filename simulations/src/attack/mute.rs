@@ -6,19 +6,21 @@
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
 
-use super::{Attack, AttackEntry, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "mute",
     help: "publishes nothing from round `round` on",
     source: "fault injection",
-    knowledge: Knowledge::Own,
-    parameter: Some("round"),
-    poisons: false,
-    new: |section: &mut Section<'_>| {
-        Box::new(Mute {
-            from: section.integer("round", Some(0), 0..=u64::from(u32::MAX)),
-        })
+    main_key: Some("round"),
+    new: AttackKind {
+        knowledge: Knowledge::Own,
+        poisons: false,
+        build: |section: &mut Section<'_>| {
+            Box::new(Mute {
+                from: section.integer("round", Some(0), 0..=u64::from(u32::MAX)),
+            })
+        },
     },
 };
 

@@ -4,16 +4,18 @@
 use kith_consensus::Stream;
 use kith_gossip::Publication;
 
-use super::{Attack, AttackEntry, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "not-a-number",
     help: "publishes a NaN in its first coordinate",
     source: "fault injection",
-    knowledge: Knowledge::Own,
-    parameter: None,
-    poisons: false,
-    new: |_| Box::new(NotANumber),
+    main_key: None,
+    new: AttackKind {
+        knowledge: Knowledge::Own,
+        poisons: false,
+        build: |_| Box::new(NotANumber),
+    },
 };
 
 #[derive(Debug)]

@@ -19,20 +19,22 @@ use kith_consensus::{Charter, PeerId, Seed, Stream};
 use kith_gossip::Publication;
 
 use super::alie::moments;
-use super::{Attack, AttackEntry, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
 
 pub(super) const INNER_PRODUCT: AttackEntry = AttackEntry {
     name: "optimal-ipm",
     help: "inner-product manipulation with the factor that harms the charter's rule most",
     source: "Xie, Koyejo and Gupta, UAI 2019; line search as in byzfl",
-    knowledge: Knowledge::Omniscient,
-    parameter: None,
-    poisons: false,
-    new: |_| {
-        Box::new(Optimal {
-            line: Line::InnerProduct,
-            charter: None,
-        })
+    main_key: None,
+    new: AttackKind {
+        knowledge: Knowledge::Omniscient,
+        poisons: false,
+        build: |_| {
+            Box::new(Optimal {
+                line: Line::InnerProduct,
+                charter: None,
+            })
+        },
     },
 };
 
@@ -40,14 +42,16 @@ pub(super) const ALIE: AttackEntry = AttackEntry {
     name: "optimal-alie",
     help: "\"a little is enough\" with the factor that harms the charter's rule most",
     source: "Baruch, Baruch and Goldberg, NeurIPS 2019; line search as in byzfl",
-    knowledge: Knowledge::Omniscient,
-    parameter: None,
-    poisons: false,
-    new: |_| {
-        Box::new(Optimal {
-            line: Line::Alie,
-            charter: None,
-        })
+    main_key: None,
+    new: AttackKind {
+        knowledge: Knowledge::Omniscient,
+        poisons: false,
+        build: |_| {
+            Box::new(Optimal {
+                line: Line::Alie,
+                charter: None,
+            })
+        },
     },
 };
 

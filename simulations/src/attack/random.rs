@@ -5,20 +5,22 @@
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
 
-use super::{Attack, AttackEntry, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "random",
     help: "publishes values drawn evenly from −`scale` to `scale`",
     source: "fault injection",
-    knowledge: Knowledge::Own,
-    parameter: Some("scale"),
-    poisons: false,
+    main_key: Some("scale"),
     // 1: far above a model's weights, which are about 0.1 (guess).
-    new: |section: &mut Section<'_>| {
-        Box::new(Random {
-            scale: section.number("scale", Some(1.0), 0.0..=1e6),
-        })
+    new: AttackKind {
+        knowledge: Knowledge::Own,
+        poisons: false,
+        build: |section: &mut Section<'_>| {
+            Box::new(Random {
+                scale: section.number("scale", Some(1.0), 0.0..=1e6),
+            })
+        },
     },
 };
 

@@ -7,19 +7,21 @@
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
 
-use super::{Attack, AttackEntry, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "replay",
     help: "sends the update of `age` rounds ago once more beside every update",
     source: "fault injection",
-    knowledge: Knowledge::Own,
-    parameter: Some("age"),
-    poisons: false,
-    new: |section: &mut Section<'_>| {
-        Box::new(Replay {
-            age: section.integer("age", Some(1), 1..=2),
-        })
+    main_key: Some("age"),
+    new: AttackKind {
+        knowledge: Knowledge::Own,
+        poisons: false,
+        build: |section: &mut Section<'_>| {
+            Box::new(Replay {
+                age: section.integer("age", Some(1), 1..=2),
+            })
+        },
     },
 };
 

@@ -7,19 +7,21 @@
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
 
-use super::{Attack, AttackEntry, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "sign-flip",
     help: "publishes the own step reversed, `scale` times as long",
     source: "Li et al., RSA, AAAI 2019",
-    knowledge: Knowledge::Own,
-    parameter: Some("scale"),
-    poisons: false,
-    new: |section: &mut Section<'_>| {
-        Box::new(SignFlip {
-            scale: section.number("scale", Some(10.0), 0.0..=1e6),
-        })
+    main_key: Some("scale"),
+    new: AttackKind {
+        knowledge: Knowledge::Own,
+        poisons: false,
+        build: |section: &mut Section<'_>| {
+            Box::new(SignFlip {
+                scale: section.number("scale", Some(10.0), 0.0..=1e6),
+            })
+        },
     },
 };
 

@@ -9,21 +9,23 @@ use std::collections::BTreeSet;
 use kith_consensus::{PeerId, Section, Stream};
 use kith_gossip::Publication;
 
-use super::{Attack, AttackEntry, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "silence",
     help: "keeps its updates from a `share` of the participants, chosen once",
     source: "fault injection",
-    knowledge: Knowledge::Own,
-    parameter: Some("share"),
-    poisons: false,
+    main_key: Some("share"),
     // Half: neither mute nor honest (guess).
-    new: |section: &mut Section<'_>| {
-        Box::new(Silence {
-            share: section.number("share", Some(0.5), 0.0..=1.0),
-            shunned: None,
-        })
+    new: AttackKind {
+        knowledge: Knowledge::Own,
+        poisons: false,
+        build: |section: &mut Section<'_>| {
+            Box::new(Silence {
+                share: section.number("share", Some(0.5), 0.0..=1.0),
+                shunned: None,
+            })
+        },
     },
 };
 

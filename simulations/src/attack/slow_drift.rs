@@ -9,20 +9,22 @@
 use kith_consensus::{Section, Seed, Stream};
 use kith_gossip::Publication;
 
-use super::{Attack, AttackEntry, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "slow-drift",
     help: "publishes what it trained, moved by `step` in one fixed direction: too little to be clipped",
     source: "after Baruch, Baruch and Goldberg, NeurIPS 2019",
-    knowledge: Knowledge::Own,
-    parameter: Some("step"),
-    poisons: false,
+    main_key: Some("step"),
     // 0.1: less than a small model's step in a round (guess).
-    new: |section: &mut Section<'_>| {
-        Box::new(SlowDrift {
-            step: section.number("step", Some(0.1), 0.0..=1e6),
-        })
+    new: AttackKind {
+        knowledge: Knowledge::Own,
+        poisons: false,
+        build: |section: &mut Section<'_>| {
+            Box::new(SlowDrift {
+                step: section.number("step", Some(0.1), 0.0..=1e6),
+            })
+        },
     },
 };
 

@@ -8,7 +8,7 @@
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
 
-use super::{Attack, AttackEntry, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
 
 /// Deviation of the noise, as a share of the step's root mean square (guess: names differ, and stay
 /// far closer than honest peers are).
@@ -18,14 +18,16 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "sybil",
     help: "one party under every liar's name: the honest mean's step reversed, `scale` times as long, hardly told apart",
     source: "Douceur, IPTPS 2002; Fung et al. 2020",
-    knowledge: Knowledge::Omniscient,
-    parameter: Some("scale"),
-    poisons: false,
+    main_key: Some("scale"),
     // 10: as `sign-flip`.
-    new: |section: &mut Section<'_>| {
-        Box::new(Sybil {
-            scale: section.number("scale", Some(10.0), 0.0..=1e6),
-        })
+    new: AttackKind {
+        knowledge: Knowledge::Omniscient,
+        poisons: false,
+        build: |section: &mut Section<'_>| {
+            Box::new(Sybil {
+                scale: section.number("scale", Some(10.0), 0.0..=1e6),
+            })
+        },
     },
 };
 

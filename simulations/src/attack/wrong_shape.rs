@@ -8,16 +8,18 @@ use kith_consensus::Stream;
 use kith_gossip::Publication;
 use kith_gossip::conduct::Fraud;
 
-use super::{Attack, AttackEntry, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "wrong-shape",
     help: "announces a vector of another length than the federation's: refused, never mixed",
     source: "fault injection",
-    knowledge: Knowledge::Own,
-    parameter: None,
-    poisons: false,
-    new: |_| Box::new(WrongShape),
+    main_key: None,
+    new: AttackKind {
+        knowledge: Knowledge::Own,
+        poisons: false,
+        build: |_| Box::new(WrongShape),
+    },
 };
 
 #[derive(Debug)]

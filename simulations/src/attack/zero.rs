@@ -6,16 +6,18 @@
 use kith_consensus::Stream;
 use kith_gossip::Publication;
 
-use super::{Attack, AttackEntry, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "zero",
     help: "publishes zeros",
     source: "fault injection",
-    knowledge: Knowledge::Own,
-    parameter: None,
-    poisons: false,
-    new: |_| Box::new(Zero),
+    main_key: None,
+    new: AttackKind {
+        knowledge: Knowledge::Own,
+        poisons: false,
+        build: |_| Box::new(Zero),
+    },
 };
 
 #[derive(Debug)]

@@ -13,6 +13,8 @@ use kith_gossip::{Effect, Event, Record};
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "adopts-as-agreed",
     help: "who takes another's model takes the best that the topology names and that came, as it was published",
+    source: "own",
+    main_key: None,
     new: |scope| {
         let peers = scope.ids.len();
         Box::new(AdoptsAsAgreed {

@@ -16,6 +16,8 @@ use kith_gossip::Event;
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "awaited-again",
     help: "a neighbour that was on time is waited for in the next round, or, selected by deadline, every so many rounds",
+    source: "own",
+    main_key: None,
     new: |scope| {
         let fairness = scope
             .charter

@@ -7,6 +7,8 @@ use kith_gossip::Event;
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "bounded",
     help: "queues and memories of a peer stay within their limits",
+    source: "own",
+    main_key: None,
     new: |_| Box::new(Bounded),
 };
 

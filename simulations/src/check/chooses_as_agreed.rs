@@ -17,6 +17,8 @@ use kith_gossip::{Effect, Event, Input, Record};
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "chooses-as-agreed",
     help: "a round waits for and mixes only whom its selection chooses, and no more of them",
+    source: "own",
+    main_key: None,
     new: |scope| {
         Box::new(ChoosesAsAgreed {
             trained: vec![None; scope.ids.len()],

@@ -11,6 +11,8 @@ use kith_gossip::Event;
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "counted-once",
     help: "no update is counted twice",
+    source: "own",
+    main_key: None,
     new: |scope| {
         Box::new(CountedOnce {
             accepted: vec![Vec::new(); scope.ids.len()],

@@ -12,6 +12,8 @@ use kith_gossip::Event;
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "evidence-spreads",
     help: "where nothing is lost, whom one honest peer convicts all convict",
+    source: "own",
+    main_key: None,
     new: |scope| {
         Box::new(EvidenceSpreads {
             convicted: BTreeMap::new(),

@@ -11,6 +11,8 @@ use kith_gossip::Event;
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "expelled-is-out",
     help: "nothing of a convicted peer's is accepted or combined any more",
+    source: "own",
+    main_key: None,
     new: |_| {
         Box::new(ExpelledIsOut {
             expelled: BTreeMap::new(),

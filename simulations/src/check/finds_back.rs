@@ -14,6 +14,8 @@ use kith_gossip::Event;
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "finds-back",
     help: "some time after the last fault neighbours that run are connected",
+    source: "own",
+    main_key: None,
     new: |scope| {
         let peers = scope.ids.len();
         Box::new(FindsBack {

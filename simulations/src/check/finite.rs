@@ -7,6 +7,8 @@ use kith_gossip::{Effect, Parameters, Record};
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "finite",
     help: "no model and no copy of another's holds a NaN or an infinity",
+    source: "own",
+    main_key: None,
     new: |_| Box::new(Finite),
 };
 

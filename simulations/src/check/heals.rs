@@ -8,6 +8,8 @@ use super::{Breach, Check, CheckEntry, Scope};
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "heals",
     help: "once faults stop, everybody finishes within the world's bound",
+    source: "own",
+    main_key: None,
     new: |_| Box::new(Heals),
 };
 

@@ -12,6 +12,8 @@ use kith_gossip::{Event, Refusal};
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "honest-are-heard",
     help: "honest messages are refused only for being early, late, or repeated",
+    source: "own",
+    main_key: None,
     new: |scope| {
         Box::new(HonestAreHeard {
             forgot: vec![false; scope.ids.len()],

@@ -12,6 +12,8 @@ use kith_gossip::{Effect, Record};
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "inside-the-hull",
     help: "liars that the rule tolerates cannot drag an honest model out of the honest range",
+    source: "own",
+    main_key: None,
     new: |_| Box::new(InsideTheHull),
 };
 

@@ -8,6 +8,8 @@ use kith_gossip::Event;
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "jumps-are-credible",
     help: "a peer jumps only to a round that f + 1 neighbours can have claimed",
+    source: "own",
+    main_key: None,
     new: |_| Box::new(JumpsAreCredible),
 };
 

@@ -17,6 +17,8 @@ use kith_gossip::{Effect, Event, Input, Parameters, Record};
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "mixes-as-agreed",
     help: "a round's model is what the rule makes of the models that came in",
+    source: "own",
+    main_key: None,
     new: |scope| {
         let kind = scope
             .charter

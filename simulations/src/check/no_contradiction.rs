@@ -8,6 +8,8 @@ use kith_gossip::Event;
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "no-contradiction",
     help: "no honest peer is convicted of equivocation",
+    source: "own",
+    main_key: None,
     new: |_| Box::new(NoContradiction),
 };
 

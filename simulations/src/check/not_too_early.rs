@@ -11,6 +11,8 @@ use kith_gossip::event::Closed;
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "not-too-early",
     help: "a round closes by its deadline no sooner than that, unless f + 1 neighbours are far ahead",
+    source: "own",
+    main_key: None,
     new: |scope| {
         Box::new(NotTooEarly {
             opened: vec![Duration::ZERO; scope.ids.len()],

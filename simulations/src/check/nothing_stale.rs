@@ -10,6 +10,8 @@ use kith_gossip::Event;
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "nothing-stale",
     help: "no update is accepted that is too old, too new, or not a neighbour's",
+    source: "own",
+    main_key: None,
     new: |_| Box::new(NothingStale),
 };
 

@@ -8,6 +8,8 @@ use kith_gossip::Event;
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "over-is-true",
     help: "a peer ends before its last round only when all its honest neighbours have finished",
+    source: "own",
+    main_key: None,
     new: |scope| {
         Box::new(OverIsTrue {
             finished: scope.lies.clone(),

@@ -11,6 +11,8 @@ use kith_gossip::{Event, Input};
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "promise-kept",
     help: "who comes back with its disk sends in its round what the disk promises",
+    source: "own",
+    main_key: None,
     new: |_| {
         Box::new(PromiseKept {
             owed: BTreeMap::new(),

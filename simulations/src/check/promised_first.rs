@@ -11,6 +11,8 @@ use kith_gossip::{Effect, Event, Packet, Record};
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "promised-first",
     help: "an update leaves only after the promise to send it is on disk, and stays the same after a crash",
+    source: "own",
+    main_key: None,
     new: |scope| {
         Box::new(PromisedFirst {
             promised: vec![Sorted::default(); scope.ids.len()],

@@ -8,6 +8,8 @@ use kith_gossip::event::Closed;
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "quorum-is-kept",
     help: "a round closes by its quorum only with the charter's share of the awaited",
+    source: "own",
+    main_key: None,
     new: |_| Box::new(QuorumIsKept),
 };
 

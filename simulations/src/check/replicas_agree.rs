@@ -11,6 +11,8 @@ use kith_gossip::{Effect, Event, Input, Record};
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "replicas-agree",
     help: "a peer's copy of an honest sender's vector is one that the sender published",
+    source: "own",
+    main_key: None,
     new: |scope| {
         let peers = scope.ids.len();
         Box::new(ReplicasAgree {

@@ -9,6 +9,8 @@ use kith_gossip::{Effect, Event, Input, Parameters, Record};
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "round-goes-on",
     help: "a round never goes back, and what is durable is never forgotten",
+    source: "own",
+    main_key: None,
     new: |scope| {
         Box::new(RoundGoesOn {
             seats: vec![Seat::default(); scope.ids.len()],

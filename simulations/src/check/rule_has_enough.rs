@@ -8,6 +8,8 @@ use kith_gossip::Event;
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "rule-has-enough",
     help: "a rule never combines fewer models than its f needs, and mixing is skipped only then",
+    source: "own",
+    main_key: None,
     new: |_| Box::new(RuleHasEnough),
 };
 

@@ -14,6 +14,7 @@ pub(super) const ENTRY: TrainerEntry = TrainerEntry {
     name: "logistic",
     help: "each peer has its own logistic regression, regularised, exact gradients",
     source: "own",
+    main_key: None,
     new: |section: &mut Section<'_>| {
         Arc::new(Logistics {
             // Newton's system is dimension².

@@ -13,6 +13,7 @@ pub(super) const ENTRY: TrainerEntry = TrainerEntry {
     name: "quadratic",
     help: "each peer has its own parabola: ½ a ‖x − b‖²",
     source: "own",
+    main_key: None,
     new: |section: &mut Section<'_>| {
         // Guess: small and not a toy.
         let dimension = section.integer("dimension", Some(16), 1..=1 << 24) as usize;

@@ -155,7 +155,7 @@ impl Federation {
             .iter()
             .find(|entry| entry.name == "heart")
             .expect("embedded");
-        let loaded = (heart.load)(&DatasetOptions::default()).expect("embedded");
+        let loaded = (heart.new.load)(&DatasetOptions::default()).expect("embedded");
         let sites = loaded.sites.as_ref().expect("hospitals");
         let names: Vec<&'static str> = NAMES[..peers].to_vec();
         let ports: Vec<u16> = names.iter().map(|_| free_port()).collect();

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 
-use kith_consensus::section::unknown;
 use kith_consensus::{PeerId, Seed, Stream};
 use kith_gossip::Authenticator;
 use kith_models::{DATASETS, DatasetEntry, DatasetOptions, Loaded, Partition, Rows};
@@ -105,11 +104,7 @@ fn suggestion(dataset: &str) -> &'static Suggestion {
 impl Plan {
     /// Makes the plan; also returns the rows that the shards point into.
     pub(super) fn new(up: &Up) -> Result<(Plan, Loaded), Failure> {
-        let names: Vec<&str> = DATASETS.iter().map(|entry| entry.name).collect();
-        let entry = DATASETS
-            .iter()
-            .find(|entry| entry.name == up.dataset)
-            .ok_or_else(|| Failure::new(unknown("data set", &up.dataset, &names)))?;
+        let entry = DATASETS.find(&up.dataset).map_err(Failure::new)?;
         let written = up
             .charter
             .as_ref()
@@ -131,7 +126,8 @@ impl Plan {
         if adversaries > 0 {
             kith_simulations::attack::attack_from_text(&up.attack)
                 .map_err(|problems| Failure::of_problems("--attack cannot be used", &problems))?;
-            if kith_simulations::attack::entry_of(&up.attack).is_some_and(|entry| entry.poisons) {
+            if kith_simulations::attack::entry_of(&up.attack).is_some_and(|entry| entry.new.poisons)
+            {
                 let what = format!(
                     "--attack {:?} poisons the rows that a liar trains on, and a testnet's processes read theirs as they are",
                     up.attack
@@ -143,7 +139,7 @@ impl Plan {
             }
         }
         let seed = Seed::from_number(up.seed);
-        let loaded = (entry.load)(&DatasetOptions {
+        let loaded = (entry.new.load)(&DatasetOptions {
             directory: up.data_dir.clone(),
         })
         .map_err(|error| Failure::new(error.to_string()))?;
@@ -322,6 +318,7 @@ fn charter_table(
     adversaries: usize,
 ) -> Result<Table, Failure> {
     let mut table: Table = entry
+        .new
         .defaults
         .parse()
         .expect("the defaults of a data set are TOML");
