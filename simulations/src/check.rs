@@ -9,7 +9,7 @@ use std::time::Duration;
 use kith_consensus::PeerId;
 use kith_consensus::charter::Charter;
 use kith_gossip::{Effect, Event, Input, Record, Roster};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::simulator::Moment;
 
@@ -180,10 +180,11 @@ pub trait Check {
 }
 
 /// A promise that was broken.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Failure {
     /// Which promise.
-    pub check: &'static str,
+    pub check: String,
     /// When, in virtual seconds.
     pub virtual_seconds: f64,
     /// At which peer; `None` for the run as a whole.
@@ -289,7 +290,7 @@ fn fail(
 ) {
     if failures.iter().all(|failure| failure.check != check) {
         failures.push(Failure {
-            check,
+            check: check.to_owned(),
             virtual_seconds: now.as_secs_f64(),
             peer,
             what,

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use kith_gossip::effect::Checkpoint;
 use kith_gossip::event::Closed;
 use kith_gossip::{Effect, Event, Input, Record};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::simulator::Moment;
 pub use mixing::GAP_PEERS_MAX;
@@ -21,7 +21,8 @@ use retransmitted::Retransmissions;
 pub const PEER_ROWS_MAX: usize = 1024;
 
 /// Bytes of a run, by kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Bytes {
     /// Encoded bodies of updates that were accepted.
     pub payload: u64,

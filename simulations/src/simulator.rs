@@ -27,6 +27,7 @@ use kith_gossip::{
     Stored, Timer,
 };
 use kith_models::{Request, Trained};
+use serde::{Deserialize, Serialize};
 
 use network::Network;
 pub use network::{Cut, Jitter, Line, Links};
@@ -109,14 +110,17 @@ impl Participant {
     /// From a way to set the peer up and what it trains; starts at once on an ordinary device and
     /// line.
     pub fn new(setup: impl Fn() -> Setup + 'static, local: impl Local + 'static) -> Participant {
-        let (device, line) = (Device::default(), Line::default());
-        let starts = Duration::ZERO;
+        Participant::sharing(Box::new(setup), Arc::new(local))
+    }
+
+    /// The same from what stands on the heap already.
+    pub(crate) fn sharing(setup: Box<dyn Fn() -> Setup>, local: Arc<dyn Local>) -> Participant {
         Participant {
-            setup: Box::new(setup),
-            local: Arc::new(local),
-            device,
-            line,
-            starts,
+            setup,
+            local,
+            device: Device::default(),
+            line: Line::default(),
+            starts: Duration::ZERO,
             waits: None,
         }
     }
@@ -217,13 +221,15 @@ impl Observer for () {
 }
 
 /// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Ended {
-    /// Every peer stopped by itself (who crashed for good is not waited for).
+    /// Every peer stopped by itself (a peer that crashed for good is not waited for).
     Stopped,
     /// Nothing was left to happen, though somebody had not stopped.
     Quiet,
     /// The limit of virtual time passed.
+    #[default]
     Limit,
 }
 
