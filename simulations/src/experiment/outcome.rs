@@ -158,53 +158,52 @@ impl Run<'_> {
     /// What came out of a run whose promises have been told that it is over.
     pub(super) fn outcome(&self) -> Outcome {
         let (charter, world) = (&self.experiment.charter, &self.experiment.world);
-        let (cast, simulation) = (&self.cast, &self.simulation);
-        let metrics = &simulation.observer.metrics;
+        let simulation = &self.simulation;
         let promises = &simulation.observer.promises;
         let wall = self.started.elapsed().as_secs_f64();
         let running = self.ready.elapsed().as_secs_f64();
-        let honest: Vec<usize> = cast.honest().collect();
-        let models: Vec<&[f32]> = honest
-            .iter()
-            .map(|peer| simulation.parameters(*peer).as_slice())
-            .collect();
-        let evaluated = |of: fn(&(u64, f64, f64)) -> f64| {
-            let each = honest.iter().copied();
-            let values = each.filter_map(|peer| metrics.evaluated[peer].as_ref().map(of));
-            Range::of(&values.collect::<Vec<f64>>())
-        };
-        let optimum = self.reference.optimum.as_deref();
+        let peer_rounds = simulation.observer.metrics.peer_rounds;
         Outcome {
             name: charter.name.clone(),
             seed: world.seed,
-            peers: cast.lies.len(),
-            adversaries: cast.lies.len() - honest.len(),
-            liars: cast.liars().map(|peer| cast.names[peer].clone()).collect(),
             rounds: charter.rounds,
             ended: self.ended,
             events: simulation.handled(),
             virtual_seconds: simulation.now().as_secs_f64(),
             wall_seconds: wall,
             setup_seconds: wall - running,
-            peer_rounds: metrics.peer_rounds,
-            peer_rounds_per_second: metrics.peer_rounds as f64 / running.max(1e-9),
+            peer_rounds,
+            peer_rounds_per_second: peer_rounds as f64 / running.max(1e-9),
             signatures: world.signatures,
             trace: simulation.trace(),
             experiment: self.experiment.digest(),
-            accuracy: evaluated(|(_, _, accuracy)| *accuracy),
-            attack_success: self.attack_success(),
-            known_to_liars: cast.oracle.as_ref().and_then(|oracle| oracle.known_share()),
             skew: self.reference.skew.clone(),
-            loss: evaluated(|(_, loss, _)| *loss),
-            consensus_distance: consensus_distance(&models),
-            optimum_distance: optimum.and_then(|optimum| optimum_distance(&models, optimum)),
+            guessing: self.reference.guessing,
+            faults_not_felt: world.faults_after(simulation.now()),
+            checks: Checks {
+                passed: promises.count() - promises.failures.len(),
+                failed: promises.failures.clone(),
+            },
+            ..self.models(self.counts())
+        }
+    }
+
+    /// Who took part, and what was counted of them.
+    fn counts(&self) -> Outcome {
+        let cast = &self.cast;
+        let metrics = &self.simulation.observer.metrics;
+        let refused = metrics.refused.iter();
+        let oracle = cast.oracle.as_ref();
+        Outcome {
+            peers: cast.lies.len(),
+            adversaries: cast.liars().count(),
+            liars: cast.liars().map(|peer| cast.names[peer].clone()).collect(),
+            known_to_liars: oracle.and_then(|oracle| oracle.known_share()),
             bytes: metrics.bytes,
             mixing_skipped: metrics.mixing_skipped,
             rounds_by_deadline: metrics.by_deadline,
             rounds_jumped: metrics.rounds_jumped,
-            refused: metrics
-                .refused
-                .iter()
+            refused: refused
                 .map(|(name, count)| ((*name).to_owned(), *count))
                 .collect(),
             suspected: cast.by_name(
@@ -220,16 +219,36 @@ impl Run<'_> {
                     .map(|(peer, count)| (*peer, *count)),
             ),
             filtered: cast.by_name(metrics.filtered()),
-            guessing: self.reference.guessing,
-            optimum_distance_at_start: optimum
-                .map(|optimum| optimum.iter().map(|at| at * at).sum::<f64>().sqrt()),
-            faults_not_felt: world.faults_after(simulation.now()),
-            checks: Checks {
-                passed: promises.count() - promises.failures.len(),
-                failed: promises.failures.clone(),
-            },
             round_rows: metrics.round_rows(),
             peer_rows: metrics.peer_rows().to_vec(),
+            ..Outcome::default()
+        }
+    }
+
+    /// What the honest peers' models are worth.
+    fn models(&self, counts: Outcome) -> Outcome {
+        let (cast, simulation) = (&self.cast, &self.simulation);
+        let metrics = &simulation.observer.metrics;
+        let honest: Vec<usize> = cast.honest().collect();
+        let models: Vec<&[f32]> = honest
+            .iter()
+            .map(|peer| simulation.parameters(*peer).as_slice())
+            .collect();
+        let evaluated = |of: fn(&(u64, f64, f64)) -> f64| {
+            let each = honest.iter().copied();
+            let values = each.filter_map(|peer| metrics.evaluated[peer].as_ref().map(of));
+            Range::of(&values.collect::<Vec<f64>>())
+        };
+        let optimum = self.reference.optimum.as_deref();
+        Outcome {
+            accuracy: evaluated(|(_, _, accuracy)| *accuracy),
+            attack_success: self.attack_success(),
+            loss: evaluated(|(_, loss, _)| *loss),
+            consensus_distance: consensus_distance(&models),
+            optimum_distance: optimum.and_then(|optimum| optimum_distance(&models, optimum)),
+            optimum_distance_at_start: optimum
+                .map(|optimum| optimum.iter().map(|at| at * at).sum::<f64>().sqrt()),
+            ..counts
         }
     }
 

@@ -105,22 +105,19 @@ impl Experiment {
         let attack = attack_from_text(&self.world.attack).map_err(ExperimentError::Problems)?;
         let mut locals: Vec<Arc<dyn Local>> = Vec::with_capacity(peers);
         for (peer, own) in dealt.into_iter().enumerate() {
-            let own = if lies[peer] {
-                poisoned(attack.as_ref(), own, schema, seed, peer)?
-            } else {
-                own
-            };
             let place = partition::Place {
                 peer,
                 peers,
                 classes,
                 seed,
             };
+            let own = if lies[peer] {
+                poisoned(attack.as_ref(), own, schema, &place)?
+            } else {
+                own
+            };
             let held_out = evaluating[peer].then(|| self.held_out(&place, &parted.test));
-            let batches = seed.child(&format!("batches {peer}"));
-            let learner = Learner::new(task, own, batches, held_out)
-                .map_err(|error| wrong(format!("peer {peer}: {error}")))?;
-            locals.push(Arc::new(learner));
+            locals.push(Arc::new(learner(task, own, &place, held_out)?));
         }
         Ok(Workload {
             locals,
@@ -178,12 +175,23 @@ fn poisoned(
     attack: &dyn Attack,
     own: Dataset,
     schema: &Schema,
-    seed: &Seed,
-    peer: usize,
+    place: &partition::Place<'_>,
 ) -> Result<Dataset, ExperimentError> {
-    let seed = seed.child(&format!("poison {peer}"));
+    let seed = place.seed.child(&format!("poison {}", place.peer));
     let changed = attack.poison(&own, schema, &mut seed.stream("kith.v1 poison"));
     Ok(changed.map_err(wrong)?.unwrap_or(own))
+}
+
+fn learner(
+    task: &Task,
+    own: Dataset,
+    place: &partition::Place<'_>,
+    held_out: Option<Arc<Dataset>>,
+) -> Result<Learner, ExperimentError> {
+    let peer = place.peer;
+    let batches = place.seed.child(&format!("batches {peer}"));
+    Learner::new(task, own, batches, held_out)
+        .map_err(|error| wrong(format!("peer {peer}: {error}")))
 }
 
 fn skew(dealt: &[Dataset], classes: usize, rows: usize) -> SkewReport {

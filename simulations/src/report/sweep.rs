@@ -263,12 +263,7 @@ pub fn page(folder: &Path) -> io::Result<()> {
         tables(&mut body, &read, "consensus_distance");
     }
     body.push_str("<h2>Plots</h2>\n<div class=\"plots\">\n");
-    let plots = folder.join("plots");
-    for (name, plot) in pareto(&read).into_iter().chain(curves(folder, &read)?) {
-        if let Some(svg) = plot.svg() {
-            keep(&plots, &name, &svg, &mut body)?;
-        }
-    }
+    plots(folder, &read, &mut body)?;
     body.push_str("</div>\n<h2>All cells</h2>\n");
     all_cells(&mut body, &read);
     what_failed(&mut body, &failed);
@@ -287,6 +282,16 @@ pub fn page(folder: &Path) -> io::Result<()> {
         folder.join("report.html"),
         whole(&format!("{}: a sweep", manifest.name), &body),
     )
+}
+
+fn plots(folder: &Path, read: &Read, body: &mut String) -> io::Result<()> {
+    let plots = folder.join("plots");
+    for (name, plot) in pareto(read).into_iter().chain(curves(folder, read)?) {
+        if let Some(svg) = plot.svg() {
+            keep(&plots, &name, &svg, body)?;
+        }
+    }
+    Ok(())
 }
 
 fn what_failed(body: &mut String, failed: &[&Entry]) {
@@ -643,26 +648,19 @@ fn pareto(read: &Read) -> Option<(String, Plot)> {
     ]
     .into_iter()
     .find(|(name, _)| read.has(name))?;
-    let better = METRICS[place(name)].better;
-    let point = |cell: &Cell| {
-        Some((
-            cell.spreads[place("body_bytes")]?.mean,
-            cell.spreads[place(name)]?.mean,
-        ))
-    };
-    let mut series: Vec<Series> = Vec::new();
-    for label in &read.manifest.values[axis] {
-        let points: Vec<(f64, f64)> = read
-            .cells
-            .iter()
-            .filter(|cell| cell.values[axis] == *label)
-            .filter_map(point)
-            .collect();
-        series.push(Series {
+    let (value, better) = (place(name), METRICS[place(name)].better);
+    let bytes = place("body_bytes");
+    let point = |cell: &Cell| Some((cell.spreads[bytes]?.mean, cell.spreads[value]?.mean));
+    let marks = |label: &String| {
+        let cells = read.cells.iter();
+        let cells = cells.filter(|cell| cell.values[axis] == *label);
+        Series {
             marks_only: true,
-            ..Series::line(label, points)
-        });
-    }
+            ..Series::line(label, cells.filter_map(point).collect())
+        }
+    };
+    let labels = &read.manifest.values[axis];
+    let mut series: Vec<Series> = labels.iter().map(marks).collect();
     let frontier = frontier(read.cells.iter().filter_map(point).collect(), better);
     if frontier.len() > 1 {
         series.push(Series::line("best for its bytes", frontier));
