@@ -457,8 +457,11 @@ pub fn spread(contributions: &[Contribution<'_>]) -> f64 {
     (terms.sum::<f64>().max(0.0) / count).sqrt()
 }
 
+/// Reads a rule's keys and builds it for so many arbitrary models.
+pub type NewRule = fn(&mut Section<'_>, usize) -> Box<dyn Rule>;
+
 /// A rule in the table; `new` reads its keys and builds it for so many arbitrary models.
-pub type RuleEntry = Entry<fn(&mut Section<'_>, usize) -> Box<dyn Rule>>;
+pub type RuleEntry = Entry<NewRule>;
 
 /// Prepares models before a rule judges them: `nnm+krum` is Krum on what `nnm` made of the models.
 pub trait PreAggregator: std::fmt::Debug + Send + Sync {
@@ -527,11 +530,14 @@ pub trait PreAggregator: std::fmt::Debug + Send + Sync {
     }
 }
 
+/// Reads a pre-aggregator's keys and builds it for so many arbitrary models.
+pub type NewPreAggregator = fn(&mut Section<'_>, usize) -> Box<dyn PreAggregator>;
+
 /// A pre-aggregator in the table; `new` as of a [`RuleEntry`].
-pub type PreEntry = Entry<fn(&mut Section<'_>, usize) -> Box<dyn PreAggregator>>;
+pub type PreEntry = Entry<NewPreAggregator>;
 
 /// Every rule there is.
-pub static RULES: Registry<fn(&mut Section<'_>, usize) -> Box<dyn Rule>> = Registry::new(
+pub static RULES: Registry<NewRule> = Registry::new(
     "rule",
     &[
         mean::ENTRY,
@@ -557,11 +563,10 @@ pub static RULES: Registry<fn(&mut Section<'_>, usize) -> Box<dyn Rule>> = Regis
 );
 
 /// Every pre-aggregator there is.
-pub static PRE_AGGREGATORS: Registry<fn(&mut Section<'_>, usize) -> Box<dyn PreAggregator>> =
-    Registry::new(
-        "pre-aggregator",
-        &[nnm::ENTRY, bucketing::ENTRY, static_clip::ENTRY, arc::ENTRY],
-    );
+pub static PRE_AGGREGATORS: Registry<NewPreAggregator> = Registry::new(
+    "pre-aggregator",
+    &[nnm::ENTRY, bucketing::ENTRY, static_clip::ENTRY, arc::ENTRY],
+);
 
 /// A pre-aggregator before a rule, or before another such chain.
 #[derive(Debug)]

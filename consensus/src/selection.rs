@@ -87,11 +87,14 @@ pub trait Selection: std::fmt::Debug + Send + Sync {
     }
 }
 
+/// Reads a selection's keys and builds it.
+pub type NewSelection = fn(&mut Section<'_>) -> Arc<dyn Selection>;
+
 /// A selection in the table; `new` reads its keys of `[round]`.
-pub type SelectionEntry = Entry<fn(&mut Section<'_>) -> Arc<dyn Selection>>;
+pub type SelectionEntry = Entry<NewSelection>;
 
 /// Every kind there is.
-pub static SELECTIONS: Registry<fn(&mut Section<'_>) -> Arc<dyn Selection>> = Registry::new(
+pub static SELECTIONS: Registry<NewSelection> = Registry::new(
     "selection",
     &[
         all::ENTRY,

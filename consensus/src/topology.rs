@@ -136,11 +136,14 @@ fn check_size(kind: &'static str, peers: usize, degree: usize) -> Result<(), Top
     }
 }
 
+/// Reads a topology's keys and builds it.
+pub type NewTopology = fn(&mut Section<'_>) -> Box<dyn Topology>;
+
 /// A kind in the table; `new` reads its keys of `[topology]`.
-pub type TopologyEntry = Entry<fn(&mut Section<'_>) -> Box<dyn Topology>>;
+pub type TopologyEntry = Entry<NewTopology>;
 
 /// Every kind there is.
-pub static TOPOLOGIES: Registry<fn(&mut Section<'_>) -> Box<dyn Topology>> = Registry::new(
+pub static TOPOLOGIES: Registry<NewTopology> = Registry::new(
     "topology",
     &[
         ring::ENTRY,

@@ -98,11 +98,14 @@ pub trait Codec: std::fmt::Debug + Send + Sync {
     fn decode(&self, bytes: &[u8], dimension: usize) -> Result<Vec<f32>, CodecError>;
 }
 
+/// Reads a codec's keys and builds it.
+pub type NewCodec = fn(&mut Section<'_>) -> Box<dyn Codec>;
+
 /// A codec in the table; `new` reads its keys of `[codec]`.
-pub type CodecEntry = Entry<fn(&mut Section<'_>) -> Box<dyn Codec>>;
+pub type CodecEntry = Entry<NewCodec>;
 
 /// Every codec.
-pub static CODECS: Registry<fn(&mut Section<'_>) -> Box<dyn Codec>> = Registry::new(
+pub static CODECS: Registry<NewCodec> = Registry::new(
     "codec",
     &[
         CodecEntry {

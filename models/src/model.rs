@@ -33,11 +33,14 @@ pub const DIMENSION_MAX: usize = 1 << 28;
 /// Most layers of a kind.
 const LAYERS_MAX: usize = 16;
 
+/// Reads a model's keys and builds it.
+pub type NewArchitecture = fn(&mut Section<'_>) -> Arc<dyn Architecture>;
+
 /// A kind of model in the table; `new` reads its keys of `[model]`.
-pub type ModelEntry = Entry<fn(&mut Section<'_>) -> Arc<dyn Architecture>>;
+pub type ModelEntry = Entry<NewArchitecture>;
 
 /// Every kind of model.
-pub static MODELS: Registry<fn(&mut Section<'_>) -> Arc<dyn Architecture>> =
+pub static MODELS: Registry<NewArchitecture> =
     Registry::new("model", &[softmax::ENTRY, mlp::ENTRY, cnn::ENTRY]);
 
 /// The sizes of a model, before it knows the data's shape.

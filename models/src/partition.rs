@@ -35,11 +35,14 @@ pub use dirichlet::{cut_classes, draw_proportions};
 pub use iid::near_equal;
 pub use shards::deal_shards;
 
+/// Reads a partition's keys and builds it.
+pub type NewDeal = fn(&mut Section<'_>) -> Arc<dyn Deal>;
+
 /// A way to deal rows in the table; `new` reads its parameters.
-pub type PartitionEntry = Entry<fn(&mut Section<'_>) -> Arc<dyn Deal>>;
+pub type PartitionEntry = Entry<NewDeal>;
 
 /// Every way to deal rows.
-pub static PARTITIONS: Registry<fn(&mut Section<'_>) -> Arc<dyn Deal>> = Registry::new(
+pub static PARTITIONS: Registry<NewDeal> = Registry::new(
     "partition",
     &[
         iid::ENTRY,

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use kith_consensus::Section;
 use kith_consensus::registry::{Entry, Registry};
 
+/// Reads an objective's keys and builds it.
+pub type NewObjective = fn(&mut Section<'_>) -> Arc<dyn Objective>;
+
 /// An objective in the table; `new` reads its keys of `[training]`.
-pub type ObjectiveEntry = Entry<fn(&mut Section<'_>) -> Arc<dyn Objective>>;
+pub type ObjectiveEntry = Entry<NewObjective>;
 
 /// Every local objective.
-pub static OBJECTIVES: Registry<fn(&mut Section<'_>) -> Arc<dyn Objective>> =
-    Registry::new("objective", &[PLAIN, PROX]);
+pub static OBJECTIVES: Registry<NewObjective> = Registry::new("objective", &[PLAIN, PROX]);
 
 /// What an objective adds to the loss on the own rows.
 pub trait Objective: Debug + Send + Sync {

@@ -22,7 +22,7 @@ use crate::data;
 use crate::error::NodeError;
 use crate::identity::Identity;
 use crate::store::Store;
-use crate::telemetry::{Line, NodeEvent, Telemetry, What};
+use crate::telemetry::{Known, Line, NodeEvent, Telemetry, What};
 
 pub use crate::actors::status::{OWNER_TOKEN_FILE, STATUS_ADDRESS_FILE};
 
@@ -422,7 +422,7 @@ impl NodeHandle {
     pub async fn listening(&self) -> Option<String> {
         let mut lines = self.telemetry.subscribe();
         loop {
-            if let Some(address) = self.telemetry.status().listening.first() {
+            if let Some(address) = self.telemetry.known().listening.first() {
                 return Some(address.clone());
             }
             // What was missed by lagging is in the status.
@@ -442,6 +442,23 @@ impl NodeHandle {
         Leaver(self.actors.peer.clone())
     }
 
+    /// The last line.
+    fn report(&self, known: Known, finished: bool, why: String) -> NodeEvent {
+        let (wire_in_bytes, wire_out_bytes) = self.telemetry.wire();
+        let (training_seconds, evaluation_seconds) = self.telemetry.work_seconds();
+        NodeEvent::Report {
+            finished,
+            rounds: known.completed,
+            why,
+            wire_in_bytes,
+            wire_out_bytes,
+            restarts: known.restarts.values().sum(),
+            training_seconds,
+            evaluation_seconds,
+            history: known.history,
+        }
+    }
+
     /// Waits until the peer is done, stops the actors in order and makes the last lines durable.
     ///
     /// # Errors
@@ -457,36 +474,11 @@ impl NodeHandle {
         // Stopped, the network has told all that it counted, and nothing more is counted.
         stop(&self.actors.peer).await;
         stop(&self.actors.network).await;
-        let status = self.telemetry.status();
-        let (finished, why, broken) = match ended {
-            Some(End::Ended(ended)) => (ended.finished, ended.why, None),
-            Some(End::Broken { actor, why, fault }) => (
-                false,
-                format!("the {actor} failed: {why}"),
-                Some(broken(actor, why, fault)),
-            ),
-            None => (
-                false,
-                "the supervisor failed".to_owned(),
-                Some(broken("supervisor", "it panicked".to_owned(), Fault::Ours)),
-            ),
-        };
+        let (finished, why, broken) = how_it_ended(ended);
         let mut last = self.telemetry.show_denials();
-        let (wire_in_bytes, wire_out_bytes) = self.telemetry.wire();
-        let rounds = status.completed;
-        let restarts = status.restarts;
-        let (training_seconds, evaluation_seconds) = self.telemetry.work_seconds();
-        let report = NodeEvent::Report {
-            finished,
-            rounds,
-            why: why.clone(),
-            wire_in_bytes,
-            wire_out_bytes,
-            restarts,
-            training_seconds,
-            evaluation_seconds,
-            history: status.history.clone(),
-        };
+        let known = self.telemetry.known();
+        let rounds = known.completed;
+        let report = self.report(known, finished, why.clone());
         last.push(self.telemetry.node_event(report));
         let last = last
             .iter()
@@ -511,6 +503,23 @@ impl NodeHandle {
                 })
             }
         }
+    }
+}
+
+/// Whether the peer went through every round, why it stopped, and what broke if anything did.
+fn how_it_ended(end: Option<End>) -> (bool, String, Option<NodeError>) {
+    match end {
+        Some(End::Ended(ended)) => (ended.finished, ended.why, None),
+        Some(End::Broken { actor, why, fault }) => (
+            false,
+            format!("the {actor} failed: {why}"),
+            Some(broken(actor, why, fault)),
+        ),
+        None => (
+            false,
+            "the supervisor failed".to_owned(),
+            Some(broken("supervisor", "it panicked".to_owned(), Fault::Ours)),
+        ),
     }
 }
 

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use kith_simulations::LARGE_PAGES;
 use kith_simulations::experiment::{Experiment, setting};
+use kith_simulations::simulator::Ended;
 
 /// As in the `kith` program.
 #[global_allocator]
@@ -112,7 +113,7 @@ fn row(text: &str, peers: usize, rounds: u64, signatures: &str) {
             "{:?}",
             outcome.checks.failed
         );
-        assert_eq!(outcome.ended, "stopped");
+        assert_eq!(outcome.ended, Ended::Stopped);
         done += outcome.peer_rounds;
     }
     let (idle, memory, setup) = first.expect("it ran once");

@@ -10,7 +10,7 @@ use kith_consensus::PeerId;
 use kith_consensus::charter::Charter;
 use kith_consensus::registry::{Entry, Registry};
 use kith_gossip::{Effect, Event, Input, Record, Roster};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::simulator::Moment;
 
@@ -39,11 +39,14 @@ mod replicas_agree;
 mod round_goes_on;
 mod rule_has_enough;
 
+/// Begins to watch a promise.
+pub type NewCheck = fn(&Scope) -> Box<dyn Check>;
+
 /// A promise in the table; `new` begins to watch it.
-pub type CheckEntry = Entry<fn(&Scope) -> Box<dyn Check>>;
+pub type CheckEntry = Entry<NewCheck>;
 
 /// Every promise.
-pub static CHECKS: Registry<fn(&Scope) -> Box<dyn Check>> = Registry::new(
+pub static CHECKS: Registry<NewCheck> = Registry::new(
     "check",
     &[
         round_goes_on::ENTRY,
@@ -177,10 +180,11 @@ pub trait Check {
 }
 
 /// A promise that was broken.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Failure {
     /// Which promise.
-    pub check: &'static str,
+    pub check: String,
     /// When, in virtual seconds.
     pub virtual_seconds: f64,
     /// At which peer; `None` for the run as a whole.
@@ -286,7 +290,7 @@ fn fail(
 ) {
     if failures.iter().all(|failure| failure.check != check) {
         failures.push(Failure {
-            check,
+            check: check.to_owned(),
             virtual_seconds: now.as_secs_f64(),
             peer,
             what,

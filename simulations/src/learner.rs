@@ -32,14 +32,6 @@ impl Learner {
         })
     }
 
-    /// The same without held-out rows: it evaluates nothing.
-    pub fn without_held_out(self) -> Learner {
-        Learner {
-            held_out: None,
-            ..self
-        }
-    }
-
     /// What these rows alone teach: `rounds` rounds of local training without anybody else.
     ///
     /// # Errors

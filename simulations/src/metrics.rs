@@ -7,9 +7,9 @@ mod retransmitted;
 use std::collections::BTreeMap;
 
 use kith_gossip::effect::Checkpoint;
-use kith_gossip::event::Closed;
+use kith_gossip::event::{Closed, DroppedShare};
 use kith_gossip::{Effect, Event, Input, Record};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::simulator::Moment;
 pub use mixing::GAP_PEERS_MAX;
@@ -21,7 +21,8 @@ use retransmitted::Retransmissions;
 pub const PEER_ROWS_MAX: usize = 1024;
 
 /// Bytes of a run, by kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Bytes {
     /// Encoded bodies of updates that were accepted.
     pub payload: u64,
@@ -327,60 +328,7 @@ impl Metrics {
                     .iter_mut()
                     .for_each(|watched| watched.forgets(member));
             }
-            Event::Trained { round, loss, .. } if honest => {
-                self.round(*round + 1).train_loss.add(*loss)
-            }
-            Event::Accepted {
-                round,
-                payload_bytes,
-                keyframe_bytes,
-                envelope_bytes,
-                dense_bytes,
-                ..
-            } => {
-                self.bytes.payload += *payload_bytes as u64;
-                self.bytes.keyframes += *keyframe_bytes as u64;
-                self.bytes.envelope += *envelope_bytes as u64;
-                self.bytes.dense_equivalent += *dense_bytes as u64;
-                if honest {
-                    let update = (payload_bytes + keyframe_bytes + envelope_bytes) as u64;
-                    self.round(*round + 1).row.update_bytes += update;
-                }
-            }
-            Event::RoundClosed {
-                round,
-                why: Closed::Deadline,
-                ..
-            } if honest => {
-                self.by_deadline += 1;
-                self.round(*round + 1).row.by_deadline += 1;
-            }
-            Event::Aggregated { round, dropped, .. } if honest => {
-                // In large worlds nobody is looked up where nobody lies.
-                let looks = self.anybody_lies || !self.filtered.is_empty();
-                for dropped in dropped {
-                    let number = if looks {
-                        number_of(&dropped.peer)
-                    } else {
-                        None
-                    };
-                    let lies = number.is_some_and(|number| self.lies[number]);
-                    if let Some(mean) = number.and_then(|number| self.filtered.get_mut(number)) {
-                        mean.add(dropped.share);
-                    }
-                    let sums = self.round(*round + 1);
-                    if lies {
-                        sums.liars.add(dropped.share)
-                    } else {
-                        sums.honest.add(dropped.share)
-                    }
-                }
-            }
-            Event::Jumped { from, to } if honest => self.rounds_jumped += to - from,
-            Event::MixingSkipped { round, .. } if honest => {
-                self.mixing_skipped += 1;
-                self.round(*round + 1).row.mixing_skipped += 1;
-            }
+            Event::Accepted { .. } => self.accepted(event, honest),
             Event::Evaluated {
                 round,
                 loss,
@@ -393,34 +341,99 @@ impl Metrics {
                     (row.loss, row.accuracy) = (Some(*loss), Some(*accuracy));
                 }
                 if honest {
-                    let sums = self.round(*round);
-                    sums.loss.add(*loss);
-                    sums.accuracy.add(*accuracy);
-                    let row = &mut sums.row;
-                    row.accuracy_min = Some(
-                        row.accuracy_min
-                            .map_or(*accuracy, |least| least.min(*accuracy)),
-                    );
-                    row.accuracy_max = Some(
-                        row.accuracy_max
-                            .map_or(*accuracy, |most| most.max(*accuracy)),
-                    );
+                    self.round(*round).evaluated(*loss, *accuracy);
                 }
             }
-            Event::Refused { reason, .. } if honest => {
-                *self.refused.entry(reason.name()).or_default() += 1
+            _ if honest => self.honest_event(event, number_of),
+            _ => {}
+        }
+    }
+
+    /// An update was accepted.
+    fn accepted(&mut self, event: &Event, honest: bool) {
+        let Event::Accepted {
+            round,
+            payload_bytes,
+            keyframe_bytes,
+            envelope_bytes,
+            dense_bytes,
+            ..
+        } = event
+        else {
+            return;
+        };
+        self.bytes.payload += *payload_bytes as u64;
+        self.bytes.keyframes += *keyframe_bytes as u64;
+        self.bytes.envelope += *envelope_bytes as u64;
+        self.bytes.dense_equivalent += *dense_bytes as u64;
+        if honest {
+            let update = (payload_bytes + keyframe_bytes + envelope_bytes) as u64;
+            self.round(*round + 1).row.update_bytes += update;
+        }
+    }
+
+    /// Notes what counts at honest peers alone.
+    fn honest_event(
+        &mut self,
+        event: &Event,
+        number_of: impl Fn(&kith_consensus::PeerId) -> Option<usize>,
+    ) {
+        match event {
+            Event::Trained { round, loss, .. } => self.round(*round + 1).train_loss.add(*loss),
+            Event::RoundClosed {
+                round,
+                why: Closed::Deadline,
+                ..
+            } => {
+                self.by_deadline += 1;
+                self.round(*round + 1).row.by_deadline += 1;
             }
-            Event::Suspected { peer, .. } if honest => {
+            Event::Aggregated { round, dropped, .. } => self.dropped(*round, dropped, number_of),
+            Event::Jumped { from, to } => self.rounds_jumped += to - from,
+            Event::MixingSkipped { round, .. } => {
+                self.mixing_skipped += 1;
+                self.round(*round + 1).row.mixing_skipped += 1;
+            }
+            Event::Refused { reason, .. } => *self.refused.entry(reason.name()).or_default() += 1,
+            Event::Suspected { peer, .. } => {
                 number_of(peer)
                     .into_iter()
                     .for_each(|peer| *self.suspected.entry(peer).or_default() += 1);
             }
-            Event::Equivocated { peer, .. } if honest => {
+            Event::Equivocated { peer, .. } => {
                 number_of(peer)
                     .into_iter()
                     .for_each(|peer| *self.convicted.entry(peer).or_default() += 1);
             }
             _ => {}
+        }
+    }
+
+    /// What an honest peer left out in a round.
+    fn dropped(
+        &mut self,
+        round: u64,
+        dropped: &[DroppedShare],
+        number_of: impl Fn(&kith_consensus::PeerId) -> Option<usize>,
+    ) {
+        // In large worlds nobody is looked up if nobody lies.
+        let looks = self.anybody_lies || !self.filtered.is_empty();
+        for dropped in dropped {
+            let number = if looks {
+                number_of(&dropped.peer)
+            } else {
+                None
+            };
+            let lies = number.is_some_and(|number| self.lies[number]);
+            if let Some(mean) = number.and_then(|number| self.filtered.get_mut(number)) {
+                mean.add(dropped.share);
+            }
+            let sums = self.round(round + 1);
+            if lies {
+                sums.liars.add(dropped.share)
+            } else {
+                sums.honest.add(dropped.share)
+            }
         }
     }
 
@@ -533,6 +546,15 @@ impl Metrics {
 }
 
 impl RoundSums {
+    fn evaluated(&mut self, loss: f64, accuracy: f64) {
+        self.loss.add(loss);
+        self.accuracy.add(accuracy);
+        let row = &mut self.row;
+        let (least, most) = (row.accuracy_min, row.accuracy_max);
+        row.accuracy_min = Some(least.map_or(accuracy, |least| least.min(accuracy)));
+        row.accuracy_max = Some(most.map_or(accuracy, |most| most.max(accuracy)));
+    }
+
     fn fold(&mut self) {
         self.folded = self.consensus_distance();
         (self.reference, self.sum) = (Vec::new(), Vec::new());

@@ -11,7 +11,7 @@ use std::path::Path;
 use kith_consensus::Digest;
 use kith_models::SkewReport;
 use kith_models::skew::label_skew;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::experiment::{Experiment, Outcome};
 use crate::plot::{STYLE, escape};
@@ -105,13 +105,26 @@ pub fn contents(folder: &Path) -> io::Result<Contents> {
         return Ok(Contents::Other(first.clone()));
     };
     let outcome = std::fs::read(folder.join("outcome.json")).ok();
-    let outcome: Option<serde_json::Value> =
-        outcome.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    let seed = outcome.and_then(|outcome| outcome["seed"].as_u64());
+    let outcome: Option<Seeded> = outcome.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     Ok(Contents::Run {
         experiment: Digest::of(resolved.as_bytes()).to_string(),
-        seed,
+        seed: outcome.and_then(|outcome| outcome.seed),
     })
+}
+
+/// Of an outcome the seed alone.
+#[derive(Deserialize)]
+struct Seeded {
+    seed: Option<u64>,
+}
+
+/// Reads what came out of the run that [`write()`] left in a folder.
+///
+/// # Errors
+/// When there is none, or it is not one of ours.
+pub fn read(folder: &Path) -> io::Result<Outcome> {
+    let bytes = std::fs::read(folder.join("outcome.json"))?;
+    serde_json::from_slice(&bytes).map_err(io::Error::other)
 }
 
 fn is_left_by_a_run(name: &str) -> bool {

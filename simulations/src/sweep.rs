@@ -19,7 +19,8 @@ use kith_consensus::section::Document;
 use kith_consensus::{Digest, Problem, Section};
 use serde::{Deserialize, Serialize};
 
-use crate::experiment::{Experiment, Outcome, SWEEP, Setting, setting_to_text};
+use crate::check::Failure;
+use crate::experiment::{Checks, Experiment, Outcome, SWEEP, Setting, setting_to_text};
 use crate::metrics::PEER_ROWS_MAX;
 use crate::report::{self, replace};
 
@@ -492,43 +493,35 @@ fn one(text: &str, file: &str, run: &Run, folder: &Path, peers: bool) -> io::Res
         Ok(outcome) => {
             std::fs::create_dir_all(folder)?;
             report::write(folder, &experiment, &outcome, &command, peers)?;
-            let broken = outcome.checks.failed.first().map(|failure| {
-                broken(
-                    failure.check,
-                    failure.peer,
-                    failure.virtual_seconds,
-                    &failure.what,
-                )
-            });
+            let broken = outcome.checks.failed.first().map(broken);
             Ok(entry(broken, false))
         }
         Err(reason) => Ok(entry(Some(reason), false)),
     }
 }
 
+/// What tells whether a run has to be made again.
+#[derive(Deserialize)]
+struct Ending {
+    experiment: Digest,
+    checks: Checks,
+}
+
 /// Of a finished run of this very experiment: why it failed, if it did. `None`: there is no such
 /// run.
 fn finished(file: &Path, experiment: &Digest) -> Option<Option<String>> {
-    let outcome: serde_json::Value = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
-    if outcome["experiment"].as_str()? != experiment.to_string() {
-        return None;
-    }
-    let failed = outcome["checks"]["failed"].as_array()?.first();
-    Some(failed.map(|failure| {
-        let text = |key: &str| failure[key].as_str().unwrap_or_default();
-        let peer = failure["peer"].as_u64().map(|peer| peer as usize);
-        broken(
-            text("check"),
-            peer,
-            failure["virtual_seconds"].as_f64().unwrap_or(0.0),
-            text("what"),
-        )
-    }))
+    let ending: Ending = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
+    (ending.experiment == *experiment).then(|| ending.checks.failed.first().map(broken))
 }
 
-fn broken(check: &str, peer: Option<usize>, virtual_seconds: f64, what: &str) -> String {
-    let peer = peer.map_or("the run".to_owned(), |peer| format!("peer {peer}"));
-    format!("promise {check} broken by {peer} at {virtual_seconds:.6} s: {what}")
+fn broken(failure: &Failure) -> String {
+    let peer = failure
+        .peer
+        .map_or("the run".to_owned(), |peer| format!("peer {peer}"));
+    format!(
+        "promise {} broken by {peer} at {:.6} s: {}",
+        failure.check, failure.virtual_seconds, failure.what
+    )
 }
 
 /// Runs it on this thread. Our own broken invariant, which is a panic, is a result as well.

@@ -16,11 +16,14 @@ use crate::simulator::Local;
 mod logistic;
 mod quadratic;
 
+/// Reads the keys of a kind and builds it.
+pub type NewFamily = fn(&mut Section<'_>) -> Arc<dyn Family>;
+
 /// A kind of objective in the table; `new` reads its keys.
-pub type TrainerEntry = Entry<fn(&mut Section<'_>) -> Arc<dyn Family>>;
+pub type TrainerEntry = Entry<NewFamily>;
 
 /// Every kind of objective with a known optimum.
-pub static TRAINERS: Registry<fn(&mut Section<'_>) -> Arc<dyn Family>> =
+pub static TRAINERS: Registry<NewFamily> =
     Registry::new("trainer", &[quadratic::ENTRY, logistic::ENTRY]);
 
 /// Objectives for any number of peers.

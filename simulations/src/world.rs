@@ -8,6 +8,7 @@ use kith_consensus::section::unknown;
 use kith_consensus::{Section, Seed, Stream};
 use kith_models::DATASETS;
 use kith_models::partition::Partition;
+use serde::{Deserialize, Serialize};
 
 use crate::attack::attack_from_text;
 use crate::simulator::{Cut, Device, Fault, Jitter, Line, Links};
@@ -17,12 +18,24 @@ use crate::trainer::TrainerSection;
 pub const PEERS_MAX: u64 = 1_000_000;
 
 /// How envelopes are signed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Signatures {
     /// As in production.
     Ed25519,
     /// BLAKE3 keyed by a secret of the world: fast, and worth nothing outside one process.
+    #[default]
     KeyedHash,
+}
+
+impl Signatures {
+    /// Its name in `world.signatures`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Signatures::Ed25519 => "ed25519",
+            Signatures::KeyedHash => "keyed-hash",
+        }
+    }
 }
 
 /// A resolved `[world]`.

@@ -11,6 +11,7 @@ use kith_gossip::{Conduct, Publication, View};
 use kith_simulations::attack::{ATTACKS, Attacker, Knowledge, attack_from_text};
 use kith_simulations::experiment::{Experiment, Outcome};
 use kith_simulations::metrics::PeerRow;
+use kith_simulations::simulator::Ended;
 
 const SEEDS: std::ops::Range<u64> = 0..5;
 const MEAN: &str = "rule = \"mean\"";
@@ -84,7 +85,7 @@ fn run(text: &str) -> Outcome {
         Experiment::parse(text, &[]).unwrap_or_else(|problems| panic!("{problems:?}\n{text}"));
     let outcome = experiment.run(0, &mut |_, _| {}).expect("it runs");
     assert_eq!(outcome.checks.failed, [], "{text}");
-    assert_eq!(outcome.ended, "stopped", "everyone finishes\n{text}");
+    assert_eq!(outcome.ended, Ended::Stopped, "everyone finishes\n{text}");
     outcome
 }
 
@@ -385,7 +386,7 @@ fn a_replay_is_refused_as_a_repetition_and_changes_no_bit() {
                 attacked.bytes.keyframes, clean.bytes.keyframes,
                 "{attack}, {codec}, seed {seed}: nobody pulls anything"
             );
-            let known = |name: &&str| ["duplicate", "stale-round"].contains(name);
+            let known = |name: &String| ["duplicate", "stale-round"].contains(&name.as_str());
             assert!(
                 attacked.refused.keys().all(known),
                 "{attack}, {codec}, seed {seed}: {:?}",

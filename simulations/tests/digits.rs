@@ -2,6 +2,7 @@
 //! cells over five seeds.
 
 use kith_simulations::experiment::{Experiment, Outcome};
+use kith_simulations::simulator::Ended;
 
 fn run(seed: u64, attacked: bool, defended: bool) -> Outcome {
     let rule = if defended {
@@ -18,7 +19,7 @@ fn run(seed: u64, attacked: bool, defended: bool) -> Outcome {
     let experiment = Experiment::parse(&text, &[]).expect("a good experiment");
     let outcome = experiment.run(0, &mut |_, _| {}).expect("it runs");
     assert_eq!(outcome.checks.failed, [], "seed {seed}");
-    assert_eq!(outcome.ended, "stopped", "everyone finishes");
+    assert_eq!(outcome.ended, Ended::Stopped, "everyone finishes");
     outcome
 }
 

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use kith_gossip::mutant::{MUTANTS, plant};
 use kith_simulations::experiment::Outcome;
+use kith_simulations::simulator::Ended;
 use worlds::Play;
 
 /// Seeds in which every scene is played.
@@ -215,9 +216,9 @@ const SCENES: &[Scene] = &[
 /// What broke in a play.
 fn broken(scene: &Scene, outcome: &Outcome) -> Option<String> {
     if let Some(first) = outcome.checks.failed.first() {
-        return Some(first.check.to_owned());
+        return Some(first.check.clone());
     }
-    if outcome.ended != "stopped" {
+    if outcome.ended != Ended::Stopped {
         return Some("it does not end".to_owned());
     }
     if scene.convicts && outcome.convicted.is_empty() {
@@ -225,7 +226,7 @@ fn broken(scene: &Scene, outcome: &Outcome) -> Option<String> {
     }
     if let Some(name) = scene
         .refuses
-        .filter(|name| !outcome.refused.contains_key(name))
+        .filter(|name| !outcome.refused.contains_key(*name))
     {
         return Some(format!("no {name} is refused"));
     }

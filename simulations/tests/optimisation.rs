@@ -527,7 +527,7 @@ fn a_slow_partner_holds_nobody_up() {
         outcome
             .refused
             .keys()
-            .all(|name| ["stale-round", "not-a-partner"].contains(name)),
+            .all(|name| ["stale-round", "not-a-partner"].contains(&name.as_str())),
         "{:?}",
         outcome.refused
     );

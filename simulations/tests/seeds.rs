@@ -38,7 +38,7 @@ fn play(name: &str, count: u64, draw: impl Fn(u64) -> Play + Sync) {
                             )
                         })
                         .collect();
-                    if outcome.ended != "stopped" {
+                    if outcome.ended != kith_simulations::simulator::Ended::Stopped {
                         broken.push(format!("the run ended as {:?}", outcome.ended));
                     }
                     if !broken.is_empty() {

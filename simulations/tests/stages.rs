@@ -5,6 +5,7 @@ mod running;
 
 use kith_simulations::experiment::{Experiment, Outcome};
 use kith_simulations::metrics::RoundRow;
+use kith_simulations::simulator::Ended;
 use running::{run, run_on};
 
 /// Ten rounds of training, whatever lies between them.
@@ -372,7 +373,7 @@ fn a_head_that_dies_costs_its_cluster_nothing() {
             );
             // It comes back, and is one of them again.
             let back = with_crashes(seed, &[(head, at)], Some(1.0), 0);
-            assert_eq!(back.ended, "stopped");
+            assert_eq!(back.ended, Ended::Stopped);
             assert!(
                 apart(&back, 18) < 1e-6,
                 "seed {seed}, moment {moment}: {} apart",
@@ -426,7 +427,7 @@ fn a_head_that_says_nothing_is_waited_for_to_the_deadline() {
         let outcome = run_on(0, &text, &[&format!("world.seed={seed}")]);
         assert_eq!(
             (outcome.checks.failed.as_slice(), outcome.ended),
-            (&[][..], "stopped")
+            (&[][..], Ended::Stopped)
         );
         assert!(outcome.rounds_by_deadline > 0);
         let others: Vec<_> = outcome

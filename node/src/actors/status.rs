@@ -195,7 +195,7 @@ async fn metrics(State(served): State<Served>) -> Response {
 }
 
 async fn ready(State(served): State<Served>) -> (StatusCode, &'static str) {
-    if served.telemetry.status().is_ready() {
+    if served.telemetry.known().is_ready() {
         (StatusCode::OK, "ready\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "waiting for neighbours\n")

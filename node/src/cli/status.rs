@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::Value;
 
 use super::done;
 use super::output::{Failure, Verdict, bytes, print};
@@ -14,6 +13,7 @@ use crate::config::{CONFIG_FILE, Config};
 use crate::error::NodeError;
 use crate::identity::Identity;
 use crate::node::{OWNER_TOKEN_FILE, STATUS_ADDRESS_FILE};
+use crate::telemetry::{self, Unreached};
 
 /// Longest wait for a running peer's answer.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(15);
@@ -40,116 +40,116 @@ impl Status {
     pub(crate) fn run(self) -> Verdict {
         let config = Config::load(&self.dir.join(CONFIG_FILE))?;
         let answer = get(&config.state, "/status")?;
-        let status: Value = serde_json::from_str(&answer)
+        let status: telemetry::Status = serde_json::from_str(&answer)
             .map_err(|error| Failure::new(format!("the answer is not JSON: {error}")))?;
         let own = Identity::load(&config.key)
             .map_err(NodeError::from)?
             .peer()
             .to_string();
-        if status["peer"] != own.as_str() {
-            let name = status["name"].as_str().unwrap_or("another peer");
+        if status.peer != own {
             return Err(Failure::with_help(
                 format!(
-                    "{} does not run: at the address that it left behind another peer answers, {name} ({})",
-                    config.name,
-                    status["peer"].as_str().unwrap_or("?")
+                    "{} does not run: at the address that it left behind another peer answers, {} ({})",
+                    config.name, status.name, status.peer
                 ),
                 format!("start it with `kith run --dir {}`", self.dir.display()),
             ));
         }
         if self.json {
             print(&format!("{}\n", answer.trim()))?;
-            return done();
+        } else {
+            let lines = lines(&status).into_iter();
+            print(
+                &lines
+                    .map(|(name, value)| format!("{name:<12}{value}\n"))
+                    .collect::<String>(),
+            )?;
         }
-        let text = |key: &str| match &status[key] {
-            Value::String(text) => text.clone(),
-            Value::Null => "–".to_owned(),
-            other => other.to_string(),
-        };
-        let named = |key: &str| {
-            let ids = status[key]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter_map(Value::as_str);
-            let names: Vec<&str> = ids
-                .map(|id| status["names"][id].as_str().unwrap_or(id))
-                .collect();
-            match names.len() {
-                0 => "nobody".to_owned(),
-                count if count <= NAMES_MAX => names.join(", "),
-                count => format!(
-                    "{} and {} more",
-                    names[..NAMES_MAX].join(", "),
-                    count - NAMES_MAX
-                ),
-            }
-        };
-        let count = |key: &str| status[key].as_array().map_or(0, Vec::len);
-        let sum = |key: &str| status["bytes"][key].as_u64().unwrap_or(0);
-        let refused: u64 = status["refused"]
-            .as_object()
-            .into_iter()
-            .flatten()
-            .filter(|(reason, _)| *reason != "denied")
-            .filter_map(|(_, count)| count.as_u64())
-            .sum();
-        let mut shown = String::new();
-        let mut line = |name: &str, value: String| shown.push_str(&format!("{name:<12}{value}\n"));
-        line("name", text("name"));
-        line("peer", text("peer"));
-        line("federation", text("federation"));
-        line(
+        done()
+    }
+}
+
+/// What a person reads.
+fn lines(status: &telemetry::Status) -> Vec<(&'static str, String)> {
+    let (round, rounds) = (status.round, status.rounds);
+    let mut lines = vec![
+        ("name", status.name.clone()),
+        ("peer", status.peer.clone()),
+        ("federation", status.federation.clone()),
+        (
             "round",
-            format!(
-                "{} of {}, {} completed",
-                text("round"),
-                text("rounds"),
-                text("completed")
-            ),
-        );
-        line(
+            format!("{round} of {rounds}, {} completed", status.completed),
+        ),
+        (
             "connected",
-            format!("{} peers: {}", count("connected"), named("connected")),
-        );
-        line("waiting for", named("missing"));
-        if count("no_longer_awaited") > 0 {
-            line(
-                "given up",
-                format!("rounds no longer wait for {}", named("no_longer_awaited")),
-            );
-        }
-        for unreached in status["unreached"].as_array().into_iter().flatten() {
-            let part = |key: &str| unreached[key].as_str().unwrap_or_default();
-            let who = [part("name"), part("address")]
-                .into_iter()
-                .filter(|part| !part.is_empty())
-                .collect::<Vec<_>>()
-                .join(" at ");
-            line(
-                "unreached",
-                format!("{who}: {} (since {})", part("why"), part("since")),
-            );
-        }
-        line("accuracy", text("accuracy"));
-        line(
-            "updates",
             format!(
-                "{} accepted, {refused} messages refused",
-                text("updates_accepted")
+                "{} peers: {}",
+                status.connected.len(),
+                named(status, &status.connected)
             ),
-        );
-        line("denied", format!("{} connections", text("denied")));
-        line(
+        ),
+        ("waiting for", named(status, &status.missing)),
+    ];
+    if !status.no_longer_awaited.is_empty() {
+        let given_up = named(status, &status.no_longer_awaited);
+        lines.push(("given up", format!("rounds no longer wait for {given_up}")));
+    }
+    for Unreached {
+        name,
+        address,
+        why,
+        since,
+    } in &status.unreached
+    {
+        let address = address.as_deref().unwrap_or_default();
+        let who: Vec<&str> = [name.as_str(), address]
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .collect();
+        let what = format!("{}: {why} (since {since})", who.join(" at "));
+        lines.push(("unreached", what));
+    }
+    let refused = status.refused.iter();
+    let refused = refused.filter(|(reason, _)| *reason != "denied");
+    let refused: u64 = refused.map(|(_, count)| count).sum();
+    let accepted = status.updates_accepted;
+    let accuracy = status.accuracy;
+    lines.extend([
+        (
+            "accuracy",
+            accuracy.map_or("–".to_owned(), |accuracy| format!("{accuracy:?}")),
+        ),
+        (
+            "updates",
+            format!("{accepted} accepted, {refused} messages refused"),
+        ),
+        ("denied", format!("{} connections", status.denied)),
+        (
             "bytes",
             format!(
                 "{} payload, {} on the wire",
-                bytes(sum("payload")),
-                bytes(sum("wire"))
+                bytes(status.bytes.payload),
+                bytes(status.bytes.wire)
             ),
-        );
-        print(&shown)?;
-        done()
+        ),
+    ]);
+    lines
+}
+
+/// The names of some peers, as many as fit in a line.
+fn named(status: &telemetry::Status, peers: &[String]) -> String {
+    let names: Vec<&str> = peers
+        .iter()
+        .map(|id| status.names.get(id).unwrap_or(id).as_str())
+        .collect();
+    match names.len() {
+        0 => "nobody".to_owned(),
+        count if count <= NAMES_MAX => names.join(", "),
+        count => format!(
+            "{} and {} more",
+            names[..NAMES_MAX].join(", "),
+            count - NAMES_MAX
+        ),
     }
 }
 

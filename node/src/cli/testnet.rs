@@ -11,11 +11,17 @@ mod supervisor;
 mod tally;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::output::Verdict;
+use super::output::{Verdict, print, tell};
 use super::text;
+use baseline::Baselines;
+use directory::Places;
+use plan::Plan;
+use report::Report;
+use supervisor::{Ended, TableTo};
 
 /// Run real peers on this machine and show what they learn
 #[derive(Debug, Args)]
@@ -193,5 +199,45 @@ fn up(up: &Up) -> Verdict {
     // Only sites that are peers are compared afterwards; otherwise all the rows need not stay in
     // memory.
     let rows = (plan.partition == "natural" && !up.no_baselines).then_some(rows);
-    supervisor::run(up, &plan, &directory, places, rows, &ending)
+    let table = if up.json {
+        TableTo::Stderr
+    } else {
+        TableTo::Stdout
+    };
+    let ended = supervisor::supervise(&plan, &places, &directory.path, table, &ending)?;
+    if ended.interrupted {
+        tell("interrupted; every peer has stopped");
+        return Ok(ExitCode::from(130));
+    }
+    let report = Report {
+        baselines: baselines(up, &plan, &places, &ended),
+        sites: rows
+            .map(|rows| baseline::compare_sites(&plan, &rows, up.seed))
+            .transpose()?,
+        plan: &plan,
+        places: &places,
+        ended: &ended,
+        seed: up.seed,
+    };
+    if up.json {
+        print(&format!("{}\n", report.to_json()))?;
+    } else {
+        let kept = (!directory.is_temporary()).then_some(directory.path.as_path());
+        print(&report.to_text(kept))?;
+    }
+    if report.finished() {
+        super::done()
+    } else {
+        Ok(ExitCode::FAILURE)
+    }
+}
+
+/// What each honest peer reaches alone, and all of them with their rows pooled, if the run came to
+/// its end and somebody wants to know.
+fn baselines(up: &Up, plan: &Plan, places: &Places, ended: &Ended) -> Option<Baselines> {
+    if up.no_baselines || !ended.tally.finished() {
+        return None;
+    }
+    tell("training alone and pooled, for comparison …");
+    baseline::measure(plan, places)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kith_consensus::PeerId;
 use kith_gossip::net::Obstacle;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How long an obstacle must last before it is told: peers that start together miss each other for
 /// a moment (guess).
@@ -32,7 +32,8 @@ struct Trouble {
 }
 
 /// A peer that cannot be reached, as status shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Unreached {
     /// Its name in the charter, or the end of its id; empty where only an address is known.
     pub name: String,

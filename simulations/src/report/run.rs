@@ -4,11 +4,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use serde_json::Value;
-
 use super::table::Table;
-use super::{COMMAND, bytes_text, keep, number_text, page as whole};
-use crate::experiment::Experiment;
+use super::{COMMAND, bytes_text, keep, number_text, page as whole, read};
+use crate::experiment::{Experiment, Outcome, Range};
 use crate::plot::{Axis, Plot, Series, Unit, escape, graph};
 
 /// Columns of `rounds.csv` that are drawn, for rounds that somebody completed.
@@ -37,14 +35,8 @@ const GRAPH_PEERS_MAX: usize = 64;
 /// # Errors
 /// When a file cannot be read or written.
 pub fn page(folder: &Path) -> io::Result<()> {
-    let outcome: Value = serde_json::from_slice(&std::fs::read(folder.join("outcome.json"))?)
-        .map_err(io::Error::other)?;
+    let outcome = read(folder)?;
     let text = std::fs::read_to_string(folder.join("experiment.toml"))?;
-    let rounds = Table::read(&folder.join("rounds.csv"), &ROUND_COLUMNS)?.above_zero("peers");
-    let peers = Table::read(
-        &folder.join("peers.csv"),
-        &["round", "lies", "loss", "virtual_seconds"],
-    )?;
     let (command, resolved) = match text.split_once('\n') {
         Some((first, rest)) if first.starts_with(COMMAND) => {
             (first.trim_start_matches(COMMAND), rest)
@@ -54,20 +46,14 @@ pub fn page(folder: &Path) -> io::Result<()> {
     let mut body = promises(&outcome, command);
     body.push_str("<h2>Outcome</h2>\n");
     body.push_str(&outcome_table(&outcome));
-    body.push_str(&skew_table(&outcome["skew"]["class_counts"]));
+    if let Some(skew) = &outcome.skew {
+        body.push_str(&skew_table(&skew.class_counts));
+    }
     body.push_str(
         "<h2>Plots</h2>\n<p class=\"note\">Honest peers only. Each plot is also a file in <code>plots/</code>; the numbers \
                    are in <code>rounds.csv</code> and <code>peers.csv</code>.</p>\n<div class=\"plots\">\n",
     );
-    let folder_of_plots = folder.join("plots");
-    for (name, plot) in plots(&rounds, &peers) {
-        if let Some(svg) = plot.svg() {
-            keep(&folder_of_plots, name, &svg, &mut body)?;
-        }
-    }
-    if let Some(svg) = drawing(resolved) {
-        keep(&folder_of_plots, "graph", &svg, &mut body)?;
-    }
+    draw(folder, resolved, &mut body)?;
     body.push_str("</div>\n<h2>Make it again</h2>\n");
     body.push_str(&format!(
         "<pre>{}</pre>\n<p>or, from the resolved experiment of this folder,</p>\n<pre>kith sim run experiment.toml</pre>\n",
@@ -75,49 +61,63 @@ pub fn page(folder: &Path) -> io::Result<()> {
     ));
     body.push_str(&format!(
         "<p>Trace <code>{}</code>: the same seed and program give the same trace.</p>\n",
-        escape(outcome["trace"].as_str().unwrap_or_default())
+        outcome.trace
     ));
     body.push_str(&format!(
         "<details><summary>The resolved experiment</summary><pre>{}</pre></details>\n",
         escape(resolved)
     ));
-    let title = format!(
-        "{}, seed {}",
-        outcome["name"].as_str().unwrap_or("experiment"),
-        outcome["seed"]
-    );
+    let title = format!("{}, seed {}", outcome.name, outcome.seed);
     std::fs::write(folder.join("report.html"), whole(&title, &body))
 }
 
-fn promises(outcome: &Value, command: &str) -> String {
-    let failed = outcome["checks"]["failed"]
-        .as_array()
-        .map_or(&[][..], Vec::as_slice);
-    let kept = outcome["checks"]["passed"].as_u64().unwrap_or(0);
-    let mut text = format!("<p>Promises: {kept} kept, {} broken.</p>\n", failed.len());
-    let late = outcome["faults_not_felt"]
-        .as_array()
-        .map_or(&[][..], Vec::as_slice);
-    let late: Vec<&str> = late.iter().filter_map(Value::as_str).collect();
-    if !late.is_empty() {
+/// Every plot that has something to show, and the graph.
+fn draw(folder: &Path, resolved: &str, body: &mut String) -> io::Result<()> {
+    let rounds = Table::read(&folder.join("rounds.csv"), &ROUND_COLUMNS)?.above_zero("peers");
+    let peers = Table::read(
+        &folder.join("peers.csv"),
+        &["round", "lies", "loss", "virtual_seconds"],
+    )?;
+    let folder = folder.join("plots");
+    for (name, plot) in plots(&rounds, &peers) {
+        if let Some(svg) = plot.svg() {
+            keep(&folder, name, &svg, body)?;
+        }
+    }
+    match drawing(resolved) {
+        Some(svg) => keep(&folder, "graph", &svg, body),
+        None => Ok(()),
+    }
+}
+
+fn promises(outcome: &Outcome, command: &str) -> String {
+    let checks = &outcome.checks;
+    let mut text = format!(
+        "<p>Promises: {} kept, {} broken.</p>\n",
+        checks.passed,
+        checks.failed.len()
+    );
+    if !outcome.faults_not_felt.is_empty() {
         text.push_str(&format!(
             "<p>Not felt, since the run was over before: {}.</p>\n",
-            escape(&late.join(", "))
+            escape(&outcome.faults_not_felt.join(", "))
         ));
     }
-    if failed.is_empty() {
+    if checks.failed.is_empty() {
         return text;
     }
     text.push_str(
         "<table><tr><th>broken promise</th><th>peer</th><th class=\"n\">virtual seconds</th><th>what happened</th></tr>\n",
     );
-    for failure in failed {
+    for failure in &checks.failed {
         text.push_str(&format!(
             "<tr><td class=\"broken\">{}</td><td>{}</td><td class=\"n\">{:.6}</td><td>{}</td></tr>\n",
-            escape(failure["check"].as_str().unwrap_or_default()),
-            failure["peer"].as_u64().map_or("the run".to_owned(), |peer| peer.to_string()),
-            failure["virtual_seconds"].as_f64().unwrap_or(0.0),
-            escape(failure["what"].as_str().unwrap_or_default()),
+            escape(&failure.check),
+            failure
+                .peer
+                .map_or("the run".to_owned(), |peer| peer.to_string()),
+            failure.virtual_seconds,
+            escape(&failure.what),
         ));
     }
     text.push_str(&format!(
@@ -128,19 +128,10 @@ fn promises(outcome: &Value, command: &str) -> String {
 }
 
 /// Which peer has how many rows of which class, for worlds of a size that can be looked at.
-fn skew_table(counts: &Value) -> String {
-    let Some(peers) = counts
-        .as_array()
-        .filter(|peers| (1..=GRAPH_PEERS_MAX).contains(&peers.len()))
-    else {
+fn skew_table(peers: &[Vec<u64>]) -> String {
+    if !(1..=GRAPH_PEERS_MAX).contains(&peers.len()) {
         return String::new();
-    };
-    let numbers = |counts: &Value| {
-        counts.as_array().map_or(Vec::new(), |list| {
-            list.iter().filter_map(Value::as_u64).collect()
-        })
-    };
-    let peers: Vec<Vec<u64>> = peers.iter().map(numbers).collect();
+    }
     let largest = peers.iter().flatten().copied().max().unwrap_or(0).max(1) as f64;
     let classes: String = (0..peers[0].len())
         .map(|class| format!("<th class=\"n\">{class}</th>"))
@@ -167,124 +158,115 @@ fn skew_table(counts: &Value) -> String {
     text
 }
 
-fn outcome_table(outcome: &Value) -> String {
-    let mut text = "<table>\n".to_owned();
-    let mut line = |name: &str, value: String| {
-        text.push_str(&format!(
-            "<tr><th>{name}</th><td>{}</td></tr>\n",
-            escape(&value)
-        ));
+fn outcome_table(outcome: &Outcome) -> String {
+    let lines = [learned(outcome), sent(outcome), went(outcome)];
+    let line = |(name, value): (&str, String)| {
+        format!("<tr><th>{name}</th><td>{}</td></tr>\n", escape(&value))
     };
-    let range = |key: &str| {
-        let part = |part: &str| outcome[key][part].as_f64().map(number_text);
-        Some(format!(
-            "{} (from {} to {})",
-            part("mean")?,
-            part("min")?,
-            part("max")?
-        ))
-    };
-    let names = |list: &Value| {
-        list.as_array().map_or(String::new(), |list| {
-            list.iter()
-                .filter_map(Value::as_str)
-                .collect::<Vec<_>>()
-                .join(", ")
-        })
-    };
-    let counts = |key: &str, between: &str| {
-        let counts = outcome[key]
-            .as_object()
-            .filter(|counts| !counts.is_empty())?;
-        Some(
-            counts
-                .iter()
-                .map(|(name, count)| format!("{name}{between}{count}"))
-                .collect::<Vec<_>>()
-                .join(", "),
-        )
-    };
-    line(
+    format!(
+        "<table>\n{}</table>\n",
+        lines.into_iter().flatten().map(line).collect::<String>()
+    )
+}
+
+type Line = (&'static str, String);
+
+/// Who took part, and what they learned.
+fn learned(outcome: &Outcome) -> Vec<Line> {
+    let mut lines = vec![(
         "peers",
-        format!(
-            "{}, of which {} lie",
-            outcome["peers"], outcome["adversaries"]
-        ),
-    );
-    if outcome["adversaries"] != 0 {
-        line("liars", names(&outcome["liars"]));
+        format!("{}, of which {} lie", outcome.peers, outcome.adversaries),
+    )];
+    if outcome.adversaries != 0 {
+        lines.push(("liars", outcome.liars.join(", ")));
     }
-    line("rounds", outcome["rounds"].to_string());
-    let skew = |key: &str| outcome["skew"][key].as_f64().map(number_text);
-    if let (Some(l1), Some(hellinger), Some(jensen_shannon)) =
-        (skew("l1"), skew("hellinger"), skew("jensen_shannon"))
+    lines.push(("rounds", outcome.rounds.to_string()));
+    if let Some(skew) = &outcome.skew
+        && [skew.l1, skew.hellinger, skew.jensen_shannon]
+            .iter()
+            .all(|value| !value.is_nan())
     {
         let text = format!(
-            "L1 {l1} of 2, Hellinger {hellinger} of 1, Jensen–Shannon {jensen_shannon} of 0.833"
+            "L1 {} of 2, Hellinger {} of 1, Jensen–Shannon {} of 0.833",
+            number_text(skew.l1),
+            number_text(skew.hellinger),
+            number_text(skew.jensen_shannon)
         );
-        line("distance of a peer's classes from everybody's, mean", text);
+        lines.push(("distance of a peer's classes from everybody's, mean", text));
     }
-    for (key, name) in [
-        ("accuracy", "accuracy"),
-        ("loss", "loss"),
-        ("optimum_distance", "distance to the optimum"),
+    for (name, range) in [
+        ("accuracy", outcome.accuracy),
+        ("loss", outcome.loss),
+        ("distance to the optimum", outcome.optimum_distance),
     ] {
-        range(key).into_iter().for_each(|value| line(name, value));
+        lines.extend(range.and_then(range_text).map(|text| (name, text)));
     }
-    outcome["consensus_distance"]
-        .as_f64()
-        .into_iter()
-        .for_each(|value| line("consensus distance", number_text(value)));
-    let bytes = |key: &str| outcome["bytes"][key].as_f64().unwrap_or(0.0);
-    let share =
-        100.0 * (bytes("payload") + bytes("keyframes")) / bytes("dense_equivalent").max(1.0);
+    let distance = outcome.consensus_distance;
+    lines.extend(distance.map(|distance| ("consensus distance", number_text(distance))));
+    lines
+}
+
+/// `None` if one of its values could not be written.
+fn range_text(range: Range) -> Option<String> {
+    let Range { mean, min, max } = range;
+    let known = ![mean, min, max].iter().any(|value| value.is_nan());
+    let [mean, min, max] = [mean, min, max].map(number_text);
+    known.then(|| format!("{mean} (from {min} to {max})"))
+}
+
+/// What it cost to send.
+fn sent(outcome: &Outcome) -> Vec<Line> {
+    let bytes = &outcome.bytes;
+    let [payload, keyframes] = [bytes.payload as f64, bytes.keyframes as f64];
+    let share = 100.0 * (payload + keyframes) / (bytes.dense_equivalent as f64).max(1.0);
     let bodies = format!(
-        "{} and {} of keyframes",
-        bytes_text(bytes("payload")),
-        bytes_text(bytes("keyframes"))
+        "{} and {} of keyframes: {share:.1} % of the same uncompressed",
+        bytes_text(payload),
+        bytes_text(keyframes)
     );
-    line(
-        "bodies of updates",
-        format!("{bodies}: {share:.1} % of the same uncompressed"),
-    );
-    line("on the wire", bytes_text(bytes("wire")));
-    outcome["bytes"]["retransmitted"]
-        .as_f64()
-        .into_iter()
-        .for_each(|bytes| line("sent once more", bytes_text(bytes)));
-    line(
-        "rounds closed by the deadline",
-        outcome["rounds_by_deadline"].to_string(),
-    );
-    line(
-        "rounds with too few models to mix",
-        outcome["mixing_skipped"].to_string(),
-    );
-    for (key, name, between) in [
-        ("refused", "updates refused", ": "),
-        ("suspected", "suspected peers, by how many", " by "),
-        ("convicted", "convicted peers, by how many", " by "),
-    ] {
-        counts(key, between)
-            .into_iter()
-            .for_each(|value| line(name, value));
-    }
-    line(
-        "virtual time",
-        format!(
-            "{} s",
-            number_text(outcome["virtual_seconds"].as_f64().unwrap_or(0.0))
+    let again = bytes.retransmitted;
+    let mut lines = vec![
+        ("bodies of updates", bodies),
+        ("on the wire", bytes_text(bytes.wire as f64)),
+    ];
+    lines.extend(again.map(|again| ("sent once more", bytes_text(again as f64))));
+    lines
+}
+
+/// How the rounds went.
+fn went(outcome: &Outcome) -> Vec<Line> {
+    let mut lines = vec![
+        (
+            "rounds closed by the deadline",
+            outcome.rounds_by_deadline.to_string(),
         ),
+        (
+            "rounds with too few models to mix",
+            outcome.mixing_skipped.to_string(),
+        ),
+    ];
+    for (name, counts, between) in [
+        ("updates refused", &outcome.refused, ": "),
+        ("suspected peers, by how many", &outcome.suspected, " by "),
+        ("convicted peers, by how many", &outcome.convicted, " by "),
+    ] {
+        if !counts.is_empty() {
+            let each = counts
+                .iter()
+                .map(|(name, count)| format!("{name}{between}{count}"));
+            lines.push((name, each.collect::<Vec<_>>().join(", ")));
+        }
+    }
+    let time = format!("{} s", number_text(outcome.virtual_seconds));
+    lines.push(("virtual time", time));
+    let took = format!(
+        "{:.2} s; {:.0} peer-rounds a second; signatures: {}",
+        outcome.wall_seconds,
+        outcome.peer_rounds_per_second,
+        outcome.signatures.name()
     );
-    let rate = outcome["peer_rounds_per_second"].as_f64().unwrap_or(0.0);
-    let signatures = outcome["signatures"].as_str().unwrap_or_default();
-    let wall = outcome["wall_seconds"].as_f64().unwrap_or(0.0);
-    line(
-        "took",
-        format!("{wall:.2} s; {rate:.0} peer-rounds a second; signatures: {signatures}"),
-    );
-    text.push_str("</table>\n");
-    text
+    lines.push(("took", took));
+    lines
 }
 
 /// Mean, least and most of a column of `peers.csv` among honest peers, by rounds completed.
@@ -300,106 +282,113 @@ fn spans(peers: &Table, column: &str) -> BTreeMap<u64, (f64, f64)> {
 }
 
 fn plots(rounds: &Table, peers: &Table) -> Vec<(&'static str, Plot)> {
-    let round = || Axis::linear("rounds completed", Unit::Count);
-    let plot = |title: &str, y: Axis, series: Vec<Series>| Plot {
-        title: title.to_owned(),
-        subtitle: String::new(),
-        x: round(),
-        y,
-        series,
-    };
-    let band = |column: &str| {
-        spans(peers, column)
-            .into_iter()
-            .map(|(round, (low, high))| (round as f64, low, high))
-            .collect()
-    };
     let line = |name: &str, column: &str| Series::line(name, rounds.pairs("round", column));
-    let held_out = !rounds.pairs("round", "loss").is_empty();
-    let accuracy_band = rounds
-        .each(["round", "accuracy_min", "accuracy_max"])
-        .map(|[round, low, high]| (round, low, high));
+    let (number, bytes) = (Unit::Number, Unit::Bytes);
     let mut found = vec![
-        (
-            "accuracy",
-            plot(
-                "Accuracy on held-out rows: mean, and from worst to best peer",
-                Axis::linear("accuracy (share)", Unit::Number),
-                vec![line("", "accuracy").with_band(accuracy_band.collect())],
-            ),
-        ),
-        (
-            "loss",
-            plot(
-                if held_out {
-                    "Loss: mean, and from best to worst peer on held-out rows"
-                } else {
-                    "Training loss: mean"
-                },
-                wide(rounds, &["loss", "train_loss"], "loss"),
-                vec![
-                    line("held out", "loss").with_band(band("loss")),
-                    line(if held_out { "training" } else { "" }, "train_loss"),
-                ],
-            ),
-        ),
-        (
+        accuracy(rounds),
+        loss(rounds, peers),
+        plot(
             "consensus-distance",
-            plot(
-                "Distance of the peers from each other",
-                Axis::log("consensus distance", Unit::Number),
-                vec![line("", "consensus_distance")],
-            ),
+            "Distance of the peers from each other",
+            Axis::log("consensus distance", number),
+            vec![line("", "consensus_distance")],
         ),
-        (
+        plot(
             "spectral-gap",
-            plot(
-                "Spectral gap of the mixing in force",
-                Axis::linear("spectral gap", Unit::Number),
-                vec![line("", "spectral_gap")],
-            ),
+            "Spectral gap of the mixing in force",
+            Axis::linear("spectral gap", number),
+            vec![line("", "spectral_gap")],
         ),
-        (
+        plot(
             "optimum-distance",
-            plot(
-                "Distance of the peers from the optimum",
-                Axis::log("distance to the optimum", Unit::Number),
-                vec![line("", "optimum_distance")],
-            ),
+            "Distance of the peers from the optimum",
+            Axis::log("distance to the optimum", number),
+            vec![line("", "optimum_distance")],
         ),
-        (
+        plot(
             "bytes",
-            plot(
-                "Updates received by all honest peers",
-                Axis::linear("received so far", Unit::Bytes),
-                vec![cumulated(rounds)],
-            ),
+            "Updates received by all honest peers",
+            Axis::linear("received so far", bytes),
+            vec![cumulated(rounds)],
         ),
-        (
+        plot(
             "filtered",
-            plot(
-                "What the rule left out of its neighbours' contributions",
-                Axis::linear("share left out", Unit::Number),
-                vec![
-                    line("of honest", "filtered_honest"),
-                    line("of liars", "filtered_liars"),
-                ],
-            ),
+            "What the rule left out of its neighbours' contributions",
+            Axis::linear("share left out", number),
+            vec![
+                line("of honest", "filtered_honest"),
+                line("of liars", "filtered_liars"),
+            ],
         ),
-        (
+        plot(
             "closing-time",
-            plot(
-                "When rounds closed: from the first honest peer to the last",
-                Axis::linear("virtual seconds", Unit::Number),
-                vec![line("", "virtual_seconds").with_band(band("virtual_seconds"))],
-            ),
+            "When rounds closed: from the first honest peer to the last",
+            Axis::linear("virtual seconds", number),
+            vec![line("", "virtual_seconds").with_band(band(peers, "virtual_seconds"))],
         ),
     ];
     for (_, plot) in &mut found {
-        // Where there is one kind of line only, the title says enough.
+        // If there is one kind of line only, the title says enough.
         plot.series.retain(|series| !series.points.is_empty());
     }
     found
+}
+
+/// A plot over rounds, with the name of its file.
+fn plot(name: &'static str, title: &str, y: Axis, series: Vec<Series>) -> (&'static str, Plot) {
+    let plot = Plot {
+        title: title.to_owned(),
+        subtitle: String::new(),
+        x: Axis::linear("rounds completed", Unit::Count),
+        y,
+        series,
+    };
+    (name, plot)
+}
+
+fn accuracy(rounds: &Table) -> (&'static str, Plot) {
+    let band = rounds
+        .each(["round", "accuracy_min", "accuracy_max"])
+        .map(|[round, low, high]| (round, low, high));
+    let mean = Series::line("", rounds.pairs("round", "accuracy"));
+    plot(
+        "accuracy",
+        "Accuracy on held-out rows: mean, and from worst to best peer",
+        Axis::linear("accuracy (share)", Unit::Number),
+        vec![mean.with_band(band.collect())],
+    )
+}
+
+fn loss(rounds: &Table, peers: &Table) -> (&'static str, Plot) {
+    let (held_out, training) = (
+        rounds.pairs("round", "loss"),
+        rounds.pairs("round", "train_loss"),
+    );
+    let (title, name) = if held_out.is_empty() {
+        ("Training loss: mean", "")
+    } else {
+        (
+            "Loss: mean, and from best to worst peer on held-out rows",
+            "training",
+        )
+    };
+    plot(
+        "loss",
+        title,
+        wide(rounds, &["loss", "train_loss"], "loss"),
+        vec![
+            Series::line("held out", held_out).with_band(band(peers, "loss")),
+            Series::line(name, training),
+        ],
+    )
+}
+
+/// From the least to the most of a column of `peers.csv` among honest peers.
+fn band(peers: &Table, column: &str) -> Vec<(f64, f64, f64)> {
+    spans(peers, column)
+        .into_iter()
+        .map(|(round, (low, high))| (round as f64, low, high))
+        .collect()
 }
 
 /// A logarithmic axis where values differ by more than three powers of ten.

@@ -5,20 +5,22 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use serde_json::{Map, Value, json};
+use kith_consensus::Digest;
+use serde::Serialize;
 
 use super::table::Table;
 use super::{bytes_text, keep, page as whole, spread_text};
+use crate::experiment::{Outcome, Range};
 use crate::plot::{Axis, Plot, Scale, Series, Unit, escape};
-use crate::sweep::Manifest;
+use crate::sweep::{Entry, Manifest};
 
 /// What is told of each run: name, title, where in the outcome it is.
 struct Metric {
     name: &'static str,
     title: &'static str,
-    of: fn(&Value) -> Option<f64>,
+    of: fn(&Outcome) -> Option<f64>,
     better: Better,
-    bytes: bool,
+    unit: Unit,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -28,85 +30,74 @@ enum Better {
 }
 
 const METRICS: &[Metric] = &[
-    metric(
-        "accuracy",
-        "accuracy",
-        |outcome| outcome["accuracy"]["mean"].as_f64(),
-        Better::High,
-    ),
-    metric(
-        "accuracy_min",
-        "accuracy of the worst peer",
-        |outcome| outcome["accuracy"]["min"].as_f64(),
-        Better::High,
-    ),
-    metric(
-        "loss",
-        "loss",
-        |outcome| outcome["loss"]["mean"].as_f64(),
-        Better::Low,
-    ),
-    metric(
-        "optimum_distance",
-        "distance to the optimum",
-        |outcome| outcome["optimum_distance"]["mean"].as_f64(),
-        Better::Low,
-    ),
-    metric(
-        "consensus_distance",
-        "consensus distance",
-        |outcome| outcome["consensus_distance"].as_f64(),
-        Better::Low,
-    ),
     Metric {
-        bytes: true,
-        ..metric(
-            "body_bytes",
-            "bodies and keyframes",
-            body_bytes,
-            Better::Low,
-        )
+        name: "accuracy",
+        title: "accuracy",
+        of: |outcome| known(outcome.accuracy, |range| range.mean),
+        better: Better::High,
+        unit: Unit::Number,
     },
     Metric {
-        bytes: true,
-        ..metric(
-            "wire_bytes",
-            "on the wire",
-            |outcome| outcome["bytes"]["wire"].as_f64(),
-            Better::Low,
-        )
+        name: "accuracy_min",
+        title: "accuracy of the worst peer",
+        of: |outcome| known(outcome.accuracy, |range| range.min),
+        better: Better::High,
+        unit: Unit::Number,
     },
-    metric(
-        "virtual_seconds",
-        "virtual seconds",
-        |outcome| outcome["virtual_seconds"].as_f64(),
-        Better::Low,
-    ),
-    metric(
-        "mixing_skipped",
-        "rounds with too few models",
-        |outcome| outcome["mixing_skipped"].as_f64(),
-        Better::Low,
-    ),
+    Metric {
+        name: "loss",
+        title: "loss",
+        of: |outcome| known(outcome.loss, |range| range.mean),
+        better: Better::Low,
+        unit: Unit::Number,
+    },
+    Metric {
+        name: "optimum_distance",
+        title: "distance to the optimum",
+        of: |outcome| known(outcome.optimum_distance, |range| range.mean),
+        better: Better::Low,
+        unit: Unit::Number,
+    },
+    Metric {
+        name: "consensus_distance",
+        title: "consensus distance",
+        of: |outcome| outcome.consensus_distance,
+        better: Better::Low,
+        unit: Unit::Number,
+    },
+    Metric {
+        name: "body_bytes",
+        title: "bodies and keyframes",
+        of: |outcome| Some(outcome.bytes.payload as f64 + outcome.bytes.keyframes as f64),
+        better: Better::Low,
+        unit: Unit::Bytes,
+    },
+    Metric {
+        name: "wire_bytes",
+        title: "on the wire",
+        of: |outcome| Some(outcome.bytes.wire as f64),
+        better: Better::Low,
+        unit: Unit::Bytes,
+    },
+    Metric {
+        name: "virtual_seconds",
+        title: "virtual seconds",
+        of: |outcome| Some(outcome.virtual_seconds),
+        better: Better::Low,
+        unit: Unit::Number,
+    },
+    Metric {
+        name: "mixing_skipped",
+        title: "rounds with too few models",
+        of: |outcome| Some(outcome.mixing_skipped as f64),
+        better: Better::Low,
+        unit: Unit::Number,
+    },
 ];
 
-const fn metric(
-    name: &'static str,
-    title: &'static str,
-    of: fn(&Value) -> Option<f64>,
-    better: Better,
-) -> Metric {
-    Metric {
-        name,
-        title,
-        of,
-        better,
-        bytes: false,
-    }
-}
-
-fn body_bytes(outcome: &Value) -> Option<f64> {
-    Some(outcome["bytes"]["payload"].as_f64()? + outcome["bytes"]["keyframes"].as_f64()?)
+/// A part of a range; `None` if it could not be written.
+fn known(range: Option<Range>, part: fn(Range) -> f64) -> Option<f64> {
+    range.map(part).filter(|value| !value.is_nan())
 }
 
 /// Columns of a run's `rounds.csv` that are drawn, for rounds that somebody completed.
@@ -122,10 +113,13 @@ const CURVE_COLUMNS: [&str; 5] = [
 const CURVES_MAX: usize = 24;
 
 /// Mean and sample standard deviation; no deviation of one value.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Spread {
-    mean: f64,
-    deviation: Option<f64>,
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Spread {
+    /// Mean.
+    pub mean: f64,
+    /// Standard deviation.
+    #[serde(rename = "sd")]
+    pub deviation: Option<f64>,
 }
 
 impl Spread {
@@ -160,78 +154,81 @@ struct Cell {
 struct Read {
     manifest: Manifest,
     /// Beside each run what came out of it, if anything did.
-    outcomes: Vec<Option<Value>>,
+    outcomes: Vec<Option<Outcome>>,
     cells: Vec<Cell>,
 }
 
 fn read(folder: &Path) -> io::Result<Read> {
     let manifest = Manifest::read(folder)?;
-    let outcome = |slug: &str| {
-        let bytes = std::fs::read(folder.join("cells").join(slug).join("outcome.json")).ok()?;
-        serde_json::from_slice::<Value>(&bytes).ok()
-    };
-    let outcomes: Vec<Option<Value>> = manifest.runs.iter().map(|run| outcome(&run.slug)).collect();
-    let mut cells = Vec::new();
-    for cell in 0..manifest
+    let outcomes: Vec<Option<Outcome>> = manifest
         .runs
         .iter()
-        .map(|run| run.cell + 1)
-        .max()
-        .unwrap_or(0)
-    {
-        let runs: Vec<usize> = (0..manifest.runs.len())
-            .filter(|run| manifest.runs[*run].cell == cell)
-            .collect();
-        let Some(first) = runs.first() else { continue };
-        let spread = |metric: &Metric| {
-            Spread::of(
-                &runs
-                    .iter()
-                    .filter_map(|run| (metric.of)(outcomes[*run].as_ref()?))
-                    .collect::<Vec<f64>>(),
-            )
-        };
-        cells.push(Cell {
-            values: manifest.runs[*first].values.clone(),
-            runs: runs.len(),
-            failed: runs
-                .iter()
-                .filter(|run| manifest.runs[**run].failure.is_some())
-                .count(),
-            spreads: METRICS.iter().map(spread).collect(),
-        });
+        .map(|run| super::read(&folder.join("cells").join(&run.slug)).ok())
+        .collect();
+    let mut cells: BTreeMap<usize, Vec<(&Entry, Option<&Outcome>)>> = BTreeMap::new();
+    for (run, outcome) in manifest.runs.iter().zip(&outcomes) {
+        let runs = cells.entry(run.cell).or_default();
+        runs.push((run, outcome.as_ref()));
     }
     Ok(Read {
+        cells: cells.values().map(|runs| Cell::of(runs)).collect(),
         manifest,
         outcomes,
-        cells,
     })
 }
 
-/// The summary of a sweep's folder: one object for each cell.
+impl Cell {
+    fn of(runs: &[(&Entry, Option<&Outcome>)]) -> Cell {
+        let spread = |metric: &Metric| {
+            let values = runs
+                .iter()
+                .filter_map(|(_, outcome)| (metric.of)(outcome.as_ref()?));
+            Spread::of(&values.collect::<Vec<f64>>())
+        };
+        Cell {
+            values: runs[0].0.values.clone(),
+            runs: runs.len(),
+            failed: runs.iter().filter(|(run, _)| run.failure.is_some()).count(),
+            spreads: METRICS.iter().map(spread).collect(),
+        }
+    }
+}
+
+/// One cell of a sweep in short.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    /// Its value on each axis.
+    pub axes: BTreeMap<String, String>,
+    /// How often it was run.
+    pub runs: usize,
+    /// How many of these runs failed.
+    pub failed: usize,
+    /// What was measured, by the metric's name.
+    #[serde(flatten)]
+    pub metrics: BTreeMap<&'static str, Option<Spread>>,
+}
+
+/// The summary of a sweep's folder, cell by cell.
 ///
 /// # Errors
 /// When the folder holds no sweep.
-pub fn summary(folder: &Path) -> io::Result<Vec<Value>> {
+pub fn summary(folder: &Path) -> io::Result<Vec<Summary>> {
     let read = read(folder)?;
-    let row = |cell: &Cell| {
-        let axes: Map<String, Value> = read
+    let row = |cell: &Cell| Summary {
+        axes: read
             .manifest
             .axes
             .iter()
-            .zip(&cell.values)
-            .map(|(key, value)| (key.clone(), json!(value)))
-            .collect();
-        let mut row = Map::from_iter([
-            ("axes".to_owned(), Value::Object(axes)),
-            ("runs".to_owned(), json!(cell.runs)),
-            ("failed".to_owned(), json!(cell.failed)),
-        ]);
-        for (metric, spread) in METRICS.iter().zip(&cell.spreads) {
-            let value = spread.map(|spread| json!({"mean": spread.mean, "sd": spread.deviation}));
-            row.insert(metric.name.to_owned(), value.unwrap_or(Value::Null));
-        }
-        Value::Object(row)
+            .cloned()
+            .zip(cell.values.iter().cloned())
+            .collect(),
+        runs: cell.runs,
+        failed: cell.failed,
+        metrics: METRICS
+            .iter()
+            .zip(&cell.spreads)
+            .map(|(metric, spread)| (metric.name, *spread))
+            .collect(),
     };
     Ok(read.cells.iter().map(row).collect())
 }
@@ -246,7 +243,7 @@ pub fn page(folder: &Path) -> io::Result<()> {
     let manifest = &read.manifest;
     write_runs(&folder.join("sweep.csv"), &read)?;
     write_cells(&folder.join("summary.csv"), &read)?;
-    let failed: Vec<_> = manifest
+    let failed: Vec<&Entry> = manifest
         .runs
         .iter()
         .filter(|run| run.failure.is_some())
@@ -262,35 +259,14 @@ pub fn page(folder: &Path) -> io::Result<()> {
     for metric in ["accuracy", "accuracy_min", "optimum_distance"] {
         tables(&mut body, &read, metric);
     }
-    if read.cells.iter().all(|cell| {
-        cell.spreads[place("accuracy")].is_none()
-            && cell.spreads[place("optimum_distance")].is_none()
-    }) {
+    if !read.has("accuracy") && !read.has("optimum_distance") {
         tables(&mut body, &read, "consensus_distance");
     }
     body.push_str("<h2>Plots</h2>\n<div class=\"plots\">\n");
-    let plots = folder.join("plots");
-    for (name, plot) in pareto(&read).into_iter().chain(curves(folder, &read)?) {
-        if let Some(svg) = plot.svg() {
-            keep(&plots, &name, &svg, &mut body)?;
-        }
-    }
+    plots(folder, &read, &mut body)?;
     body.push_str("</div>\n<h2>All cells</h2>\n");
     all_cells(&mut body, &read);
-    if !failed.is_empty() {
-        body.push_str(
-            "<h2>What failed</h2>\n<table><tr><th>run</th><th>why</th><th>again</th></tr>\n",
-        );
-        for run in failed {
-            body.push_str(&format!(
-                "<tr><td>{}</td><td class=\"broken\">{}</td><td><code>{}</code></td></tr>\n",
-                escape(&run.slug),
-                escape(run.failure.as_deref().unwrap_or_default()),
-                escape(&run.command)
-            ));
-        }
-        body.push_str("</table>\n");
-    }
+    what_failed(&mut body, &failed);
     body.push_str(&format!(
         "<h2>Make it again</h2>\n<pre>{}</pre>\n",
         escape(&manifest.command)
@@ -306,6 +282,40 @@ pub fn page(folder: &Path) -> io::Result<()> {
         folder.join("report.html"),
         whole(&format!("{}: a sweep", manifest.name), &body),
     )
+}
+
+fn plots(folder: &Path, read: &Read, body: &mut String) -> io::Result<()> {
+    let plots = folder.join("plots");
+    for (name, plot) in pareto(read).into_iter().chain(curves(folder, read)?) {
+        if let Some(svg) = plot.svg() {
+            keep(&plots, &name, &svg, body)?;
+        }
+    }
+    Ok(())
+}
+
+fn what_failed(body: &mut String, failed: &[&Entry]) {
+    if failed.is_empty() {
+        return;
+    }
+    body.push_str("<h2>What failed</h2>\n<table><tr><th>run</th><th>why</th><th>again</th></tr>\n");
+    for run in failed {
+        body.push_str(&format!(
+            "<tr><td>{}</td><td class=\"broken\">{}</td><td><code>{}</code></td></tr>\n",
+            escape(&run.slug),
+            escape(run.failure.as_deref().unwrap_or_default()),
+            escape(&run.command)
+        ));
+    }
+    body.push_str("</table>\n");
+}
+
+impl Read {
+    /// Whether some cell has this metric.
+    fn has(&self, name: &str) -> bool {
+        let place = place(name);
+        self.cells.iter().any(|cell| cell.spreads[place].is_some())
+    }
 }
 
 fn place(name: &str) -> usize {
@@ -342,24 +352,21 @@ fn write_runs(path: &Path, read: &Read) -> io::Result<()> {
     )?;
     for (run, outcome) in read.manifest.runs.iter().zip(&read.outcomes) {
         let mut record = run.values.clone();
-        let value = |metric: &Metric| outcome.as_ref().and_then(|outcome| (metric.of)(outcome));
+        let outcome = outcome.as_ref();
+        let value = |metric: &Metric| outcome.and_then(metric.of);
         record.extend(
             METRICS
                 .iter()
                 .map(|metric| value(metric).map_or(String::new(), |value| value.to_string())),
         );
-        let text = |key: &str| {
-            outcome
-                .as_ref()
-                .and_then(|outcome| outcome[key].as_str())
-                .unwrap_or_default()
-                .to_owned()
+        let digest = |of: fn(&Outcome) -> Digest| {
+            outcome.map_or(String::new(), |outcome| of(outcome).to_string())
         };
         record.extend([
             run.seed.to_string(),
             run.failure.clone().unwrap_or_default(),
-            text("trace"),
-            text("experiment"),
+            digest(|outcome| outcome.trace),
+            digest(|outcome| outcome.experiment),
             run.slug.clone(),
         ]);
         writer.write_record(record)?;
@@ -401,99 +408,140 @@ fn write_cells(path: &Path, read: &Read) -> io::Result<()> {
 }
 
 fn of_metric(metric: &Metric, spread: Spread) -> String {
-    match (metric.bytes, spread.deviation) {
-        (false, deviation) => spread_text(spread.mean, deviation),
-        (true, Some(deviation)) => {
+    match (metric.unit, spread.deviation) {
+        (Unit::Bytes, Some(deviation)) => {
             format!("{} ± {}", bytes_text(spread.mean), bytes_text(deviation))
         }
-        (true, None) => bytes_text(spread.mean),
+        (Unit::Bytes, None) => bytes_text(spread.mean),
+        (_, deviation) => spread_text(spread.mean, deviation),
     }
 }
 
-/// One metric: the axes with most values are rows and columns; each combination of the others'
-/// values is a table of its own.
+/// How the axes are laid out: two of them in each table, and a table for each combination of the
+/// others' values.
+struct Layout {
+    rows: Option<usize>,
+    columns: Option<usize>,
+    others: Vec<usize>,
+}
+
+impl Layout {
+    /// The axes with most values are rows and columns.
+    fn of(axes: &[Vec<String>]) -> Layout {
+        let mut order: Vec<usize> = (0..axes.len()).collect();
+        order.sort_by_key(|axis| std::cmp::Reverse(axes[*axis].len()));
+        // A single axis is the columns, so that its best value stands out.
+        let (rows, columns) = match order[..] {
+            [] => (None, None),
+            [only] => (None, Some(only)),
+            // What is compared comes first in the file: its values stand side by side, and the best
+            // of a row among them.
+            [first, second, ..] => (Some(first.max(second)), Some(first.min(second))),
+        };
+        Layout {
+            rows,
+            columns,
+            others: (0..axes.len())
+                .filter(|axis| Some(*axis) != rows && Some(*axis) != columns)
+                .collect(),
+        }
+    }
+
+    /// The cell in a row and a column of the table of these values of the other axes.
+    fn cell<'a>(
+        &self,
+        cells: &'a [Cell],
+        [row, column]: [&str; 2],
+        fixed: &[String],
+    ) -> Option<&'a Cell> {
+        let at = |cell: &Cell, axis: Option<usize>, label: &str| {
+            axis.is_none_or(|axis| cell.values[axis] == label)
+        };
+        cells.iter().find(|cell| {
+            at(cell, self.rows, row)
+                && at(cell, self.columns, column)
+                && fits(&cell.values, &self.others, fixed)
+        })
+    }
+}
+
+/// Whether a cell has these values on these axes.
+fn fits(values: &[String], axes: &[usize], fixed: &[String]) -> bool {
+    axes.iter()
+        .zip(fixed)
+        .all(|(axis, value)| values[*axis] == *value)
+}
+
+/// One metric, in as many tables as its layout takes.
 fn tables(body: &mut String, read: &Read, name: &str) {
-    let place = place(name);
-    let metric = &METRICS[place];
-    if read.cells.iter().all(|cell| cell.spreads[place].is_none()) {
+    if !read.has(name) {
         return;
     }
-    let axes = &read.manifest.values;
-    let mut order: Vec<usize> = (0..axes.len()).collect();
-    order.sort_by_key(|axis| std::cmp::Reverse(axes[*axis].len()));
-    // A single axis is the columns, so that its best value stands out.
-    let (rows, columns) = match order[..] {
-        [] => (None, None),
-        [only] => (None, Some(only)),
-        // What is compared comes first in the file: its values stand side by side, and the best of
-        // a row among them.
-        [first, second, ..] => (Some(first.max(second)), Some(first.min(second))),
-    };
-    let others: Vec<usize> = (0..axes.len())
-        .filter(|axis| Some(*axis) != rows && Some(*axis) != columns)
-        .collect();
+    let metric = &METRICS[place(name)];
+    let layout = Layout::of(&read.manifest.values);
     body.push_str(&format!("<h2>{}</h2>\n", capital(metric.title)));
-    let labels = |axis: Option<usize>| axis.map_or(vec![String::new()], |axis| axes[axis].clone());
-    for fixed in combinations(read, &others) {
+    for fixed in combinations(read, &layout.others) {
         if !fixed.is_empty() {
             body.push_str(&format!(
                 "<h3>{}</h3>\n",
-                escape(&named(read, &others, &fixed))
+                escape(&named(read, &layout.others, &fixed))
             ));
         }
-        let title = |axis: Option<usize>| {
-            axis.map_or(String::new(), |axis| escape(&read.manifest.axes[axis]))
-        };
-        let corner = match (rows, columns) {
-            (Some(_), Some(_)) => format!("{} \\ {}", title(rows), title(columns)),
-            _ => title(columns),
-        };
-        let heads: String = labels(columns)
-            .iter()
-            .map(|label| format!("<th class=\"n\">{}</th>", escape(label)))
-            .collect();
-        body.push_str(&format!("<table><tr><th>{corner}</th>{heads}</tr>\n"));
-        for row in labels(rows) {
-            let found: Vec<Option<&Cell>> = labels(columns)
-                .iter()
-                .map(|column| {
-                    read.cells.iter().find(|cell| {
-                        let at = |axis: Option<usize>, label: &str| {
-                            axis.is_none_or(|axis| cell.values[axis] == label)
-                        };
-                        at(rows, &row)
-                            && at(columns, column)
-                            && others
-                                .iter()
-                                .zip(&fixed)
-                                .all(|(axis, value)| cell.values[*axis] == *value)
-                    })
-                })
-                .collect();
-            let means = found
-                .iter()
-                .flatten()
-                .filter_map(|cell| cell.spreads[place])
-                .map(|spread| spread.mean);
-            let best =
-                means
-                    .filter(|mean| mean.is_finite())
-                    .reduce(if metric.better == Better::High {
-                        f64::max
-                    } else {
-                        f64::min
-                    });
-            body.push_str(&format!("<tr><th>{}</th>", escape(&row)));
-            for cell in &found {
-                let text = cell.map_or("–".to_owned(), |cell| {
-                    cell_text(cell, metric, place, best.filter(|_| found.len() > 1))
-                });
-                body.push_str(&format!("<td class=\"n\">{text}</td>"));
-            }
-            body.push_str("</tr>\n");
-        }
-        body.push_str("</table>\n");
+        table(body, read, metric, &layout, &fixed);
     }
+}
+
+fn table(body: &mut String, read: &Read, metric: &Metric, layout: &Layout, fixed: &[String]) {
+    let manifest = &read.manifest;
+    let labels = |axis: Option<usize>| match axis {
+        Some(axis) => manifest.values[axis].clone(),
+        None => vec![String::new()],
+    };
+    let title =
+        |axis: Option<usize>| axis.map_or(String::new(), |axis| escape(&manifest.axes[axis]));
+    let corner = match (layout.rows, layout.columns) {
+        (rows @ Some(_), columns @ Some(_)) => format!("{} \\ {}", title(rows), title(columns)),
+        (_, columns) => title(columns),
+    };
+    let columns = labels(layout.columns);
+    let heads: String = columns
+        .iter()
+        .map(|label| format!("<th class=\"n\">{}</th>", escape(label)))
+        .collect();
+    body.push_str(&format!("<table><tr><th>{corner}</th>{heads}</tr>\n"));
+    for row in labels(layout.rows) {
+        let found: Vec<Option<&Cell>> = columns
+            .iter()
+            .map(|column| layout.cell(&read.cells, [&row, column], fixed))
+            .collect();
+        let numbers = numbers(&found, metric);
+        body.push_str(&format!("<tr><th>{}</th>{numbers}</tr>\n", escape(&row)));
+    }
+    body.push_str("</table>\n");
+}
+
+/// The cells of one row, the best of them marked.
+fn numbers(row: &[Option<&Cell>], metric: &Metric) -> String {
+    let place = place(metric.name);
+    let means = row
+        .iter()
+        .flatten()
+        .filter_map(|cell| Some(cell.spreads[place]?.mean));
+    let best = means
+        .filter(|mean| mean.is_finite())
+        .reduce(match metric.better {
+            Better::High => f64::max,
+            Better::Low => f64::min,
+        })
+        .filter(|_| row.len() > 1);
+    let text = |cell: &Option<&Cell>| {
+        cell.map_or("–".to_owned(), |cell| {
+            cell_text(cell, metric, place, best)
+        })
+    };
+    row.iter()
+        .map(|cell| format!("<td class=\"n\">{}</td>", text(cell)))
+        .collect()
 }
 
 fn cell_text(cell: &Cell, metric: &Metric, place: usize, best: Option<f64>) -> String {
@@ -599,49 +647,27 @@ fn pareto(read: &Read) -> Option<(String, Plot)> {
         ),
     ]
     .into_iter()
-    .find(|(name, _)| {
-        read.cells
-            .iter()
-            .any(|cell| cell.spreads[place(name)].is_some())
-    })?;
-    let higher = METRICS[place(name)].better == Better::High;
-    let point = |cell: &Cell| {
-        Some((
-            cell.spreads[place("body_bytes")]?.mean,
-            cell.spreads[place(name)]?.mean,
-        ))
-    };
-    let mut series: Vec<Series> = Vec::new();
-    for label in &read.manifest.values[axis] {
-        let points: Vec<(f64, f64)> = read
-            .cells
-            .iter()
-            .filter(|cell| cell.values[axis] == *label)
-            .filter_map(point)
-            .collect();
-        series.push(Series {
+    .find(|(name, _)| read.has(name))?;
+    let (value, better) = (place(name), METRICS[place(name)].better);
+    let bytes = place("body_bytes");
+    let point = |cell: &Cell| Some((cell.spreads[bytes]?.mean, cell.spreads[value]?.mean));
+    let marks = |label: &String| {
+        let cells = read.cells.iter();
+        let cells = cells.filter(|cell| cell.values[axis] == *label);
+        Series {
             marks_only: true,
-            ..Series::line(label, points)
-        });
-    }
-    let mut all: Vec<(f64, f64)> = read.cells.iter().filter_map(point).collect();
-    all.sort_by(|left, right| left.0.total_cmp(&right.0));
-    let mut frontier: Vec<(f64, f64)> = Vec::new();
-    for (bytes, value) in all {
-        if frontier
-            .last()
-            .is_none_or(|(_, best)| if higher { value > *best } else { value < *best })
-        {
-            frontier.push((bytes, value));
+            ..Series::line(label, cells.filter_map(point).collect())
         }
-    }
+    };
+    let labels = &read.manifest.values[axis];
+    let mut series: Vec<Series> = labels.iter().map(marks).collect();
+    let frontier = frontier(read.cells.iter().filter_map(point).collect(), better);
     if frontier.len() > 1 {
         series.push(Series::line("best for its bytes", frontier));
     }
-    let y = if higher {
-        Axis::linear(title, Unit::Number)
-    } else {
-        Axis::log(title, Unit::Number)
+    let y = match better {
+        Better::High => Axis::linear(title, Unit::Number),
+        Better::Low => Axis::log(title, Unit::Number),
     };
     let x = Axis::log("bodies and keyframes of a run", Unit::Bytes);
     Some((
@@ -656,25 +682,32 @@ fn pareto(read: &Read) -> Option<(String, Plot)> {
     ))
 }
 
+/// The points that no other one surpasses for fewer bytes.
+fn frontier(mut points: Vec<(f64, f64)>, better: Better) -> Vec<(f64, f64)> {
+    points.sort_by(|left, right| left.0.total_cmp(&right.0));
+    let mut frontier: Vec<(f64, f64)> = Vec::new();
+    for (bytes, value) in points {
+        let surpasses = |best: f64| match better {
+            Better::High => value > best,
+            Better::Low => value < best,
+        };
+        if frontier.last().is_none_or(|(_, best)| surpasses(*best)) {
+            frontier.push((bytes, value));
+        }
+    }
+    frontier
+}
+
 /// Means over seeds, round by round, one line for each value of the first axis, with bands of one
 /// standard deviation.
 fn curves(folder: &Path, read: &Read) -> io::Result<Vec<(String, Plot)>> {
-    let manifest = &read.manifest;
-    let tables: Vec<Table> = manifest
-        .runs
-        .iter()
-        .zip(&read.outcomes)
-        .map(|(run, outcome)| match outcome {
-            Some(_) => Table::read(
-                &folder.join("cells").join(&run.slug).join("rounds.csv"),
-                &CURVE_COLUMNS,
-            )
-            .map(|table| table.above_zero("peers")),
-            None => Ok(Table::default()),
-        })
-        .collect::<io::Result<_>>()?;
-    let others: Vec<usize> = (1..manifest.axes.len()).collect();
+    let tables = round_tables(folder, read)?;
+    let axes = &read.manifest.axes;
+    let others: Vec<usize> = (1..axes.len()).collect();
     let combinations = combinations(read, &others);
+    let by = axes
+        .first()
+        .map_or(String::new(), |key| format!(" by {key}"));
     let mut found = Vec::new();
     for (column, title, scale) in [
         ("accuracy", "accuracy (share)", Scale::Linear),
@@ -682,40 +715,10 @@ fn curves(folder: &Path, read: &Read) -> io::Result<Vec<(String, Plot)>> {
         ("consensus_distance", "consensus distance", Scale::Log),
     ] {
         for (number, fixed) in combinations.iter().take(CURVES_MAX).enumerate() {
-            let labels = manifest
-                .values
-                .first()
-                .cloned()
-                .unwrap_or_else(|| vec![String::new()]);
-            let series: Vec<Series> = labels
-                .iter()
-                .map(|label| {
-                    let fits = |values: &[String]| {
-                        values.first().is_none_or(|value| value == label)
-                            && others
-                                .iter()
-                                .zip(fixed)
-                                .all(|(axis, value)| values[*axis] == *value)
-                    };
-                    let runs = manifest
-                        .runs
-                        .iter()
-                        .zip(&tables)
-                        .filter(|(run, _)| fits(&run.values));
-                    curve(
-                        label,
-                        runs.map(|(_, table)| table.pairs("round", column)),
-                        scale,
-                    )
-                })
-                .collect();
+            let series = lines(read, &tables, (&others, fixed), column, scale);
             if series.iter().all(|series| series.points.is_empty()) {
                 continue;
             }
-            let by = manifest
-                .axes
-                .first()
-                .map_or(String::new(), |key| format!(" by {key}"));
             let plot = Plot {
                 title: format!("{}{by}", capital(title)),
                 subtitle: named(read, &others, fixed),
@@ -728,17 +731,55 @@ fn curves(folder: &Path, read: &Read) -> io::Result<Vec<(String, Plot)>> {
                 series,
             };
             let name = column.replace('_', "-");
-            found.push((
-                if combinations.len() > 1 {
-                    format!("{name}-{number}")
-                } else {
-                    name
-                },
-                plot,
-            ));
+            let name = match combinations.len() {
+                0 | 1 => name,
+                _ => format!("{name}-{number}"),
+            };
+            found.push((name, plot));
         }
     }
     Ok(found)
+}
+
+/// The rounds of each run, empty for one that left nothing.
+fn round_tables(folder: &Path, read: &Read) -> io::Result<Vec<Table>> {
+    let runs = read.manifest.runs.iter().zip(&read.outcomes);
+    runs.map(|(run, outcome)| {
+        if outcome.is_none() {
+            return Ok(Table::default());
+        }
+        let path = folder.join("cells").join(&run.slug).join("rounds.csv");
+        Ok(Table::read(&path, &CURVE_COLUMNS)?.above_zero("peers"))
+    })
+    .collect()
+}
+
+/// One line for each value of the first axis, of the runs that have these values on the others.
+fn lines(
+    read: &Read,
+    tables: &[Table],
+    (others, fixed): (&[usize], &[String]),
+    column: &str,
+    scale: Scale,
+) -> Vec<Series> {
+    let Manifest { values, runs, .. } = &read.manifest;
+    let labels = match values.first() {
+        Some(labels) => labels.clone(),
+        None => vec![String::new()],
+    };
+    let line = |label: &String| {
+        let of_line = |values: &[String]| {
+            values.first().is_none_or(|value| value == label) && fits(values, others, fixed)
+        };
+        let runs = runs.iter().zip(tables);
+        let runs = runs.filter(|(run, _)| of_line(&run.values));
+        curve(
+            label,
+            runs.map(|(_, table)| table.pairs("round", column)),
+            scale,
+        )
+    };
+    labels.iter().map(line).collect()
 }
 
 fn curve(label: &str, runs: impl Iterator<Item = Vec<(f64, f64)>>, scale: Scale) -> Series {

@@ -8,14 +8,11 @@
 //! deadlines far ahead, would be walked through from end to end.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap};
 
 /// Virtual time in nanoseconds since the start: integers, so that sums have one value on every
 /// machine.
 pub(crate) type Nanoseconds = u64;
-
-/// So many entries are known in their order before they are taken out.
-pub(crate) const AHEAD: usize = 6;
 
 /// Nanoseconds of a span, as a power of two: a millisecond (guess: shorter than most links'
 /// latency, so that most of what is put in belongs to a later span).
@@ -27,8 +24,8 @@ type Key = (Nanoseconds, u64, u32);
 /// A queue of `T`. The heap holds small keys; entries lie still in their slots.
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
-    /// The first of all keys, in order, at most [`AHEAD`].
-    next: VecDeque<Key>,
+    /// The first of all keys, once its time was asked for.
+    next: Option<Key>,
     /// The others of spans up to `span`: those that were there when it began, the last first, and
     /// those that came since.
     sorted: Vec<Key>,
@@ -44,7 +41,7 @@ pub(crate) struct Queue<T> {
 impl<T> Default for Queue<T> {
     fn default() -> Queue<T> {
         Queue {
-            next: VecDeque::with_capacity(AHEAD + 1),
+            next: None,
             sorted: Vec::new(),
             heap: BinaryHeap::new(),
             span: 0,
@@ -68,12 +65,9 @@ impl<T> Queue<T> {
         self.slots[slot as usize] = Some(entry);
         let key = (at, self.sequence, slot);
         self.sequence += 1;
-        if self.next.back().is_some_and(|last| key < *last) {
-            let place = self.next.partition_point(|other| *other < key);
-            self.next.insert(place, key);
-            if self.next.len() > AHEAD {
-                self.heap.extend(self.next.pop_back().map(Reverse));
-            }
+        if let Some(first) = self.next.filter(|first| key < *first) {
+            self.heap.push(Reverse(first));
+            self.next = Some(key);
         } else if at >> SPAN_BITS <= self.span {
             self.heap.push(Reverse(key));
         } else {
@@ -82,7 +76,7 @@ impl<T> Queue<T> {
         slot
     }
 
-    /// Takes out the first key that is not among `next`; puts the next span in order where nothing
+    /// Takes out the first key but `next`; puts the next span in order where nothing
     /// is left before it.
     fn first(&mut self) -> Option<Key> {
         if self.sorted.is_empty()
@@ -106,9 +100,8 @@ impl<T> Queue<T> {
 
     /// Takes the next entry out, with its time.
     pub(crate) fn pop(&mut self) -> Option<(Nanoseconds, T)> {
-        self.look_ahead();
-        let (at, _, slot) = self.next.pop_front()?;
-        self.look_ahead();
+        let next = self.next.take();
+        let (at, _, slot) = next.or_else(|| self.first())?;
         self.free.push(slot);
         let entry = self.slots[slot as usize]
             .take()
@@ -116,26 +109,12 @@ impl<T> Queue<T> {
         Some((at, entry))
     }
 
-    fn look_ahead(&mut self) {
-        while self.next.len() < AHEAD {
-            let Some(key) = self.first() else { return };
-            self.next.push_back(key);
-        }
-    }
-
-    /// What comes out after `others` others, as far as it is known, unless more is put in before
-    /// it.
-    #[cfg(test)]
-    pub(crate) fn upcoming(&self, others: usize) -> Option<&T> {
-        self.next
-            .get(others)
-            .and_then(|(.., slot)| self.slots[*slot as usize].as_ref())
-    }
-
     /// The time of the next entry.
     pub(crate) fn next_time(&mut self) -> Option<Nanoseconds> {
-        self.look_ahead();
-        self.next.front().map(|(at, ..)| *at)
+        if self.next.is_none() {
+            self.next = self.first();
+        }
+        self.next.map(|(at, ..)| at)
     }
 }
 
@@ -162,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn looking_ahead_changes_no_order_whatever_comes_between() {
+    fn asking_for_the_next_time_changes_no_order_whatever_comes_between() {
         let mut random = kith_consensus::Seed::from_number(1).stream("test");
         let (mut queue, mut expected, mut number, mut now) =
             (Queue::default(), std::collections::BTreeSet::new(), 0, 0);
@@ -179,17 +158,11 @@ mod tests {
                 number += 1;
             } else {
                 let next = expected.pop_first();
+                if random.bounded(2) == 0 {
+                    assert_eq!(queue.next_time(), next.map(|(at, _)| at));
+                }
                 assert_eq!(queue.pop(), next);
                 now = next.map_or(now, |(at, _)| at);
-                assert!(queue.next.len() <= AHEAD);
-                for (others, (_, number)) in expected.iter().take(AHEAD).enumerate() {
-                    // As far as it looks ahead, and it looks at something unless there is nothing.
-                    assert!(
-                        queue
-                            .upcoming(others)
-                            .map_or(others > 0, |entry| entry == number)
-                    );
-                }
             }
         }
     }

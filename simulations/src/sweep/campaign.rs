@@ -241,7 +241,7 @@ fn one(text: &str, settings: &[Setting], seed: u64) -> Vec<Failed> {
             .into_iter()
             .map(|failure| Failed {
                 seed,
-                check: failure.check.to_owned(),
+                check: failure.check,
                 peer: failure.peer,
                 virtual_seconds: Some(failure.virtual_seconds),
                 what: failure.what,

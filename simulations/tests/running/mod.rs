@@ -1,6 +1,7 @@
 //! Experiments written in a test, run to their end.
 
 use kith_simulations::experiment::{Experiment, Outcome, setting};
+use kith_simulations::simulator::Ended;
 
 /// Runs an experiment with these settings on top, training on so many threads beside this one.
 pub(crate) fn run_on(threads: usize, text: &str, settings: &[&str]) -> Outcome {
@@ -17,6 +18,6 @@ pub(crate) fn run_on(threads: usize, text: &str, settings: &[&str]) -> Outcome {
 pub(crate) fn run(text: &str, settings: &[&str]) -> Outcome {
     let outcome = run_on(0, text, settings);
     assert_eq!(outcome.checks.failed, [], "{text}");
-    assert_eq!(outcome.ended, "stopped", "everyone finishes\n{text}");
+    assert_eq!(outcome.ended, Ended::Stopped, "everyone finishes\n{text}");
     outcome
 }

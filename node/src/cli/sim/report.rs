@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use kith_simulations::report;
+use kith_simulations::report::sweep::{Spread, Summary};
 use kith_simulations::sweep::Manifest;
-use serde_json::Value;
+use serde_json::json;
 
 use super::super::done;
 use super::super::output::{Failure, Verdict, print, print_json, table};
@@ -38,7 +39,7 @@ impl Report {
             super::parquet(self.parquet, dir)?;
             let manifest = Manifest::read(dir).map_err(|error| wrong(dir, &error))?;
             if self.json {
-                print_json(&rows)?
+                print_json(&json!(rows))?
             } else {
                 print(&cells(&rows, &manifest.axes, dir))?
             }
@@ -46,11 +47,8 @@ impl Report {
             report::run::page(dir).map_err(|error| wrong(dir, &error))?;
             super::parquet(self.parquet, dir)?;
             if self.json {
-                let text =
-                    std::fs::read(dir.join("outcome.json")).map_err(|error| wrong(dir, &error))?;
-                let outcome: Value =
-                    serde_json::from_slice(&text).map_err(|error| wrong(dir, &error.into()))?;
-                print_json(&outcome)?
+                let outcome = report::read(dir).map_err(|error| wrong(dir, &error))?;
+                print_json(&json!(outcome))?
             } else {
                 print(&format!("{}\n", dir.join("report.html").display()))?
             }
@@ -75,23 +73,24 @@ fn wrong(dir: &Path, error: &std::io::Error) -> Failure {
 }
 
 /// Writes a sweep's report; its cells.
-pub(super) fn of_sweep(dir: &Path) -> Result<Vec<Value>, Failure> {
+pub(super) fn of_sweep(dir: &Path) -> Result<Vec<Summary>, Failure> {
     report::sweep::page(dir)
         .and_then(|()| report::sweep::summary(dir))
         .map_err(|error| wrong(dir, &error))
 }
 
 /// The cells as a person reads them.
-pub(super) fn cells(rows: &[Value], axes: &[String], dir: &Path) -> String {
+pub(super) fn cells(rows: &[Summary], axes: &[String], dir: &Path) -> String {
     const SHOWN: [(&str, &str); 4] = [
         ("accuracy", "accuracy"),
         ("accuracy_min", "worst peer"),
         ("optimum_distance", "to the optimum"),
         ("consensus_distance", "consensus"),
     ];
+    let of = |row: &Summary, key: &str| row.metrics.get(key).copied().flatten();
     let shown: Vec<_> = SHOWN
         .iter()
-        .filter(|(key, _)| rows.iter().any(|row| !row[*key].is_null()))
+        .filter(|(key, _)| rows.iter().any(|row| of(row, key).is_some()))
         .collect();
     let heads = axes
         .iter()
@@ -102,9 +101,9 @@ pub(super) fn cells(rows: &[Value], axes: &[String], dir: &Path) -> String {
     for row in rows {
         let values = axes
             .iter()
-            .map(|axis| row["axes"][axis].as_str().unwrap_or_default().to_owned());
-        let counts = ["runs", "failed"].map(|key| row[key].to_string());
-        let numbers = shown.iter().map(|(key, _)| spread(&row[*key]));
+            .map(|axis| row.axes.get(axis).cloned().unwrap_or_default());
+        let counts = [row.runs, row.failed].map(|count| count.to_string());
+        let numbers = shown.iter().map(|(key, _)| spread(of(row, key)));
         lines.add_row(values.chain(counts).chain(numbers));
     }
     format!(
@@ -113,8 +112,8 @@ pub(super) fn cells(rows: &[Value], axes: &[String], dir: &Path) -> String {
     )
 }
 
-fn spread(value: &Value) -> String {
-    value["mean"].as_f64().map_or("–".to_owned(), |mean| {
-        report::spread_text(mean, value["sd"].as_f64())
+fn spread(spread: Option<Spread>) -> String {
+    spread.map_or("–".to_owned(), |spread| {
+        report::spread_text(spread.mean, spread.deviation)
     })
 }

@@ -377,7 +377,9 @@ fn summary(outcome: &Outcome, folder: Option<&Path>) -> String {
         "took",
         format!(
             "{:.2} s, {rate:.0} peer-rounds/s, {} inputs, {}",
-            outcome.wall_seconds, outcome.events, outcome.signatures
+            outcome.wall_seconds,
+            outcome.events,
+            outcome.signatures.name()
         ),
     );
     line(

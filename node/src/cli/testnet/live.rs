@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::super::output::{table, tell};
 use super::directory::Places;
 use super::plan::Plan;
-use super::tally::Tally;
+use super::tally::{Group, Tally};
 
 /// Progress over the rounds, on stderr.
 pub(super) struct Live {
@@ -32,7 +32,10 @@ impl Live {
         let accuracy = tally.accuracy().map_or(String::new(), |accuracy| {
             format!("  accuracy {accuracy:.4}")
         });
-        let dropped = match (tally.dropped_share_of(true), tally.dropped_share_of(false)) {
+        let dropped = match (
+            tally.dropped_share_of(Group::Liars),
+            tally.dropped_share_of(Group::Honest),
+        ) {
             (Some(liars), Some(honest)) => format!(
                 "  dropped: liars {:.0} %, honest {:.0} %",
                 100.0 * liars,

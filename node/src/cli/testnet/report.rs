@@ -1,10 +1,10 @@
 //! How a testnet ended: a table for people, one JSON object for programs.
 
 use std::path::Path;
-use std::time::Duration;
 
 use kith_models::read_model;
-use kith_simulations::sites::{SiteRow, Spread, WAYS};
+use kith_simulations::sites::{self, SiteRow, WAYS};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::super::output::{bytes, table};
@@ -12,44 +12,55 @@ use super::baseline::{Baselines, SPLITS};
 use super::directory::Places;
 use super::live::role;
 use super::plan::Plan;
-use super::tally::{State, Tally, mean};
+use super::supervisor::Ended;
+use super::tally::{Group, Tally, mean};
 use crate::checkpoint;
+use crate::telemetry::Known;
 
 /// Everything there is to tell.
 pub(super) struct Report<'a> {
     pub(super) plan: &'a Plan,
     pub(super) places: &'a Places,
-    pub(super) tally: &'a Tally,
     pub(super) baselines: Option<Baselines>,
-    pub(super) wall: Duration,
-    pub(super) ready_after: Option<Duration>,
+    pub(super) ended: &'a Ended,
     pub(super) seed: u64,
     /// What each site gains, where peers are sites.
     pub(super) sites: Option<Vec<SiteRow>>,
 }
 
+/// Mean, least and most; none of nothing.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Spread {
+    max: Option<f64>,
+    mean: Option<f64>,
+    min: Option<f64>,
+}
+
 impl Report<'_> {
     /// Whether every honest peer went through all rounds.
     pub(super) fn finished(&self) -> bool {
-        self.plan
-            .honest()
-            .all(|index| self.tally.nodes[index].state == State::Finished)
+        self.tally().finished()
     }
 
-    fn spread(&self, value: impl Fn(usize) -> Option<f64>) -> Value {
-        let values: Vec<f64> = self.plan.honest().filter_map(value).collect();
-        if values.is_empty() {
-            return json!({"mean": null, "min": null, "max": null});
+    fn tally(&self) -> &Tally {
+        &self.ended.tally
+    }
+
+    fn spread(&self, value: fn(&Known) -> Option<f64>) -> Spread {
+        let known = |index: usize| &self.tally().nodes[index].known;
+        let values = self.plan.honest().filter_map(|index| value(known(index)));
+        let values: Vec<f64> = values.collect();
+        Spread {
+            mean: mean(values.iter().copied()),
+            min: values.iter().copied().reduce(f64::min),
+            max: values.iter().copied().reduce(f64::max),
         }
-        json!({
-            "mean": mean(values.iter().copied()),
-            "min": values.iter().copied().fold(f64::INFINITY, f64::min),
-            "max": values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-        })
     }
 
-    fn wire(&self) -> u64 {
-        self.tally.nodes.iter().map(|node| node.wire).sum()
+    /// Seconds that all peers spent together.
+    fn work(&self, seconds: fn(&Known) -> f64) -> f64 {
+        let nodes = self.tally().nodes.iter();
+        nodes.map(|node| seconds(&node.known)).sum()
     }
 
     /// Root mean square distance of the honest peers' final parameters to their mean.
@@ -86,86 +97,86 @@ impl Report<'_> {
 
     /// The object that `--json` ends with.
     pub(super) fn to_json(&self) -> Value {
-        let sent = &self.tally.bytes;
-        let liars = self
-            .plan
-            .members
-            .iter()
-            .filter(|member| member.lies)
-            .count();
-        let work = |seconds: fn(&super::tally::NodeTally) -> f64| {
-            self.tally.nodes.iter().map(seconds).sum::<f64>()
-        };
-        let nodes: Vec<Value> = (0..self.plan.members.len())
-            .map(|index| self.node_json(index))
-            .collect();
+        let (plan, tally) = (self.plan, self.tally());
+        let charter = &plan.agreement.charter;
+        let liars = plan.members.iter().filter(|member| member.lies).count();
+        let members = 0..plan.members.len();
+        let sites = self.sites.as_ref();
         json!({
-            "federation": self.plan.agreement.charter.id.to_string(),
+            "federation": charter.id.to_string(),
             "seed": self.seed,
-            "dataset": self.plan.dataset,
-            "partition": self.plan.partition,
-            "rule": self.plan.agreement.charter.aggregation.rule.name(),
-            "byzantine": self.plan.byzantine(),
-            "topology": self.plan.agreement.charter.topology.kind.name(),
-            "codec": self.plan.agreement.codec.name(),
-            "peers": self.plan.members.len(),
-            "honest": self.plan.members.len() - liars,
+            "dataset": plan.dataset,
+            "partition": plan.partition,
+            "rule": charter.aggregation.rule.name(),
+            "byzantine": plan.byzantine(),
+            "topology": charter.topology.kind.name(),
+            "codec": plan.agreement.codec.name(),
+            "peers": plan.members.len(),
+            "honest": plan.members.len() - liars,
             "adversaries": liars,
-            "rounds": self.plan.agreement.charter.rounds,
+            "rounds": charter.rounds,
             "finished": self.finished(),
-            "ready_seconds": self.ready_after.map(|after| after.as_secs_f64()),
-            "wall_seconds": self.wall.as_secs_f64(),
-            "peer_rounds_per_second": self.tally.peer_rounds_per_second(),
-            "training_seconds": work(|node| node.training_seconds),
-            "evaluation_seconds": work(|node| node.evaluation_seconds),
-            "accuracy": self.spread(|index| self.tally.nodes[index].accuracy),
+            "ready_seconds": self.ended.ready_after.map(|after| after.as_secs_f64()),
+            "wall_seconds": self.ended.wall.as_secs_f64(),
+            "peer_rounds_per_second": tally.peer_rounds_per_second(),
+            "training_seconds": self.work(|known| known.training_seconds),
+            "evaluation_seconds": self.work(|known| known.evaluation_seconds),
+            "accuracy": self.spread(|known| known.accuracy),
             "accuracy_local_only": self.baselines.map(|baselines| baselines.local_only),
             "accuracy_pooled": self.baselines.map(|baselines| baselines.pooled),
-            "loss": self.spread(|index| self.tally.nodes[index].loss),
+            "loss": self.spread(|known| known.loss),
             "consensus_distance": self.consensus_distance(),
-            "dropped_share": {"adversaries": self.tally.dropped_share_of(true), "honest": self.tally.dropped_share_of(false)},
-            "refused": self.tally.refused(),
-            "bytes": {
-                "payload": sent.payload,
-                "keyframes": sent.keyframes,
-                "envelope": sent.envelope,
-                "wire": self.wire(),
-                "dense_equivalent": sent.dense_equivalent,
+            "dropped_share": {
+                "adversaries": tally.dropped_share_of(Group::Liars),
+                "honest": tally.dropped_share_of(Group::Honest),
             },
-            "pss_bytes": self.tally.nodes.iter().map(|node| node.pss_bytes).sum::<u64>(),
-            "nodes": nodes,
-            "sites": self.sites.as_ref().map(|sites| sites.iter().map(site_json).collect::<Vec<_>>()),
+            "refused": tally.refused(),
+            "bytes": tally.bytes(),
+            "pss_bytes": tally.nodes.iter().map(|node| node.pss_bytes).sum::<u64>(),
+            "nodes": members.map(|index| self.node_json(index)).collect::<Vec<_>>(),
+            "sites": sites.map(|sites| sites.iter().map(site_json).collect::<Vec<_>>()),
         })
     }
 
     fn node_json(&self, index: usize) -> Value {
-        let (member, node) = (&self.plan.members[index], &self.tally.nodes[index]);
+        let (member, node) = (&self.plan.members[index], &self.tally().nodes[index]);
         json!({
             "name": member.name,
             "peer_id": member.peer.to_string(),
             "pid": node.pid,
             "role": role(member.lies),
             "state": node.state,
-            "rounds": node.rounds,
-            "accuracy": node.accuracy,
-            "loss": node.loss,
-            "updates_accepted": node.accepted,
-            "updates_refused": node.refused.values().sum::<u64>(),
-            "mixing_skipped": node.skipped,
-            "dropped_share": self.tally.dropped_share(index),
+            "rounds": node.known.completed,
+            "accuracy": node.known.accuracy,
+            "loss": node.known.loss,
+            "updates_accepted": node.known.accepted,
+            "updates_refused": node.refused(),
+            "mixing_skipped": node.known.mixing_skipped,
+            "dropped_share": self.tally().dropped_share(index),
             "liars_around": member.liars_around,
-            "restarts": node.restarts,
+            "restarts": node.restarts(),
             "pss_bytes": node.pss_bytes,
         })
     }
 
     /// The table and what it means.
     pub(super) fn to_text(&self, folder: Option<&Path>) -> String {
-        let percent = |share: Option<f64>| {
-            share.map_or("–".to_owned(), |share| format!("{:.0} %", 100.0 * share))
-        };
-        let number =
-            |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.4}"));
+        let mut text = format!("{}\n\n", self.peers());
+        let lines = [self.learned(), self.sent(), self.took()];
+        for (name, value) in lines.into_iter().flatten() {
+            text.push_str(&format!("{name:<24}{value}\n"));
+        }
+        if let Some(sites) = &self.sites {
+            text.push_str(&sites_text(sites));
+        }
+        if !self.finished() {
+            text.push_str("\nNot every honest peer went through all rounds.\n");
+        }
+        text.push_str(&self.next_steps(folder));
+        text
+    }
+
+    fn peers(&self) -> comfy_table::Table {
         let mut shown = table(&[
             "name",
             "role",
@@ -177,125 +188,99 @@ impl Report<'_> {
             "dropped by others",
             "memory",
         ]);
-        for (member, (index, node)) in self
-            .plan
-            .members
-            .iter()
-            .zip(self.tally.nodes.iter().enumerate())
-        {
+        let nodes = self.tally().nodes.iter().enumerate();
+        for (member, (index, node)) in self.plan.members.iter().zip(nodes) {
             shown.add_row([
                 member.name.clone(),
                 role(member.lies).to_owned(),
-                node.rounds.to_string(),
-                number(node.accuracy),
-                number(node.loss),
-                node.accepted.to_string(),
-                node.refused.values().sum::<u64>().to_string(),
-                percent(self.tally.dropped_share(index)),
+                node.known.completed.to_string(),
+                number(node.known.accuracy),
+                number(node.known.loss),
+                node.known.accepted.to_string(),
+                node.refused().to_string(),
+                percent(self.tally().dropped_share(index)),
                 bytes(node.pss_bytes),
             ]);
         }
-        let mut text = format!("{shown}\n\n");
-        let mut line = |name: &str, value: String| text.push_str(&format!("{name:<24}{value}\n"));
-        let accuracy = self.spread(|index| self.tally.nodes[index].accuracy);
-        let part = |key: &str| number(accuracy[key].as_f64());
-        line(
+        shown
+    }
+
+    /// What the peers learned, and what was kept out.
+    fn learned(&self) -> Vec<(&'static str, String)> {
+        let Spread { mean, min, max } = self.spread(|known| known.accuracy);
+        let [mean, min, max] = [mean, min, max].map(number);
+        let mut lines = vec![(
             "accuracy, honest peers",
-            format!("{} mean, {} to {}", part("mean"), part("min"), part("max")),
-        );
+            format!("{mean} mean, {min} to {max}"),
+        )];
         if let Some(baselines) = self.baselines {
-            line(
-                "  each alone",
-                format!(
-                    "{:.4} mean of the honest peers' own models",
-                    baselines.local_only
-                ),
+            let alone = format!(
+                "{:.4} mean of the honest peers' own models",
+                baselines.local_only
             );
-            line(
-                "  all rows pooled",
-                format!("{:.4} one model on all honest rows", baselines.pooled),
-            );
+            let pooled = format!("{:.4} one model on all honest rows", baselines.pooled);
+            lines.extend([("  each alone", alone), ("  all rows pooled", pooled)]);
         }
         if self.plan.members.iter().any(|member| member.lies) {
-            let (liars, honest) = (
-                self.tally.dropped_share_of(true),
-                self.tally.dropped_share_of(false),
+            let share = |group: Group| percent(self.tally().dropped_share_of(group));
+            let dropped = format!(
+                "{} of the liars' contributions, {} of honest ones",
+                share(Group::Liars),
+                share(Group::Honest)
             );
-            line(
-                "dropped",
-                format!(
-                    "{} of the liars' contributions, {} of honest ones",
-                    percent(liars),
-                    percent(honest)
-                ),
-            );
+            lines.push(("dropped", dropped));
         }
-        let refused = self.tally.refused();
+        let refused = self.tally().refused();
         let reasons: Vec<String> = refused
             .iter()
             .map(|(reason, count)| format!("{count} {reason}"))
             .collect();
-        line(
-            "refused",
-            if reasons.is_empty() {
-                "nothing".to_owned()
-            } else {
-                reasons.join(", ")
-            },
-        );
-        line("consensus distance", number(self.consensus_distance()));
-        let sent = &self.tally.bytes;
+        let refused = match reasons.len() {
+            0 => "nothing".to_owned(),
+            _ => reasons.join(", "),
+        };
+        lines.push(("refused", refused));
+        lines.push(("consensus distance", number(self.consensus_distance())));
+        lines
+    }
+
+    fn sent(&self) -> Vec<(&'static str, String)> {
+        let sent = self.tally().bytes();
         let encoded = sent.payload + sent.keyframes;
         let ratio = if encoded > 0 {
             sent.dense_equivalent as f64 / encoded as f64
         } else {
             0.0
         };
-        line(
-            "updates",
-            format!(
-                "{} payload + {} keyframes + {} envelopes",
-                bytes(sent.payload),
-                bytes(sent.keyframes),
-                bytes(sent.envelope)
-            ),
+        let updates = format!(
+            "{} payload + {} keyframes + {} envelopes",
+            bytes(sent.payload),
+            bytes(sent.keyframes),
+            bytes(sent.envelope)
         );
-        line(
-            "  uncompressed",
-            format!("{}, {ratio:.1} times as much", bytes(sent.dense_equivalent)),
+        let dense = format!("{}, {ratio:.1} times as much", bytes(sent.dense_equivalent));
+        vec![
+            ("updates", updates),
+            ("  uncompressed", dense),
+            ("  on the wire", bytes(sent.wire)),
+        ]
+    }
+
+    fn took(&self) -> Vec<(&'static str, String)> {
+        let rate = self.tally().peer_rounds_per_second();
+        let rate = rate.map_or(String::new(), |rate| {
+            format!(", {rate:.1} peer-rounds a second")
+        });
+        let work = format!(
+            "{:.1} s training, {:.1} s evaluating",
+            self.work(|known| known.training_seconds),
+            self.work(|known| known.evaluation_seconds)
         );
-        line("  on the wire", bytes(self.wire()));
-        let rate = self
-            .tally
-            .peer_rounds_per_second()
-            .map_or(String::new(), |rate| {
-                format!(", {rate:.1} peer-rounds a second")
-            });
-        line("time", format!("{:.1} s{rate}", self.wall.as_secs_f64()));
-        let evaluation: f64 = self
-            .tally
-            .nodes
-            .iter()
-            .map(|node| node.evaluation_seconds)
-            .sum();
-        let training: f64 = self
-            .tally
-            .nodes
-            .iter()
-            .map(|node| node.training_seconds)
-            .sum();
-        line(
-            "  of all peers",
-            format!("{training:.1} s training, {evaluation:.1} s evaluating"),
-        );
-        if let Some(sites) = &self.sites {
-            text.push_str(&sites_text(sites));
-        }
-        if !self.finished() {
-            text.push_str("\nNot every honest peer went through all rounds.\n");
-        }
-        text.push_str(&self.next_steps(folder));
-        text
+        let wall = self.ended.wall.as_secs_f64();
+        vec![
+            ("time", format!("{wall:.1} s{rate}")),
+            ("  of all peers", work),
+        ]
     }
 
     fn next_steps(&self, folder: Option<&Path>) -> String {
@@ -333,9 +318,17 @@ impl Report<'_> {
     }
 }
 
+fn percent(share: Option<f64>) -> String {
+    share.map_or("–".to_owned(), |share| format!("{:.0} %", 100.0 * share))
+}
+
+fn number(value: Option<f64>) -> String {
+    value.map_or("–".to_owned(), |value| format!("{value:.4}"))
+}
+
 fn site_json(site: &SiteRow) -> Value {
-    let ways = |spreads: &[Spread; 4]| -> Value {
-        let way = |(way, spread): (&&str, &Spread)| {
+    let ways = |spreads: &[sites::Spread; 4]| -> Value {
+        let way = |(way, spread): (&&str, &sites::Spread)| {
             (
                 way.replace(' ', "_"),
                 json!({"mean": spread.mean, "deviation": spread.deviation}),
@@ -359,7 +352,7 @@ fn site_json(site: &SiteRow) -> Value {
 
 /// Two tables: who gains, by two measures.
 fn sites_text(sites: &[SiteRow]) -> String {
-    let measure = |name: &str, spreads: fn(&SiteRow) -> &[Spread; 4]| {
+    let measure = |name: &str, spreads: fn(&SiteRow) -> &[sites::Spread; 4]| {
         let header: Vec<&str> = ["site", "rows", "test rows"]
             .into_iter()
             .chain(WAYS)

@@ -6,26 +6,22 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::process::{ExitCode, ExitStatus, Stdio};
+use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use kith_models::Loaded;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{ChildStdin, Command};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::{mpsc, oneshot};
 
-use super::super::output::{Failure, Verdict, print, tell};
-use super::Up;
-use super::baseline;
+use super::super::output::{Failure, print, tell};
 use super::control::{self, Request};
-use super::directory::{Directory, Places};
+use super::directory::Places;
 use super::ending::Ending;
 use super::live::{Live, ready_table, role};
 use super::plan::Plan;
-use super::report::Report;
 use super::tally::{State, Tally, counted};
 use crate::cli::THREADS;
 use crate::config::{CONFIG_FILE, cores};
@@ -45,6 +41,14 @@ enum Message {
     Control(Request, oneshot::Sender<Value>),
 }
 
+/// Where the table of the peers that are there goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TableTo {
+    Stdout,
+    /// Stdout is for data.
+    Stderr,
+}
+
 struct Supervisor<'a> {
     plan: &'a Plan,
     places: &'a Places,
@@ -59,26 +63,39 @@ struct Supervisor<'a> {
     interrupted: bool,
     /// A peer that could not even begin: then the others would only wait for it.
     stillborn: Option<String>,
-    json: bool,
+    table: TableTo,
     /// Who asked to stop it.
     down: Vec<oneshot::Sender<Value>>,
 }
 
-/// Runs the testnet to its end.
-pub(super) fn run(
-    up: &Up,
+/// How the processes ended.
+pub(super) struct Ended {
+    pub(super) tally: Tally,
+    pub(super) interrupted: bool,
+    /// From the first process' start to the last peer's end.
+    pub(super) wall: Duration,
+    /// When all peers were connected, if they ever were.
+    pub(super) ready_after: Option<Duration>,
+}
+
+/// Runs the peers' processes to their end. The table of the peers that are
+/// there goes to `table`.
+///
+/// # Errors
+/// When a process cannot be started, or a peer could not even begin.
+pub(super) fn supervise(
     plan: &Plan,
-    directory: &Directory,
-    places: Places,
-    sites: Option<Loaded>,
+    places: &Places,
+    folder: &Path,
+    table: TableTo,
     ending: &Ending,
-) -> Verdict {
+) -> Result<Ended, Failure> {
     let runtime = super::super::runtime(1)?;
-    let (tally, interrupted, wall, ready_after) = runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let (messages, inbox) = mpsc::channel(LINES_MAX);
-        let mut supervisor = Supervisor {
+        let supervisor = Supervisor {
             plan,
-            places: &places,
+            places,
             tally: Tally::new(plan),
             live: Live::new(plan.agreement.charter.rounds),
             messages,
@@ -88,77 +105,43 @@ pub(super) fn run(
             stopping: false,
             interrupted: false,
             stillborn: None,
-            json: up.json,
+            table,
             down: Vec::new(),
         };
-        let socket = control::serve(
-            &directory.path,
-            supervisor.messages.clone(),
-            Message::Control,
-        )?;
-        let ended = supervisor.drive(inbox, &mut ending.signals()).await;
-        supervisor.live.end();
-        for answer in supervisor.down.drain(..) {
+        supervisor.run(folder, inbox, ending).await
+    })?;
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    Ok(ended)
+}
+
+impl Supervisor<'_> {
+    async fn run(
+        mut self,
+        folder: &Path,
+        inbox: mpsc::Receiver<Message>,
+        ending: &Ending,
+    ) -> Result<Ended, Failure> {
+        let socket = control::serve(folder, self.messages.clone(), Message::Control)?;
+        let ended = self.drive(inbox, &mut ending.signals()).await;
+        self.live.end();
+        for answer in self.down.drain(..) {
             // Whoever asked may be gone.
             let _ = answer.send(json!({"ok": true, "what": "every peer has stopped"}));
         }
         socket.end().await;
         ended?;
-        if let Some(what) = supervisor.stillborn.take() {
+        if let Some(what) = self.stillborn.take() {
             return Err(Failure::new(what));
         }
-        let end = supervisor.tally.last_finished.unwrap_or_else(Instant::now);
-        Ok::<_, Failure>((
-            supervisor.tally,
-            supervisor.interrupted,
-            end - supervisor.started,
-            supervisor.ready_after,
-        ))
-    })?;
-    runtime.shutdown_timeout(Duration::from_millis(100));
-    if interrupted {
-        tell("interrupted; every peer has stopped");
-        return Ok(ExitCode::from(130));
+        let end = self.tally.last_finished.unwrap_or_else(Instant::now);
+        Ok(Ended {
+            tally: self.tally,
+            interrupted: self.interrupted,
+            wall: end - self.started,
+            ready_after: self.ready_after,
+        })
     }
-    let finished = plan
-        .honest()
-        .all(|index| tally.nodes[index].state == State::Finished);
-    let baselines = if up.no_baselines || !finished {
-        None
-    } else {
-        tell("training alone and pooled, for comparison …");
-        baseline::measure(plan, &places)
-    };
-    let sites = sites
-        .map(|rows| baseline::compare_sites(plan, &rows, up.seed))
-        .transpose()?;
-    let report = Report {
-        sites,
-        plan,
-        places: &places,
-        tally: &tally,
-        baselines,
-        wall,
-        ready_after,
-        seed: up.seed,
-    };
-    if up.json {
-        print(&format!("{}\n", report.to_json()))?;
-    } else {
-        print(&report.to_text(if directory.is_temporary() {
-            None
-        } else {
-            Some(&directory.path)
-        }))?;
-    }
-    if report.finished() {
-        super::super::done()
-    } else {
-        Ok(ExitCode::FAILURE)
-    }
-}
 
-impl Supervisor<'_> {
     async fn drive(
         &mut self,
         mut inbox: mpsc::Receiver<Message>,
@@ -208,24 +191,8 @@ impl Supervisor<'_> {
             .append(true)
             .open(log_path(folder))
             .map_err(|error| failed("its log", error))?;
-        let mut child = Command::new(program)
-            .arg("run")
-            .arg("--dir")
-            .arg(folder)
-            .arg("--config")
-            .arg(folder.join(CONFIG_FILE))
-            .args(["--json", "--end-with-parent"])
-            .env(
-                THREADS,
-                (cores() / self.plan.members.len()).max(1).to_string(),
-            )
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            // A group of its own: Ctrl-C in the terminal reaches only the supervisor, which stops
-            // the children in order.
-            .process_group(0)
-            .kill_on_drop(true)
+        let mut child = self
+            .command(&program, folder, log)
             .spawn()
             .map_err(|error| failed("its process", error))?;
         let node = &mut self.tally.nodes[index];
@@ -233,23 +200,29 @@ impl Supervisor<'_> {
         node.state = State::Starting;
         self.stdins[index] = child.stdin.take();
         let stdout = child.stdout.take().expect("stdout was asked to be a pipe");
-        let messages = self.messages.clone();
-        tokio::spawn(async move {
-            let mut lines = BufReader::new(stdout).lines();
-            while let Ok(Some(text)) = lines.next_line().await {
-                if let Some(line) = counted(&text)
-                    && messages
-                        .send(Message::Line(index, Box::new(line)))
-                        .await
-                        .is_err()
-                {
-                    return;
-                }
-            }
-            let status = child.wait().await.ok();
-            let _ = messages.send(Message::Exited(index, status)).await;
-        });
+        tokio::spawn(listen(index, child, stdout, self.messages.clone()));
         Ok(())
+    }
+
+    fn command(&self, program: &Path, folder: &Path, log: File) -> Command {
+        let threads = (cores() / self.plan.members.len()).max(1);
+        let mut command = Command::new(program);
+        command
+            .arg("run")
+            .arg("--dir")
+            .arg(folder)
+            .arg("--config")
+            .arg(folder.join(CONFIG_FILE))
+            .args(["--json", "--end-with-parent"])
+            .env(THREADS, threads.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            // A group of its own: Ctrl-C in the terminal reaches only the supervisor, which stops
+            // the children in order.
+            .process_group(0)
+            .kill_on_drop(true);
+        command
     }
 
     fn receive(&mut self, message: Message) {
@@ -290,10 +263,10 @@ impl Supervisor<'_> {
             self.plan.agreement.charter.aggregation.rule.name(),
             self.plan.agreement.charter.topology.kind.name(),
         );
-        if self.json {
-            tell(&text);
-        } else if print(&text).is_err() {
-            self.interrupt();
+        match self.table {
+            TableTo::Stderr => tell(&text),
+            TableTo::Stdout if print(&text).is_err() => self.interrupt(),
+            TableTo::Stdout => {}
         }
     }
 
@@ -332,33 +305,38 @@ impl Supervisor<'_> {
                 }
                 return;
             }
-            Request::Kill { node } => self.with_node(&node, |supervisor, index| {
-                if !supervisor.signal(index, Signal::SIGKILL) {
-                    return Err(format!("{node} does not run"));
-                }
-                Ok(format!(
-                    "{node} was killed; `kith testnet restart {node}` starts it again"
-                ))
-            }),
-            Request::Restart { node } => self.with_node(&node, |supervisor, index| {
-                if supervisor.tally.nodes[index].pid.is_some() {
-                    return Err(format!("{node} runs already"));
-                }
-                supervisor
-                    .spawn(index)
-                    .map_err(|failure| format!("{failure:?}"))?;
-                supervisor.tally.nodes[index].restarts += 1;
-                Ok(format!("{node} was started again"))
-            }),
+            Request::Kill { node } => self.with_node(&node, Self::kill),
+            Request::Restart { node } => self.with_node(&node, Self::restart),
         };
         // Whoever asked may be gone.
         let _ = answer.send(reply);
     }
 
+    fn kill(&mut self, index: usize) -> Result<String, String> {
+        let node = &self.plan.members[index].name;
+        if !self.signal(index, Signal::SIGKILL) {
+            return Err(format!("{node} does not run"));
+        }
+        Ok(format!(
+            "{node} was killed; `kith testnet restart {node}` starts it again"
+        ))
+    }
+
+    fn restart(&mut self, index: usize) -> Result<String, String> {
+        let node = &self.plan.members[index].name;
+        if self.tally.nodes[index].pid.is_some() {
+            return Err(format!("{node} runs already"));
+        }
+        self.spawn(index)
+            .map_err(|failure| format!("{failure:?}"))?;
+        self.tally.nodes[index].processes_restarted += 1;
+        Ok(format!("{node} was started again"))
+    }
+
     fn with_node(
         &mut self,
         name: &str,
-        act: impl FnOnce(&mut Self, usize) -> Result<String, String>,
+        act: fn(&mut Self, usize) -> Result<String, String>,
     ) -> Value {
         let names: Vec<&str> = self
             .plan
@@ -384,12 +362,12 @@ impl Supervisor<'_> {
                 "role": role(member.lies),
                 "pid": node.pid,
                 "state": node.state,
-                "round": node.round,
-                "rounds": node.rounds,
-                "accuracy": node.accuracy,
-                "updates_accepted": node.accepted,
-                "updates_refused": node.refused.values().sum::<u64>(),
-                "restarts": node.restarts,
+                "round": node.known.round.unwrap_or_default(),
+                "rounds": node.known.completed,
+                "accuracy": node.known.accuracy,
+                "updates_accepted": node.known.accepted,
+                "updates_refused": node.refused(),
+                "restarts": node.restarts(),
             })
         };
         json!({
@@ -446,6 +424,28 @@ impl Supervisor<'_> {
             line.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
         node.pss_bytes = node.pss_bytes.max(kibibytes.unwrap_or(0) * 1024);
     }
+}
+
+/// Passes on what a process writes, and in the end how it ended.
+async fn listen(
+    index: usize,
+    mut child: Child,
+    stdout: ChildStdout,
+    messages: mpsc::Sender<Message>,
+) {
+    let mut lines = BufReader::new(stdout).lines();
+    while let Ok(Some(text)) = lines.next_line().await {
+        if let Some(line) = counted(&text)
+            && messages
+                .send(Message::Line(index, Box::new(line)))
+                .await
+                .is_err()
+        {
+            return;
+        }
+    }
+    let status = child.wait().await.ok();
+    let _ = messages.send(Message::Exited(index, status)).await;
 }
 
 fn log_path(folder: &Path) -> std::path::PathBuf {

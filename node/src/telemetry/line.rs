@@ -1,0 +1,179 @@
+//! The lines themselves: what happened at a node, as its event log and `--json` have it.
+
+use std::time::SystemTime;
+
+use kith_consensus::PeerId;
+use kith_gossip::{Event, History};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use super::denials::Denial;
+
+/// Something that happened at a node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    /// When, in UTC (RFC 3339, milliseconds); empty in a log that an older program wrote.
+    #[serde(default)]
+    pub time: String,
+    /// Since the node's start.
+    pub at_seconds: f64,
+    /// At the node that hosts this peer; events have fields named `peer` for others.
+    pub node: PeerId,
+    /// What.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+impl Line {
+    /// Whether the event log keeps a line because it is the node's: the peer's own lines are kept
+    /// by the peer.
+    pub(crate) fn is_kept(&self) -> bool {
+        matches!(&self.what, What::Node(_))
+    }
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum What {
+    /// In the peer.
+    Peer(Event),
+    /// In the node around it.
+    Node(NodeEvent),
+    /// Something that this version does not know.
+    Other(serde_json::Value),
+}
+
+/// What happens around a peer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum NodeEvent {
+    /// A run of the program begins; its lines follow, up to [`NodeEvent::Report`] unless it was
+    /// killed.
+    RunStarted {
+        /// Version of the program.
+        version: String,
+        /// Its process.
+        process: u32,
+    },
+    /// The node accepts connections here.
+    Listening {
+        /// A multiaddress with this peer's id at its end: what others paste as bootstrap address.
+        address: String,
+    },
+    /// Status and metrics are served here.
+    Serving {
+        /// Host and port.
+        address: String,
+    },
+    /// Connections of a key that is not allowed, or for which there was no room, were ended before
+    /// any message of theirs was read.
+    Denied {
+        /// Who, if the handshake got that far; of several, the last.
+        peer: Option<PeerId>,
+        /// For people.
+        why: String,
+        /// Where it came from, if known; of several, the last.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        address: Option<String>,
+        /// How many such connections this line stands for.
+        #[serde(default = "one")]
+        count: u64,
+    },
+    /// A peer cannot be reached, and not just for a moment; told once for each address and cause.
+    DialFailed {
+        /// Whom, if the address names somebody.
+        #[serde(default)]
+        peer: Option<PeerId>,
+        /// Where.
+        #[serde(default)]
+        address: Option<String>,
+        /// For people.
+        why: String,
+        /// The carrier's words.
+        #[serde(default)]
+        detail: String,
+    },
+    /// A process that is not this one runs with this peer's key.
+    OwnKeyElsewhere {
+        /// Where it answered, or from where it called.
+        address: String,
+    },
+    /// Something is degraded.
+    Warning {
+        /// For people.
+        text: String,
+    },
+    /// An actor panicked and was started again.
+    Restarted {
+        /// Which.
+        actor: String,
+    },
+    /// The last line of a node.
+    Report {
+        /// Whether it went through every round.
+        finished: bool,
+        /// Completed rounds.
+        rounds: u64,
+        /// Why it stopped.
+        why: String,
+        /// Bytes read from sockets, below encryption.
+        wire_in_bytes: u64,
+        /// Bytes written to sockets, below encryption.
+        wire_out_bytes: u64,
+        /// Actors that were started again.
+        restarts: u64,
+        /// Time spent on local training.
+        training_seconds: f64,
+        /// Time spent on evaluation.
+        evaluation_seconds: f64,
+        /// What the rounds were like, from the peer's first one on.
+        #[serde(default)]
+        history: History,
+    },
+}
+
+fn one() -> u64 {
+    1
+}
+
+impl From<Denial> for NodeEvent {
+    fn from(
+        Denial {
+            peer,
+            address,
+            why,
+            count,
+        }: Denial,
+    ) -> NodeEvent {
+        NodeEvent::Denied {
+            peer,
+            why,
+            address,
+            count,
+        }
+    }
+}
+
+impl What {
+    /// The event's name as its JSON has it.
+    pub(super) fn name(&self) -> String {
+        let value = match self {
+            What::Peer(event) => serde_json::to_value(event),
+            What::Node(event) => serde_json::to_value(event),
+            What::Other(value) => Ok(value.clone()),
+        };
+        value
+            .ok()
+            .and_then(|value| Some(value.get("event")?.as_str()?.to_owned()))
+            .unwrap_or_else(|| "other".to_owned())
+    }
+}
+
+/// Now, in UTC, to the millisecond (RFC 3339).
+pub(super) fn time_of_day() -> String {
+    let now = OffsetDateTime::from(SystemTime::now());
+    let (year, month, day) = (now.year(), u8::from(now.month()), now.day());
+    let (hour, minute, second, millisecond) = now.to_hms_milli();
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millisecond:03}Z")
+}

@@ -1,0 +1,93 @@
+//! Where a node stands, for people and programs that ask.
+
+use std::collections::BTreeMap;
+
+use kith_consensus::PeerId;
+use serde::{Deserialize, Serialize};
+
+use super::known::{Bytes, Known};
+use super::reach::Unreached;
+
+/// Where a node stands, as `/status` and `kith status --json` tell it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// Name for people.
+    pub name: String,
+    /// Who.
+    pub peer: String,
+    /// The federation's id.
+    pub federation: String,
+    /// The round it is in.
+    pub round: u64,
+    /// Rounds of the charter.
+    pub rounds: u64,
+    /// Completed rounds.
+    pub completed: u64,
+    /// Whether neighbours are connected and the first round may begin.
+    pub ready: bool,
+    /// Whether the last round is done.
+    pub finished: bool,
+    /// Connected peers.
+    pub connected: Vec<String>,
+    /// The peers that an open round waits for.
+    pub missing: Vec<String>,
+    /// The peers that it cannot reach, and why.
+    pub unreached: Vec<Unreached>,
+    /// Neighbours that rounds no longer wait for.
+    pub no_longer_awaited: Vec<String>,
+    /// Where it listens.
+    pub listening: Vec<String>,
+    /// Loss on held-out rows, newest.
+    pub loss: Option<f64>,
+    /// Accuracy on held-out rows, newest.
+    pub accuracy: Option<f64>,
+    /// Updates accepted.
+    pub updates_accepted: u64,
+    /// Refusals by reason; `denied` among them are connections, see [`Status::denied`].
+    pub refused: BTreeMap<String, u64>,
+    /// Connections ended before any message of theirs was read.
+    pub denied: u64,
+    /// Names of the charter's members by their ids.
+    pub names: BTreeMap<String, String>,
+    /// Bytes of accepted updates.
+    pub bytes: Bytes,
+    /// Actors that were started again.
+    pub restarts: u64,
+    /// Since the start.
+    pub uptime_seconds: f64,
+}
+
+impl Status {
+    /// Shows what the lines say, beside what is set already.
+    pub(super) fn show(self, known: &Known) -> Status {
+        let ids = |peers: &[PeerId]| peers.iter().map(PeerId::to_string).collect();
+        let refused = known.refused.iter();
+        let mut refused: BTreeMap<String, u64> = refused
+            .map(|(reason, count)| ((*reason).to_owned(), *count))
+            .collect();
+        if self.denied > 0 {
+            refused.insert("denied".to_owned(), self.denied);
+        }
+        Status {
+            round: known.round.unwrap_or_default(),
+            completed: known.completed,
+            ready: known.ready,
+            finished: known.finished,
+            connected: ids(&known.connected),
+            missing: ids(&known.missing),
+            no_longer_awaited: ids(&known.no_longer_awaited),
+            listening: known.listening.clone(),
+            loss: known.loss,
+            accuracy: known.accuracy,
+            updates_accepted: known.accepted,
+            refused,
+            bytes: Bytes {
+                wire: self.bytes.wire,
+                ..known.bytes
+            },
+            restarts: known.restarts.values().sum(),
+            ..self
+        }
+    }
+}

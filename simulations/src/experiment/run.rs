@@ -1,0 +1,343 @@
+//! A run: the cast with its workload in a simulation, and those that watch it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kith_consensus::charter::{Charter, Mode};
+use kith_consensus::section::Document;
+use kith_consensus::{Digest, Seed};
+use kith_gossip::codec::{Codec, TensorShape, codec_from_section};
+use kith_gossip::effect::Record;
+use kith_gossip::{
+    Authenticator, Conduct, Effect, Event, Honest, Input, Parameters, Roster, Setup,
+};
+
+use super::cast::Cast;
+use super::outcome::Outcome;
+use super::workload::{Reference, Workload};
+use super::{Experiment, ExperimentError};
+use crate::attack::{Attacker, Oracle, attack_from_text};
+use crate::check::{Promises, Scope};
+use crate::metrics::{Metrics, Mixing, PEER_ROWS_MAX};
+use crate::simulator::{Device, Ended, Fault, Meeting, Moment, Observer, Participant, Simulation};
+
+/// An experiment that runs.
+pub struct Run<'a> {
+    pub(super) experiment: &'a Experiment,
+    pub(super) simulation: Simulation<Watchers>,
+    pub(super) cast: Cast,
+    pub(super) reference: Reference,
+    pub(super) started: Instant,
+    pub(super) ready: Instant,
+    pub(super) ended: Ended,
+}
+
+impl Experiment {
+    /// Runs it, training on `threads` threads beside this one. `progress` is called now and then
+    /// with (virtual time, rounds completed by all peers together).
+    ///
+    /// # Errors
+    /// When the rows cannot be had or dealt.
+    pub fn run(
+        &self,
+        threads: usize,
+        progress: &mut dyn FnMut(Duration, u64),
+    ) -> Result<Outcome, ExperimentError> {
+        let mut run = self.begin(threads)?;
+        run.go_on(self.world.limit, progress);
+        Ok(run.finish())
+    }
+
+    /// Everything in its place, at virtual time zero.
+    ///
+    /// # Errors
+    /// When the rows cannot be had or dealt.
+    pub fn begin(&self, threads: usize) -> Result<Run<'_>, ExperimentError> {
+        let started = Instant::now();
+        let seed = Seed::from_number(self.world.seed);
+        let cast = Cast::of(self, &seed);
+        let workload = Workload::of(self, &seed, &cast.lies, &cast.evaluating)?;
+        let watchers = self.watchers(&cast, &workload.reference);
+        let reference = workload.reference;
+        let common = self.common(&cast, workload.dimension);
+        let steps = (0..self.peers()).map(|peer| self.world.machine(peer).0.step);
+        let slowest = steps.max().unwrap_or(Duration::ZERO);
+        let participants = workload
+            .locals
+            .into_iter()
+            .enumerate()
+            .map(|(peer, local)| {
+                let setup = common.setup(self, &cast, &seed, peer);
+                let mut participant = Participant::sharing(setup, local);
+                self.place(&cast, slowest, peer, &mut participant);
+                participant
+            });
+        let meeting = Meeting::Neighbours(Arc::clone(&self.charter));
+        let links = self.world.links.clone();
+        let mut simulation =
+            Simulation::new(participants.collect(), meeting, links, threads, watchers);
+        for (at, fault) in self.world.timeline(self.peers()) {
+            simulation.fault_at(at, fault);
+        }
+        Ok(Run {
+            experiment: self,
+            simulation,
+            cast,
+            reference,
+            started,
+            ready: Instant::now(),
+            ended: Ended::Limit,
+        })
+    }
+
+    fn watchers(&self, cast: &Cast, reference: &Reference) -> Watchers {
+        let timeline = self.world.timeline(self.peers());
+        let links = &self.world.links;
+        let healed = timeline.iter().map(|(at, fault)| *at + lasts(fault));
+        let scope = Scope {
+            charter: Arc::clone(&self.charter),
+            ids: cast.roster.clone(),
+            lies: cast.lies.clone(),
+            clear: timeline.is_empty() && links.loss == 0.0 && links.duplication == 0.0,
+            hull: reference.hull.filter(|_| self.stays_in_hull()),
+            healed_at: healed.max().unwrap_or(Duration::ZERO),
+            heals_within: self.world.heals_within,
+            reached: vec![0; cast.lies.len()],
+            last: Default::default(),
+        };
+        let consensus_every = if self.peers() > PEER_ROWS_MAX {
+            self.world.evaluate_every.max(1)
+        } else {
+            1
+        };
+        Watchers {
+            metrics: Metrics::new(
+                cast.lies.clone(),
+                reference.optimum.clone(),
+                consensus_every,
+            ),
+            mixing: Mixing::default(),
+            promises: Promises::new(scope),
+            oracle: cast.oracle.clone(),
+        }
+    }
+
+    /// What the peers' setups have in common.
+    fn common(&self, cast: &Cast, dimension: usize) -> Common {
+        let codec = self.charter.canonical.get("codec");
+        let layout = self.task.as_ref().map(|task| task.layout());
+        let shape = |[offset, rows, columns]: [usize; 3]| TensorShape {
+            offset,
+            rows,
+            columns,
+        };
+        Common {
+            charter: Arc::clone(&self.charter),
+            roster: cast.roster.clone(),
+            initial: Arc::new(match &self.task {
+                Some(task) => task.initial_parameters(),
+                None => vec![0.0; dimension],
+            }),
+            layout: layout.map_or(Digest::of(b"formula"), |layout| layout.digest()),
+            shapes: layout
+                .iter()
+                .flat_map(|layout| layout.matrices())
+                .map(shape)
+                .collect(),
+            codec: codec
+                .and_then(|codec| toml::to_string(codec).ok())
+                .unwrap_or_default()
+                .into(),
+        }
+    }
+
+    /// Puts a participant on its device and line.
+    fn place(&self, cast: &Cast, slowest: Duration, peer: usize, participant: &mut Participant) {
+        (participant.device, participant.line, participant.starts) = self.world.machine(peer);
+        if cast.oracle.is_none() || !cast.lies[peer] {
+            return;
+        }
+        match self.charter.round.mode {
+            // A liar that knows what everybody publishes publishes last, as long as receivers still
+            // wait for it.
+            Mode::Synchronous => participant.waits = Some(self.charter.round.deadline / 2),
+            // Where nobody waits for anybody there is no last: it is as slow as the slowest.
+            _ => {
+                participant.device = Device {
+                    step: slowest + Duration::from_micros(1),
+                    jitter: 0.0,
+                }
+            }
+        }
+    }
+}
+
+/// What the peers' setups have in common.
+struct Common {
+    charter: Arc<Charter>,
+    roster: Roster,
+    initial: Parameters,
+    layout: Digest,
+    shapes: Arc<[TensorShape]>,
+    /// The section `[codec]`.
+    codec: Arc<str>,
+}
+
+impl Common {
+    /// How a peer is set up, at the start and after every restart.
+    fn setup(
+        &self,
+        experiment: &Experiment,
+        cast: &Cast,
+        seed: &Seed,
+        peer: usize,
+    ) -> Box<dyn Fn() -> Setup> {
+        let (charter, roster) = (Arc::clone(&self.charter), self.roster.clone());
+        let (initial, layout) = (Arc::clone(&self.initial), self.layout);
+        let (shapes, codec_text) = (Arc::clone(&self.shapes), Arc::clone(&self.codec));
+        let authenticator: Authenticator = cast.keys[peer].clone();
+        let seed = seed.child(&format!("peer {peer}"));
+        let attack =
+            cast.lies[peer].then(|| (experiment.world.attack.clone(), cast.oracle.clone()));
+        let evaluate_every = if cast.evaluating[peer] {
+            experiment.world.evaluate_every
+        } else {
+            0
+        };
+        Box::new(move || Setup {
+            authenticator: authenticator.clone(),
+            charter: Arc::clone(&charter),
+            roster: roster.clone(),
+            codec: codec(&codec_text, &shapes),
+            layout,
+            initial: Arc::clone(&initial),
+            seed,
+            conduct: conduct(attack.as_ref(), &charter),
+            evaluate_every,
+        })
+    }
+}
+
+fn codec(text: &str, shapes: &[TensorShape]) -> Box<dyn Codec> {
+    let mut document = Document::parse(&format!("[codec]\n{text}")).expect("it was written by us");
+    let mut codec = document.section("codec", codec_from_section);
+    codec.shape(shapes);
+    codec
+}
+
+fn conduct(
+    attack: Option<&(String, Option<Arc<Oracle>>)>,
+    charter: &Arc<Charter>,
+) -> Box<dyn Conduct> {
+    match attack {
+        None => Box::new(Honest),
+        Some((text, oracle)) => {
+            let attack =
+                attack_from_text(text).expect("the world was refused unless its attack is known");
+            Box::new(Attacker::new(attack, oracle.clone()).under(charter))
+        }
+    }
+}
+
+fn lasts(fault: &Fault) -> Duration {
+    match fault {
+        Fault::Crash { back, .. } => back.unwrap_or(Duration::ZERO),
+        Fault::Rollback { back, .. } => *back,
+        Fault::Pause { lasts, .. }
+        | Fault::Partition { lasts, .. }
+        | Fault::Loss { lasts, .. }
+        | Fault::SlowDisk { lasts, .. } => *lasts,
+        Fault::Clock { .. } | Fault::Heal => Duration::ZERO,
+    }
+}
+
+impl Run<'_> {
+    /// Goes on until everybody has stopped or virtual time has passed `limit`, in slices, so that
+    /// somebody who waits hears something.
+    pub fn go_on(&mut self, limit: Duration, progress: &mut dyn FnMut(Duration, u64)) {
+        const SLICE: u64 = 50_000;
+        self.ended = loop {
+            match self.simulation.run_some(limit, SLICE) {
+                Some(ended) => break ended,
+                None => progress(
+                    self.simulation.now(),
+                    self.simulation.observer.metrics.peer_rounds,
+                ),
+            }
+        };
+    }
+
+    /// What came out.
+    pub fn finish(mut self) -> Outcome {
+        let unfinished = self.unfinished();
+        let now = self.simulation.now();
+        self.simulation.observer.promises.ended(now, &unfinished);
+        let gaps = std::mem::take(&mut self.simulation.observer.mixing).gaps();
+        let mut outcome = self.outcome();
+        for row in &mut outcome.round_rows {
+            let gap = row.round.checked_sub(1).and_then(|round| gaps.get(&round));
+            row.spectral_gap = gap.copied().filter(|gap| gap.is_finite());
+        }
+        outcome
+    }
+
+    /// The honest peers that run and have not gone through every round. A peer that comes back when
+    /// all its neighbours have finished ends before its last round, or waits for them, and says so.
+    fn unfinished(&self) -> Vec<usize> {
+        let (simulation, rounds) = (&self.simulation, self.experiment.charter.rounds);
+        self.cast
+            .honest()
+            .filter(|peer| simulation.is_running(*peer) && !simulation.is_stranded(*peer))
+            .filter(|peer| simulation.peer(*peer).round() < rounds)
+            .collect()
+    }
+}
+
+/// Everything that watches a run.
+pub(super) struct Watchers {
+    pub(super) metrics: Metrics,
+    mixing: Mixing,
+    pub(super) promises: Promises,
+    oracle: Option<Arc<Oracle>>,
+}
+
+impl Observer for Watchers {
+    fn event(&mut self, moment: &Moment<'_>, event: &Event) {
+        let scope = self.promises.scope();
+        self.metrics.event(moment, event, |peer| scope.number(peer));
+        self.mixing.event(scope, moment, event);
+        self.promises.event(moment, event);
+    }
+
+    fn input(&mut self, moment: &Moment<'_>, input: &Input) {
+        if let (
+            Some(oracle),
+            Input::Trained {
+                round, parameters, ..
+            },
+        ) = (&self.oracle, input)
+            && !self.promises.scope().lies[moment.member]
+        {
+            oracle.tell(*round, moment.peer.id(), Arc::clone(parameters));
+        }
+        self.metrics.input(moment, input);
+        self.promises.input(moment, input);
+    }
+
+    fn effect(&mut self, moment: &Moment<'_>, effect: &Effect) {
+        self.metrics.effect(moment, effect);
+        self.promises.effect(moment, effect);
+    }
+
+    fn stored(&mut self, moment: &Moment<'_>, record: &Record) {
+        self.promises.stored(moment, record);
+    }
+
+    fn crashed(&mut self, moment: &Moment<'_>) {
+        self.promises.crashed(moment);
+    }
+
+    fn sent(&mut self, _: usize, _: usize, bytes: usize) {
+        self.metrics.bytes.wire += bytes as u64;
+    }
+}

@@ -1,0 +1,90 @@
+//! What stands in the queue.
+
+use kith_gossip::{Input, Packet, Record, Timer};
+
+/// Something that will happen.
+pub(super) enum Entry {
+    Start(usize),
+    /// Messages that arrive at one peer at one time come together, in the order in which they were
+    /// sent.
+    Deliver {
+        to: u32,
+        life: u32,
+        messages: Vec<(u32, Packet)>,
+    },
+    Input {
+        member: u32,
+        life: u32,
+        input: Box<Input>,
+    },
+    Timer {
+        member: u32,
+        life: u32,
+        timer: Timer,
+    },
+    Trained {
+        member: u32,
+        life: u32,
+        round: u64,
+        job: u64,
+    },
+    /// A liar that waits for others' results has waited long enough.
+    Patience {
+        member: u32,
+        life: u32,
+        round: u64,
+    },
+    Evaluated {
+        member: u32,
+        life: u32,
+        round: u64,
+        job: u64,
+    },
+    Judged {
+        member: u32,
+        life: u32,
+        round: u64,
+        job: u64,
+    },
+    Durable {
+        member: u32,
+        life: u32,
+        record: Box<Record>,
+    },
+    PullTimeout {
+        request: u64,
+    },
+    Fault(usize),
+    /// What a fault began ends.
+    FaultEnds(usize),
+    /// Connections across a cut are noticed to be broken.
+    CutNoticed(usize),
+}
+
+impl Entry {
+    /// The member whose process takes this in.
+    pub(super) fn process(&self) -> Option<(usize, u32)> {
+        match self {
+            Entry::Deliver {
+                to: member, life, ..
+            }
+            | Entry::Input { member, life, .. }
+            | Entry::Timer { member, life, .. }
+            | Entry::Trained { member, life, .. }
+            | Entry::Patience { member, life, .. }
+            | Entry::Evaluated { member, life, .. }
+            | Entry::Judged { member, life, .. }
+            | Entry::Durable { member, life, .. } => Some((*member as usize, *life)),
+            _ => None,
+        }
+    }
+
+    pub(super) fn job(&self) -> Option<u64> {
+        match self {
+            Entry::Trained { job, .. }
+            | Entry::Evaluated { job, .. }
+            | Entry::Judged { job, .. } => Some(*job),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Who takes part: how a peer is set up, what it trains on, on which device and line.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kith_gossip::Setup;
+use kith_models::{Request, Trained};
+
+use super::network::Line;
+
+/// What a peer trains and evaluates on: candle models or a formula. A pure function of its
+/// arguments.
+pub trait Local: Send + Sync {
+    /// One round of local training.
+    ///
+    /// # Errors
+    /// For people: why there is no result.
+    fn train(&self, request: &Request<'_>) -> Result<Trained, String>;
+
+    /// The same by a process that has died `life` times: whose noise need not be what it was.
+    ///
+    /// # Errors
+    /// See [`Local::train`].
+    fn train_again(&self, request: &Request<'_>, _life: u32) -> Result<Trained, String> {
+        self.train(request)
+    }
+
+    /// Local steps of a round: what a device's speed is multiplied with.
+    fn steps(&self) -> u64 {
+        1
+    }
+
+    /// Mean loss of a model on own training rows, where there are rows.
+    fn loss(&self, parameters: &[f32]) -> Option<f64>;
+
+    /// Held-out (loss, accuracy, samples), where there is held-out data.
+    fn evaluate(&self, parameters: &[f32]) -> Option<(f64, f64, u64)>;
+}
+
+/// How fast a peer trains.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Device {
+    /// Virtual time of one local step.
+    pub step: Duration,
+    /// The time of a round varies by the factor e^(jitter·N), N standard normal.
+    pub jitter: f64,
+}
+
+impl Default for Device {
+    fn default() -> Device {
+        Device {
+            step: Duration::from_millis(1),
+            jitter: 0.0,
+        }
+    }
+}
+
+/// One that takes part: how its peer is set up, at the start and after every restart, what it
+/// trains, on what.
+pub struct Participant {
+    pub(super) setup: Box<dyn Fn() -> Setup>,
+    pub(super) local: Arc<dyn Local>,
+    /// How fast it trains.
+    pub device: Device,
+    /// How it is connected.
+    pub line: Line,
+    /// When it first starts.
+    pub starts: Duration,
+    /// Its training results enter after those of every peer of the same round that does not wait
+    /// like this and can still come; at most so long after the first of them. For liars that know
+    /// what the others publish.
+    pub waits: Option<Duration>,
+}
+
+impl Participant {
+    /// From a way to set the peer up and what it trains; starts at once on an ordinary device and
+    /// line.
+    pub fn new(setup: impl Fn() -> Setup + 'static, local: impl Local + 'static) -> Participant {
+        Participant::sharing(Box::new(setup), Arc::new(local))
+    }
+
+    /// The same from what stands on the heap already.
+    pub(crate) fn sharing(setup: Box<dyn Fn() -> Setup>, local: Arc<dyn Local>) -> Participant {
+        Participant {
+            setup,
+            local,
+            device: Device::default(),
+            line: Line::default(),
+            starts: Duration::ZERO,
+            waits: None,
+        }
+    }
+}
