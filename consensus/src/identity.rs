@@ -1,10 +1,12 @@
-//! Names of peers and of bytes: [`PeerId`] and [`Digest`].
+//! Names of peers, of federations and of bytes: [`PeerId`], [`Genesis`] and [`Digest`].
 
 use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::random::Seed;
 
 /// A participant of the protocol: its ed25519 public key. Ordered by bytes, which is the canonical
 /// order of everything.
@@ -228,6 +230,25 @@ mod bytes32 {
         } else {
             deserializer.deserialize_bytes(Bytes(parse))
         }
+    }
+}
+
+/// The identity of a federation: the id of its first charter. It stays when the charter in force is
+/// amended, so topics, stores, seeds, handshakes and signatures are named by it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Genesis(pub Digest);
+
+impl Genesis {
+    /// The seed of the randomness that all peers of the federation share.
+    pub fn seed(self) -> Seed {
+        Seed(self.0.0)
+    }
+}
+
+impl fmt::Display for Genesis {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
     }
 }
 

@@ -26,7 +26,7 @@ pub mod topology;
 
 pub use aggregate::{Aggregate, AggregateError, Context, Contribution, Rule};
 pub use charter::Charter;
-pub use identity::{Digest, PeerId};
+pub use identity::{Digest, Genesis, PeerId};
 pub use random::{Seed, Stream};
 pub use section::{Problem, Section};
 pub use sorted::Sorted;

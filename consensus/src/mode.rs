@@ -3,10 +3,22 @@
 //! What a name means to a peer is [`Mode`]. Here are the names, with what people should know to
 //! choose.
 
-use crate::charter::Mode;
 use crate::optimization::staleness::StalenessWeight;
 use crate::registry::{Entry, Registry};
 use crate::section::Section;
+
+/// How peers keep step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Mode {
+    /// Each round waits for the neighbourhood, up to its deadline.
+    Synchronous,
+    /// Nobody waits: a peer trains, tells its neighbours, merges what has come meanwhile weighed by
+    /// its staleness, and goes on.
+    Asynchronous(StalenessWeight),
+    /// A peer trains, averages with one neighbour that is drawn for it, and goes on; who is asked
+    /// answers at once (AD-PSGD).
+    Pairwise,
+}
 
 /// A mode in the table; `new` reads its keys of `[round]`.
 pub type ModeEntry = Entry<fn(&mut Section<'_>) -> Mode>;

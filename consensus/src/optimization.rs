@@ -12,9 +12,62 @@
 //! peer). All vectors of a call have the same length; where they do not, it is our own error, since
 //! what peers send is checked before.
 
-use crate::charter::Method;
 use crate::registry::{Entry, Registry};
 use crate::section::Section;
+
+/// What peers exchange beside their models.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Method {
+    /// Nothing: D-PSGD, or FedAvg among neighbours.
+    Plain,
+    /// Their mean corrected gradient of the round, from which each corrects its next one.
+    GradientTracking,
+    /// Models as if everybody had taken `reference_steps` local steps.
+    FedNova {
+        /// Local steps of a round that everybody's change is scaled to.
+        reference_steps: u64,
+    },
+    /// Their control, the mean gradient of the round, from whose mean each corrects its next one.
+    Scaffold {
+        /// How much of the change that local training made a peer sends and mixes: the paper's
+        /// global step size; 1 is all of it.
+        global_learning_rate: f64,
+    },
+    /// Sums of the shares of model and mass that they gave so far, over edges that may carry
+    /// updates one way.
+    PushSum,
+}
+
+impl Method {
+    /// Values of what a peer sends for a model of `dimension` values: the model first, then what
+    /// the method adds.
+    pub fn row_len(self, dimension: usize) -> usize {
+        match self {
+            Method::Plain | Method::FedNova { .. } => dimension,
+            Method::GradientTracking | Method::Scaffold { .. } => 2 * dimension,
+            // The mass in two parts, and when the account was opened.
+            Method::PushSum => dimension + 3,
+        }
+    }
+
+    /// Vectors of the model's length that a peer with so many senders keeps for the method beside
+    /// model and row.
+    pub fn carried_vectors(self, senders: usize) -> usize {
+        match self {
+            Method::Plain | Method::FedNova { .. } => 0,
+            Method::GradientTracking => 2, // the correction, and the row's second half
+            Method::PushSum => 1 + senders, // what it gave, and what it took from each
+            // The control, the controls' mean, the correction, and the row's second half.
+            Method::Scaffold { .. } => 4,
+        }
+    }
+
+    /// Whether what peers exchange beside their models keeps a balance that holds only where every
+    /// neighbour is mixed.
+    pub fn has_balance(self) -> bool {
+        !matches!(self, Method::Plain | Method::FedNova { .. })
+    }
+}
 
 /// A method in the table; `new` reads its keys of `[aggregation]`.
 pub type MethodEntry = Entry<fn(&mut Section<'_>) -> Method>;
@@ -69,10 +122,13 @@ pub static METHODS: Registry<fn(&mut Section<'_>) -> Method> = Registry::new(
 
 pub mod fednova;
 pub mod gradient_tracking;
+mod optimizer;
 pub mod push_sum;
 pub mod scaffold;
 pub mod server_momentum;
 pub mod staleness;
+
+pub use optimizer::Optimizer;
 
 /// `f` of the values of all vectors at each place, rounded to f32 once.
 fn each<const N: usize>(vectors: [&[f32]; N], f: impl Fn([f64; N]) -> f64) -> Vec<f32> {

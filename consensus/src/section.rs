@@ -285,11 +285,6 @@ impl Document {
         self.root.contains_key(name)
     }
 
-    /// A value of a section that was read, defaults written out.
-    pub(crate) fn value(&self, section: &str, key: &str) -> Option<&toml::Value> {
-        self.canonical.get(section)?.get(key)
-    }
-
     /// Reads the section `name` (an empty one where the file has none).
     pub fn section<T>(&mut self, name: &str, read: impl FnOnce(&mut Section<'_>) -> T) -> T {
         let place = Place {

@@ -59,6 +59,17 @@ pub struct TensorShape {
     pub columns: usize,
 }
 
+impl From<[usize; 3]> for TensorShape {
+    /// From offset, rows and columns.
+    fn from([offset, rows, columns]: [usize; 3]) -> TensorShape {
+        TensorShape {
+            offset,
+            rows,
+            columns,
+        }
+    }
+}
+
 impl TensorShape {
     /// Where the first value after it stands.
     pub fn end(&self) -> usize {

@@ -8,7 +8,7 @@
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use kith_consensus::mutant::{Mutant, planted};
-use kith_consensus::{Digest, PeerId};
+use kith_consensus::{Digest, Genesis, PeerId};
 use serde::{Deserialize, Serialize};
 use serde_bytes::Bytes;
 
@@ -55,8 +55,8 @@ pub enum Kind {
 pub struct Header {
     /// Protocol version.
     pub version: u16,
-    /// Federation id.
-    pub federation: Digest,
+    /// The federation.
+    pub federation: Genesis,
     /// Kind of message.
     pub kind: Kind,
     /// The peer that signs.
@@ -72,7 +72,7 @@ pub struct Header {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Fields(u16, Digest, Kind, PeerId, u64, u64, Digest, Digest);
+struct Fields(u16, Genesis, Kind, PeerId, u64, u64, Digest, Digest);
 
 impl From<Header> for Fields {
     fn from(header: Header) -> Fields {

@@ -18,6 +18,7 @@ pub mod net;
 mod packet;
 pub mod peer;
 mod roster;
+mod setup;
 mod wire;
 
 #[doc(hidden)]
@@ -31,5 +32,6 @@ pub use effect::{
 pub use envelope::{Authenticator, Envelope};
 pub use event::{Event, History, Refusal};
 pub use packet::Packet;
-pub use peer::{Load, Peer, Setup};
+pub use peer::{Load, Peer};
 pub use roster::Roster;
+pub use setup::{Federation, Setup};

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use kith_consensus::{Digest, PeerId};
+use kith_consensus::{Digest, Genesis, PeerId};
 use libp2p::core::ConnectedPoint;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
@@ -38,7 +38,7 @@ pub struct NetworkSettings {
     pub secret: [u8; 32],
     /// Names the gossip topic and the stream protocols, so that federations do not meet by
     /// accident.
-    pub federation: Digest,
+    pub federation: Genesis,
     /// Where to listen, for example `/ip4/127.0.0.1/tcp/4001`.
     pub listen: Vec<Multiaddr>,
     /// Whom to dial at the start.
@@ -264,7 +264,7 @@ pub struct Network {
     own: PeerId,
     swarm: Swarm<Behaviour>,
     topic: gossipsub::IdentTopic,
-    federation: Digest,
+    federation: Genesis,
     allowed: Option<BTreeSet<PeerId>>,
     verifier: Authenticator,
     registry: Registry,

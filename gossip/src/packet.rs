@@ -296,6 +296,7 @@ impl std::fmt::Debug for Packet {
 mod tests {
     use super::*;
     use crate::envelope::{Kind, PROTOCOL_VERSION};
+    use kith_consensus::Genesis;
 
     /// What the sealer leaves in a packet spares the hash of its own bytes, and of nobody else's.
     #[test]
@@ -305,7 +306,7 @@ mod tests {
         let hash = Digest::of(&payload);
         let header = Header {
             version: PROTOCOL_VERSION,
-            federation: Digest::default(),
+            federation: Genesis::default(),
             kind: Kind::Update,
             sender: authenticator.peer(),
             round: 3,

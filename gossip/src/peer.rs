@@ -47,14 +47,12 @@ use std::time::Duration;
 use kith_consensus::charter::Charter;
 use kith_consensus::{Digest, PeerId, Seed};
 
-use crate::codec::Codec;
-use crate::conduct::Conduct;
 use crate::effect::{Command, Effect, Input, Intent, Parameters};
 use crate::envelope::{Authenticator, Header, Kind, PROTOCOL_VERSION};
 use crate::event::{Event, History};
 use crate::packet::Packet;
-use crate::roster::Roster;
-use algorithm::{Algorithm, Optimizer};
+use crate::setup::Setup;
+use algorithm::Algorithm;
 use choosing::Choosing;
 use exchange::{AHEAD_MIN, Exchange};
 use listening::Standing;
@@ -65,29 +63,6 @@ use release::{Claims, Own, Trained};
 use suspicion::Suspicion;
 use window::Window;
 use witness::Witness;
-
-/// What a peer is made of.
-pub struct Setup {
-    /// Signs and verifies.
-    pub authenticator: Authenticator,
-    /// What the federation agreed on.
-    pub charter: Arc<Charter>,
-    /// Participants; contains this peer. In open membership this peer alone: the roster forms from
-    /// the peers that come first.
-    pub roster: Roster,
-    /// Codec of updates, from the charter's `[codec]`.
-    pub codec: Box<dyn Codec>,
-    /// Digest of the parameters' layout.
-    pub layout: Digest,
-    /// Parameters that everyone starts from.
-    pub initial: Parameters,
-    /// This peer's seed, for the codec's and the conduct's streams.
-    pub seed: Seed,
-    /// How it behaves.
-    pub conduct: Box<dyn Conduct>,
-    /// Evaluate after every so many rounds; 0 evaluates after the last one only.
-    pub evaluate_every: u64,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -141,7 +116,6 @@ pub struct Peer {
     memory: Option<Parameters>,
     /// The round's change that server momentum carries on.
     velocity: Option<Parameters>,
-    optimizer: Optimizer,
     algorithm: Box<dyn Algorithm>,
     mode: Box<dyn RoundMode>,
     misconduct: Option<Misconduct>,
@@ -207,8 +181,7 @@ impl Peer {
             overlay: Overlay::new(id, setup.roster, Arc::clone(&charter)),
             exchange: Exchange::new(codec, id, row, ahead, misconduct.is_some()),
             algorithm: algorithm::new(&charter, initial.len()),
-            optimizer: Optimizer::of(&charter),
-            witness: Witness::new(charter.id, ahead),
+            witness: Witness::new(charter.genesis, ahead),
             charter,
             authenticator,
             layout: setup.layout,
@@ -394,7 +367,7 @@ impl Peer {
     fn header(&self, kind: Kind, state: Digest, payload: &[u8]) -> Header {
         Header {
             version: PROTOCOL_VERSION,
-            federation: self.charter.id,
+            federation: self.charter.genesis,
             kind,
             sender: self.id,
             round: self.round,

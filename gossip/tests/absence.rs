@@ -35,7 +35,7 @@ fn message(number: u8, charter: &Arc<Charter>, kind: Kind, round: u64, payload: 
     let hash = Digest::of(payload);
     let header = Header {
         version: PROTOCOL_VERSION,
-        federation: charter.id,
+        federation: charter.genesis,
         kind,
         sender: authenticator.peer(),
         round,

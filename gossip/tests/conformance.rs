@@ -1,7 +1,7 @@
 //! What every codec in the table must hold, whatever its parameters.
 
 use kith_consensus::section::Document;
-use kith_consensus::{Digest, Seed};
+use kith_consensus::{Digest, Genesis, Seed};
 use kith_gossip::codec::{CODECS, Codec, Form, Randomness, TensorShape, codec_from_section};
 use kith_gossip::envelope::{
     Authenticator, ENVELOPE_BYTES_MAX, Envelope, HEADER_BYTES_MAX, Header, Kind, PROTOCOL_VERSION,
@@ -531,7 +531,7 @@ proptest! {
     fn any_flipped_bit_of_an_envelope_is_refused(payload in proptest::collection::vec(any::<u8>(), 0..200), bit in any::<usize>()) {
         let authenticator = Authenticator::from_secret(&[5; 32]);
         let digest = kith_consensus::Digest::of(&payload);
-        let header = Header { version: PROTOCOL_VERSION, federation: digest, kind: Kind::Update, sender: authenticator.peer(), round: 3, sequence: 4, state: digest, payload: digest };
+        let header = Header { version: PROTOCOL_VERSION, federation: Genesis(digest), kind: Kind::Update, sender: authenticator.peer(), round: 3, sequence: 4, state: digest, payload: digest };
         let envelope = Envelope::seal(&authenticator, header, payload);
         prop_assert!(envelope.header_to_bytes().len() <= HEADER_BYTES_MAX);
         let mut bytes = envelope.to_bytes();
@@ -558,7 +558,7 @@ fn another_version_is_refused_by_name_also_where_its_headers_are_spelled_otherwi
     let digest = kith_consensus::Digest::of(b"");
     let header = Header {
         version: PROTOCOL_VERSION - 1,
-        federation: digest,
+        federation: Genesis(digest),
         kind: Kind::Update,
         sender: authenticator.peer(),
         round: 3,

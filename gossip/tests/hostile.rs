@@ -29,7 +29,7 @@ fn parts(
     let hash = Digest::of(payload);
     let header = Header {
         version: PROTOCOL_VERSION,
-        federation: charter.id,
+        federation: charter.genesis,
         kind,
         sender: authenticator.peer(),
         round,
@@ -92,7 +92,7 @@ fn no_header_that_is_passed_on_is_longer_than_headers_may_be() {
     let most = Digest([0xff; 32]);
     let header = Header {
         version: PROTOCOL_VERSION,
-        federation: charter.id,
+        federation: charter.genesis,
         kind: Kind::Update,
         sender: authenticator.peer(),
         round: u64::MAX,

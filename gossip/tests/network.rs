@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kith_consensus::{Digest, PeerId};
+use kith_consensus::{Digest, Genesis, PeerId};
 use kith_gossip::Authenticator;
 use kith_gossip::net::{Network, NetworkCommand, NetworkEvent, NetworkSettings, Obstacle};
 use libp2p::Multiaddr;
@@ -20,7 +20,7 @@ fn id(number: u8) -> PeerId {
 fn settings(number: u8, listen: &str, allowed: &[u8]) -> NetworkSettings {
     NetworkSettings {
         secret: secret(number),
-        federation: Digest::of(b"test"),
+        federation: Genesis(Digest::of(b"test")),
         listen: vec![listen.parse().expect("an address")],
         bootstrap: Vec::new(),
         allowed: Some(

@@ -649,7 +649,7 @@ fn a_loss_that_is_none_is_missing_or_superfluous_is_refused_by_name() {
         } = said.header;
         let header = Header {
             version,
-            federation: charter.id,
+            federation: charter.genesis,
             kind,
             sender,
             round,

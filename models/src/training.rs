@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use kith_consensus::Section;
+use kith_consensus::optimization::Optimizer;
 use kith_consensus::registry::{Entry, Registry};
 
 /// Reads an objective's keys and builds it.
@@ -19,6 +20,11 @@ pub static OBJECTIVES: Registry<NewObjective> = Registry::new("objective", &[PLA
 pub trait Objective: Debug + Send + Sync {
     /// Adds its gradient at `parameters` to `gradient`; `start` is where the round started.
     fn add_gradient(&self, start: &[f32], parameters: &[f32], gradient: &mut [f32]);
+
+    /// Strength of its pull towards the start of the round; 0 is none.
+    fn prox(&self) -> f64 {
+        0.0
+    }
 }
 
 const PLAIN: ObjectiveEntry = ObjectiveEntry {
@@ -45,7 +51,7 @@ const PROX: ObjectiveEntry = ObjectiveEntry {
     // over.
     new: |section| {
         Arc::new(Prox {
-            mu: section.number("prox_mu", Some(0.01), 0.0..=1e6) as f32,
+            mu: section.number("prox_mu", Some(0.01), 0.0..=1e6),
         })
     },
 };
@@ -53,14 +59,19 @@ const PROX: ObjectiveEntry = ObjectiveEntry {
 /// FedProx (Li et al., MLSys 2020, arXiv 1812.06127): gradient + μ·(x − x_start).
 #[derive(Debug)]
 struct Prox {
-    mu: f32,
+    mu: f64,
 }
 
 impl Objective for Prox {
     fn add_gradient(&self, start: &[f32], parameters: &[f32], gradient: &mut [f32]) {
+        let mu = self.mu as f32;
         for ((gradient, parameter), start) in gradient.iter_mut().zip(parameters).zip(start) {
-            *gradient += self.mu * (parameter - start);
+            *gradient += mu * (parameter - start);
         }
+    }
+
+    fn prox(&self) -> f64 {
+        self.mu
     }
 }
 
@@ -174,6 +185,16 @@ pub struct TrainingSection {
 }
 
 impl TrainingSection {
+    /// What others have to know of it: how far gradients lead.
+    pub fn optimizer(&self) -> Optimizer {
+        Optimizer {
+            momentum: self.momentum,
+            dampening: self.dampening,
+            prox: self.kind.prox(),
+            is_lasting: self.momentum_scope != MomentumScope::Round,
+        }
+    }
+
     /// Reads `[training]`. Problems are noted in the section.
     pub fn read(section: &mut Section<'_>) -> TrainingSection {
         let (objective, kind) = OBJECTIVES.build(section, "objective", Some("plain"));

@@ -16,9 +16,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kith_consensus::charter::Charter;
+use kith_consensus::charter::{Charter, Declared};
 use kith_consensus::section::Document;
-use kith_consensus::{Digest, Section, Seed};
+use kith_consensus::{Digest, Genesis, Section, Seed};
 use kith_gossip::codec::codec_from_section;
 use kith_gossip::effect::Record;
 use kith_gossip::net::{Network, NetworkCommand, NetworkEvent, NetworkSettings};
@@ -155,7 +155,9 @@ fn publish(values: &Arc<Vec<f32>>, folder: &Path) -> (Duration, Duration) {
         member(1),
         member(2)
     );
-    let mut read = |section: &mut Section<'_>| drop(codec_from_section(section));
+    let mut read = |section: &mut Section<'_>, _: &mut Declared| {
+        drop(codec_from_section(section));
+    };
     let charter =
         Arc::new(Charter::resolve(&text, &mut [("codec", &mut read)]).expect("a good charter"));
     std::fs::create_dir_all(folder).expect("a folder");
@@ -164,7 +166,7 @@ fn publish(values: &Arc<Vec<f32>>, folder: &Path) -> (Duration, Duration) {
         &folder.join("state"),
         &folder.join("checkpoints"),
         shapes,
-        charter.id,
+        charter.genesis,
     )
     .expect("a store");
     let mut peer = Peer::new(Setup {
@@ -236,7 +238,7 @@ fn raw_tcp(bytes: &Arc<Vec<u8>>) {
 fn settings(number: u8, other: u8) -> NetworkSettings {
     NetworkSettings {
         secret: secret(number),
-        federation: Digest::of(b"bench"),
+        federation: Genesis(Digest::of(b"bench")),
         listen: vec!["/ip4/127.0.0.1/tcp/0".parse().expect("an address")],
         bootstrap: Vec::new(),
         allowed: Some([Authenticator::from_secret(&secret(other)).peer()].into()),

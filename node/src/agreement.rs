@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use kith_consensus::charter::Admission;
 use kith_consensus::{Charter, PeerId, Problem, Seed};
-use kith_gossip::Roster;
+use kith_gossip::Federation;
 use kith_gossip::codec::{Codec, TensorShape, codec_from_section};
 use kith_models::{ModelSection, Schema, Task, TrainingSection};
 
@@ -24,6 +24,8 @@ pub struct Agreement {
     pub task: Task,
     /// Encoding of updates.
     pub codec: Box<dyn Codec>,
+    /// What all its peers have in common.
+    pub federation: Federation,
 }
 
 impl Agreement {
@@ -42,19 +44,22 @@ impl Agreement {
     /// # Errors
     /// Every problem in it.
     pub fn parse(text: &str) -> Result<Agreement, Vec<Problem>> {
-        let (mut schema, mut model, mut training, mut codec) = (None, None, None, None);
+        let (mut schema, mut model, mut training) = (None, None, None);
         let charter = Charter::resolve(
             text,
             &mut [
-                ("data", &mut |section| schema = Some(Schema::read(section))),
-                ("model", &mut |section| {
+                ("data", &mut |section, _| {
+                    schema = Some(Schema::read(section))
+                }),
+                ("model", &mut |section, _| {
                     model = Some(ModelSection::read(section))
                 }),
-                ("training", &mut |section| {
-                    training = Some(TrainingSection::read(section))
+                ("training", &mut |section, declared| {
+                    let read = training.insert(TrainingSection::read(section));
+                    declared.optimizer = read.optimizer();
                 }),
-                ("codec", &mut |section| {
-                    codec = Some(codec_from_section(section))
+                ("codec", &mut |section, declared| {
+                    declared.codec_is_exact = codec_from_section(section).is_exact();
                 }),
             ],
         )?;
@@ -64,31 +69,27 @@ impl Agreement {
             model.expect(CALLED),
             training.expect(CALLED),
         )?;
-        let mut codec = codec.expect(CALLED);
-        let shapes = task
-            .layout()
-            .matrices()
-            .into_iter()
-            .map(|[offset, rows, columns]| TensorShape {
-                offset,
-                rows,
-                columns,
-            });
-        codec.shape(&shapes.collect::<Vec<_>>());
+        let charter = Arc::new(charter);
+        let layout = task.layout();
+        let matrices = layout.matrices().into_iter().map(TensorShape::from);
+        let federation = Federation::new(
+            Arc::clone(&charter),
+            layout.digest(),
+            task.initial_parameters(),
+            matrices,
+        );
+        let codec = federation.codec();
         Ok(Agreement {
-            charter: Arc::new(charter),
+            charter,
             task,
             codec,
+            federation,
         })
     }
 
-    /// The participants, sorted, where the charter names them; in open membership this peer alone,
-    /// and the roster forms from who comes first.
-    pub fn roster(&self, own: &PeerId) -> Roster {
-        match self.charter.membership.mode {
-            Admission::Members => Roster::new(self.charter.roster()),
-            Admission::Open => Roster::new(vec![*own]),
-        }
+    /// Whether a peer with this key may take part.
+    pub fn admits(&self, peer: &PeerId) -> bool {
+        self.allowed().is_none_or(|allowed| allowed.contains(peer))
     }
 
     /// The keys that may hold a connection; `None` admits every key, and the handshake decides.

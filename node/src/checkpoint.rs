@@ -11,7 +11,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kith_consensus::{Digest, PeerId};
+use kith_consensus::{Digest, Genesis, PeerId};
 use kith_gossip::{Carried, Checkpoint, History, Parameters, Roster};
 use kith_models::{Layout, model_header};
 use safetensors::tensor::{Dtype, SafeTensors};
@@ -90,7 +90,7 @@ pub(crate) fn is_file_name(name: &str) -> bool {
 pub fn write(
     folder: &Path,
     shapes: &Shapes,
-    federation: Digest,
+    federation: Genesis,
     checkpoint: &Checkpoint,
 ) -> Result<Digest, CheckpointError> {
     let path = folder.join(file_name(checkpoint.round));
@@ -110,7 +110,7 @@ pub fn write(
 pub fn read(
     folder: &Path,
     shapes: &Shapes,
-    federation: Digest,
+    federation: Genesis,
     round: u64,
     digest: Digest,
 ) -> Result<Checkpoint, CheckpointError> {
@@ -201,7 +201,7 @@ pub(crate) fn values_from_bytes(bytes: &[u8]) -> Vec<f32> {
 fn write_into(
     mut file: Hashed,
     shapes: &Shapes,
-    federation: Digest,
+    federation: Genesis,
     checkpoint: &Checkpoint,
 ) -> std::io::Result<Digest> {
     assert_eq!(
@@ -270,7 +270,7 @@ fn write_into(
     file.finish()
 }
 
-fn from_bytes(shapes: &Shapes, federation: Digest, bytes: &[u8]) -> Result<Checkpoint, String> {
+fn from_bytes(shapes: &Shapes, federation: Genesis, bytes: &[u8]) -> Result<Checkpoint, String> {
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
     let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
     let metadata = header.metadata().clone().unwrap_or_default();
@@ -413,7 +413,7 @@ mod tests {
     #[test]
     fn a_checkpoint_survives_its_file() {
         let folder = tempfile::tempdir().unwrap();
-        let federation = Digest::of(b"federation");
+        let federation = Genesis(Digest::of(b"federation"));
         let digest = write(folder.path(), &shapes(), federation, &checkpoint()).unwrap();
         assert_eq!(
             read(folder.path(), &shapes(), federation, 42, digest).unwrap(),
@@ -438,9 +438,18 @@ mod tests {
     #[test]
     fn any_flipped_byte_and_any_other_federation_are_noticed() {
         let folder = tempfile::tempdir().unwrap();
-        let federation = Digest::of(b"federation");
+        let federation = Genesis(Digest::of(b"federation"));
         let digest = write(folder.path(), &shapes(), federation, &checkpoint()).unwrap();
-        assert!(read(folder.path(), &shapes(), Digest::of(b"another"), 42, digest).is_err());
+        assert!(
+            read(
+                folder.path(),
+                &shapes(),
+                Genesis(Digest::of(b"another")),
+                42,
+                digest
+            )
+            .is_err()
+        );
         let path = folder.path().join(file_name(42));
         let bytes = std::fs::read(&path).unwrap();
         for place in (0..bytes.len()).step_by(7) {

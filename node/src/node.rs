@@ -86,7 +86,7 @@ impl NodeSettings {
             }
         };
         let peer = identity.peer();
-        if !agreement.roster(&peer).contains(&peer) {
+        if !agreement.admits(&peer) {
             return Err(NodeError::Unfit(format!(
                 "this peer, {peer}, is not a member in {}; have its line added there (`kith init` printed it), or use the charter \
                  that lists it",
@@ -179,13 +179,12 @@ impl Node {
         } = settings;
         let charter = agreement.charter.clone();
         let peer_id = identity.peer();
-        let roster = agreement.roster(&peer_id);
         trainer::check_threads()?;
         let store = Store::open(
             &config.state,
             &config.checkpoints,
             agreement.shapes(),
-            charter.id,
+            charter.genesis,
         )?;
         let resumed = store.resume()?;
         let network = Network::new(network_settings(&config, &agreement, &identity)?)?;
@@ -198,11 +197,10 @@ impl Node {
             .iter()
             .map(|member| (member.key, member.name.clone()))
             .collect();
-        let telemetry =
-            Telemetry::new(&config.name, peer_id, charter.id, charter.rounds).with_names(names);
+        let telemetry = Telemetry::new(&config.name, peer_id, charter.genesis, charter.rounds)
+            .with_names(names);
         let telemetry = Arc::new(telemetry);
         let lines = telemetry.subscribe();
-        let initial = Arc::new(agreement.task.initial_parameters());
         let newest: peer::Newest = Arc::new(Mutex::new(
             resumed
                 .checkpoint
@@ -211,15 +209,9 @@ impl Node {
         ));
         let seed = agreement.peer_seed(&peer_id);
         let machine = Peer::new(Setup {
-            authenticator: identity.authenticator(),
-            charter,
-            roster,
-            codec: agreement.codec,
-            layout: agreement.task.layout().digest(),
-            initial,
-            seed,
             conduct,
             evaluate_every: config.evaluate_every,
+            ..agreement.federation.peer(identity.authenticator())
         });
 
         let (end_sender, end) = watch::channel(None);
@@ -374,7 +366,7 @@ fn network_settings(
         .row_len(agreement.task.layout().dimension);
     let mut settings = NetworkSettings {
         secret: identity.secret(),
-        federation: agreement.charter.id,
+        federation: agreement.charter.genesis,
         listen: Vec::new(),
         bootstrap: Vec::new(),
         allowed: agreement.allowed(),

@@ -32,7 +32,7 @@ pub fn look(config: &Config, agreement: &Agreement, peer: Option<PeerId>) -> Rea
         &config.state,
         &config.checkpoints,
         agreement.shapes(),
-        agreement.charter.id,
+        agreement.charter.genesis,
     ) {
         Ok(warnings) => found.notes.extend(warnings),
         Err(error @ StoreError::InUse { .. }) => {

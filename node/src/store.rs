@@ -16,7 +16,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use kith_consensus::Digest;
+use kith_consensus::{Digest, Genesis};
 use kith_gossip::{Checkpoint, Intent, Record, Stored};
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 use serde::{Deserialize, Serialize};
@@ -58,7 +58,7 @@ pub enum StoreError {
         /// Whose it is.
         found: String,
         /// What the charter says.
-        expected: Digest,
+        expected: Genesis,
     },
     /// The file system failed.
     #[error("cannot {act} {}: {source}", path.display())]
@@ -137,7 +137,7 @@ pub struct Store {
     checkpoints: PathBuf,
     database: Database,
     shapes: Shapes,
-    federation: Digest,
+    federation: Genesis,
     /// What the operating system said first. Afterwards the database only says that it failed
     /// before.
     cause: OnceLock<(std::io::ErrorKind, String)>,
@@ -173,7 +173,7 @@ impl Store {
         folder: &Path,
         checkpoints: &Path,
         shapes: Shapes,
-        federation: Digest,
+        federation: Genesis,
     ) -> Result<Store, StoreError> {
         let mut warnings = Vec::new();
         for path in [folder, checkpoints] {
@@ -213,7 +213,7 @@ impl Store {
         folder: &Path,
         checkpoints: &Path,
         shapes: Shapes,
-        federation: Digest,
+        federation: Genesis,
     ) -> Result<Vec<String>, StoreError> {
         if folder.join(database::FILE).exists() {
             return Ok(Store::open(folder, checkpoints, shapes, federation)?
@@ -241,7 +241,7 @@ impl Store {
             checkpoints: checkpoints.to_owned(),
             database: database::existing(folder)?.map_err(damaged)?,
             shapes: Shapes::new([]),
-            federation: Digest::default(),
+            federation: Genesis::default(),
             cause: OnceLock::new(),
             warnings: Vec::new(),
             _lock: lock,
@@ -293,7 +293,7 @@ impl Store {
                 .map(|value| value.value().to_vec())
                 .unwrap_or_default())
         })?;
-        if found == self.federation.0 {
+        if found == self.federation.0.0 {
             return Ok(());
         }
         Err(StoreError::OtherFederation {
@@ -667,14 +667,14 @@ pub fn read_events(folder: &Path, count: usize) -> Result<Vec<String>, StoreErro
 }
 
 /// What a new file holds.
-fn begin(database: &Database, federation: Digest) -> Result<(), redb::Error> {
+fn begin(database: &Database, federation: Genesis) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     transaction.open_table(CHECKPOINTS)?;
     transaction.open_table(INTENTS)?;
     transaction.open_table(EVENTS)?;
     transaction
         .open_table(META)?
-        .insert(FEDERATION, federation.0.as_slice())?;
+        .insert(FEDERATION, federation.0.0.as_slice())?;
     transaction.commit()?;
     Ok(())
 }
@@ -775,7 +775,7 @@ mod tests {
             &folder.join("state"),
             &folder.join("checkpoints"),
             shapes,
-            Digest::of(b"federation"),
+            Genesis(Digest::of(b"federation")),
         )
     }
 
@@ -877,7 +877,7 @@ mod tests {
             &folder.path().join("state"),
             &folder.path().join("checkpoints"),
             shapes,
-            Digest::of(b"another"),
+            Genesis(Digest::of(b"another")),
         );
         assert!(matches!(other, Err(StoreError::OtherFederation { .. })));
     }

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use kith_consensus::{Digest, PeerId};
+use kith_consensus::{Genesis, PeerId};
 use kith_gossip::Event;
 use kith_gossip::net::Obstacle;
 use tokio::sync::broadcast;
@@ -46,7 +46,7 @@ const LINES_MAX: usize = 8192;
 /// The one place that every line of a node goes through.
 pub struct Telemetry {
     peer: PeerId,
-    federation: Digest,
+    federation: Genesis,
     /// For people: of the peer, and of the charter's members.
     name: String,
     names: BTreeMap<PeerId, String>,
@@ -68,7 +68,7 @@ pub struct Telemetry {
 
 impl Telemetry {
     /// A stream that begins now.
-    pub fn new(name: &str, peer: PeerId, federation: Digest, rounds: u64) -> Telemetry {
+    pub fn new(name: &str, peer: PeerId, federation: Genesis, rounds: u64) -> Telemetry {
         Telemetry {
             peer,
             federation,
@@ -293,6 +293,7 @@ mod tests {
     use kith_gossip::{History, Refusal};
 
     use super::*;
+    use kith_consensus::Digest;
 
     #[test]
     fn lines_survive_json_and_unknown_ones_are_kept() {
@@ -339,7 +340,7 @@ mod tests {
     #[test]
     fn a_peer_with_nobody_connected_is_not_ready() {
         let (peer, other) = (PeerId([7; 32]), PeerId([8; 32]));
-        let telemetry = Telemetry::new("ada", peer, Digest::of(b"federation"), 9);
+        let telemetry = Telemetry::new("ada", peer, Genesis(Digest::of(b"federation")), 9);
         assert!(!telemetry.known().is_ready());
         telemetry.peer_event(Event::Connected { peer: other });
         telemetry.peer_event(Event::Ready {
@@ -349,13 +350,13 @@ mod tests {
         assert!(telemetry.known().is_ready());
         telemetry.peer_event(Event::Disconnected { peer: other });
         assert!(!telemetry.known().is_ready());
-        let alone = Telemetry::new("ada", peer, Digest::of(b"federation"), 9);
+        let alone = Telemetry::new("ada", peer, Genesis(Digest::of(b"federation")), 9);
         alone.peer_event(Event::Ready {
             neighbours: 0,
             connected: 0,
         });
         assert!(alone.known().is_ready(), "a federation of one");
-        let resumed = Telemetry::new("ada", peer, Digest::of(b"federation"), 9);
+        let resumed = Telemetry::new("ada", peer, Genesis(Digest::of(b"federation")), 9);
         resumed.peer_event(Event::RoundOpened {
             round: 3,
             neighbours: 1,
@@ -369,7 +370,7 @@ mod tests {
     #[test]
     fn status_and_metrics_follow_from_the_lines() {
         let peer = PeerId([7; 32]);
-        let telemetry = Telemetry::new("ada", peer, Digest::of(b"federation"), 9);
+        let telemetry = Telemetry::new("ada", peer, Genesis(Digest::of(b"federation")), 9);
         let mut lines = telemetry.subscribe();
         for unknown in ["kith_accuracy ", "kith_loss ", "kith_round "] {
             assert!(
@@ -411,7 +412,7 @@ mod tests {
     #[test]
     fn lines_that_nobody_has_read_hold_no_model() {
         let peer = PeerId([7; 32]);
-        let telemetry = Telemetry::new("ada", peer, Digest::of(b"federation"), 9);
+        let telemetry = Telemetry::new("ada", peer, Genesis(Digest::of(b"federation")), 9);
         let _unread = telemetry.subscribe();
         let mut models = Vec::new();
         for round in 0..5 {
@@ -445,7 +446,7 @@ mod tests {
     #[test]
     fn denials_are_counted_apart_and_lines_carry_the_time_of_day() {
         let peer = PeerId([7; 32]);
-        let telemetry = Telemetry::new("ada", peer, Digest::of(b"federation"), 9);
+        let telemetry = Telemetry::new("ada", peer, Genesis(Digest::of(b"federation")), 9);
         let mut lines = telemetry.subscribe();
         for port in 0..100 {
             telemetry.denied(

@@ -8,10 +8,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kith_consensus::Seed;
 use kith_consensus::charter::Charter;
-use kith_consensus::{Digest, Seed};
-use kith_gossip::codec::Codec;
-use kith_gossip::{Authenticator, Honest, Roster, Setup};
+use kith_gossip::{Authenticator, Federation, Setup};
 use kith_models::dataset::Loaded;
 use kith_models::{Dataset, Task, auc};
 
@@ -71,8 +70,8 @@ pub struct Sites<'a> {
     pub charter: Arc<Charter>,
     /// What is learned.
     pub task: &'a Task,
-    /// Makes the charter's codec.
-    pub codec: Arc<dyn Fn() -> Box<dyn Codec>>,
+    /// What the sites' peers have in common.
+    pub federation: Federation,
     /// Secrets of the members' keys, in the order of the sites.
     pub secrets: Vec<[u8; 32]>,
     /// The data, with its sites.
@@ -163,33 +162,15 @@ impl Sites<'_> {
 
     /// The model that each site ends with.
     fn federate(&self, train: &[Dataset], seed: &Seed) -> Result<Vec<Vec<f32>>, String> {
-        let roster = Roster::new(self.charter.roster());
-        let initial = Arc::new(self.task.initial_parameters());
         let mut members = Vec::new();
         for (secret, rows) in self.secrets.iter().zip(train) {
             let learner = Learner::new(self.task, rows.clone(), seed.child("own"), None)
                 .map_err(|error| error.to_string())?;
-            let (charter, codec, roster) = (
-                Arc::clone(&self.charter),
-                Arc::clone(&self.codec),
-                roster.clone(),
-            );
-            let (layout, initial, secret, seed): (Digest, _, _, _) = (
-                self.task.layout().digest(),
-                Arc::clone(&initial),
-                *secret,
-                seed.child("codec"),
-            );
+            let (federation, secret, seed) =
+                (self.federation.clone(), *secret, seed.child("codec"));
             let setup = move || Setup {
-                authenticator: Authenticator::from_secret(&secret),
-                charter: Arc::clone(&charter),
-                roster: roster.clone(),
-                codec: codec(),
-                layout,
-                initial: Arc::clone(&initial),
                 seed,
-                conduct: Box::new(Honest),
-                evaluate_every: 0,
+                ..federation.peer(Authenticator::from_secret(&secret))
             };
             members.push(Participant::new(setup, learner));
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use kith_consensus::charter::Charter;
+use kith_consensus::charter::{Charter, Declared};
 use kith_consensus::section::Document;
 use kith_consensus::{Digest, PeerId, Section, Seed};
 use kith_gossip::codec::codec_from_section;
@@ -142,7 +142,9 @@ fn federation(codec: &str) -> Simulation<Counter> {
         "[federation]\nname = \"memory\"\nrounds = {ROUNDS}\n[topology]\nkind = \"complete\"\n\
          [aggregation]\nrule = \"mean\"\n[codec]\nkind = \"{codec}\"\n{members}"
     );
-    let mut read = |section: &mut Section<'_>| drop(codec_from_section(section));
+    let mut read = |section: &mut Section<'_>, _: &mut Declared| {
+        drop(codec_from_section(section));
+    };
     let charter =
         Arc::new(Charter::resolve(&text, &mut [("codec", &mut read)]).expect("a good charter"));
     let initial = Arc::new(vec![0.0; DIMENSION]);

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kith_consensus::charter::Charter;
-use kith_consensus::{Digest, PeerId, Section, Seed};
+use kith_consensus::charter::{Charter, Declared};
+use kith_consensus::{Digest, Genesis, PeerId, Section, Seed};
 use kith_gossip::codec::codec_from_section;
 use kith_gossip::envelope::{Authenticator, Envelope, Header, Kind, PROTOCOL_VERSION};
 use kith_gossip::event::{Closed, Refusal};
@@ -100,7 +100,9 @@ impl World {
 
     fn charter(&self) -> Charter {
         if self.open {
-            let mut codec = |section: &mut Section<'_>| drop(codec_from_section(section));
+            let mut codec = |section: &mut Section<'_>, declared: &mut Declared| {
+                declared.codec_is_exact = codec_from_section(section).is_exact();
+            };
             let membership = format!(
                 "[membership]\nmode = \"open\"\npeers = {}\n",
                 self.peers.min(4)
@@ -116,7 +118,9 @@ impl World {
                 format!("[[membership.member]]\nname = \"p{index}\"\norganisation = \"o{index}\"\nkey = \"{}\"\n", id(index))
             })
             .collect();
-        let mut codec = |section: &mut Section<'_>| drop(codec_from_section(section));
+        let mut codec = |section: &mut Section<'_>, declared: &mut Declared| {
+            declared.codec_is_exact = codec_from_section(section).is_exact();
+        };
         Charter::resolve(
             &format!("{}{members}", self.charter),
             &mut [("codec", &mut codec)],
@@ -522,7 +526,7 @@ fn hostile_bytes_are_refused_by_name_and_the_peer_lives() {
     let liar = Authenticator::from_secret(&secret(1));
     let stranger = Authenticator::from_secret(&[99; 32]);
     let seal = |authenticator: &Authenticator,
-                federation: Digest,
+                federation: Genesis,
                 kind: Kind,
                 round: u64,
                 payload: Vec<u8>| {
@@ -541,7 +545,7 @@ fn hostile_bytes_are_refused_by_name_and_the_peer_lives() {
     };
     let good = seal(
         &liar,
-        charter.id,
+        charter.genesis,
         Kind::Want,
         0,
         vec![0xa1, 0x65, b'r', b'o', b'u', b'n', b'd', 0],
@@ -582,19 +586,25 @@ fn hostile_bytes_are_refused_by_name_and_the_peer_lives() {
         ("junk", respelled),
         (
             "unknown-sender",
-            seal(&stranger, charter.id, Kind::Update, 0, vec![1, 2, 3]),
+            seal(&stranger, charter.genesis, Kind::Update, 0, vec![1, 2, 3]),
         ),
         (
             "wrong-federation",
-            seal(&liar, Digest::of(b"other"), Kind::Update, 0, vec![1, 2, 3]),
+            seal(
+                &liar,
+                Genesis(Digest::of(b"other")),
+                Kind::Update,
+                0,
+                vec![1, 2, 3],
+            ),
         ),
         (
             "junk",
-            seal(&liar, charter.id, Kind::Update, 0, vec![1, 2, 3]),
+            seal(&liar, charter.genesis, Kind::Update, 0, vec![1, 2, 3]),
         ),
         (
             "future-round",
-            seal(&liar, charter.id, Kind::Update, 9, vec![1, 2, 3]),
+            seal(&liar, charter.genesis, Kind::Update, 9, vec![1, 2, 3]),
         ),
     ];
     for (name, bytes) in cases {
@@ -654,7 +664,7 @@ fn two_different_updates_of_one_round_are_proved_and_the_liar_is_expelled_everyw
     let payload = vec![7; 10];
     let header = Header {
         version: PROTOCOL_VERSION,
-        federation: charter.id,
+        federation: charter.genesis,
         kind: Kind::Update,
         sender: liar.peer(),
         round: 0,
@@ -720,7 +730,7 @@ fn who_comes_after_an_open_roster_is_full_is_refused_by_name() {
     let payload = vec![0xa0];
     let header = Header {
         version: PROTOCOL_VERSION,
-        federation: charter.id,
+        federation: charter.genesis,
         kind: Kind::Hello,
         sender: late.peer(),
         round: 0,
@@ -801,7 +811,7 @@ fn an_old_goodbye_in_another_s_hands_sends_nobody_away() {
     ];
     let header = Header {
         version: PROTOCOL_VERSION,
-        federation: charter.id,
+        federation: charter.genesis,
         kind: Kind::Goodbye,
         sender: honest.peer(),
         round: 0,
@@ -839,7 +849,7 @@ fn two_updates_of_one_round_under_two_sequences_are_not_mixed() {
     let payload = vec![7; 10];
     let header = Header {
         version: PROTOCOL_VERSION,
-        federation: charter.id,
+        federation: charter.genesis,
         kind: Kind::Update,
         sender: liar.peer(),
         round: 1,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kith_consensus::charter::Charter;
+use kith_consensus::charter::{Charter, Declared};
 use kith_consensus::section::Document;
 use kith_consensus::{Digest, PeerId, Section, Seed};
 use kith_gossip::codec::codec_from_section;
@@ -147,7 +147,9 @@ fn federation(links: Links) -> Simulation<Auditor> {
         "[federation]\nname = \"mass\"\nrounds = 150\n[topology]\nkind = \"edges\"\ndirected = true\nedges = {EDGES:?}\n\
          [round]\ndeadline_seconds = 0.5\nneighbours_min = 0\n[aggregation]\nrule = \"mean\"\nmethod = \"push-sum\"\n{members}"
     );
-    let mut codec = |section: &mut Section<'_>| drop(codec_from_section(section));
+    let mut codec = |section: &mut Section<'_>, declared: &mut Declared| {
+        declared.codec_is_exact = codec_from_section(section).is_exact();
+    };
     let charter =
         Arc::new(Charter::resolve(&text, &mut [("codec", &mut codec)]).expect("a good charter"));
     let participants = (0..PEERS).map(|peer| {

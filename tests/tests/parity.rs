@@ -99,19 +99,7 @@ async fn both(topology: &str, method: &str) -> Vec<Digest> {
         let peer = identity.peer();
         let seed = agreement.peer_seed(&peer);
         let learner = Learner::new(&agreement.task, data, seed, None).expect("the rows fit");
-        let setup = move || Setup {
-            authenticator: identity.authenticator(),
-            charter: agreement.charter.clone(),
-            roster: agreement.roster(&peer),
-            codec: kith_consensus::section::Document::parse("")
-                .expect("toml")
-                .section("codec", codec_from_section),
-            layout: agreement.task.layout().digest(),
-            initial: Arc::new(agreement.task.initial_parameters()),
-            seed,
-            conduct: Box::new(Honest),
-            evaluate_every: 0,
-        };
+        let setup = move || agreement.federation.peer(identity.authenticator());
         Participant::new(setup, learner)
     });
     let mut in_memory =

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::process::Stdio;
 
 use common::{Federation, PATIENCE, fold, kith, run, told};
-use kith_consensus::Digest;
+use kith_consensus::{Digest, Genesis};
 use kith_gossip::Authenticator;
 use kith_gossip::net::{Network, NetworkCommand, NetworkEvent, NetworkSettings};
 
@@ -163,7 +163,7 @@ fn secret_of(federation: &Federation, name: &str) -> [u8; 32] {
 fn network(federation: &Federation, secret: [u8; 32]) -> Network {
     Network::new(NetworkSettings {
         secret,
-        federation: Digest::of(b"whatever"),
+        federation: Genesis(Digest::of(b"whatever")),
         listen: vec![],
         bootstrap: vec![
             format!("/ip4/127.0.0.1/tcp/{}", federation.ports[0])

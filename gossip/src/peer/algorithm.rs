@@ -14,8 +14,8 @@ mod scaffold;
 use std::sync::Arc;
 
 use kith_consensus::aggregate::{Aggregate, AggregateError, Context, Contribution};
-use kith_consensus::charter::{self, Charter};
-use kith_consensus::optimization::fednova::LocalTraining;
+use kith_consensus::charter::Charter;
+use kith_consensus::optimization::Method;
 use kith_consensus::topology::Graph;
 use kith_consensus::{PeerId, Rule};
 
@@ -94,16 +94,14 @@ pub(super) trait Algorithm: Send {
 /// The algorithm that a charter names, for models of `dimension` values.
 pub(super) fn new(charter: &Charter, dimension: usize) -> Box<dyn Algorithm> {
     match charter.aggregation.method {
-        charter::Method::Plain => Box::new(plain::Plain),
-        charter::Method::FedNova { reference_steps } => Box::new(fednova::FedNova::new(
-            Optimizer::of(charter),
+        Method::Plain => Box::new(plain::Plain),
+        Method::FedNova { reference_steps } => Box::new(fednova::FedNova::new(
+            charter.declared.optimizer,
             reference_steps,
         )),
-        charter::Method::GradientTracking => {
-            Box::new(gradient_tracking::GradientTracking::new(dimension))
-        }
-        charter::Method::PushSum => Box::new(push_sum::PushSum::new(dimension)),
-        charter::Method::Scaffold {
+        Method::GradientTracking => Box::new(gradient_tracking::GradientTracking::new(dimension)),
+        Method::PushSum => Box::new(push_sum::PushSum::new(dimension)),
+        Method::Scaffold {
             global_learning_rate,
         } => Box::new(scaffold::Scaffold::new(dimension, global_learning_rate)),
     }
@@ -140,55 +138,6 @@ impl Training<'_> {
     }
 }
 
-/// As much of the charter's `[training]` as tells how far gradients lead. Worlds whose objective is
-/// a formula have no such section: they descend by plain steps.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Optimizer {
-    momentum: f64,
-    dampening: f64,
-    prox: f64,
-    /// Whether momentum goes on from round to round.
-    lasting: bool,
-}
-
-impl Optimizer {
-    pub(super) fn of(charter: &Charter) -> Optimizer {
-        let training = charter.canonical.get("training");
-        let key = |name: &str| training.and_then(|training| training.get(name));
-        let number = |name: &str| key(name).and_then(|value| value.as_float()).unwrap_or(0.0);
-        let scope = key("momentum_scope")
-            .and_then(|value| value.as_str())
-            .unwrap_or("round");
-        Optimizer {
-            momentum: number("momentum"),
-            dampening: number("dampening"),
-            prox: number("prox_mu"),
-            lasting: scope != "round",
-        }
-    }
-
-    /// ‖a‖₁: how many plain steps so many local steps of size `rate` amount to. Where momentum goes
-    /// on over rounds it is what they amount to in the long run. Weight decay is left out of it.
-    pub(super) fn effective_steps(&self, steps: u64, rate: f64) -> f64 {
-        let fresh = 1.0 - self.dampening;
-        if self.lasting {
-            return fresh * steps as f64 / (1.0 - self.momentum);
-        }
-        if self.momentum == 0.0 && self.prox == 0.0 {
-            return fresh * steps as f64;
-        }
-        let (learning_rate, learning_rate_decay) = (fresh * rate, 1.0);
-        let training = LocalTraining {
-            steps,
-            learning_rate,
-            learning_rate_decay,
-            momentum: self.momentum,
-            prox: self.prox,
-        };
-        fresh * training.effective_steps()
-    }
-}
-
 /// What the rule that combines models makes of what stands beside them: the same rows and weights.
 /// `None` where it cannot tell, which what was enough for the models seldom is.
 fn mixed(
@@ -218,45 +167,4 @@ fn mixed(
 /// The place of the own row.
 fn own_of<'a>(context: &Context<'_>, beside: &[&'a [f32]]) -> &'a [f32] {
     beside[context.own.expect("a peer combines its own row too")]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn effective_steps_are_those_of_fednova_times_what_dampening_leaves() {
-        let plain = Optimizer {
-            momentum: 0.0,
-            dampening: 0.0,
-            prox: 0.0,
-            lasting: false,
-        };
-        assert_eq!(plain.effective_steps(7, 0.1), 7.0);
-        // v = g, ρ g + g, …: 1, 1.5, 1.75 of η after three steps.
-        let momentum = Optimizer {
-            momentum: 0.5,
-            ..plain
-        };
-        assert!((momentum.effective_steps(3, 0.1) - 4.25).abs() < 1e-12);
-        assert!(
-            (Optimizer {
-                dampening: 0.5,
-                ..momentum
-            }
-            .effective_steps(3, 0.1)
-                - 2.125)
-                .abs()
-                < 1e-12
-        );
-        assert_eq!(
-            Optimizer {
-                lasting: true,
-                ..momentum
-            }
-            .effective_steps(3, 0.1),
-            6.0
-        );
-        assert!((Optimizer { prox: 1.0, ..plain }.effective_steps(2, 0.5) - 1.5).abs() < 1e-12);
-    }
 }

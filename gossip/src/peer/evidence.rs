@@ -98,7 +98,8 @@ impl Peer {
         let Proof(first, second) = wire::decode(envelope.payload())?;
         let first = Envelope::open(&self.authenticator, &first)?.header;
         let second = Envelope::open(&self.authenticator, &second)?.header;
-        let ours = first.federation == self.charter.id && self.overlay.on_roster(&first.sender);
+        let ours =
+            first.federation == self.charter.genesis && self.overlay.on_roster(&first.sender);
         if !ours || !witness::contradict(&first, &second) {
             let why = "its two headers do not contradict each other".into();
             return Err(Refusal::Announcement { why });

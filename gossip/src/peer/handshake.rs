@@ -121,7 +121,7 @@ impl Peer {
 
     fn handshake(&mut self, addresses: BTreeMap<PeerId, Vec<String>>, answered: bool) -> Packet {
         let hello = Hello {
-            height: 0,
+            height: self.charter.height,
             head: self.charter.id,
             sections: self.charter.sections.clone(),
             layout: self.layout,
@@ -193,6 +193,10 @@ impl Peer {
                 theirs: hello.layout,
                 ours: self.layout,
             });
+        }
+        if (hello.height, hello.head) != (self.charter.height, self.charter.id) {
+            let sections = self.charter.differing_sections(&hello.sections);
+            return Err(Refusal::WrongFederation { sections });
         }
         let both_formed = hello.roster != Digest::default() && self.overlay.is_formed();
         match both_formed && hello.roster != self.overlay.roster_digest() {

@@ -20,8 +20,8 @@
 use std::sync::Arc;
 
 use kith_consensus::aggregate::{Context, Contribution, rule_from_text};
-use kith_consensus::charter::Method;
-use kith_consensus::{Digest, PeerId, Rule, Seed};
+use kith_consensus::optimization::Method;
+use kith_consensus::{Digest, PeerId, Rule};
 
 use super::Peer;
 use super::mixing::{Rows, share_out};
@@ -302,7 +302,7 @@ impl Peer {
                 ..Contribution::of(*peer, &arrived.values[..dimension])
             })
             .collect();
-        let (rounds, seed) = (self.charter.rounds, Seed(self.charter.id.0));
+        let (rounds, seed) = (self.charter.rounds, self.charter.genesis.seed());
         let context = Context {
             round,
             rounds,

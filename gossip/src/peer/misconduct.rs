@@ -228,7 +228,7 @@ impl Peer {
         let state = self.exchange.outgoing(round)?.state;
         let header = Header {
             version: PROTOCOL_VERSION,
-            federation: self.charter.id,
+            federation: self.charter.genesis,
             kind: Kind::Update,
             sender: victim,
             round,

@@ -13,7 +13,7 @@ use kith_consensus::charter::{Space, Weighting};
 use kith_consensus::mutant::{Mutant, planted};
 use kith_consensus::optimization::server_momentum;
 use kith_consensus::topology::{Graph, remainder};
-use kith_consensus::{Digest, PeerId, Seed};
+use kith_consensus::{Digest, PeerId};
 
 use super::window::{Arrived, Window};
 use super::{Peer, Phase};
@@ -197,7 +197,7 @@ impl Peer {
             round: self.round,
             rounds: charter.rounds,
             losses,
-            seed: Seed(charter.id.0),
+            seed: charter.genesis.seed(),
         };
         let rule = charter.aggregation.rule.as_ref();
         let added: Vec<&[f32]> = rows

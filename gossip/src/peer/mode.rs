@@ -31,7 +31,8 @@ mod staged;
 mod synchronous;
 
 use kith_consensus::PeerId;
-use kith_consensus::charter::{self, Charter};
+use kith_consensus::charter::Charter;
+use kith_consensus::mode::Mode;
 use kith_consensus::mutant::{Mutant, planted};
 
 use super::exchange::{AHEAD_MIN, Applied, Exchange};
@@ -224,11 +225,11 @@ pub(super) trait RoundMode: Send {
 pub(super) fn new(charter: &Charter) -> Box<dyn RoundMode> {
     use asynchronous::Asynchronous;
     match charter.round.mode {
-        charter::Mode::Synchronous if charter.topology.has_stages(charter.membership.peers) => {
+        Mode::Synchronous if charter.topology.has_stages(charter.membership.peers) => {
             Box::new(staged::Staged)
         }
-        charter::Mode::Synchronous => Box::new(synchronous::Synchronous),
-        charter::Mode::Asynchronous(staleness) => Box::new(Asynchronous { staleness }),
-        charter::Mode::Pairwise => Box::new(pairwise::Pairwise::default()),
+        Mode::Synchronous => Box::new(synchronous::Synchronous),
+        Mode::Asynchronous(staleness) => Box::new(Asynchronous { staleness }),
+        Mode::Pairwise => Box::new(pairwise::Pairwise::default()),
     }
 }

@@ -34,7 +34,7 @@ impl Peer {
         if let Some(intent) = intent {
             self.keep_promise(intent);
         }
-        let (round, federation) = (self.round, self.charter.id);
+        let (round, federation) = (self.round, self.charter.genesis.0);
         out.push(Effect::Emit(Event::Started {
             round,
             resumed,

@@ -79,7 +79,7 @@ impl Peer {
     ) -> Result<(), Refusal> {
         let header = envelope.header;
         let relayed = header.sender != from;
-        if header.federation != self.charter.id {
+        if header.federation != self.charter.genesis {
             let theirs = match header.kind {
                 Kind::Hello => Hello::decode(envelope.payload())?.sections,
                 _ => BTreeMap::new(),

@@ -19,7 +19,7 @@
 use std::sync::Arc;
 
 use kith_consensus::mutant::{Mutant, planted};
-use kith_consensus::{Digest, PeerId, Seed, Stream};
+use kith_consensus::{Digest, PeerId, Stream};
 use serde_bytes::Bytes;
 
 use super::algorithm::Training;
@@ -119,7 +119,12 @@ impl Peer {
             samples,
             local_steps,
         }));
-        let reach = rate * self.optimizer.effective_steps(local_steps, rate);
+        let reach = rate
+            * self
+                .charter
+                .declared
+                .optimizer
+                .effective_steps(local_steps, rate);
         let training = Training {
             start: &self.parameters,
             end: &parameters,
@@ -216,7 +221,7 @@ impl Peer {
 
     /// The codec. `None` for what it cannot say, such as a liar's NaN.
     pub(super) fn encode(&mut self, cleared: &Cleared) -> Option<Encoded> {
-        let shared = Seed(self.charter.id.0);
+        let shared = self.charter.genesis.seed();
         let random = || Randomness {
             own: Stream::derive("kith.v1 codec", &self.seed, self.round, 0, 0),
             shared: Stream::derive("kith.v1 shared codec", &shared, self.round, 0, 0),

@@ -5,7 +5,7 @@
 //! a repeated one is a duplicate.
 
 use kith_consensus::mutant::{Mutant, planted};
-use kith_consensus::{Digest, PeerId, Sorted};
+use kith_consensus::{Digest, Genesis, PeerId, Sorted};
 use serde_bytes::ByteBuf;
 
 use crate::envelope::{Envelope, Header, Kind, PROTOCOL_VERSION, Parts, SIGNATURE_BYTES};
@@ -47,7 +47,7 @@ pub(super) enum Testimony {
 
 #[derive(Debug)]
 pub(super) struct Witness {
-    federation: Digest,
+    federation: Genesis,
     /// Rounds for which headers are kept, before and after the own one.
     kept: u64,
     /// By round and sender.
@@ -56,7 +56,7 @@ pub(super) struct Witness {
 
 impl Witness {
     /// For a federation whose peers may be `ahead` rounds ahead of each other.
-    pub(super) fn new(federation: Digest, ahead: u64) -> Witness {
+    pub(super) fn new(federation: Genesis, ahead: u64) -> Witness {
         Witness {
             federation,
             kept: ROUNDS_KEPT.max(ahead + 1),
@@ -220,7 +220,7 @@ mod tests {
             let hash = Digest::of(payload);
             let header = Header {
                 version: PROTOCOL_VERSION,
-                federation: Digest::default(),
+                federation: Genesis::default(),
                 kind: Kind::Update,
                 sender: liar.peer(),
                 round: 3,
@@ -231,7 +231,7 @@ mod tests {
             Envelope::seal(&liar, header, payload.to_vec())
         };
         let known = update(b"state", &payload);
-        let mut witness = Witness::new(Digest::default(), 2);
+        let mut witness = Witness::new(Genesis::default(), 2);
         let packet = Packet::from(known.to_bytes());
         assert!(!witness.recognises(&packet));
         let opened = packet.open(&liar, false).unwrap();
@@ -265,7 +265,7 @@ mod tests {
         let sender = Authenticator::from_secret(&[1; 32]);
         let header = Header {
             version: PROTOCOL_VERSION,
-            federation: Digest::default(),
+            federation: Genesis::default(),
             kind: Kind::Update,
             sender: sender.peer(),
             round: 3,
@@ -274,7 +274,7 @@ mod tests {
             payload: Digest::of(b"payload"),
         };
         let envelope = Envelope::seal(&sender, header, b"payload".to_vec());
-        let mut witness = Witness::new(Digest::default(), 2);
+        let mut witness = Witness::new(Genesis::default(), 2);
         let packet = Packet::from(envelope.to_bytes());
         witness.hear(&packet.open(&sender, false).unwrap());
         let other = Packet::from(

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kith_consensus::charter::Charter;
+use kith_consensus::charter::{Charter, Declared};
 use kith_consensus::section::Document;
 use kith_consensus::{Digest, PeerId, Section, Seed};
 use kith_gossip::codec::codec_from_section;
@@ -51,7 +51,9 @@ pub(crate) fn charter_with(topology: &str, rounds: u64, rule: &str) -> Arc<Chart
     let text = format!(
         "[federation]\nname = \"test\"\nrounds = {rounds}\n[topology]\nkind = \"{topology}\"\n[aggregation]\n{rule}\n{members}"
     );
-    let mut codec = |section: &mut Section<'_>| drop(codec_from_section(section));
+    let mut codec = |section: &mut Section<'_>, declared: &mut Declared| {
+        declared.codec_is_exact = codec_from_section(section).is_exact();
+    };
     Arc::new(Charter::resolve(&text, &mut [("codec", &mut codec)]).expect("a good charter"))
 }
 

@@ -139,7 +139,10 @@ impl Evaluate {
         let metadata = inspect(&bytes)
             .map_err(|error| failed(&self.file, &error))?
             .metadata;
-        self.compare_federations(metadata.get(FEDERATION), &agreement.charter.id.to_string())?;
+        self.compare_federations(
+            metadata.get(FEDERATION),
+            &agreement.charter.genesis.to_string(),
+        )?;
         let parameters = read_model(&bytes, agreement.task.layout())
             .map_err(|error| failed(&self.file, &error))?;
         let opening = Opening {

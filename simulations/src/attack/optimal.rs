@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use kith_consensus::aggregate::{Context, Contribution};
 use kith_consensus::charter::Space;
-use kith_consensus::{Charter, PeerId, Seed, Stream};
+use kith_consensus::{Charter, PeerId, Stream};
 use kith_gossip::Publication;
 
 use super::alie::moments;
@@ -179,7 +179,7 @@ fn aggregate(
         last_aggregate: (!updates).then_some(start),
         round: scene.view.round,
         rounds: charter.rounds,
-        seed: Seed(charter.id.0),
+        seed: charter.genesis.seed(),
         ..Context::offline()
     };
     let result = charter
@@ -244,6 +244,8 @@ fn maximize(harm: impl Fn(f64) -> f64) -> f64 {
 mod tests {
     use super::*;
     use crate::attack::attack_from_text;
+    use kith_consensus::Seed;
+    use kith_consensus::charter::Declared;
     use kith_consensus::section::Section;
     use kith_consensus::topology::Graph;
     use kith_gossip::View;
@@ -271,7 +273,9 @@ mod tests {
             "[federation]\nname = \"test\"\nrounds = 3\n[topology]\nkind = \"complete\"\n[aggregation]\nrule = \"{rule}\"\n\
              byzantine = 2\non = \"{on}\"\n[codec]\nkind = \"identity\"\n[membership]\nmode = \"open\"\npeers = 12\n"
         );
-        let mut codec = |section: &mut Section<'_>| drop(codec_from_section(section));
+        let mut codec = |section: &mut Section<'_>, _: &mut Declared| {
+            drop(codec_from_section(section));
+        };
         Arc::new(Charter::resolve(&text, &mut [("codec", &mut codec)]).expect("a good charter"))
     }
 

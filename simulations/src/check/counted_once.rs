@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Breach, Check, CheckEntry, Scope};
 use crate::simulator::Moment;
 use kith_consensus::PeerId;
-use kith_consensus::charter::Mode;
+use kith_consensus::mode::Mode;
 use kith_gossip::Event;
 
 pub(super) const ENTRY: CheckEntry = CheckEntry {

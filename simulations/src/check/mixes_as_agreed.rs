@@ -11,7 +11,9 @@ use super::chooses_as_agreed::drawn;
 use super::{Breach, Check, CheckEntry, Scope};
 use crate::simulator::Moment;
 use kith_consensus::PeerId;
-use kith_consensus::charter::{Method, Mode, Space, Weighting};
+use kith_consensus::charter::{Space, Weighting};
+use kith_consensus::mode::Mode;
+use kith_consensus::optimization::Method;
 use kith_gossip::{Effect, Event, Input, Parameters, Record};
 
 pub(super) const ENTRY: CheckEntry = CheckEntry {

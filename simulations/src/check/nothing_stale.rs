@@ -4,7 +4,7 @@
 
 use super::{Breach, Check, CheckEntry, Scope};
 use crate::simulator::Moment;
-use kith_consensus::charter::Mode;
+use kith_consensus::mode::Mode;
 use kith_gossip::Event;
 
 pub(super) const ENTRY: CheckEntry = CheckEntry {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kith_consensus::charter::{Admission, Method};
+use kith_consensus::charter::Admission;
+use kith_consensus::optimization::Method;
 use kith_consensus::topology::Graph;
 use kith_consensus::{PeerId, Seed};
 use kith_gossip::{Authenticator, Roster};

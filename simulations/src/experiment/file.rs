@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kith_consensus::charter::{Admission, Aggregation, Resolver};
+use kith_consensus::charter::{Admission, Aggregation, Declared, Resolver};
 use kith_consensus::section::{Document, Places};
 use kith_consensus::topology::edges_from_text;
 use kith_consensus::{Charter, Problem, Rule, Section};
@@ -93,12 +93,18 @@ impl Experiment {
     ) -> Result<Experiment, Vec<Problem>> {
         let (mut schema, mut model, mut local) = (None, None, None);
         let mut world = None;
-        let mut read_schema = |section: &mut Section<'_>| schema = Some(Schema::read(section));
-        let mut read_model = |section: &mut Section<'_>| model = Some(ModelSection::read(section));
-        let mut read_training =
-            |section: &mut Section<'_>| local = Some(TrainingSection::read(section));
-        let mut read_codec = |section: &mut Section<'_>| drop(codec_from_section(section));
-        let mut read_world = |section: &mut Section<'_>| world = Some(World::read(section));
+        let mut read_schema =
+            |section: &mut Section<'_>, _: &mut Declared| schema = Some(Schema::read(section));
+        let mut read_model =
+            |section: &mut Section<'_>, _: &mut Declared| model = Some(ModelSection::read(section));
+        let mut read_training = |section: &mut Section<'_>, declared: &mut Declared| {
+            declared.optimizer = local.insert(TrainingSection::read(section)).optimizer();
+        };
+        let mut read_codec = |section: &mut Section<'_>, declared: &mut Declared| {
+            declared.codec_is_exact = codec_from_section(section).is_exact();
+        };
+        let mut read_world =
+            |section: &mut Section<'_>, _: &mut Declared| world = Some(World::read(section));
         let mut resolvers: Vec<Resolver<'_>> = vec![("codec", &mut read_codec)];
         if training == Training::Rows {
             resolvers.push(("data", &mut read_schema));

@@ -3,14 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kith_consensus::charter::{Charter, Mode};
-use kith_consensus::section::Document;
+use kith_consensus::charter::Charter;
+use kith_consensus::mode::Mode;
 use kith_consensus::{Digest, Seed};
-use kith_gossip::codec::{Codec, TensorShape, codec_from_section};
+use kith_gossip::codec::TensorShape;
 use kith_gossip::effect::Record;
-use kith_gossip::{
-    Authenticator, Conduct, Effect, Event, Honest, Input, Parameters, Roster, Setup,
-};
+use kith_gossip::{Conduct, Effect, Event, Federation, Honest, Input, Setup};
 
 use super::cast::Cast;
 use super::outcome::Outcome;
@@ -59,7 +57,7 @@ impl Experiment {
         let workload = Workload::of(self, &seed, &cast.lies, &cast.evaluating)?;
         let watchers = self.watchers(&cast, &workload.reference);
         let reference = workload.reference;
-        let common = self.common(&cast, workload.dimension);
+        let federation = self.federation(workload.dimension);
         let steps = (0..self.peers()).map(|peer| self.world.machine(peer).0.step);
         let slowest = steps.max().unwrap_or(Duration::ZERO);
         let participants = workload
@@ -67,7 +65,7 @@ impl Experiment {
             .into_iter()
             .enumerate()
             .map(|(peer, local)| {
-                let setup = common.setup(self, &cast, &seed, peer);
+                let setup = self.setup(&federation, &cast, &seed, peer);
                 let mut participant = Participant::sharing(setup, local);
                 self.place(&cast, slowest, peer, &mut participant);
                 participant
@@ -122,33 +120,47 @@ impl Experiment {
         }
     }
 
-    /// What the peers' setups have in common.
-    fn common(&self, cast: &Cast, dimension: usize) -> Common {
-        let codec = self.charter.canonical.get("codec");
-        let layout = self.task.as_ref().map(|task| task.layout());
-        let shape = |[offset, rows, columns]: [usize; 3]| TensorShape {
-            offset,
-            rows,
-            columns,
+    /// What the peers have in common.
+    fn federation(&self, dimension: usize) -> Federation {
+        let charter = Arc::clone(&self.charter);
+        let Some(task) = &self.task else {
+            return Federation::new(charter, Digest::of(b"formula"), vec![0.0; dimension], []);
         };
-        Common {
-            charter: Arc::clone(&self.charter),
-            roster: cast.roster.clone(),
-            initial: Arc::new(match &self.task {
-                Some(task) => task.initial_parameters(),
-                None => vec![0.0; dimension],
-            }),
-            layout: layout.map_or(Digest::of(b"formula"), |layout| layout.digest()),
-            shapes: layout
-                .iter()
-                .flat_map(|layout| layout.matrices())
-                .map(shape)
-                .collect(),
-            codec: codec
-                .and_then(|codec| toml::to_string(codec).ok())
-                .unwrap_or_default()
-                .into(),
-        }
+        let layout = task.layout();
+        let matrices = layout.matrices().into_iter().map(TensorShape::from);
+        Federation::new(
+            charter,
+            layout.digest(),
+            task.initial_parameters(),
+            matrices,
+        )
+    }
+
+    /// How a peer is set up, at the start and after every restart.
+    fn setup(
+        &self,
+        federation: &Federation,
+        cast: &Cast,
+        seed: &Seed,
+        peer: usize,
+    ) -> Box<dyn Fn() -> Setup> {
+        let (federation, roster) = (federation.clone(), cast.roster.clone());
+        let (charter, key) = (Arc::clone(&self.charter), cast.keys[peer].clone());
+        let seed = seed.child(&format!("peer {peer}"));
+        let attack = cast.lies[peer].then(|| (self.world.attack.clone(), cast.oracle.clone()));
+        let evaluates = cast.evaluating[peer];
+        let evaluate_every = if evaluates {
+            self.world.evaluate_every
+        } else {
+            0
+        };
+        Box::new(move || Setup {
+            roster: roster.clone(),
+            seed,
+            conduct: conduct(attack.as_ref(), &charter),
+            evaluate_every,
+            ..federation.peer(key.clone())
+        })
     }
 
     /// Puts a participant on its device and line.
@@ -170,59 +182,6 @@ impl Experiment {
             }
         }
     }
-}
-
-/// What the peers' setups have in common.
-struct Common {
-    charter: Arc<Charter>,
-    roster: Roster,
-    initial: Parameters,
-    layout: Digest,
-    shapes: Arc<[TensorShape]>,
-    /// The section `[codec]`.
-    codec: Arc<str>,
-}
-
-impl Common {
-    /// How a peer is set up, at the start and after every restart.
-    fn setup(
-        &self,
-        experiment: &Experiment,
-        cast: &Cast,
-        seed: &Seed,
-        peer: usize,
-    ) -> Box<dyn Fn() -> Setup> {
-        let (charter, roster) = (Arc::clone(&self.charter), self.roster.clone());
-        let (initial, layout) = (Arc::clone(&self.initial), self.layout);
-        let (shapes, codec_text) = (Arc::clone(&self.shapes), Arc::clone(&self.codec));
-        let authenticator: Authenticator = cast.keys[peer].clone();
-        let seed = seed.child(&format!("peer {peer}"));
-        let attack =
-            cast.lies[peer].then(|| (experiment.world.attack.clone(), cast.oracle.clone()));
-        let evaluate_every = if cast.evaluating[peer] {
-            experiment.world.evaluate_every
-        } else {
-            0
-        };
-        Box::new(move || Setup {
-            authenticator: authenticator.clone(),
-            charter: Arc::clone(&charter),
-            roster: roster.clone(),
-            codec: codec(&codec_text, &shapes),
-            layout,
-            initial: Arc::clone(&initial),
-            seed,
-            conduct: conduct(attack.as_ref(), &charter),
-            evaluate_every,
-        })
-    }
-}
-
-fn codec(text: &str, shapes: &[TensorShape]) -> Box<dyn Codec> {
-    let mut document = Document::parse(&format!("[codec]\n{text}")).expect("it was written by us");
-    let mut codec = document.section("codec", codec_from_section);
-    codec.shape(shapes);
-    codec
 }
 
 fn conduct(

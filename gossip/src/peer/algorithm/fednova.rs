@@ -21,7 +21,9 @@ use std::sync::Arc;
 
 use kith_consensus::optimization::fednova::average;
 
-use super::{Algorithm, Optimizer, Training};
+use kith_consensus::optimization::Optimizer;
+
+use super::{Algorithm, Training};
 use crate::effect::Parameters;
 
 pub(super) struct FedNova {
@@ -65,7 +67,7 @@ mod tests {
             momentum: 0.5,
             dampening: 0.0,
             prox: 0.0,
-            lasting: false,
+            is_lasting: false,
         };
         let (start, end) = (Arc::new(vec![1.0f32, 0.0]), Arc::new(vec![2.0f32, -4.25]));
         let model = |steps| {

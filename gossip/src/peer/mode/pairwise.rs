@@ -2,7 +2,7 @@
 //! (AD-PSGD, Lian et al. 2018, arXiv 1710.06952).
 //!
 //! In its round a peer trains, sends its update to one partner, and waits for that partner's
-//! answer, up to the deadline. The partner is drawn from the charter's id, the peer's place in the
+//! answer, up to the deadline. The partner is drawn from the federation's identity, the peer's place in the
 //! roster and the round, so everybody can tell whose partner a peer is. The partner answers at
 //! once, in whatever phase it is, with the newest update that it has published, and merges what it
 //! got when its own round closes. A peer that answers never waits, so there is no deadlock. Each of
@@ -15,7 +15,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kith_consensus::{PeerId, Seed, Stream};
+use kith_consensus::{PeerId, Stream};
 
 use super::{Pace, Reply, RoundMode, Scene, Wait};
 use crate::event::Refusal;
@@ -38,7 +38,7 @@ pub(super) struct Pairwise {
 fn partner_of(scene: &Scene<'_>, peer: &PeerId, round: u64) -> Option<PeerId> {
     let neighbours = scene.overlay.audience(peer, round);
     let place = scene.overlay.roster().index(peer)? as u64;
-    let seed = Seed(scene.charter.id.0);
+    let seed = scene.charter.genesis.seed();
     let mut random = Stream::derive("kith.v1 pairwise partner", &seed, round, place, 0);
     (!neighbours.is_empty()).then(|| neighbours[random.bounded(neighbours.len() as u64) as usize])
 }

@@ -1,16 +1,14 @@
 //! What the peers are compared with: training alone, and training on everybody's rows in one place.
 
-use std::sync::Arc;
-
 use kith_consensus::Seed;
-use kith_models::{Dataset, Loaded, Request, Task};
+use kith_models::{Dataset, Loaded, Task};
+use kith_simulations::learner::Learner;
 use kith_simulations::sites::{SiteRow, Sites};
 
 use super::super::output::{Failure, tell};
 use super::directory::Places;
 use super::plan::Plan;
 use crate::actors::trainer::STACK_BYTES;
-use crate::agreement::Agreement;
 
 /// Splits into training and test rows over which sites are compared.
 pub(super) const SPLITS: u64 = 20;
@@ -69,15 +67,13 @@ pub(super) fn measure(plan: &Plan, places: &Places) -> Option<Baselines> {
     })
 }
 
+/// What local training alone reaches: as a peer trains, with what its optimizer carries from round
+/// to round.
 fn accuracy(task: &Task, rows: Dataset, seed: Seed, rounds: u64, test: &Dataset) -> Option<f64> {
-    let trainer = task.trainer(rows, seed).ok()?;
-    let mut parameters = task.initial_parameters();
-    for round in 0..rounds {
-        parameters = trainer
-            .train(&Request::new(&parameters, round))
-            .ok()?
-            .parameters;
-    }
+    let parameters = Learner::new(task, rows, seed, None)
+        .ok()?
+        .alone(rounds)
+        .ok()?;
     Some(task.evaluate(&parameters, test).ok()?.accuracy)
 }
 
@@ -93,16 +89,10 @@ pub(super) fn compare_sites(
 ) -> Result<Vec<SiteRow>, Failure> {
     tell(&format!("comparing the sites over {SPLITS} splits …"));
     let compare = || {
-        let text = plan.agreement.charter.to_toml();
-        let codec = move || {
-            Agreement::parse(&text)
-                .expect("a resolved charter resolves again")
-                .codec
-        };
         let sites = Sites {
             charter: plan.agreement.charter.clone(),
             task: &plan.agreement.task,
-            codec: Arc::new(codec),
+            federation: plan.agreement.federation.clone(),
             secrets: plan.members.iter().map(|member| member.secret).collect(),
             loaded: rows,
             seed: Seed::from_number(seed),

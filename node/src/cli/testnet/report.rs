@@ -103,7 +103,7 @@ impl Report<'_> {
         let members = 0..plan.members.len();
         let sites = self.sites.as_ref();
         json!({
-            "federation": charter.id.to_string(),
+            "federation": charter.genesis.to_string(),
             "seed": self.seed,
             "dataset": plan.dataset,
             "partition": plan.partition,

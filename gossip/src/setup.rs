@@ -1,0 +1,98 @@
+//! What a peer is made of, and the one place where that is put together: for nodes, testnets, the
+//! simulator and tests alike.
+
+use std::sync::Arc;
+
+use kith_consensus::charter::{Admission, Charter};
+use kith_consensus::section::Document;
+use kith_consensus::{Digest, Seed};
+
+use crate::codec::{Codec, TensorShape, codec_from_section};
+use crate::conduct::{Conduct, Honest};
+use crate::effect::Parameters;
+use crate::envelope::Authenticator;
+use crate::roster::Roster;
+
+/// What a peer is made of.
+pub struct Setup {
+    /// Signs and verifies.
+    pub authenticator: Authenticator,
+    /// What the federation agreed on.
+    pub charter: Arc<Charter>,
+    /// Participants; contains this peer. In open membership this peer alone: the roster forms from
+    /// the peers that come first.
+    pub roster: Roster,
+    /// Codec of updates, from the charter's `[codec]`.
+    pub codec: Box<dyn Codec>,
+    /// Digest of the parameters' layout.
+    pub layout: Digest,
+    /// Parameters that everyone starts from.
+    pub initial: Parameters,
+    /// This peer's seed, for the codec's and the conduct's streams.
+    pub seed: Seed,
+    /// How it behaves.
+    pub conduct: Box<dyn Conduct>,
+    /// Evaluate after every so many rounds; 0 evaluates after the last one only.
+    pub evaluate_every: u64,
+}
+
+/// What all peers of a federation have in common. From it and a key follows a peer.
+#[derive(Clone, Debug)]
+pub struct Federation {
+    charter: Arc<Charter>,
+    layout: Digest,
+    initial: Parameters,
+    matrices: Arc<[TensorShape]>,
+    /// The charter's `[codec]`, for each peer's codec.
+    codec: Arc<str>,
+}
+
+impl Federation {
+    /// A federation under `charter` that learns `initial.len()` values: `layout` is the digest of
+    /// their layout, `matrices` are the matrices among them.
+    pub fn new(
+        charter: Arc<Charter>,
+        layout: Digest,
+        initial: Vec<f32>,
+        matrices: impl IntoIterator<Item = TensorShape>,
+    ) -> Federation {
+        let codec = charter.section_toml("codec").into();
+        Federation {
+            charter,
+            layout,
+            initial: Arc::new(initial),
+            matrices: matrices.into_iter().collect(),
+            codec,
+        }
+    }
+
+    /// The charter's codec, which knows the model's matrices.
+    pub fn codec(&self) -> Box<dyn Codec> {
+        let mut document = Document::parse(&self.codec).expect("a charter's section is TOML");
+        let mut codec = document.section("codec", codec_from_section);
+        codec.shape(&self.matrices);
+        codec
+    }
+
+    /// An honest peer with this key. The roster is the charter's; in open membership it is this
+    /// peer alone, and grows by the peers that come first. The seed follows from charter and key,
+    /// so that a run repeats: what has to be secret never comes from it.
+    pub fn peer(&self, authenticator: Authenticator) -> Setup {
+        let peer = authenticator.peer();
+        let roster = match self.charter.membership.mode {
+            Admission::Members => self.charter.roster(),
+            Admission::Open => vec![peer],
+        };
+        Setup {
+            authenticator,
+            charter: Arc::clone(&self.charter),
+            roster: Roster::new(roster),
+            codec: self.codec(),
+            layout: self.layout,
+            initial: Arc::clone(&self.initial),
+            seed: Seed::from_number(self.charter.seed).child(&peer.to_string()),
+            conduct: Box::new(Honest),
+            evaluate_every: 0,
+        }
+    }
+}
