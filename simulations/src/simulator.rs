@@ -8,7 +8,7 @@
 //! that says so.
 //!
 //! This file holds the queue's loop and routes what peers ask for; `member` is a peer's process and
-//! disk, `connections` who is connected with whom, `transfers` what goes over connections, `work`
+//! disk, `connections` which peers are connected, `transfers` what goes over connections, `work`
 //! what devices compute, `faults` what goes wrong.
 //!
 //! Not here: what a world file says (`world`), what is measured (`metrics`), what must hold

@@ -20,7 +20,7 @@ const SHARES: &[(&str, &str, u64)] = &[
     ("gossip, net", "gossip/src/net", 29),
     ("models", "models/src", 42),
     ("simulations", "simulations/src", 45),
-    ("node", "node/src", 85),
+    ("node", "node/src", 43),
 ];
 
 fn root() -> PathBuf {
