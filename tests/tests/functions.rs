@@ -19,7 +19,7 @@ const SHARES: &[(&str, &str, u64)] = &[
     ("gossip, its core", "gossip/src", 28),
     ("gossip, net", "gossip/src/net", 29),
     ("models", "models/src", 42),
-    ("simulations", "simulations/src", 45),
+    ("simulations", "simulations/src", 44),
     ("node", "node/src", 43),
 ];
 

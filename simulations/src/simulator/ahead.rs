@@ -25,7 +25,7 @@ impl<O: Observer> Simulation<O> {
                 Entry::Deliver { messages, .. } => {
                     self.prefetch_delivery(member, messages, distance)
                 }
-                Entry::Trained { .. } => self.prefetch_update(member, distance),
+                Entry::Trained(_) => self.prefetch_update(member, distance),
                 _ => {}
             }
         }

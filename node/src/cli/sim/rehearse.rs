@@ -393,13 +393,13 @@ impl Answer<'_> {
         }
         let Some(replay) = replay else { return done() };
         for (outcome, failure) in self.broken() {
-            let peer = failure
-                .peer
-                .map_or("the run".to_owned(), |peer| format!("peer {peer}"));
             let (seed, lying) = (outcome.seed, outcome.adversaries);
             tell(&format!(
-                "promise {} broken by {peer} at {:.6} s with seed {seed}, {lying} lying: {}",
-                failure.check, failure.virtual_seconds, failure.what
+                "promise {} broken by {} at {:.6} s with seed {seed}, {lying} lying: {}",
+                failure.check,
+                failure.place(),
+                failure.virtual_seconds,
+                failure.what
             ));
         }
         tell(&format!("replay it: {replay}"));

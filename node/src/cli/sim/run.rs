@@ -114,7 +114,9 @@ impl Run {
         if outcome.checks.failed.is_empty() {
             return done();
         }
-        tell_of_failures(&outcome);
+        for failure in &outcome.checks.failed {
+            tell(&failure.to_string());
+        }
         tell(&format!("replay it: {command}"));
         Ok(ExitCode::from(BROKEN))
     }
@@ -172,18 +174,6 @@ impl Run {
 
     pub(super) fn out(&self) -> Option<&Path> {
         self.out.as_deref()
-    }
-}
-
-fn tell_of_failures(outcome: &Outcome) {
-    for failure in &outcome.checks.failed {
-        let peer = failure
-            .peer
-            .map_or("the run".to_owned(), |peer| format!("peer {peer}"));
-        tell(&format!(
-            "promise {} broken by {peer} at {:.6} s: {}",
-            failure.check, failure.virtual_seconds, failure.what
-        ));
     }
 }
 

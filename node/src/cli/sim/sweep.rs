@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use kith_simulations::check::place;
 use kith_simulations::experiment::{Experiment, Setting, setting, setting_to_text};
 use kith_simulations::sweep::campaign::Campaign;
 use kith_simulations::sweep::{Axis, Entry, Manifest, Run, Sweep as Grid, axis, execute};
@@ -288,12 +289,12 @@ impl Sweep {
         };
         let mut told = None;
         for failure in &campaign.failures {
-            let peer = failure
-                .peer
-                .map_or("the run".to_owned(), |peer| format!("peer {peer}"));
             tell(&format!(
-                "seed {}: {} broken by {peer}: {}",
-                failure.seed, failure.check, failure.what
+                "seed {}: {} broken by {}: {}",
+                failure.seed,
+                failure.check,
+                place(failure.peer),
+                failure.what
             ));
             if told != Some(failure.seed) {
                 tell(&format!("  alone: {}", command(failure.seed)));
