@@ -209,6 +209,25 @@ fn write_into(
         shapes.dimension(),
         "a checkpoint has the model's dimension"
     );
+    let tensors = tensors(shapes, checkpoint);
+    let layout = Layout::new(
+        tensors
+            .iter()
+            .map(|(name, (shape, _))| (name.clone(), shape.clone())),
+    );
+    let metadata = metadata(federation, checkpoint);
+    file.bytes(&model_header(&layout, &metadata))?;
+    for tensor in &layout.tensors {
+        file.values(tensors[&tensor.name].1)?;
+    }
+    file.finish()
+}
+
+/// Shape and values of every tensor, by its name.
+fn tensors<'a>(
+    shapes: &Shapes,
+    checkpoint: &'a Checkpoint,
+) -> BTreeMap<String, (Vec<usize>, &'a [f32])> {
     let mut tensors: BTreeMap<String, (Vec<usize>, &[f32])> = BTreeMap::new();
     let mut rest = checkpoint.parameters.as_slice();
     for (name, shape) in &shapes.0 {
@@ -217,79 +236,59 @@ fn write_into(
         rest = after;
     }
     for (peer, values) in &checkpoint.replicas {
-        tensors.insert(
-            format!("{REPLICA_PREFIX}{peer}"),
-            (vec![values.len()], values),
-        );
+        let name = format!("{REPLICA_PREFIX}{peer}");
+        tensors.insert(name, (vec![values.len()], values));
     }
     for (name, values) in &checkpoint.carried {
-        tensors.insert(
-            format!("{CARRIED_PREFIX}{name}"),
-            (vec![values.len()], values),
-        );
+        let name = format!("{CARRIED_PREFIX}{name}");
+        tensors.insert(name, (vec![values.len()], values));
     }
-    let layout = Layout::new(
-        tensors
-            .iter()
-            .map(|(name, (shape, _))| (name.clone(), shape.clone())),
-    );
-    let metadata = BTreeMap::from([
-        ("kith.federation".to_owned(), federation.to_string()),
-        ("kith.round".to_owned(), checkpoint.round.to_string()),
-        ("kith.sequence".to_owned(), checkpoint.sequence.to_string()),
-        (
-            "kith.rounds_mixed".to_owned(),
-            mixed_to_text(&checkpoint.history),
-        ),
-        (
-            "kith.rounds_training_failed".to_owned(),
-            checkpoint.history.training_failed.to_string(),
-        ),
-        (
-            "kith.rounds_listened".to_owned(),
-            checkpoint.history.listened.to_string(),
-        ),
-        (
-            "kith.rounds_passed_over".to_owned(),
-            checkpoint.history.passed_over.to_string(),
-        ),
-        (
-            "kith.roster".to_owned(),
-            checkpoint
-                .roster
-                .iter()
-                .map(PeerId::to_string)
-                .collect::<Vec<_>>()
-                .join(" "),
-        ),
-    ]);
-    file.bytes(&model_header(&layout, &metadata))?;
-    for tensor in &layout.tensors {
-        file.values(tensors[&tensor.name].1)?;
-    }
-    file.finish()
+    tensors
 }
 
-fn from_bytes(shapes: &Shapes, federation: Genesis, bytes: &[u8]) -> Result<Checkpoint, String> {
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
-    let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
-    let metadata = header.metadata().clone().unwrap_or_default();
-    let field = |key: &str| {
-        metadata
-            .get(key)
-            .cloned()
+/// What a checkpoint's file says beside its tensors.
+fn metadata(federation: Genesis, checkpoint: &Checkpoint) -> BTreeMap<String, String> {
+    let history = &checkpoint.history;
+    let roster: Vec<String> = checkpoint.roster.iter().map(PeerId::to_string).collect();
+    let said = [
+        ("kith.federation", federation.to_string()),
+        ("kith.round", checkpoint.round.to_string()),
+        ("kith.sequence", checkpoint.sequence.to_string()),
+        ("kith.rounds_mixed", mixed_to_text(history)),
+        (
+            "kith.rounds_training_failed",
+            history.training_failed.to_string(),
+        ),
+        ("kith.rounds_listened", history.listened.to_string()),
+        ("kith.rounds_passed_over", history.passed_over.to_string()),
+        ("kith.roster", roster.join(" ")),
+    ];
+    said.map(|(key, value)| (key.to_owned(), value)).into()
+}
+
+/// A checkpoint's file, opened.
+struct Opened<'a> {
+    file: SafeTensors<'a>,
+    metadata: BTreeMap<String, String>,
+}
+
+impl Opened<'_> {
+    fn field(&self, key: &str) -> Result<&str, String> {
+        let value = self.metadata.get(key);
+        value
+            .map(String::as_str)
             .ok_or_else(|| format!("it does not name its {key}"))
-    };
-    let number = |key: &str| {
-        field(key)?
-            .parse::<u64>()
-            .map_err(|_| format!("its {key} is not a number"))
-    };
-    if field("kith.federation")? != federation.to_string() {
-        return Err("it belongs to another federation".to_owned());
     }
-    let values = |name: &str| -> Result<Vec<f32>, String> {
-        let tensor = file
+
+    fn number(&self, key: &str) -> Result<u64, String> {
+        self.field(key)?
+            .parse()
+            .map_err(|_| format!("its {key} is not a number"))
+    }
+
+    fn values(&self, name: &str) -> Result<Vec<f32>, String> {
+        let tensor = self
+            .file
             .tensor(name)
             .map_err(|_| format!("it has no tensor {name:?}"))?;
         if tensor.dtype() != Dtype::F32 {
@@ -299,59 +298,101 @@ fn from_bytes(shapes: &Shapes, federation: Genesis, bytes: &[u8]) -> Result<Chec
             ));
         }
         Ok(values_from_bytes(tensor.data()))
-    };
-    let mut parameters = Vec::with_capacity(shapes.dimension());
-    for (name, shape) in &shapes.0 {
-        let found = values(name)?;
-        let expected: usize = shape.iter().product();
-        if found.len() != expected {
-            return Err(format!(
-                "tensor {name:?} has {} values, the model has {expected}",
-                found.len()
-            ));
-        }
-        parameters.extend(found);
     }
-    let peer = |text: &str| text.parse::<PeerId>().map_err(|error| error.to_string());
-    let roster = field("kith.roster")?
-        .split_whitespace()
-        .map(peer)
-        .collect::<Result<Roster, _>>()?;
-    let mut replicas: BTreeMap<PeerId, Parameters> = BTreeMap::new();
-    for name in file.names() {
-        if let Some(text) = name.strip_prefix(REPLICA_PREFIX) {
-            let peer = peer(text)?;
-            let replica = values(name)?;
-            // A row may hold what the charter's method sends beside the model.
-            if replica.is_empty() || !replica.len().is_multiple_of(parameters.len()) {
+
+    /// The vectors whose names begin so, by the rest of the name.
+    fn vectors(&self, prefix: &str) -> Result<Vec<(String, Vec<f32>)>, String> {
+        let names = self.file.names().into_iter();
+        let names = names.filter_map(|name| Some((name, name.strip_prefix(prefix)?)));
+        names
+            .map(|(name, rest)| Ok((rest.to_owned(), self.values(name)?)))
+            .collect()
+    }
+
+    fn parameters(&self, shapes: &Shapes) -> Result<Vec<f32>, String> {
+        let mut parameters = Vec::with_capacity(shapes.dimension());
+        for (name, shape) in &shapes.0 {
+            let found = self.values(name)?;
+            let expected: usize = shape.iter().product();
+            if found.len() != expected {
                 return Err(format!(
-                    "the replica of {peer} has {} values, the model has {}",
-                    replica.len(),
-                    parameters.len()
+                    "tensor {name:?} has {} values, the model has {expected}",
+                    found.len()
+                ));
+            }
+            parameters.extend(found);
+        }
+        Ok(parameters)
+    }
+
+    fn replicas(&self, dimension: usize) -> Result<BTreeMap<PeerId, Parameters>, String> {
+        let mut replicas: BTreeMap<PeerId, Parameters> = BTreeMap::new();
+        for (text, replica) in self.vectors(REPLICA_PREFIX)? {
+            let peer = peer_from_text(&text)?;
+            // A row may hold what the charter's method sends beside the model.
+            if replica.is_empty() || !replica.len().is_multiple_of(dimension) {
+                return Err(format!(
+                    "the replica of {peer} has {} values, the model has {dimension}",
+                    replica.len()
                 ));
             }
             replicas.insert(peer, Arc::new(replica));
         }
+        Ok(replicas)
     }
-    let mut carried = Carried::new();
-    for name in file.names() {
-        if let Some(own) = name.strip_prefix(CARRIED_PREFIX) {
-            carried.insert(own.to_owned(), Arc::new(values(name)?));
-        }
+
+    fn roster(&self) -> Result<Roster, String> {
+        let words = self.field("kith.roster")?.split_whitespace();
+        words.map(peer_from_text).collect()
     }
-    let history = match metadata.get("kith.rounds_mixed") {
-        None => History::default(), // written by an older program
-        Some(text) => History {
+
+    fn carried(&self) -> Result<Carried, String> {
+        let vectors = self.vectors(CARRIED_PREFIX)?.into_iter();
+        Ok(vectors
+            .map(|(name, values)| (name, Arc::new(values)))
+            .collect())
+    }
+
+    fn history(&self) -> Result<History, String> {
+        let Some(text) = self.metadata.get("kith.rounds_mixed") else {
+            return Ok(History::default()); // written by an older program
+        };
+        Ok(History {
             mixed: mixed_from_text(text)
                 .ok_or("its kith.rounds_mixed is no list of models:rounds")?,
-            training_failed: number("kith.rounds_training_failed")?,
-            listened: number("kith.rounds_listened")?,
-            passed_over: number("kith.rounds_passed_over")?,
-        },
+            training_failed: self.number("kith.rounds_training_failed")?,
+            listened: self.number("kith.rounds_listened")?,
+            passed_over: self.number("kith.rounds_passed_over")?,
+        })
+    }
+}
+
+fn peer_from_text(text: &str) -> Result<PeerId, String> {
+    text.parse::<PeerId>().map_err(|error| error.to_string())
+}
+
+fn from_bytes(shapes: &Shapes, federation: Genesis, bytes: &[u8]) -> Result<Checkpoint, String> {
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
+    let opened = Opened {
+        file: SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?,
+        metadata: header
+            .metadata()
+            .iter()
+            .flatten()
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect(),
     };
+    if opened.field("kith.federation")? != federation.to_string() {
+        return Err("it belongs to another federation".to_owned());
+    }
+    let parameters = opened.parameters(shapes)?;
+    let roster = opened.roster()?;
+    let replicas = opened.replicas(parameters.len())?;
+    let carried = opened.carried()?;
+    let history = opened.history()?;
     Ok(Checkpoint {
-        round: number("kith.round")?,
-        sequence: number("kith.sequence")?,
+        round: opened.number("kith.round")?,
+        sequence: opened.number("kith.sequence")?,
         roster,
         parameters: Arc::new(parameters),
         replicas,

@@ -481,20 +481,18 @@ impl NodeHandle {
         let _ = tokio::time::timeout(STOP_DEADLINE, self.gone.recv()).await;
         match broken {
             Some(error) => Err(error),
-            None => {
-                let parameters = self
-                    .newest
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .clone();
-                Ok(Outcome {
-                    finished,
-                    rounds,
-                    why,
-                    parameters,
-                })
-            }
+            None => Ok(Outcome {
+                finished,
+                rounds,
+                why,
+                parameters: self.newest(),
+            }),
         }
+    }
+
+    fn newest(&self) -> Option<Parameters> {
+        let newest = self.newest.lock();
+        newest.unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

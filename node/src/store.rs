@@ -443,25 +443,25 @@ impl Store {
     /// File first, then its hash: a crash between the two leaves a file that nobody asks for. What
     /// was promised in the round that led here has been mixed: its record stays, so that it is not
     /// contradicted, and its vectors go.
-    fn persist_checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
-        // The oldest makes room before the new one is written, so that with the promise there are
-        // never more than three models on disk.
-        let known = {
-            let transaction = self
-                .database
-                .begin_read()
-                .map_err(|error| self.failed(error))?;
-            read_checkpoints(&transaction).map_err(|error| self.failed(error))?
-        };
+    /// The oldest checkpoint makes room before the one of `round` is written, so that with the
+    /// promise there are never more than three models on disk.
+    fn make_room(&self, round: u64) -> Result<(), StoreError> {
+        let transaction = self
+            .database
+            .begin_read()
+            .map_err(|error| self.failed(error))?;
+        let known = read_checkpoints(&transaction).map_err(|error| self.failed(error))?;
         // Not those that this one takes the place of: the peer may have gone back behind a damaged
         // one.
-        let before = known
-            .iter()
-            .rev()
-            .filter(|(round, _)| *round < checkpoint.round);
+        let before = known.iter().rev().filter(|(known, _)| *known < round);
         for (round, _) in before.skip(GENERATIONS - 1) {
             let _ = std::fs::remove_file(self.checkpoints.join(checkpoint::file_name(*round)));
         }
+        Ok(())
+    }
+
+    fn persist_checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
+        self.make_room(checkpoint.round)?;
         let digest =
             checkpoint::write(&self.checkpoints, &self.shapes, self.federation, checkpoint)?;
         let (removed, promised) = self.transact(|transaction| {

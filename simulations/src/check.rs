@@ -193,6 +193,34 @@ pub struct Failure {
     pub what: String,
 }
 
+impl Failure {
+    /// Where it was broken, in words.
+    pub fn place(&self) -> String {
+        place(self.peer)
+    }
+}
+
+/// A peer, or the run as a whole.
+pub fn place(peer: Option<usize>) -> String {
+    peer.map_or("the run".to_owned(), |peer| format!("peer {peer}"))
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Failure {
+            check,
+            virtual_seconds,
+            what,
+            ..
+        } = self;
+        let place = self.place();
+        write!(
+            formatter,
+            "promise {check} broken by {place} at {virtual_seconds:.6} s: {what}"
+        )
+    }
+}
+
 /// All promises of a run.
 pub struct Promises {
     scope: Scope,

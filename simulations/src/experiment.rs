@@ -8,7 +8,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `file` | reading the text and settings on top of it, and refusing what cannot be run |
-//! | `cast` | who takes part: keys, names, liars |
+//! | `cast` | the peers that take part: keys, names, liars |
 //! | `workload` | what the peers train on, and what their models are measured against |
 //! | `run` | putting all of it into a simulation, and watching it |
 //! | `outcome` | what came out, as a value that is written and read |

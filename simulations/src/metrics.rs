@@ -526,16 +526,14 @@ impl Metrics {
         sums.row.optimum_distance = (optimum.is_some() && sums.models > 0)
             .then(|| (sums.optimum_squares / sums.models as f64).sqrt());
         self.optimum = optimum;
-        let old = checkpoint.round.saturating_sub(Metrics::ROUNDS_OPEN);
-        for sums in self
-            .rounds
-            .range_mut(..old)
-            .rev()
-            .map(|(_, sums)| sums)
-            .take_while(|sums| !sums.reference.is_empty())
-        {
-            sums.fold();
-        }
+        self.fold_before(checkpoint.round.saturating_sub(Metrics::ROUNDS_OPEN));
+    }
+
+    /// Lets the vectors of old rounds go.
+    fn fold_before(&mut self, round: u64) {
+        let old = self.rounds.range_mut(..round).rev().map(|(_, sums)| sums);
+        old.take_while(|sums| !sums.reference.is_empty())
+            .for_each(RoundSums::fold);
     }
 
     fn round(&mut self, round: u64) -> &mut RoundSums {

@@ -8,7 +8,7 @@
 //! that says so.
 //!
 //! This file holds the queue's loop and routes what peers ask for; `member` is a peer's process and
-//! disk, `connections` who is connected with whom, `transfers` what goes over connections, `work`
+//! disk, `connections` which peers are connected, `transfers` what goes over connections, `work`
 //! what devices compute, `faults` what goes wrong.
 //!
 //! Not here: what a world file says (`world`), what is measured (`metrics`), what must hold
@@ -45,7 +45,7 @@ use pool::Pool;
 use queue::{Nanoseconds, Queue};
 use trace::Trace;
 use transfers::Pull;
-use work::{Computed, HeldBack};
+use work::{Computed, Job};
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,7 +82,7 @@ pub struct Simulation<O> {
     pool: Pool<Computed>,
     /// Results that wait for others', and when in each of the newest rounds the first of those
     /// came.
-    held_back: Vec<HeldBack>,
+    held_back: Vec<Job>,
     first_results: BTreeMap<u64, Nanoseconds>,
     trace: Trace,
     running: usize,
@@ -291,28 +291,10 @@ impl<O: Observer> Simulation<O> {
             Entry::Timer { member, timer, .. } => {
                 self.handle(member as usize, Input::TimerExpired(timer))
             }
-            Entry::Trained {
-                member,
-                life,
-                round,
-                job,
-            } => self.result(HeldBack {
-                member,
-                life,
-                round,
-                job,
-            }),
-            Entry::Patience {
-                member,
-                life,
-                round,
-            } => self.patience_ends(member, life, round),
-            Entry::Evaluated {
-                member, round, job, ..
-            } => self.evaluated(member as usize, round, job),
-            Entry::Judged {
-                member, round, job, ..
-            } => self.judged(member as usize, round, job),
+            Entry::Trained(job) => self.result(job),
+            Entry::Patience(job) => self.patience_ends(job),
+            Entry::Evaluated(job) => self.evaluated(job),
+            Entry::Judged(job) => self.judged(job),
             Entry::Durable { member, record, .. } => self.durable(member as usize, *record),
             Entry::PullTimeout { request } => self.pull_times_out(request),
             Entry::Fault(number) => self.fault(number),

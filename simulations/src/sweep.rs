@@ -493,7 +493,7 @@ fn one(text: &str, file: &str, run: &Run, folder: &Path, peers: bool) -> io::Res
         Ok(outcome) => {
             std::fs::create_dir_all(folder)?;
             report::write(folder, &experiment, &outcome, &command, peers)?;
-            let broken = outcome.checks.failed.first().map(broken);
+            let broken = outcome.checks.failed.first().map(Failure::to_string);
             Ok(entry(broken, false))
         }
         Err(reason) => Ok(entry(Some(reason), false)),
@@ -511,17 +511,7 @@ struct Ending {
 /// run.
 fn finished(file: &Path, experiment: &Digest) -> Option<Option<String>> {
     let ending: Ending = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
-    (ending.experiment == *experiment).then(|| ending.checks.failed.first().map(broken))
-}
-
-fn broken(failure: &Failure) -> String {
-    let peer = failure
-        .peer
-        .map_or("the run".to_owned(), |peer| format!("peer {peer}"));
-    format!(
-        "promise {} broken by {peer} at {:.6} s: {}",
-        failure.check, failure.virtual_seconds, failure.what
-    )
+    (ending.experiment == *experiment).then(|| ending.checks.failed.first().map(Failure::to_string))
 }
 
 /// Runs it on this thread. Our own broken invariant, which is a panic, is a result as well.

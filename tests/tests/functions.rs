@@ -19,8 +19,8 @@ const SHARES: &[(&str, &str, u64)] = &[
     ("gossip, its core", "gossip/src", 28),
     ("gossip, net", "gossip/src/net", 29),
     ("models", "models/src", 42),
-    ("simulations", "simulations/src", 45),
-    ("node", "node/src", 85),
+    ("simulations", "simulations/src", 44),
+    ("node", "node/src", 43),
 ];
 
 fn root() -> PathBuf {

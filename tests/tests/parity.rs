@@ -2,14 +2,11 @@
 
 mod common;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use common::Federation;
 use kith_consensus::Digest;
 use kith_consensus::optimization::METHODS;
-use kith_gossip::codec::codec_from_section;
-use kith_gossip::{Honest, Setup};
 use kith_node::{Node, NodeSettings};
 use kith_simulations::learner::Learner;
 use kith_simulations::simulator::{Ended, Links, Meeting, Participant, Simulation};

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use kith_consensus::aggregate::{Context, Contribution, rule_from_text};
-use kith_consensus::{Digest, PeerId};
+use kith_consensus::aggregate::{Aggregate as Combined, Context, Contribution, rule_from_text};
+use kith_consensus::{Digest, PeerId, Rule};
 use kith_models::{Layout, read_tensors, write_model};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::done;
 use super::output::{Failure, Verdict, print, print_json, table};
@@ -46,21 +46,7 @@ impl Aggregate {
             .map_err(|problems| Failure::of_problems("the rule cannot be used", &problems))?;
         self.refuse_own_output()?;
         let (layout, models) = self.read()?;
-        // Files have no sender; their order stands for one.
-        let senders: Vec<PeerId> = (0..models.len()).map(place).collect();
-        let contributions: Vec<Contribution<'_>> = senders
-            .iter()
-            .zip(&models)
-            .map(|(sender, model)| Contribution::of(*sender, model))
-            .collect();
-        let aggregate = rule
-            .aggregate(&Context::offline(), &contributions)
-            .map_err(|error| {
-                Failure::with_help(
-                    error.to_string(),
-                    "nothing was written; give more files, or a smaller --byzantine",
-                )
-            })?;
+        let aggregate = combined(rule.as_ref(), &models)?;
         let metadata = [
             ("kith.rule".to_owned(), rule.name()),
             ("kith.byzantine".to_owned(), self.byzantine.to_string()),
@@ -69,23 +55,38 @@ impl Aggregate {
         write_durably(&self.out, &bytes).map_err(|error| {
             Failure::new(format!("cannot write {}: {error}", self.out.display()))
         })?;
-        let name = |index: usize| self.files[index].display().to_string();
-        let (kept, dropped) = (aggregate.kept(), aggregate.dropped());
         if self.json {
-            print_json(&json!({
-                "rule": rule.name(),
-                "byzantine": self.byzantine,
-                "models": models.len(),
-                "dimension": layout.dimension,
-                "kept": kept.iter().map(|index| name(*index)).collect::<Vec<_>>(),
-                "dropped": dropped.iter().map(|index| name(*index)).collect::<Vec<_>>(),
-                "influence": aggregate.influence,
-                "scores": aggregate.scores,
-                "out": self.out.display().to_string(),
-                "state": Digest::of_values(&aggregate.parameters).to_string(),
-            }))?;
-            return done();
+            print_json(&self.json(rule.as_ref(), &layout, &aggregate))?;
+        } else {
+            print(&self.text(&layout, &aggregate))?;
         }
+        done()
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.files[index].display().to_string()
+    }
+
+    fn json(&self, rule: &dyn Rule, layout: &Layout, aggregate: &Combined) -> Value {
+        let names = |indices: Vec<usize>| -> Vec<String> {
+            indices.into_iter().map(|index| self.name(index)).collect()
+        };
+        json!({
+            "rule": rule.name(),
+            "byzantine": self.byzantine,
+            "models": self.files.len(),
+            "dimension": layout.dimension,
+            "kept": names(aggregate.kept()),
+            "dropped": names(aggregate.dropped()),
+            "influence": aggregate.influence,
+            "scores": aggregate.scores,
+            "out": self.out.display().to_string(),
+            "state": Digest::of_values(&aggregate.parameters).to_string(),
+        })
+    }
+
+    fn text(&self, layout: &Layout, aggregate: &Combined) -> String {
+        let dropped = aggregate.dropped();
         let mut shown = table(&["file", "influence", "score", "kept"]);
         for (index, influence) in aggregate.influence.iter().enumerate() {
             let score = aggregate
@@ -98,19 +99,18 @@ impl Aggregate {
                 "yes"
             };
             shown.add_row([
-                name(index),
+                self.name(index),
                 format!("{:.1} %", 100.0 * influence),
                 score,
                 verdict.to_owned(),
             ]);
         }
-        print(&format!(
+        format!(
             "{shown}\n{} models of {} values combined into {}\n",
-            models.len(),
+            self.files.len(),
             layout.dimension,
             self.out.display()
-        ))?;
-        done()
+        )
     }
 
     /// An output that is among the inputs, under whatever path, would be an input of the next run
@@ -178,6 +178,23 @@ impl Aggregate {
             "only models of the same kind and sizes can be combined; `kith model inspect FILE` shows what is in one",
         )
     }
+}
+
+fn combined(rule: &dyn Rule, models: &[Vec<f32>]) -> Result<Combined, Failure> {
+    // Files have no sender; their order stands for one.
+    let senders: Vec<PeerId> = (0..models.len()).map(place).collect();
+    let contributions: Vec<Contribution<'_>> = senders
+        .iter()
+        .zip(models)
+        .map(|(sender, model)| Contribution::of(*sender, model))
+        .collect();
+    rule.aggregate(&Context::offline(), &contributions)
+        .map_err(|error| {
+            Failure::with_help(
+                error.to_string(),
+                "nothing was written; give more files, or a smaller --byzantine",
+            )
+        })
 }
 
 /// A stand-in for a sender, ordered as the files are.

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use kith_models::{Opening, auc, inspect, open_as, read_model};
-use serde_json::json;
+use kith_models::source::Reading;
+use kith_models::{Evaluation, Opening, auc, inspect, open_as, read_model};
+use serde_json::{Value, json};
 
 use super::done;
 use super::output::{Failure, Verdict, print, print_json, table, tell};
@@ -130,85 +131,102 @@ impl Evaluate {
         }
     }
 
-    fn run(self) -> Verdict {
-        let agreement = Agreement::load(&self.charter)?;
-        let failed = |path: &Path, error: &dyn std::fmt::Display| {
-            Failure::new(format!("{}: {error}", path.display()))
-        };
+    fn parameters(&self, agreement: &Agreement) -> Result<Vec<f32>, Failure> {
         let bytes = read(&self.file)?;
         let metadata = inspect(&bytes)
-            .map_err(|error| failed(&self.file, &error))?
+            .map_err(|error| failed(&self.file, error))?
             .metadata;
         self.compare_federations(
             metadata.get(FEDERATION),
             &agreement.charter.genesis.to_string(),
         )?;
-        let parameters = read_model(&bytes, agreement.task.layout())
-            .map_err(|error| failed(&self.file, &error))?;
+        read_model(&bytes, agreement.task.layout()).map_err(|error| failed(&self.file, error))
+    }
+
+    fn run(self) -> Verdict {
+        let agreement = Agreement::load(&self.charter)?;
+        let parameters = self.parameters(&agreement)?;
         let opening = Opening {
             labels: self.labels.as_deref(),
             ..Opening::default()
         };
         let (rows, reading) = open_as(&self.data, agreement.task.schema(), opening)
             .map_err(|error| Failure::new(error.to_string()))?;
-        if !reading.columns.is_empty() {
-            tell(
-                "the charter names no columns: those of the rows are taken in their file's order, which must be the training rows'",
-            );
-        }
-        reading.axes.into_iter().for_each(|axes| tell(&axes));
-        for (column, cells) in reading.missing {
-            tell(&format!(
-                "{cells} cells of {column} are missing; what the charter imputes stands in for them"
-            ));
-        }
+        tell_of(reading);
         let evaluation = agreement
             .task
             .evaluate(&parameters, &rows)
-            .map_err(|error| failed(&self.data, &error))?;
+            .map_err(|error| failed(&self.data, error))?;
         let scores = agreement
             .task
             .scores(&parameters, &rows)
-            .map_err(|error| failed(&self.data, &error))?;
+            .map_err(|error| failed(&self.data, error))?;
         let auc = auc(&scores, rows.labels());
         if self.json {
-            let classes: Vec<_> = evaluation
-                .classes
-                .iter()
-                .map(|class| json!({"class": class.class, "samples": class.samples, "correct": class.correct}))
-                .collect();
-            print_json(&json!({
-                "samples": evaluation.samples,
-                "loss": evaluation.loss,
-                "accuracy": evaluation.accuracy,
-                "balanced_accuracy": evaluation.balanced_accuracy(),
-                "auc": auc,
-                "classes": classes,
-            }))?;
-            return done();
+            print_json(&evaluation_json(&evaluation, auc))?;
+        } else {
+            print(&evaluation_text(&evaluation, auc))?;
         }
-        let mut shown = table(&["class", "rows", "right", "share"]);
-        for class in &evaluation.classes {
-            let share = if class.samples > 0 {
-                format!("{:.4}", class.correct as f64 / class.samples as f64)
-            } else {
-                "–".to_owned()
-            };
-            shown.add_row([
-                class.class.to_string(),
-                class.samples.to_string(),
-                class.correct.to_string(),
-                share,
-            ]);
-        }
-        let auc = auc.map_or(String::new(), |auc| format!(", AUC {auc:.4}"));
-        print(&format!(
-            "{shown}\naccuracy {:.4}, balanced {:.4}{auc}, loss {:.4} on {} rows\n",
-            evaluation.accuracy,
-            evaluation.balanced_accuracy(),
-            evaluation.loss,
-            evaluation.samples
-        ))?;
         done()
     }
+}
+
+fn failed(path: &Path, error: impl std::fmt::Display) -> Failure {
+    Failure::new(format!("{}: {error}", path.display()))
+}
+
+/// What was done to the rows without being asked for.
+fn tell_of(reading: Reading) {
+    if !reading.columns.is_empty() {
+        tell(
+            "the charter names no columns: those of the rows are taken in their file's order, which must be the training rows'",
+        );
+    }
+    reading.axes.into_iter().for_each(|axes| tell(&axes));
+    for (column, cells) in reading.missing {
+        tell(&format!(
+            "{cells} cells of {column} are missing; what the charter imputes stands in for them"
+        ));
+    }
+}
+
+fn evaluation_json(evaluation: &Evaluation, auc: Option<f64>) -> Value {
+    let classes: Vec<_> = evaluation
+        .classes
+        .iter()
+        .map(|class| json!({"class": class.class, "samples": class.samples, "correct": class.correct}))
+        .collect();
+    json!({
+        "samples": evaluation.samples,
+        "loss": evaluation.loss,
+        "accuracy": evaluation.accuracy,
+        "balanced_accuracy": evaluation.balanced_accuracy(),
+        "auc": auc,
+        "classes": classes,
+    })
+}
+
+fn evaluation_text(evaluation: &Evaluation, auc: Option<f64>) -> String {
+    let mut shown = table(&["class", "rows", "right", "share"]);
+    for class in &evaluation.classes {
+        let share = if class.samples > 0 {
+            format!("{:.4}", class.correct as f64 / class.samples as f64)
+        } else {
+            "–".to_owned()
+        };
+        shown.add_row([
+            class.class.to_string(),
+            class.samples.to_string(),
+            class.correct.to_string(),
+            share,
+        ]);
+    }
+    let auc = auc.map_or(String::new(), |auc| format!(", AUC {auc:.4}"));
+    format!(
+        "{shown}\naccuracy {:.4}, balanced {:.4}{auc}, loss {:.4} on {} rows\n",
+        evaluation.accuracy,
+        evaluation.balanced_accuracy(),
+        evaluation.loss,
+        evaluation.samples
+    )
 }

@@ -94,27 +94,29 @@ fn lines(status: &telemetry::Status) -> Vec<(&'static str, String)> {
         let given_up = named(status, &status.no_longer_awaited);
         lines.push(("given up", format!("rounds no longer wait for {given_up}")));
     }
-    for Unreached {
-        name,
-        address,
-        why,
-        since,
-    } in &status.unreached
-    {
-        let address = address.as_deref().unwrap_or_default();
-        let who: Vec<&str> = [name.as_str(), address]
-            .into_iter()
-            .filter(|part| !part.is_empty())
-            .collect();
-        let what = format!("{}: {why} (since {since})", who.join(" at "));
-        lines.push(("unreached", what));
-    }
+    lines.extend(status.unreached.iter().map(unreached));
+    lines.extend(counts(status));
+    lines
+}
+
+fn unreached(unreached: &Unreached) -> (&'static str, String) {
+    let address = unreached.address.as_deref().unwrap_or_default();
+    let who: Vec<&str> = [unreached.name.as_str(), address]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect();
+    let (who, why, since) = (who.join(" at "), &unreached.why, &unreached.since);
+    ("unreached", format!("{who}: {why} (since {since})"))
+}
+
+fn counts(status: &telemetry::Status) -> [(&'static str, String); 4] {
+    let accuracy = status.accuracy;
     let refused = status.refused.iter();
     let refused = refused.filter(|(reason, _)| *reason != "denied");
     let refused: u64 = refused.map(|(_, count)| count).sum();
     let accepted = status.updates_accepted;
-    let accuracy = status.accuracy;
-    lines.extend([
+    let [payload, wire] = [status.bytes.payload, status.bytes.wire].map(bytes);
+    [
         (
             "accuracy",
             accuracy.map_or("–".to_owned(), |accuracy| format!("{accuracy:?}")),
@@ -124,16 +126,8 @@ fn lines(status: &telemetry::Status) -> Vec<(&'static str, String)> {
             format!("{accepted} accepted, {refused} messages refused"),
         ),
         ("denied", format!("{} connections", status.denied)),
-        (
-            "bytes",
-            format!(
-                "{} payload, {} on the wire",
-                bytes(status.bytes.payload),
-                bytes(status.bytes.wire)
-            ),
-        ),
-    ]);
-    lines
+        ("bytes", format!("{payload} payload, {wire} on the wire")),
+    ]
 }
 
 /// The names of some peers, as many as fit in a line.

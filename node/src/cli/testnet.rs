@@ -18,7 +18,7 @@ use clap::{Args, Subcommand};
 use super::output::{Verdict, print, tell};
 use super::text;
 use baseline::Baselines;
-use directory::Places;
+use directory::{Directory, Places};
 use plan::Plan;
 use report::Report;
 use supervisor::{Ended, TableTo};
@@ -188,10 +188,10 @@ fn up(up: &Up) -> Verdict {
     if up.detach {
         return control::detach(up);
     }
-    let (plan, rows) = plan::Plan::new(up)?;
+    let (plan, rows) = Plan::new(up)?;
     plan.check_overload(up.allow_overload)?;
     let ending = ending::Ending::new()?;
-    let directory = directory::Directory::create(up.dir.as_deref(), up.keep)?;
+    let directory = Directory::create(up.dir.as_deref(), up.keep)?;
     if directory.is_temporary() {
         ending.remove_at_end(directory.path.clone());
     }
@@ -219,7 +219,11 @@ fn up(up: &Up) -> Verdict {
         ended: &ended,
         seed: up.seed,
     };
-    if up.json {
+    show(&report, up.json, &directory)
+}
+
+fn show(report: &Report<'_>, json: bool, directory: &Directory) -> Verdict {
+    if json {
         print(&format!("{}\n", report.to_json()))?;
     } else {
         let kept = (!directory.is_temporary()).then_some(directory.path.as_path());

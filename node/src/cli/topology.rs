@@ -1,6 +1,6 @@
 //! `kith topology explain`: what a graph is worth, before anybody builds a federation on it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
@@ -300,6 +300,11 @@ impl Explained {
         (headers * HEADER_BYTES_MAX) as f64 / graph.peers().max(1) as f64
     }
 
+    fn rule_json(&self, rule: &dyn Rule) -> Value {
+        let fits = self.fits(rule);
+        json!({"name": rule.name(), "byzantine": rule.byzantine(), "models_needed": rule.minimum(), "fits": fits})
+    }
+
     fn to_json(&self, rule: Option<&dyn Rule>) -> Result<Value, Failure> {
         let mut object = serde_json::to_value(&self.analysis)
             .map_err(|error| Failure::new(error.to_string()))?;
@@ -342,11 +347,7 @@ impl Explained {
             json!(self.header_bytes()),
         );
         if let Some(rule) = rule {
-            let fits = self.fits(rule);
-            add(
-                "rule",
-                json!({"name": rule.name(), "byzantine": rule.byzantine(), "models_needed": rule.minimum(), "fits": fits}),
-            );
+            add("rule", self.rule_json(rule));
         }
         Ok(object)
     }
@@ -498,6 +499,26 @@ impl Explained {
 }
 
 /// Graphs side by side.
+fn draw(first: &Explained, path: &Path) -> Result<(), Failure> {
+    let title = format!("{} over {} peers", first.kind, first.analysis.n);
+    let drawing = plot::standalone(&plot::graph::svg(&title, first.kind, &first.graph, &[]));
+    std::fs::write(path, drawing)
+        .map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))?;
+    tell(&format!("drawn in {}", path.display()));
+    Ok(())
+}
+
+/// The first as an object, the others in it.
+fn together(all: &[Explained], rule: Option<&dyn Rule>) -> Result<Value, Failure> {
+    let mut objects = all.iter().map(|one| one.to_json(rule));
+    let mut first = objects.next().expect("one is explained")?;
+    let others: Vec<Value> = objects.collect::<Result<_, _>>()?;
+    if let (Value::Object(first), false) = (&mut first, others.is_empty()) {
+        first.insert("compared".to_owned(), Value::Array(others));
+    }
+    Ok(first)
+}
+
 fn compared(all: &[Explained], rule: Option<&dyn Rule>) -> String {
     let heads: Vec<&str> = std::iter::once("")
         .chain(all.iter().map(|one| one.asked.as_str()))
@@ -592,25 +613,7 @@ impl Explain {
             ))),
         };
         if let Some(path) = &self.edges {
-            let name = path.display().to_string();
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| Failure::new(format!("cannot read the edges {name}: {error}")))?;
-            let edges = edges_from_text("edges", &text)
-                .map_err(|problem| BadFile::problems(path, &text, vec![problem]))?;
-            let least = edges.iter().map(|(a, b)| a.max(b) + 1).max().unwrap_or(0);
-            let peers = checked(self.peers.unwrap_or(least))?;
-            let number = |peer: usize| toml::Value::Integer(peer as i64); // at most a million
-            let pairs = edges
-                .into_iter()
-                .map(|(a, b)| toml::Value::Array(vec![number(a), number(b)]));
-            let mut table =
-                Table::from_iter([("kind".to_owned(), toml::Value::String("edges".to_owned()))]);
-            table.insert("edges".to_owned(), toml::Value::Array(pairs.collect()));
-            let section = self.section_of(table, true)?;
-            let graph = section
-                .graph(peers, 0)
-                .map_err(|error| Failure::new(format!("{name}: {error}")))?;
-            return Ok(Explained::with(&name, "edges", graph));
+            return self.of_file(path, checked);
         }
         let (kind, peers) = (
             self.kind.as_deref().unwrap_or("ring"),
@@ -619,40 +622,55 @@ impl Explain {
         Explained::of(kind, &self.section(kind, true)?, peers)
     }
 
+    fn of_file(
+        &self,
+        path: &Path,
+        checked: impl Fn(usize) -> Result<usize, Failure>,
+    ) -> Result<Explained, Failure> {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Failure::new(format!("cannot read the edges {name}: {error}")))?;
+        let edges = edges_from_text("edges", &text)
+            .map_err(|problem| BadFile::problems(path, &text, vec![problem]))?;
+        let least = edges.iter().map(|(a, b)| a.max(b) + 1).max().unwrap_or(0);
+        let peers = checked(self.peers.unwrap_or(least))?;
+        let number = |peer: usize| toml::Value::Integer(peer as i64); // at most a million
+        let pairs = edges
+            .into_iter()
+            .map(|(a, b)| toml::Value::Array(vec![number(a), number(b)]));
+        let mut table =
+            Table::from_iter([("kind".to_owned(), toml::Value::String("edges".to_owned()))]);
+        table.insert("edges".to_owned(), toml::Value::Array(pairs.collect()));
+        let section = self.section_of(table, true)?;
+        let graph = section
+            .graph(peers, 0)
+            .map_err(|error| Failure::new(format!("{name}: {error}")))?;
+        Ok(Explained::with(&name, "edges", graph))
+    }
+
+    fn rule(&self) -> Result<Option<Box<dyn Rule>>, Failure> {
+        let Some(rule) = &self.rule else {
+            return Ok(None);
+        };
+        rule_from_text(rule, self.byzantine, &[])
+            .map(Some)
+            .map_err(|problems| Failure::of_problems("there is no such rule", &problems))
+    }
+
     fn run(self) -> Verdict {
         let first = self.first()?;
         let peers = first.analysis.n;
-        let rule = match &self.rule {
-            None => None,
-            Some(rule) => Some(
-                rule_from_text(rule, self.byzantine, &[])
-                    .map_err(|problems| Failure::of_problems("there is no such rule", &problems))?,
-            ),
-        };
+        let rule = self.rule()?;
         let rule = rule.as_deref();
         if let Some(path) = &self.svg {
-            let title = format!("{} over {peers} peers", first.kind);
-            let drawing =
-                plot::standalone(&plot::graph::svg(&title, first.kind, &first.graph, &[]));
-            std::fs::write(path, drawing).map_err(|error| {
-                Failure::new(format!("cannot write {}: {error}", path.display()))
-            })?;
-            tell(&format!("drawn in {}", path.display()));
+            draw(&first, path)?;
         }
         let mut all = vec![first];
         for kind in &self.compare {
             all.push(Explained::of(kind, &self.section(kind, false)?, peers)?);
         }
         if self.json {
-            let mut objects: Vec<Value> = all
-                .iter()
-                .map(|one| one.to_json(rule))
-                .collect::<Result<_, _>>()?;
-            let others = objects.split_off(1);
-            if let (Some(Value::Object(first)), false) = (objects.first_mut(), others.is_empty()) {
-                first.insert("compared".to_owned(), Value::Array(others));
-            }
-            print_json(&objects[0])?;
+            print_json(&together(&all, rule)?)?;
         } else if all.len() > 1 {
             print(&compared(&all, rule))?;
         } else {

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use kith_consensus::PeerId;
+use kith_gossip::event::DroppedShare;
 use kith_gossip::{Event, History};
 use serde::{Deserialize, Serialize};
 
@@ -185,7 +186,7 @@ impl Known {
         }
     }
 
-    /// Who is there, and who is waited for.
+    /// Which peers are connected, and which are waited for.
     fn neighbours(&mut self, event: &Event) {
         match event {
             Event::Connected { peer } if !self.connected.contains(peer) => {
@@ -198,6 +199,15 @@ impl Known {
             Event::NoLongerAwaited { peer, .. } => self.no_longer_awaited.push(*peer),
             Event::AwaitedAgain { peer } => self.no_longer_awaited.retain(|known| known != peer),
             _ => {}
+        }
+    }
+
+    fn drops(&mut self, dropped: &[DroppedShare]) {
+        for dropped in dropped {
+            *self.dropped.entry(dropped.peer).or_default() += Dropped {
+                sum: dropped.share,
+                count: 1,
+            };
         }
     }
 
@@ -221,12 +231,7 @@ impl Known {
             Event::RoundClosed { .. } => self.closed += 1,
             Event::Aggregated { round, dropped, .. } => {
                 self.completed = round + 1;
-                for share in dropped {
-                    *self.dropped.entry(share.peer).or_default() += Dropped {
-                        sum: share.share,
-                        count: 1,
-                    };
-                }
+                self.drops(dropped);
             }
             Event::MixingSkipped { round, .. } => {
                 self.completed = round + 1;

@@ -63,21 +63,7 @@ impl Telemetry {
                 why,
                 address,
                 count,
-            }) => {
-                // A stranger's id is told in full: whoever admits members needs it.
-                let who = peer.map_or("a stranger".to_owned(), |peer| {
-                    self.names.get(&peer).cloned().unwrap_or(peer.to_string())
-                });
-                let from = address
-                    .as_ref()
-                    .map_or(String::new(), |address| format!(" from {address}"));
-                match count {
-                    0 | 1 => tracing::warn!("denied a connection of {who}{from}: {why}"),
-                    more => tracing::warn!(
-                        "denied {more} more connections, the last of {who}{from}: {why}"
-                    ),
-                }
-            }
+            }) => self.log_denied(*peer, address.as_deref(), why, *count),
             What::Node(NodeEvent::DialFailed {
                 peer,
                 address,
@@ -115,6 +101,20 @@ impl Telemetry {
                 }
             }
             What::Other(_) => {}
+        }
+    }
+
+    fn log_denied(&self, peer: Option<PeerId>, address: Option<&str>, why: &str, count: u64) {
+        // A stranger's id is told in full: whoever admits members needs it.
+        let who = peer.map_or("a stranger".to_owned(), |peer| {
+            self.names.get(&peer).cloned().unwrap_or(peer.to_string())
+        });
+        let from = address.map_or(String::new(), |address| format!(" from {address}"));
+        match count {
+            0 | 1 => tracing::warn!("denied a connection of {who}{from}: {why}"),
+            more => {
+                tracing::warn!("denied {more} more connections, the last of {who}{from}: {why}")
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! Who takes part: the peers' keys, ids and names, which of them lie and which evaluate.
+//! The peers that take part: their keys, ids and names, which of them lie and which evaluate.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::Experiment;
 use crate::attack::{Knowledge, Oracle, entry_of};
 use crate::world::Signatures;
 
-/// Everybody, in the order of ids, so that a peer's number is its place in the graph.
+/// All peers, in the order of ids, so that a peer's number is its place in the graph.
 pub(super) struct Cast {
     pub(super) keys: Vec<Authenticator>,
     pub(super) roster: Roster,

@@ -188,7 +188,7 @@ impl Run<'_> {
         }
     }
 
-    /// Who took part, and what was counted of them.
+    /// The peers that took part, and what was counted of them.
     fn counts(&self) -> Outcome {
         let cast = &self.cast;
         let metrics = &self.simulation.observer.metrics;

@@ -171,7 +171,7 @@ fn outcome_table(outcome: &Outcome) -> String {
 
 type Line = (&'static str, String);
 
-/// Who took part, and what they learned.
+/// The peers that took part, and what they learned.
 fn learned(outcome: &Outcome) -> Vec<Line> {
     let mut lines = vec![(
         "peers",

@@ -30,70 +30,73 @@ enum Better {
 }
 
 const METRICS: &[Metric] = &[
+    metric("accuracy", "accuracy", Better::High, |outcome| {
+        known(outcome.accuracy, |range| range.mean)
+    }),
+    metric(
+        "accuracy_min",
+        "accuracy of the worst peer",
+        Better::High,
+        |outcome| known(outcome.accuracy, |range| range.min),
+    ),
+    metric("loss", "loss", Better::Low, |outcome| {
+        known(outcome.loss, |range| range.mean)
+    }),
+    metric(
+        "optimum_distance",
+        "distance to the optimum",
+        Better::Low,
+        |outcome| known(outcome.optimum_distance, |range| range.mean),
+    ),
+    metric(
+        "consensus_distance",
+        "consensus distance",
+        Better::Low,
+        |outcome| outcome.consensus_distance,
+    ),
     Metric {
-        name: "accuracy",
-        title: "accuracy",
-        of: |outcome| known(outcome.accuracy, |range| range.mean),
-        better: Better::High,
-        unit: Unit::Number,
-    },
-    Metric {
-        name: "accuracy_min",
-        title: "accuracy of the worst peer",
-        of: |outcome| known(outcome.accuracy, |range| range.min),
-        better: Better::High,
-        unit: Unit::Number,
-    },
-    Metric {
-        name: "loss",
-        title: "loss",
-        of: |outcome| known(outcome.loss, |range| range.mean),
-        better: Better::Low,
-        unit: Unit::Number,
-    },
-    Metric {
-        name: "optimum_distance",
-        title: "distance to the optimum",
-        of: |outcome| known(outcome.optimum_distance, |range| range.mean),
-        better: Better::Low,
-        unit: Unit::Number,
-    },
-    Metric {
-        name: "consensus_distance",
-        title: "consensus distance",
-        of: |outcome| outcome.consensus_distance,
-        better: Better::Low,
-        unit: Unit::Number,
-    },
-    Metric {
-        name: "body_bytes",
-        title: "bodies and keyframes",
-        of: |outcome| Some(outcome.bytes.payload as f64 + outcome.bytes.keyframes as f64),
-        better: Better::Low,
         unit: Unit::Bytes,
+        ..metric(
+            "body_bytes",
+            "bodies and keyframes",
+            Better::Low,
+            |outcome| Some(outcome.bytes.payload as f64 + outcome.bytes.keyframes as f64),
+        )
     },
     Metric {
-        name: "wire_bytes",
-        title: "on the wire",
-        of: |outcome| Some(outcome.bytes.wire as f64),
-        better: Better::Low,
         unit: Unit::Bytes,
+        ..metric("wire_bytes", "on the wire", Better::Low, |outcome| {
+            Some(outcome.bytes.wire as f64)
+        })
     },
-    Metric {
-        name: "virtual_seconds",
-        title: "virtual seconds",
-        of: |outcome| Some(outcome.virtual_seconds),
-        better: Better::Low,
-        unit: Unit::Number,
-    },
-    Metric {
-        name: "mixing_skipped",
-        title: "rounds with too few models",
-        of: |outcome| Some(outcome.mixing_skipped as f64),
-        better: Better::Low,
-        unit: Unit::Number,
-    },
+    metric(
+        "virtual_seconds",
+        "virtual seconds",
+        Better::Low,
+        |outcome| Some(outcome.virtual_seconds),
+    ),
+    metric(
+        "mixing_skipped",
+        "rounds with too few models",
+        Better::Low,
+        |outcome| Some(outcome.mixing_skipped as f64),
+    ),
 ];
+
+const fn metric(
+    name: &'static str,
+    title: &'static str,
+    better: Better,
+    of: fn(&Outcome) -> Option<f64>,
+) -> Metric {
+    Metric {
+        name,
+        title,
+        of,
+        better,
+        unit: Unit::Number,
+    }
+}
 
 /// A part of a range; `None` if it could not be written.
 fn known(range: Option<Range>, part: fn(Range) -> f64) -> Option<f64> {

@@ -1,4 +1,4 @@
-//! Who is connected with whom, and when each end hears of it.
+//! Which peers are connected, and when each end hears of it.
 
 use std::sync::Arc;
 use std::time::Duration;

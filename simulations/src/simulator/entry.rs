@@ -2,6 +2,8 @@
 
 use kith_gossip::{Input, Packet, Record, Timer};
 
+use super::work::Job;
+
 /// Something that will happen.
 pub(super) enum Entry {
     Start(usize),
@@ -22,30 +24,11 @@ pub(super) enum Entry {
         life: u32,
         timer: Timer,
     },
-    Trained {
-        member: u32,
-        life: u32,
-        round: u64,
-        job: u64,
-    },
+    Trained(Job),
     /// A liar that waits for others' results has waited long enough.
-    Patience {
-        member: u32,
-        life: u32,
-        round: u64,
-    },
-    Evaluated {
-        member: u32,
-        life: u32,
-        round: u64,
-        job: u64,
-    },
-    Judged {
-        member: u32,
-        life: u32,
-        round: u64,
-        job: u64,
-    },
+    Patience(Job),
+    Evaluated(Job),
+    Judged(Job),
     Durable {
         member: u32,
         life: u32,
@@ -70,20 +53,19 @@ impl Entry {
             }
             | Entry::Input { member, life, .. }
             | Entry::Timer { member, life, .. }
-            | Entry::Trained { member, life, .. }
-            | Entry::Patience { member, life, .. }
-            | Entry::Evaluated { member, life, .. }
-            | Entry::Judged { member, life, .. }
             | Entry::Durable { member, life, .. } => Some((*member as usize, *life)),
+            Entry::Trained(job)
+            | Entry::Patience(job)
+            | Entry::Evaluated(job)
+            | Entry::Judged(job) => Some((job.member as usize, job.life)),
             _ => None,
         }
     }
 
+    /// The work whose result nobody wants if this is dropped.
     pub(super) fn job(&self) -> Option<u64> {
         match self {
-            Entry::Trained { job, .. }
-            | Entry::Evaluated { job, .. }
-            | Entry::Judged { job, .. } => Some(*job),
+            Entry::Trained(job) | Entry::Evaluated(job) | Entry::Judged(job) => Some(job.number),
             _ => None,
         }
     }

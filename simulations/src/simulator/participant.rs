@@ -1,4 +1,4 @@
-//! Who takes part: how a peer is set up, what it trains on, on which device and line.
+//! A peer that takes part: how it is set up, what it trains on, on which device and line.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -19,13 +19,13 @@ pub(super) enum Computed {
     Judged(Option<Vec<f64>>),
 }
 
-/// A training result that waits for the others' of its round.
-#[derive(Clone, Copy)]
-pub(super) struct HeldBack {
+/// What the pool works on for a member in a round.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) struct Job {
     pub(super) member: u32,
     pub(super) life: u32,
-    pub(super) round: u64,
-    pub(super) job: u64,
+    round: u64,
+    pub(super) number: u64,
 }
 
 impl<O: Observer> Simulation<O> {
@@ -45,64 +45,54 @@ impl<O: Observer> Simulation<O> {
             takes = (takes as f64 * (state.device.jitter * random.normal()).exp()) as Nanoseconds;
         }
         let life = state.life;
-        let job = self.pool.submit(move || {
+        let job = self.submit(member, round, move || {
             let [memory, correction] = beside
                 .each_ref()
                 .map(|vector| vector.as_ref().map(|vector| vector.as_slice()));
-            Computed::Trained(local.train_again(
-                &Request {
-                    start: &start,
-                    round,
-                    memory,
-                    correction,
-                },
-                life,
-            ))
-        });
-        self.queue.push(
-            self.now + takes,
-            Entry::Trained {
-                member: member as u32,
-                life,
+            let request = Request {
+                start: &start,
                 round,
-                job,
-            },
-        );
+                memory,
+                correction,
+            };
+            Computed::Trained(local.train_again(&request, life))
+        });
+        self.queue.push(self.now + takes, Entry::Trained(job));
     }
 
     pub(super) fn evaluate(&mut self, member: usize, round: u64, parameters: Parameters) {
-        let state = &self.members[member];
-        let (local, life) = (Arc::clone(&state.local), state.life);
-        let job = self
-            .pool
-            .submit(move || Computed::Evaluated(local.evaluate(&parameters)));
-        let entry = Entry::Evaluated {
-            member: member as u32,
-            life,
-            round,
-            job,
-        };
-        self.queue.push(self.now, entry);
+        let local = Arc::clone(&self.members[member].local);
+        let work = move || Computed::Evaluated(local.evaluate(&parameters));
+        let job = self.submit(member, round, work);
+        self.queue.push(self.now, Entry::Evaluated(job));
     }
 
     pub(super) fn judge(&mut self, member: usize, round: u64, models: Vec<Parameters>) {
         let state = &self.members[member];
-        let (local, life) = (Arc::clone(&state.local), state.life);
+        let local = Arc::clone(&state.local);
         // A forward pass costs about a third of a step (guess).
         let takes = nanoseconds(state.device.step) * models.len() as u64 / 3;
         let losses = move || models.iter().map(|model| local.loss(model)).collect();
-        let job = self.pool.submit(move || Computed::Judged(losses()));
-        let entry = Entry::Judged {
+        let job = self.submit(member, round, move || Computed::Judged(losses()));
+        self.queue.push(self.now + takes, Entry::Judged(job));
+    }
+
+    fn submit(
+        &mut self,
+        member: usize,
+        round: u64,
+        work: impl FnOnce() -> Computed + Send + 'static,
+    ) -> Job {
+        Job {
             member: member as u32,
-            life,
+            life: self.members[member].life,
             round,
-            job,
-        };
-        self.queue.push(self.now + takes, entry);
+            number: self.pool.submit(work),
+        }
     }
 
     /// Whether a result has to wait for others', and keeps it then.
-    fn holds_back(&mut self, result: HeldBack) -> bool {
+    fn holds_back(&mut self, result: Job) -> bool {
         let Some(waits) = self.members[result.member as usize].waits else {
             return false;
         };
@@ -116,20 +106,7 @@ impl<O: Observer> Simulation<O> {
             return false;
         }
         self.held_back.push(result);
-        let HeldBack {
-            member,
-            life,
-            round,
-            ..
-        } = result;
-        self.queue.push(
-            until,
-            Entry::Patience {
-                member,
-                life,
-                round,
-            },
-        );
+        self.queue.push(until, Entry::Patience(result));
         true
     }
 
@@ -153,18 +130,7 @@ impl<O: Observer> Simulation<O> {
             if self.others_can_come(result.round) {
                 self.held_back.push(result);
             } else {
-                let HeldBack {
-                    member,
-                    life,
-                    round,
-                    job,
-                } = result;
-                self.at_once.push_back(Entry::Trained {
-                    member,
-                    life,
-                    round,
-                    job,
-                });
+                self.at_once.push_back(Entry::Trained(result));
             }
         }
     }
@@ -184,17 +150,16 @@ impl<O: Observer> Simulation<O> {
     }
 
     /// A result has come; it may have to wait for others'.
-    pub(super) fn result(&mut self, result: HeldBack) {
+    pub(super) fn result(&mut self, result: Job) {
         if !self.holds_back(result) {
             self.trained(result);
         }
     }
 
-    fn trained(&mut self, result: HeldBack) {
-        let HeldBack { round, job, .. } = result;
-        let member = result.member as usize;
+    fn trained(&mut self, result: Job) {
+        let (member, round) = (result.member as usize, result.round);
         self.note_result(member, round);
-        let Computed::Trained(result) = self.pool.collect(job) else {
+        let Computed::Trained(result) = self.pool.collect(result.number) else {
             unreachable!("the job was to train")
         };
         let input = match result {
@@ -220,10 +185,11 @@ impl<O: Observer> Simulation<O> {
         self.let_in();
     }
 
-    pub(super) fn evaluated(&mut self, member: usize, round: u64, job: u64) {
-        let Computed::Evaluated(result) = self.pool.collect(job) else {
+    pub(super) fn evaluated(&mut self, job: Job) {
+        let Computed::Evaluated(result) = self.pool.collect(job.number) else {
             unreachable!("the job was to evaluate")
         };
+        let round = job.round;
         let input = match result {
             Some((loss, accuracy, samples)) => Input::Evaluated {
                 round,
@@ -233,20 +199,20 @@ impl<O: Observer> Simulation<O> {
             },
             None => Input::NotEvaluated { round },
         };
-        self.handle(member, input);
+        self.handle(job.member as usize, input);
     }
 
-    pub(super) fn judged(&mut self, member: usize, round: u64, job: u64) {
-        let Computed::Judged(losses) = self.pool.collect(job) else {
+    pub(super) fn judged(&mut self, job: Job) {
+        let Computed::Judged(losses) = self.pool.collect(job.number) else {
             unreachable!("the job was to judge")
         };
-        self.handle(member, Input::Judged { round, losses });
+        let round = job.round;
+        self.handle(job.member as usize, Input::Judged { round, losses });
     }
 
     /// A result has waited for others' long enough.
-    pub(super) fn patience_ends(&mut self, member: u32, life: u32, round: u64) {
-        let held = |held: &HeldBack| (held.member, held.life, held.round) == (member, life, round);
-        if let Some(place) = self.held_back.iter().position(held) {
+    pub(super) fn patience_ends(&mut self, result: Job) {
+        if let Some(place) = self.held_back.iter().position(|held| *held == result) {
             let result = self.held_back.remove(place);
             self.trained(result);
         }
@@ -254,11 +220,11 @@ impl<O: Observer> Simulation<O> {
 
     /// A dead process has no results.
     pub(super) fn drop_results(&mut self, member: usize) {
-        let (dead, others): (Vec<HeldBack>, Vec<HeldBack>) = std::mem::take(&mut self.held_back)
+        let (dead, others): (Vec<Job>, Vec<Job>) = std::mem::take(&mut self.held_back)
             .into_iter()
             .partition(|held| held.member as usize == member);
         self.held_back = others;
-        dead.iter().for_each(|held| self.pool.forget(held.job));
+        dead.iter().for_each(|held| self.pool.forget(held.number));
         self.let_in();
     }
 }

@@ -241,6 +241,33 @@ impl Treated {
         found
     }
 
+    fn is_measured(&self) -> bool {
+        self.left_out_clean
+            .or(self.left_out_honest)
+            .or(self.left_out_lying)
+            .is_some()
+            || self.suspected_honest + self.suspected_lying > 0
+    }
+
+    /// Its row of the table.
+    fn row(&self, name: String) -> Vec<String> {
+        let runs = |suspected: usize, runs: usize| {
+            if runs == 0 {
+                "–".to_owned()
+            } else {
+                format!("{suspected} of {runs}")
+            }
+        };
+        vec![
+            name,
+            share(self.left_out_clean),
+            share(self.left_out_honest),
+            share(self.left_out_lying),
+            runs(self.suspected_honest, self.honest_runs),
+            runs(self.suspected_lying, self.lying_runs),
+        ]
+    }
+
     /// Largest share of what it sent in earnest.
     fn left_out(&self) -> f64 {
         self.left_out_clean
@@ -248,6 +275,10 @@ impl Treated {
             .chain(self.left_out_honest)
             .fold(0.0, f64::max)
     }
+}
+
+fn share(value: Option<f64>) -> String {
+    value.map_or("–".to_owned(), percent)
 }
 
 /// Runs the charter in its world with nobody lying and with the world's liars, placed anew by each
@@ -362,13 +393,13 @@ impl Answer<'_> {
         }
         let Some(replay) = replay else { return done() };
         for (outcome, failure) in self.broken() {
-            let peer = failure
-                .peer
-                .map_or("the run".to_owned(), |peer| format!("peer {peer}"));
             let (seed, lying) = (outcome.seed, outcome.adversaries);
             tell(&format!(
-                "promise {} broken by {peer} at {:.6} s with seed {seed}, {lying} lying: {}",
-                failure.check, failure.virtual_seconds, failure.what
+                "promise {} broken by {} at {:.6} s with seed {seed}, {lying} lying: {}",
+                failure.check,
+                failure.place(),
+                failure.virtual_seconds,
+                failure.what
             ));
         }
         tell(&format!("replay it: {replay}"));
@@ -462,61 +493,10 @@ impl Answer<'_> {
             .map(|(name, treated)| (*name, treated))
             .collect();
         order.sort_by(|one, other| other.1.left_out().total_cmp(&one.1.left_out()));
-        let measured = |peer: &Treated| {
-            peer.left_out_clean
-                .or(peer.left_out_honest)
-                .or(peer.left_out_lying)
-                .is_some()
-                || peer.suspected_honest + peer.suspected_lying > 0
-        };
-        if !peers.values().any(measured) {
+        if !peers.values().any(Treated::is_measured) {
             return;
         }
-        let share = |value: Option<f64>| value.map_or("–".to_owned(), percent);
-        let runs = |suspected: usize, runs: usize| {
-            if runs == 0 {
-                "–".to_owned()
-            } else {
-                format!("{suspected} of {runs}")
-            }
-        };
-        let open = self.experiment.charter.membership.mode == Admission::Open;
-        let mut rows = table(&[
-            "",
-            "nobody lies",
-            "others lie",
-            "it lies",
-            "suspected, honest",
-            "suspected, lying",
-        ]);
-        let all = |of: fn(&Treated) -> Option<f64>| share(mean(peers.values().filter_map(of)));
-        let (clean, honest) = (
-            all(|peer| peer.left_out_clean),
-            all(|peer| peer.left_out_honest),
-        );
-        let lying = all(|peer| peer.left_out_lying);
-        rows.add_row(vec![
-            "everybody".to_owned(),
-            clean,
-            honest,
-            lying,
-            String::new(),
-            String::new(),
-        ]);
-        for (name, peer) in order.iter().take(NAMED_MAX) {
-            rows.add_row(vec![
-                if open {
-                    format!("peer {name}")
-                } else {
-                    (*name).to_owned()
-                },
-                share(peer.left_out_clean),
-                share(peer.left_out_honest),
-                share(peer.left_out_lying),
-                runs(peer.suspected_honest, peer.honest_runs),
-                runs(peer.suspected_lying, peer.lying_runs),
-            ]);
-        }
+        let rows = self.treated_table(&peers, &order);
         text.push_str(
             "\nOf what a peer sent, the share that honest peers left out; and the runs in which one of them suspected it:\n",
         );
@@ -534,6 +514,40 @@ impl Answer<'_> {
                 "This rule leaves out most of what honest peers send: to be left out or suspected is no sign of a lie here.\n",
             );
         }
+    }
+
+    fn treated_table(
+        &self,
+        peers: &BTreeMap<&str, Treated>,
+        order: &[(&str, &Treated)],
+    ) -> comfy_table::Table {
+        let open = self.experiment.charter.membership.mode == Admission::Open;
+        let mut rows = table(&[
+            "",
+            "nobody lies",
+            "others lie",
+            "it lies",
+            "suspected, honest",
+            "suspected, lying",
+        ]);
+        let all = |of: fn(&Treated) -> Option<f64>| share(mean(peers.values().filter_map(of)));
+        rows.add_row(vec![
+            "everybody".to_owned(),
+            all(|peer| peer.left_out_clean),
+            all(|peer| peer.left_out_honest),
+            all(|peer| peer.left_out_lying),
+            String::new(),
+            String::new(),
+        ]);
+        for (name, peer) in order.iter().take(NAMED_MAX) {
+            let shown = if open {
+                format!("peer {name}")
+            } else {
+                (*name).to_owned()
+            };
+            rows.add_row(peer.row(shown));
+        }
+        rows
     }
 
     fn verdict(&self) -> String {

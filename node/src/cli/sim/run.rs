@@ -9,8 +9,9 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use kith_consensus::Problem;
 use kith_simulations::experiment::{
-    Experiment, ExperimentError, Outcome, Setting, has_sweep, setting, setting_to_text,
+    Experiment, ExperimentError, Outcome, Range, Setting, has_sweep, setting, setting_to_text,
 };
+use kith_simulations::metrics::Bytes;
 use kith_simulations::report;
 
 use super::super::done;
@@ -109,24 +110,12 @@ impl Run {
         } else {
             print(&summary(&outcome, folder.as_deref()))?
         }
-        if !outcome.faults_not_felt.is_empty() {
-            let end = outcome.virtual_seconds;
-            tell(&format!(
-                "warning: never felt, since the run ended at {end:.3} s: {}",
-                outcome.faults_not_felt.join(", ")
-            ));
-        }
+        tell_of_faults(&outcome);
         if outcome.checks.failed.is_empty() {
             return done();
         }
         for failure in &outcome.checks.failed {
-            let peer = failure
-                .peer
-                .map_or("the run".to_owned(), |peer| format!("peer {peer}"));
-            tell(&format!(
-                "promise {} broken by {peer} at {:.6} s: {}",
-                failure.check, failure.virtual_seconds, failure.what
-            ));
+            tell(&failure.to_string());
         }
         tell(&format!("replay it: {command}"));
         Ok(ExitCode::from(BROKEN))
@@ -185,6 +174,16 @@ impl Run {
 
     pub(super) fn out(&self) -> Option<&Path> {
         self.out.as_deref()
+    }
+}
+
+fn tell_of_faults(outcome: &Outcome) {
+    if !outcome.faults_not_felt.is_empty() {
+        tell(&format!(
+            "warning: never felt, since the run ended at {:.3} s: {}",
+            outcome.virtual_seconds,
+            outcome.faults_not_felt.join(", ")
+        ));
     }
 }
 
@@ -285,114 +284,113 @@ fn summary(outcome: &Outcome, folder: Option<&Path>) -> String {
         "{}: {} peers, {} rounds, seed {}\n",
         outcome.name, outcome.peers, outcome.rounds, outcome.seed
     );
-    let mut line = |name: &str, value: String| text.push_str(&format!("  {name:<22}{value}\n"));
-    if outcome.adversaries > 0 {
-        line(
-            "liars",
-            format!("{} ({})", outcome.adversaries, outcome.liars.join(", ")),
-        );
+    let folder = folder.map(|folder| format!("{} (report.html)", folder.display()));
+    let lines = [learned(outcome), sent(outcome), went(outcome)];
+    for (name, value) in lines
+        .into_iter()
+        .flatten()
+        .chain(folder.map(|folder| ("results", folder)))
+    {
+        text.push_str(&format!("  {name:<22}{value}\n"));
     }
-    if let Some(accuracy) = outcome.accuracy {
-        line(
-            "accuracy",
-            format!(
-                "{:.4} (from {:.4} to {:.4})",
-                accuracy.mean, accuracy.min, accuracy.max
-            ),
-        );
+    text
+}
+
+type Line = (&'static str, String);
+
+/// Which peers lied, and what the honest ones learned.
+fn learned(outcome: &Outcome) -> Vec<Line> {
+    let mut lines = Vec::new();
+    if outcome.adversaries > 0 {
+        let liars = format!("{} ({})", outcome.adversaries, outcome.liars.join(", "));
+        lines.push(("liars", liars));
+    }
+    if let Some(Range { mean, min, max }) = outcome.accuracy {
+        let accuracy = format!("{mean:.4} (from {min:.4} to {max:.4})");
+        lines.push(("accuracy", accuracy));
     }
     if let Some(share) = outcome.known_to_liars {
-        line(
-            "known to the liars",
-            format!(
-                "{:.1} % of the honest vectors of their rounds",
-                100.0 * share
-            ),
+        let known = format!(
+            "{:.1} % of the honest vectors of their rounds",
+            100.0 * share
         );
+        lines.push(("known to the liars", known));
     }
-    if let Some(distance) = outcome.optimum_distance {
-        line(
-            "distance to optimum",
-            format!(
-                "{:.3e} (from {:.3e} to {:.3e})",
-                distance.mean, distance.min, distance.max
-            ),
-        );
+    if let Some(Range { mean, min, max }) = outcome.optimum_distance {
+        let distance = format!("{mean:.3e} (from {min:.3e} to {max:.3e})");
+        lines.push(("distance to optimum", distance));
     }
     if let Some(distance) = outcome.consensus_distance {
-        line("consensus distance", format!("{distance:.4e}"));
+        lines.push(("consensus distance", format!("{distance:.4e}")));
     }
-    let dense = outcome.bytes.dense_equivalent;
+    lines
+}
+
+/// What went over the wire, and whose rows it is about.
+fn sent(outcome: &Outcome) -> Vec<Line> {
+    let Bytes {
+        dense_equivalent: dense,
+        payload,
+        keyframes,
+        ..
+    } = outcome.bytes;
     let share = if dense > 0 {
-        100.0 * (outcome.bytes.payload + outcome.bytes.keyframes) as f64 / dense as f64
+        100.0 * (payload + keyframes) as f64 / dense as f64
     } else {
         0.0
     };
-    line(
+    let bodies = bytes(payload + keyframes);
+    let mut lines = vec![(
         "updates",
-        format!(
-            "{} of bodies, {share:.1} % of uncompressed",
-            bytes(outcome.bytes.payload + outcome.bytes.keyframes)
-        ),
-    );
+        format!("{bodies} of bodies, {share:.1} % of uncompressed"),
+    )];
+    if let Some(skew) = &outcome.skew {
+        let unlike = format!(
+            "{:.3} of 2 (mean distance of a peer's classes from everybody's)",
+            skew.l1
+        );
+        lines.push(("unlike labels", unlike));
+        if skew.left_over > 0 {
+            let left = format!(
+                "{} training rows that the partition deals to nobody",
+                skew.left_over
+            );
+            lines.push(("rows left over", left));
+        }
+    }
     let again = outcome.bytes.retransmitted.filter(|again| *again > 0);
     let again = again.map_or(String::new(), |again| {
         format!(", of that {} sent once more", bytes(again))
     });
-    if let Some(skew) = &outcome.skew {
-        line(
-            "unlike labels",
-            format!(
-                "{:.3} of 2 (mean distance of a peer's classes from everybody's)",
-                skew.l1
-            ),
-        );
-        if skew.left_over > 0 {
-            line(
-                "rows left over",
-                format!(
-                    "{} training rows that the partition deals to nobody",
-                    skew.left_over
-                ),
-            );
-        }
-    }
-    line(
-        "on the wire",
-        format!("{}{again}", bytes(outcome.bytes.wire)),
-    );
+    let wire = format!("{}{again}", bytes(outcome.bytes.wire));
+    lines.push(("on the wire", wire));
+    lines
+}
+
+/// How the run went.
+fn went(outcome: &Outcome) -> Vec<Line> {
     let jumped = if outcome.rounds_jumped > 0 {
         format!("; left out by jumps: {}", outcome.rounds_jumped)
     } else {
         String::new()
     };
     let (late, few) = (outcome.rounds_by_deadline, outcome.mixing_skipped);
-    line(
-        "rounds by deadline",
-        format!("{late}; too few to mix: {few}{jumped}"),
+    let took = format!(
+        "{:.2} s, {:.0} peer-rounds/s, {} inputs, {}",
+        outcome.wall_seconds,
+        outcome.peer_rounds_per_second,
+        outcome.events,
+        outcome.signatures.name()
     );
-    let rate = outcome.peer_rounds_per_second;
-    line("virtual time", format!("{:.3} s", outcome.virtual_seconds));
-    line(
-        "took",
-        format!(
-            "{:.2} s, {rate:.0} peer-rounds/s, {} inputs, {}",
-            outcome.wall_seconds,
-            outcome.events,
-            outcome.signatures.name()
+    let (kept, broken) = (outcome.checks.passed, outcome.checks.failed.len());
+    vec![
+        (
+            "rounds by deadline",
+            format!("{late}; too few to mix: {few}{jumped}"),
         ),
-    );
-    line(
-        "promises kept",
-        format!(
-            "{} of {}",
-            outcome.checks.passed,
-            outcome.checks.passed + outcome.checks.failed.len()
-        ),
-    );
-    line("trace", outcome.trace.to_string());
-    if let Some(folder) = folder {
-        line("results", format!("{} (report.html)", folder.display()));
-    }
-    text
+        ("virtual time", format!("{:.3} s", outcome.virtual_seconds)),
+        ("took", took),
+        ("promises kept", format!("{kept} of {}", kept + broken)),
+        ("trace", outcome.trace.to_string()),
+    ]
 }

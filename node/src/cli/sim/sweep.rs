@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use kith_simulations::check::place;
 use kith_simulations::experiment::{Experiment, Setting, setting, setting_to_text};
 use kith_simulations::sweep::campaign::Campaign;
 use kith_simulations::sweep::{Axis, Entry, Manifest, Run, Sweep as Grid, axis, execute};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::super::done;
 use super::super::output::{Failure, Verdict, print, print_json, tell};
@@ -139,46 +140,13 @@ impl Sweep {
         first: &Experiment,
         out: &Path,
     ) -> Verdict {
-        let file = shell_path(&self.file);
-        let waiting = |run: &Run| Entry {
-            slug: run.slug.clone(),
-            cell: run.cell,
-            values: run.values.clone(),
-            seed: run.seed,
-            failure: Some("not run: the sweep was stopped before".to_owned()),
-            kept: false,
-            command: run.command(&file),
-        };
-        let mut manifest = Manifest {
-            name: first.charter.name.clone(),
-            command: self.command(),
-            axes: sweep.axes.iter().map(|axis| axis.key.clone()).collect(),
-            values: sweep.axes.iter().map(Axis::labels).collect(),
-            seeds: sweep.seeds.clone(),
-            runs: runs.iter().map(waiting).collect(),
-        };
-        let begin = || {
-            if self.again {
-                for run in runs {
-                    let _ = std::fs::remove_file(
-                        out.join("cells").join(&run.slug).join("outcome.json"),
-                    ); // there may be none
-                }
-            }
-            std::fs::write(out.join("sweep.toml"), text)?;
-            manifest.write(out)
-        };
-        begin().map_err(|error| wrong(out, &error))?;
-        let progress = Progress::new(runs.len() as u64, "runs");
-        let (ended, failed) = (AtomicU64::new(0), AtomicU64::new(0));
+        let mut manifest = self.waiting(sweep, runs, first);
+        self.begin(text, &manifest, out)
+            .map_err(|error| wrong(out, &error))?;
         let started = Instant::now();
-        let entries = execute(text, &file, runs, self.jobs(), out, self.peers, &|entry| {
-            let failed = failed.fetch_add(u64::from(entry.failure.is_some()), Ordering::Relaxed)
-                + u64::from(entry.failure.is_some());
-            progress.at(ended.fetch_add(1, Ordering::Relaxed) + 1, failed);
-        });
-        progress.end();
-        manifest.runs = entries.map_err(|error| wrong(out, &error))?;
+        manifest.runs = self
+            .executed(text, runs, out)
+            .map_err(|error| wrong(out, &error))?;
         manifest.write(out).map_err(|error| wrong(out, &error))?;
         let rows = report::of_sweep(out)?;
         super::parquet(self.parquet, out)?;
@@ -189,11 +157,11 @@ impl Sweep {
             .collect();
         let kept = manifest.runs.iter().filter(|run| run.kept).count();
         if self.json {
-            let failures =
-                failed.iter().map(|run| json!({"run": run.slug, "seed": run.seed, "why": run.failure, "command": run.command}));
+            let failure = |run: &&Entry| json!({"run": run.slug, "seed": run.seed, "why": run.failure, "command": run.command});
             print_json(&json!({
                 "name": manifest.name, "out": out.display().to_string(), "cells": sweep.cells(), "runs": runs.len(), "kept": kept,
-                "wall_seconds": started.elapsed().as_secs_f64(), "failed": failures.collect::<Vec<_>>(), "summary": rows,
+                "wall_seconds": started.elapsed().as_secs_f64(), "failed": failed.iter().map(failure).collect::<Vec<_>>(),
+                "summary": rows,
             }))?;
         } else {
             print(&report::cells(&rows, &manifest.axes, out))?;
@@ -203,30 +171,58 @@ impl Sweep {
             runs.len(),
             failed.len()
         ));
-        // Runs of a cell that failed alike are told once; --json and the report have the command of
-        // each.
-        for alike in
-            failed.chunk_by(|left, right| left.cell == right.cell && left.failure == right.failure)
-        {
-            let seeds: Vec<String> = alike.iter().map(|run| run.seed.to_string()).collect();
-            let cell = manifest
-                .axes
-                .iter()
-                .zip(&alike[0].values)
-                .map(|(key, value)| format!("{key} = {value}, "));
-            let why = alike[0].failure.as_deref().unwrap_or_default();
-            tell(&format!(
-                "{}seed {}: {why}\n  alone: {}",
-                cell.collect::<String>(),
-                seeds.join(", "),
-                alike[0].command
-            ));
-        }
+        tell_of_failures(&manifest, &failed);
         if failed.is_empty() {
             done()
         } else {
             Ok(ExitCode::from(BROKEN))
         }
+    }
+
+    /// What the folder says before anything was run.
+    fn waiting(&self, sweep: &Grid, runs: &[Run], first: &Experiment) -> Manifest {
+        let file = shell_path(&self.file);
+        let waiting = |run: &Run| Entry {
+            slug: run.slug.clone(),
+            cell: run.cell,
+            values: run.values.clone(),
+            seed: run.seed,
+            failure: Some("not run: the sweep was stopped before".to_owned()),
+            kept: false,
+            command: run.command(&file),
+        };
+        Manifest {
+            name: first.charter.name.clone(),
+            command: self.command(),
+            axes: sweep.axes.iter().map(|axis| axis.key.clone()).collect(),
+            values: sweep.axes.iter().map(Axis::labels).collect(),
+            seeds: sweep.seeds.clone(),
+            runs: runs.iter().map(waiting).collect(),
+        }
+    }
+
+    fn begin(&self, text: &str, manifest: &Manifest, out: &Path) -> std::io::Result<()> {
+        if self.again {
+            for run in &manifest.runs {
+                let outcome = out.join("cells").join(&run.slug).join("outcome.json");
+                let _ = std::fs::remove_file(outcome); // there may be none
+            }
+        }
+        std::fs::write(out.join("sweep.toml"), text)?;
+        manifest.write(out)
+    }
+
+    fn executed(&self, text: &str, runs: &[Run], out: &Path) -> std::io::Result<Vec<Entry>> {
+        let file = shell_path(&self.file);
+        let progress = Progress::new(runs.len() as u64, "runs");
+        let (ended, failed) = (AtomicU64::new(0), AtomicU64::new(0));
+        let entries = execute(text, &file, runs, self.jobs(), out, self.peers, &|entry| {
+            let failure = u64::from(entry.failure.is_some());
+            let failed = failed.fetch_add(failure, Ordering::Relaxed) + failure;
+            progress.at(ended.fetch_add(1, Ordering::Relaxed) + 1, failed);
+        });
+        progress.end();
+        entries
     }
 
     fn campaign(&self, text: &str, sweep: &Grid, from: u64, to: u64, out: &Path) -> Verdict {
@@ -250,28 +246,10 @@ impl Sweep {
         let experiment = Experiment::parse(text, &settings)
             .map_err(|problems| Failure::from(BadFile::problems(&self.file, text, problems)))?;
         let path = out.join("campaign.json");
-        let mut campaign = Campaign::new(
-            &experiment,
-            env!("CARGO_PKG_VERSION"),
-            self.commit.clone(),
-            from,
-            to,
-        );
+        let version = env!("CARGO_PKG_VERSION");
+        let mut campaign = Campaign::new(&experiment, version, self.commit.clone(), from, to);
         if !self.again {
-            let resumed = campaign.resume(&path).map_err(|why| {
-                let what = format!("{} cannot be continued: {why}", path.display());
-                Failure::with_help(
-                    what,
-                    "choose another folder with --out, or start anew with --again",
-                )
-            })?;
-            if resumed && campaign.seeds() > 0 {
-                tell(&format!(
-                    "going on at seed {}: {} seeds were done before",
-                    campaign.next,
-                    campaign.seeds()
-                ));
-            }
+            resume(&mut campaign, &path)?;
         }
         let (before, started) = (campaign.seeds(), Instant::now());
         let progress = Progress::new(to - from, "seeds");
@@ -281,7 +259,26 @@ impl Sweep {
         progress.end();
         ran.map_err(|error| wrong(out, &error))?;
         let rate = (campaign.seeds() - before) as f64 / started.elapsed().as_secs_f64().max(1e-9);
-        let (seeds, failed, bound) = (campaign.seeds(), campaign.failed(), campaign.bound());
+        if self.json {
+            print_json(&campaign_json(&campaign, &experiment.charter.name, rate))?;
+        } else {
+            print(&campaign_text(&campaign, rate))?;
+        }
+        if campaign.next < to {
+            tell(&format!(
+                "ended before seed {}: so many failures are enough",
+                campaign.next
+            ));
+        }
+        self.tell_of_broken_seeds(&campaign, &settings);
+        if campaign.failed() == 0 {
+            done()
+        } else {
+            Ok(ExitCode::from(BROKEN))
+        }
+    }
+
+    fn tell_of_broken_seeds(&self, campaign: &Campaign, settings: &[Setting]) {
         let command = |seed: u64| {
             let mut text = format!("kith sim run {} --seed {seed}", shell_path(&self.file));
             settings
@@ -290,45 +287,77 @@ impl Sweep {
                 .for_each(|own| text.push_str(&format!(" --set {}", setting_to_text(own))));
             text
         };
-        if self.json {
-            print_json(&json!({
-                "name": experiment.charter.name, "from": from, "to": to, "next": campaign.next, "seeds": seeds, "failed": failed,
-                "seeds_per_second": rate, "failure_rate_upper_95": bound, "failures": campaign.failures, "version": campaign.version,
-                "commit": campaign.commit, "wall_seconds": campaign.wall_seconds, "experiment": campaign.experiment,
-            }))?;
-        } else {
-            let bound = bound.map_or(String::new(), |bound| {
-                format!("; with 95 % confidence fewer than {bound:.2e} of all seeds fail (3/N)")
-            });
-            print(&format!(
-                "{seeds} seeds, {failed} failures, {rate:.1} seeds/s{bound}\n"
-            ))?;
-        }
-        if campaign.next < to {
-            tell(&format!(
-                "ended before seed {}: so many failures are enough",
-                campaign.next
-            ));
-        }
         let mut told = None;
         for failure in &campaign.failures {
-            let peer = failure
-                .peer
-                .map_or("the run".to_owned(), |peer| format!("peer {peer}"));
             tell(&format!(
-                "seed {}: {} broken by {peer}: {}",
-                failure.seed, failure.check, failure.what
+                "seed {}: {} broken by {}: {}",
+                failure.seed,
+                failure.check,
+                place(failure.peer),
+                failure.what
             ));
             if told != Some(failure.seed) {
                 tell(&format!("  alone: {}", command(failure.seed)));
             }
             told = Some(failure.seed);
         }
-        if failed == 0 {
-            done()
-        } else {
-            Ok(ExitCode::from(BROKEN))
-        }
+    }
+}
+
+/// Takes up what was done before.
+fn resume(campaign: &mut Campaign, path: &Path) -> Result<(), Failure> {
+    let resumed = campaign.resume(path).map_err(|why| {
+        let what = format!("{} cannot be continued: {why}", path.display());
+        Failure::with_help(
+            what,
+            "choose another folder with --out, or start anew with --again",
+        )
+    })?;
+    if resumed && campaign.seeds() > 0 {
+        tell(&format!(
+            "going on at seed {}: {} seeds were done before",
+            campaign.next,
+            campaign.seeds()
+        ));
+    }
+    Ok(())
+}
+
+fn campaign_json(campaign: &Campaign, name: &str, rate: f64) -> Value {
+    json!({
+        "name": name, "from": campaign.from, "to": campaign.to, "next": campaign.next, "seeds": campaign.seeds(),
+        "failed": campaign.failed(), "seeds_per_second": rate, "failure_rate_upper_95": campaign.bound(),
+        "failures": campaign.failures, "version": campaign.version, "commit": campaign.commit,
+        "wall_seconds": campaign.wall_seconds, "experiment": campaign.experiment,
+    })
+}
+
+fn campaign_text(campaign: &Campaign, rate: f64) -> String {
+    let bound = campaign.bound().map_or(String::new(), |bound| {
+        format!("; with 95 % confidence fewer than {bound:.2e} of all seeds fail (3/N)")
+    });
+    let (seeds, failed) = (campaign.seeds(), campaign.failed());
+    format!("{seeds} seeds, {failed} failures, {rate:.1} seeds/s{bound}\n")
+}
+
+/// Runs of a cell that failed alike are told once; --json and the report have the command of each.
+fn tell_of_failures(manifest: &Manifest, failed: &[&Entry]) {
+    for alike in
+        failed.chunk_by(|left, right| left.cell == right.cell && left.failure == right.failure)
+    {
+        let seeds: Vec<String> = alike.iter().map(|run| run.seed.to_string()).collect();
+        let cell = manifest
+            .axes
+            .iter()
+            .zip(&alike[0].values)
+            .map(|(key, value)| format!("{key} = {value}, "));
+        let why = alike[0].failure.as_deref().unwrap_or_default();
+        tell(&format!(
+            "{}seed {}: {why}\n  alone: {}",
+            cell.collect::<String>(),
+            seeds.join(", "),
+            alike[0].command
+        ));
     }
 }
 

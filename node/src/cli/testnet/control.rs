@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -236,22 +236,7 @@ pub(super) fn detach(up: &Up) -> Verdict {
             folder.display()
         ))
     };
-    std::fs::create_dir_all(folder).map_err(io)?;
-    let result = std::fs::File::create(folder.join(RESULT)).map_err(io)?;
-    let log = std::fs::File::create(folder.join(LOG)).map_err(io)?;
-    let json_already = up.json;
-    let arguments = std::env::args_os()
-        .skip(1)
-        .filter(|argument| argument != "--detach");
-    let mut supervisor = std::process::Command::new(std::env::current_exe().map_err(io)?)
-        .args(arguments)
-        .args((!json_already).then_some("--json"))
-        .stdin(Stdio::null())
-        .stdout(result)
-        .stderr(log)
-        .process_group(0)
-        .spawn()
-        .map_err(io)?;
+    let mut supervisor = in_background(folder, up.json).map_err(io)?;
     let started = std::time::Instant::now();
     while started.elapsed() < READY_DEADLINE {
         if let Some(status) = supervisor.try_wait().map_err(io)? {
@@ -264,15 +249,7 @@ pub(super) fn detach(up: &Up) -> Verdict {
             && let Ok(answer) = ask(folder, &Request::Status)
             && answer["ready"] == json!(true)
         {
-            if up.json {
-                print_json(&answer)?;
-            } else {
-                let count = answer["nodes"].as_array().map_or(0, Vec::len);
-                print(&format!(
-                    "{count} peers are connected; see `kith testnet status --dir {0}`, stop with `kith testnet down --dir {0}`\n",
-                    folder.display()
-                ))?;
-            }
+            show_ready(folder, &answer, up.json)?;
             return done();
         }
         std::thread::sleep(READY_INTERVAL);
@@ -287,4 +264,33 @@ pub(super) fn detach(up: &Up) -> Verdict {
         READY_DEADLINE.as_secs(),
         folder.join(LOG).display()
     )))
+}
+
+fn show_ready(folder: &Path, answer: &Value, json: bool) -> Result<(), Failure> {
+    if json {
+        return print_json(answer);
+    }
+    let count = answer["nodes"].as_array().map_or(0, Vec::len);
+    print(&format!(
+        "{count} peers are connected; see `kith testnet status --dir {0}`, stop with `kith testnet down --dir {0}`\n",
+        folder.display()
+    ))
+}
+
+/// This very command without `--detach`, its result and log in the folder.
+fn in_background(folder: &Path, json_already: bool) -> std::io::Result<Child> {
+    std::fs::create_dir_all(folder)?;
+    let result = std::fs::File::create(folder.join(RESULT))?;
+    let log = std::fs::File::create(folder.join(LOG))?;
+    let arguments = std::env::args_os()
+        .skip(1)
+        .filter(|argument| argument != "--detach");
+    Command::new(std::env::current_exe()?)
+        .args(arguments)
+        .args((!json_already).then_some("--json"))
+        .stdin(Stdio::null())
+        .stdout(result)
+        .stderr(log)
+        .process_group(0)
+        .spawn()
 }

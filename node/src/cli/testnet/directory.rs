@@ -8,7 +8,7 @@ use kith_models::{Dataset, Loaded};
 use toml::{Table, Value};
 
 use super::super::output::Failure;
-use super::plan::Plan;
+use super::plan::{Member, Plan};
 use crate::config::CONFIG_FILE;
 use crate::identity::{Identity, KEY_FILE};
 
@@ -92,28 +92,12 @@ impl Directory {
                 .create(&folder.join(KEY_FILE))
                 .map_err(|error| Failure::new(error.to_string()))?;
             write(&folder.join(CHARTER_FILE), &charter)?;
-            let bootstrap: Vec<&str> = member
-                .neighbours
-                .iter()
-                .map(|neighbour| addresses[*neighbour].as_str())
-                .collect();
-            let attack = member.lies.then_some(plan.attack.as_str());
-            let listen = format!("/ip4/127.0.0.1/tcp/{}", ports[index]);
-            let config = config_table(
-                &member.name,
-                &rows,
-                &test_path,
-                &listen,
-                &bootstrap,
-                plan.evaluate_every,
-                attack,
-            );
+            let config = config_table(plan, member, [&rows, &test_path], ports[index], &addresses);
             write(&folder.join(CONFIG_FILE), &config.to_string())?;
-            let rows = source.dataset(schema).map_err(data)?;
             nodes.push(Place {
                 folder,
                 address: addresses[index].clone(),
-                rows,
+                rows: source.dataset(schema).map_err(data)?,
             });
         }
         let test = test.dataset(schema).map_err(data)?;
@@ -130,53 +114,44 @@ impl Drop for Directory {
     }
 }
 
+/// A member's `kith.toml`.
 fn config_table(
-    name: &str,
-    rows: &Path,
-    test: &Path,
-    listen: &str,
-    bootstrap: &[&str],
-    evaluate_every: u64,
-    attack: Option<&str>,
+    plan: &Plan,
+    member: &Member,
+    [rows, test]: [&Path; 2],
+    port: u16,
+    addresses: &[String],
 ) -> Table {
     let text = |text: &str| Value::String(text.to_owned());
     let path = |path: &Path| Value::String(path.display().to_string());
-    let list = |items: &[&str]| Value::Array(items.iter().map(|item| text(item)).collect());
-    let section = |keys: Vec<(&str, Value)>| {
-        Value::Table(
-            keys.into_iter()
-                .map(|(key, value)| (key.to_owned(), value))
-                .collect(),
-        )
-    };
-    let mut table = Table::from_iter([
-        ("peer".to_owned(), section(vec![("name", text(name))])),
+    let neighbours = member.neighbours.iter();
+    let bootstrap = neighbours.map(|neighbour| text(&addresses[*neighbour]));
+    let listen = text(&format!("/ip4/127.0.0.1/tcp/{port}"));
+    let every = i64::try_from(plan.evaluate_every).unwrap_or(i64::MAX);
+    let mut sections = vec![
+        ("peer", vec![("name", text(&member.name))]),
         (
-            "data".to_owned(),
-            section(vec![("path", path(rows)), ("test_path", path(test))]),
+            "data",
+            vec![("path", path(rows)), ("test_path", path(test))],
         ),
         (
-            "network".to_owned(),
-            section(vec![
-                ("listen", list(&[listen])),
-                ("bootstrap", list(bootstrap)),
-            ]),
+            "network",
+            vec![
+                ("listen", Value::Array(vec![listen])),
+                ("bootstrap", Value::Array(bootstrap.collect())),
+            ],
         ),
-        (
-            "evaluation".to_owned(),
-            section(vec![(
-                "every",
-                Value::Integer(i64::try_from(evaluate_every).unwrap_or(i64::MAX)),
-            )]),
-        ),
-    ]);
-    if let Some(attack) = attack {
-        table.insert(
-            "testnet".to_owned(),
-            section(vec![("attack", text(attack))]),
-        );
+        ("evaluation", vec![("every", Value::Integer(every))]),
+    ];
+    if member.lies {
+        sections.push(("testnet", vec![("attack", text(&plan.attack))]));
     }
-    table
+    let owned = |(key, value): (&str, Value)| (key.to_owned(), value);
+    let section = |(name, keys): (&str, Vec<(&str, Value)>)| {
+        let keys = keys.into_iter().map(owned);
+        (name.to_owned(), Value::Table(keys.collect()))
+    };
+    sections.into_iter().map(section).collect()
 }
 
 /// Ports that were free a moment ago, all different. They have to be known beforehand: they stand

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 
 use kith_consensus::{PeerId, Seed, Stream};
 use kith_gossip::Authenticator;
+use kith_models::dataset::Site;
 use kith_models::{DATASETS, DatasetEntry, DatasetOptions, Loaded, Partition, Rows};
+use kith_simulations::attack::{attack_from_text, entry_of};
 use toml::{Table, Value};
 
 use super::super::output::{Failure, tell};
@@ -124,43 +126,17 @@ impl Plan {
                 });
         check_numbers(peers, adversaries)?;
         if adversaries > 0 {
-            kith_simulations::attack::attack_from_text(&up.attack)
-                .map_err(|problems| Failure::of_problems("--attack cannot be used", &problems))?;
-            if kith_simulations::attack::entry_of(&up.attack).is_some_and(|entry| entry.new.poisons)
-            {
-                let what = format!(
-                    "--attack {:?} poisons the rows that a liar trains on, and a testnet's processes read theirs as they are",
-                    up.attack
-                );
-                return Err(Failure::with_help(
-                    what,
-                    "`kith sim run` runs it: set world.attack",
-                ));
-            }
+            check_attack(&up.attack)?;
         }
         let seed = Seed::from_number(up.seed);
         let loaded = (entry.new.load)(&DatasetOptions {
             directory: up.data_dir.clone(),
         })
         .map_err(|error| Failure::new(error.to_string()))?;
-        let partition = up
-            .partition
-            .clone()
-            .unwrap_or_else(|| suggested.partition.to_owned());
+        let wanted = up.partition.as_deref().unwrap_or(suggested.partition);
         let mut members = draw_members(peers, adversaries, &seed);
-        if let (Some(sites), "natural") = (&loaded.sites, partition.as_str()) {
-            // Peers that are sites are called what the sites are called; a name is a folder's as
-            // well.
-            for (member, site) in members.iter_mut().zip(sites) {
-                let plain = |letter: char| {
-                    if letter.is_ascii_alphanumeric() {
-                        letter.to_ascii_lowercase()
-                    } else {
-                        '-'
-                    }
-                };
-                member.name = site.name.chars().map(plain).collect();
-            }
+        if let (Some(sites), "natural") = (&loaded.sites, wanted) {
+            name_as_sites(&mut members, sites);
         }
         let table = match written {
             Some(table) => table,
@@ -171,38 +147,44 @@ impl Plan {
         debug_assert!(graphs > 0, "a charter has rounds");
 
         let (partition, (shards, test, classes)) = match deal(
-            &loaded, &agreement, &partition, peers, &seed,
+            &loaded, &agreement, wanted, peers, &seed,
         ) {
             // So many peers that the suggestion does not fit them: nobody asked for it.
             Err(_) if up.partition.is_none() && peers > suggested.peers => {
                 let dealt = deal(&loaded, &agreement, EVEN, peers, &seed)?;
                 tell(&format!(
-                    "note: there are too few rows for {peers} peers under --partition {partition}; dealt by {EVEN}"
+                    "note: there are too few rows for {peers} peers under --partition {wanted}; dealt by {EVEN}"
                 ));
-                (EVEN.to_owned(), dealt)
+                (EVEN, dealt)
             }
-            dealt => (partition, dealt?),
+            dealt => (wanted, dealt?),
         };
-        let used: usize = shards.iter().map(Vec::len).sum::<usize>() + test.len();
-        let left_over = loaded.source.len().saturating_sub(used);
-        if left_over > 0 {
-            tell(&format!(
-                "note: {left_over} of {} training rows go to nobody under --partition {partition}",
-                loaded.source.len() - test.len()
-            ));
-        }
         let plan = Plan {
             agreement,
             members,
             attack: up.attack.clone(),
             dataset: up.dataset.clone(),
-            partition,
+            partition: partition.to_owned(),
             evaluate_every: up.evaluate_every,
             shards,
             test,
             classes,
         };
+        plan.tell_of_rows_left(loaded.source.len());
         Ok((plan, loaded))
+    }
+
+    /// Rows that the partition deals to nobody.
+    fn tell_of_rows_left(&self, rows: usize) {
+        let used: usize = self.shards.iter().map(Vec::len).sum::<usize>() + self.test.len();
+        let left_over = rows.saturating_sub(used);
+        if left_over > 0 {
+            tell(&format!(
+                "note: {left_over} of {} training rows go to nobody under --partition {}",
+                rows - self.test.len(),
+                self.partition
+            ));
+        }
     }
 
     /// Members that do not lie.
@@ -257,6 +239,36 @@ fn check_numbers(peers: usize, adversaries: usize) -> Result<(), Failure> {
         )));
     }
     Ok(())
+}
+
+/// Refuses an attack that is not known or that a testnet cannot run.
+fn check_attack(attack: &str) -> Result<(), Failure> {
+    attack_from_text(attack)
+        .map_err(|problems| Failure::of_problems("--attack cannot be used", &problems))?;
+    if entry_of(attack).is_some_and(|entry| entry.new.poisons) {
+        let what = format!(
+            "--attack {attack:?} poisons the rows that a liar trains on, and a testnet's processes read theirs as they are"
+        );
+        return Err(Failure::with_help(
+            what,
+            "`kith sim run` runs it: set world.attack",
+        ));
+    }
+    Ok(())
+}
+
+/// Peers that are sites are called what the sites are called; a name is a folder's as well.
+fn name_as_sites(members: &mut [Member], sites: &[Site]) {
+    let plain = |letter: char| {
+        if letter.is_ascii_alphanumeric() {
+            letter.to_ascii_lowercase()
+        } else {
+            '-'
+        }
+    };
+    for (member, site) in members.iter_mut().zip(sites) {
+        member.name = site.name.chars().map(plain).collect();
+    }
 }
 
 fn read_charter(path: &std::path::Path) -> Result<Table, Failure> {
@@ -323,70 +335,69 @@ fn charter_table(
         .parse()
         .expect("the defaults of a data set are TOML");
     let option = |name: &str, what: String| Failure::new(format!("--{name}: {what}"));
-    let integer = |value: u64| Value::Integer(i64::try_from(value).unwrap_or(i64::MAX));
-    let seed = integer(up.seed);
+    let mut set = |name: &str, section: Table| table.insert(name.to_owned(), Value::Table(section));
     if let Some(model) = &up.model {
-        table.insert(
-            "model".to_owned(),
-            Value::Table(text::model(model).map_err(|what| option("model", what))?),
+        set(
+            "model",
+            text::model(model).map_err(|what| option("model", what))?,
         );
     }
+    set("federation", federation(up, suggested));
+    let topology = match &up.topology {
+        Some(topology) => topology.clone(),
+        None => default_topology(suggested, peers),
+    };
+    let mut topology = text::topology(&topology).map_err(|what| option("topology", what))?;
+    topology.entry("seed").or_insert(integer(up.seed));
+    set("topology", topology);
+    let codec = up.codec.as_deref().unwrap_or(suggested.codec);
+    set(
+        "codec",
+        text::codec(codec).map_err(|what| option("codec", what))?,
+    );
+    let byzantine = match up.byzantine {
+        Some(byzantine) => byzantine,
+        None if peers < suggested.peers => adversaries,
+        None => suggested.byzantine,
+    };
+    let rule = up.rule.as_deref().unwrap_or(suggested.rule);
+    set(
+        "aggregation",
+        Table::from_iter([
+            ("rule".to_owned(), Value::String(rule.to_owned())),
+            ("byzantine".to_owned(), integer(byzantine as u64)),
+        ]),
+    );
+    // On one machine a peer that is this late is dead (guess).
+    let deadline = Value::Float(up.deadline.unwrap_or(10.0));
+    set(
+        "round",
+        Table::from_iter([("deadline_seconds".to_owned(), deadline)]),
+    );
     if let Some(Value::Table(model)) = table.get_mut("model") {
-        model.insert("seed".to_owned(), seed.clone());
+        model.insert("seed".to_owned(), integer(up.seed));
     }
     if let (Some(epochs), Some(Value::Table(training))) =
         (up.local_epochs, table.get_mut("training"))
     {
         training.insert("local_epochs".to_owned(), integer(epochs));
     }
-    let federation = Table::from_iter([
-        (
-            "name".to_owned(),
-            Value::String(format!("testnet {}", up.dataset)),
-        ),
-        (
-            "rounds".to_owned(),
-            integer(up.rounds.unwrap_or(suggested.rounds)),
-        ),
-        ("testnet".to_owned(), Value::Boolean(true)),
-        ("seed".to_owned(), seed.clone()),
-    ]);
-    table.insert("federation".to_owned(), Value::Table(federation));
-    let topology = up
-        .topology
-        .clone()
-        .unwrap_or_else(|| default_topology(suggested, peers));
-    let mut topology = text::topology(&topology).map_err(|what| option("topology", what))?;
-    topology.entry("seed").or_insert(seed);
-    table.insert("topology".to_owned(), Value::Table(topology));
-    let codec = up.codec.as_deref().unwrap_or(suggested.codec);
-    table.insert(
-        "codec".to_owned(),
-        Value::Table(text::codec(codec).map_err(|what| option("codec", what))?),
-    );
-    let byzantine = up.byzantine.unwrap_or(if peers < suggested.peers {
-        adversaries
-    } else {
-        suggested.byzantine
-    });
-    let aggregation = Table::from_iter([
-        (
-            "rule".to_owned(),
-            Value::String(up.rule.clone().unwrap_or_else(|| suggested.rule.to_owned())),
-        ),
-        ("byzantine".to_owned(), integer(byzantine as u64)),
-    ]);
-    table.insert("aggregation".to_owned(), Value::Table(aggregation));
-    // On one machine a peer that is this late is dead (guess).
-    let deadline = Value::Float(up.deadline.unwrap_or(10.0));
-    table.insert(
-        "round".to_owned(),
-        Value::Table(Table::from_iter([(
-            "deadline_seconds".to_owned(),
-            deadline,
-        )])),
-    );
     Ok(table)
+}
+
+fn integer(value: u64) -> Value {
+    Value::Integer(i64::try_from(value).unwrap_or(i64::MAX))
+}
+
+fn federation(up: &Up, suggested: &Suggestion) -> Table {
+    let name = format!("testnet {}", up.dataset);
+    let rounds = up.rounds.unwrap_or(suggested.rounds);
+    Table::from_iter([
+        ("name".to_owned(), Value::String(name)),
+        ("rounds".to_owned(), integer(rounds)),
+        ("testnet".to_owned(), Value::Boolean(true)),
+        ("seed".to_owned(), integer(up.seed)),
+    ])
 }
 
 /// The suggested graph, or all with all where there are too few peers for it.

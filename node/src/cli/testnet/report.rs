@@ -230,18 +230,21 @@ impl Report<'_> {
             );
             lines.push(("dropped", dropped));
         }
+        lines.push(("refused", self.refused()));
+        lines.push(("consensus distance", number(self.consensus_distance())));
+        lines
+    }
+
+    fn refused(&self) -> String {
         let refused = self.tally().refused();
         let reasons: Vec<String> = refused
             .iter()
             .map(|(reason, count)| format!("{count} {reason}"))
             .collect();
-        let refused = match reasons.len() {
+        match reasons.len() {
             0 => "nothing".to_owned(),
             _ => reasons.join(", "),
-        };
-        lines.push(("refused", refused));
-        lines.push(("consensus distance", number(self.consensus_distance())));
-        lines
+        }
     }
 
     fn sent(&self) -> Vec<(&'static str, String)> {
