@@ -78,3 +78,55 @@ impl Local for Learner {
         Some((evaluation.loss, evaluation.accuracy, evaluation.samples))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kith_consensus::section::{Document, Section};
+    use kith_models::{DATASETS, DatasetOptions, ModelSection, Schema, TrainingSection};
+
+    /// The digits under momentum that lasts the run.
+    fn digits() -> (Task, Dataset) {
+        let entry = DATASETS.get("digits").expect("compiled in");
+        let text = entry
+            .new
+            .defaults
+            .replace("[training]", "[training]\nmomentum_scope = \"run\"");
+        let mut document = Document::parse(&text).expect("TOML");
+        let schema = document.section("data", Schema::read);
+        let model = document.section("model", ModelSection::read);
+        let training = document.section("training", |section: &mut Section<'_>| {
+            TrainingSection::read(section)
+        });
+        document.finish().expect("good sections");
+        let task = Task::new(schema, model, training).expect("a good task");
+        let loaded = (entry.new.load)(&DatasetOptions::default()).expect("compiled in");
+        let rows = loaded.dataset(task.schema()).expect("digits");
+        (task, rows.select(&(0..200).collect::<Vec<_>>()))
+    }
+
+    /// A baseline is what a peer would reach without the others, so it trains as a peer does.
+    #[test]
+    fn training_alone_carries_what_the_optimizer_carries_from_round_to_round() {
+        let (task, rows) = digits();
+        let seed = Seed::from_number(1);
+        let learner = Learner::new(&task, rows, seed, None).expect("rows that fit");
+        let train = |parameters: &[f32], round, memory: Option<&[f32]>| {
+            let request = Request {
+                memory,
+                ..Request::new(parameters, round)
+            };
+            learner.train(&request).expect("it converges")
+        };
+        let first = train(&task.initial_parameters(), 0, None);
+        assert!(first.memory.is_some(), "momentum lasts");
+        let second = train(&first.parameters, 1, first.memory.as_deref());
+        let alone = learner.alone(2).expect("it converges");
+        assert_eq!(alone, second.parameters);
+        assert_ne!(
+            alone,
+            train(&first.parameters, 1, None).parameters,
+            "it is not forgotten"
+        );
+    }
+}
