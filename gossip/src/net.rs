@@ -6,11 +6,10 @@
 //! Connections of keys that are not allowed end before any message of theirs is read.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use kith_consensus::{Digest, Genesis, PeerId};
+use kith_consensus::{Genesis, PeerId};
 use libp2p::core::ConnectedPoint;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
@@ -20,6 +19,7 @@ use libp2p::{allow_block_list, connection_limits, gossipsub, identify, identity,
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 
+use crate::effect::{Effect, Input};
 use crate::envelope::{Authenticator, ENVELOPE_BYTES_MAX, Envelope, Kind};
 use crate::packet::Packet;
 
@@ -54,55 +54,11 @@ pub struct NetworkSettings {
     pub connections_max: u32,
 }
 
-/// What the carrier is asked to do.
-#[derive(Debug)]
-pub enum NetworkCommand {
-    /// Send one message over the connection to a peer. Lost without a word if there is none.
-    Send {
-        /// To whom.
-        to: PeerId,
-        /// At most 64 KiB.
-        bytes: Packet,
-    },
-    /// Publish to everyone.
-    Announce {
-        /// At most 64 KiB.
-        bytes: Packet,
-    },
-    /// Pull a body; answered by `Fetched` or `FetchFailed`.
-    Fetch {
-        /// BLAKE3 of the body.
-        digest: Digest,
-        /// Its exact length.
-        length: usize,
-        /// Whom to ask, in this order.
-        sources: Vec<PeerId>,
-    },
-    /// Answer a `BodyRequested`.
-    Provide {
-        /// Its number.
-        request: u64,
-        /// The body, if this peer has it.
-        body: Option<Arc<Vec<u8>>>,
-    },
-    /// Dial a peer.
-    Connect {
-        /// Whom.
-        peer: PeerId,
-        /// Where, as text; what does not parse is skipped.
-        addresses: Vec<String>,
-    },
-    /// End all connections to a peer, after what was sent to it is out, and do not let it in again
-    /// for ten seconds.
-    Disconnect {
-        /// Whom.
-        peer: PeerId,
-    },
-}
-
 /// What the carrier tells.
 #[derive(Debug)]
 pub enum NetworkEvent {
+    /// Something for the peer: connections, messages, bodies.
+    Input(Input),
     /// Listening at an address (with this peer's id at its end).
     Listening {
         /// Where.
@@ -112,18 +68,6 @@ pub enum NetworkEvent {
     ListenFailed {
         /// What the operating system said.
         why: String,
-    },
-    /// First connection to a peer stands.
-    PeerUp {
-        /// Who.
-        peer: PeerId,
-        /// Where it can be dialled, if known.
-        addresses: Vec<String>,
-    },
-    /// Last connection to a peer ended.
-    PeerDown {
-        /// Who.
-        peer: PeerId,
     },
     /// Somebody whose key is not allowed knocked, or there was no room.
     Denied {
@@ -150,38 +94,6 @@ pub enum NetworkEvent {
     OwnKeyElsewhere {
         /// Where.
         address: Multiaddr,
-    },
-    /// A message arrived. `from` is the authenticated other end of the connection, by gossip too.
-    Received {
-        /// From whom: the other end of the connection that it came over.
-        from: PeerId,
-        /// At most 64 KiB.
-        bytes: Vec<u8>,
-    },
-    /// A body is here and hashes to `digest`.
-    Fetched {
-        /// Its name.
-        digest: Digest,
-        /// Its bytes.
-        bytes: Vec<u8>,
-    },
-    /// A body could not be had.
-    FetchFailed {
-        /// Its name.
-        digest: Digest,
-        /// Who was asked.
-        sources: Vec<PeerId>,
-        /// Why, for people.
-        why: String,
-    },
-    /// A peer asks for a body.
-    BodyRequested {
-        /// Who.
-        from: PeerId,
-        /// Which.
-        digest: Digest,
-        /// Number to answer with.
-        request: u64,
     },
 }
 
@@ -374,10 +286,15 @@ impl Network {
         })
     }
 
-    /// Carries out a command. Never blocks.
-    pub fn execute(&mut self, command: NetworkCommand) {
-        match command {
-            NetworkCommand::Send { to, bytes } => {
+    /// Carries out an effect that is the carrier's: messages, bodies and connections. Never blocks.
+    /// A message to a peer that is not connected is lost without a word. A peer that is disconnected
+    /// is not let in again for ten seconds.
+    ///
+    /// # Panics
+    /// When the effect is not the carrier's.
+    pub fn execute(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send { to, bytes } => {
                 let full = self
                     .connected
                     .get(&to)
@@ -387,19 +304,20 @@ impl Network {
                     self.disconnect(&to);
                 }
             }
-            NetworkCommand::Announce { bytes } => self.announce(bytes),
-            NetworkCommand::Fetch {
+            Effect::Announce { bytes } => self.announce(bytes),
+            Effect::Fetch {
                 digest,
                 length,
                 sources,
             } => self.bodies.fetch(digest, length, sources),
-            NetworkCommand::Provide { request, body } => self.bodies.provide(request, body),
-            NetworkCommand::Connect { peer, addresses } => self.connect(peer, &addresses),
-            NetworkCommand::Disconnect { peer } => {
+            Effect::Provide { request, body } => self.bodies.provide(request, body),
+            Effect::Connect { peer, addresses } => self.connect(peer, &addresses),
+            Effect::Disconnect { peer, .. } => {
                 self.dismissed
                     .entry(peer)
                     .or_insert_with(|| tokio::time::Instant::now() + FAREWELL);
             }
+            other => unreachable!("{other:?} is not for the carrier"),
         }
     }
 
@@ -407,7 +325,9 @@ impl Network {
     pub async fn next(&mut self) -> NetworkEvent {
         loop {
             match self.ready.pop_front() {
-                Some(NetworkEvent::Received { from, .. }) if self.dismissed.contains_key(&from) => {
+                Some(NetworkEvent::Input(Input::Received { from, .. }))
+                    if self.dismissed.contains_key(&from) =>
+                {
                     continue;
                 }
                 Some(event) => return event,
@@ -420,7 +340,7 @@ impl Network {
             tokio::select! {
                 biased;
                 Some(event) = self.events.recv() => match event {
-                    NetworkEvent::Received { from, .. } if self.dismissed.contains_key(&from) => {}
+                    NetworkEvent::Input(Input::Received { from, .. }) if self.dismissed.contains_key(&from) => {}
                     NetworkEvent::OwnKeyElsewhere { address } if !self.is_news(&address) => {}
                     event => return event,
                 },
@@ -663,7 +583,7 @@ impl Network {
             .map(|address| without_p2p(address).to_string())
             .collect();
         self.ready
-            .push_back(NetworkEvent::PeerUp { peer, addresses });
+            .push_back(NetworkEvent::Input(Input::PeerUp { peer, addresses }));
     }
 
     /// The messages of a connection that is over are all in the queue of events.
@@ -679,10 +599,10 @@ impl Network {
             // One of several: what was on it may be lost, so the handshake is repeated on the
             // others.
             if self.up.contains(&peer) {
-                self.ready.push_back(NetworkEvent::PeerUp {
+                self.ready.push_back(NetworkEvent::Input(Input::PeerUp {
                     peer,
                     addresses: Vec::new(),
-                });
+                }));
             }
             return;
         }
@@ -695,7 +615,8 @@ impl Network {
             (bootstrap.reached, bootstrap.pause) = (None, BOOTSTRAP_PAUSE);
         }
         if self.up.remove(&peer) {
-            self.ready.push_back(NetworkEvent::PeerDown { peer });
+            self.ready
+                .push_back(NetworkEvent::Input(Input::PeerDown { peer }));
         }
     }
 
@@ -729,10 +650,10 @@ impl Network {
                     acceptance,
                 );
                 if let Some(from) = from_libp2p(&propagation_source) {
-                    self.ready.push_back(NetworkEvent::Received {
+                    self.ready.push_back(NetworkEvent::Input(Input::Received {
                         from,
-                        bytes: message.data,
-                    });
+                        bytes: message.data.into(),
+                    }));
                 }
             }
             BehaviourEvent::Gossip(gossipsub::Event::Subscribed { .. }) => {

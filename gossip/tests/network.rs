@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kith_consensus::{Digest, Genesis, PeerId};
-use kith_gossip::Authenticator;
-use kith_gossip::net::{Network, NetworkCommand, NetworkEvent, NetworkSettings, Obstacle};
+use kith_gossip::net::{Network, NetworkEvent, NetworkSettings, Obstacle};
+use kith_gossip::{Authenticator, Effect, Input, Refusal};
 use libp2p::Multiaddr;
 
 fn secret(number: u8) -> [u8; 32] {
@@ -90,7 +90,7 @@ async fn pair(listen: &str) -> (Network, Network) {
     let mut options = settings(2, listen, &[1]);
     options.bootstrap = vec![address];
     let mut second = Network::new(options).expect("a network");
-    let up = |event| matches!(event, NetworkEvent::PeerUp { .. }).then_some(());
+    let up = |event| matches!(event, NetworkEvent::Input(Input::PeerUp { .. })).then_some(());
     tokio::join!(until(&mut first, up), until(&mut second, up));
     (first, second)
 }
@@ -98,12 +98,12 @@ async fn pair(listen: &str) -> (Network, Network) {
 /// Drives a network that serves one body.
 async fn serving(network: &mut Network, body: Arc<Vec<u8>>) {
     loop {
-        if let NetworkEvent::BodyRequested {
+        if let NetworkEvent::Input(Input::BodyRequested {
             digest, request, ..
-        } = network.next().await
+        }) = network.next().await
         {
             let body = (Digest::of(&body) == digest).then(|| Arc::clone(&body));
-            network.execute(NetworkCommand::Provide { request, body });
+            network.execute(Effect::Provide { request, body });
         }
     }
 }
@@ -113,14 +113,14 @@ async fn messages_and_bodies_travel_over_tcp_and_quic() {
     for listen in ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"] {
         let (mut first, mut second) = pair(listen).await;
         for number in 0..50u8 {
-            first.execute(NetworkCommand::Send {
+            first.execute(Effect::Send {
                 to: id(2),
                 bytes: vec![number; 1000].into(),
             });
         }
         let mut received = Vec::new();
         let collect = until(&mut second, |event| {
-            if let NetworkEvent::Received { from, bytes } = event {
+            if let NetworkEvent::Input(Input::Received { from, bytes }) = event {
                 assert_eq!(from, id(1));
                 received.push(bytes[0]);
             }
@@ -140,14 +140,16 @@ async fn messages_and_bodies_travel_over_tcp_and_quic() {
                 .collect::<Vec<u8>>(),
         );
         let digest = Digest::of(&body);
-        second.execute(NetworkCommand::Fetch {
+        second.execute(Effect::Fetch {
             digest,
             length: body.len(),
             sources: vec![id(1)],
         });
         let fetched = until(&mut second, |event| match event {
-            NetworkEvent::Fetched { digest: got, bytes } if got == digest => Some(bytes),
-            NetworkEvent::FetchFailed { why, .. } => panic!("{why}"),
+            NetworkEvent::Input(Input::Fetched { digest: got, bytes }) if got == digest => {
+                Some(bytes)
+            }
+            NetworkEvent::Input(Input::FetchFailed { why, .. }) => panic!("{why}"),
             _ => None,
         });
         let bytes = tokio::select! { bytes = fetched => bytes, () = serving(&mut first, Arc::clone(&body)) => unreachable!() };
@@ -163,13 +165,13 @@ async fn messages_and_bodies_travel_over_tcp_and_quic() {
 #[tokio::test]
 async fn a_body_that_nobody_has_fails_with_a_reason() {
     let (mut first, mut second) = pair("/ip4/127.0.0.1/tcp/0").await;
-    second.execute(NetworkCommand::Fetch {
+    second.execute(Effect::Fetch {
         digest: Digest::of(b"nothing"),
         length: 10,
         sources: vec![id(1)],
     });
     let failed = until(&mut second, |event| match event {
-        NetworkEvent::FetchFailed { why, .. } => Some(why),
+        NetworkEvent::Input(Input::FetchFailed { why, .. }) => Some(why),
         _ => None,
     });
     let why = tokio::select! { why = failed => why, () = serving(&mut first, Arc::new(vec![1])) => unreachable!() };
@@ -181,17 +183,21 @@ async fn a_body_that_nobody_has_fails_with_a_reason() {
 #[tokio::test]
 async fn streams_end_with_a_connection_that_this_side_closes() {
     let (mut first, mut second) = pair("/ip4/127.0.0.1/tcp/0").await;
-    second.execute(NetworkCommand::Send {
+    second.execute(Effect::Send {
         to: id(1),
         bytes: vec![7; 100].into(),
     });
     let heard = until(&mut first, |event| {
-        matches!(event, NetworkEvent::Received { .. }).then_some(())
+        matches!(event, NetworkEvent::Input(Input::Received { .. })).then_some(())
     });
     tokio::select! { () = heard => {}, () = idle(&mut second) => unreachable!() }
-    first.execute(NetworkCommand::Disconnect { peer: id(2) });
+    first.execute(Effect::Disconnect {
+        peer: id(2),
+        reason: Refusal::UnknownSender,
+    });
     let down = until(&mut first, |event| {
-        matches!(event, NetworkEvent::PeerDown { peer } if peer == id(2)).then_some(())
+        matches!(event, NetworkEvent::Input(Input::PeerDown { peer }) if peer == id(2))
+            .then_some(())
     });
     tokio::select! { () = down => {}, () = idle(&mut second) => unreachable!() }
 }
@@ -212,7 +218,7 @@ async fn no_pull_is_dropped_because_others_are_served() {
         .collect();
     for body in &bodies {
         let (digest, length) = (Digest::of(body), body.len());
-        second.execute(NetworkCommand::Fetch {
+        second.execute(Effect::Fetch {
             digest,
             length,
             sources: vec![id(1)],
@@ -220,24 +226,24 @@ async fn no_pull_is_dropped_because_others_are_served() {
     }
     let mut here = 0;
     let fetched = until(&mut second, |event| match event {
-        NetworkEvent::Fetched { .. } => {
+        NetworkEvent::Input(Input::Fetched { .. }) => {
             here += 1;
             (here == BODIES).then_some(())
         }
-        NetworkEvent::FetchFailed { why, .. } => panic!("{why}"),
+        NetworkEvent::Input(Input::FetchFailed { why, .. }) => panic!("{why}"),
         _ => None,
     });
     let serve = async {
         loop {
-            if let NetworkEvent::BodyRequested {
+            if let NetworkEvent::Input(Input::BodyRequested {
                 digest, request, ..
-            } = first.next().await
+            }) = first.next().await
             {
                 let body = bodies
                     .iter()
                     .find(|body| Digest::of(body) == digest)
                     .map(Arc::clone);
-                first.execute(NetworkCommand::Provide { request, body });
+                first.execute(Effect::Provide { request, body });
             }
         }
     };
@@ -266,7 +272,7 @@ async fn a_key_in_two_places_is_told_to_both_and_a_peer_that_dials_itself_is_tol
         NetworkEvent::OwnKeyElsewhere { address } => Some(address),
         _ => None,
     };
-    let connect = |address: &Multiaddr| NetworkCommand::Connect {
+    let connect = |address: &Multiaddr| Effect::Connect {
         peer: id(1),
         addresses: vec![address.to_string()],
     };
@@ -348,7 +354,7 @@ async fn a_stranger_is_cut_off_before_it_can_say_anything() {
     let mut stranger = Network::new(options).expect("a network");
     let denied = until(&mut member, |event| match event {
         NetworkEvent::Denied { peer, .. } => Some(peer),
-        NetworkEvent::PeerUp { .. } | NetworkEvent::Received { .. } => {
+        NetworkEvent::Input(Input::PeerUp { .. }) | NetworkEvent::Input(Input::Received { .. }) => {
             panic!("the stranger got in")
         }
         _ => None,

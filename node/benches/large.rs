@@ -21,7 +21,7 @@ use kith_consensus::section::Document;
 use kith_consensus::{Digest, Genesis, Section, Seed};
 use kith_gossip::codec::codec_from_section;
 use kith_gossip::effect::Record;
-use kith_gossip::net::{Network, NetworkCommand, NetworkEvent, NetworkSettings};
+use kith_gossip::net::{Network, NetworkEvent, NetworkSettings};
 use kith_gossip::{Authenticator, Effect, Honest, Input, Peer, Roster, Setup, Timer};
 use kith_node::checkpoint::Shapes;
 use kith_node::store::Store;
@@ -262,28 +262,28 @@ async fn pulled(body: &Arc<Vec<u8>>) -> Vec<Duration> {
     let served = Arc::clone(body);
     let serving = tokio::spawn(async move {
         loop {
-            if let NetworkEvent::BodyRequested { request, .. } = source.next().await {
-                source.execute(NetworkCommand::Provide {
+            if let NetworkEvent::Input(Input::BodyRequested { request, .. }) = source.next().await {
+                source.execute(Effect::Provide {
                     request,
                     body: Some(Arc::clone(&served)),
                 });
             }
         }
     });
-    while !matches!(sink.next().await, NetworkEvent::PeerUp { .. }) {}
+    while !matches!(sink.next().await, NetworkEvent::Input(Input::PeerUp { .. })) {}
     let (digest, length) = (Digest::of(body), body.len());
     let mut times = Vec::new();
     for _ in 0..RUNS {
         let started = Instant::now();
-        sink.execute(NetworkCommand::Fetch {
+        sink.execute(Effect::Fetch {
             digest,
             length,
             sources: vec![Authenticator::from_secret(&secret(1)).peer()],
         });
         loop {
             match sink.next().await {
-                NetworkEvent::Fetched { .. } => break,
-                NetworkEvent::FetchFailed { why, .. } => panic!("{why}"),
+                NetworkEvent::Input(Input::Fetched { .. }) => break,
+                NetworkEvent::Input(Input::FetchFailed { why, .. }) => panic!("{why}"),
                 _ => {}
             }
         }

@@ -7,8 +7,8 @@ use std::process::Stdio;
 
 use common::{Federation, PATIENCE, fold, kith, run, told};
 use kith_consensus::{Digest, Genesis};
-use kith_gossip::Authenticator;
-use kith_gossip::net::{Network, NetworkCommand, NetworkEvent, NetworkSettings};
+use kith_gossip::net::{Network, NetworkEvent, NetworkSettings};
+use kith_gossip::{Authenticator, Effect, Input};
 
 #[test]
 fn a_killed_peer_goes_on_from_its_last_completed_round_and_the_others_do_not_stop() {
@@ -214,7 +214,7 @@ fn a_stranger_is_denied_and_a_tampering_member_is_refused_by_name_and_sent_away(
     };
     let tamper = runtime.spawn(async move {
         loop {
-            if let NetworkEvent::PeerUp { .. } = member.next().await {
+            if let NetworkEvent::Input(Input::PeerUp { .. }) = member.next().await {
                 for bytes in [
                     b"junk".to_vec(),
                     vec![0x9f; 5000],
@@ -222,7 +222,7 @@ fn a_stranger_is_denied_and_a_tampering_member_is_refused_by_name_and_sent_away(
                     vec![0xff; 40],
                     vec![0; 1],
                 ] {
-                    member.execute(NetworkCommand::Send {
+                    member.execute(Effect::Send {
                         to: ada_id,
                         bytes: bytes.into(),
                     });

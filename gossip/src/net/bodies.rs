@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 
 use super::streams::{Control, Inbound, Protocol, Tied};
 use super::{NetworkEvent, from_libp2p, to_libp2p};
+use crate::effect::Input;
 
 /// Bytes read or written between two looks at the clock.
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -88,12 +89,15 @@ impl Bodies {
                 pull(&control, &turns, digest, length, &sources).await
             };
             let event = match outcome {
-                Ok(bytes) => NetworkEvent::Fetched { digest, bytes },
-                Err(why) => NetworkEvent::FetchFailed {
+                Ok(bytes) => NetworkEvent::Input(Input::Fetched {
+                    digest,
+                    bytes: bytes.into(),
+                }),
+                Err(why) => NetworkEvent::Input(Input::FetchFailed {
                     digest,
                     sources,
                     why,
-                },
+                }),
             };
             let _ = events.send(event).await; // the network is shutting down when nobody listens
         });
@@ -287,11 +291,11 @@ async fn serve(
     let (answer, body) = oneshot::channel();
     lock(waiting).insert(request, answer);
     events
-        .send(NetworkEvent::BodyRequested {
+        .send(NetworkEvent::Input(Input::BodyRequested {
             from,
             digest,
             request,
-        })
+        }))
         .await
         .map_err(std::io::Error::other)?;
     let body = tokio::time::timeout(SILENCE_MAX, body)

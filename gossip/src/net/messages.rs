@@ -16,6 +16,7 @@ use crate::packet::Packet;
 
 use super::streams::{Control, Inbound, Protocol, Tied};
 use super::{ENVELOPE_BYTES_MAX, NetworkEvent, SEND_QUEUE_MAX, from_libp2p};
+use crate::effect::Input;
 
 /// A write that makes no progress for this long is given up (guess; a slow line carries 64 KiB in
 /// far less).
@@ -105,7 +106,10 @@ async fn read_all(peer: PeerId, mut stream: Tied, events: mpsc::Sender<NetworkEv
         }
         let oversize = length > ENVELOPE_BYTES_MAX;
         if events
-            .send(NetworkEvent::Received { from: peer, bytes })
+            .send(NetworkEvent::Input(Input::Received {
+                from: peer,
+                bytes: bytes.into(),
+            }))
             .await
             .is_err()
             || oversize

@@ -11,8 +11,8 @@ use kameo::actor::{ActorRef, WeakActorRef};
 use kameo::error::ActorStopReason;
 use kameo::mailbox::{MailboxReceiver, Signal};
 use kameo::message::{Context, Message};
-use kith_gossip::Input;
-use kith_gossip::net::{Network, NetworkCommand, NetworkEvent};
+use kith_gossip::net::{Network, NetworkEvent};
+use kith_gossip::{Effect, Input};
 
 use super::Alive;
 use super::peer::PeerActor;
@@ -95,7 +95,9 @@ impl Actor for NetworkActor {
 
 impl NetworkActor {
     fn deliver(&mut self, event: NetworkEvent) {
-        if matches!(event, NetworkEvent::PeerDown { .. }) || self.counted.elapsed() >= COUNT_EVERY {
+        if matches!(event, NetworkEvent::Input(Input::PeerDown { .. }))
+            || self.counted.elapsed() >= COUNT_EVERY
+        {
             self.arguments
                 .telemetry
                 .set_wire(self.arguments.network.wire_bytes());
@@ -140,37 +142,12 @@ impl NetworkActor {
                 });
                 return;
             }
-            NetworkEvent::PeerUp { peer, addresses } => {
-                telemetry.reached(&peer, &addresses);
-                Input::PeerUp { peer, addresses }
+            NetworkEvent::Input(input) => {
+                if let Input::PeerUp { peer, addresses } = &input {
+                    telemetry.reached(peer, addresses);
+                }
+                input
             }
-            NetworkEvent::PeerDown { peer } => Input::PeerDown { peer },
-            NetworkEvent::Received { from, bytes } => Input::Received {
-                from,
-                bytes: bytes.into(),
-            },
-            NetworkEvent::Fetched { digest, bytes } => Input::Fetched {
-                digest,
-                bytes: bytes.into(),
-            },
-            NetworkEvent::FetchFailed {
-                digest,
-                sources,
-                why,
-            } => Input::FetchFailed {
-                digest,
-                sources,
-                why,
-            },
-            NetworkEvent::BodyRequested {
-                from,
-                digest,
-                request,
-            } => Input::BodyRequested {
-                from,
-                digest,
-                request,
-            },
         };
         let peer = self.arguments.peer.clone();
         self.delivery = Some(Box::pin(async move {
@@ -180,10 +157,10 @@ impl NetworkActor {
     }
 }
 
-impl Message<NetworkCommand> for NetworkActor {
+impl Message<Effect> for NetworkActor {
     type Reply = ();
 
-    async fn handle(&mut self, command: NetworkCommand, _: &mut Context<Self, ()>) {
-        self.arguments.network.execute(command);
+    async fn handle(&mut self, effect: Effect, _: &mut Context<Self, ()>) {
+        self.arguments.network.execute(effect);
     }
 }

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kameo::Actor;
 use kameo::actor::ActorRef;
 use kameo::message::{Context, Message};
-use kith_gossip::net::NetworkCommand;
 use kith_gossip::{Effect, Event, Input, Parameters, Peer, Record};
 
 use super::network::NetworkActor;
@@ -123,36 +122,16 @@ impl PeerActor {
                     .send()
                     .await,
             ),
-            Effect::Send { to, bytes } => {
-                command(&others.network, NetworkCommand::Send { to, bytes }).await
-            }
-            Effect::Announce { bytes } => {
-                command(&others.network, NetworkCommand::Announce { bytes }).await
-            }
-            Effect::Fetch {
-                digest,
-                length,
-                sources,
-            } => {
-                command(
-                    &others.network,
-                    NetworkCommand::Fetch {
-                        digest,
-                        length,
-                        sources,
-                    },
-                )
-                .await;
-            }
-            Effect::Provide { request, body } => {
-                command(&others.network, NetworkCommand::Provide { request, body }).await
-            }
-            Effect::Connect { peer, addresses } => {
-                command(&others.network, NetworkCommand::Connect { peer, addresses }).await;
-            }
-            Effect::Disconnect { peer, reason } => {
-                tracing::debug!("disconnecting {}: {reason}", peer.short());
-                command(&others.network, NetworkCommand::Disconnect { peer }).await;
+            carried @ (Effect::Send { .. }
+            | Effect::Announce { .. }
+            | Effect::Fetch { .. }
+            | Effect::Provide { .. }
+            | Effect::Connect { .. }
+            | Effect::Disconnect { .. }) => {
+                if let Effect::Disconnect { peer, reason } = &carried {
+                    tracing::debug!("disconnecting {}: {reason}", peer.short());
+                }
+                drop(others.network.tell(carried).send().await);
             }
             Effect::SetTimer { timer, after } => {
                 context
@@ -215,8 +194,4 @@ impl PeerActor {
             tracing::warn!("the disk is behind: {count} events are missing from the log");
         }
     }
-}
-
-async fn command(network: &ActorRef<NetworkActor>, command: NetworkCommand) {
-    drop(network.tell(command).send().await);
 }
