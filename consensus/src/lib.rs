@@ -17,6 +17,7 @@ pub mod mode;
 #[doc(hidden)]
 pub mod mutant;
 pub mod optimization;
+mod parameters;
 pub mod random;
 pub mod registry;
 pub mod section;
@@ -27,6 +28,7 @@ pub mod topology;
 pub use aggregate::{Aggregate, AggregateError, Context, Contribution, Rule};
 pub use charter::Charter;
 pub use identity::{Digest, Genesis, PeerId};
+pub use parameters::Parameters;
 pub use random::{Seed, Stream};
 pub use section::{Problem, Section};
 pub use sorted::Sorted;

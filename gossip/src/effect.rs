@@ -7,12 +7,11 @@ use std::time::Duration;
 use kith_consensus::{Digest, PeerId};
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Event, History, Refusal};
+use crate::Parameters;
+use crate::event::{Event, History};
 use crate::packet::Packet;
+use crate::refusal::Refusal;
 use crate::roster::Roster;
-
-/// Model parameters as one vector, shared rather than copied between peer, trainer and store.
-pub type Parameters = Arc<Vec<f32>>;
 
 /// Something that happened to the peer.
 #[derive(Clone, Debug)]

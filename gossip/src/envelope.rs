@@ -12,7 +12,7 @@ use kith_consensus::{Digest, Genesis, PeerId};
 use serde::{Deserialize, Serialize};
 use serde_bytes::Bytes;
 
-use crate::event::Refusal;
+use crate::refusal::Refusal;
 use crate::wire;
 
 /// The protocol this program speaks. A peer of another version is refused by name.

@@ -17,6 +17,7 @@ mod message;
 pub mod net;
 mod packet;
 pub mod peer;
+pub mod refusal;
 mod roster;
 mod setup;
 mod wire;
@@ -26,12 +27,12 @@ mod wire;
 pub use kith_consensus::mutant;
 
 pub use conduct::{Conduct, Honest, Publication, View};
-pub use effect::{
-    Carried, Checkpoint, Command, Effect, Input, Intent, Parameters, Record, Stored, Timer,
-};
+pub use effect::{Carried, Checkpoint, Command, Effect, Input, Intent, Record, Stored, Timer};
 pub use envelope::{Authenticator, Envelope};
-pub use event::{Event, History, Refusal};
+pub use event::{Event, History};
+pub use kith_consensus::Parameters;
 pub use packet::Packet;
 pub use peer::{Load, Peer};
+pub use refusal::Refusal;
 pub use roster::Roster;
 pub use setup::{Federation, Setup};

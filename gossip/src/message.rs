@@ -6,7 +6,7 @@ use kith_consensus::{Digest, PeerId};
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteBuf, Bytes};
 
-use crate::event::Refusal;
+use crate::refusal::Refusal;
 use crate::wire;
 
 /// A body up to this size travels inside its announcement; a larger one is pulled. 48 KiB leaves

@@ -17,12 +17,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use kith_consensus::Digest;
 use serde_bytes::Bytes;
 
-use crate::effect::Parameters;
+use crate::Parameters;
 use crate::envelope::{
     Authenticator, Envelope, HEADER_BYTES_MAX, Header, Parts, SIGNATURE_BYTES, header_alone,
 };
-use crate::event::Refusal;
 use crate::message::{Announcement, Body};
+use crate::refusal::Refusal;
 use crate::wire;
 
 /// The bytes of a message. Equal bytes are equal packets.

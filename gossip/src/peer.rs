@@ -8,7 +8,7 @@
 //! | how a peer comes to its next round, when it jumps ahead | `progress` |
 //! | when a round opens, waits and closes | `round` |
 //! | how peers keep step (synchronous, asynchronous, pairwise, staged) | `mode` |
-//! | what leaves a peer, from training to bytes | `release` |
+//! | what leaves a peer, from training to bytes | `release`, and `privacy` for what may leave |
 //! | what a round leads to | `mixing` |
 //! | what is sent and mixed beside models (SCAFFOLD, push-sum, …) | `algorithm` |
 //! | what becomes of a message | `receipt`, and `updates` for others' updates |
@@ -31,6 +31,7 @@ mod misconduct;
 mod mixing;
 mod mode;
 mod overlay;
+mod privacy;
 mod progress;
 mod receipt;
 mod release;
@@ -47,7 +48,8 @@ use std::time::Duration;
 use kith_consensus::charter::Charter;
 use kith_consensus::{Digest, PeerId, Seed};
 
-use crate::effect::{Command, Effect, Input, Intent, Parameters};
+use crate::Parameters;
+use crate::effect::{Command, Effect, Input, Intent};
 use crate::envelope::{Authenticator, Header, Kind, PROTOCOL_VERSION};
 use crate::event::{Event, History};
 use crate::packet::Packet;
@@ -59,7 +61,8 @@ use listening::Standing;
 use misconduct::Misconduct;
 use mode::RoundMode;
 use overlay::Overlay;
-use release::{Claims, Own, Trained};
+use privacy::Claims;
+use release::{Own, Trained};
 use suspicion::Suspicion;
 use window::Window;
 use witness::Witness;

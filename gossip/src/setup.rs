@@ -7,9 +7,9 @@ use kith_consensus::charter::{Admission, Charter};
 use kith_consensus::section::Document;
 use kith_consensus::{Digest, Seed};
 
+use crate::Parameters;
 use crate::codec::{Codec, TensorShape, codec_from_section};
 use crate::conduct::{Conduct, Honest};
-use crate::effect::Parameters;
 use crate::envelope::Authenticator;
 use crate::roster::Roster;
 

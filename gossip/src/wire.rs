@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::Serialize;
 use serde_cbor::ser::IoWrite;
 
-use crate::event::Refusal;
+use crate::refusal::Refusal;
 
 /// Most characters of a decoder's message that go into events and logs.
 const WHY_CHARACTERS_MAX: usize = 120;

@@ -11,7 +11,7 @@ use common::{charter_with, handle, id, secret};
 use kith_consensus::charter::Charter;
 use kith_consensus::{Digest, PeerId};
 use kith_gossip::effect::Record;
-use kith_gossip::event::Refusal;
+use kith_gossip::refusal::Refusal;
 use kith_gossip::{
     Authenticator, Effect, Envelope, Event, Federation, Input, Packet, Peer, Stored,
 };

@@ -10,7 +10,8 @@ use kith_consensus::charter::Charter;
 use kith_consensus::selection::stream;
 use kith_gossip::effect::Record;
 use kith_gossip::envelope::{Envelope, Header};
-use kith_gossip::event::{Closed, Refusal};
+use kith_gossip::event::Closed;
+use kith_gossip::refusal::Refusal;
 use kith_gossip::{
     Authenticator, Conduct, Effect, Event, Input, Peer, Publication, Stored, Timer, View,
 };

@@ -18,6 +18,7 @@ use crate::data::{Dataset, Source};
 use crate::holdout::contents;
 use crate::partition::largest_remainder;
 use crate::schema::Schema;
+pub use crate::site::Site;
 use crate::source::DataError;
 
 /// A data set in the table.
@@ -44,15 +45,6 @@ pub struct DatasetOptions {
     /// The folder with the data set's files, in place of those that are searched where none is
     /// named.
     pub directory: Option<PathBuf>,
-}
-
-/// Rows that belong together by nature, such as one hospital's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Site {
-    /// Its name.
-    pub name: String,
-    /// Its rows, ascending.
-    pub rows: Vec<usize>,
 }
 
 /// A data set in memory.

@@ -21,6 +21,7 @@ pub mod model;
 pub mod partition;
 pub mod poison;
 pub mod schema;
+mod site;
 pub mod skew;
 pub mod source;
 pub mod task;

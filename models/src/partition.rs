@@ -29,7 +29,7 @@ use kith_consensus::section::Document;
 use kith_consensus::{Section, Seed, Stream};
 
 use crate::data::Dataset;
-use crate::dataset::Site;
+use crate::site::Site;
 
 pub use dirichlet::{cut_classes, draw_proportions};
 pub use iid::near_equal;

@@ -224,7 +224,7 @@ impl Node {
             data,
             held_out,
             seed,
-            peer: peer_ref.clone(),
+            peer: peer_ref.clone().recipient(),
             telemetry: telemetry.clone(),
         };
         let trainer = trainer::TrainerActor::supervise(&supervisor, trainer)
@@ -234,7 +234,7 @@ impl Node {
             .await;
         let store = watched(&supervisor, store::MAILBOX).await.start_in_thread((
             store,
-            peer_ref.clone(),
+            peer_ref.clone().recipient(),
             alive.clone(),
         ));
         let prepared_network = watched(&supervisor, network::MAILBOX).await;
@@ -267,7 +267,7 @@ impl Node {
         // The network comes last, so that the peer has begun before anything arrives from outside.
         let arguments = network::Arguments {
             network,
-            peer: peer_ref.clone(),
+            peer: peer_ref.clone().recipient(),
             telemetry: telemetry.clone(),
             _alive: alive,
         };

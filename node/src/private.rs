@@ -4,7 +4,7 @@
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Mode of a private folder.
 const FOLDER: u32 = 0o700;
@@ -91,6 +91,26 @@ fn restrict(file: &File) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(FILE))
 }
 
+/// Whether folders can be made at a path, without making any: the nearest one that exists is asked.
+pub(crate) fn can_be_made(path: &Path) -> io::Result<()> {
+    let absolute = std::path::absolute(path)?;
+    let existing: PathBuf = absolute
+        .ancestors()
+        .find(|path| path.exists())
+        .unwrap_or(Path::new("/"))
+        .to_owned();
+    if !existing.is_dir() {
+        return Err(std::io::Error::new(
+            io::ErrorKind::NotADirectory,
+            format!("{} is not a folder", existing.display()),
+        ));
+    }
+    // The mode alone does not tell, for example, of a file system that is mounted to be read only.
+    let probe = existing.join(format!(".kith-probe-{}", std::process::id()));
+    std::fs::File::create(&probe)?;
+    std::fs::remove_file(probe)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,5 +143,14 @@ mod tests {
         open(&opened).unwrap();
         assert_eq!(mode(&opened), 0o600);
         assert!(create_folder(&file).is_err(), "a file is no folder");
+    }
+
+    #[test]
+    fn a_place_where_no_folder_can_be_made_is_told_and_nothing_is_left_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        can_be_made(&folder.path().join("a/b")).unwrap();
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        assert!(can_be_made(&folder.path().join("file/state")).is_err());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

@@ -3,7 +3,6 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kith_consensus::PeerId;
@@ -126,26 +125,6 @@ fn place(text: &str) -> Option<((String, u16), Kind)> {
     Some(((host.to_owned(), port.parse().ok()?), kind))
 }
 
-/// Whether folders can be made at a path, without making any: the nearest one that exists is asked.
-pub(crate) fn can_be_made(path: &Path) -> std::io::Result<()> {
-    let absolute = std::path::absolute(path)?;
-    let existing: PathBuf = absolute
-        .ancestors()
-        .find(|path| path.exists())
-        .unwrap_or(Path::new("/"))
-        .to_owned();
-    if !existing.is_dir() {
-        return Err(std::io::Error::new(
-            ErrorKind::NotADirectory,
-            format!("{} is not a folder", existing.display()),
-        ));
-    }
-    // The mode alone does not tell, for example, of a file system that is mounted to be read only.
-    let probe = existing.join(format!(".kith-probe-{}", std::process::id()));
-    std::fs::File::create(&probe)?;
-    std::fs::remove_file(probe)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,14 +149,5 @@ mod tests {
             unreached("/dns4/nobody.invalid/tcp/1")
                 .is_some_and(|why| why.contains("does not resolve"))
         );
-    }
-
-    #[test]
-    fn a_place_where_no_folder_can_be_made_is_told_and_nothing_is_left_behind() {
-        let folder = tempfile::tempdir().unwrap();
-        can_be_made(&folder.path().join("a/b")).unwrap();
-        std::fs::write(folder.path().join("file"), "").unwrap();
-        assert!(can_be_made(&folder.path().join("file/state")).is_err());
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use self::vectors::{Contents, Vectors};
 use crate::checkpoint::{self, CheckpointError, Shapes};
 use crate::private;
-use crate::readiness::can_be_made;
+use crate::private::can_be_made;
 
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 /// Round to hash of its checkpoint's file.

@@ -20,7 +20,8 @@ use kith_consensus::topology::Graph;
 use kith_consensus::{PeerId, Rule};
 
 use super::window::Arrived;
-use crate::effect::{Carried, Parameters};
+use crate::Parameters;
+use crate::effect::Carried;
 
 /// A algorithm of optimisation at one peer, with what it carries from round to round.
 pub(super) trait Algorithm: Send {

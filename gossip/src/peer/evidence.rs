@@ -10,9 +10,10 @@ use super::Peer;
 use super::witness::{self, Testimony};
 use crate::effect::Effect;
 use crate::envelope::{Envelope, Kind};
-use crate::event::{Event, Refusal};
+use crate::event::Event;
 use crate::message::Proof;
 use crate::packet::Opened;
+use crate::refusal::Refusal;
 use crate::wire;
 
 impl Peer {

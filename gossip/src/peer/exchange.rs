@@ -13,12 +13,12 @@ use std::sync::Arc;
 use kith_consensus::mutant::{Mutant, planted};
 use kith_consensus::{Digest, PeerId, Sorted};
 
-use super::release::{Cleared, Encoded};
+use super::privacy::Cleared;
+use crate::Parameters;
 use crate::codec::{Codec, Form, Randomness, identity};
-use crate::effect::Parameters;
-use crate::event::Refusal;
 use crate::message::{self, Announcement};
 use crate::packet::{Opened, Packet};
+use crate::refusal::Refusal;
 
 /// Rounds that an update may be ahead of the own round at least and still wait here, whatever the
 /// topology's lead (guess).
@@ -122,6 +122,17 @@ impl Outgoing {
     pub(super) fn absorb(&mut self, other: Outgoing) {
         self.bodies.extend(other.bodies);
     }
+}
+
+/// A cleared vector as the codec says it.
+pub(super) struct Encoded {
+    /// State of this peer's replica that the body builds on; `None` where each body stands alone.
+    pub(super) base: Option<Digest>,
+    pub(super) body: Vec<u8>,
+    /// What receivers will reconstruct.
+    pub(super) public: Parameters,
+    /// Hash of that.
+    pub(super) state: Digest,
 }
 
 /// An update that has been applied.

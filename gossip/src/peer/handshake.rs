@@ -10,9 +10,10 @@ use kith_consensus::{Digest, PeerId};
 use super::{Peer, Phase};
 use crate::effect::{Effect, Timer};
 use crate::envelope::Kind;
-use crate::event::{Event, Refusal};
+use crate::event::Event;
 use crate::message::Hello;
 use crate::packet::{Opened, Packet};
+use crate::refusal::Refusal;
 use crate::wire;
 
 /// How often neighbours that are not connected are dialled again (guess: fast enough for a person

@@ -13,9 +13,10 @@ use kith_consensus::{Digest, PeerId};
 use super::{Peer, Phase};
 use crate::effect::{Effect, Timer};
 use crate::envelope::Kind;
-use crate::event::{Event, Refusal};
+use crate::event::Event;
 use crate::message::Goodbye;
 use crate::packet::Opened;
+use crate::refusal::Refusal;
 use crate::wire;
 
 impl Peer {

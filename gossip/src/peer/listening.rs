@@ -27,11 +27,13 @@ use super::Peer;
 use super::mixing::{Rows, share_out};
 use super::mode::Pace;
 use super::window::Arrived;
-use crate::effect::{Effect, Parameters};
+use crate::Parameters;
+use crate::effect::Effect;
 use crate::envelope::Kind;
-use crate::event::{Event, Refusal};
+use crate::event::Event;
 use crate::message::Skip;
 use crate::packet::{Opened, Packet};
+use crate::refusal::Refusal;
 use crate::wire;
 
 /// Where a peer stands beside the others: what it has lost, and whether it listens.

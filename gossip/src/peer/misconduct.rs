@@ -14,9 +14,11 @@ use std::sync::Arc;
 use kith_consensus::{Digest, PeerId, Stream};
 
 use super::Peer;
+use super::privacy::clear;
 use super::release::Sealed;
+use crate::Parameters;
 use crate::conduct::{Conduct, Fraud, Publication, View};
-use crate::effect::{Effect, Parameters};
+use crate::effect::Effect;
 use crate::envelope::{Envelope, Header, Kind, PROTOCOL_VERSION, Parts};
 use crate::event::Event;
 use crate::packet::Packet;
@@ -91,7 +93,7 @@ impl Peer {
         let end = Arc::new(vector);
         let row = self.row(Arc::clone(&end), &end, reach);
         let (told, _) = self.algorithm.share(&row, self.round);
-        let cleared = self.clear(told);
+        let cleared = clear(told, self.own.claims);
         let encoded = self.encode(&cleared)?;
         let mut statement = self.statement(&encoded, &cleared);
         let (round, loss) = (self.round, statement.claims.loss);

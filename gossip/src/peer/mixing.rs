@@ -17,7 +17,8 @@ use kith_consensus::{Digest, PeerId};
 
 use super::window::{Arrived, Window};
 use super::{Peer, Phase};
-use crate::effect::{Checkpoint, Effect, Parameters, Record};
+use crate::Parameters;
+use crate::effect::{Checkpoint, Effect, Record};
 use crate::event::Event;
 
 /// What the rule sees: contributions in the order of their senders, and which one is this peer's.

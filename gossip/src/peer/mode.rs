@@ -38,7 +38,7 @@ use kith_consensus::mutant::{Mutant, planted};
 use super::exchange::{AHEAD_MIN, Applied, Exchange};
 use super::overlay::Overlay;
 use super::window::Window;
-use crate::event::Refusal;
+use crate::refusal::Refusal;
 
 /// What a mode looks at when it decides.
 pub(super) struct Scene<'a> {

@@ -14,9 +14,10 @@ use super::overlay::Overlay;
 use super::progress::BEHIND_MIN;
 use crate::effect::Effect;
 use crate::envelope::Kind;
-use crate::event::{Event, Refusal};
+use crate::event::Event;
 use crate::message::Hello;
 use crate::packet::{Opened, Packet};
+use crate::refusal::Refusal;
 
 impl Peer {
     pub(super) fn received(&mut self, from: PeerId, packet: &Packet, out: &mut Vec<Effect>) {

@@ -6,15 +6,13 @@
 //! | [`Peer::trained`] | checks what the trainer returned, and has the algorithm make a row of it |
 //! | [`Peer::release`] | lists the stages that follow |
 //! | [`Peer::share`] | the part of the row that the algorithm tells others |
-//! | [`Peer::clear`] | privacy: charges a ledger, adds noise; `mechanism = "none"` does neither |
+//! | [`clear`] | privacy: what may be released (see `privacy`) |
 //! | [`Peer::encode`] | the codec's body, and what receivers will make of it |
 //! | [`Peer::announce`] | the announcement, signed |
 //! | [`Peer::promise`] | makes it durable before anybody sees it |
 //! | [`Peer::send_update`] | sends it, once it is stored |
 //!
-//! [`Cleared`] is what may be released. Only `clear` makes one, and only a cleared vector is
-//! encoded, so there is no way around the privacy stage. A peer that lies replaces the stages
-//! between `trained` and `promise`: see `misconduct`.
+//! A peer that lies replaces the stages between `trained` and `promise`: see `misconduct`.
 
 use std::sync::Arc;
 
@@ -23,10 +21,12 @@ use kith_consensus::{Digest, PeerId, Stream};
 use serde_bytes::Bytes;
 
 use super::algorithm::Training;
-use super::exchange::{Outgoing, check_values};
+use super::exchange::{Encoded, Outgoing, check_values};
+use super::privacy::{Claims, Cleared, clear};
 use super::{Peer, Phase};
+use crate::Parameters;
 use crate::codec::Randomness;
-use crate::effect::{Carried, Effect, Intent, Parameters, Record};
+use crate::effect::{Carried, Effect, Intent, Record};
 use crate::envelope::Kind;
 use crate::event::Event;
 use crate::message::{Announcement, Body, INLINE_BYTES_MAX, LOSS_MAX};
@@ -51,39 +51,6 @@ pub(super) struct Own {
     /// Where its training led, and behind it what the algorithm adds. The rule sees it exactly.
     pub(super) row: Parameters,
     pub(super) claims: Claims,
-}
-
-/// What an announcement says about the training beside its vector.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Claims {
-    pub(super) samples: u64,
-    pub(super) local_steps: u64,
-    /// Mean training loss. It is told where the charter's selection looks at it.
-    pub(super) loss: f64,
-}
-
-/// What may be released: it has passed the privacy stage.
-#[derive(Clone, Debug)]
-pub(super) struct Cleared {
-    vector: Parameters,
-    claims: Claims,
-}
-
-impl Cleared {
-    pub(super) fn vector(&self) -> &Parameters {
-        &self.vector
-    }
-}
-
-/// A cleared vector as the codec says it.
-pub(super) struct Encoded {
-    /// State of this peer's replica that the body builds on; `None` where each body stands alone.
-    pub(super) base: Option<Digest>,
-    pub(super) body: Vec<u8>,
-    /// What receivers will reconstruct.
-    pub(super) public: Parameters,
-    /// Hash of that.
-    pub(super) state: Digest,
 }
 
 /// What an announcement states. An honest peer states what is so ([`Peer::statement`]).
@@ -194,7 +161,7 @@ impl Peer {
             return self.misbehave(&model, reach, out);
         }
         let shared = self.share();
-        let cleared = self.clear(shared);
+        let cleared = clear(shared, self.own.claims);
         let encoded = self
             .encode(&cleared)
             .expect("a finite vector encodes, and decodes again");
@@ -210,15 +177,6 @@ impl Peer {
         told
     }
 
-    /// Privacy. The one place where a mechanism charges its ledger and adds noise: nothing has left
-    /// before, and nothing leaves that has not passed.
-    pub(super) fn clear(&self, vector: Parameters) -> Cleared {
-        Cleared {
-            vector,
-            claims: self.own.claims,
-        }
-    }
-
     /// The codec. `None` for what it cannot say, such as a liar's NaN.
     pub(super) fn encode(&mut self, cleared: &Cleared) -> Option<Encoded> {
         let shared = self.charter.genesis.seed();
@@ -227,19 +185,19 @@ impl Peer {
             shared: Stream::derive("kith.v1 shared codec", &shared, self.round, 0, 0),
         };
         let encoded = self.exchange.encode(cleared, random)?;
-        self.algorithm.shared(&cleared.vector);
+        self.algorithm.shared(cleared.vector());
         Some(encoded)
     }
 
     /// What is true of an encoded vector.
     pub(super) fn statement(&self, encoded: &Encoded, cleared: &Cleared) -> Statement {
-        let loss = cleared.claims.loss.clamp(-LOSS_MAX, LOSS_MAX);
+        let loss = cleared.claims().loss.clamp(-LOSS_MAX, LOSS_MAX);
         Statement {
             state: encoded.state,
             dimension: self.exchange.dimension() as u64,
             claims: Claims {
                 loss,
-                ..cleared.claims
+                ..cleared.claims()
             },
         }
     }

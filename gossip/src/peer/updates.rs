@@ -13,9 +13,10 @@ use super::window::Arrived;
 use super::{Peer, Phase};
 use crate::effect::Effect;
 use crate::envelope::Kind;
-use crate::event::{Event, Refusal};
+use crate::event::Event;
 use crate::message::Want;
 use crate::packet::Opened;
+use crate::refusal::Refusal;
 use crate::wire;
 
 impl Peer {

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use kith_consensus::mutant::{Mutant, planted};
 use kith_consensus::{Digest, PeerId, Sorted};
 
-use crate::effect::Parameters;
+use crate::Parameters;
 
 /// A neighbour's contribution to a round.
 #[derive(Clone, Debug)]

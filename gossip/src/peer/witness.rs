@@ -287,7 +287,7 @@ mod tests {
         assert!(witness.recognises(&other));
         assert!(matches!(
             other.open(&sender, true),
-            Err(crate::event::Refusal::PayloadHash)
+            Err(crate::refusal::Refusal::PayloadHash)
         ));
     }
 }

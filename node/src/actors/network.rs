@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kameo::Actor;
-use kameo::actor::{ActorRef, WeakActorRef};
+use kameo::actor::{ActorRef, Recipient, WeakActorRef};
 use kameo::error::ActorStopReason;
 use kameo::mailbox::{MailboxReceiver, Signal};
 use kameo::message::{Context, Message};
@@ -15,7 +15,6 @@ use kith_gossip::net::{Network, NetworkEvent};
 use kith_gossip::{Effect, Input};
 
 use super::Alive;
-use super::peer::PeerActor;
 use crate::telemetry::{NodeEvent, Telemetry};
 
 /// Commands that wait for the swarm: some rounds' worth in the largest neighbourhoods (guess).
@@ -27,7 +26,7 @@ const COUNT_EVERY: Duration = Duration::from_millis(250);
 /// What the actor is made of.
 pub(crate) struct Arguments {
     pub(crate) network: Network,
-    pub(crate) peer: ActorRef<PeerActor>,
+    pub(crate) peer: Recipient<Input>,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) _alive: Alive,
 }

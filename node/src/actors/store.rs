@@ -4,13 +4,12 @@ use std::convert::Infallible;
 use std::path::PathBuf;
 
 use kameo::Actor;
-use kameo::actor::{ActorRef, WeakActorRef};
+use kameo::actor::{ActorRef, Recipient, WeakActorRef};
 use kameo::error::ActorStopReason;
 use kameo::message::{Context, Message};
 use kith_gossip::{Input, Record};
 
 use super::Alive;
-use super::peer::PeerActor;
 use crate::store::{Store, StoreError};
 
 /// Records and lines that wait for the disk.
@@ -19,7 +18,7 @@ pub(crate) const MAILBOX: usize = 256;
 /// Owns the store.
 pub(crate) struct StoreActor {
     store: Store,
-    peer: ActorRef<PeerActor>,
+    peer: Recipient<Input>,
     _alive: Alive,
 }
 
@@ -34,7 +33,7 @@ pub(crate) struct ReadEvents(pub(crate) usize);
 pub(crate) struct Snapshot;
 
 impl Actor for StoreActor {
-    type Args = (Store, ActorRef<PeerActor>, Alive);
+    type Args = (Store, Recipient<Input>, Alive);
     type Error = Infallible;
 
     fn name() -> &'static str {

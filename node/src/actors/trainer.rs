@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use kameo::Actor;
-use kameo::actor::ActorRef;
+use kameo::actor::{ActorRef, Recipient};
 use kameo::message::{Context, Message};
 use kith_consensus::Seed;
 use kith_gossip::{Input, Parameters};
 use kith_models::{Dataset, Request, Task, Trainer};
 use tokio::sync::oneshot;
 
-use super::peer::PeerActor;
 use crate::error::NodeError;
 use crate::telemetry::{NodeEvent, Telemetry};
 
@@ -25,7 +24,7 @@ pub(crate) struct Arguments {
     pub(crate) data: Dataset,
     pub(crate) held_out: Option<Dataset>,
     pub(crate) seed: Seed,
-    pub(crate) peer: ActorRef<PeerActor>,
+    pub(crate) peer: Recipient<Input>,
     pub(crate) telemetry: Arc<Telemetry>,
 }
 

@@ -24,7 +24,7 @@ use kith_consensus::optimization::fednova::average;
 use kith_consensus::optimization::Optimizer;
 
 use super::{Algorithm, Training};
-use crate::effect::Parameters;
+use crate::Parameters;
 
 pub(super) struct FedNova {
     optimizer: Optimizer,

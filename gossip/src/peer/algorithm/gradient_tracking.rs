@@ -14,7 +14,8 @@ use kith_consensus::aggregate::{Aggregate, AggregateError, Context, Contribution
 use kith_consensus::optimization::gradient_tracking::tracked_half_step;
 
 use super::{Algorithm, Training, mixed, own_of};
-use crate::effect::{Carried, Parameters};
+use crate::Parameters;
+use crate::effect::Carried;
 
 pub(super) struct GradientTracking {
     correction: Option<Parameters>,

@@ -38,7 +38,8 @@ use kith_consensus::topology::Graph;
 use kith_consensus::{PeerId, Rule};
 
 use super::{Algorithm, Training};
-use crate::effect::{Carried, Parameters};
+use crate::Parameters;
+use crate::effect::Carried;
 use crate::peer::window::Arrived;
 
 /// Rounds that masses are followed to find where they settle; fewer where the graph has more than

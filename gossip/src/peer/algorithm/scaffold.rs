@@ -19,7 +19,8 @@ use kith_consensus::aggregate::{Aggregate, AggregateError, Context, Contribution
 use kith_consensus::optimization::scaffold::{corrected_gradient, scaled_end, updated_control};
 
 use super::{Algorithm, Training, mixed, own_of};
-use crate::effect::{Carried, Parameters};
+use crate::Parameters;
+use crate::effect::Carried;
 
 pub(super) struct Scaffold {
     /// cᵢ

@@ -18,8 +18,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use kith_consensus::{PeerId, Stream};
 
 use super::{Pace, Reply, RoundMode, Scene, Wait};
-use crate::event::Refusal;
 use crate::peer::window::Window;
+use crate::refusal::Refusal;
 
 /// Which peers asked which. Everything here is bounded by the roster.
 #[derive(Debug, Default)]

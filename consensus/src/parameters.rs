@@ -1,0 +1,6 @@
+//! A model as everybody passes it on.
+
+use std::sync::Arc;
+
+/// Model parameters as one vector, shared rather than copied between peer, trainer and store.
+pub type Parameters = Arc<Vec<f32>>;

@@ -1,0 +1,40 @@
+//! Privacy: the one stage between what a peer has learned from its rows and what anybody else gets to
+//! see.
+//!
+//! [`Cleared`] is what may be released. [`clear`] alone makes one, and the codec takes nothing else,
+//! so there is no way around this stage. With `[privacy] mechanism = "none"`, the only mechanism
+//! that there is, values pass as they are. A mechanism that promises something charges its ledger
+//! and adds its noise here, before it returns.
+
+use crate::Parameters;
+
+/// What an announcement says about the training beside its vector. It follows from the rows too.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Claims {
+    pub(super) samples: u64,
+    pub(super) local_steps: u64,
+    /// Mean training loss. It is told where the charter's selection looks at it.
+    pub(super) loss: f64,
+}
+
+/// A vector with its claims that may be released.
+#[derive(Clone, Debug)]
+pub(super) struct Cleared {
+    vector: Parameters,
+    claims: Claims,
+}
+
+impl Cleared {
+    pub(super) fn vector(&self) -> &Parameters {
+        &self.vector
+    }
+
+    pub(super) fn claims(&self) -> Claims {
+        self.claims
+    }
+}
+
+/// Lets a vector out.
+pub(super) fn clear(vector: Parameters, claims: Claims) -> Cleared {
+    Cleared { vector, claims }
+}

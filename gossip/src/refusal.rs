@@ -1,0 +1,126 @@
+//! Why something from outside was refused: one list, so that logs, metrics and tests name it alike.
+
+use kith_consensus::Digest;
+use serde::{Deserialize, Serialize};
+
+/// Why something from outside was refused. The text is for people, [`Refusal::name`] for programs.
+#[allow(
+    missing_docs,
+    reason = "each field stands in the variant's own message"
+)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "refused", rename_all = "kebab-case")]
+pub enum Refusal {
+    /// Longer than its kind may be.
+    #[error("{bytes} bytes, more than the {limit} allowed")]
+    Oversize { bytes: usize, limit: usize },
+    /// Not one well-formed message.
+    #[error("not a well-formed message: {why}")]
+    Junk { why: String },
+    /// Another protocol version.
+    #[error("speaks protocol version {theirs}, this peer speaks {ours}")]
+    Version { theirs: u16, ours: u16 },
+    /// The signature does not hold.
+    #[error("the signature does not verify")]
+    Signature,
+    /// The payload is not the one that was signed.
+    #[error("the payload is not the one that was signed")]
+    PayloadHash,
+    /// Another charter.
+    #[error("belongs to another federation; its charter differs in {}", if sections.is_empty() { "its id".to_owned() } else { sections.join(", ") })]
+    WrongFederation { sections: Vec<String> },
+    /// Another layout of parameters under the same charter.
+    #[error(
+        "its model has another layout ({theirs}, ours is {ours}); both run the same charter, so one program is out of date"
+    )]
+    Layout { theirs: Digest, ours: Digest },
+    /// Another roster under the same open charter.
+    #[error(
+        "has another roster of the same charter; more peers than it has places tried to join, start again with fewer"
+    )]
+    Roster,
+    /// Not on the roster.
+    #[error("is not on the roster")]
+    UnknownSender,
+    /// Signed by one peer, handed over by another, where that is not allowed.
+    #[error("was handed over by a peer that did not sign it")]
+    NotTheSigner,
+    /// Not a neighbour in that round.
+    #[error("is not a neighbour in round {round}")]
+    NotANeighbour { round: u64 },
+    /// Neither asks this peer nor answers it, where rounds are pairwise.
+    #[error("its update of round {round} neither asks this peer nor answers it")]
+    NotAPartner { round: u64 },
+    /// Too old.
+    #[error("round {theirs} is over; this peer is in round {ours}")]
+    StaleRound { theirs: u64, ours: u64 },
+    /// Too far ahead.
+    #[error("round {theirs} is too far ahead of round {ours}")]
+    FutureRound { theirs: u64, ours: u64 },
+    /// Same update again.
+    #[error("this update is here already")]
+    Duplicate,
+    /// The announcement contradicts its own header or the charter.
+    #[error("the announcement is inconsistent: {why}")]
+    Announcement { why: String },
+    /// The training loss that it claims is missing, superfluous, or no loss.
+    #[error("the loss it claims: {why}")]
+    Loss { why: String },
+    /// The body could not be decoded.
+    #[error("the body does not decode: {why}")]
+    Body { why: String },
+    /// Another number of values than the model has.
+    #[error("has {found} values, the model has {expected}")]
+    Dimension { found: usize, expected: usize },
+    /// NaN or infinity.
+    #[error("value {index} is not finite")]
+    NotFinite { index: usize },
+    /// Absurdly large.
+    #[error("has norm {norm:e}, above the cap of {cap:e}")]
+    Norm { norm: f64, cap: f64 },
+    /// The vector that results is not the announced one.
+    #[error("the result is not the announced state")]
+    StateMismatch,
+    /// The body could not be pulled.
+    #[error("its body could not be pulled: {why}")]
+    Unavailable { why: String },
+    /// It has signed contradicting updates.
+    #[error("has signed contradicting updates")]
+    Equivocator,
+    /// More than a peer may send.
+    #[error("sends more than {limit} {what}")]
+    TooMany { what: String, limit: usize },
+}
+
+impl Refusal {
+    /// The stable name that metrics and logs use.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Refusal::Oversize { .. } => "oversize",
+            Refusal::Junk { .. } => "junk",
+            Refusal::Version { .. } => "version",
+            Refusal::Signature => "signature",
+            Refusal::PayloadHash => "payload-hash",
+            Refusal::WrongFederation { .. } => "wrong-federation",
+            Refusal::Layout { .. } => "layout",
+            Refusal::Roster => "roster",
+            Refusal::UnknownSender => "unknown-sender",
+            Refusal::NotTheSigner => "not-the-signer",
+            Refusal::NotANeighbour { .. } => "not-a-neighbour",
+            Refusal::NotAPartner { .. } => "not-a-partner",
+            Refusal::StaleRound { .. } => "stale-round",
+            Refusal::FutureRound { .. } => "future-round",
+            Refusal::Duplicate => "duplicate",
+            Refusal::Announcement { .. } => "announcement",
+            Refusal::Loss { .. } => "loss",
+            Refusal::Body { .. } => "body",
+            Refusal::Dimension { .. } => "dimension",
+            Refusal::NotFinite { .. } => "not-finite",
+            Refusal::Norm { .. } => "norm",
+            Refusal::StateMismatch => "state-mismatch",
+            Refusal::Unavailable { .. } => "unavailable",
+            Refusal::Equivocator => "equivocator",
+            Refusal::TooMany { .. } => "too-many",
+        }
+    }
+}
