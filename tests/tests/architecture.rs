@@ -180,3 +180,66 @@ fn nothing_is_unsafe() {
     );
     assert_eq!(found, [""; 0]);
 }
+
+/// The table "Where is it decided?" names files that are there, and twenty-five of them.
+#[test]
+fn every_idea_has_its_file() {
+    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).expect("a document");
+    let table = text
+        .split("## Where is it decided?")
+        .nth(1)
+        .expect("the table");
+    let table = table.split("\n## ").next().expect("its end");
+    let rows = table
+        .lines()
+        .filter(|line| line.starts_with("| ") && line.contains('`'));
+    let files: Vec<&str> = rows
+        .map(|row| row.split('`').nth(1).expect("a file"))
+        .collect();
+    assert_eq!(files.len(), 25, "{files:?}");
+    let missing: Vec<&&str> = files
+        .iter()
+        .filter(|file| !root().join(file).is_file())
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// `peer.rs` asks for no mode by its name, and what a liar does stands in one file that an honest
+/// peer enters in two places.
+#[test]
+fn the_peer_routes_and_the_honest_path_cannot_lie() {
+    let peer = std::fs::read_to_string(root().join("gossip/src/peer.rs")).expect("a source file");
+    let code: String = peer
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .collect();
+    for name in [
+        "Synchronous",
+        "Asynchronous",
+        "Pairwise",
+        "is_pairwise",
+        "is_asynchronous",
+    ] {
+        assert!(!code.contains(name), "peer.rs asks for {name}");
+    }
+    let mut entered = Vec::new();
+    for line in lines_with(
+        &["gossip/src/peer"],
+        "/misconduct.rs",
+        &["misconduct", "Conduct"],
+    ) {
+        if !line.contains("//") {
+            entered.push(line);
+        }
+    }
+    assert!(
+        entered.len() <= 2,
+        "an honest peer may turn into a liar in one place: {entered:#?}"
+    );
+    let forging = lines_with(
+        &["gossip/src/peer"],
+        "/misconduct.rs",
+        &["sign_bytes", "Fraud"],
+    );
+    assert_eq!(forging, [""; 0]);
+}
