@@ -129,6 +129,10 @@ impl Announcement<'_> {
                 limit: body_bytes_max,
             });
         }
+        self.check_loss(asked)
+    }
+
+    fn check_loss(&self, asked: bool) -> Result<(), Refusal> {
         match self.loss {
             None if asked => Err(Refusal::Loss {
                 why: "tells none, and the charter's selection looks at it".into(),

@@ -2,14 +2,16 @@
 
 use kith_consensus::Digest;
 use serde::{Deserialize, Serialize};
+use strum::IntoStaticStr;
 
 /// Why something from outside was refused. The text is for people, [`Refusal::name`] for programs.
 #[allow(
     missing_docs,
     reason = "each field stands in the variant's own message"
 )]
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error, IntoStaticStr)]
 #[serde(tag = "refused", rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum Refusal {
     /// Longer than its kind may be.
     #[error("{bytes} bytes, more than the {limit} allowed")]
@@ -95,32 +97,6 @@ pub enum Refusal {
 impl Refusal {
     /// The stable name that metrics and logs use.
     pub fn name(&self) -> &'static str {
-        match self {
-            Refusal::Oversize { .. } => "oversize",
-            Refusal::Junk { .. } => "junk",
-            Refusal::Version { .. } => "version",
-            Refusal::Signature => "signature",
-            Refusal::PayloadHash => "payload-hash",
-            Refusal::WrongFederation { .. } => "wrong-federation",
-            Refusal::Layout { .. } => "layout",
-            Refusal::Roster => "roster",
-            Refusal::UnknownSender => "unknown-sender",
-            Refusal::NotTheSigner => "not-the-signer",
-            Refusal::NotANeighbour { .. } => "not-a-neighbour",
-            Refusal::NotAPartner { .. } => "not-a-partner",
-            Refusal::StaleRound { .. } => "stale-round",
-            Refusal::FutureRound { .. } => "future-round",
-            Refusal::Duplicate => "duplicate",
-            Refusal::Announcement { .. } => "announcement",
-            Refusal::Loss { .. } => "loss",
-            Refusal::Body { .. } => "body",
-            Refusal::Dimension { .. } => "dimension",
-            Refusal::NotFinite { .. } => "not-finite",
-            Refusal::Norm { .. } => "norm",
-            Refusal::StateMismatch => "state-mismatch",
-            Refusal::Unavailable { .. } => "unavailable",
-            Refusal::Equivocator => "equivocator",
-            Refusal::TooMany { .. } => "too-many",
-        }
+        self.into()
     }
 }

@@ -97,8 +97,8 @@ impl Peer {
         out: &mut Vec<Effect>,
     ) -> Result<(), Refusal> {
         let Proof(first, second) = wire::decode(envelope.payload())?;
-        let first = Envelope::open(&self.authenticator, &first)?.header;
-        let second = Envelope::open(&self.authenticator, &second)?.header;
+        let open = |bytes: &[u8]| Ok(Envelope::open(&self.authenticator, bytes)?.header);
+        let (first, second) = (open(&first)?, open(&second)?);
         let ours =
             first.federation == self.charter.genesis && self.overlay.on_roster(&first.sender);
         if !ours || !witness::contradict(&first, &second) {

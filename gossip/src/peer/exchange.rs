@@ -366,23 +366,24 @@ impl Exchange {
     /// A body by its name: of an own update, or the own replica as a keyframe. Never anything that
     /// was not published.
     pub(super) fn body(&self, digest: Digest) -> Option<Arc<Vec<u8>>> {
-        let body = self
-            .outgoing
-            .values()
-            .flat_map(|outgoing| &outgoing.bodies)
-            .find(|(name, _)| *name == digest);
-        let body = body.map(|(_, body)| Arc::clone(body));
-        let published = self
-            .outgoing
-            .values()
-            .filter_map(|outgoing| Some((outgoing.state, outgoing.replica.as_ref()?)));
-        let replicas = published.chain([(self.own_state, &self.own_replica)]);
-        let mut replicas = replicas.filter(|(_, values)| !values.is_empty());
+        let mut bodies = self.outgoing.values().flat_map(|outgoing| &outgoing.bodies);
+        let body = bodies
+            .find(|(name, _)| *name == digest)
+            .map(|(_, body)| Arc::clone(body));
         body.or_else(|| {
-            replicas
-                .find(|(state, _)| *state == digest)
-                .map(|(_, values)| Arc::new(identity::to_bytes(values)))
+            self.replica(digest)
+                .map(|values| Arc::new(identity::to_bytes(values)))
         })
+    }
+
+    /// A replica of this peer's that was published, by its state.
+    fn replica(&self, digest: Digest) -> Option<&Parameters> {
+        let outgoing = self.outgoing.values();
+        let published =
+            outgoing.filter_map(|outgoing| Some((outgoing.state, outgoing.replica.as_ref()?)));
+        let mut replicas = published.chain([(self.own_state, &self.own_replica)]);
+        let found = replicas.find(|(state, values)| *state == digest && !values.is_empty());
+        found.map(|(_, values)| values)
     }
 
     /// The round whose announcement these bytes are.
@@ -756,25 +757,28 @@ fn are_same(a: &[f32], b: &[f32]) -> bool {
 
 /// Finite and not absurdly large.
 pub(super) fn check_values(values: &[f32]) -> Result<(), Refusal> {
-    // Sums beside each other, since one alone would wait for itself at every value.
-    let mut squares = [0.0; 8];
-    let (blocks, rest) = values.as_chunks::<8>();
-    for values in blocks.iter().map(<[f32; 8]>::as_slice).chain([rest]) {
-        squares
-            .iter_mut()
-            .zip(values)
-            .for_each(|(sum, value)| *sum += f64::from(*value) * f64::from(*value));
-    }
-    let norm = squares.iter().sum::<f64>().sqrt();
+    let norm = norm(values);
     if norm <= NORM_CAP {
         return Ok(()); // finite, as each of its terms is
     }
     let wrong = values.iter().position(|value| !value.is_finite());
-    Err(wrong.map_or(
-        Refusal::Norm {
+    Err(match wrong {
+        Some(index) => Refusal::NotFinite { index },
+        None => Refusal::Norm {
             norm,
             cap: NORM_CAP,
         },
-        |index| Refusal::NotFinite { index },
-    ))
+    })
+}
+
+/// ‖values‖
+fn norm(values: &[f32]) -> f64 {
+    // Sums next to each other, since one alone would wait for itself at every value.
+    let mut squares = [0.0; 8];
+    let (blocks, rest) = values.as_chunks::<8>();
+    for values in blocks.iter().map(<[f32; 8]>::as_slice).chain([rest]) {
+        let pairs = squares.iter_mut().zip(values);
+        pairs.for_each(|(sum, value)| *sum += f64::from(*value) * f64::from(*value));
+    }
+    squares.iter().sum::<f64>().sqrt()
 }

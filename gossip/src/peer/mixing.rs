@@ -119,17 +119,7 @@ impl Peer {
         let mut rows: Vec<(PeerId, Arrived)> = arrived
             .map(|(peer, arrived)| (*peer, arrived.clone()))
             .collect();
-        let state = self.exchange.own_state_if(&self.own.row);
-        let (values, samples) = (Arc::clone(&self.own.row), self.own.claims.samples);
-        rows.push((
-            self.id,
-            Arrived {
-                values,
-                state,
-                age: 0,
-                samples,
-            },
-        ));
+        rows.push((self.id, self.own_row()));
         if !planted(Mutant::UnsortedRows) {
             rows.sort_by_key(|(peer, _)| *peer);
         }
@@ -137,6 +127,16 @@ impl Peer {
         Rows {
             rows,
             own: own.expect("this peer's row was just added"),
+        }
+    }
+
+    fn own_row(&self) -> Arrived {
+        let (values, samples) = (Arc::clone(&self.own.row), self.own.claims.samples);
+        Arrived {
+            state: self.exchange.own_state_if(&values),
+            values,
+            age: 0,
+            samples,
         }
     }
 

@@ -442,6 +442,16 @@ impl Overlay {
 
     // --- addresses ---
 
+    /// While the roster forms, addresses of a few more peers are kept than will be on it: some may
+    /// never answer.
+    fn has_room(&self) -> bool {
+        let addressed = self
+            .known
+            .values()
+            .filter(|known| !known.addresses.is_empty());
+        !self.is_formed() && addressed.count() < 2 * self.wanted
+    }
+
     /// Remembers where a member can be dialled; whether that is news. Peers beyond the roster are
     /// not remembered, so this is bounded by it. `first_hand` tells that the peer itself named
     /// them, or that it was reached there.
@@ -451,15 +461,7 @@ impl Overlay {
         addresses: Vec<String>,
         first_hand: bool,
     ) -> bool {
-        // While the roster forms, a few more than will be on it: some may never answer.
-        let room = !self.is_formed()
-            && self
-                .known
-                .values()
-                .filter(|known| !known.addresses.is_empty())
-                .count()
-                < 2 * self.wanted;
-        if !self.on_roster(&peer) && !room {
+        if !self.on_roster(&peer) && !self.has_room() {
             return false;
         }
         let known = &mut self.of(peer).addresses;
@@ -472,14 +474,8 @@ impl Overlay {
             fresh.truncate(ADDRESSES_MAX.saturating_sub(known.len()));
         }
         let news = !fresh.is_empty();
-        known.splice(
-            if first_hand {
-                0..0
-            } else {
-                known.len()..known.len()
-            },
-            fresh,
-        );
+        let place = if first_hand { 0 } else { known.len() };
+        known.splice(place..place, fresh);
         known.truncate(ADDRESSES_MAX);
         news
     }

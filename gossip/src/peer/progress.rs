@@ -212,14 +212,16 @@ impl Peer {
             self.pass_over(target - self.round);
             self.round = target;
             self.promised = None;
-        } else if free
-            && self.promised.is_none()
-            && !self.standing.listens()
-            && self.has_been_away()
-        {
-            self.listen();
+        } else if free && self.promised.is_none() {
+            self.listen_if_away();
         }
         self.open_round(out);
+    }
+
+    fn listen_if_away(&mut self) {
+        if !self.standing.listens() && self.has_been_away() {
+            self.listen();
+        }
     }
 
     pub(super) fn last_round(&self) -> u64 {

@@ -26,10 +26,13 @@ struct Record {
 }
 
 impl Record {
-    fn add(&mut self, share: f64) {
+    /// Adds a round; whether that makes it suspect.
+    fn add(&mut self, share: f64) -> bool {
+        let was_suspect = self.is_suspect();
         let from = if self.rounds == 0 { share } else { self.score };
         self.score = from + NEWEST_WEIGHT * (share - from);
         self.rounds += 1;
+        self.is_suspect() && !was_suspect
     }
 
     fn is_suspect(&self) -> bool {
@@ -61,9 +64,7 @@ impl Suspicion {
                 influence,
             });
             let record = self.records.entry(*peer, Record::default);
-            let was_suspect = record.is_suspect();
-            record.add(share);
-            if record.is_suspect() && !was_suspect {
+            if record.add(share) {
                 let score = record.score;
                 out.push(Effect::Emit(Event::Suspected { peer: *peer, score }));
             }

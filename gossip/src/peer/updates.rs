@@ -15,7 +15,7 @@ use crate::effect::Effect;
 use crate::envelope::Kind;
 use crate::event::Event;
 use crate::message::Want;
-use crate::packet::Opened;
+use crate::packet::{Opened, Packet};
 use crate::refusal::Refusal;
 use crate::wire;
 
@@ -197,23 +197,26 @@ impl Peer {
             Reply::Nothing => None,
             Reply::Asked => return self.send_outgoing(to, round, out),
             Reply::Skip => Some(self.skip_of(round)),
-            Reply::Newest => {
-                let is_promised = |of: &u64| self.phase != Phase::Promising || *of != self.round;
-                let newest = self
-                    .exchange
-                    .outgoing_rounds()
-                    .into_iter()
-                    .rev()
-                    .find(is_promised);
-                if newest.is_none() {
-                    self.mode.owe(to);
-                }
-                newest.and_then(|round| self.announcement(round))
-            }
+            Reply::Newest => self.newest_promised(to),
         };
         if let Some(bytes) = bytes.filter(|_| self.overlay.is_ready(&to)) {
             out.push(Effect::Send { to, bytes });
         }
+    }
+
+    /// The newest update that is promised; the next one is owed where there is none yet.
+    fn newest_promised(&mut self, to: PeerId) -> Option<Packet> {
+        let is_promised = |of: &u64| self.phase != Phase::Promising || *of != self.round;
+        let newest = self
+            .exchange
+            .outgoing_rounds()
+            .into_iter()
+            .rev()
+            .find(is_promised);
+        if newest.is_none() {
+            self.mode.owe(to);
+        }
+        self.announcement(newest?)
     }
 
     /// Nothing that could be merged will come of this partner in this peer's round.
