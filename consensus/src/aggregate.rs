@@ -1,16 +1,17 @@
 //! Aggregation rules: from the models of a neighbourhood to one.
 //!
-//! [`RULES`] and [`PRE_AGGREGATORS`] list what there is; [`rule_from_section`] and
+//! [`RULES`] and [`PRE_AGGREGATORS`] list them; [`rule_from_section`] and
 //! [`rule_from_text`] build one, for example `nnm+trimmed-mean`. [`Rule::aggregate`] checks its
 //! input once for all rules (empty, dimensions, finite, enough models) and then calls the rule's
 //! own [`Rule::combine`] on [`Rows`], which are read block by block so that pre-aggregated models
 //! are never held in memory.
 //!
-//! What holds for every rule: vectors are f32, all sums and distances are f64, every order is fixed
-//! by the senders' order, every tie goes to the lower index, nothing is fused. So equal
+//! This holds for every rule: vectors are f32, all sums and distances are f64, and nothing is
+//! fused. The senders' order fixes every order, and every tie goes to the lower index. So equal
 //! contributions give equal bits on every machine.
 //!
-//! Not here: who contributes, when a round closes, what happens to a peer whose model was dropped.
+//! Not here: which peers contribute, when a round closes, what happens to a peer whose model was
+//! dropped.
 
 mod arc;
 mod balance;
@@ -50,22 +51,22 @@ pub use rows::{Mixing, Rows};
 /// One model offered to a rule. All vectors have the same number of values `d`.
 #[derive(Clone, Copy, Debug)]
 pub struct Contribution<'a> {
-    /// Who made it; contributions are in the order of their senders.
+    /// The peer that made it; contributions are in the order of their senders.
     pub sender: PeerId,
     /// The model, `d` values.
     pub parameters: &'a [f32],
-    /// Whether it is known that no value is NaN or infinite, so that nobody has to look; what comes
-    /// from others is checked on arrival.
+    /// Whether it is known that no value is NaN or infinite, so that nobody has to look. Others'
+    /// values are checked on arrival.
     pub is_finite: bool,
-    /// Hash of `parameters`, where somebody has computed it already; names the contribution where
-    /// results are remembered.
+    /// Hash of `parameters`, if somebody has computed it already. It names the contribution in a
+    /// cache of results.
     pub state: Option<Digest>,
-    /// What the topology and the charter's weighting give this sender, at least 0.
+    /// Weight that the topology and the charter's weighting give this sender, at least 0.
     pub mixing_weight: f64,
 }
 
 impl<'a> Contribution<'a> {
-    /// A contribution of which only the model is known: weight 1, nothing else.
+    /// A contribution of which only the model is known: weight 1, no hash.
     pub fn of(sender: PeerId, parameters: &'a [f32]) -> Contribution<'a> {
         Contribution {
             sender,
@@ -77,21 +78,22 @@ impl<'a> Contribution<'a> {
     }
 }
 
-/// What a rule may know beside the contributions.
+/// What a rule may know besides the contributions.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
     /// Which contribution is the aggregating peer's own; `None` offline.
     pub own: Option<usize>,
-    /// What the others know of the own model (a replica that a lossy codec made), `d` values;
-    /// `None` where they know it exactly.
+    /// The aggregating peer's model as the others know it (a replica that a lossy codec made), `d`
+    /// values; `None` if they know it exactly.
     pub own_public: Option<&'a [f32]>,
     /// The aggregate of the last round, `d` values.
     pub last_aggregate: Option<&'a [f32]>,
-    /// This round, from 0.
+    /// Number of this round, from 0.
     pub round: u64,
-    /// Rounds the charter foresees.
+    /// Number of rounds in the charter.
     pub rounds: u64,
-    /// Loss of each contribution on own data, the own one included, where the rule asked for it.
+    /// Loss of each contribution, the peer's own included, on the aggregating peer's data, if the
+    /// rule asked for it.
     pub losses: Option<&'a [f64]>,
     /// Randomness that all peers share.
     pub seed: Seed,
@@ -111,7 +113,7 @@ impl Context<'_> {
         }
     }
 
-    /// The row of the own model.
+    /// The row of the aggregating peer's model.
     fn own_row(&self, rule: &'static str) -> Result<usize, AggregateError> {
         self.own.ok_or(AggregateError::Missing {
             rule,
@@ -127,13 +129,13 @@ pub struct Aggregate {
     pub parameters: Vec<f32>,
     /// Per contribution, the share of the result that comes from it; sums to 1.
     pub influence: Vec<f64>,
-    /// Per contribution, the rule's score (lower is nearer to the others); empty where the rule has
+    /// Per contribution, the rule's score (lower is nearer to the others); empty if the rule has
     /// none.
     pub scores: Vec<f64>,
 }
 
 impl Aggregate {
-    /// Half of an equal share (guess): what has less influence counts as dropped.
+    /// Half of an equal share (guess): a contribution with less influence counts as dropped.
     const KEPT_SHARE: f64 = 0.5;
 
     /// Contributions that shaped the result.
@@ -174,7 +176,7 @@ pub enum AggregateError {
         index: usize,
         /// Values of the first contribution.
         expected: usize,
-        /// Values of this one.
+        /// Values of contribution `index`.
         found: usize,
     },
     /// Too few models to tolerate `byzantine` of them being arbitrary.
@@ -184,7 +186,7 @@ pub enum AggregateError {
         rule: String,
         /// The assumed bound of arbitrary models.
         byzantine: usize,
-        /// Fewest models.
+        /// Fewest models that the rule accepts.
         needed: usize,
         /// Models with finite values.
         found: usize,
@@ -204,7 +206,7 @@ pub enum AggregateError {
     Missing {
         /// The rule's name.
         rule: &'static str,
-        /// What it needs.
+        /// What it needs, in words for people.
         what: &'static str,
     },
     /// Every contribution holds a value that is not finite.
@@ -245,24 +247,24 @@ pub trait Rule: std::fmt::Debug + Send + Sync {
     /// How many arbitrary models it was built to tolerate.
     fn byzantine(&self) -> usize;
 
-    /// Fewest models, the own one included.
+    /// Fewest models, the aggregating peer's included.
     fn minimum(&self) -> usize;
 
-    /// Whether its parameters fit so many models, as far as that depends on nothing else.
+    /// Whether its parameters fit this number of models, as far as that depends on nothing else.
     ///
     /// # Errors
-    /// Why they do not.
+    /// When a parameter does not fit that number of models.
     fn fits(&self, _models: usize) -> Result<(), AggregateError> {
         Ok(())
     }
 
-    /// Whether it needs a trusted own model.
+    /// Whether it needs a model that it trusts: the aggregating peer's own.
     fn needs_own(&self) -> bool {
         false
     }
 
-    /// Whether it needs the loss of each model on own data, which takes a pass over that data for
-    /// each.
+    /// Whether it needs the loss of each model on the aggregating peer's data, which takes a pass
+    /// over that data for each.
     fn needs_losses(&self) -> bool {
         false
     }
@@ -307,7 +309,7 @@ pub trait Rule: std::fmt::Debug + Send + Sync {
     ///
     /// # Panics
     /// When the contributions are not in the strict order of their senders: the result would depend
-    /// on who arrived first.
+    /// on which arrived first.
     fn aggregate(
         &self,
         context: &Context<'_>,
@@ -457,10 +459,10 @@ pub fn spread(contributions: &[Contribution<'_>]) -> f64 {
     (terms.sum::<f64>().max(0.0) / count).sqrt()
 }
 
-/// Reads a rule's keys and builds it for so many arbitrary models.
+/// Reads a rule's keys and builds it for a number of arbitrary models (`byzantine`).
 pub type NewRule = fn(&mut Section<'_>, usize) -> Box<dyn Rule>;
 
-/// A rule in the table; `new` reads its keys and builds it for so many arbitrary models.
+/// A rule in the table; `new` reads its keys and builds it for a number of arbitrary models.
 pub type RuleEntry = Entry<NewRule>;
 
 /// Prepares models before a rule judges them: `nnm+krum` is Krum on what `nnm` made of the models.
@@ -474,7 +476,7 @@ pub trait PreAggregator: std::fmt::Debug + Send + Sync {
     /// Fewest models from which it makes the `needed` rows that come after it.
     fn minimum(&self, needed: usize) -> usize;
 
-    /// How many rows it makes of so many models.
+    /// How many rows it makes of `models` models.
     fn rows(&self, models: usize) -> usize {
         models
     }
@@ -485,11 +487,12 @@ pub trait PreAggregator: std::fmt::Debug + Send + Sync {
         false
     }
 
-    /// What the rows it makes are made of. `rows` are at least [`PreAggregator::minimum`] many.
-    /// `context.own` is given only where the rule that follows needs the own model.
+    /// The models, with their factors, that each new row is made of. `rows` are at least
+    /// [`PreAggregator::minimum`] many. `context.own` is given only if the rule that follows needs
+    /// the aggregating peer's model.
     fn mixing(&self, context: &Context<'_>, rows: &Rows<'_>) -> Mixing;
 
-    /// Which of the rows it makes stands for the own model.
+    /// Which of the new rows stands for the aggregating peer's model.
     fn own_after(&self, own: usize) -> usize {
         own
     }
@@ -530,7 +533,7 @@ pub trait PreAggregator: std::fmt::Debug + Send + Sync {
     }
 }
 
-/// Reads a pre-aggregator's keys and builds it for so many arbitrary models.
+/// Reads a pre-aggregator's keys and builds it for a number of arbitrary models (`byzantine`).
 pub type NewPreAggregator = fn(&mut Section<'_>, usize) -> Box<dyn PreAggregator>;
 
 /// A pre-aggregator in the table; `new` as of a [`RuleEntry`].
@@ -615,7 +618,7 @@ impl Rule for Chain {
     fn combine(&self, context: &Context<'_>, rows: &Rows<'_>) -> Result<Aggregate, AggregateError> {
         let own = context.own.filter(|_| self.rule.needs_own());
         let mixing = self.pre.mixing(&Context { own, ..*context }, rows);
-        // The loss of a made row is taken for the average of what it is made of; for a convex loss
+        // The loss of a mixed row is taken to be the average loss of its parts; for a convex loss
         // it is at most that.
         let loss = |terms: &Vec<(usize, f64)>, losses: &[f64]| {
             shares_of(terms)
@@ -632,8 +635,8 @@ impl Rule for Chain {
             ..*context
         };
         let aggregate = self.rule.combine(&context, &rows.mixed(mixing.clone()))?;
-        // What a made row counts is shared among what it was made of; scores stay with the row of
-        // the same number.
+        // A mixed row's influence is shared among its parts; scores stay with the row of the same
+        // number.
         let mut influence = vec![0.0; rows.count()];
         for (terms, share) in mixing.iter().zip(&aggregate.influence) {
             shares_of(terms).for_each(|(row, part)| influence[row] += share * part);
@@ -652,10 +655,10 @@ impl Rule for Chain {
 }
 
 /// The rule that `[aggregation]` asks for: keys `rule` (a name, or pre-aggregators before it:
-/// `nnm+trimmed-mean`), `byzantine`, and the keys of the parts. `None`, with the problem noted,
-/// where a name is unknown.
+/// `nnm+trimmed-mean`), `byzantine`, and the keys of the parts. `None`, with the problem noted, if
+/// a name is unknown.
 pub fn rule_from_section(section: &mut Section<'_>) -> Option<Box<dyn Rule>> {
-    // Plain averaging among honest peers is what one expects where nothing is said.
+    // Plain averaging among honest peers is the expected default.
     let text = section.text("rule", Some("mean"));
     let byzantine = section.integer("byzantine", Some(0), 0..=BYZANTINE_MAX) as usize;
     let (before, last) = text
@@ -695,7 +698,7 @@ pub fn rule_from_section(section: &mut Section<'_>) -> Option<Box<dyn Rule>> {
 const BYZANTINE_MAX: u64 = 65_535;
 
 /// The rule `rule` with `parameters` as (key, value in TOML's notation; a bare word is taken as
-/// text), for use outside a federation: there a model that is not finite is left out *and* counted
+/// text), for use outside a federation. There a model that is not finite is left out *and* counted
 /// as one of the `byzantine`, which drops by one for each, not below 0.
 ///
 /// # Errors

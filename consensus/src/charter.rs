@@ -2,17 +2,17 @@
 //! one.
 //!
 //! [`Charter::resolve`] reads `charter.toml` once: it checks every section, writes out every
-//! default, and names the result by its hash. Sections that other crates own (`[data] [model]
-//! [training] [codec]`) are read by the resolvers that these hand in, which also declare what the
-//! charter has to know about them ([`Declared`]).
+//! default, and names the result by its hash. Sections that other crates own
+//! (`[data] [model] [training] [codec]`) are read by the resolvers that these hand in, which also
+//! declare the facts about them that the charter needs ([`Declared`]).
 //!
 //! A charter is in force at a height of a federation. The federation's identity is its [`Genesis`],
 //! the id of its first charter: everything that outlives an amendment is named by that. Today
 //! nothing amends a charter, so every charter is its federation's first.
 //!
-//! One file a section: `round`, `aggregation`, `membership`. Which parts do not go together is in
-//! `compatibility`, the bytes that are hashed in `canonical`. Not here: amendments, signatures, and
-//! what is local to a member (`kith.toml`).
+//! One file a section: `round`, `aggregation`, `membership`. `compatibility` says which parts do
+//! not go together; `canonical` holds the bytes that are hashed. Not here: amendments, signatures,
+//! and what is local to a member (`kith.toml`).
 
 mod aggregation;
 mod canonical;
@@ -44,7 +44,7 @@ pub struct Charter {
     pub rounds: u64,
     /// Whether this is a testnet's charter: only then may a real process be told to lie.
     pub testnet: bool,
-    /// What shared randomness of the protocol is derived from.
+    /// Seed of the protocol's shared randomness.
     pub seed: u64,
     /// `[topology]`
     pub topology: TopologySection,
@@ -73,12 +73,12 @@ pub struct Charter {
 pub struct Declared {
     /// Whether the codec says every bit of a vector, each time anew.
     pub codec_is_exact: bool,
-    /// How far local training leads.
+    /// The local optimizer, which determines how far training leads.
     pub optimizer: Optimizer,
 }
 
 impl Default for Declared {
-    /// Of a charter without these sections: vectors as they are, and plain steps.
+    /// The declarations of a charter without these sections: exact vectors and plain steps.
     fn default() -> Declared {
         Declared {
             codec_is_exact: true,
@@ -112,18 +112,18 @@ impl Charter {
     /// another crate owns.
     ///
     /// # Errors
-    /// Every problem found, with line and column where it has one.
+    /// Every problem found, with line and column if it has one.
     pub fn resolve(text: &str, resolvers: &mut [Resolver<'_>]) -> Result<Charter, Vec<Problem>> {
         let document = Document::parse(text).map_err(|problem| vec![problem])?;
         Charter::read(document, resolvers, &mut []).map(|(charter, _)| charter)
     }
 
-    /// Reads a charter from a file that holds other sections beside it, an experiment's world for
-    /// instance: those are read by `beside`, are no part of the agreement, and come back with every
+    /// Reads a charter from a file that also holds other sections, an experiment's world for
+    /// instance. `beside` reads those. They are no part of the agreement, and come back with every
     /// default written out.
     ///
     /// # Errors
-    /// Every problem found in either.
+    /// Every problem found in the charter or in the other sections.
     pub fn read<'r>(
         mut document: Document,
         resolvers: &mut [Resolver<'r>],
@@ -203,7 +203,7 @@ impl Charter {
         Ok((charter, others))
     }
 
-    /// This charter as one of a federation that began with another: in force after so many
+    /// This charter as one of a federation that began with another: in force after `height`
     /// amendments.
     pub fn amending(self, genesis: Genesis, height: u64) -> Charter {
         Charter {
@@ -213,7 +213,7 @@ impl Charter {
         }
     }
 
-    /// The members' keys in canonical order; empty where anyone may join.
+    /// The members' keys in canonical order; empty if anyone may join.
     pub fn roster(&self) -> Vec<PeerId> {
         self.membership
             .members
@@ -244,7 +244,7 @@ impl Charter {
             .join("\n")
     }
 
-    /// One section with every key written; empty where the charter has none of that name.
+    /// One section with every key written; empty if the charter has none of that name.
     pub fn section_toml(&self, name: &str) -> String {
         let section = self
             .canonical

@@ -234,7 +234,7 @@ mod bytes32 {
 }
 
 /// The identity of a federation: the id of its first charter. It stays when the charter in force is
-/// amended, so topics, stores, seeds, handshakes and signatures are named by it.
+/// amended, so it names topics, stores, seeds, handshakes and signatures.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Genesis(pub Digest);

@@ -7,7 +7,7 @@
 //!
 //! Start reading at [`section`] (how files are read), then [`charter`], [`aggregate`],
 //! [`topology`]; [`mode`] is how peers keep step, [`selection`] is whose updates a round mixes,
-//! [`optimization`] what happens to models beside their aggregation.
+//! [`optimization`] what happens to models besides their aggregation.
 
 pub mod aggregate;
 mod arithmetic;

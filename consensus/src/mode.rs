@@ -1,6 +1,6 @@
 //! How peers may keep step, by the names that `[round] mode` of a charter takes.
 //!
-//! What a name means to a peer is [`Mode`]. Here are the names, with what people should know to
+//! [`Mode`] says what a name means to a peer. Here are the names, with the help that people need to
 //! choose.
 
 use crate::optimization::staleness::StalenessWeight;
@@ -12,11 +12,11 @@ use crate::section::Section;
 pub enum Mode {
     /// Each round waits for the neighbourhood, up to its deadline.
     Synchronous,
-    /// Nobody waits: a peer trains, tells its neighbours, merges what has come meanwhile weighed by
-    /// its staleness, and goes on.
+    /// Nobody waits: a peer trains, tells its neighbours, merges the updates that came meanwhile,
+    /// weighed by their staleness, and continues.
     Asynchronous(StalenessWeight),
-    /// A peer trains, averages with one neighbour that is drawn for it, and goes on; who is asked
-    /// answers at once (AD-PSGD).
+    /// A peer trains, averages with one neighbour that is drawn for it, and continues; the
+    /// neighbour answers at once (AD-PSGD).
     Pairwise,
 }
 
@@ -36,14 +36,14 @@ pub static MODES: Registry<fn(&mut Section<'_>) -> Mode> = Registry::new(
         },
         ModeEntry {
             name: "asynchronous",
-            help: "nobody waits: what has come meanwhile is merged, weighed by its staleness",
+            help: "nobody waits: updates that have come are merged, weighed by their staleness",
             source: "after Xie, Koyejo and Gupta 2019 (FedAsync), arXiv 1903.03934, among neighbours instead of with a server",
             main_key: None,
             new: |section| Mode::Asynchronous(StalenessWeight::read(section)),
         },
         ModeEntry {
             name: "pairwise",
-            help: "a peer trains, averages with one neighbour that is drawn for it, and goes on",
+            help: "a peer trains, averages with one neighbour that is drawn for it, and continues",
             source: "Lian et al. 2018 (AD-PSGD), arXiv 1710.06952",
             main_key: None,
             new: |_| Mode::Pairwise,
@@ -57,7 +57,8 @@ mod tests {
     use crate::charter::Charter;
     use crate::identity::PeerId;
 
-    /// The mode of a charter of three peers on a ring; without a name, of one that says nothing.
+    /// The mode of a charter of three peers on a ring; without a name, of a charter that does not
+    /// set it.
     fn mode_of(name: &str) -> Result<Mode, String> {
         let member = |key: u8| {
             format!(

@@ -1,6 +1,6 @@
 //! Bugs planted on purpose, one line each, to see that simulated worlds notice them.
 //!
-//! Without feature `mutants` [`planted`] is constantly false and the compiler leaves nothing of it.
+//! Without feature `mutants` [`planted`] is constantly false and the compiler removes all of it.
 //! With the feature a process has at most one at a time, for all its peers alike. The crates that
 //! know this one plant theirs here too, so that there is one list.
 

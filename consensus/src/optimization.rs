@@ -1,36 +1,37 @@
-//! The optimisation mathematics of training in rounds: what happens to models beside the rule that
+//! The optimisation mathematics of training in rounds: what happens to models besides the rule that
 //! combines them.
 //!
 //! Pure functions over flat f32 vectors, summed in f64 and rounded once: [`fednova`] makes unequal
-//! local steps comparable, [`staleness`] weighs what comes late, [`server_momentum`] carries a
-//! round's change on, [`push_sum`] averages over one-way edges, [`scaffold`] and
-//! [`gradient_tracking`] correct local gradients for what the others' data says. D-PSGD, AD-PSGD,
-//! epidemic learning and hierarchical averaging need no more than a graph and the rule `mean`; the
-//! known answers show how.
+//! local steps comparable, [`staleness`] weighs late updates, [`server_momentum`] carries a round's
+//! change into the next, [`push_sum`] averages over one-way edges, [`scaffold`] and
+//! [`gradient_tracking`] correct local gradients for the others' data. D-PSGD, AD-PSGD, epidemic
+//! learning and hierarchical averaging need no more than a graph and the rule `mean`; the known
+//! answers show how.
 //!
 //! Not here: local training (another crate), which rule combines (`aggregate`), and when (the
-//! peer). All vectors of a call have the same length; where they do not, it is our own error, since
-//! what peers send is checked before.
+//! peer). All vectors of a call have the same length. Different lengths are our own error, since
+//! vectors from peers are checked before.
 
 use crate::registry::{Entry, Registry};
 use crate::section::Section;
 
-/// What peers exchange beside their models.
+/// What peers exchange besides their models.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Method {
     /// Nothing: D-PSGD, or FedAvg among neighbours.
     Plain,
-    /// Their mean corrected gradient of the round, from which each corrects its next one.
+    /// Their mean corrected gradient of the round, from which each peer corrects its next one.
     GradientTracking,
     /// Models as if everybody had taken `reference_steps` local steps.
     FedNova {
-        /// Local steps of a round that everybody's change is scaled to.
+        /// Local steps of a round to which everybody's change is scaled.
         reference_steps: u64,
     },
-    /// Their control, the mean gradient of the round, from whose mean each corrects its next one.
+    /// Their control, the mean gradient of the round; each peer corrects its next gradients towards
+    /// the mean of all controls.
     Scaffold {
-        /// How much of the change that local training made a peer sends and mixes: the paper's
-        /// global step size; 1 is all of it.
+        /// How much of its local training's change a peer sends and mixes: the paper's global step
+        /// size; 1 is all of it.
         global_learning_rate: f64,
     },
     /// Sums of the shares of model and mass that they gave so far, over edges that may carry
@@ -50,20 +51,20 @@ impl Method {
         }
     }
 
-    /// Vectors of the model's length that a peer with so many senders keeps for the method beside
-    /// model and row.
+    /// Vectors of the model's length that a peer with `senders` senders keeps for the method,
+    /// besides model and row.
     pub fn carried_vectors(self, senders: usize) -> usize {
         match self {
             Method::Plain | Method::FedNova { .. } => 0,
             Method::GradientTracking => 2, // the correction, and the row's second half
-            Method::PushSum => 1 + senders, // what it gave, and what it took from each
+            Method::PushSum => 1 + senders, // the sum it gave, and the sum it took from each sender
             // The control, the controls' mean, the correction, and the row's second half.
             Method::Scaffold { .. } => 4,
         }
     }
 
-    /// Whether what peers exchange beside their models keeps a balance that holds only where every
-    /// neighbour is mixed.
+    /// Whether the values that peers exchange besides their models keep a balance that holds only
+    /// if every neighbour is mixed.
     pub fn has_balance(self) -> bool {
         !matches!(self, Method::Plain | Method::FedNova { .. })
     }
@@ -85,7 +86,7 @@ pub static METHODS: Registry<fn(&mut Section<'_>) -> Method> = Registry::new(
         },
         MethodEntry {
             name: "gradient-tracking",
-            help: "also the round's mean corrected gradient, so that unlike data lead to one optimum; twice the bytes",
+            help: "also the round's mean corrected gradient, so that unlike data leads to one optimum; twice the bytes",
             source: "Liu et al. 2023 (K-GT), arXiv 2301.01313; with one local step the tracking of Nedic et al. 2017",
             main_key: None,
             new: |_| Method::GradientTracking,
@@ -95,14 +96,14 @@ pub static METHODS: Registry<fn(&mut Section<'_>) -> Method> = Registry::new(
             help: "models as if everybody had taken reference_steps local steps, so that unequal steps do not pull them aside",
             source: "Wang et al. 2020 (FedNova), arXiv 2007.07481",
             main_key: None,
-            // 10: a guess. It scales what a round changes as a learning rate does.
+            // 10: a guess. It scales a round's change as a learning rate does.
             new: |section| Method::FedNova {
                 reference_steps: section.integer("reference_steps", Some(10), 1..=1_000_000),
             },
         },
         MethodEntry {
             name: "push-sum",
-            help: "shares of model and mass, so that one-way edges keep the mean; what was lost comes with the next",
+            help: "shares of model and mass, so that one-way edges keep the mean; the next message makes up for a lost one",
             source: "Kempe et al. 2003; Assran et al. 2019 (SGP), arXiv 1811.10792",
             main_key: None,
             new: |_| Method::PushSum,

@@ -1,4 +1,4 @@
-//! A model as everybody passes it on.
+//! The form in which all parts pass a model on.
 
 use std::sync::Arc;
 

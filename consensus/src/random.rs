@@ -1,9 +1,8 @@
 //! Named streams of reproducible randomness.
 //!
-//! One seed per peer or federation, one stream per purpose: BLAKE3 `derive_key(context)` over `seed
-//! ‖ round ‖ sender ‖ tensor`, read as little-endian 64-bit words (ALGORITHMS, section 0). Two
-//! streams with different contexts are independent, so adding a use never shifts the numbers of
-//! another.
+//! One seed per peer or federation, one stream per purpose: BLAKE3 `derive_key(context)` over
+//! `seed ‖ round ‖ sender ‖ tensor`, read as little-endian 64-bit words . Two streams with
+//! different contexts are independent, so adding a use never shifts the numbers of another.
 //!
 //! Not for privacy noise and not for keys: those come from the operating system.
 

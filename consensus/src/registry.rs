@@ -16,9 +16,9 @@ pub struct Entry<N> {
     pub help: &'static str,
     /// The paper, standard or authors that it comes from.
     pub source: &'static str,
-    /// The key that `name:value` sets; `None` where only `name:key=value` is understood.
+    /// The key that `name:value` sets; `None` if only `name:key=value` is understood.
     pub main_key: Option<&'static str>,
-    /// What makes one, mostly a function that reads its keys from a section.
+    /// What makes one: mostly a function that reads its keys from a section.
     pub new: N,
 }
 
@@ -48,14 +48,14 @@ impl<N> Registry<N> {
     /// The entry of that name.
     ///
     /// # Errors
-    /// The names that there are, with the nearest as a suggestion.
+    /// The known names, with the nearest as a suggestion.
     pub fn find(&self, name: &str) -> Result<&'static Entry<N>, String> {
         let names: Vec<&str> = self.entries.iter().map(|entry| entry.name).collect();
         self.get(name)
             .ok_or_else(|| unknown(self.what, name, &names))
     }
 
-    /// The entry that a key of a section names, or `default`. `None`, with the problem noted, where
+    /// The entry that a key of a section names, or `default`. `None`, with the problem noted, if
     /// the key is missing or the table does not have its name.
     pub fn choose(
         &self,
@@ -76,8 +76,8 @@ impl<N> Registry<N> {
 }
 
 impl<T> Registry<fn(&mut Section<'_>) -> T> {
-    /// Builds what a key of a section names, or `default`. Where it names nothing, every entry reads
-    /// its keys: one wrong word does not also call all the others unknown.
+    /// Builds what a key of a section names, or `default`. If the name is unknown, every entry
+    /// reads its keys, so that one wrong word does not make all the other keys unknown.
     ///
     /// # Panics
     /// When the table is empty.
@@ -114,8 +114,8 @@ impl<N> IntoIterator for &Registry<N> {
     }
 }
 
-/// Takes the short form of the command line apart: `name`, `name:value`, `name:value,key=value`. Of
-/// each value the key, where one is written, and its text.
+/// Takes the short form of the command line apart: `name`, `name:value`, `name:value,key=value`.
+/// For each value, its key, if one is written, and its text.
 pub fn short_form(text: &str) -> (&str, impl Iterator<Item = (Option<&str>, &str)>) {
     let (name, values) = text
         .split_once(':')

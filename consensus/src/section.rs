@@ -1,10 +1,10 @@
 //! Reading one section of a charter, a configuration or an experiment.
 //!
 //! Reading is resolving: every `section.number("deadline_seconds", …)` checks the value, notes a
-//! [`Problem`] with line and column where it is wrong, and writes the value that holds, default
+//! [`Problem`] with line and column if it is wrong, and writes the value in force, default
 //! included, into the canonical table. So one description of a section gives its validation, its
-//! defaults, its canonical form and the error that names what is known. Keys that nobody asked for
-//! are refused by [`Document::finish`].
+//! defaults, its canonical form and the error that lists the known names. Keys that nobody asked
+//! for are refused by [`Document::finish`].
 //!
 //! This module knows no section by name; start reading at [`Document::parse`].
 
@@ -19,9 +19,9 @@ use toml::de::{DeTable, DeValue};
 pub struct Problem {
     /// Dotted path of the key, for example `aggregation.rule`; empty for the file as a whole.
     pub key: String,
-    /// Line in the file, from 1; 0 where no line can be named (a missing key, say).
+    /// Line in the file, from 1; 0 if no line can be named (a missing key, say).
     pub line: usize,
-    /// Column in the line, from 1; 0 where no line can be named.
+    /// Column in the line, from 1; 0 if no line can be named.
     pub column: usize,
     /// Byte range in the text, for tools that underline it.
     pub span: Option<std::ops::Range<usize>>,
@@ -50,7 +50,7 @@ struct Entry {
     used: bool,
 }
 
-/// Where a value stands that nobody wrote.
+/// The place of a value that nobody wrote.
 const NOWHERE: std::ops::Range<usize> = usize::MAX..usize::MAX;
 
 impl Entry {
@@ -76,7 +76,7 @@ impl Entry {
         }
     }
 
-    /// The value as it was written; `None` for what this module does not read.
+    /// The value as it was written; `None` for types that this module does not read.
     fn value(&self) -> Option<toml::Value> {
         Some(match &self.node {
             Node::Text(text) => toml::Value::String(text.clone()),
@@ -171,8 +171,8 @@ fn build_table(table: &DeTable<'_>) -> BTreeMap<String, Entry> {
     table
         .iter()
         .map(|(key, value)| {
-            // A table's own span covers only its header; the key's span is what a reader wants
-            // underlined for unknown keys.
+            // A table's own span covers only its header; a reader needs the key's span underlined
+            // for unknown keys.
             let node = Node::build(value.get_ref());
             let span = if matches!(node, Node::Table(_)) {
                 key.span()
@@ -266,13 +266,13 @@ impl Document {
         Ok(())
     }
 
-    /// Takes a section out unread, where a file holds more than its reader is about; whether it was
-    /// there.
+    /// Takes a section out unread, for a file that holds more than its reader covers; returns
+    /// whether it was there.
     pub fn remove(&mut self, name: &str) -> bool {
         self.root.remove(name).is_some()
     }
 
-    /// Takes one key of a section out unread; what stood there, if that is a value.
+    /// Takes one key of a section out unread; returns its value, if that is a plain value.
     pub fn take(&mut self, section: &str, key: &str) -> Option<toml::Value> {
         match &mut self.root.get_mut(section)?.node {
             Node::Table(table) => table.remove(key)?.value(),
@@ -285,7 +285,7 @@ impl Document {
         self.root.contains_key(name)
     }
 
-    /// Reads the section `name` (an empty one where the file has none).
+    /// Reads the section `name` (an empty one if the file has none).
     pub fn section<T>(&mut self, name: &str, read: impl FnOnce(&mut Section<'_>) -> T) -> T {
         let place = Place {
             path: name.to_owned(),
@@ -305,7 +305,7 @@ impl Document {
         self.problems.push(problem);
     }
 
-    /// Where everything stands, for problems that are found when the document has been read.
+    /// The places of all keys, for problems that are found after the document has been read.
     pub fn places(&self) -> Places {
         Places {
             source: self.source.clone(),
@@ -342,7 +342,7 @@ impl Document {
     }
 }
 
-/// Where the keys of a document stand.
+/// The places of a document's keys.
 #[derive(Clone, Debug)]
 pub struct Places {
     source: String,
@@ -350,7 +350,7 @@ pub struct Places {
 }
 
 impl Places {
-    /// A problem of a dotted key, where that is written; where it is not, at its section.
+    /// A problem of a dotted key, at the key if that is written, otherwise at its section.
     pub fn problem(&self, key: &str, what: impl Into<String>) -> Problem {
         problem_at(&self.source, &self.root, key, what.into())
     }
@@ -391,14 +391,14 @@ fn span_of(root: &BTreeMap<String, Entry>, key: &str) -> Option<std::ops::Range<
     found.or_else(|| Some(entry.span.clone()))
 }
 
-/// Where a table stands and what it is called when it is none.
+/// The place of a table, and its name for the message when it is no table.
 struct Place<'a> {
     path: String,
     what: &'static str,
     source: &'a str,
 }
 
-/// Reads the table of an entry, an empty one where there is none: its value and its canonical form.
+/// Reads the table of an entry, an empty one if there is none: its value and its canonical form.
 fn read_table<T>(
     entry: Option<&mut Entry>,
     place: Place<'_>,
@@ -498,8 +498,8 @@ impl Section<'_> {
         value
     }
 
-    /// A number that charters did not have when the first ones were written: its default is not
-    /// written out, so that their id stays.
+    /// A number that the first charters did not have: its default is not written out, so that their
+    /// id stays.
     pub fn added_number(
         &mut self,
         key: &'static str,
@@ -612,7 +612,7 @@ impl Section<'_> {
             Node::List(ends) if ends.len() == 2 => Some((integer(&ends[0])?, integer(&ends[1])?)),
             _ => None,
         };
-        // The pair at fault is what a reader of a long list wants underlined.
+        // A reader of a long list needs the pair at fault underlined.
         let wrong = self.entries.get(key).and_then(|entry| match &entry.node {
             Node::List(items) => items
                 .iter()
@@ -713,8 +713,8 @@ impl Section<'_> {
         value
     }
 
-    /// Every key of a section whose keys are its writer's own, in the file's order, each with a
-    /// list of values.
+    /// Every key of a section whose keys the writer chooses, in the file's order, each with a list
+    /// of values.
     pub fn lists(&mut self) -> Vec<(String, Vec<toml::Value>)> {
         let mut found: Vec<(usize, String, Vec<toml::Value>)> = Vec::new();
         let mut wrong = Vec::new();
@@ -740,7 +740,7 @@ impl Section<'_> {
         lists
     }
 
-    /// The table `[section.key]`, or an empty one where the file has none.
+    /// The table `[section.key]`, or an empty one if the file has none.
     pub fn table<T>(&mut self, key: &str, read: impl FnOnce(&mut Section<'_>) -> T) -> T {
         let place = Place {
             path: self.path_of(key),
@@ -753,8 +753,7 @@ impl Section<'_> {
         value
     }
 
-    /// The table `[section.key]` where the file has one; a key that is known even where it has
-    /// none.
+    /// The table `[section.key]` if the file has one; the key counts as known even if it does not.
     pub fn optional_table<T>(
         &mut self,
         key: &'static str,
@@ -888,7 +887,7 @@ impl Section<'_> {
 }
 
 /// The message for a name that a table does not have: `unknown rule "krun"; known: krum, mean, …`,
-/// with the nearest name as a suggestion where one is near.
+/// with the nearest name as a suggestion if one is near.
 pub fn unknown<S: AsRef<str>>(what: &str, name: &str, known: &[S]) -> String {
     let names: Vec<&str> = known.iter().map(AsRef::as_ref).collect();
     let near = names

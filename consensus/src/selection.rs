@@ -1,11 +1,12 @@
 //! Whose updates a round waits for and mixes, among the neighbours that the graph gives.
 //!
-//! The receiver chooses: the graph and what is sent stay as they are, so every update still reaches
-//! every neighbour and every replica, and the own model always counts. [`SELECTIONS`] lists the
-//! kinds, a charter's `[round]` names one ([`selection`]). A [`Selection`] is a pure function of
-//! what is known of each neighbour ([`Candidate`]) and of a [`Stream`] that follows from charter,
-//! round and the choosing peer, so that anybody can repeat a draw ([`stream`]). For the same reason
-//! a draw hides nothing: whoever has the charter knows beforehand who will be drawn.
+//! The receiver chooses: the graph and the messages stay the same, so every update still reaches
+//! every neighbour and every replica, and the peer's own model always counts. [`SELECTIONS`] lists
+//! the kinds, a charter's `[round]` names one ([`selection`]). A [`Selection`] is a pure function
+//! of what is known about each neighbour ([`Candidate`]) and of a [`Stream`] that follows from
+//! charter, round and the choosing peer, so that anybody can repeat a draw ([`stream`]). For the
+//! same reason a draw hides nothing: anyone with the charter knows beforehand which peers will be
+//! drawn.
 //!
 //! Not here: the window, patience and weights of a round (the peer), and the rule.
 
@@ -21,18 +22,18 @@ use crate::random::{Seed, Stream};
 use crate::registry::{Entry, Registry};
 use crate::section::Section;
 
-/// What is known of a neighbour. Candidates are in the order of their ids.
+/// What is known about a neighbour. Candidates are in the order of their ids.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Candidate {
-    /// The training loss that it claims for this round, once its update is here. A claim: whoever
-    /// lies may claim anything.
+    /// The training loss that it claims for this round, once its update is here. A claim: a liar
+    /// may claim anything.
     pub loss: Option<f64>,
     /// Deadlines missed in a row, of rounds that waited for it.
     pub missed: u64,
-    /// When its newest update came, as a share of the deadline of the round that it was for: 0
-    /// where it was there first, above 1 where it came too late. `None` where nothing has come yet.
+    /// When its newest update came, as a share of the deadline of the round that it was for: 0 if
+    /// it was there first, above 1 if it came too late. `None` if nothing has come yet.
     pub lateness: Option<f64>,
-    /// Rounds since one waited for it, 1 for the last one; `None` where none has.
+    /// Rounds since a round last waited for it, 1 for the last round; `None` if none has.
     pub since: Option<u64>,
     /// Whether it can no longer come: it has left or was expelled.
     pub away: bool,
@@ -59,24 +60,24 @@ pub trait Selection: std::fmt::Debug + Send + Sync {
         (0..come.len()).collect()
     }
 
-    /// How many are mixed where all come that are awaited, of so many neighbours.
+    /// How many of `neighbours` neighbours are mixed if all awaited ones come.
     fn mixed_of(&self, neighbours: usize) -> usize {
         neighbours
     }
 
-    /// What the mixing weights of the mixed are multiplied with, so that they share the weight of
-    /// who was not chosen; who was chosen and has not come leaves its weight to the own model.
-    /// Weights of all neighbours, of the awaited, of the mixed.
+    /// Factor of the mixing weights of the mixed neighbours, so that they share the weight of those
+    /// not chosen. A chosen peer that has not come leaves its weight to the receiver's own model.
+    /// The arguments are the weights of all neighbours, of the awaited, and of the mixed.
     fn factor(&self, _all: &[f64], _awaited: &[f64], _mixed: &[f64]) -> f64 {
         1.0
     }
 
-    /// Whether it looks at losses, so that announcements must tell them.
+    /// Whether it looks at losses, so that announcements must carry them.
     fn needs_losses(&self) -> bool {
         false
     }
 
-    /// Whether it decides itself how long to wait for who is late, in place of `round.patience`.
+    /// Whether it decides itself how long to wait for late peers, in place of `round.patience`.
     fn is_patient(&self) -> bool {
         false
     }
@@ -110,7 +111,7 @@ pub fn selection(section: &mut Section<'_>) -> Arc<dyn Selection> {
     (entry.unwrap_or(&SELECTIONS[0]).new)(section)
 }
 
-/// What `peer` draws from in `round` under a charter with this seed.
+/// The stream from which `peer` draws in `round` under a charter with this seed.
 pub fn stream(seed: u64, round: u64, peer: &PeerId) -> Stream {
     Stream::derive(
         "kith.v1 selection",
@@ -135,7 +136,7 @@ fn draw(count: usize, of: usize, random: &mut Stream) -> Vec<usize> {
     places
 }
 
-/// `numerator / denominator` of two sums of weights; 1 where there is nothing to share or nobody to
+/// `numerator / denominator` of two sums of weights; 1 if there is nothing to share or nobody to
 /// share it among.
 fn ratio(numerator: &[f64], denominator: &[f64]) -> f64 {
     let (above, below): (f64, f64) = (numerator.iter().sum(), denominator.iter().sum());

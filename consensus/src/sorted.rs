@@ -1,9 +1,9 @@
-//! A map of few entries, sorted by key in one piece of memory: what a peer keeps of each neighbour,
-//! or of each of the last rounds.
+//! A map of few entries, sorted by key in one piece of memory: for what a peer keeps about each
+//! neighbour, or about each of the last rounds.
 //!
-//! A B-tree makes room for eleven entries at once, a peer of a sparse graph has four: with
+//! A B-tree makes room for eleven entries at once, but a peer of a sparse graph has four. With
 //! thousands of peers in a process the rest is memory that is fetched and not used. Insertion moves
-//! what comes after, which is cheap up to thousands of entries.
+//! the entries that follow, which is cheap up to thousands of entries.
 
 /// A map from `K` to `T`.
 #[derive(Clone, Debug)]
@@ -16,7 +16,7 @@ impl<K, T> Default for Sorted<K, T> {
 }
 
 impl<K: Ord, T> Sorted<K, T> {
-    /// An empty map with room for so many entries.
+    /// An empty map with room for `entries` entries.
     pub fn with_room(entries: usize) -> Sorted<K, T> {
         Sorted(Vec::with_capacity(entries))
     }
@@ -49,7 +49,7 @@ impl<K: Ord, T> Sorted<K, T> {
         self.place(key).is_ok()
     }
 
-    /// The entry of `key`, made where there is none.
+    /// The entry of `key`, made if there is none.
     pub fn entry(&mut self, key: K, make: impl FnOnce() -> T) -> &mut T {
         let place = self.place(&key).unwrap_or_else(|place| {
             self.put(place, key, make());
@@ -58,7 +58,7 @@ impl<K: Ord, T> Sorted<K, T> {
         &mut self.0[place].1
     }
 
-    /// Puts an entry in; what was there before.
+    /// Puts an entry in; returns the one that was there before.
     pub fn insert(&mut self, key: K, value: T) -> Option<T> {
         match self.place(&key) {
             Ok(place) => Some(std::mem::replace(&mut self.0[place].1, value)),
@@ -113,7 +113,7 @@ impl<K: Ord, T> Sorted<K, T> {
         self.iter_mut().map(|(_, value)| value)
     }
 
-    /// Leaves only the entries of which `keep` is true.
+    /// Leaves only the entries for which `keep` is true.
     pub fn retain(&mut self, keep: impl Fn(&K, &T) -> bool) {
         self.0.retain(|(key, value)| keep(key, value));
     }

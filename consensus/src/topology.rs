@@ -1,9 +1,9 @@
 //! Who exchanges updates with whom, and with which weight.
 //!
 //! [`TOPOLOGIES`] lists the kinds; a [`TopologySection`] is a charter's `[topology]`. A [`Graph`]
-//! follows from kind, roster size, round and seed alone, never from who is alive, so that every
-//! peer computes the same one without asking. [`Graph::analyse`] tells what a graph is worth:
-//! degrees, diameter, connectivity, spectral gap.
+//! follows from kind, roster size, round and seed alone, never from which peers are alive, so that
+//! every peer computes the same one without asking. [`Graph::analyse`] reports the properties of a
+//! graph: degrees, diameter, connectivity, spectral gap.
 //!
 //! Not here: connections (the overlay), and what a peer does about an absent neighbour.
 
@@ -49,22 +49,22 @@ pub trait Topology: std::fmt::Debug + Send + Sync {
     /// draw from `seed` and `round`.
     ///
     /// # Errors
-    /// When there is no such graph over so many peers.
+    /// When there is no such graph over `peers` peers.
     fn graph(&self, peers: usize, round: u64, seed: &Seed) -> Result<Graph, TopologyError>;
 
-    /// Whether the graph is another one in each round by itself.
+    /// Whether the graph changes from round to round by itself.
     fn changes(&self) -> bool {
         false
     }
 
-    /// After how many rounds a kind that changes by itself begins again, or, where it never does,
-    /// within how many everybody's update reaches everybody. The peers need to be connected over so
-    /// many rounds together.
+    /// After how many rounds a kind that changes by itself begins again, or, if it never does,
+    /// within how many everybody's update reaches everybody. The peers need to be connected over
+    /// that many rounds together.
     fn period(&self, _peers: usize) -> u64 {
         1
     }
 
-    /// An earlier round with the same graph, where a kind that changes by itself has one; else
+    /// An earlier round with the same graph, if a kind that changes by itself has one; otherwise
     /// `round`.
     fn first_alike(&self, peers: usize, round: u64) -> u64 {
         if self.is_random() {
@@ -74,8 +74,8 @@ pub trait Topology: std::fmt::Debug + Send + Sync {
         }
     }
 
-    /// Whether peers train in this round. In one in which they do not, each publishes the model it
-    /// has, and goes on.
+    /// Whether peers train in this round. In a round in which they do not, each publishes the model
+    /// that it has, and continues.
     fn trains(&self, _round: u64) -> bool {
         true
     }
@@ -108,18 +108,18 @@ pub enum TopologyError {
     /// An edge or weight that no graph can have.
     #[error("edge from {from} to {to}: {reason}")]
     BadEdge {
-        /// Sending end.
+        /// Number of the sending peer.
         from: usize,
-        /// Receiving end.
+        /// Number of the receiving peer.
         to: usize,
         /// What is wrong with it.
         reason: String,
     },
 }
 
-/// Most edge ends of a graph, so that a slip of the pen in a charter (a complete graph over a
-/// million peers) is an answer and not the end of the machine's memory. 2²⁴ ends are some 400 MB
-/// (670 MB where directed), or a complete graph over 4096 peers.
+/// Most edge ends of a graph, so that a typing error in a charter (a complete graph over a million
+/// peers) gives an error and does not use up the machine's memory. 2²⁴ ends are some 400 MB (670 MB
+/// if directed), or a complete graph over 4096 peers.
 const EDGE_ENDS_MAX: usize = 1 << 24;
 
 fn check_size(kind: &'static str, peers: usize, degree: usize) -> Result<(), TopologyError> {
@@ -171,17 +171,17 @@ pub static TOPOLOGIES: Registry<NewTopology> = Registry::new(
 pub struct TopologySection {
     /// The kind with its parameters.
     pub kind: Box<dyn Topology>,
-    /// A random kind is drawn anew every so many rounds; 0: drawn once.
+    /// A random kind is drawn anew every this many rounds; 0: drawn once.
     pub redraw_every: u64,
-    /// What random kinds are drawn from.
+    /// Seed of random kinds.
     pub seed: u64,
     memo: Memo,
     /// The lead over so many peers, computed once.
     lead: OnceLock<(usize, u64)>,
 }
 
-/// Graphs drawn before, the most recently used last. A cache of a pure function: it changes what a
-/// graph costs, never which one it is. So ten thousand peers of one process that share a charter
+/// Graphs drawn before, the most recently used last. A cache of a pure function: it changes the
+/// cost of a graph, never the graph. So ten thousand peers of one process that share a charter
 /// share each round's graph too.
 #[derive(Debug, Default)]
 struct Memo(Mutex<Vec<(GraphKey, Arc<Graph>)>>);
@@ -190,7 +190,8 @@ struct Memo(Mutex<Vec<(GraphKey, Arc<Graph>)>>);
 type GraphKey = (usize, u64);
 
 impl Memo {
-    /// Graphs kept: the rounds in which the peers of one process can be at a time. A guess.
+    /// Most graphs kept: the number of rounds that the peers of one process can be in at the same
+    /// time. A guess.
     const GRAPHS_MAX: usize = 32;
 
     fn graph(
@@ -199,7 +200,7 @@ impl Memo {
         draw: impl FnOnce() -> Result<Graph, TopologyError>,
     ) -> Result<Arc<Graph>, TopologyError> {
         // The list is whole between any two statements, so a panic elsewhere spoils nothing. Others
-        // wait while a graph is drawn: most of them want the same one.
+        // wait while a graph is drawn: most of them need the same one.
         let mut graphs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, newest)) = graphs.last().filter(|(known, _)| *known == key) {
             return Ok(Arc::clone(newest));
@@ -226,8 +227,8 @@ impl Memo {
 impl TopologySection {
     /// Reads keys `kind`, `redraw_every`, `seed` and those of the kind.
     pub fn read(section: &mut Section<'_>) -> TopologySection {
-        // A ring connects any number of peers; what it costs in speed `kith topology explain`
-        // tells.
+        // A ring connects any number of peers; `kith topology explain` shows what it costs in
+        // speed.
         let entry = TOPOLOGIES
             .choose(section, "kind", Some("ring"))
             .unwrap_or(&TOPOLOGIES[0]);
@@ -264,7 +265,7 @@ impl TopologySection {
     /// as long as it is remembered.
     ///
     /// # Errors
-    /// When the kind does not exist for so many peers.
+    /// When the kind does not exist for `peers` peers.
     pub fn graph(&self, peers: usize, round: u64) -> Result<Arc<Graph>, TopologyError> {
         let draw = match self.kind.changes() {
             true => self.kind.first_alike(peers, round),
@@ -291,9 +292,9 @@ impl TopologySection {
         self.kind.trains(round)
     }
 
-    /// Whether there are rounds in which nobody trains. Then what a peer does in one round builds
-    /// on what others did in the rounds before, and it is by design that some receive from nobody
-    /// in some rounds.
+    /// Whether there are rounds in which nobody trains. Then a peer's work in one round builds on
+    /// the others' work in earlier rounds, and by design some peers receive from nobody in some
+    /// rounds.
     pub fn has_stages(&self, peers: usize) -> bool {
         self.kind.changes() && (0..self.kind.period(peers)).any(|round| !self.kind.trains(round))
     }

@@ -29,7 +29,7 @@ mod top_k;
 pub enum Form {
     /// The vector itself: every update stands alone.
     Stateless,
-    /// The difference to the replica, which already holds what was not sent before; no second
+    /// The difference to the replica, which already holds the values left unsent before. No second
     /// residual is kept.
     Replica,
 }
@@ -39,19 +39,19 @@ pub enum Form {
 #[error("{0}")]
 pub struct CodecError(pub String);
 
-/// What codecs draw from while they encode. Decoding draws from nothing but the bytes.
+/// Random streams for encoding. Decoding needs nothing but the bytes.
 #[derive(Clone, Debug)]
 pub struct Randomness {
-    /// The peer's own: no other draws the same.
+    /// The peer's own stream: no other peer draws the same numbers.
     pub own: Stream,
-    /// The same for all peers of a round, so that they can choose the same places.
+    /// The same stream for all peers of a round, so that they can choose the same places.
     pub shared: Stream,
 }
 
 /// A matrix of the model inside its vector, row by row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TensorShape {
-    /// Where its first value stands.
+    /// Position of its first value in the vector.
     pub offset: usize,
     /// Rows.
     pub rows: usize,
@@ -71,7 +71,7 @@ impl From<[usize; 3]> for TensorShape {
 }
 
 impl TensorShape {
-    /// Where the first value after it stands.
+    /// Position of the first value after it.
     pub fn end(&self) -> usize {
         self.offset + self.rows * self.columns
     }
@@ -85,16 +85,15 @@ pub trait Codec: std::fmt::Debug + Send + Sync {
     /// What it encodes.
     fn form(&self) -> Form;
 
-    /// Tells which matrices the vector holds, before anything is encoded or decoded. Most codecs do
-    /// not care.
+    /// Says which matrices the vector holds, before anything is encoded or decoded. Most codecs
+    /// ignore it.
     fn shape(&mut self, _tensors: &[TensorShape]) {}
 
     /// Most bytes that an encoding of `dimension` values can have; a longer body is refused before
     /// it is pulled.
     fn bytes_max(&self, dimension: usize) -> usize;
 
-    /// Whether an encoding is the values as they are ([`identity::to_bytes`]), not added to
-    /// anything.
+    /// Whether an encoding is the values unchanged ([`identity::to_bytes`]), not added to anything.
     fn is_exact(&self) -> bool {
         false
     }
@@ -209,7 +208,7 @@ fn form(section: &mut Section<'_>, default: Form) -> Form {
     }
 }
 
-/// How many of `dimension` values a share keeps: at least one, where there is one.
+/// How many of `dimension` values a share keeps: at least one, if there is one.
 fn kept(share: f64, dimension: usize) -> usize {
     ((share * dimension as f64).ceil() as usize).clamp(1.min(dimension), dimension)
 }

@@ -1,4 +1,4 @@
-//! The one seam for misbehaviour: what happens between "trained" and "sent".
+//! The one place for misbehaviour: what happens between "trained" and "sent".
 //!
 //! Production installs [`Honest`]. Attacks implement [`Conduct`] elsewhere and are handed to a
 //! [`Peer`](crate::Peer) by the simulator, or by the testnet under a charter that is marked as a
@@ -14,13 +14,13 @@ pub use crate::message::LOSS_MAX;
 /// What a peer knows when it decides what to publish.
 #[derive(Debug)]
 pub struct View<'a> {
-    /// Who it is.
+    /// Id of the peer that decides.
     pub own: PeerId,
-    /// Its round.
+    /// The round that it publishes in.
     pub round: u64,
-    /// Where it started training.
+    /// Parameters from which it started training.
     pub start: &'a [f32],
-    /// Where training led.
+    /// Parameters that training led to.
     pub trained: &'a [f32],
     /// The newest vectors it has received from its neighbours, in the order of their ids (the
     /// previous round's, since those of this round are still to come).
@@ -36,21 +36,21 @@ pub struct View<'a> {
 pub enum Publication {
     /// Nothing.
     Nothing,
-    /// One vector for everybody, as the protocol wants it.
+    /// One vector for everybody, as the protocol requires.
     Same(Vec<f32>),
     /// A vector for each receiver, nothing for the others. Two different ones contradict each
-    /// other, and whoever hears of both has a proof.
+    /// other, and a peer that hears of both has a proof.
     Each(BTreeMap<PeerId, Vec<f32>>),
 }
 
-/// Something false about an update beside its vector.
+/// Something false about an update other than its vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fraud {
     /// It announces another state than its body leads to.
     State,
     /// It announces a vector of another length than the federation's.
     Shape,
-    /// It comes with a header in the name of another, who never signed that.
+    /// It comes with a header in the name of another peer, which never signed that.
     Signature,
 }
 
@@ -64,18 +64,18 @@ pub trait Conduct: std::fmt::Debug + Send {
         false
     }
 
-    /// An earlier round whose update is sent once more beside this round's.
+    /// An earlier round whose update is sent once more along with this round's.
     fn replays(&mut self, _round: u64) -> Option<u64> {
         None
     }
 
-    /// The training loss to claim in place of the own one, where the charter's selection asks for
-    /// it: at most [`LOSS_MAX`].
+    /// The training loss to claim in place of the true one, if the charter's selection asks for it:
+    /// at most [`LOSS_MAX`].
     fn claims(&self, loss: f64) -> f64 {
         loss
     }
 
-    /// What is false about the update of `round` beside its vector.
+    /// What is false about the update of `round`, apart from its vector.
     fn fraud(&self, _round: u64) -> Option<Fraud> {
         None
     }
@@ -86,7 +86,7 @@ pub trait Conduct: std::fmt::Debug + Send {
     }
 }
 
-/// Publishes what it trained.
+/// The honest conduct: publishes what it trained.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Honest;
 

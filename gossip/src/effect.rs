@@ -25,7 +25,7 @@ pub enum Input {
     },
     /// Local training of `round` is done.
     Trained {
-        /// The round it was asked for.
+        /// The round in which training was asked for.
         round: u64,
         /// Parameters after training.
         parameters: Parameters,
@@ -37,14 +37,14 @@ pub enum Input {
         loss: f64,
         /// Step size that turned gradients into the change.
         rate: f64,
-        /// What the optimizer carries into the next round, where it carries anything.
+        /// What the optimizer carries into the next round, if it carries anything.
         memory: Option<Parameters>,
     },
     /// Local training of `round` failed.
     TrainingFailed {
-        /// The round it was asked for.
+        /// The round in which training was asked for.
         round: u64,
-        /// For people.
+        /// The reason, in words for people.
         why: String,
     },
     /// Held-out data was evaluated.
@@ -53,7 +53,7 @@ pub enum Input {
         round: u64,
         /// Mean loss.
         loss: f64,
-        /// Share classified rightly.
+        /// Share classified correctly, in [0, 1].
         accuracy: f64,
         /// Rows evaluated.
         samples: u64,
@@ -63,11 +63,11 @@ pub enum Input {
         /// Completed rounds behind the parameters that were to be evaluated.
         round: u64,
     },
-    /// The losses that were asked for; `None` where they cannot be had.
+    /// The losses that were asked for; `None` if they cannot be had.
     Judged {
-        /// The round it was asked for.
+        /// The round in which the losses were asked for.
         round: u64,
-        /// Mean loss of each model on own training rows, in the order asked.
+        /// Mean loss of each model on this peer's training rows, in the order asked.
         losses: Option<Vec<f64>>,
     },
     /// A message arrived over the connection to `from`, which the carrier has authenticated (or by
@@ -87,36 +87,36 @@ pub enum Input {
     },
     /// A body could not be had.
     FetchFailed {
-        /// What was asked for.
+        /// BLAKE3 of the body that was asked for.
         digest: Digest,
-        /// Who was asked.
+        /// The peers that were asked.
         sources: Vec<PeerId>,
-        /// For people.
+        /// The reason, in words for people.
         why: String,
     },
     /// A peer asks for a body; answered by [`Effect::Provide`].
     BodyRequested {
-        /// Who asks.
+        /// The peer that asks.
         from: PeerId,
-        /// What for.
+        /// BLAKE3 of the body that it asks for.
         digest: Digest,
         /// Number of the request, to be repeated in the answer.
         request: u64,
     },
-    /// A connection to a peer stands. `addresses` are where it was reached, for others to dial
-    /// (text of multiaddresses).
+    /// A peer is connected. `addresses` are those at which it was reached, for others to dial (text
+    /// of multiaddresses).
     PeerUp {
-        /// Who.
+        /// Id of that peer.
         peer: PeerId,
-        /// Dialable addresses, empty where only it can dial us.
+        /// Addresses that can be dialled; empty if only it can dial us.
         addresses: Vec<String>,
     },
     /// The last connection to a peer ended.
     PeerDown {
-        /// Who.
+        /// Id of that peer.
         peer: PeerId,
     },
-    /// The carrier listens here: told to others in the handshake.
+    /// The carrier listens here. The handshake tells others.
     Listening {
         /// Text of a multiaddress.
         address: String,
@@ -144,11 +144,11 @@ pub enum Effect {
     Train {
         /// Round.
         round: u64,
-        /// Where to start.
+        /// The parameters to start from.
         parameters: Parameters,
         /// What the optimizer carried out of the last round.
         memory: Option<Parameters>,
-        /// Added to every local gradient, where the method corrects them.
+        /// Added to every local gradient, if the method corrects gradients.
         correction: Option<Parameters>,
     },
     /// Evaluate these parameters on held-out data; answered by [`Input::Evaluated`] or
@@ -159,16 +159,17 @@ pub enum Effect {
         /// What to evaluate.
         parameters: Parameters,
     },
-    /// Tell the losses of these models on own training rows; answered by [`Input::Judged`].
+    /// Compute the losses of these models on this peer's training rows; answered by
+    /// [`Input::Judged`].
     Judge {
         /// Round.
         round: u64,
-        /// The models of the neighbourhood, the own one included, in the order of ids.
+        /// The models of the neighbourhood, this peer's included, in the order of ids.
         models: Vec<Parameters>,
     },
     /// Send a message to a connected peer, in order, over its connection.
     Send {
-        /// To whom.
+        /// The peer at the other end.
         to: PeerId,
         /// At most 64 KiB.
         bytes: Packet,
@@ -184,61 +185,61 @@ pub enum Effect {
         digest: Digest,
         /// Its length.
         length: usize,
-        /// Whom to ask, in this order.
+        /// The peers to ask, in this order.
         sources: Vec<PeerId>,
     },
-    /// Answer to [`Input::BodyRequested`]; `None` where this peer does not have it.
+    /// Answer to [`Input::BodyRequested`]; `None` if this peer does not have it.
     Provide {
         /// Number of the request.
         request: u64,
         /// The body.
         body: Option<Arc<Vec<u8>>>,
     },
-    /// Try to connect.
+    /// Try to connect to a peer.
     Connect {
-        /// To whom.
+        /// The peer to connect to.
         peer: PeerId,
         /// Where (text of multiaddresses, from other peers: parse with care).
         addresses: Vec<String>,
     },
     /// End the connections to a peer.
     Disconnect {
-        /// To whom.
+        /// The peer at the other end.
         peer: PeerId,
-        /// Why.
+        /// Why they end; the peer is told.
         reason: Refusal,
     },
     /// Answer with [`Input::TimerExpired`] after this long. Timers are never cancelled.
     SetTimer {
-        /// Which.
+        /// The timer to set.
         timer: Timer,
-        /// From now.
+        /// Time from now until it runs out.
         after: Duration,
     },
     /// Make durable, then answer with [`Input::Stored`].
     Persist(Record),
-    /// Show.
+    /// Show an event to people: logs, metrics, checks.
     Emit(Event),
     /// The peer is done: nothing more will come.
     Stop,
 }
 
-/// A timer's name; ignored by the peer when stale.
+/// A timer's name. The peer ignores a stale timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Timer {
     /// No more waiting for neighbours before the first round.
     Start,
-    /// Ask again for the updates that a round misses.
+    /// Ask again for a round's missing updates.
     Nudge {
         /// Round.
         round: u64,
     },
-    /// A round closes with what it has.
+    /// A round's deadline: it closes with what it has.
     Deadline {
         /// Round.
         round: u64,
     },
-    /// Finished long enough ago: neighbours that still need something have had their time.
+    /// The peer finished long enough ago: neighbours that still need something have had their time.
     Linger,
     /// Try again to reach neighbours.
     Redial,
@@ -280,12 +281,12 @@ pub struct Intent {
     pub state: Digest,
     /// The signed announcement.
     pub announcement: Packet,
-    /// The encoded body where it is pulled; empty where it is part of the announcement.
+    /// The encoded body if receivers pull it; empty if it is part of the announcement.
     pub body: Arc<Vec<u8>>,
-    /// The exact own row after training (the parameters, then what the method sends beside them):
+    /// This peer's exact row after training (the parameters, then what the method sends with them):
     /// never sent, needed to aggregate.
     pub own: Parameters,
-    /// What is carried into the next round beside the model.
+    /// What is carried into the next round besides the model.
     pub carried: Carried,
 }
 
@@ -300,13 +301,13 @@ pub struct Checkpoint {
     pub roster: Roster,
     /// Parameters.
     pub parameters: Parameters,
-    /// Public reconstructions by sender, the own one included. Empty for stateless codecs.
+    /// Public reconstructions by sender, this peer's included. Empty for stateless codecs.
     pub replicas: BTreeMap<PeerId, Parameters>,
-    /// What is carried into that round beside the model.
+    /// What is carried into that round besides the model.
     pub carried: Carried,
     /// What the rounds up to here were like.
     pub history: History,
 }
 
-/// Vectors that go from round to round beside the model, by name; private to the peer.
+/// Vectors that a peer carries from round to round besides the model, by name; private to the peer.
 pub type Carried = BTreeMap<String, Parameters>;

@@ -1,4 +1,4 @@
-//! The signed carrier of every message, and who may have signed it.
+//! The signed carrier of every message, and the ways to sign it.
 //!
 //! An [`Envelope`] is three byte strings: the encoded [`Header`], its signature, and the payload
 //! that the header names by its BLAKE3 hash. The signature covers a domain prefix and the header's
@@ -28,7 +28,7 @@ pub const HEADER_BYTES_MAX: usize = 256;
 /// Bytes of a signature.
 pub(crate) const SIGNATURE_BYTES: usize = 64;
 
-/// What is signed is this text, then the header's bytes. Other signed things have other prefixes.
+/// A signature covers this text, then the header's bytes. Other signed things have other prefixes.
 const SIGNATURE_DOMAIN: &[u8] = b"kith.v1 envelope";
 
 /// What a message is.
@@ -43,7 +43,7 @@ pub enum Kind {
     Want,
     /// Two headers that cannot both be honest.
     Proof,
-    /// The sender has finished or leaves.
+    /// The sender has finished every round, or leaves before.
     Goodbye,
     /// The sender has no update of a round.
     Skip,
@@ -212,8 +212,8 @@ pub(crate) struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    /// See [`Envelope::open`]; `verified` tells that header and signature were verified before,
-    /// byte for byte, `hash` is that of the payload, where it is known.
+    /// See [`Envelope::open`]. `verified` says that header and signature were verified before, byte
+    /// for byte. `hash` is that of the payload, if it is known.
     pub(crate) fn of(
         authenticator: &Authenticator,
         bytes: &'a [u8],
@@ -242,7 +242,7 @@ impl<'a> Parts<'a> {
                 why: "its header is not in the one encoding that headers have".into(),
             });
         }
-        // Around it too: what is passed on of a message begins as the message does.
+        // One encoding around it too: a header that is passed on begins as its message does.
         if !is_canonical(bytes, header_bytes, signature, payload) {
             return Err(Refusal::Junk {
                 why: "it is not in the one encoding that envelopes have".into(),
@@ -268,8 +268,8 @@ impl<'a> Parts<'a> {
         })
     }
 
-    /// What a message claims to be, of which nothing is verified yet: its header, and the signature
-    /// under it.
+    /// What a message claims to be, with nothing verified yet: its header, and the signature under
+    /// it.
     pub(crate) fn claimed(bytes: &[u8]) -> Option<(Header, &[u8])> {
         if bytes.len() > ENVELOPE_BYTES_MAX {
             return None;
@@ -300,7 +300,7 @@ fn is_canonical(bytes: &[u8], header: &[u8], signature: &[u8], payload: &[u8]) -
     rest.is_some_and(<[u8]>::is_empty)
 }
 
-/// The shortest head of a CBOR byte string of so many bytes, and how many bytes the head has (RFC
+/// The shortest head of a CBOR byte string of `length` bytes, and how many bytes the head has (RFC
 /// 8949, section 3).
 fn byte_string_head(length: usize) -> ([u8; 5], usize) {
     const MAJOR: u8 = 2 << 5;
@@ -323,9 +323,9 @@ pub enum Authenticator {
     /// BLAKE3 keyed by a secret that all simulated peers share. Fast, and worth nothing outside one
     /// process; worlds that choose it say so.
     KeyedHash {
-        /// Whose messages these are.
+        /// The peer that signs with this.
         peer: PeerId,
-        /// The secret of the world.
+        /// The secret that all peers of the simulated world share.
         secret: [u8; 32],
     },
 }
@@ -342,7 +342,7 @@ impl Authenticator {
         Authenticator::Ed25519(Box::new(SigningKey::from_bytes(secret)))
     }
 
-    /// Who signs.
+    /// The peer that signs with this.
     pub fn peer(&self) -> PeerId {
         match self {
             Authenticator::Ed25519(key) => PeerId(key.verifying_key().to_bytes()),

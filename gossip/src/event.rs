@@ -12,8 +12,8 @@ use crate::Parameters;
 use crate::envelope::Kind;
 use crate::refusal::Refusal;
 
-/// Something that happened at one peer. Past tense; carries no time (the driver knows it) and tells
-/// neither data nor parameters.
+/// Something that happened at one peer. Past tense. It carries no time (the driver knows it) and
+/// reveals neither data nor parameters.
 ///
 /// Fields are named with the glossary's words: `round` is the peer's own, `peer` the other one,
 /// shares lie in [0, 1].
@@ -45,7 +45,7 @@ pub enum Event {
     /// A neighbour says that it has no update of that round.
     Skipped { peer: PeerId, round: u64 },
     /// A neighbour has missed so many deadlines in a row that rounds no longer wait for it. What it
-    /// sends is still mixed if it is in time. `late` tells that its updates come, too late; else
+    /// sends is still mixed if it is in time. `late` says that its updates come too late; otherwise
     /// nothing comes.
     NoLongerAwaited {
         peer: PeerId,
@@ -61,33 +61,32 @@ pub enum Event {
     RosterFormed { peers: usize },
     /// Every neighbour of the first round is connected, or the start deadline passed.
     Ready { neighbours: usize, connected: usize },
-    /// A round began: train. Of `neighbours` it waits for `selected`, as far as they can still
-    /// come.
+    /// A round began: train. Of `neighbours` it waits for `selected`, as long as their updates can
+    /// still come.
     RoundOpened {
         round: u64,
         neighbours: usize,
         selected: usize,
     },
     /// A round begins in which the peer does not train: it is behind the others, and takes their
-    /// models before it goes on.
+    /// models before it resumes.
     CatchingUp { round: u64 },
-    /// The peer was behind and now has what the rule makes of `models` models of others; it goes on
-    /// from there.
+    /// The peer was behind. It resumes from what the rule makes of `models` models of others.
     CaughtUp {
         round: u64,
         models: usize,
         state: State,
     },
-    /// The deadline has passed and only `have` others are there, where the charter asks for `need`:
-    /// the round waits on.
+    /// The deadline has passed and only `have` others are there, but the charter asks for `need`:
+    /// the round waits longer.
     TooFew {
         round: u64,
         have: usize,
         need: usize,
         missing: Vec<PeerId>,
     },
-    /// Every neighbour has finished, and nothing more can come of them: the federation is over for
-    /// this peer.
+    /// Every neighbour has finished, and nothing more can come from them: the federation is over
+    /// for this peer.
     Over { round: u64 },
     /// Local training ended.
     Trained {
@@ -98,7 +97,7 @@ pub enum Event {
     },
     /// Local training failed; the peer publishes nothing this round and mixes what it gets.
     TrainingFailed { round: u64, why: String },
-    /// The own update went out to `receivers` neighbours.
+    /// The peer's update went out to `receivers` neighbours.
     Published {
         round: u64,
         sequence: u64,
@@ -107,16 +106,16 @@ pub enum Event {
         receivers: usize,
     },
     /// A neighbour's update came in. Whether it is mixed is the selection's decision;
-    /// [`Event::Aggregated`] tells who was.
+    /// [`Event::Aggregated`] reports whose was.
     Accepted {
-        /// Own round it was accepted in.
+        /// The receiver's round in which it was accepted.
         round: u64,
-        /// Whose.
+        /// The peer whose update it is.
         peer: PeerId,
         /// The round that its sender made it in.
         of: u64,
-        /// How old it is. Where peers keep step: own round minus the update's. Where nobody waits:
-        /// own rounds since it was heard of.
+        /// How old it is. If peers keep step: the receiver's round minus the update's. If nobody
+        /// waits: the receiver's rounds since it heard of the update.
         staleness: u64,
         /// Bytes of the encoded body.
         payload_bytes: usize,
@@ -134,10 +133,11 @@ pub enum Event {
         round: Option<u64>,
         reason: Refusal,
     },
-    /// A keyframe is pulled since an update does not fit the replica.
+    /// A keyframe (the whole replica) is pulled because an update does not fit the replica that is
+    /// here.
     KeyframeWanted { round: u64, peer: PeerId },
-    /// A round closed: `have` updates were in of those that it may mix, `awaited` it waited for, of
-    /// whom `missing` did not come.
+    /// A round closed with `have` updates that it may mix. It waited for `awaited`, of which
+    /// `missing` did not come.
     RoundClosed {
         round: u64,
         why: Closed,
@@ -149,14 +149,14 @@ pub enum Event {
     Aggregated {
         /// Round.
         round: u64,
-        /// Hash of the parameters that resulted.
+        /// Hash of the resulting parameters.
         state: State,
-        /// Models combined, the own one included.
+        /// Models combined, this peer's included.
         models: usize,
         /// Share of each neighbour's contribution that the rule left out.
         dropped: Vec<DroppedShare>,
-        /// Root mean square distance of the models combined to their mean: what this peer sees of
-        /// the consensus distance.
+        /// Root mean square distance of the models combined to their mean: this peer's view of the
+        /// consensus distance.
         spread: f64,
     },
     /// Too few contributions for the rule: the peer keeps its own step.
@@ -165,14 +165,14 @@ pub enum Event {
         have: usize,
         need: usize,
     },
-    /// The own model was replaced by a neighbour's, as the topology has it in this round.
+    /// A neighbour's model replaced this peer's, as the topology requires in this round.
     Adopted {
         round: u64,
         peer: PeerId,
         state: Digest,
     },
-    /// No rule was asked and the peer kept its own model: nobody sends to it in this round, or,
-    /// where one was `expected`, the model that it would have adopted has not come.
+    /// The peer kept its own model without asking a rule. Nobody sends to it in this round, or, if
+    /// a model was `expected`, the one that it would have adopted has not come.
     Kept { round: u64, expected: bool },
     /// A neighbour's contributions have been dropped round after round.
     Suspected { peer: PeerId, score: f64 },
@@ -182,9 +182,9 @@ pub enum Event {
         round: u64,
         states: [Digest; 2],
     },
-    /// The peer was behind and went on at a later round.
+    /// The peer was behind and resumed at a later round.
     Jumped { from: u64, to: u64 },
-    /// A round waits: this is for whom.
+    /// A round waits for the updates of `missing`.
     Stalled { round: u64, missing: Vec<PeerId> },
     /// Parameters were evaluated on held-out data.
     Evaluated {
@@ -195,13 +195,13 @@ pub enum Event {
     },
     /// The last round is done.
     Finished { rounds: u64, state: Digest },
-    /// The peer stops; `finished` tells whether it went through every round.
+    /// The peer stops; `finished` says whether it went through every round.
     Left {
         /// Completed rounds.
         round: u64,
-        /// Whether these are all.
+        /// Whether that is all rounds.
         finished: bool,
-        /// For people.
+        /// The reason, in words for people.
         why: String,
         /// What the rounds were like.
         #[serde(default)]
@@ -212,8 +212,8 @@ pub enum Event {
 /// What a peer's rounds were like, from its first one on, across restarts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
-    /// Rounds in which models are combined, by how many were, the peer's own included: under 1
-    /// those in which it was alone.
+    /// Rounds in which models are combined, by the number of models, the peer's own included. Entry
+    /// 1 counts the rounds in which it was alone.
     #[serde(with = "counts")]
     pub mixed: BTreeMap<usize, u64>,
     /// Rounds in which its training failed.
@@ -224,8 +224,8 @@ pub struct History {
     pub passed_over: u64,
 }
 
-/// Numbers as the names of a map's entries, read as texts: where a value is tried as several types,
-/// serde keeps names as texts.
+/// Numbers as the names of a map's entries, read as text: when serde tries a value as several
+/// types, it keeps names as text.
 mod counts {
     use std::collections::BTreeMap;
 
@@ -259,7 +259,7 @@ impl History {
         self.mixed.get(&1).copied().unwrap_or(0)
     }
 
-    /// Notes a round in which so many models were combined.
+    /// Notes a round in which `models` models were combined.
     pub(crate) fn mixed(&mut self, models: usize) {
         *self.mixed.entry(models).or_default() += 1;
     }
@@ -330,11 +330,11 @@ impl<'de> Deserialize<'de> for State {
 /// How much of one neighbour's contribution the rule left out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DroppedShare {
-    /// Whose contribution.
+    /// The neighbour that it came from.
     pub peer: PeerId,
     /// From 0 (all of it counted) to 1 (none did).
     pub share: f64,
-    /// Share of the result that comes from it: what all models combined have of it sums to 1.
+    /// Share of the result that comes from it; the shares of all models combined sum to 1.
     #[serde(default)]
     pub influence: f64,
 }

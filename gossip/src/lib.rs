@@ -2,8 +2,8 @@
 //!
 //! The core is pure: [`Peer`] turns inputs into effects and knows no clock, no socket, no task.
 //! Codecs, envelopes, the round window and the exchange of bodies are small machines inside it.
-//! Feature `net` adds `net`, libp2p as the carrier of those effects. What the vectors mean is not
-//! known here: training lives in `kith-models`.
+//! Feature `net` adds `net`, libp2p as the carrier of those effects. This crate does not know what
+//! the vectors mean: training lives in `kith-models`.
 //!
 //! Start reading at [`peer`], then [`effect`] and [`event`].
 

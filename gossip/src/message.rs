@@ -13,7 +13,7 @@ use crate::wire;
 /// room for the rest of a 64 KiB message.
 pub(crate) const INLINE_BYTES_MAX: usize = 48 * 1024;
 
-/// Most peers whose addresses one handshake tells, and most addresses of each.
+/// Most peers whose addresses one handshake carries, and most addresses of each.
 pub(crate) const ADDRESS_PEERS_MAX: usize = 64;
 /// See [`ADDRESS_PEERS_MAX`].
 pub(crate) const ADDRESSES_MAX: usize = 8;
@@ -74,7 +74,7 @@ pub(crate) struct Announcement<'a> {
     /// The encoded vector.
     #[serde(borrow)]
     pub(crate) body: Body<'a>,
-    /// Mean training loss, as claimed; there only where the charter's selection looks at it.
+    /// Mean training loss, as claimed; present only if the charter's selection looks at it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) loss: Option<f64>,
 }
@@ -82,14 +82,14 @@ pub(crate) struct Announcement<'a> {
 /// The encoded vector of an update, or how to get it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Body<'a> {
-    /// Here it is, being small; the payload's hash covers it.
+    /// The body itself, which is small; the payload's hash covers it.
     Inline(#[serde(borrow)] &'a Bytes),
-    /// It is pulled by its BLAKE3 and has so many bytes.
+    /// Receivers pull it. Its BLAKE3, and its length in bytes.
     Pulled(Digest, u64),
 }
 
 impl<'a> Body<'a> {
-    /// The body, where it is here.
+    /// The body, if it is here.
     pub(crate) fn inline(&self) -> Option<&'a Bytes> {
         match self {
             Body::Inline(bytes) => Some(bytes),
@@ -108,7 +108,7 @@ impl<'a> Body<'a> {
 
 impl Announcement<'_> {
     /// Checks what can be checked before the body is looked at: dimension, length, and that there
-    /// is a loss where one is `asked` for, and only there.
+    /// is a loss if one is `asked` for, and only then.
     pub(crate) fn check(
         &self,
         dimension: usize,
@@ -151,12 +151,12 @@ impl Announcement<'_> {
 /// The sender misses an update of the receiver.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Want {
-    /// The round of the update that is missed.
+    /// The round of the missing update.
     pub(crate) round: u64,
 }
 
-/// No update of the sender is to be had for a round: its training failed, it listened, or it was
-/// away. Nobody needs to wait for it.
+/// The sender has no update of a round: its training failed, it listened, or it was away. Nobody
+/// needs to wait for it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Skip {
     /// Which round.
@@ -212,7 +212,7 @@ mod tests {
     }
 
     /// The order of fields and variants is the protocol. These bytes were written by hand, from
-    /// CBOR (RFC 8949) and the types above: who changes them changes the protocol's version.
+    /// CBOR (RFC 8949) and the types above. A change to them is a change of the protocol's version.
     #[test]
     fn messages_are_spelled_as_the_protocol_says() {
         let kinds = [

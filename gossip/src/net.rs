@@ -36,12 +36,12 @@ pub use unreachable::Obstacle;
 pub struct NetworkSettings {
     /// The ed25519 secret from which the transport identity follows.
     pub secret: [u8; 32],
-    /// Names the gossip topic and the stream protocols, so that federations do not meet by
+    /// Names the gossip topic and the stream protocols, so that federations do not connect by
     /// accident.
     pub federation: Genesis,
     /// Where to listen, for example `/ip4/127.0.0.1/tcp/4001`.
     pub listen: Vec<Multiaddr>,
-    /// Whom to dial at the start.
+    /// Addresses to dial at the start.
     pub bootstrap: Vec<Multiaddr>,
     /// Keys that may hold a connection; `None` admits every key (open membership), and the peer's
     /// handshake decides.
@@ -54,45 +54,45 @@ pub struct NetworkSettings {
     pub connections_max: u32,
 }
 
-/// What the carrier tells.
+/// What the carrier reports.
 #[derive(Debug)]
 pub enum NetworkEvent {
     /// Something for the peer: connections, messages, bodies.
     Input(Input),
     /// Listening at an address (with this peer's id at its end).
     Listening {
-        /// Where.
+        /// The address.
         address: Multiaddr,
     },
-    /// An address cannot be listened on, or no longer.
+    /// The carrier cannot listen at an address, or no longer can.
     ListenFailed {
         /// What the operating system said.
         why: String,
     },
-    /// Somebody whose key is not allowed knocked, or there was no room.
+    /// A connection was refused: its key is not allowed, or there was no room.
     Denied {
-        /// Who, if the handshake got that far.
+        /// The peer, if the handshake got that far.
         peer: Option<PeerId>,
-        /// From where.
+        /// The address that it came from.
         address: Option<Multiaddr>,
         /// Why, for people.
         why: String,
     },
     /// A dial did not succeed; one event for each address.
     DialFailed {
-        /// Whom, if the address named somebody.
+        /// The peer, if the address named one.
         peer: Option<PeerId>,
-        /// Where.
+        /// The address.
         address: Option<Multiaddr>,
-        /// What stands between.
+        /// The likely obstacle.
         obstacle: Obstacle,
         /// The carrier's words.
         why: String,
     },
     /// A process that is not this one has this peer's key: it answered at this address, or called
-    /// from it. Told once for each address.
+    /// from it. Reported once for each address.
     OwnKeyElsewhere {
-        /// Where.
+        /// The address.
         address: Multiaddr,
     },
 }
@@ -120,7 +120,7 @@ const SEND_QUEUE_MAX: usize = 64;
 /// senders.
 const EVENT_QUEUE_MAX: usize = 256;
 
-/// Gossip that could not be published for want of subscribers, to be tried again.
+/// Gossip that could not be published because nobody subscribed yet, to be tried again.
 const UNPUBLISHED_MAX: usize = 16;
 
 /// How long after a failed dial of a bootstrap address the next follows; doubles up to
@@ -129,23 +129,23 @@ const BOOTSTRAP_PAUSE: Duration = Duration::from_millis(200);
 /// See [`BOOTSTRAP_PAUSE`].
 const BOOTSTRAP_PAUSE_MAX: Duration = Duration::from_secs(10);
 
-/// A peer that is sent away is given this long to read why; nothing of it is taken in meanwhile
+/// A peer that is sent away is given this long to read why; no message of it is read meanwhile
 /// (guess).
 const FAREWELL: Duration = Duration::from_millis(500);
 
-/// How long a peer that was sent away finds the door closed; then it may have mended what was wrong
-/// with it (guess).
+/// How long a dismissed peer cannot reconnect. By then it may have fixed what was wrong with it
+/// (guess).
 const BAN: Duration = Duration::from_secs(10);
 
-/// How long a handshake may take, from the first byte to the last (RELIABILITY, T1).
+/// How long a handshake may take, from the first byte to the last.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 
-/// Addresses at which the own key was met that are remembered, so that each is told once.
+/// Most remembered addresses at which this peer's key was met, so that each is reported once.
 const ELSEWHERE_MAX: usize = 64;
 
-/// How long after the answer to a ping the next one follows. (libp2p forgives the first that fails,
-/// so that a dead line is noticed after at most twice the sum of this and [`PING_TIMEOUT`]: 24 s,
-/// before the system's own pauses between attempts have grown to more; guess.)
+/// How long after the answer to a ping the next one follows. (Guess. libp2p forgives the first ping
+/// that fails, so a dead line is noticed after at most twice the sum of this and [`PING_TIMEOUT`],
+/// 24 s. By then the system's pauses between attempts have not grown to more.)
 const PING_INTERVAL: Duration = Duration::from_secs(4);
 /// How long a peer may take to answer a ping (guess).
 const PING_TIMEOUT: Duration = Duration::from_secs(8);
@@ -184,15 +184,15 @@ pub struct Network {
     events: mpsc::Receiver<NetworkEvent>,
     ready: VecDeque<NetworkEvent>,
     connected: BTreeMap<PeerId, messages::Outbox>,
-    /// Peers of which it was told that they are up and not that they are down.
+    /// Peers reported as up and not yet as down.
     up: BTreeSet<PeerId>,
     bootstrap: Vec<Bootstrap>,
-    /// Peers sent away, and when their connections end.
+    /// Dismissed peers, and when their connections end.
     dismissed: BTreeMap<PeerId, tokio::time::Instant>,
-    /// Peers that are not let in, and until when.
+    /// Peers that may not connect, and until when.
     banned: BTreeMap<PeerId, tokio::time::Instant>,
     unpublished: VecDeque<Packet>,
-    /// Where the own key was met in another process.
+    /// Addresses at which another process uses this peer's key.
     elsewhere: BTreeSet<Multiaddr>,
     bodies: bodies::Bodies,
     tasks: tokio_util::task::AbortOnDropHandle<()>,
@@ -224,7 +224,7 @@ impl Network {
             .with_bandwidth_metrics(&mut registry)
             .with_behaviour(|keypair| behaviour(keypair, &settings, streams))
             .map_err(|error| setup(&error))?
-            // Rounds may be hours apart; whether a peer still lives is what pings tell.
+            // Rounds may be hours apart; pings show whether a peer still lives.
             .with_swarm_config(|config| {
                 config.with_idle_connection_timeout(Duration::from_secs(u64::from(u32::MAX)))
             })
@@ -287,8 +287,8 @@ impl Network {
     }
 
     /// Carries out an effect that is the carrier's: messages, bodies and connections. Never blocks.
-    /// A message to a peer that is not connected is lost without a word. A peer that is disconnected
-    /// is not let in again for ten seconds.
+    /// A message to a peer that is not connected is silently lost. A disconnected peer may not
+    /// reconnect for ten seconds.
     ///
     /// # Panics
     /// When the effect is not the carrier's.
@@ -393,14 +393,14 @@ impl Network {
 
     fn connect(&mut self, peer: PeerId, addresses: &[String]) {
         let Some(id) = to_libp2p(&peer) else { return };
-        // With the id at its end or without, it is one address.
+        // An address with the id at its end and the same one without are one address.
         let addresses: BTreeSet<Multiaddr> = addresses
             .iter()
             .filter_map(|address| Some(without_p2p(&address.parse().ok()?)))
             .collect();
         if peer == self.own {
-            // Somebody has seen this peer's key at an address that is not its own: whoever answers
-            // there shows whose key it has.
+            // Somebody has seen this peer's key at an address that is not its own. The process that
+            // answers there shows its key.
             for address in addresses {
                 drop(
                     self.swarm
@@ -409,7 +409,7 @@ impl Network {
             }
             return;
         }
-        // Already dialled or connected is as good.
+        // An error means already dialled or connected, which is as good.
         let addresses = addresses.into_iter().collect();
         let options = DialOpts::peer_id(id)
             .condition(PeerCondition::DisconnectedAndNotDialing)
@@ -499,7 +499,7 @@ impl Network {
                 peer_id, endpoint, ..
             } => {
                 let Some(peer) = from_libp2p(&peer_id) else {
-                    // Not an ed25519 key: nobody of ours.
+                    // Not an ed25519 key, so no Kith peer.
                     let _ = self.swarm.disconnect_peer_id(peer_id);
                     return;
                 };
@@ -546,7 +546,7 @@ impl Network {
         }
     }
 
-    /// Whether it is new that the own key is in use at an address.
+    /// Whether it is new that this peer's key is in use at an address.
     fn is_news(&mut self, address: &Multiaddr) -> bool {
         self.elsewhere.len() < ELSEWHERE_MAX && self.elsewhere.insert(address.clone())
     }
@@ -573,8 +573,8 @@ impl Network {
                 bootstrap.reached = Some(peer);
             }
         }
-        // Told again for each further connection: the other end may have lost the older ones, and
-        // would wait for a handshake. What is sent from now on goes over this one.
+        // Reported again for each further connection: the other end may have lost the older ones,
+        // and would wait for a handshake. From now on messages go over this one.
         self.connected
             .insert(peer, messages::Outbox::new(id, self.control.clone()));
         self.up.insert(peer);
@@ -596,8 +596,8 @@ impl Network {
             }
         }
         if self.control.is_connected(id) {
-            // One of several: what was on it may be lost, so the handshake is repeated on the
-            // others.
+            // One of several ended, and messages on it may be lost, so the handshake is repeated on
+            // the others.
             if self.up.contains(&peer) {
                 self.ready.push_back(NetworkEvent::Input(Input::PeerUp {
                     peer,
@@ -628,7 +628,7 @@ impl Network {
                 message_id,
                 message,
             }) => {
-                // Forwarded only when it is a well-formed, rightly signed message of this
+                // Forwarded only when it is a well-formed, correctly signed message of this
                 // federation.
                 let envelope = Envelope::open(&self.verifier, &message.data).ok();
                 let genuine = envelope.filter(|envelope| {
@@ -681,7 +681,7 @@ impl Network {
     }
 }
 
-/// Why a connection was denied, in the words of whatever denied it.
+/// Why a connection was denied, in the words of the part that denied it.
 fn reason(cause: &libp2p::swarm::ConnectionDenied) -> String {
     std::error::Error::source(cause).map_or_else(|| cause.to_string(), ToString::to_string)
 }
@@ -757,8 +757,8 @@ fn behaviour(
         gossipsub::MessageAuthenticity::Signed(keypair.clone()),
         gossip,
     )?;
-    // Peers of one organisation share an address, and a testnet's all do: that is no sign of a
-    // crowd of false names here.
+    // Peers of one organisation share an address, and so do all of a testnet. Here that is no sign
+    // of a Sybil attack.
     let score = gossipsub::PeerScoreParams {
         ip_colocation_factor_weight: 0.0,
         ..Default::default()

@@ -1,15 +1,14 @@
 //! A message as it travels, and what became of opening it.
 //!
 //! A [`Packet`] is cheap to clone, and its clones share one answer to the question whether the
-//! bytes are well-formed, signed and whole. A node asks once for what it receives. Where a thousand
-//! peers live in one process, a message that reaches many is opened by the first of them, and the
-//! vector that an update leads to is reconstructed by the first and lent to the others for as long
-//! as somebody holds it. No bit depends on that: the answer is a function of the bytes, of the
-//! public key named in them, and, for keyed hashes, of the one secret that all peers of a process
-//! share. So does the one who seals a message leave in it what it had to compute anyway: the hash
-//! of its payload, and the vector that the state in its header is the hash of and its body an
-//! encoding of. Who opens it compares bits where it would have hashed them again, and takes the
-//! vector where the encoding is exact.
+//! bytes are well-formed, signed and whole. A node opens each received message once. If a thousand
+//! peers live in one process, the first receiver opens a message for all of them. It also
+//! reconstructs the update's vector and lends it to the others, for as long as somebody holds it.
+//! No bit depends on that: the answer is a function of the bytes, of the public key named in them,
+//! and, for keyed hashes, of the one secret that all peers of a process share. The peer that seals
+//! a message leaves in it what it had to compute anyway. That is the hash of the payload, and the
+//! vector whose hash is the state in the header and whose encoding is the body. A receiver then
+//! compares bits instead of hashing them again, and takes the vector if the encoding is exact.
 
 use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -31,10 +30,9 @@ pub struct Packet(Arc<Inner>);
 
 struct Inner {
     bytes: Vec<u8>,
-    /// The hash of the payload, from who sealed it here.
+    /// The hash of the payload, if it was sealed in this process.
     payload: Option<Digest>,
-    /// The vector of which the header's state is the hash, as long as somebody who computed that
-    /// holds it.
+    /// The vector whose hash is the header's state, as long as the peer that computed it holds it.
     stated: Shelf,
     opened: OnceLock<Result<Contents, Box<Refusal>>>,
     name: OnceLock<Digest>,
@@ -50,7 +48,7 @@ struct Contents {
     announcement: OnceLock<Result<Announced, Refusal>>,
     /// The header without its payload, made when first asked for.
     header_alone: OnceLock<Packet>,
-    /// The vector that an update has led somebody to.
+    /// The vector that somebody reconstructed from an update.
     vector: Shelf,
 }
 
@@ -75,7 +73,7 @@ impl Packet {
     }
 
     /// Opens the bytes: size, version, encoding, signature, payload hash, in this order. `verified`
-    /// tells that header and signature were verified before, byte for byte.
+    /// says that header and signature were verified before, byte for byte.
     ///
     /// # Errors
     /// The [`Refusal`] that names what is wrong.
@@ -112,10 +110,10 @@ impl Packet {
         })
     }
 
-    /// Where in the packet a part of it is.
+    /// The range of a part within the packet.
     ///
     /// # Panics
-    /// When `part` is none.
+    /// When `part` is not part of the packet.
     pub(crate) fn place_of(&self, part: &[u8]) -> Range<usize> {
         let start = (part.as_ptr() as usize)
             .checked_sub(self.as_ptr() as usize)
@@ -127,13 +125,13 @@ impl Packet {
         start..start + part.len()
     }
 
-    /// Whether somebody in this process has opened it, and it was as it should be.
+    /// Whether somebody in this process has opened it and found it valid.
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.0.opened.get(), Some(Ok(_)))
     }
 
-    /// What tells messages apart: the hash of their beginning, where a signed header names the
-    /// payload by its hash.
+    /// The name that tells messages apart: the hash of their beginning, where a signed header names
+    /// the payload by its hash.
     pub fn name(&self) -> Digest {
         *self
             .0
@@ -162,7 +160,7 @@ impl<'a> Opened<'a> {
         &self.packet[self.contents.payload.clone()]
     }
 
-    /// What was signed with.
+    /// The signature of the header.
     pub(crate) fn signature(&self) -> &'a [u8; SIGNATURE_BYTES] {
         &self.contents.signature
     }
@@ -174,7 +172,7 @@ impl<'a> Opened<'a> {
     /// The payload as an announcement, of which nothing is checked yet.
     ///
     /// # Errors
-    /// When it is none.
+    /// When the payload is no announcement.
     pub(crate) fn announcement(&self) -> Result<Announcement<'a>, Refusal> {
         let decoded = self.contents.announcement.get_or_init(|| {
             let announcement: Announcement<'_> = wire::decode(self.payload())?;
@@ -239,24 +237,24 @@ fn borrow(shelf: &Shelf) -> Option<Parameters> {
 
 // What an update leads to, lent among the peers of a process.
 impl Packet {
-    /// The vector that the header's state is the hash of, from who computed that.
+    /// The vector whose hash is the header's state, from the peer that computed it.
     pub(crate) fn stated(&self) -> Option<Parameters> {
         borrow(&self.0.stated)
     }
 
-    /// Lends the vector that the header's state is the hash of and the body an encoding of: only
-    /// who has encoded it may say so.
+    /// Lends the vector whose hash is the header's state and whose encoding is the body. Only the
+    /// peer that encoded it may do that.
     pub(crate) fn state(&self, vector: &Parameters) {
         lend(&self.0.stated, vector);
     }
 
-    /// The vector that this update has led a receiver to who still holds it, checked and its
+    /// The vector that a receiver reconstructed from this update and still holds, checked and its
     /// `state_hash` verified.
     pub(crate) fn led_to(&self) -> Option<Parameters> {
         borrow(&self.0.opened.get()?.as_ref().ok()?.vector)
     }
 
-    /// Lends the vector that this update led to.
+    /// Lends the vector that was reconstructed from this update.
     pub(crate) fn leads_to(&self, vector: &Parameters) {
         if let Some(Ok(contents)) = self.0.opened.get() {
             lend(&contents.vector, vector);

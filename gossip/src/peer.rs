@@ -1,7 +1,7 @@
 //! A participant of the protocol as a state machine.
 //!
 //! [`Peer::handle`] takes one input and appends effects. It never waits, never fails and never asks
-//! the time. This file only routes: each part of a peer's behaviour is a file beside it.
+//! the time. This file only routes: each part of a peer's behaviour is a file next to it.
 //!
 //! | question | file |
 //! |---|---|
@@ -13,7 +13,7 @@
 //! | what is sent and mixed beside models (SCAFFOLD, push-sum, …) | `algorithm` |
 //! | what becomes of a message | `receipt`, and `updates` for others' updates |
 //! | vectors, replicas, bodies | `exchange` |
-//! | connections and handshakes | `handshake`, and `overlay` for who is there |
+//! | connections and handshakes | `handshake`, and `overlay` for which peers are there |
 //! | whose updates a round waits for and mixes | `choosing`, `window` |
 //! | who lies | `witness` and `evidence` (contradictions), `suspicion` (what the rule drops) |
 //! | a peer that is behind or has nothing to say | `listening` |
@@ -122,7 +122,7 @@ pub struct Peer {
     algorithm: Box<dyn Algorithm>,
     mode: Box<dyn RoundMode>,
     misconduct: Option<Misconduct>,
-    /// Promised before a crash, to be sent again as it was.
+    /// The update promised before a crash, to be sent again unchanged.
     promised: Option<Box<Intent>>,
     standing: Standing,
 
@@ -132,7 +132,7 @@ pub struct Peer {
     exchange: Exchange,
     witness: Witness,
     suspicion: Suspicion,
-    /// Rounds, from this peer's on, in which nothing will come of a neighbour: it says so, or its
+    /// Rounds, from this peer's on, in which nothing will come from a neighbour: it says so, or its
     /// announcement was refused.
     turned_away: BTreeSet<(u64, PeerId)>,
     /// Neighbours whose last update came too late for its round.
@@ -141,14 +141,14 @@ pub struct Peer {
     lead: u64,
     /// The same, at least [`AHEAD_MIN`].
     ahead: u64,
-    /// While it lingers: whether a neighbour has been heard since it looked last.
+    /// While the peer lingers: whether it has heard a neighbour since it last looked.
     asked_lately: bool,
     history: History,
     /// The last handshake that was sent.
     greeting: Option<(Header, Packet)>,
     /// Completed rounds of the newest evaluation that was asked for and has not come back.
     evaluating: Option<u64>,
-    /// When the input that is handled came.
+    /// Time of the input that is being handled.
     now: Duration,
 }
 
@@ -166,7 +166,7 @@ impl Peer {
             ..
         } = setup;
         let id = authenticator.peer();
-        // Everybody's row before anything is published: the common start, and nothing beside it.
+        // Everybody's row before anything is published: the common start, and nothing else.
         let length = charter.aggregation.method.row_len(initial.len());
         let row = match length == initial.len() {
             true => Arc::clone(&initial),
@@ -219,12 +219,12 @@ impl Peer {
         }
     }
 
-    /// Who it is.
+    /// The id of this peer.
     pub fn id(&self) -> PeerId {
         self.id
     }
 
-    /// The round it is in; equals the charter's rounds when it has finished.
+    /// The round that it is in; equals the charter's rounds when it has finished.
     pub fn round(&self) -> u64 {
         self.round
     }
@@ -245,8 +245,8 @@ impl Peer {
         self.exchange.keeps_replicas()
     }
 
-    /// Hash of what this peer holds as `sender`'s vector; `None` where the codec needs no replicas
-    /// or nothing has come.
+    /// Hash of what this peer holds as `sender`'s vector; `None` if the codec needs no replicas or
+    /// nothing has come.
     pub fn replica_of(&self, sender: &PeerId) -> Option<Digest> {
         self.exchange.replica_of(sender)
     }

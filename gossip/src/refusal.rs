@@ -13,7 +13,7 @@ use strum::IntoStaticStr;
 #[serde(tag = "refused", rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]
 pub enum Refusal {
-    /// Longer than its kind may be.
+    /// The message is longer than its kind may be.
     #[error("{bytes} bytes, more than the {limit} allowed")]
     Oversize { bytes: usize, limit: usize },
     /// Not one well-formed message.
@@ -44,22 +44,22 @@ pub enum Refusal {
     /// Not on the roster.
     #[error("is not on the roster")]
     UnknownSender,
-    /// Signed by one peer, handed over by another, where that is not allowed.
+    /// Signed by one peer and handed over by another, which this kind of message does not allow.
     #[error("was handed over by a peer that did not sign it")]
     NotTheSigner,
     /// Not a neighbour in that round.
     #[error("is not a neighbour in round {round}")]
     NotANeighbour { round: u64 },
-    /// Neither asks this peer nor answers it, where rounds are pairwise.
+    /// In pairwise rounds: the update neither asks this peer nor answers it.
     #[error("its update of round {round} neither asks this peer nor answers it")]
     NotAPartner { round: u64 },
-    /// Too old.
+    /// The update belongs to a round that is over.
     #[error("round {theirs} is over; this peer is in round {ours}")]
     StaleRound { theirs: u64, ours: u64 },
-    /// Too far ahead.
+    /// The update belongs to a round that is too far ahead.
     #[error("round {theirs} is too far ahead of round {ours}")]
     FutureRound { theirs: u64, ours: u64 },
-    /// Same update again.
+    /// The same update came before.
     #[error("this update is here already")]
     Duplicate,
     /// The announcement contradicts its own header or the charter.
@@ -74,13 +74,13 @@ pub enum Refusal {
     /// Another number of values than the model has.
     #[error("has {found} values, the model has {expected}")]
     Dimension { found: usize, expected: usize },
-    /// NaN or infinity.
+    /// A value is NaN or infinite.
     #[error("value {index} is not finite")]
     NotFinite { index: usize },
-    /// Absurdly large.
+    /// The vector's norm is above the cap.
     #[error("has norm {norm:e}, above the cap of {cap:e}")]
     Norm { norm: f64, cap: f64 },
-    /// The vector that results is not the announced one.
+    /// The resulting vector is not the announced one.
     #[error("the result is not the announced state")]
     StateMismatch,
     /// The body could not be pulled.

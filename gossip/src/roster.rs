@@ -16,10 +16,10 @@ pub struct Roster {
 struct Inner {
     peers: Vec<PeerId>,
     digest: Digest,
-    /// Per value of an id's first bits, the first peer whose id begins with it or a larger one:
-    /// keys are as good as random, so a search ends among one or two.
+    /// For each value of an id's first bits, the first peer whose id begins with it or a larger
+    /// one. Keys are as good as random, so a search ends among one or two.
     starts: Vec<u32>,
-    /// So many bits of an id are not among those first ones, of its first 32.
+    /// Of an id's first 32 bits, the number that are not among those first bits.
     shift: u32,
 }
 
@@ -49,7 +49,7 @@ impl Roster {
         self.inner.digest
     }
 
-    /// The place of a peer in the order; the graph's numbers are such places.
+    /// The place of a peer in the order; the graph numbers peers by these places.
     pub fn index(&self, peer: &PeerId) -> Option<usize> {
         let bucket = (first_bits(peer) >> self.inner.shift) as usize;
         let (from, to) = (
@@ -96,7 +96,7 @@ mod tests {
     fn every_peer_is_found_in_its_place_and_no_other() {
         let mut random = Seed::from_number(1).stream("test");
         for count in [0u64, 1, 2, 3, 100, 1000] {
-            // Also ids that begin alike, as nobody's keys do.
+            // Also ids that begin alike, unlike real keys.
             let id = |index: u64, random: &mut kith_consensus::Stream| {
                 let mut bytes = [if index.is_multiple_of(3) { 0 } else { 255 }; 32];
                 if index.is_multiple_of(2) {

@@ -1,5 +1,5 @@
-//! What a peer is made of, and the one place where that is put together: for nodes, testnets, the
-//! simulator and tests alike.
+//! What a peer is made of, and the one place that assembles it, for nodes, testnets, the simulator
+//! and tests alike.
 
 use std::sync::Arc;
 
@@ -19,8 +19,8 @@ pub struct Setup {
     pub authenticator: Authenticator,
     /// What the federation agreed on.
     pub charter: Arc<Charter>,
-    /// Participants; contains this peer. In open membership this peer alone: the roster forms from
-    /// the peers that come first.
+    /// Participants; contains this peer. In open membership it is this peer alone: the roster forms
+    /// from the peers that come first.
     pub roster: Roster,
     /// Codec of updates, from the charter's `[codec]`.
     pub codec: Box<dyn Codec>,
@@ -32,11 +32,11 @@ pub struct Setup {
     pub seed: Seed,
     /// How it behaves.
     pub conduct: Box<dyn Conduct>,
-    /// Evaluate after every so many rounds; 0 evaluates after the last one only.
+    /// Evaluate after every this many rounds; 0 evaluates after the last one only.
     pub evaluate_every: u64,
 }
 
-/// What all peers of a federation have in common. From it and a key follows a peer.
+/// What all peers of a federation have in common. With a key it determines a peer.
 #[derive(Clone, Debug)]
 pub struct Federation {
     charter: Arc<Charter>,
@@ -76,7 +76,7 @@ impl Federation {
 
     /// An honest peer with this key. The roster is the charter's; in open membership it is this
     /// peer alone, and grows by the peers that come first. The seed follows from charter and key,
-    /// so that a run repeats: what has to be secret never comes from it.
+    /// so that a run repeats. Secrets never come from it.
     pub fn peer(&self, authenticator: Authenticator) -> Setup {
         let peer = authenticator.peer();
         let roster = match self.charter.membership.mode {

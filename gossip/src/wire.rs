@@ -3,7 +3,7 @@
 //! Every caller has checked the length already; nesting is bounded by the types themselves (none is
 //! recursive) and by the decoder's own depth limit. Tensors travel as byte strings, never as CBOR
 //! arrays. Fields and variants travel as their numbers in the order in which a type names them, not
-//! as words: an update's envelope is a good part of a small update.
+//! as words: an update's envelope is a large part of a small update.
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -23,8 +23,8 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 /// by step.
 pub(crate) fn encode_sized<T: Serialize>(value: &T, bytes: usize) -> Vec<u8> {
     let mut encoded = Vec::with_capacity(bytes);
-    // "Legacy" enums are arrays; in the other form of this encoder a variant with a value is told
-    // by its word.
+    // "Legacy" enums are arrays; in the other form of this encoder, a word names a variant with a
+    // value.
     let mut serializer = serde_cbor::Serializer::new(IoWrite::new(&mut encoded))
         .packed_format()
         .legacy_enums();
@@ -40,7 +40,7 @@ pub(crate) fn encode_sized<T: Serialize>(value: &T, bytes: usize) -> Vec<u8> {
 /// [`Refusal::Junk`] when they are not exactly one value of this type.
 pub(crate) fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Refusal> {
     serde_cbor::from_slice(bytes).map_err(|error| {
-        // The decoder quotes what it was given, and that comes from outside.
+        // The decoder quotes its input, and that comes from outside.
         let why = error
             .to_string()
             .chars()

@@ -1,19 +1,19 @@
 //! Ways of misbehaving, and the table that lists them.
 //!
 //! An attacker is an honest peer whose publication is rewritten, or whose rows are poisoned; it
-//! goes on training and mixing like everyone else. What it may know is stated with each attack,
-//! since a result depends on it. [`Attacker`] makes a peer's [`Conduct`] of an [`Attack`].
+//! continues to train and mix like everyone else. Each attack states what it may know, since a
+//! result depends on it. [`Attacker`] makes a peer's [`Conduct`] of an [`Attack`].
 //!
 //! Four kinds: vectors that lie (`sign-flip` to `infinity`), vectors that hide among the honest
 //! (`alie`, `mimic`, `slow-drift`, `free-rider`), rows that lie (`label-flip`, `backdoor`,
 //! `model-replacement`), and conduct that breaks the protocol (`dissensus`, `equivocation`,
 //! `false-state`, `wrong-shape`, `forgery`, `replay`, `silence`, `mute`).
 //!
-//! Where the charter selects by claimed losses, every attacker claims the highest that passes the
-//! door.
+//! If the charter selects by claimed losses, every attacker claims the highest that receivers
+//! accept.
 //!
-//! Not here: malformed bytes, since a peer sends what it has sealed (gossip's tests hand such bytes
-//! to the door).
+//! Not here: malformed bytes, since a peer sends what it has sealed (gossip's tests cover such
+//! bytes on receipt).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -77,15 +77,15 @@ impl std::fmt::Display for Knowledge {
     }
 }
 
-/// What an attacker has before it when it decides.
+/// What an attacker knows when it decides.
 #[derive(Debug)]
 pub struct Scene<'a> {
-    /// What any peer knows.
+    /// The knowledge that any peer has.
     pub view: &'a View<'a>,
     /// What it takes for the honest peers' vectors of this round, in the order of ids: all of them
-    /// where it is omniscient, else its own result and what its neighbours sent last.
+    /// if it is omniscient, otherwise its own result and what its neighbours sent last.
     pub honest: &'a [(PeerId, &'a [f32])],
-    /// Whether `honest` is everyone who is honest, so that whoever is missing there lies.
+    /// Whether `honest` holds all honest peers, so that a missing peer lies.
     pub omniscient: bool,
 }
 
@@ -113,7 +113,7 @@ pub trait Attack: std::fmt::Debug + Send {
     /// others.
     ///
     /// # Errors
-    /// When rows of this schema cannot be poisoned so.
+    /// When rows of this schema cannot be poisoned in this way.
     fn poison(
         &self,
         _rows: &Dataset,
@@ -141,12 +141,12 @@ pub trait Attack: std::fmt::Debug + Send {
         false
     }
 
-    /// An earlier round whose update is sent once more beside this round's.
+    /// An earlier round whose update is sent once more along with this round's.
     fn replays(&mut self, _round: u64) -> Option<u64> {
         None
     }
 
-    /// What is false about the update of `round` beside its vector.
+    /// What is false about the update of `round`, apart from its vector.
     fn fraud(&self, _round: u64) -> Option<Fraud> {
         None
     }
@@ -163,18 +163,18 @@ pub struct Oracle {
 struct Heard {
     /// The vectors of the newest rounds.
     rounds: BTreeMap<u64, BTreeMap<PeerId, Parameters>>,
-    /// Of every round, who published.
+    /// The peers that published, by round.
     told: BTreeMap<u64, BTreeSet<PeerId>>,
-    /// Of every round in which an attacker asked, how often one did, and how many vectors were
-    /// there, together.
+    /// For each round in which an attacker asked: how often one did, and how many vectors it found,
+    /// in total.
     asked: BTreeMap<u64, (u64, u64)>,
 }
 
 impl Oracle {
-    /// Rounds that are remembered: attackers are never further behind than this and still heard.
+    /// Rounds that are remembered: receivers no longer hear an attacker that is further behind.
     const ROUNDS_MAX: usize = 16;
 
-    /// An honest peer publishes `vector` in `round`.
+    /// Notes that an honest peer publishes `vector` in `round`.
     pub fn tell(&self, round: u64, peer: PeerId, vector: Parameters) {
         let mut heard = self.heard();
         heard.told.entry(round).or_default().insert(peer);
@@ -219,12 +219,12 @@ pub struct Attacker {
 }
 
 impl Attacker {
-    /// With an oracle it is omniscient.
+    /// An attacker; with an oracle it is omniscient.
     pub fn new(attack: Box<dyn Attack>, oracle: Option<Arc<Oracle>>) -> Attacker {
         Attacker { attack, oracle }
     }
 
-    /// Has studied the charter.
+    /// The attacker after it has studied the charter.
     pub fn under(mut self, charter: &Arc<Charter>) -> Attacker {
         self.attack.study(charter);
         self
@@ -281,9 +281,9 @@ pub type AttackEntry = Entry<AttackKind>;
 /// What an attack is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct AttackKind {
-    /// What the attacker knows.
+    /// How much the attacker knows.
     pub knowledge: Knowledge,
-    /// Whether it lies about rows, so that it needs a world that trains on some.
+    /// Whether it lies about rows, so that it needs a world that trains on rows.
     pub poisons: bool,
     /// Reads its parameters and builds it.
     pub build: fn(&mut Section<'_>) -> Box<dyn Attack>,
@@ -353,13 +353,13 @@ pub fn attack_from_text(text: &str) -> Result<Box<dyn Attack>, Vec<Problem>> {
             }
             (None, None) => return refuse(format!("{name} takes no parameter, found {value:?}")),
         };
-        // An integer stays one, since some keys want that.
+        // An integer stays one, since some keys need that.
         let number = value.parse::<i64>().map(|number| number.to_string());
         let number = number.or_else(|_| value.parse::<f64>().map(|number| format!("{number:?}")));
         let word = || toml::Value::String(value.to_owned()).to_string();
         let value = match number {
             Ok(number) => number,
-            Err(_) if place > 0 => word(), // the key's reader says what it expects
+            Err(_) if place > 0 => word(), // the key's reader reports what it expects
             Err(_) => {
                 return refuse(format!(
                     "expected {name}:{}, a number, found {value:?}",
@@ -377,7 +377,7 @@ pub fn attack_from_text(text: &str) -> Result<Box<dyn Attack>, Vec<Problem>> {
     document.finish().map(|_| attack)
 }
 
-/// What the entry that `text` names says of itself; `None` where there is no such attack.
+/// The table's entry that `text` names; `None` if there is no such attack.
 pub fn entry_of(text: &str) -> Option<&'static AttackEntry> {
     ATTACKS.get(short_form(text).0)
 }

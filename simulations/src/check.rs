@@ -1,8 +1,8 @@
-//! Promises that a run must keep, evaluated while it runs. One file each.
+//! Invariants that a run must keep, evaluated while it runs. One file each.
 //!
-//! Safety promises hold at every moment, under any fault; `heals` is the promise of liveness: once
-//! faults have stopped, everybody finishes. Promises speak of honest peers only. The first breach
-//! of each is kept, with when and where, so that the run's seed replays it.
+//! Safety invariants hold at every moment, under any fault. `heals` is the liveness invariant: once
+//! faults have stopped, everybody finishes. Invariants cover honest peers only. The first breach of
+//! each is kept, with when and where, so that the run's seed replays it.
 
 use std::time::Duration;
 
@@ -39,13 +39,13 @@ mod replicas_agree;
 mod round_goes_on;
 mod rule_has_enough;
 
-/// Begins to watch a promise.
+/// Begins to watch an invariant.
 pub type NewCheck = fn(&Scope) -> Box<dyn Check>;
 
-/// A promise in the table; `new` begins to watch it.
+/// An invariant in the table; `new` begins to watch it.
 pub type CheckEntry = Entry<NewCheck>;
 
-/// Every promise.
+/// Every invariant.
 pub static CHECKS: Registry<NewCheck> = Registry::new(
     "check",
     &[
@@ -76,19 +76,19 @@ pub static CHECKS: Registry<NewCheck> = Registry::new(
     ],
 );
 
-/// What the promises of a run are about.
+/// What the invariants of a run refer to.
 #[derive(Clone, Debug)]
 pub struct Scope {
     /// The agreement.
     pub charter: std::sync::Arc<Charter>,
     /// The peers' ids by number.
     pub ids: Roster,
-    /// Who lies.
+    /// Whether each peer lies, by number.
     pub lies: Vec<bool>,
-    /// Whether links lose or spoil nothing and no fault is drawn: then stricter promises hold.
+    /// Whether links lose or spoil nothing and no fault is drawn: then stricter invariants hold.
     pub clear: bool,
-    /// The values between which every coordinate of an honest model must stay, where the objectives
-    /// say so and the rule tolerates the liars there are.
+    /// The values between which every coordinate of an honest model must stay, if the objectives
+    /// bound it and the rule tolerates the liars.
     pub hull: Option<(f32, f32)>,
     /// When the last fault has ended.
     pub healed_at: Duration,
@@ -96,7 +96,7 @@ pub struct Scope {
     pub heals_within: Duration,
     /// The latest round that each honest peer has ever been in.
     pub(crate) reached: Vec<u64>,
-    /// Who was looked up last: every check asks about the peer that an event names.
+    /// The peer that was looked up last: every check asks about the peer that an event names.
     pub(crate) last: std::cell::Cell<Option<(PeerId, usize)>>,
 }
 
@@ -116,8 +116,8 @@ impl Scope {
         self.number(peer).is_some_and(|number| !self.lies[number])
     }
 
-    /// How many of those that `member` exchanges updates with in `round` can have said that they
-    /// are in round `reached` or later: liars say anything.
+    /// How many of the peers that `member` exchanges updates with in `round` can have said that
+    /// they are in round `reached` or later. Liars may say anything.
     fn neighbours_in(&self, member: usize, round: u64, reached: u64) -> Option<usize> {
         let graph = self.charter.topology.graph(self.ids.len(), round).ok()?;
         let ends = graph
@@ -136,7 +136,7 @@ impl Scope {
     fn note(&mut self, member: usize, event: &Event) {
         let reached = match event {
             Event::RoundOpened { round, .. } | Event::Finished { rounds: round, .. } => *round,
-            // While it stores what came out it is in the next one, and says so.
+            // While it stores the result it is in the next round, and says so.
             Event::RoundClosed { round, .. } => round + 1,
             _ => return,
         };
@@ -144,10 +144,10 @@ impl Scope {
     }
 }
 
-/// A breach of a promise: what happened, in words.
+/// A breach of an invariant: what happened, in words.
 pub type Breach = Option<String>;
 
-/// Watches one promise. Each method returns what broke it.
+/// Watches one invariant. Each method returns what broke it.
 pub trait Check {
     /// An event of an honest peer.
     fn event(&mut self, _scope: &Scope, _moment: &Moment<'_>, _event: &Event) -> Breach {
@@ -179,15 +179,15 @@ pub trait Check {
     }
 }
 
-/// A promise that was broken.
+/// An invariant that was broken.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Failure {
-    /// Which promise.
+    /// The invariant's name.
     pub check: String,
     /// When, in virtual seconds.
     pub virtual_seconds: f64,
-    /// At which peer; `None` for the run as a whole.
+    /// Number of the peer; `None` for the run as a whole.
     pub peer: Option<usize>,
     /// What happened.
     pub what: String,
@@ -221,7 +221,7 @@ impl std::fmt::Display for Failure {
     }
 }
 
-/// All promises of a run.
+/// All invariants of a run.
 pub struct Promises {
     scope: Scope,
     watching: Vec<(&'static str, Box<dyn Check>)>,
@@ -230,7 +230,7 @@ pub struct Promises {
 }
 
 impl Promises {
-    /// Watches every promise of the table.
+    /// Watches every invariant of the table.
     pub fn new(scope: Scope) -> Promises {
         let watching = CHECKS
             .iter()
@@ -243,12 +243,12 @@ impl Promises {
         }
     }
 
-    /// What the promises are about.
+    /// What the invariants refer to.
     pub fn scope(&self) -> &Scope {
         &self.scope
     }
 
-    /// Promises that are watched.
+    /// Number of invariants that are watched.
     pub fn count(&self) -> usize {
         self.watching.len()
     }

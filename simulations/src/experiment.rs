@@ -1,8 +1,8 @@
 //! An experiment: a charter plus a world, read from one file, run, and measured.
 //!
-//! The file holds a charter's sections and `[world]`. What a charter must say but an experiment
-//! need not is filled in: the data set's `[data]`, `[model]` and `[training]` where a section is
-//! missing, the membership, and seeds, which follow the world's where they are not set. The
+//! The file holds a charter's sections and `[world]`. Parts that a charter needs but an experiment
+//! may leave out are filled in: the data set's `[data]`, `[model]` and `[training]` where a section
+//! is missing, the membership, and seeds, which follow the world's if they are not set. The
 //! resolved experiment, every default written out, is [`Experiment::to_toml`].
 //!
 //! | file | what it holds |
@@ -11,7 +11,7 @@
 //! | `cast` | the peers that take part: keys, names, liars |
 //! | `workload` | what the peers train on, and what their models are measured against |
 //! | `run` | putting all of it into a simulation, and watching it |
-//! | `outcome` | what came out, as a value that is written and read |
+//! | `outcome` | the results, as a value that is written and read |
 
 mod cast;
 mod file;
@@ -36,13 +36,13 @@ pub use run::Run;
 pub struct Experiment {
     /// What the peers agree on.
     pub charter: Arc<Charter>,
-    /// What lies around them.
+    /// Their surroundings: links, devices, faults, data.
     pub world: World,
-    /// What is learned; none if the world has a trainer of its own.
+    /// The learning task; none if the world has a trainer of its own.
     task: Option<Task>,
     /// The world with every default written out.
     canonical: toml::Table,
-    /// Where its keys stand.
+    /// Places of its keys in the file.
     places: Places,
 }
 
@@ -78,7 +78,7 @@ impl Experiment {
         Digest::of(self.to_toml().as_bytes())
     }
 
-    /// Peers of the world.
+    /// Number of peers.
     pub fn peers(&self) -> usize {
         self.charter.membership.peers
     }

@@ -1,4 +1,4 @@
-//! A candle model on a peer's own rows, as a simulation wants it.
+//! A candle model on a peer's own rows, in the form that a simulation needs.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub struct Learner {
 }
 
 impl Learner {
-    /// Trains `task` on `rows`; evaluates on `held_out` where there is any.
+    /// Trains `task` on `rows`; evaluates on `held_out` if there is any.
     ///
     /// # Errors
     /// When the rows do not suit the task.

@@ -1,8 +1,8 @@
-//! The laboratory: the same [`kith_gossip::Peer`] that a node runs, under virtual time.
+//! The simulator: the same [`kith_gossip::Peer`] that a node runs, under virtual time.
 //!
 //! [`simulator`] drives peers over a network that can lose, repeat, delay, reorder and cut, and
 //! restarts them. [`experiment`] reads a charter and a [`world`] from one file, runs them and
-//! measures ([`metrics`]) while promises are watched ([`check`]). [`attack`] holds the ways of
+//! measures ([`metrics`]) while invariants are watched ([`check`]). [`attack`] holds the ways of
 //! misbehaving; [`trainer`] objectives whose optimum is known. [`sites`] compares what sites gain
 //! from learning together.
 //!

@@ -16,8 +16,8 @@ pub use mixing::GAP_PEERS_MAX;
 pub(crate) use mixing::Mixing;
 use retransmitted::Retransmissions;
 
-/// Rows for every peer are kept in worlds of at most so many peers; larger ones keep a row a round
-/// (a guess at what a spreadsheet still opens).
+/// Rows for every peer are kept in worlds of at most this many peers; larger ones keep a row a
+/// round (a guess at the most that a spreadsheet opens).
 pub const PEER_ROWS_MAX: usize = 1024;
 
 /// Bytes of a run, by kind.
@@ -30,11 +30,11 @@ pub struct Bytes {
     pub keyframes: u64,
     /// Envelopes of updates, without their bodies.
     pub envelope: u64,
-    /// What went out once more to a peer that had been sent it before; not counted where no row is
-    /// kept for every peer.
+    /// Bytes sent again to a peer that had been sent them before; not counted if no row is kept for
+    /// every peer.
     pub retransmitted: Option<u64>,
     /// Everything that was put on the wire: also headers shown to neighbours, handshakes,
-    /// repetitions, and what was lost.
+    /// repetitions, and lost messages.
     pub wire: u64,
     /// The same deliveries uncompressed.
     pub dense_equivalent: u64,
@@ -57,11 +57,11 @@ pub struct PeerRow {
     pub loss: Option<f64>,
     /// Accuracy on the held-out rows after the round.
     pub accuracy: Option<f64>,
-    /// Updates in when the round closed, of those it may mix.
+    /// Updates that were in when the round closed, of those that it may mix.
     pub have: usize,
     /// Updates waited for.
     pub awaited: usize,
-    /// Updates mixed, the own model not counted.
+    /// Updates mixed, the peer's own model not counted.
     pub mixed: usize,
     /// Whether the deadline closed it.
     pub by_deadline: bool,
@@ -89,7 +89,7 @@ pub struct PeerRow {
 }
 
 impl PeerRow {
-    /// Notes an event of its peer's, while the row is its newest.
+    /// Notes an event of the row's peer, while the row is its newest.
     fn note(&mut self, moment: &Moment<'_>, event: &Event) {
         match event {
             Event::Trained { loss, .. } => self.train_loss = Some(*loss),
@@ -146,14 +146,14 @@ pub struct RoundRow {
     pub loss: Option<f64>,
     /// Mean accuracy on the held-out rows.
     pub accuracy: Option<f64>,
-    /// Lowest.
+    /// Lowest accuracy of an honest peer.
     pub accuracy_min: Option<f64>,
-    /// Highest.
+    /// Highest accuracy of an honest peer.
     pub accuracy_max: Option<f64>,
     /// Root mean square distance of the honest peers' models to their mean.
     pub consensus_distance: Option<f64>,
     /// Root mean square distance of the honest peers' models to the optimum of the honest peers'
-    /// objectives, where it is known.
+    /// objectives, if that is known.
     pub optimum_distance: Option<f64>,
     /// Share of the liars' contributions that honest peers left out.
     pub filtered_liars: Option<f64>,
@@ -189,7 +189,7 @@ struct RoundSums {
     squares: f64,
     models: u64,
     optimum_squares: f64,
-    /// The consensus distance of a round whose vectors were let go.
+    /// The consensus distance of a round whose vectors were dropped.
     folded: Option<f64>,
 }
 
@@ -216,16 +216,16 @@ pub struct Metrics {
     lies: Vec<bool>,
     anybody_lies: bool,
     optimum: Option<Vec<f64>>,
-    /// Measure consensus every so many rounds.
+    /// Measure consensus every this many rounds.
     consensus_every: u64,
-    /// The rows that are being made; none where none is kept.
+    /// The unfinished rows; empty if no rows are kept.
     current: Vec<PeerRow>,
     rows: Vec<PeerRow>,
     /// Peer and round to its row.
     places: BTreeMap<(usize, u64), usize>,
     rounds: BTreeMap<u64, RoundSums>,
     retransmissions: Option<Retransmissions>,
-    /// Of each peer's contributions the share that honest peers left out; none where no row is kept
+    /// Of each peer's contributions the share that honest peers left out; empty if no row is kept
     /// for every peer.
     filtered: Vec<Mean>,
     /// Totals, liars included.
@@ -249,11 +249,11 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Rounds whose vectors are kept for peers that come late; whoever is further behind no longer
-    /// counts in that round's consensus distance.
+    /// Rounds whose vectors are kept for late peers. A peer that is further behind no longer counts
+    /// in that round's consensus distance.
     const ROUNDS_OPEN: u64 = 64;
 
-    /// For peers of which `lies` tells who does; `optimum` where it is known.
+    /// Metrics for these peers: `lies` says which ones lie; `optimum` is given if it is known.
     pub fn new(lies: Vec<bool>, optimum: Option<Vec<f64>>, consensus_every: u64) -> Metrics {
         let peers = lies.len();
         let retransmissions = (peers <= PEER_ROWS_MAX).then(|| Retransmissions::new(peers));
@@ -288,8 +288,8 @@ impl Metrics {
         &self.rows
     }
 
-    /// The mean share of a peer's contributions that honest peers left out, by its number, where
-    /// there were any; empty in large worlds.
+    /// The mean share of a peer's contributions that honest peers left out, by its number, if there
+    /// were any; empty in large worlds.
     pub fn filtered(&self) -> impl Iterator<Item = (usize, f64)> {
         self.filtered
             .iter()
@@ -302,7 +302,7 @@ impl Metrics {
         self.rounds.values().map(RoundSums::row).collect()
     }
 
-    /// Notes an event; `number_of` tells a peer's number.
+    /// Notes an event; `number_of` returns a peer's number.
     pub fn event(
         &mut self,
         moment: &Moment<'_>,
@@ -372,7 +372,7 @@ impl Metrics {
         }
     }
 
-    /// Notes what counts at honest peers alone.
+    /// Notes events that count at honest peers alone.
     fn honest_event(
         &mut self,
         event: &Event,
@@ -416,7 +416,7 @@ impl Metrics {
         dropped: &[DroppedShare],
         number_of: impl Fn(&kith_consensus::PeerId) -> Option<usize>,
     ) {
-        // In large worlds nobody is looked up if nobody lies.
+        // In large worlds no peer is looked up if nobody lies.
         let looks = self.anybody_lies || !self.filtered.is_empty();
         for dropped in dropped {
             let number = if looks {
@@ -529,7 +529,7 @@ impl Metrics {
         self.fold_before(checkpoint.round.saturating_sub(Metrics::ROUNDS_OPEN));
     }
 
-    /// Lets the vectors of old rounds go.
+    /// Drops the vectors of old rounds.
     fn fold_before(&mut self, round: u64) {
         let old = self.rounds.range_mut(..round).rev().map(|(_, sums)| sums);
         old.take_while(|sums| !sums.reference.is_empty())
@@ -566,7 +566,7 @@ impl RoundSums {
             self.reference = model.to_vec();
             self.sum = vec![0.0; model.len()];
         }
-        // Squares beside each other, since one sum alone would wait for itself at every value.
+        // Several sums of squares at once, since a single one would wait for itself at every value.
         let mut squares = [0.0; 8];
         let blocks = self
             .sum

@@ -2,11 +2,11 @@
 //! page.
 //!
 //! [`Plot`] draws lines with bands and marked points over linear or logarithmic axes; [`graph`]
-//! draws who exchanges with whom. Colours are those of Okabe and Ito 2008, which people with any
-//! kind of colour vision tell apart; dashes and shapes tell series apart without colour. Colours
-//! stand in [`STYLE`], not in the shapes, so that a page can follow its reader's scheme.
+//! draws which peers exchange. Colours are those of Okabe and Ito 2008, which people with any kind
+//! of colour vision tell apart; dashes and shapes tell series apart without colour. Colours stand
+//! in [`STYLE`], not in the shapes, so that a page can follow its reader's scheme.
 //!
-//! Not here: what is worth plotting ([`crate::report`]).
+//! Not here: the choice of plots ([`crate::report`]).
 
 use std::fmt::Write as _;
 
@@ -44,10 +44,10 @@ const CHARACTER: f64 = 7.4;
 /// How values lie along an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scale {
-    /// Evenly.
+    /// Equal steps have equal lengths.
     Linear,
-    /// By their logarithm. What is not positive is left out; where nothing is positive the axis is
-    /// linear.
+    /// By their logarithm. Values that are not positive are left out; if none is positive, the axis
+    /// is linear.
     Log,
 }
 
@@ -67,9 +67,9 @@ pub enum Unit {
 pub struct Axis {
     /// What it shows, with its unit.
     pub title: String,
-    /// How.
+    /// Linear or logarithmic.
     pub scale: Scale,
-    /// Of what.
+    /// What it counts, which decides its ticks.
     pub unit: Unit,
 }
 
@@ -125,7 +125,7 @@ impl Series {
 /// A plot.
 #[derive(Clone, Debug)]
 pub struct Plot {
-    /// What it is about.
+    /// Title of the plot.
     pub title: String,
     /// What else distinguishes it, in a line of its own; may be empty.
     pub subtitle: String,
@@ -138,8 +138,7 @@ pub struct Plot {
 }
 
 impl Plot {
-    /// The plot as an `<svg>` element without its style; `None` where there is not one finite
-    /// point.
+    /// The plot as an `<svg>` element without its style; `None` if there is no finite point.
     pub fn svg(&self) -> Option<String> {
         let all = |pick: fn(f64, f64) -> f64| {
             let points = self
@@ -408,7 +407,7 @@ impl Ruler {
             ); // a share ends at 1
         }
         if !log && least >= 0.0 && axis.unit != Unit::Count {
-            from = from.max(0.0); // what is never negative needs no room below nothing
+            from = from.max(0.0); // values that are never negative need no room below 0
         }
         let (divisor, prefix) = match axis.unit {
             Unit::Bytes => scale_of(most),
@@ -487,7 +486,7 @@ fn steps(from: f64, to: f64, divisor: f64, wanted: usize, whole: bool) -> Vec<(f
         .collect()
 }
 
-/// Ticks at powers of ten, with 2 and 5 between them where there are few. The range is that of the
+/// Ticks at powers of ten, with 2 and 5 between them if there are few. The range is that of the
 /// logarithms.
 fn decades(from: f64, to: f64, divisor: f64) -> Vec<(f64, String)> {
     let every = ((to - from) / 7.0).ceil().max(1.0) as i32;

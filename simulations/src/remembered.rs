@@ -1,9 +1,9 @@
-//! A rule that remembers: where everybody receives everybody's update, many peers combine the same
-//! models, and equal contributions give equal bits, so one of them computes for all.
+//! A rule that remembers: if everybody receives everybody's update, many peers combine the same
+//! models. Equal contributions give equal bits, so one of them computes for all.
 //!
 //! Only results that depend on nothing else are remembered: contributions of which every one is
-//! named by its hash, a rule that needs no own model, weights or losses, and the same last
-//! aggregate.
+//! named by its hash, a rule that needs no model of the peer's own, no weights and no losses, and
+//! the same last aggregate.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -18,13 +18,13 @@ const RESULTS_MAX: usize = 8;
 #[derive(Debug)]
 pub(crate) struct Remembered {
     rule: Box<dyn Rule>,
-    /// Only so many contributions are worth it: everybody's.
+    /// Only this many contributions, everybody's, are worth remembering.
     peers: usize,
     results: Mutex<BTreeMap<(u64, Digest), Aggregate>>,
 }
 
 impl Remembered {
-    /// For a federation of so many peers.
+    /// A rule for a federation of `peers` peers.
     pub(crate) fn new(rule: Box<dyn Rule>, peers: usize) -> Remembered {
         Remembered {
             rule,
@@ -33,7 +33,7 @@ impl Remembered {
         }
     }
 
-    /// The name of all that the result depends on.
+    /// The name of everything that the result depends on.
     fn name(
         &self,
         context: &Context<'_>,

@@ -2,7 +2,7 @@
 //! holds all of it.
 //!
 //! [`write()`] leaves a run's measurements in a folder; [`run::page`] and [`sweep::page`] make a
-//! page of what lies in one, so that a report can be made again without running anything. A page
+//! page from those files, so that a report can be made again without running anything. A page
 //! needs no network and no script, and follows its reader's choice of light or dark.
 
 use std::io;
@@ -23,9 +23,9 @@ pub mod sweep;
 mod table;
 
 /// Writes `experiment.toml` (the resolved experiment, `command` in its first line), `rounds.csv`,
-/// `peers.csv` for worlds that keep it and where `peers` asks for it, with `skew.csv` where rows
-/// were dealt, and in the end `outcome.json` into an existing folder. Where `outcome.json` is, the
-/// rest is.
+/// `peers.csv` for worlds that keep it and if `peers` asks for it, `skew.csv` if rows were dealt,
+/// and in the end `outcome.json` into an existing folder. If `outcome.json` is there, the rest is
+/// too.
 ///
 /// # Errors
 /// When a file cannot be written.
@@ -59,19 +59,19 @@ pub fn write(
     replace(&folder.join("outcome.json"), &json)
 }
 
-/// What lies in a folder that results shall go to.
+/// The contents of a folder that is to hold results.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Contents {
     /// Nothing at all; perhaps there is no such folder.
     Nothing,
-    /// What [`write()`] left, complete or begun, and what was made of it.
+    /// The files of [`write()`], complete or begun, and files made from them.
     Run {
         /// The experiment's digest, [`Experiment::digest`].
         experiment: String,
-        /// Its seed, where the run was completed.
+        /// Its seed, if the run was completed.
         seed: Option<u64>,
     },
-    /// This, among other things, which no run leaves.
+    /// At least this file, which no run leaves.
     Other(String),
 }
 
@@ -112,13 +112,13 @@ pub fn contents(folder: &Path) -> io::Result<Contents> {
     })
 }
 
-/// Of an outcome the seed alone.
+/// The seed alone of an outcome.
 #[derive(Deserialize)]
 struct Seeded {
     seed: Option<u64>,
 }
 
-/// Reads what came out of the run that [`write()`] left in a folder.
+/// Reads the outcome that [`write()`] left in a folder.
 ///
 /// # Errors
 /// When there is none, or it is not one of ours.
@@ -144,7 +144,7 @@ fn is_left_by_a_run(name: &str) -> bool {
 /// Begins the first line of a resolved experiment's file.
 const COMMAND: &str = "# ";
 
-/// Puts a file in the place of another in one step: whoever is killed in between leaves the old one
+/// Puts a file in the place of another in one step: a process killed in between leaves the old file
 /// or the new one.
 ///
 /// # Errors
@@ -156,17 +156,17 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     std::fs::rename(&temporary, path)
 }
 
-/// How a program with Parquet is made.
+/// How to build the program with Parquet, for messages.
 pub const PARQUET_BUILD: &str = "build it with `cargo build --release --features parquet`";
 
 /// Whether this program was built with Parquet.
 pub const PARQUET: bool = cfg!(feature = "parquet");
 
 /// Writes each table of a run's or a sweep's folder, and of the cells in it, once more as Parquet,
-/// with the same columns: `rounds.parquet` beside `rounds.csv`.
+/// with the same columns: `rounds.parquet` next to `rounds.csv`.
 ///
 /// # Errors
-/// When a table cannot be read or a file not be written, and where this program was built without
+/// When a table cannot be read or a file cannot be written, or if this program was built without
 /// Parquet.
 pub fn write_parquet(folder: &Path) -> io::Result<()> {
     let cells = std::fs::read_dir(folder.join("cells"))
@@ -276,7 +276,7 @@ fn keep(plots: &Path, name: &str, svg: &str, body: &mut String) -> io::Result<()
     Ok(())
 }
 
-/// Bytes for people.
+/// A number of bytes as text for people.
 fn bytes_text(count: f64) -> String {
     let units = [(1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")];
     let fitting = units.into_iter().find(|(size, _)| count >= *size);
@@ -286,7 +286,7 @@ fn bytes_text(count: f64) -> String {
     )
 }
 
-/// A number for people: some five digits, with a power of ten where it is very large or small.
+/// A number for people: some five digits, with a power of ten if it is very large or small.
 pub fn number_text(value: f64) -> String {
     match decimals(value) {
         _ if value == 0.0 => "0".to_owned(),
@@ -295,7 +295,7 @@ pub fn number_text(value: f64) -> String {
     }
 }
 
-/// A mean with its standard deviation, if there is one, to as many decimals.
+/// A mean with its standard deviation, if there is one, both with the same decimals.
 pub fn spread_text(mean: f64, deviation: Option<f64>) -> String {
     let mean_text = number_text(mean);
     match (deviation, decimals(mean)) {

@@ -5,14 +5,14 @@
 //! of the queue, so a deadline of minutes costs nothing. Training runs on a pool of threads, but
 //! its result enters when the device would have been done, so equal seeds give equal runs to the
 //! bit for any number of threads; [`Simulation::trace`] is the hash over all inputs and effects
-//! that says so.
+//! that shows it.
 //!
 //! This file holds the queue's loop and routes what peers ask for; `member` is a peer's process and
-//! disk, `connections` which peers are connected, `transfers` what goes over connections, `work`
-//! what devices compute, `faults` what goes wrong.
+//! disk, `connections` which peers are connected, `transfers` messages and bodies on their way,
+//! `work` what devices compute, `faults` what goes wrong.
 //!
-//! Not here: what a world file says (`world`), what is measured (`metrics`), what must hold
-//! (`check`): those watch as [`Observer`]s.
+//! Not here: the world file (`world`), measurements (`metrics`) and invariants (`check`). The last
+//! two watch as [`Observer`]s.
 mod connections;
 mod entry;
 mod faults;
@@ -53,17 +53,17 @@ use work::{Computed, Job};
 pub enum Ended {
     /// Every peer stopped by itself (a peer that crashed for good is not waited for).
     Stopped,
-    /// Nothing was left to happen, though somebody had not stopped.
+    /// Nothing was left to happen, though some peer had not stopped.
     Quiet,
     /// The limit of virtual time passed.
     #[default]
     Limit,
 }
 
-/// Peers, the queue between them, and the one that watches.
+/// Peers, the queue between them, and the observer.
 pub struct Simulation<O> {
     members: Vec<Member>,
-    /// The members' ids, close together.
+    /// The members' ids, close together in memory.
     ids: Vec<PeerId>,
     /// Everybody in the order of ids: the graph's numbers are places in this list.
     roster: Roster,
@@ -80,25 +80,25 @@ pub struct Simulation<O> {
     requests: BTreeMap<u64, Pull>,
     next_request: u64,
     pool: Pool<Computed>,
-    /// Results that wait for others', and when in each of the newest rounds the first of those
-    /// came.
+    /// Liars' results that wait for others', and, in the next field, when the first of those came
+    /// in each of the newest rounds.
     held_back: Vec<Job>,
     first_results: BTreeMap<u64, Nanoseconds>,
     trace: Trace,
     running: usize,
     /// Members that wait for neighbours that have all gone through every round and stopped: as in
-    /// reality, nothing more comes of that.
+    /// reality, nothing more comes from them.
     stranded: BTreeSet<usize>,
     handled: u64,
     effects: Vec<Effect>,
-    /// What follows at once from what has just happened: records on disks that take no time.
+    /// Entries that follow at once: records on disks that take no time.
     at_once: VecDeque<Entry>,
-    /// Watches.
+    /// The observer that watches the run.
     pub observer: O,
 }
 
 impl<O: Observer> Simulation<O> {
-    /// A simulation of these participants, training on `threads` threads beside the calling one.
+    /// A simulation of these participants, training on `threads` threads besides the calling one.
     ///
     /// # Panics
     /// When two participants have one key.
@@ -147,7 +147,7 @@ impl<O: Observer> Simulation<O> {
         }
     }
 
-    /// Puts an input of the caller's into a peer's queue, for example bytes that nobody honest
+    /// Puts an input of the caller's into a peer's queue, for example bytes that no honest peer
     /// would send.
     pub fn inject(&mut self, member: usize, input: Input, after: Duration) {
         self.push_input(member, input, nanoseconds(after));
@@ -176,7 +176,7 @@ impl<O: Observer> Simulation<O> {
         None
     }
 
-    /// What happens next; how the run ended, if it did.
+    /// Handles the next entry; returns how the run ended, if it did.
     fn step(&mut self, limit: Nanoseconds) -> Option<Ended> {
         if let Some(entry) = self.at_once.pop_front() {
             self.happen(entry);
@@ -199,7 +199,7 @@ impl<O: Observer> Simulation<O> {
         self.is_over().then_some(Ended::Stopped)
     }
 
-    /// Whether all members have stopped by themselves, but for those that wait for them.
+    /// Whether all members have stopped by themselves, except for those that wait for them.
     fn is_over(&self) -> bool {
         self.running == self.stranded.len()
     }

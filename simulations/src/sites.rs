@@ -1,6 +1,6 @@
-//! Who gains from a federation of sites: a site's own model, the mean of all sites' scores, the
-//! federated model, and the pooled model nobody may train, over several splits into training and
-//! test rows.
+//! Compares what sites gain from a federation: a site's own model, the mean of all sites' scores,
+//! the federated model, and the pooled model that nobody may train, over several splits into
+//! training and test rows.
 //!
 //! Every site is one peer of the charter; the federation runs in memory with the charter's own
 //! rule, codec and rounds.
@@ -17,7 +17,7 @@ use kith_models::{Dataset, Task, auc};
 use crate::learner::Learner;
 use crate::simulator::{Ended, Links, Meeting, Participant, Simulation};
 
-/// What is compared, in this order everywhere.
+/// The compared models, in this order everywhere.
 pub const WAYS: [&str; 4] = ["own", "mean of scores", "federated", "pooled"];
 
 /// Virtual time after which a run that does not end is an error: rounds are milliseconds here.
@@ -64,11 +64,11 @@ pub struct SiteRow {
     pub auc: [Spread; 4],
 }
 
-/// What a comparison needs.
+/// The inputs of a comparison.
 pub struct Sites<'a> {
     /// Agreement of the sites; as many members as there are sites.
     pub charter: Arc<Charter>,
-    /// What is learned.
+    /// The learning task.
     pub task: &'a Task,
     /// What the sites' peers have in common.
     pub federation: Federation,
@@ -76,7 +76,7 @@ pub struct Sites<'a> {
     pub secrets: Vec<[u8; 32]>,
     /// The data, with its sites.
     pub loaded: &'a Loaded,
-    /// Where splits and batches come from.
+    /// Seed of splits and batches.
     pub seed: Seed,
 }
 
@@ -84,7 +84,7 @@ impl Sites<'_> {
     /// Runs `splits` splits and gives one row per site.
     ///
     /// # Errors
-    /// For people: what went wrong in which split.
+    /// What went wrong in which split, in words for people.
     pub fn compare(&self, splits: u64) -> Result<Vec<SiteRow>, String> {
         let sites = self
             .loaded

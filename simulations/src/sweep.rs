@@ -3,8 +3,8 @@
 //! The experiment's file says in `[sweep]` which seeds, and in `[sweep.grid]` which keys take which
 //! values. Each combination of values is a cell; each cell is run once with each seed. Every run
 //! has a folder of its own, whose `outcome.json` names the resolved experiment it came from, so
-//! that a sweep goes on where it stopped: what is there and still meant is kept. What cannot be
-//! run, breaks a promise or panics is noted, and the sweep goes on.
+//! that a sweep resumes where it stopped: results that are there and still apply are kept. A run
+//! that cannot be run, breaks an invariant or panics is noted, and the sweep continues.
 //!
 //! [`campaign`] runs one cell with very many seeds and keeps nothing but failures.
 
@@ -26,13 +26,13 @@ use crate::report::{self, replace};
 
 pub mod campaign;
 
-/// Most runs of a sweep: what one folder still lists. A guess.
+/// Most runs of a sweep: as many as one folder can list. A guess.
 pub const RUNS_MAX: usize = 100_000;
 
 /// A key and the values it takes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Axis {
-    /// Dotted key, or a section's name where the values are whole sections.
+    /// Dotted key, or a section's name if the values are whole sections.
     pub key: String,
     /// Its values, in TOML.
     pub values: Vec<toml::Value>,
@@ -54,10 +54,10 @@ impl Axis {
     }
 }
 
-/// Reads `key=value,value,…`; commas within brackets, braces and quotes separate nothing.
+/// Reads `key=value,value,…`; commas within brackets, braces and quotes do not separate values.
 ///
 /// # Errors
-/// What was expected.
+/// What was expected, in words for people.
 pub fn axis(text: &str) -> Result<Axis, String> {
     let expected = || {
         format!(
@@ -167,7 +167,7 @@ impl Sweep {
         let (mut axes, mut own_seeds) = document.section(SWEEP, |section| {
             let seeds = match listed {
                 true => section.integers("seeds", None, 0..=i64::MAX as u64),
-                // One: what is not asked for costs nothing.
+                // One: more seeds cost time only if they are asked for.
                 false => (0..section.integer("seeds", Some(1), 1..=RUNS_MAX as u64))
                     .map(|place| first.saturating_add(place))
                     .collect(),
@@ -202,7 +202,7 @@ impl Sweep {
             document.note("sweep", format!("{runs} runs; expected at most {RUNS_MAX}"));
         }
         document.finish()?;
-        // Every run sets its seed, so that nobody else would see that the file's is none.
+        // Every run sets its seed, so only this notices that the file's own seed is invalid.
         let base = Experiment::parse(text, settings).err().unwrap_or_default();
         let seed: Vec<Problem> = base
             .into_iter()
@@ -306,7 +306,7 @@ fn label(value: &toml::Value) -> String {
     }
 }
 
-/// The last part of each key; all of it where that would say two things.
+/// The last part of each key; the whole key if that would be ambiguous.
 pub(crate) fn short_names(axes: &[Axis]) -> Vec<String> {
     let last = |axis: &Axis| axis.key.rsplit('.').next().unwrap_or(&axis.key).to_owned();
     let unique = |name: &String| axes.iter().filter(|axis| last(axis) == *name).count() == 1;
@@ -362,7 +362,7 @@ pub struct Entry {
     pub command: String,
 }
 
-/// What a sweep's folder is about: its `sweep.json`.
+/// The description of a sweep's folder: its `sweep.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Manifest {
     /// The federation's name.
@@ -400,8 +400,8 @@ impl Manifest {
     }
 }
 
-/// Runs `runs` of the experiment `text`, `jobs` at a time, into `folder/cells`. `ended` hears of
-/// each as it ends, in any order; the entries come back in the order of the runs. `file` is the
+/// Runs `runs` of the experiment `text`, `jobs` at a time, into `folder/cells`. `ended` is called
+/// as each ends, in any order; the entries are returned in the order of the runs. `file` is the
 /// experiment's name in commands; `peers` asks for a row of every peer and round of each run, too.
 ///
 /// # Errors
@@ -479,7 +479,7 @@ fn one(text: &str, file: &str, run: &Run, folder: &Path, peers: bool) -> io::Res
     for file in [&outcome_file, &peers_file] {
         match std::fs::remove_file(file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {} // what lies there is of another experiment, or half a file
+            _ => {} // the file there belongs to another experiment, or is incomplete
         }
     }
     let experiment = match parsed {
@@ -500,14 +500,14 @@ fn one(text: &str, file: &str, run: &Run, folder: &Path, peers: bool) -> io::Res
     }
 }
 
-/// What tells whether a run has to be made again.
+/// The part of an outcome that shows whether a run has to be made again.
 #[derive(Deserialize)]
 struct Ending {
     experiment: Digest,
     checks: Checks,
 }
 
-/// Of a finished run of this very experiment: why it failed, if it did. `None`: there is no such
+/// For a finished run of this very experiment: why it failed, if it did. `None`: there is no such
 /// run.
 fn finished(file: &Path, experiment: &Digest) -> Option<Option<String>> {
     let ending: Ending = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
@@ -647,8 +647,8 @@ mod tests {
             [false, true, false, false]
         );
         assert!(std::fs::read_to_string(&outcome).unwrap().len() > 100);
-        // Rows of every peer, where they are asked for: then what has none is run again, and what
-        // has some is kept.
+        // Rows of every peer, if they are asked for: then runs without them are run again, and runs
+        // with them are kept.
         let rows = folder.join("cells").join(&runs[0].slug).join("peers.csv");
         assert!(!rows.exists());
         let kept = |peers| {

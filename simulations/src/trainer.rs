@@ -1,9 +1,8 @@
-//! Trainers whose optimum is known, for worlds that are about the protocol or about an algorithm's
-//! arithmetic.
+//! Trainers whose optimum is known, for worlds that test the protocol or an algorithm's arithmetic.
 //!
-//! Each peer has a smooth strongly convex objective; the federation's is the mean of those of the
-//! honest, and [`Family::draw`] tells where it is least. So what an algorithm is said to reach can
-//! be compared with what it should reach, without a data set.
+//! Each peer has a smooth strongly convex objective; the federation's is the mean of the honest
+//! peers' objectives, and [`Family::draw`] returns where it is least. So an algorithm's result can
+//! be compared with the true optimum, without a data set.
 
 use std::sync::Arc;
 
@@ -31,15 +30,14 @@ pub trait Family: std::fmt::Debug + Send + Sync {
     /// Values of the vector that is learned.
     fn dimension(&self) -> usize;
 
-    /// The objective of each peer, and the place where the mean of those who do not lie is least.
+    /// The objective of each peer, and the point at which the mean over honest peers is least.
     ///
     /// # Panics
     /// When everybody lies.
     fn draw(&self, lies: &[bool], seed: &Seed) -> (Vec<Arc<dyn Objective>>, Vec<f64>);
 
-    /// Between which values every coordinate of an honest model stays that starts at zero and
-    /// descends with steps of `learning_rate`, where the objectives are such that it stays between
-    /// any.
+    /// The values between which every coordinate of an honest model stays if it starts at zero and
+    /// descends with steps of `learning_rate`. `None` if the objectives give no such bounds.
     fn hull(&self, _learning_rate: f64, _lies: &[bool], _seed: &Seed) -> Option<(f32, f32)> {
         None
     }
@@ -58,7 +56,7 @@ pub struct TrainerSection {
     pub family: Arc<dyn Family>,
     /// Step size η of local gradient descent in round 0.
     pub learning_rate: f64,
-    /// From round to round the step size is multiplied by this, in (0, 1].
+    /// Factor of the step size from round to round, in (0, 1].
     pub learning_rate_decay: f64,
     /// Local steps of a round.
     pub local_steps: u64,
@@ -81,7 +79,7 @@ impl TrainerSection {
         let family = (entry.unwrap_or(&TRAINERS[0]).new)(section);
         TrainerSection {
             family,
-            // The reference cases' own.
+            // The reference cases' value.
             learning_rate: section.number("learning_rate", Some(0.1), 1e-9..=1e3),
             // A constant step, theirs too.
             learning_rate_decay: section.number("learning_rate_decay", Some(1.0), 1e-9..=1.0),
@@ -92,7 +90,7 @@ impl TrainerSection {
 }
 
 impl TrainerSection {
-    /// See [`Family::hull`]; none where gradients are noisy.
+    /// See [`Family::hull`]; `None` if gradients are noisy.
     pub fn hull(&self, lies: &[bool], seed: &Seed) -> Option<(f32, f32)> {
         if self.noise > 0.0 {
             None
@@ -103,7 +101,7 @@ impl TrainerSection {
 
     /// The step size η · `learning_rate_decay`^k of round k.
     fn rate(&self, round: u64) -> f64 {
-        // By squaring: the same bits on every machine, which powf does not promise.
+        // By squaring: the same bits on every machine, which powf does not guarantee.
         let (mut rate, mut factor, mut exponent) =
             (self.learning_rate, self.learning_rate_decay, round);
         while exponent > 0 {
@@ -201,7 +199,7 @@ impl Local for Descent {
     }
 
     fn evaluate(&self, _: &[f32]) -> Option<(f64, f64, u64)> {
-        None // what is known is the optimum, and the world measures the distance to it
+        None // the optimum is known, and the world measures the distance to it
     }
 }
 
@@ -239,7 +237,7 @@ mod tests {
             let family = Document::parse("")
                 .expect("toml")
                 .section("trainer", entry.new);
-            // Of seven peers two lie: what they would like does not count.
+            // Two of seven peers lie: their objectives do not count.
             let lies = [false, true, false, false, true, false, false];
             let (objectives, optimum) = family.draw(&lies, &Seed::from_number(3));
             let objectives: Vec<_> = objectives

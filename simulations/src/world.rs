@@ -21,7 +21,7 @@ pub const PEERS_MAX: u64 = 1_000_000;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Signatures {
-    /// As in production.
+    /// One ed25519 key per peer, as in production.
     Ed25519,
     /// BLAKE3 keyed by a secret of the world: fast, and worth nothing outside one process.
     #[default]
@@ -43,13 +43,13 @@ impl Signatures {
 pub struct World {
     /// Peers; 0 leaves it to the charter's list of members.
     pub peers: usize,
-    /// Everything that is drawn follows from it: keys, placement of liars, rows, links, devices.
+    /// Every draw follows from it: keys, placement of liars, rows, links, devices.
     pub seed: u64,
     /// Name of the data set whose rows are dealt.
     pub dataset: String,
-    /// Where its files lie, if it has any.
+    /// Folder of its files, if it has any.
     pub data_dir: Option<PathBuf>,
-    /// How they are dealt.
+    /// How the rows are dealt to the peers.
     pub partition: Partition,
     /// Rows held out for evaluation; 0 takes the data set's own split.
     pub test_rows: usize,
@@ -57,23 +57,23 @@ pub struct World {
     pub trainer: Option<TrainerSection>,
     /// Peers that lie, drawn from the seed.
     pub adversaries: usize,
-    /// Or these; then none is drawn.
+    /// Numbers of the peers that lie; if given, none is drawn.
     pub liars: Vec<usize>,
-    /// What they do, as text.
+    /// Their attack, as text.
     pub attack: String,
     /// How envelopes are signed.
     pub signatures: Signatures,
-    /// Evaluate after every so many rounds; 0 evaluates after the last one only.
+    /// Evaluate after every this many rounds; 0 evaluates after the last one only.
     pub evaluate_every: u64,
     /// Peers that evaluate on the held-out rows, drawn from the seed; 0: all.
     pub evaluating: usize,
     /// Virtual time after which the run is ended.
     pub limit: Duration,
-    /// Within this virtual time after the last fault has ended everybody must have finished.
+    /// Virtual time after the end of the last fault within which everybody must have finished.
     pub heals_within: Duration,
     /// What all links have in common.
     pub links: Links,
-    /// What lies ahead, in order of time.
+    /// The faults of the file, in order of time.
     pub faults: Vec<(Duration, Fault)>,
     /// Random faults.
     pub chaos: Option<Chaos>,
@@ -98,7 +98,7 @@ struct Special {
     line: Line,
     slowness: f64,
     starts: Duration,
-    /// 0: the trainer's.
+    /// Local steps of a round; 0: the trainer's.
     local_steps: u64,
 }
 
@@ -107,7 +107,7 @@ struct Special {
 pub struct Churn {
     /// Mean crashes of a peer in an hour of virtual time.
     pub crashes_per_hour: f64,
-    /// Mean absence.
+    /// Mean time that a crashed peer is away.
     pub absence: Duration,
     /// Whether it comes back with its disk.
     pub keeps_disk: bool,
@@ -179,7 +179,7 @@ impl World {
             signatures,
             evaluate_every: section.integer("evaluate_every", Some(0), 0..=1_000_000_000),
             evaluating: section.integer("evaluating", Some(0), 0..=PEERS_MAX) as usize,
-            // Guess: some hundred days, so that only what hangs is ended.
+            // Guess: some hundred days, so that only a run that hangs is ended.
             limit: seconds(section, "limit_seconds", 1e7),
             heals_within: seconds(section, "heals_within_seconds", 86_400.0),
             links: section.table("links", |section| read_links(section, seed)),
@@ -209,7 +209,7 @@ impl World {
         }
     }
 
-    /// What a peer runs on: (device, line, when it starts).
+    /// A peer's machine: (device, line, when it starts).
     pub fn machine(&self, peer: usize) -> (Device, Line, Duration) {
         let mut device = Device {
             step: self.devices.step,
@@ -235,7 +235,7 @@ impl World {
         (device, line, starts)
     }
 
-    /// How a peer descends, where the world has an objective of its own.
+    /// How a peer descends, if the world has an objective of its own.
     pub fn trainer_of(&self, peer: usize) -> Option<TrainerSection> {
         let mut trainer = self.trainer.clone()?;
         for special in self
@@ -248,7 +248,7 @@ impl World {
         Some(trainer)
     }
 
-    /// Who lies among `peers`, ascending.
+    /// Numbers of the liars among `peers`, ascending.
     pub fn adversaries_among(&self, peers: usize) -> Vec<usize> {
         let mut liars = self.liars.clone();
         if liars.is_empty() {
@@ -264,7 +264,7 @@ impl World {
     }
 
     /// Everything that goes wrong among `peers` peers, random faults drawn: the file's, churn's,
-    /// chaos'. Where there is chaos, healing comes last.
+    /// chaos'. If there is chaos, healing comes last.
     pub fn timeline(&self, peers: usize) -> Vec<(Duration, Fault)> {
         let seed = Seed::from_number(self.seed);
         let mut timeline = self.faults.clone();
@@ -279,7 +279,7 @@ impl World {
         timeline
     }
 
-    /// The file's faults that nobody feels where the run is over at `end`: what they are and when.
+    /// The file's faults that have no effect if the run is over at `end`: what they are and when.
     pub fn faults_after(&self, end: Duration) -> Vec<String> {
         let late = self.faults.iter().filter(|(at, _)| *at > end);
         let mut late: Vec<(Duration, &'static str)> =
@@ -290,7 +290,7 @@ impl World {
             .collect()
     }
 
-    /// What is wrong with this world for so many peers: (key, what).
+    /// Problems of this world for `peers` peers: (key, what).
     pub fn misfits(&self, peers: usize) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         let liars = self.adversaries.max(self.liars.len());

@@ -3,7 +3,7 @@
 //! Allouah et al. 2025, arXiv 2405.14432. The k = ⌊2f(n − f)/n⌋ updates with the largest norm are
 //! scaled to the largest norm among the other n − k. Keeps the robustness of the rule that follows,
 //! which a fixed clip does not, and adds a bound on how far a few extreme updates can pull. Needs
-//! updates. Works for n > f; asked for is n ≥ 2f + 1. Cost n·d.
+//! updates. Works for n > f; n ≥ 2f + 1 is required. Cost n·d.
 
 use super::rows::Mixing;
 use super::static_clip::clip_factor;

@@ -1,11 +1,12 @@
-//! BALANCE: average with those neighbours whose model is near the own one, nearer as training goes
-//! on.
+//! BALANCE: average with those neighbours whose model is near the peer's own, nearer as training
+//! continues.
 //!
 //! Fang et al. 2024, arXiv 2406.10416. Neighbour j counts while ‖xᵢ − xⱼ‖ ≤ γ e^(−κ t/T) ‖xᵢ‖ in
-//! round t of T; xᵢ ← α xᵢ + (1 − α) · mean of those; the own model stays where none counts. Needs
-//! models: its radius grows with the norm of the own one, so it means nothing for updates near 0.
-//! No fixed n; with f > 0 asked for is n ≥ f + 2. Cost n·d. Under heterogeneous data a radius that
-//! shrinks faster than the honest come together isolates peers.
+//! round t of T; xᵢ ← α xᵢ + (1 − α) · mean of those; the peer keeps its own model if no neighbour
+//! counts. Needs models: its radius grows with the norm of the peer's own model, so it means
+//! nothing for updates near 0. No fixed n; with f > 0, n ≥ f + 2 is required. Cost n·d. Under
+//! heterogeneous data, a radius that shrinks faster than honest models come together isolates
+//! peers.
 
 use super::clipped_gossip::own_and_one_honest;
 use super::{Aggregate, AggregateError, Context, Rows, Rule, RuleEntry};
@@ -13,7 +14,7 @@ use crate::arithmetic::exp;
 
 pub(super) const ENTRY: RuleEntry = RuleEntry {
     name: "balance",
-    help: "mean with neighbours within a shrinking radius of the own model; keys alpha, gamma, kappa; n >= f + 2",
+    help: "mean with neighbours within a shrinking radius of its own model; keys alpha, gamma, kappa; n >= f + 2",
     source: "Fang et al. 2024, arXiv 2406.10416",
     main_key: None,
     new: |section, byzantine| {
@@ -30,9 +31,9 @@ pub(super) const ENTRY: RuleEntry = RuleEntry {
 #[derive(Debug)]
 struct Balance {
     byzantine: usize,
-    /// Share of the own model.
+    /// Share of the peer's own model.
     alpha: f64,
-    /// Radius in round 0, in norms of the own model.
+    /// Radius in round 0, in norms of the peer's own model.
     gamma: f64,
     /// The radius ends at e^(−κ) of that.
     kappa: f64,
@@ -80,8 +81,8 @@ impl Rule for Balance {
     }
 }
 
-/// Shares of α for the own row and (1 − α) for the mean of `accepted`; all for the own row where
-/// there is none.
+/// Shares of α for row `own` and (1 − α) for the mean of `accepted`; all for row `own` if none is
+/// accepted.
 pub(super) fn own_and_mean(rows: usize, own: usize, alpha: f64, accepted: &[usize]) -> Vec<f64> {
     let mut shares = vec![0.0; rows];
     accepted

@@ -1,7 +1,7 @@
 //! BRIDGE-T: per coordinate drop the b smallest and b largest of the neighbours' values, average
-//! the rest with the own value.
+//! the rest with the peer's own value.
 //!
-//! Fang, Yang and Bajwa 2022, arXiv 1908.08098. The trimmed mean of a peer that trusts itself: the
+//! Fang, Yang and Bajwa 2022, arXiv 1908.08098. The trimmed mean of a peer that trusts itself: its
 //! own value is never dropped. Needs 2b + 1 neighbours, so n ≥ 2b + 2 models (any number for b =
 //! 0). Cost d · n log² n. Each coordinate is judged alone, as in the trimmed mean, with the same
 //! weaknesses.
@@ -11,7 +11,7 @@ use super::{Aggregate, AggregateError, Context, Rows, Rule, RuleEntry};
 
 pub(super) const ENTRY: RuleEntry = RuleEntry {
     name: "bridge",
-    help: "per coordinate the mean of the own value and the neighbours' trimmed ones; n >= 2f + 2",
+    help: "per coordinate the mean of its own value and the neighbours' trimmed ones; n >= 2f + 2",
     source: "Fang, Yang and Bajwa 2022, arXiv 1908.08098",
     main_key: None,
     new: |_, byzantine| Box::new(Bridge { byzantine }),
@@ -55,11 +55,12 @@ impl Rule for Bridge {
         let block = |row: usize| row * BLOCK..(row + 1) * BLOCK;
         let mut own_values = [0.0; BLOCK];
         rows.narrow_tiles(|start, values, tile| {
-            // The last row takes the place of the own one, so that the neighbours stand together.
+            // The last row takes the place of the peer's own, so that the neighbours stand
+            // together.
             own_values.copy_from_slice(&tile[block(own)]);
             tile.copy_within(block(neighbours), own * BLOCK);
             kernel::sort_columns(&mut tile[..neighbours * BLOCK], &network);
-            // The own values stand where the largest begin, next to those that are kept.
+            // The peer's own values stand where the largest begin, next to the kept ones.
             tile[block(neighbours - dropped)].copy_from_slice(&own_values);
             let kept = dropped * BLOCK..(neighbours - dropped + 1) * BLOCK;
             kernel::mean_rows(&tile[kept], &mut parameters[start..start + values]);

@@ -2,9 +2,9 @@
 //!
 //! Karimireddy, He and Jaggi 2022, arXiv 2006.09365. Brings honest models together under
 //! heterogeneous data, at the price of fewer rows: the same f of ⌈n/s⌉ rows can be bad, so ⌈n/s⌉
-//! must be what the rule needs. Which models share a bucket is drawn anew each round from
-//! randomness that all peers share; the last bucket may be smaller. Where the rule needs the own
-//! model it has a bucket of its own, the first, and only the others are mixed. Cost n·d.
+//! must be enough for the rule. Each round draws anew which models share a bucket, from randomness
+//! that all peers share; the last bucket may be smaller. If the rule needs the peer's own model,
+//! that model is alone in the first bucket, and only the others are mixed. Cost n·d.
 
 use super::rows::Mixing;
 use super::{Context, PreAggregator, PreEntry, Rows};

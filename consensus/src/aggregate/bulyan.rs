@@ -3,8 +3,8 @@
 //!
 //! El Mhamdi, Guerraoui and Rouault 2018, arXiv 1802.07927. θ = n − 2f times Krum on the k models
 //! left, with max(1, k − f − 2) neighbours, moves its winner to S; then per coordinate the mean of
-//! the θ − 2f values of S nearest the median of S. Needs n ≥ 4f + 3. Cost n²·d + θ·n². What Krum
-//! alone cannot notice, a large change in few coordinates, the second step bounds; the price is the
+//! the θ − 2f values of S nearest the median of S. Needs n ≥ 4f + 3. Cost n²·d + θ·n². The second
+//! step bounds a large change in few coordinates, which Krum alone cannot notice; the price is the
 //! large neighbourhood. Under heterogeneous data it shares Krum's weakness.
 
 use super::meamed::{influence_around_median, mean_around_median};
@@ -37,8 +37,8 @@ impl Rule for Bulyan {
         4 * self.byzantine + 3
     }
 
-    /// Scores are the places in which the models were picked; those that were not share the last
-    /// one.
+    /// Scores are the order in which the models were picked; those that were not picked share the
+    /// last place.
     fn combine(&self, _: &Context<'_>, rows: &Rows<'_>) -> Result<Aggregate, AggregateError> {
         let count = rows.count();
         let picked = pick(&rows.distances(), count, self.byzantine);
@@ -64,7 +64,7 @@ impl Rule for Bulyan {
     }
 }
 
-/// n − 2f rows in the order in which Krum on what is left picks them.
+/// n − 2f rows in the order in which Krum picks them from the remaining rows.
 fn pick(distances: &Distances, count: usize, byzantine: usize) -> Vec<usize> {
     let nearest: Vec<Vec<usize>> = (0..count).map(|row| distances.neighbours(row)).collect();
     let mut left = vec![true; count];

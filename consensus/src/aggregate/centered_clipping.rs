@@ -1,11 +1,12 @@
-//! Centered clipping: walk from the last aggregate towards the models, none of which pulls farther
+//! Centered clipping: move from the last aggregate towards the models, none of which pulls farther
 //! than τ.
 //!
 //! Karimireddy, He and Jaggi 2021, arXiv 2012.10333. v ← v + (1/n) Σᵢ clip(xᵢ − v, τ), L times,
-//! from the last aggregate (from zero where there is none); clip(u, τ) = u · min(1, τ/‖u‖). Works
-//! for n ≥ 1; its analysis wants an honest majority, so n ≥ 2f + 1 is asked for. Cost L·n·d. Uses
+//! from the last aggregate (from zero if there is none); clip(u, τ) = u · min(1, τ/‖u‖). Works for
+//! n ≥ 1; its analysis assumes an honest majority, so n ≥ 2f + 1 is required. Cost L·n·d. Uses
 //! history: an attacker moves it by at most τ/n a step, but can do so in the same direction every
-//! round. τ that is large beside the honest spread clips nothing, a small one makes everyone slow.
+//! round. A τ that is large against the honest spread clips nothing; a small one makes everyone
+//! slow.
 
 use super::kernel::{self, BLOCK};
 use super::static_clip::clip_factor;
@@ -19,7 +20,7 @@ pub(super) const ENTRY: RuleEntry = RuleEntry {
     new: |section, byzantine| {
         Box::new(CenteredClipping {
             byzantine,
-            // Both as the authors use them with bucketing, arXiv 2006.09365.
+            // Both values as the authors use them with bucketing, arXiv 2006.09365.
             tau: section.number("tau", Some(10.0), 0.0..=1e30),
             iterations: section.integer("iterations", Some(3), 1..=10_000),
         })
@@ -76,7 +77,7 @@ impl Rule for CenteredClipping {
             squares = pull(rows, stays, &pulls, &mut point);
         }
         let total: f64 = shares.iter().sum();
-        // With τ = 0 nobody moves it.
+        // With τ = 0 no model moves it.
         let influence = shares
             .iter()
             .map(|share| {

@@ -1,9 +1,9 @@
 //! Comparative gradient elimination: the mean of the n − f updates with the smallest norm.
 //!
 //! Gupta, Liu and Vaidya 2020, arXiv 2008.04699. Needs updates: the norm of a whole model says
-//! nothing about what was sent. Works for n > f, protects for n ≥ 2f + 1, which is therefore asked
-//! for. Cost n·d. Notices only what is large: an attacker with an honest norm and the wrong
-//! direction counts in full.
+//! nothing about the update. Works for n > f, protects for n ≥ 2f + 1, which is therefore required.
+//! Cost n·d. Notices only large updates: an attacker with an honest norm and the wrong direction
+//! counts in full.
 
 use super::{Aggregate, AggregateError, Context, Rows, Rule, RuleEntry};
 

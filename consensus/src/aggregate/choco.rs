@@ -1,9 +1,9 @@
-//! CHOCO-gossip: a step of averaging among public replicas, added to the exact own model.
+//! CHOCO-gossip: a step of averaging among public replicas, added to the peer's exact model.
 //!
-//! Koloskova, Stich and Jaggi 2019, arXiv 1902.00340. xᵢ ← xᵢ + γ Σⱼ wᵢⱼ (x̂ⱼ − x̂ᵢ), where x̂ is
-//! what a lossy codec let the others know of a model, x̂ᵢ included: so what compression loses
-//! cancels, and the mean of all models stays what it was. Works for n ≥ 1, cost n·d. With exact
-//! replicas and γ = 1 it is gossip averaging; the coarser the codec, the smaller γ has to be, or it
+//! Koloskova, Stich and Jaggi 2019, arXiv 1902.00340. xᵢ ← xᵢ + γ Σⱼ wᵢⱼ (x̂ⱼ − x̂ᵢ), where x̂ is a
+//! model as the others know it through a lossy codec, x̂ᵢ included. So compression losses cancel,
+//! and the mean of all models does not change. Works for n ≥ 1, cost n·d. With exact replicas and γ
+//! = 1 it is gossip averaging; the coarser the codec, the smaller γ has to be; otherwise it
 //! diverges. One arbitrary model moves the result anywhere.
 
 use super::mean::shares;

@@ -2,10 +2,10 @@
 //!
 //! He, Karimireddy and Jaggi 2022, arXiv 2202.01545. xᵢ ← Σⱼ wᵢⱼ (xᵢ + clip(xⱼ − xᵢ, τ)). Keeps
 //! sparse graphs agreeing where median-like rules make dense parts ignore each other. Protects
-//! while attackers' weight is small beside the spectral gap of the honest graph; there is no fixed
-//! n, but with f > 0 somebody beside the f must be there, n ≥ f + 2. Cost n·d. `tau = 0`: the (f +
-//! 1)-th largest distance to a neighbour, so that at least one honest neighbour pulls in full and
-//! nobody farther; the paper's own τ needs to know who is honest.
+//! while attackers' weight is small against the spectral gap of the honest graph. There is no fixed
+//! n, but with f > 0 at least one neighbour besides the f must be there: n ≥ f + 2. Cost n·d.
+//! `tau = 0`: the (f + 1)-th largest distance to a neighbour, so that at least one honest neighbour
+//! pulls in full and none pulls farther. The paper's own τ requires knowing which peers are honest.
 
 use super::mean::shares;
 use super::static_clip::clip_factor;
@@ -16,7 +16,7 @@ pub(super) const ENTRY: RuleEntry = RuleEntry {
     help: "gossip averaging, each neighbour clipped to tau (0: adaptive); n >= f + 2",
     source: "He, Karimireddy and Jaggi 2022, arXiv 2202.01545",
     main_key: None,
-    // 0: what fits one model's size does not fit another's.
+    // 0: a fixed τ that fits one model's size does not fit another's.
     new: |section, byzantine| {
         Box::new(ClippedGossip {
             byzantine,
@@ -81,13 +81,13 @@ impl Rule for ClippedGossip {
     }
 }
 
-/// The own model, and with `byzantine` liars around one who is none.
+/// The peer's own model, the `byzantine` liars, and, if there are any, one honest neighbour.
 pub(super) fn own_and_one_honest(byzantine: usize) -> usize {
     if byzantine == 0 { 1 } else { byzantine + 2 }
 }
 
-/// The (f + 1)-th largest distance to a neighbour; 0, which keeps the own model, where there is
-/// none.
+/// The (f + 1)-th largest distance to a neighbour; 0, which keeps the peer's own model, if there is
+/// no such neighbour.
 fn adaptive_tau(distances: &[f64], own: usize, byzantine: usize) -> f64 {
     let mut others: Vec<f64> = (0..distances.len())
         .filter(|row| *row != own)

@@ -1,19 +1,20 @@
-//! FLTrust-like: trust each update by how far it points the way of the own one, and give all of
-//! them the own norm.
+//! FLTrust-like: trust each update by its cosine with the peer's own, and scale all of them to the
+//! peer's own norm.
 //!
-//! Cao et al. 2021, arXiv 2012.13995, where a server has a clean data set; here the own update
-//! takes its place. tⱼ = max(0, cos(xⱼ, xᵢ)); result Σ tⱼ (‖xᵢ‖ / ‖xⱼ‖) xⱼ / Σ tⱼ over the
-//! neighbours; the zero vector where nobody is trusted, and then all influence is the own one's:
-//! the caller keeps its own update. Needs updates. No fixed n; with f > 0 asked for is n ≥ f + 2.
-//! Cost n·d. Any number of attackers cannot make it larger than the own update, but one that stays
-//! within the right half space counts; under heterogeneous data honest updates may point away.
+//! Cao et al. 2021, arXiv 2012.13995, where a server has a clean data set; here the peer's own
+//! update takes its place. tⱼ = max(0, cos(xⱼ, xᵢ)); result Σ tⱼ (‖xᵢ‖ / ‖xⱼ‖) xⱼ / Σ tⱼ over the
+//! neighbours. If nobody is trusted, the result is the zero vector with all influence on the peer's
+//! own update, and the caller keeps that update. Needs updates. No fixed n; with f > 0, n ≥ f + 2
+//! is required. Cost n·d. No number of attackers can make it larger than the peer's own update, but
+//! one that stays within the right half space counts. Under heterogeneous data honest updates may
+//! point away.
 
 use super::clipped_gossip::own_and_one_honest;
 use super::{Aggregate, AggregateError, Context, Rows, Rule, RuleEntry};
 
 pub(super) const ENTRY: RuleEntry = RuleEntry {
     name: "fltrust",
-    help: "neighbours' updates at the own norm, weighted by their cosine with the own; on updates; n >= f + 2",
+    help: "neighbours' updates at its own norm, weighted by their cosine with its own; on updates; n >= f + 2",
     source: "Cao et al. 2021, arXiv 2012.13995",
     main_key: None,
     new: |_, byzantine| Box::new(Trust { byzantine }),

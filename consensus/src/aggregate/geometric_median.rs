@@ -3,22 +3,23 @@
 //! Pillutla, Kakade, Harchaoui 2022 (RFA), arXiv 1912.13445. Protects for n ≥ 2f + 1. The objective
 //! is Σ max(‖z − xᵢ‖, ν), inside ν smoothed to ‖z − xᵢ‖² / 2ν + ν / 2. Any candidate z = Σ λᵢ xᵢ
 //! has its distances from the n² products of differences ([`Gram`]), so the models are read twice,
-//! once for the products and once for the result (three times where a model that looked central in
-//! a sample of coordinates is far from the others). In between:
+//! once for the products and once for the result (three times if a model that looked central in a
+//! sample of coordinates is far from the others). In between:
 //!
 //! 1. A model is the optimum itself when the unit forces of all others add up to no more than its
-//!    own (Kuhn's condition). Of equally good ones the mean is taken.
-//! 2. Else it begins with the step of Vardi and Zhang (2000) away from the best model, which leads
-//!    below every model for good, and goes on with Newton steps, halved until the sum falls; where
-//!    the curvature is lost, with a Weiszfeld step z ← Σ bᵢ xᵢ / Σ bᵢ, bᵢ = 1 / max(‖z − xᵢ‖, ν).
+//!    own (Kuhn's condition). The mean of equally good ones is taken.
+//! 2. Otherwise it begins with the step of Vardi and Zhang (2000) away from the best model, which
+//!    leads below every model for good. It continues with Newton steps, halved until the sum falls,
+//!    or, when the curvature is lost, with a Weiszfeld step z ← Σ bᵢ xᵢ / Σ bᵢ, bᵢ = 1 / max(‖z −
+//!    xᵢ‖, ν).
 //!
 //! A short Weiszfeld step says nothing about how far the optimum is: near a model its steps shrink
 //! with the distance to that model. A Newton step of at most `tolerance` times the distance to the
 //! nearest model does: the optimum is within twice its length, and after the step within about
 //! `tolerance` times that. Cost n²·d/2 once, n·d once, n³ a step.
 //!
-//! Published code (byzfl, RFA) starts at 0, takes plain Weiszfeld steps and stops after a few,
-//! which for models, being far from 0, is far from converged; `start = "zero"`, `nu = 0.1`,
+//! Published code (byzfl, RFA) starts at 0, takes plain Weiszfeld steps and stops after a few. For
+//! models, which are far from 0, that is far from converged; `start = "zero"`, `nu = 0.1`,
 //! `iterations = 3`, `tolerance = 0` reproduces it.
 
 use super::gram::{Gram, dot};
@@ -50,12 +51,12 @@ struct GeometricMedian {
     byzantine: usize,
     /// Plain steps from zero, as published code takes them; else from the best of the models.
     from_zero: bool,
-    /// Distances below it count as it; 0: none does.
+    /// Smaller distances count as `nu`; 0: none is smaller.
     nu: f64,
-    /// Steps at most.
+    /// Most steps taken.
     iterations: u64,
-    /// See the module's text. From zero: the sum of distances exceeds the least by at most so much
-    /// of itself, squared.
+    /// See the module's text. From zero: the sum of distances exceeds the least by at most the
+    /// square of this, relative to the sum.
     tolerance: f64,
 }
 
@@ -110,7 +111,7 @@ impl GeometricMedian {
         let (best, sums) = gram.medoid();
         let pull = Pull::on(gram, best);
         if self.nu == 0.0 && pull.holds() {
-            // Where several are as good, so is what lies between them.
+            // If several models are equally good, so are the points between them.
             const ROUNDING: f64 = 1e-12;
             let good: Vec<bool> = sums
                 .iter()
@@ -147,7 +148,7 @@ impl GeometricMedian {
             let last = step.length <= self.tolerance * near;
             let hidden = place.hides(&step);
             if hidden && step.length >= shortest {
-                break; // rounding leads to and fro
+                break; // rounding makes it alternate
             }
             shortest = step.length;
             let next = place.descend(gram, &step, last || hidden);
@@ -165,7 +166,7 @@ impl GeometricMedian {
     }
 }
 
-/// bᵢ / Σ b for these distances; models at distance 0 share everything where nothing is smoothed.
+/// bᵢ / Σ b for these distances; models at distance 0 share everything if nothing is smoothed.
 fn shares_at(distances: &[f64], nu: f64) -> Vec<f64> {
     let floor = nu.max(FLOOR);
     let nearest = distances
@@ -181,7 +182,7 @@ fn shares_at(distances: &[f64], nu: f64) -> Vec<f64> {
     weights.iter().map(|weight| weight / total).collect()
 }
 
-/// The point that a row is.
+/// The point at which a row lies.
 fn unit(gram: &Gram, row: usize) -> Vec<f64> {
     (0..gram.count())
         .map(|other| if other == row { 1.0 } else { 0.0 })
@@ -192,9 +193,9 @@ fn unit(gram: &Gram, row: usize) -> Vec<f64> {
 /// those elsewhere.
 struct Pull {
     row: usize,
-    /// How many models stand there.
+    /// How many models lie at that point.
     here: f64,
-    /// 1 / ‖xᵢ − x‖; 0 for those that stand there.
+    /// 1 / ‖xᵢ − x‖; 0 for those that lie at that point.
     weights: Vec<f64>,
     /// ‖R‖
     strength: f64,
@@ -232,7 +233,7 @@ impl Pull {
             .iter()
             .map(|weight| length * weight / total)
             .collect();
-        // What is left is the model's own; as everything is seen from there, the number is never
+        // The rest is the model's own share. As everything is seen from there, the number is never
         // used.
         debug_assert_eq!(gram.origin(), self.row);
         shares[self.row] = 1.0 - length;
@@ -240,8 +241,8 @@ impl Pull {
     }
 }
 
-/// A point Σ λᵢ xᵢ and what is known of it. All sums leave out the origin of the Gram, which is 0
-/// there, so that a point close to it is as exact as one far away.
+/// A point Σ λᵢ xᵢ and what is known about it. All sums leave out the origin of the Gram, which is
+/// 0 there, so that a point close to it is as exact as one far away.
 struct Place {
     nu: f64,
     /// λ; the origin's is not used.
@@ -341,7 +342,7 @@ impl Place {
     }
 
     /// −H⁻¹ gradient with H = Σ bᵢ (I − uᵢ uᵢᵀ), uᵢ the direction to row i (bᵢ I for those that are
-    /// smoothed). `None` where H is singular to rounding, or the direction leads uphill.
+    /// smoothed). `None` if H is singular to rounding, or the direction leads uphill.
     ///
     /// With V = (z − xᵢ) and C² = diag(bᵢ³): H = (Σ b) I − V C² Vᵀ, and p = V q where ((Σ b) I − C²
     /// VᵀV) q = −b; q = C y makes that symmetric.
@@ -407,14 +408,14 @@ impl Place {
         (self.square - from(a)) + (gram.product(a, b) - from(b))
     }
 
-    /// Whether what the step gains is too little for the sum to show it.
+    /// Whether the step's gain is too small for the sum to show it.
     fn hides(&self, step: &Step) -> bool {
         -step.slope <= 64.0 * self.distances.len() as f64 * f64::EPSILON * self.sum
     }
 
     /// The place along the step, halved until the sum has fallen by a part of what its slope
-    /// promises; `None` where it never does. A step so short that rounding hides what it gains is
-    /// taken where `trusted`.
+    /// predicts; `None` if it never does. A step so short that rounding hides its gain is taken if
+    /// `trusted`.
     fn descend(&self, gram: &Gram, step: &Step, trusted: bool) -> Option<Place> {
         /// Armijo's constant (Nocedal and Wright 2006, section 3.1), and 2⁻⁴⁰ for the shortest part
         /// of a step.
@@ -438,7 +439,7 @@ impl Place {
 }
 
 /// Solves a symmetric system by Cholesky; `matrix` holds the lower triangle, row by row, `right`
-/// becomes the solution. `None` where it is not positive definite to rounding.
+/// becomes the solution. `None` if it is not positive definite to rounding.
 fn solve(matrix: &mut [f64], right: &mut [f64]) -> Option<()> {
     let size = right.len();
     for i in 0..size {

@@ -1,10 +1,10 @@
-//! Inner products of rows, seen from one of them: all that a rule needs which asks for distances
-//! again and again.
+//! Inner products of rows, seen from one of them. A rule that asks for distances again and again
+//! needs nothing more.
 //!
 //! With bᵢⱼ = ⟨xᵢ − x_o, xⱼ − x_o⟩ for an origin o among the rows, every point Σ λᵢ xᵢ with Σ λᵢ =
 //! 1 has its distance to every row in n² operations, whatever d is. Products of differences lose
-//! digits only where the origin is far from what is compared, so a rule that needs them asks again
-//! from nearer ([`Rows::gram`] costs one pass, [`Gram::seen_from`] none).
+//! digits only if the origin is far from the compared points, so a rule that needs the digits asks
+//! again from a nearer origin ([`Rows::gram`] costs one pass, [`Gram::seen_from`] none).
 
 use super::Rows;
 use super::kernel::{self, Lanes};
@@ -47,7 +47,7 @@ impl Gram {
         self.products[a * self.rows + b]
     }
 
-    /// Squared distance of two rows; exactly 0 where their values are equal.
+    /// Squared distance of two rows; exactly 0 if their values are equal.
     pub(super) fn squared_distance(&self, a: usize, b: usize) -> f64 {
         let both = self.product(a, b);
         ((self.product(a, a) - both) + (self.product(b, b) - both)).max(0.0)
@@ -101,12 +101,12 @@ impl Gram {
     /// The products seen from [`Gram::medoid`], accurate to about 1e-12 of the squared lower median
     /// distance from there.
     pub(super) fn at_the_medoid(rows: &Rows<'_>) -> Gram {
-        /// So many squared median distances may the origin be away: times the rounding of f64 that
-        /// is 1e-12.
+        /// How far away the origin may be, in squared median distances. Times the rounding of f64
+        /// that is 1e-12.
         const FAR: f64 = 4096.0;
         let mut gram = rows.gram(rows.central_row());
-        // Two rounds: where the first origin is far off, which row is the medoid may be known from
-        // the second one only.
+        // Two rounds: if the first origin is far off, only the second may show which row is the
+        // medoid.
         for _ in 0..2 {
             let (medoid, _) = gram.medoid();
             let median = gram.median_square(medoid);

@@ -2,8 +2,8 @@
 //! stays in cache.
 //!
 //! Every function exists compiled for AVX-512, AVX2 and the baseline; the first that the CPU has is
-//! called. All give the same bits: block size, lanes and reduction tree are fixed, a multiplication
-//! is fused with an addition where the source says so and nowhere else, and the plain versions that
+//! called. All give the same bits: block size, lanes and reduction tree are fixed, and a
+//! multiplication is fused with an addition only where the source says so. The plain versions that
 //! the tests compare with are the same source. NaN never gets here; rows are checked before.
 
 use multiversion::multiversion;
@@ -275,14 +275,13 @@ pub(super) fn lanes_summed(lanes: &Lanes) -> f64 {
     half(1, half(2, half(4, *lanes)))[0]
 }
 
-/// How many sums [`add_products_in_squares`] and [`add_distances_in_squares`] need for so many
-/// rows.
+/// How many sums [`add_products_in_squares`] and [`add_distances_in_squares`] need for `rows` rows.
 pub(super) fn squares_of(rows: usize) -> usize {
     let halves = rows.div_ceil(2);
     2 * halves * (halves + 1)
 }
 
-/// Calls `visit(low, high, sum)` for what those have summed, with low ≤ high.
+/// Calls `visit(low, high, sum)` for each pair that those have summed, with low ≤ high.
 pub(super) fn each_pair(rows: usize, sums: &[Lanes], mut visit: impl FnMut(usize, usize, f64)) {
     let halves = rows.div_ceil(2);
     let squares =
@@ -443,8 +442,8 @@ mod tests {
         assert_eq!(crate::identity::Digest::of(&bytes).short(), "d644fed6");
     }
 
-    /// A network that splits every sequence of 0 and 1 rightly splits everything rightly (zero–one
-    /// principle).
+    /// A network that splits every sequence of 0 and 1 correctly splits everything correctly
+    /// (zero–one principle).
     #[test]
     fn networks_separate_the_extremes_from_the_middle() {
         for rows in 1..=12usize {

@@ -16,7 +16,7 @@ pub(super) const ENTRY: RuleEntry = RuleEntry {
     new: |_, byzantine| Box::new(MinimumDiameter { byzantine }),
 };
 
-/// Most subsets searched (ALGORITHMS, section A): some tenths of a second.
+/// Most subsets searched: some tenths of a second.
 const SUBSETS_MAX: u64 = 100_000;
 
 #[derive(Debug)]
@@ -74,15 +74,15 @@ impl Rule for MinimumDiameter {
     }
 }
 
-/// C(n, f), rounded where it is beyond 2⁵³.
+/// C(n, f), rounded if it is beyond 2⁵³.
 fn subsets(count: usize, left_out: usize) -> f64 {
     (0..left_out).fold(1.0, |product, index| {
         product * count.saturating_sub(index) as f64 / (index + 1) as f64
     })
 }
 
-/// Depth first in lexicographic order; a beginning that is already no better than the best is left
-/// at once.
+/// Depth first in lexicographic order; a prefix that is already no better than the best is
+/// abandoned at once.
 struct Search<'a> {
     distances: &'a Distances,
     count: usize,

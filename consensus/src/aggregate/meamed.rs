@@ -1,9 +1,9 @@
 //! Mean around the median: per coordinate average the n − f values nearest the median.
 //!
 //! Xie, Koyejo and Gupta 2018, arXiv 1802.10116. Needs n ≥ 2f + 1. Cost d · n log² n. Keeps f
-//! values more than the trimmed mean, and from one side where the honest values are skewed. Each
-//! coordinate is judged alone, with the same weakness: what stays within the honest spread of every
-//! coordinate is not noticed.
+//! values more than the trimmed mean, and from one side if the honest values are skewed. Each
+//! coordinate is judged alone, with the same weakness: a model that stays within the honest spread
+//! of every coordinate is not noticed.
 
 use super::kernel::{self, BLOCK};
 use super::{Aggregate, AggregateError, Context, Rows, Rule, RuleEntry};
@@ -93,9 +93,9 @@ fn median_of(sorted: &[f64]) -> f64 {
     (sorted[(sorted.len() - 1) / 2] + sorted[sorted.len() / 2]) / 2.0
 }
 
-/// Where in a sorted column the `kept` values nearest the median begin: they stand next to each
-/// other. `None` where the two values at the ends are equally far and differ, so that the rows have
-/// to decide.
+/// Where in a sorted column the `kept` values nearest the median begin; they are neighbours there.
+/// `None` if the two values at the ends are equally far and differ, so that the rows have to
+/// decide.
 fn nearest_run(sorted: &[f64], kept: usize) -> Option<usize> {
     let median = median_of(sorted);
     let mut first = 0;

@@ -1,7 +1,7 @@
 //! Coordinate-wise median; of an even number the mean of the two middle values.
 //!
 //! Yin et al. 2018, arXiv 1803.01498. Works for n ≥ 1, protects for n ≥ 2f + 1, which is therefore
-//! asked for. Cost d · n log² n. The result can be far from every model when data is heterogeneous
+//! required. Cost d · n log² n. The result can be far from every model when data is heterogeneous
 //! (combine with `nnm`).
 
 use super::trimmed_mean::{middle_influence, middle_mean};

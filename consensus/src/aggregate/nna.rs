@@ -1,16 +1,16 @@
-//! Nearest-neighbour averaging: the mean of the n − f models nearest the own one, which is always
-//! among them.
+//! Nearest-neighbour averaging: the mean of the n − f models nearest the peer's own, which is
+//! always among them.
 //!
-//! Farhadkhani et al. 2023 (MoNNA), arXiv 2209.10931. Trusts the own model and needs nothing but
-//! distances to it. Works for n > f, asked for is n ≥ 2f + 1; the theory wants about n > 11f, and
+//! Farhadkhani et al. 2023 (MoNNA), arXiv 2209.10931. Trusts the peer's own model and needs only
+//! distances to it. Works for n > f; n ≥ 2f + 1 is required. The theory assumes about n > 11f, and
 //! worker momentum of 0.9 to 0.99, which brings honest models together. Cost n·d. An attacker that
-//! stays nearer than the honest counts in full.
+//! stays nearer than the honest peers counts in full.
 
 use super::{Aggregate, AggregateError, Context, Rows, Rule, RuleEntry};
 
 pub(super) const ENTRY: RuleEntry = RuleEntry {
     name: "nna",
-    help: "mean of the n - f models nearest the own one; n >= 2f + 1",
+    help: "mean of the n - f models nearest its own; n >= 2f + 1",
     source: "Farhadkhani et al. 2023, arXiv 2209.10931",
     main_key: None,
     new: |_, byzantine| Box::new(NearestNeighbourAveraging { byzantine }),

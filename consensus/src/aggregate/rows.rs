@@ -4,7 +4,7 @@ use super::gram::Gram;
 
 use super::kernel::{self, BLOCK, Lanes, squares_of};
 
-/// Per row made, the rows it is made of and the factor of each, in ascending row order.
+/// For each new row, the rows that it is made of and the factor of each, in ascending row order.
 pub type Mixing = Vec<Vec<(usize, f64)>>;
 
 /// `n` rows of `d` values with their mixing weights.
@@ -21,8 +21,8 @@ pub struct Rows<'a> {
     tiles: Option<Vec<f64>>,
 }
 
-/// Values of made rows that are kept at most: 32 MB, ten times what a rule takes beside the models
-/// without them (a guess).
+/// Most values of mixed rows that are kept: 32 MB, ten times the memory that a rule takes besides
+/// the models without them (a guess).
 const KEPT_MAX: usize = 1 << 22;
 
 impl<'a> Rows<'a> {
@@ -36,7 +36,7 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// Rows made of these rows. A made row's weight is the average over what it is made of.
+    /// Rows made of these rows. A mixed row's weight is the average over its parts.
     pub(super) fn mixed(&self, mixing: Mixing) -> Rows<'a> {
         let weight = |terms: &Vec<(usize, f64)>| {
             shares_of(terms)
@@ -59,8 +59,8 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// The same rows for a rule that goes through them many times: where they are small enough,
-    /// what a pre-aggregator made is computed once.
+    /// The same rows for a rule that goes through them many times: if they are small enough, a
+    /// pre-aggregator's rows are computed once.
     pub(super) fn kept(&self) -> Rows<'a> {
         let mut rows = self.clone();
         if self.mixing.is_some() && self.count() * self.dimension() <= KEPT_MAX {
@@ -103,7 +103,7 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// Σ shareᵢ · rowᵢ. A value beyond the range of f32 becomes the largest there is.
+    /// Σ shareᵢ · rowᵢ. A value beyond the range of f32 becomes the largest f32.
     pub(super) fn weighted_sum(&self, shares: &[f64]) -> Vec<f32> {
         self.weighted_sum_and(shares, None)
     }
@@ -114,8 +114,8 @@ impl<'a> Rows<'a> {
         shares: &[f64],
         further: Option<(&[f32], f64)>,
     ) -> Vec<f32> {
-        /// Values of a row that are read at once: so long that the processor reads ahead by itself,
-        /// so short that their sums stay in the first-level cache.
+        /// Values of a row that are read at once: enough that the processor reads ahead by itself,
+        /// few enough that their sums stay in the first-level cache.
         const RUN: usize = 1024;
         let factors = self.model_factors(shares);
         let models = self.models.iter().copied().zip(factors);
@@ -207,9 +207,10 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// What share of a result, whose rows count differently in each coordinate, comes from each
-    /// row; sums to 1. `add` gets the values of one coordinate and adds what each row counts there.
-    /// Estimated on evenly spaced coordinates: a statistic, it decides nothing about the result.
+    /// Which share of a result comes from each row if rows count differently in each coordinate;
+    /// sums to 1. `add` gets the values of one coordinate and adds what each row counts there.
+    /// Estimated on evenly spaced coordinates. It is a statistic and decides nothing about the
+    /// result.
     pub(super) fn sampled_influence(&self, mut add: impl FnMut(&[f64], &mut [f64])) -> Vec<f64> {
         /// Coordinates looked at; a share of 5 % is then known to about 0.7 % (binomial standard
         /// deviation).
@@ -279,7 +280,7 @@ impl<'a> Rows<'a> {
     pub(super) fn gram(&self, origin: usize) -> Gram {
         let rows = self.count();
         let mut sums = vec![Lanes::default(); squares_of(rows)];
-        // A row of zeros where their number is odd.
+        // A row of zeros is added if their number is odd.
         let mut shifted = vec![0.0; rows.next_multiple_of(2) * BLOCK];
         self.tiles(|_, _, tile| {
             kernel::subtract(
@@ -292,8 +293,8 @@ impl<'a> Rows<'a> {
         Gram::new(rows, origin, &sums)
     }
 
-    /// Which row is nearest to the others as far as the first coordinates tell: a guess at a row
-    /// among the many.
+    /// Which row is nearest to the others, judged by the first coordinates: a guess at a central
+    /// row.
     pub(super) fn central_row(&self) -> usize {
         let rows = self.count();
         let mut pairs = vec![0.0; rows * (rows - 1) / 2];
@@ -314,7 +315,7 @@ impl<'a> Rows<'a> {
     pub(super) fn distances(&self) -> Distances {
         let rows = self.count();
         let mut sums = vec![Lanes::default(); squares_of(rows)];
-        // A row of zeros where their number is odd.
+        // A row of zeros is added if their number is odd.
         let mut even = vec![0.0; rows.next_multiple_of(2) * BLOCK];
         self.tiles(|_, _, tile| {
             let tile = if rows.is_multiple_of(2) {
@@ -350,8 +351,8 @@ fn compose(terms: &[(usize, f64)], before: &Mixing, models: usize) -> Vec<(usize
         .collect()
 }
 
-/// How much of a made row comes from each row it is made of; sums to 1. A row that was clipped to
-/// nothing is shared equally.
+/// How much of a mixed row comes from each of its parts; sums to 1. A row that was clipped to zero
+/// is shared equally.
 pub(super) fn shares_of(terms: &[(usize, f64)]) -> impl Iterator<Item = (usize, f64)> + '_ {
     let total: f64 = terms.iter().map(|(_, factor)| factor).sum();
     let share = move |factor: f64| {
@@ -428,7 +429,7 @@ mod tests {
                 "models are there already"
             );
             assert_eq!(visits(&kept), visits(&mixed));
-            // What is made of kept rows is made of the models again.
+            // Rows mixed from kept rows are again made of the models.
             let further = vec![vec![(0, 0.5), (1, 0.5)]];
             assert_eq!(
                 visits(&kept.mixed(further.clone())),

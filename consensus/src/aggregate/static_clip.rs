@@ -1,8 +1,8 @@
 //! Static clipping: scale every update to a norm of at most c before a rule judges it.
 //!
-//! Pascanu, Mikolov and Bengio 2013, arXiv 1211.5063. Needs updates: a model's norm is no measure
-//! of what was sent. Works for any n, cost n·d. Bounds what one update can do to an average to c/n;
-//! against direction it does nothing, and a c below the honest norms slows everyone.
+//! Pascanu, Mikolov and Bengio 2013, arXiv 1211.5063. Needs updates: a model's norm does not
+//! measure the update. Works for any n, cost n·d. Bounds what one update can do to an average to
+//! c/n; it does nothing about direction, and a c below the honest norms slows everyone.
 
 use super::rows::Mixing;
 use super::{Context, PreAggregator, PreEntry, Rows};
@@ -12,7 +12,7 @@ pub(super) const ENTRY: PreEntry = PreEntry {
     help: "scale each update to a norm of at most clip_norm; on updates",
     source: "Pascanu, Mikolov and Bengio 2013, arXiv 1211.5063",
     main_key: None,
-    // A guess; what is right depends on the model's size and the local steps.
+    // A guess; the right value depends on the model's size and the local steps.
     new: |section, byzantine| {
         Box::new(StaticClip {
             byzantine,
@@ -54,7 +54,7 @@ impl PreAggregator for StaticClip {
     }
 }
 
-/// What a vector of norm `norm` is scaled by so that its norm is at most `limit`.
+/// The factor that scales a vector of norm `norm` to a norm of at most `limit`.
 pub(super) fn clip_factor(norm: f64, limit: f64) -> f64 {
     if norm > limit { limit / norm } else { 1.0 }
 }

@@ -1,12 +1,12 @@
-//! UBAR (also called Mozi): of the nearest neighbours keep those whose model does better on own
-//! data than the own one.
+//! UBAR (also called Mozi): of the nearest neighbours keep those whose model does better on the
+//! peer's data than its own model.
 //!
-//! Guo et al. 2020, arXiv 2002.08569. A shortlist of ⌊ρ·|N|⌋ neighbours nearest the own model, of
-//! these the ones whose loss on own data is at most the own loss (the single nearest where there is
-//! none); xᵢ ← α xᵢ + (1 − α) · mean of those. The local training that follows is the peer's. Needs
-//! models, since it needs their losses. No fixed n; with f > 0 asked for is n ≥ f + 2. Cost n·d and
-//! |N| passes over own data. Strong where all peers' data is alike; under heterogeneous data honest
-//! models do badly on own data and are left out.
+//! Guo et al. 2020, arXiv 2002.08569. A shortlist of ⌊ρ·|N|⌋ neighbours nearest the peer's own
+//! model; of these the ones whose loss on the peer's data is at most the peer's own loss (the
+//! single nearest if there is none); xᵢ ← α xᵢ + (1 − α) · mean of those. The local training that
+//! follows is the peer's. Needs models, since it needs their losses. No fixed n, but f > 0 requires
+//! n ≥ f + 2. Cost n·d and |N| passes over the peer's data. Strong where all peers' data is alike;
+//! under heterogeneous data honest models do badly on the peer's data and are left out.
 
 use super::balance::own_and_mean;
 use super::clipped_gossip::own_and_one_honest;
@@ -14,13 +14,13 @@ use super::{Aggregate, AggregateError, Context, Rows, Rule, RuleEntry};
 
 pub(super) const ENTRY: RuleEntry = RuleEntry {
     name: "ubar",
-    help: "of the nearest neighbours, the mean of those that do no worse on own data; keys rho, alpha; n >= f + 2",
+    help: "of the nearest neighbours, the mean of those that do no worse on its own data; keys rho, alpha; n >= f + 2",
     source: "Guo et al. 2020, arXiv 2002.08569",
     main_key: None,
     new: |section, byzantine| {
         Box::new(Ubar {
             byzantine,
-            // 0: all but `byzantine` neighbours, what the paper takes for the honest share.
+            // 0: all but `byzantine` neighbours, which the paper takes for the honest share.
             rho: section.number("rho", Some(0.0), 0.0..=1.0),
             alpha: section.number("alpha", Some(0.5), 0.0..=1.0), // guess
         })
@@ -32,7 +32,7 @@ struct Ubar {
     byzantine: usize,
     /// Share of the neighbours on the shortlist; 0: all but f.
     rho: f64,
-    /// Share of the own model.
+    /// Share of the peer's own model.
     alpha: f64,
 }
 
@@ -79,7 +79,7 @@ impl Rule for Ubar {
             false => shortlist.len().saturating_sub(self.byzantine),
         };
         shortlist.truncate(listed.max(1));
-        // A loss that is not a number is not better than any.
+        // A loss that is not a number is better than none.
         let good = shortlist
             .iter()
             .copied()

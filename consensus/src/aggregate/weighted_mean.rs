@@ -1,5 +1,4 @@
-//! Mean with weights that are written down, one per model in the order of senders: for models
-//! combined by hand.
+//! Mean with explicit weights, one per model in the order of senders: for models combined by hand.
 //!
 //! Σ wᵢ xᵢ / Σ wᵢ. Cost n·d. One arbitrary model moves the result anywhere. In a federation use
 //! `mean`, whose weights come from the topology.

@@ -13,12 +13,12 @@ pub struct Aggregation {
     pub byzantine: usize,
     /// What a contribution weighs.
     pub weighting: Weighting,
-    /// What the rule gets to see.
+    /// Whether the rule sees models or updates.
     pub on: Space,
-    /// What else peers exchange, so that unlike data do not pull them apart.
+    /// What else peers exchange, so that unlike data does not pull them apart.
     pub method: Method,
-    /// How much of the last round's change is carried on (server momentum, at every peer); 0 is
-    /// none.
+    /// How much of the last round's change carries over into the next (server momentum, at every
+    /// peer); 0 is none.
     pub momentum: f64,
 }
 
@@ -37,8 +37,8 @@ pub enum Space {
 pub enum Weighting {
     /// The topology's mixing weight.
     Mixing,
-    /// The topology's mixing weight times min(1, claimed samples / cap); the rest goes to the own
-    /// model. The cap bounds what a liar can weigh.
+    /// The topology's mixing weight times min(1, claimed samples / cap); the rest goes to the
+    /// peer's own model. The cap bounds a liar's weight.
     Samples {
         /// Samples at which a claim counts in full.
         cap: u64,
@@ -46,7 +46,7 @@ pub enum Weighting {
 }
 
 impl Aggregation {
-    /// `None`, with the problem noted, where the rule is unknown.
+    /// `None`, with the problem noted, if the rule is unknown.
     pub(super) fn read(section: &mut Section<'_>) -> Option<Aggregation> {
         let rule = rule_from_section(section);
         let weighting = section.choice("weighting", Some("mixing"), &["mixing", "samples"]);

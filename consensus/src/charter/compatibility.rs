@@ -2,7 +2,7 @@
 //!
 //! A part says what it is or needs: a rule reads losses, a method keeps a balance, a codec is
 //! exact. [`MISFITS`] lists every combination of these that cannot work, one row each, with the key
-//! to change and the reason. What depends on the size of neighbourhoods is in [`neighbourhoods`].
+//! to change and the reason. [`neighbourhoods`] checks what depends on the size of neighbourhoods.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::topology::{Graph, TopologyError, TopologySection, connected_together}
 /// of the same kind.
 const DRAWS_CHECKED: u64 = 4;
 
-/// The parts of a charter that can get in each other's way.
+/// The parts of a charter that can conflict with each other.
 pub(super) struct Parts<'a> {
     pub(super) topology: &'a TopologySection,
     pub(super) peers: usize,
@@ -62,7 +62,7 @@ impl Parts<'_> {
         matches!(self.method(), Method::Scaffold { .. })
     }
 
-    /// What a message says of this charter's names.
+    /// A message with this charter's names filled in.
     fn words(&self, text: &str) -> String {
         let method = match self.method() {
             Method::GradientTracking => "gradient tracking",
@@ -250,7 +250,7 @@ pub(super) fn misfits(of: &Parts<'_>) -> Vec<(&'static str, String)> {
         .collect()
 }
 
-/// The graphs that stand for all rounds: one period of a kind that changes by itself, the first
+/// The graphs that represent all rounds: one period of a kind that changes by itself, the first
 /// draws of a random one.
 fn graphs_of(topology: &TopologySection, peers: usize) -> Result<Vec<Arc<Graph>>, TopologyError> {
     let rounds: Vec<u64> = if topology.kind.changes() {
@@ -291,7 +291,7 @@ pub(super) fn checked_graphs(
     }
 }
 
-/// The message where the peers cannot all reach each other: within each draw, or within the period
+/// The message for peers that cannot all reach each other: within each draw, or within the period
 /// of a kind that changes.
 fn disconnection(topology: &TopologySection, graphs: &[Arc<Graph>]) -> Option<String> {
     let connected = if topology.kind.changes() {
@@ -307,9 +307,9 @@ fn disconnection(topology: &TopologySection, graphs: &[Arc<Graph>]) -> Option<St
     })
 }
 
-/// The key and the message where what a neighbourhood mixes, the own model included, is less than
-/// the rule's minimum or does not fit its parameters; names the smallest of those. Nothing is asked
-/// of the rule where a peer adopts what it receives, and where by design nobody sends to it.
+/// The key and the message if a neighbourhood's models, the peer's own included, are fewer than the
+/// rule's minimum or do not fit its parameters; names the smallest such neighbourhood. The rule is
+/// not asked if a peer adopts the model that it receives, or if by design nobody sends to it.
 pub(super) fn neighbourhoods(
     rule: &dyn Rule,
     topology: &TopologySection,

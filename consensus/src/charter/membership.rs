@@ -1,18 +1,18 @@
-//! `[membership]`: who takes part.
+//! `[membership]`: which peers take part.
 
 use std::collections::BTreeMap;
 
 use crate::identity::{NotAPeerId, PeerId};
 use crate::section::Section;
 
-/// Who takes part.
+/// The peers that take part.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Membership {
     /// Members only, or anyone.
     pub mode: Admission,
     /// How many peers the federation has.
     pub peers: usize,
-    /// The members in the order of their keys; empty where anyone may join.
+    /// The members in the order of their keys; empty if anyone may join.
     pub members: Vec<Member>,
 }
 
@@ -33,7 +33,7 @@ pub struct Member {
     pub name: String,
     /// The organisation it belongs to; may be empty.
     pub organisation: String,
-    /// Its key.
+    /// Its public key.
     pub key: PeerId,
 }
 
@@ -82,7 +82,7 @@ impl Membership {
                 );
             }
         }
-        // However they are listed it is the same federation.
+        // The order in which a charter lists them does not change the federation.
         members.sort_by_key(|member| member.key);
         Membership {
             mode: Admission::Members,

@@ -22,7 +22,7 @@ pub struct RoundSection {
     /// Deadlines a neighbour may miss in a row before it is no longer awaited.
     pub patience: u64,
     /// Other peers that have to be connected, or heard, for a round to begin and to close: a peer
-    /// that meets nobody waits instead of training alone. 0 lets a peer go on alone.
+    /// that meets nobody waits instead of training alone. 0 lets a peer continue alone.
     pub neighbours_min: usize,
     /// An update this many rounds old still advances its sender's replica; an older one is refused.
     pub staleness: u64,
@@ -38,7 +38,7 @@ impl RoundSection {
         let mode = (mode.new)(section);
         RoundSection {
             mode,
-            // All that are awaited: nobody's update is wasted.
+            // All awaited peers: nobody's update is wasted.
             quorum: section.number("quorum", Some(1.0), 0.01..=1.0),
             deadline: Duration::from_secs_f64(section.number(
                 "deadline_seconds",
@@ -51,8 +51,8 @@ impl RoundSection {
                 0.01..=604_800.0,
             )), // guess
             patience: section.integer("patience", Some(2), 1..=1_000_000), // guess
-            // Written out only where it stands, so that older charters keep their ids. 1: alone is
-            // no federation.
+            // Written out only if the charter gives it, so that older charters keep their ids. 1:
+            // one peer alone is no federation.
             neighbours_min: match section.has("neighbours_min") {
                 true => section.integer("neighbours_min", Some(1), 0..=1_000_000) as usize,
                 false => 1,

@@ -4,8 +4,8 @@
 //! where aₖ says how often gradient gₖ was applied (τ times 1 for plain SGD, more for early
 //! gradients under momentum). With pᵢ the peers' shares, x⁺ = x₀ − τ_eff Σᵢ pᵢ (x₀ − xᵢ) / ‖aᵢ‖₁
 //! and τ_eff = Σᵢ pᵢ ‖aᵢ‖₁. Without it peers that take more steps pull the model to their own
-//! optimum. Local steps are claimed, not proven: a peer that claims few is given a large weight, so
-//! claims are to be clamped to the charter's range.
+//! optimum. Local steps are claimed, not proven: a peer that claims few gets a large weight, so
+//! claims must be clamped to the charter's range.
 
 /// How a peer trains in a round.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -14,7 +14,7 @@ pub struct LocalTraining {
     pub steps: u64,
     /// Learning rate η of the first step.
     pub learning_rate: f64,
-    /// What the learning rate is multiplied by after each step; 1: nothing.
+    /// Factor of the learning rate after each step; 1: it stays the same.
     pub learning_rate_decay: f64,
     /// Momentum ρ of the heavy ball v ← ρ v + g; 0: none. It starts anew each round.
     pub momentum: f64,
@@ -23,12 +23,12 @@ pub struct LocalTraining {
 }
 
 impl LocalTraining {
-    /// `a`: what each step's gradient counts in the whole change, in units of η; `steps` values.
-    /// Costs `steps` in time and memory, so what others claim is clamped before.
+    /// `a`: how much each step's gradient counts in the whole change, in units of η; `steps`
+    /// values. Costs `steps` in time and memory, so others' claims are clamped before.
     pub fn coefficients(&self) -> Vec<f64> {
-        // With δ = (x₀ − x)/η a step is v ← ρ v + g − μ η δ; δ ← δ + dₖ v. What the final δ takes
-        // from g of step k is found backwards: (p, q) is what it takes from (v, δ) as they are
-        // after step k.
+        // With δ = (x₀ − x)/η a step is v ← ρ v + g − μ η δ; δ ← δ + dₖ v. How much the final δ
+        // takes from g of step k is found backwards: (p, q) is how much it takes from (v, δ) after
+        // step k.
         let mut coefficients = vec![0.0; usize::try_from(self.steps).unwrap_or(usize::MAX)];
         let mut decay: Vec<f64> = vec![1.0; coefficients.len()];
         (1..decay.len()).for_each(|step| decay[step] = decay[step - 1] * self.learning_rate_decay);
@@ -51,7 +51,7 @@ impl LocalTraining {
     }
 }
 
-/// What one peer brings into a normalised average.
+/// One peer's part in a normalised average.
 #[derive(Clone, Copy, Debug)]
 pub struct Normalised {
     /// Share pᵢ; all sum to 1.
@@ -71,7 +71,7 @@ pub fn effective_steps(peers: &[Normalised]) -> f64 {
 /// The weight τ_eff pᵢ / ‖aᵢ‖₁ of each peer's change xᵢ − x₀. They need not sum to 1.
 ///
 /// # Panics
-/// When some effective steps are not positive: who did not train has no change to weigh.
+/// When some effective steps are not positive: a peer that did not train has no change to weigh.
 pub fn weights(peers: &[Normalised]) -> Vec<f64> {
     assert!(
         peers.iter().all(|peer| peer.effective_steps > 0.0),
@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(LocalTraining { steps: 0, ..plain }.effective_steps(), 0.0);
     }
 
-    /// Two peers whose optima are ±1 and who take 1 and 20 steps: the normalised average rests in
+    /// Two peers whose optima are ±1 and that take 1 and 20 steps: the normalised average rests in
     /// the middle, the plain one does not.
     #[test]
     fn unequal_steps_do_not_move_the_optimum() {

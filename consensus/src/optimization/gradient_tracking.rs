@@ -3,9 +3,9 @@
 //!
 //! Di Lorenzo and Scutari 2016, arXiv 1602.00591; Nedić, Olshevsky and Shi 2017, arXiv 1607.03218.
 //! Adapt, then combine: X⁺ = W (X − η Y); Y⁺ = W (Y + G⁺ − G) with Y₀ = G₀, where G are gradients
-//! at X and G⁺ at X⁺. While W is doubly stochastic the mean of Y is the mean of G. What travels is
-//! the model's half step and then the tracked vector's; W is whatever combines them. Doubles what
-//! is sent; gradients of different batches keep their noise in Y.
+//! at X and G⁺ at X⁺. While W is doubly stochastic the mean of Y is the mean of G. Peers send the
+//! model's half step and then the tracked vector's; W is whatever combines them. Doubles the bytes
+//! sent; gradients of different batches keep their noise in Y.
 
 use super::each;
 

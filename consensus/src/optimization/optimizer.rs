@@ -1,9 +1,9 @@
-//! How far local training leads: what its settings make of a number of steps.
+//! How far local training leads: the effect of its settings on a number of steps.
 
 use super::fednova::LocalTraining;
 
-/// As much of the charter's `[training]` as tells how far gradients lead. By default plain steps,
-/// as in worlds whose objective is a formula.
+/// The settings of the charter's `[training]` that determine how far gradients lead. By default
+/// plain steps, as in worlds whose objective is a formula.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Optimizer {
     /// Momentum of the local steps, in [0, 1).
@@ -12,14 +12,14 @@ pub struct Optimizer {
     pub dampening: f64,
     /// Strength μ of the pull towards the start of the round (FedProx); 0 is none.
     pub prox: f64,
-    /// Whether momentum goes on from round to round.
+    /// Whether momentum carries over from round to round.
     pub is_lasting: bool,
 }
 
 impl Optimizer {
-    /// ‖a‖₁ of FedNova: how many plain steps so many local steps of size `rate` amount to. Where
-    /// momentum goes on over rounds it is what they amount to in the long run. Weight decay is left
-    /// out of it.
+    /// ‖a‖₁ of FedNova: how many plain steps `steps` local steps of size `rate` amount to. If
+    /// momentum carries over between rounds, it is what they amount to in the long run. Weight
+    /// decay is left out.
     pub fn effective_steps(&self, steps: u64, rate: f64) -> f64 {
         let fresh = 1.0 - self.dampening;
         if self.is_lasting {

@@ -4,7 +4,7 @@
 //! Kempe, Dobra and Gehrke 2003; for training Assran et al. 2019 (SGP), arXiv 1811.10792. Each peer
 //! splits its vector and a mass, 1 at first, evenly over its receivers and itself, and adds up what
 //! it gets: x ← P x, w ← P w with columns of P that sum to 1. The estimate of the mean is x / w. A
-//! lost message is lost mass: send cumulative sums where messages can get lost. One liar moves the
+//! lost message is lost mass: send cumulative sums if messages can get lost. One liar moves the
 //! result anywhere, by mass as well.
 
 use crate::topology::Graph;
@@ -14,9 +14,9 @@ pub fn share(graph: &Graph, sender: usize) -> f64 {
     1.0 / (1 + graph.sends_to(sender).len()) as f64
 }
 
-/// The masses that all peers have after `rounds` rounds in which nothing is lost, from 1 each:
-/// where a graph's columns are all it has, some peers hold more than others for good. Ends early
-/// where they no longer change.
+/// The masses that all peers have after `rounds` rounds in which nothing is lost, from 1 each: if
+/// only the graph's columns sum to 1, some peers hold more than others for good. Ends early if the
+/// masses no longer change.
 pub fn settled_masses(graph: &Graph, rounds: usize) -> Vec<f64> {
     let mut masses = vec![1.0; graph.peers()];
     for _ in 0..rounds {
@@ -56,7 +56,7 @@ pub struct Part<'a> {
     pub share: f64,
 }
 
-/// x and w after a round: the sum of the parts, the own one among them.
+/// x and w after a round: the sum of the parts, the peer's own among them.
 ///
 /// # Panics
 /// When lengths differ, or there is no part.
@@ -82,10 +82,10 @@ pub fn gather(parts: &[Part<'_>]) -> (Vec<f32>, f64) {
     )
 }
 
-/// x / w: what the peer takes for the mean, and trains on.
+/// x / w: the peer's estimate of the mean, from which it trains.
 ///
 /// # Panics
-/// When the mass is not positive, which even shares of positive masses never make it.
+/// When the mass is not positive. Even shares of positive masses never make it so.
 pub fn estimate(values: &[f32], mass: f64) -> Vec<f32> {
     assert!(mass > 0.0, "a mass of {mass} was never given");
     values

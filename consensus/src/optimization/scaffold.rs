@@ -3,7 +3,7 @@
 //! Karimireddy et al. 2020, arXiv 1910.06378, option II. Peer i holds a control cᵢ and knows c, the
 //! controls' mean (among peers each tracks c by gossip). Local steps y ← y − η (g − cᵢ + c); after
 //! K of them cᵢ ← cᵢ − c + (x − y) / (K η). With the global step size η_g a round changes the model
-//! by η_g times the mean of y − x. Doubles what is sent; a control from a liar corrects everybody
+//! by η_g times the mean of y − x. Doubles the bytes sent. A control from a liar corrects everybody
 //! wrongly, so it has to pass the same rule as the models.
 
 use super::each;
@@ -29,7 +29,7 @@ pub fn scaled_end(start: &[f32], end: &[f32], global_learning_rate: f64) -> Vec<
     })
 }
 
-/// The own control after `steps` local steps of `learning_rate` from `start` to `end`.
+/// The peer's control after `steps` local steps of `learning_rate` from `start` to `end`.
 ///
 /// # Panics
 /// When lengths differ, or there was no step.

@@ -1,4 +1,4 @@
-//! Momentum over rounds: the change that a round made goes on in the next ones.
+//! Momentum over rounds: the change that a round made continues in the next ones.
 //!
 //! Hsu, Qi and Brown 2019 (FedAvgM), arXiv 1909.06335. With Δ the round's change v ← β v + Δ;
 //! x ← x + γ v. There is no server here: each peer keeps its own v. Under unlike data the peers' v drift

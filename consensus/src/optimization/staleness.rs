@@ -1,4 +1,4 @@
-//! What an update counts that is some rounds old.
+//! How much an update counts that is some rounds old.
 //!
 //! Xie, Koyejo and Gupta 2019 (FedAsync), arXiv 1903.03934. The mixing weight α of an update is
 //! multiplied by s(t), t its staleness in rounds: constant 1; polynomial (t + 1)^(−a); hinge 1 up
@@ -65,7 +65,7 @@ pub static STALENESS_WEIGHTS: Registry<fn(&mut Section<'_>) -> StalenessWeight> 
 
 const SOURCE: &str = "Xie, Koyejo and Gupta 2019 (FedAsync), arXiv 1903.03934";
 
-/// What a charter has that says nothing: it needs no threshold to be chosen.
+/// The default of a charter: it needs no threshold to be chosen.
 const DEFAULT: &str = "polynomial";
 
 impl StalenessWeight {

@@ -1,16 +1,17 @@
-//! `deadline`: neighbours whose last update came late are not waited for, and yet again every so
-//! many rounds.
+//! `deadline`: rounds do not wait for a neighbour whose last update came late, except once every
+//! `fairness` rounds.
 //!
 //! After Nishio and Yonetani 2019 (FedCS), arXiv 1804.08333, where a server asks for resources and
-//! leaves out who would hold the round up. Here nobody is asked: what counts is when a neighbour's
-//! newest update came, as a share of the deadline counted from the end of the own training. Whoever
-//! came later than `late`, or missed the deadline, is awaited again `fairness` rounds after it was
-//! awaited last. One that is not awaited and comes in time is mixed anyway; one that does not
-//! leaves its weight to the own model, as who is absent always does. So a slow peer's rows count
-//! less, never nothing: with unlike rows the result leans towards the fast.
+//! leaves out clients that would delay the round. Here nobody is asked: what counts is when a
+//! neighbour's newest update came, as a share of the deadline counted from the end of the peer's
+//! own training. A neighbour that came later than `late`, or missed the deadline, is awaited again
+//! `fairness` rounds after it was last awaited. A neighbour that is not awaited and comes in time
+//! is mixed anyway. One that does not come leaves its weight to the peer's own model, as an absent
+//! peer always does. So a slow peer's rows count less, but they do count: with unlike rows the
+//! result leans towards the fast.
 //!
-//! The quickest are awaited in any case where the rule needs as many. `round.patience` has no part
-//! in it: a neighbour that is silent for good costs one deadline every `fairness` rounds. Cost: O(n
+//! The quickest are awaited in any case, as many as the rule needs. `round.patience` has no part in
+//! it: a neighbour that is silent for good costs one deadline every `fairness` rounds. Cost: O(n
 //! log n). A liar is as quick as it likes.
 
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use crate::section::Section;
 
 pub(super) const ENTRY: SelectionEntry = SelectionEntry {
     name: "deadline",
-    help: "not who came late in the deadline, but each again after so many rounds, keys late, fairness",
+    help: "all but late neighbours, each of those again after some rounds, keys late, fairness",
     source: "after Nishio and Yonetani 2019 (FedCS), arXiv 1804.08333",
     main_key: None,
     new: |section: &mut Section<'_>| {

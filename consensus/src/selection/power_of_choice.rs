@@ -1,13 +1,13 @@
 //! `power-of-choice`: of d neighbours drawn at random, the k whose announced training loss is
 //! highest.
 //!
-//! Cho, Wang and Joshi 2022, arXiv 2010.01243: whoever fits the common model worst moves it most,
-//! so learning is faster at first, and the larger d is against k, the further the end is biased
-//! towards those with a high loss. There a server asks d clients for the loss of the common model;
-//! here each update announces the loss of its own training, which is what the paper's cheaper
-//! variants use. The d are awaited and drawn from charter, round and own id; when the round closes,
-//! the k of those that have come are mixed, ties to the lower id. The weight of the others is
-//! shared among the k in proportion to their weights. Cost: O(n + d log d).
+//! Cho, Wang and Joshi 2022, arXiv 2010.01243: the peer that the common model fits worst moves it
+//! most, so learning is faster at first. The larger d is against k, the more the end result is
+//! biased towards peers with a high loss. There a server asks d clients for the loss of the common
+//! model; here each update announces the loss of its own training, as in the paper's cheaper
+//! variants. The d are drawn from charter, round and the receiver's id, and awaited. When the round
+//! closes, the k highest of those that came are mixed, ties to the lower id. The weight of the
+//! others is shared among the k in proportion to their weights. Cost: O(n + d log d).
 //!
 //! A loss is a claim that nobody can check: a liar claims a high one and is mixed whenever it is
 //! drawn, which makes it stronger than under `all`. Combine it with a robust rule whose `byzantine`
@@ -21,7 +21,7 @@ use crate::section::Section;
 
 pub(super) const ENTRY: SelectionEntry = SelectionEntry {
     name: "power-of-choice",
-    help: "of so many drawn neighbours those that claim the highest training loss, keys candidates, selected",
+    help: "of some drawn neighbours those that claim the highest training loss, keys candidates, selected",
     source: "Cho et al. 2022, arXiv 2010.01243",
     main_key: None,
     new,

@@ -3,13 +3,13 @@
 //!
 //! McMahan et al. 2017 (FedAvg), arXiv 1602.05629, where a server draws a share C of the clients;
 //! here every peer draws among its neighbours. The weight of those not drawn is shared among the
-//! drawn in proportion to their weights. Where these are equal, what is mixed has the expectation
-//! of mixing all; where they are not, heavy neighbours count somewhat less on average than they
-//! would. W is no longer doubly stochastic in a single round, so the mean of all models moves a
-//! little. Cost: O(n) a round.
+//! drawn in proportion to their weights. If these are equal, the result has the expectation of
+//! mixing all; if not, heavy neighbours count somewhat less on average than they would. W is no
+//! longer doubly stochastic in a single round, so the mean of all models moves a little. Cost: O(n)
+//! a round.
 //!
 //! Protects against nothing: a liar is drawn as often as anybody. It draws from all neighbours of
-//! the graph, present or not, so that anybody can repeat it; who is drawn and away is an absent
+//! the graph, present or not, so that anybody can repeat it; a drawn peer that is away is an absent
 //! contribution.
 
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::section::Section;
 
 pub(super) const ENTRY: SelectionEntry = SelectionEntry {
     name: "uniform",
-    help: "a share of the neighbours or a count of them, drawn anew each round from seed, round and own id, keys share, count",
+    help: "a share of the neighbours or a count of them, drawn anew each round from seed, round and peer id, keys share, count",
     source: "McMahan et al. 2017, arXiv 1602.05629",
     main_key: None,
     new,
@@ -59,7 +59,7 @@ impl Selection for Uniform {
         draw(self.mixed_of(candidates.len()), candidates.len(), random)
     }
 
-    /// A share is rounded up, but for what the last bits of a product add.
+    /// A share is rounded up, except for what rounding adds in the last bits of the product.
     fn mixed_of(&self, neighbours: usize) -> usize {
         match self {
             Uniform::Share(share) => ((share * neighbours as f64 - 1e-9).ceil() as usize)

@@ -1,9 +1,9 @@
-//! What a graph is worth: degrees, distances, how many peers must fail before it falls apart, how
+//! The analysis of a graph: degrees, distances, how many peers must fail before it falls apart, how
 //! fast it mixes.
 //!
 //! With slem = the second largest absolute eigenvalue of W, disagreement shrinks by slem a round on
 //! symmetric graphs (Boyd et al. 2006, doi 10.1109/TIT.2006.874516). Cost n³ for the spectrum;
-//! everything else is cheap beside it.
+//! everything else is cheap against it.
 
 use std::borrow::Borrow;
 use std::collections::VecDeque;
@@ -14,8 +14,8 @@ use serde::Serialize;
 use super::Graph;
 use super::graph::{connected_together, reachable};
 
-/// Properties of a graph and its mixing matrix W. What a directed graph has no meaning for is
-/// `None`.
+/// Properties of a graph and its mixing matrix W. A property without meaning for a directed graph
+/// is `None`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Analysis {
     /// Number of peers.
@@ -24,7 +24,7 @@ pub struct Analysis {
     pub directed: bool,
     /// Number of edges.
     pub edge_count: usize,
-    /// Whether every peer's updates reach every other, over others.
+    /// Whether every peer's updates reach every other peer, directly or through others.
     pub connected: bool,
     /// Parts between which no update travels both ways.
     pub components: usize,
@@ -32,12 +32,12 @@ pub struct Analysis {
     pub min_degree: usize,
     /// Most peers that one receives from.
     pub max_degree: usize,
-    /// Longest shortest path; `None` where disconnected.
+    /// Longest shortest path; `None` if disconnected.
     pub diameter: Option<usize>,
-    /// Mean over all ordered pairs; `None` where disconnected or alone.
+    /// Mean over all ordered pairs; `None` if disconnected or alone.
     pub average_shortest_path: Option<f64>,
-    /// How many peers must go before the others are disconnected (n − 1 where none can). Honest
-    /// peers stay connected for fewer Byzantine ones than this.
+    /// How many peers must go before the others are disconnected (n − 1 if that cannot happen).
+    /// Honest peers stay connected if fewer than this are Byzantine.
     pub vertex_connectivity: usize,
     /// Second largest eigenvalue of W.
     pub lambda_2: Option<f64>,
@@ -47,7 +47,7 @@ pub struct Analysis {
     pub slem: f64,
     /// 1 − slem.
     pub spectral_gap: f64,
-    /// p in ‖WX − mean‖² ≤ (1 − p) ‖X − mean‖²: 1 − ‖W − J/n‖₂², which is 1 − slem² where W is
+    /// p in ‖WX − mean‖² ≤ (1 − p) ‖X − mean‖²: 1 − ‖W − J/n‖₂², which is 1 − slem² if W is
     /// symmetric.
     pub consensus_p: f64,
     /// ‖W − J/n‖₂.
@@ -58,10 +58,10 @@ pub struct Analysis {
     pub row_stochastic: bool,
     /// Whether every column of W sums to 1 (1e-12), so that the mean is kept.
     pub column_stochastic: bool,
-    /// Expected rounds until disagreement has shrunk by a factor of 1000, from slem; `None` where
-    /// it never does.
+    /// Expected rounds until disagreement has shrunk by a factor of 1000, from slem; `None` if it
+    /// never does.
     pub rounds_to_consensus: Option<u64>,
-    /// W, where it is symmetric and small enough to read.
+    /// W, if it is symmetric and small enough to read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metropolis_hastings: Option<Vec<Vec<f64>>>,
 }
@@ -74,8 +74,8 @@ pub struct PeriodAnalysis {
     /// ‖W_t … W_1 − J/n‖₂ after each round: how far peers can be from the mean of what all began
     /// with.
     pub residual_two_norm_after_each_round: Vec<f64>,
-    /// ‖(I − J/n) W_t … W_1‖₂ after each round: how far they can be from each other. The same,
-    /// where W keeps the mean.
+    /// ‖(I − J/n) W_t … W_1‖₂ after each round: how far they can be from each other. The same as
+    /// the residual if W keeps the mean.
     pub disagreement_two_norm_after_each_round: Vec<f64>,
     /// Whether everyone holds the exact average (1e-9) at the end of the period.
     pub exact_average_after_period: bool,
@@ -125,11 +125,11 @@ fn matrix(graph: &Graph) -> DMatrix<f64> {
 /// Largest graph whose matrix is part of its analysis.
 const MATRIX_PEERS_MAX: usize = 128;
 
-/// What rounding leaves of an eigenvalue 0 or of a sum 1, generously.
+/// A generous bound on the rounding error of an eigenvalue 0 or of a sum 1.
 const ROUNDING: f64 = 1e-12;
 
 /// 1 − the second largest absolute eigenvalue of a matrix whose rows sum to 1, of which nothing
-/// else is known: 0 where it leaves parts apart, NaN where its eigenvalues were not found. Takes n³
+/// else is known: 0 if it leaves parts apart, NaN if its eigenvalues were not found. Takes n³
 /// steps.
 ///
 /// # Panics
@@ -246,7 +246,7 @@ impl Graph {
 
     /// The smallest number of peers whose removal leaves some peer unable to reach another: the
     /// minimum over pairs without an edge of the number of paths that share no peer (Menger); n − 1
-    /// where every pair has an edge.
+    /// if every pair has an edge.
     fn vertex_connectivity(&self) -> usize {
         let n = self.peers();
         let mut fewest = n.saturating_sub(1);
@@ -322,7 +322,7 @@ impl Flow {
             .count()
     }
 
-    /// Finds one more path by breadth-first search and turns its arcs round; false where there is
+    /// Finds one more path by breadth-first search and turns its arcs round; false if there is
     /// none.
     fn augment(&mut self, start: usize, end: usize) -> bool {
         let mut arrived: Vec<Option<usize>> = vec![None; self.leaving.len()];
@@ -348,7 +348,7 @@ impl Flow {
     }
 }
 
-/// What the eigenvalues and singular values of W tell.
+/// What follows from the eigenvalues and singular values of W.
 struct Spectrum {
     lambda_2: Option<f64>,
     lambda_n: Option<f64>,

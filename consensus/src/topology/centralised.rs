@@ -2,10 +2,10 @@
 //!
 //! McMahan et al. 2017 (FedAvg), arXiv 1602.05629. Period 2. Even rounds: everybody trains, the
 //! leaves send to the hub, which combines all models with equal weights. Odd rounds: nobody trains,
-//! the hub sends what came out, the leaves take it as it is. So two rounds are one of the paper's,
+//! the hub sends the result, the leaves take it unchanged. So two rounds are one of the paper's,
 //! and schedules over rounds (`learning_rate_decay`) count both. The hub is the first peer in the
 //! order of keys; it trains as well. A robust rule judges the models at the hub. The leaves believe
-//! the hub whatever it sends, and without it each goes on alone.
+//! whatever the hub sends, and without it each continues alone.
 
 use super::{Graph, Topology, TopologyEntry, TopologyError, check_size};
 use crate::random::Seed;

@@ -1,5 +1,5 @@
-//! Dumbbell: two complete halves joined by a few edges. A hard case, not a recommendation: the
-//! halves agree at once, the whole hardly, and rules that drop what is far from the own
+//! Dumbbell: two complete halves joined by a few edges. A hard case, not a recommendation: each
+//! half agrees at once, the whole hardly at all. Rules that drop models far from the peer's own
 //! neighbourhood never let the halves meet.
 //!
 //! He, Karimireddy and Jaggi 2022, arXiv 2202.01545, figure 4.

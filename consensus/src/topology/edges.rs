@@ -1,9 +1,9 @@
 //! Edges: the charter itself lists who exchanges with whom. Peers are numbered from 0 in the order
 //! of their keys.
 //!
-//! With `directed` a pair is sender and receiver, and who receives averages all it got and its own
-//! equally: rows of W sum to 1, columns do not, so that plain mixing moves the mean and `push-sum`
-//! does not.
+//! With `directed` a pair is sender and receiver, and a receiver averages all models that it got
+//! and its own equally: rows of W sum to 1, columns do not, so that plain mixing moves the mean and
+//! `push-sum` does not.
 //!
 //! [`edges_from_text`] reads the same from a file of pairs, as other programs write them.
 

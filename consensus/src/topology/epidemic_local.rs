@@ -1,5 +1,5 @@
-//! EL-Local: each round every peer sends to s others that it draws itself; who receives averages
-//! all it got and its own equally.
+//! EL-Local: each round every peer sends to s others that it draws itself; a receiver averages all
+//! models that it got and its own equally.
 //!
 //! De Vos et al. 2023 (epidemic learning), arXiv 2310.01972. Directed, another graph each round.
 //! Weight 1 / (1 + received) each, so rows of W sum to 1 and columns do not: the mean moves a
@@ -79,8 +79,8 @@ impl Topology for EpidemicLocal {
         true
     }
 
-    /// It never begins again. So many rounds it takes until a peer that nobody has sent to is rarer
-    /// than one in a million federations: n e^(−s · rounds) < 2⁻²⁰ with room to spare.
+    /// It never begins again. This is the number of rounds until a peer that nobody has sent to is
+    /// rarer than one in a million federations: n e^(−s · rounds) < 2⁻²⁰ with room to spare.
     fn period(&self, peers: usize) -> u64 {
         (u64::from(peers.max(1).ilog2()) + 21).div_ceil(self.sends as u64)
     }

@@ -14,7 +14,7 @@ pub(super) const ENTRY: TopologyEntry = TopologyEntry {
     source: "Gilbert 1959; Erdős and Rényi 1960",
     main_key: Some("probability"),
     new: |section| {
-        // 0: so that the same line of a charter fits any number of peers.
+        // 0, so that the same line of a charter fits any number of peers.
         Box::new(ErdosRenyi {
             probability: section.number("probability", Some(0.0), 0.0..=1.0),
         })

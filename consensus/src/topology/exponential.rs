@@ -2,9 +2,9 @@
 //!
 //! Ying et al. 2021, arXiv 2110.13363. Static: all hops every round, weight 1 / (⌈log₂ n⌉ + 1)
 //! each; spectral gap about 2 / (⌈log₂ n⌉ + 1). One-peer: round t uses hop 2^(t mod ⌈log₂ n⌉) alone
-//! with weight 1/2; averages exactly after ⌈log₂ n⌉ rounds where n is a power of two, and only
-//! then. Both are directed and doubly stochastic. With one neighbour at a time a robust rule has
-//! nothing to compare.
+//! with weight 1/2; averages exactly after ⌈log₂ n⌉ rounds if n is a power of two, and only then.
+//! Both are directed and doubly stochastic. With one neighbour at a time a robust rule has nothing
+//! to compare.
 
 use super::{Graph, Topology, TopologyEntry, TopologyError};
 use crate::random::Seed;
@@ -19,7 +19,7 @@ pub(super) const ENTRY: TopologyEntry = TopologyEntry {
 
 pub(super) const ONE_PEER_ENTRY: TopologyEntry = TopologyEntry {
     name: "one-peer-exponential",
-    help: "one of the exponential graph's hops a round; exact average after log2 n rounds where n is a power of two",
+    help: "one of the exponential graph's hops a round; exact average after log2 n rounds if n is a power of two",
     source: "Ying et al. 2021, arXiv 2110.13363",
     main_key: None,
     new: |_| Box::new(OnePeerExponential),

@@ -4,28 +4,28 @@ use std::borrow::Borrow;
 
 use super::{TopologyError, remainder};
 
-/// An own weight up to this is none: what rounding leaves of 1 − 1.
+/// A peer's own weight up to this counts as zero: the rounding error of 1 − 1.
 const OWN_NOTHING: f64 = 1e-12;
 
 /// Who sends to whom among peers `0..n`, and the mixing matrix W: row `to` says with which weights
-/// peer `to` averages its own model and what it receives. Rows sum to 1.
+/// peer `to` averages its own model and the received ones. Rows sum to 1.
 ///
 /// Senders of a receiver may be alternatives of each other, best first: of those that come only the
-/// best counts. W holds the first of each; whoever counts in its place has its weight.
+/// best counts. W holds the first of each; the one that counts in its place has its weight.
 ///
-/// All lists lie one after the other in a few allocations: 24 bytes per edge end (40 where
-/// directed) and 24 per peer.
+/// All lists lie one after the other in a few allocations: 24 bytes per edge end (40 if directed)
+/// and 24 per peer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Graph {
     /// Per sender, the receivers.
     sends: Lists,
-    /// Per receiver, the senders; `None` where every edge goes both ways, so that these are the
+    /// Per receiver, the senders; `None` if every edge goes both ways, so that these are the
     /// receivers.
     receives: Option<Lists>,
     /// The weight of each sender, in the order of the receivers' lists.
     weights: Vec<f64>,
-    /// Where senders are alternatives, for each of them: which of its receiver's groups it is in,
-    /// and its rank there.
+    /// If senders are alternatives, for each of them: which of its receiver's groups it is in, and
+    /// its rank there.
     ranks: Option<Vec<Rank>>,
     own: Vec<f64>,
 }
@@ -37,7 +37,7 @@ struct Rank {
     rank: u32,
 }
 
-/// What a receiver mixes of one group of senders: the model of the best that comes, with this
+/// A group of senders of which a receiver mixes one model: that of the best that comes, with this
 /// weight.
 pub type Alternatives = (Vec<usize>, f64);
 
@@ -146,8 +146,8 @@ impl Graph {
         Ok(Graph::of(neighbours, None, weights, None))
     }
 
-    /// A graph from every sender's (receiver, weight) list; what a receiver's weights leave of 1 is
-    /// its own model's.
+    /// A graph from every sender's (receiver, weight) list; the rest of a receiver's weights to 1
+    /// is its own model's.
     ///
     /// # Errors
     /// When an edge leaves `0..peers`, is a loop or doubled, a weight is not in (0, 1], or a
@@ -177,8 +177,8 @@ impl Graph {
         Graph::of(sends, Some(receives), weights, None).checked()
     }
 
-    /// A graph from every receiver's groups of senders, best first, each with its weight; what a
-    /// receiver's weights leave of 1 is its own model's.
+    /// A graph from every receiver's groups of senders, best first, each with its weight; the rest
+    /// of a receiver's weights to 1 is its own model's.
     ///
     /// # Errors
     /// When an edge leaves `0..peers`, is a loop or doubled, a weight is not in (0, 1], or a
@@ -261,8 +261,8 @@ impl Graph {
         self.receiving().list(peer)
     }
 
-    /// The weight with which the model of `from` enters that of `to`, where it counts; the weight
-    /// of the own model where both are equal; 0 where there is no edge.
+    /// The weight with which the model of `from` enters that of `to`, if it counts. The weight of
+    /// the peer's own model if both are equal; 0 if there is no edge.
     pub fn mixing_weight(&self, to: usize, from: usize) -> f64 {
         if to == from {
             return self.own[to];
@@ -271,7 +271,7 @@ impl Graph {
             .map_or(0.0, |place| self.weights[place])
     }
 
-    /// W\[to\]\[from\]: the mixing weight, which of alternatives the first has.
+    /// W\[to\]\[from\]: the mixing weight, which the first of alternatives has.
     pub fn entry(&self, to: usize, from: usize) -> f64 {
         if to != from && self.rank(to, from) > 0 {
             0.0
@@ -289,15 +289,15 @@ impl Graph {
             .map(|place| lists.starts[to] + place)
     }
 
-    /// How many of the senders to `to` count before `from`, whichever of them comes; 0 where it has
-    /// no better alternative.
+    /// How many of the senders to `to` count before `from`, whichever of them comes; 0 if it has no
+    /// better alternative.
     pub fn rank(&self, to: usize, from: usize) -> usize {
         let ranks = self.ranks.as_ref().zip(self.place(to, from));
         ranks.map_or(0, |(ranks, place)| ranks[place].rank as usize)
     }
 
     /// The senders to `to` in groups of alternatives, best first: of each group the best that comes
-    /// counts. Where there are none, each sender stands alone.
+    /// counts. If there are no alternatives, each sender stands alone.
     pub fn alternatives(&self, to: usize) -> Vec<Vec<usize>> {
         let senders = self.receives_from(to);
         let Some(ranks) = &self.ranks else {
@@ -315,7 +315,7 @@ impl Graph {
             .collect()
     }
 
-    /// How many models `to` receives: of alternatives one.
+    /// How many models `to` receives; a group of alternatives counts as one.
     pub fn models_received(&self, to: usize) -> usize {
         match &self.ranks {
             None => self.receives_from(to).len(),
@@ -333,8 +333,7 @@ impl Graph {
             .is_some_and(|ranks| ranks.iter().any(|rank| rank.rank > 0))
     }
 
-    /// Whether `to` takes a model as it comes: it receives a single one, and its own weighs
-    /// nothing.
+    /// Whether `to` takes a model unchanged: it receives a single one, and its own weighs nothing.
     pub fn adopts(&self, to: usize) -> bool {
         self.own[to].abs() <= OWN_NOTHING && self.models_received(to) == 1
     }
@@ -345,7 +344,7 @@ impl Graph {
         (0..self.peers()).map(row).collect()
     }
 
-    /// Every edge once: (sender, receiver) where directed, (lower, higher) where not; ascending.
+    /// Every edge once: (sender, receiver) if directed, (lower, higher) if not; ascending.
     pub fn edges(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
         (0..self.peers()).flat_map(move |from| {
             let receivers = self.sends_to(from).iter().map(move |to| (from, *to));

@@ -7,11 +7,11 @@
 //! heads combine each other's models, every cluster counting alike; all others keep their own.
 //! Round C: members adopt their head's model, so columns of W do not sum to 1 there.
 //!
-//! Succession: each cluster has `heads` heads, ranked by rendezvous, the lowest hash of seed,
-//! period and number first; so every peer knows them all without asking. In round B all of them
-//! exchange, and everyone counts the best-ranked of each other cluster whose model came; in round C
-//! members, deputies among them, adopt the best-ranked of their own. So a head that is lost costs
-//! the wait for it at most. Where all heads of a cluster are lost, the cluster goes on alone and is
+//! Succession: each cluster has `heads` heads, ranked by rendezvous: the lowest hash of seed,
+//! period and number comes first. So every peer knows them all without asking. In round B all of
+//! them exchange, and each counts the best-ranked of each other cluster whose model came. In round
+//! C members, deputies among them, adopt the best-ranked of their own cluster. So a lost head costs
+//! at most the wait for it. If all heads of a cluster are lost, the cluster continues alone and is
 //! back in the next period.
 //!
 //! A rule's `byzantine` holds within a cluster and, among heads, for clusters. In round C a member
@@ -29,7 +29,7 @@ pub(super) const ENTRY: TopologyEntry = TopologyEntry {
     main_key: Some("clusters"),
     new: |section| {
         Box::new(Hierarchical {
-            // 0: about √n clusters of √n, where neither level has much more to do than the other.
+            // 0: about √n clusters of √n, so that neither level has much more to do than the other.
             clusters: section.integer("clusters", Some(0), 0..=1_000_000) as usize,
             // Guess: the fastest mixing.
             local_rounds: section.integer("local_rounds", Some(1), 1..=1000),

@@ -1,8 +1,8 @@
-//! Hypercube: two peers exchange where their numbers differ in one binary digit. Degree and
-//! diameter log₂ n.
+//! Hypercube: two peers exchange if their numbers differ in one binary digit. Degree and diameter
+//! log₂ n.
 //!
-//! Harary, Hayes and Wu 1988, doi 10.1016/0898-1221(88)90213-1. Where n is no power of two, edges
-//! to numbers that no peer has are left out; the graph stays connected, since clearing the highest
+//! Harary, Hayes and Wu 1988, doi 10.1016/0898-1221(88)90213-1. If n is no power of two, edges to
+//! numbers that no peer has are left out; the graph stays connected, since clearing the highest
 //! digit leads down to peer 0.
 
 use super::{Graph, Topology, TopologyEntry, TopologyError};

@@ -7,13 +7,13 @@
 //! peer that is held up. If edges go both ways and never change, the lead is 1. If rounds have
 //! different graphs, it is more: a cluster of a hierarchy advances without a deputy of another one.
 //!
-//! A receiver keeps what comes early for so many rounds, a sender what it has sent, and a peer that
-//! is behind by more has missed something.
+//! A receiver keeps early updates, and a sender its sent ones, for as many rounds as the lead. A
+//! peer that is behind by more has missed something.
 
 use super::{Graph, TopologySection};
 
-/// Largest lead that is told, and so what a peer keeps at most. A guess: an announcement has at
-/// most 64 KiB.
+/// Largest lead that is reported, and so the most that a peer keeps. A guess: an announcement has
+/// at most 64 KiB.
 pub const LEAD_MAX: u64 = 16;
 
 /// Peers, and rounds of random kinds, that are looked at; the kinds treat all alike or draw them by
@@ -21,7 +21,7 @@ pub const LEAD_MAX: u64 = 16;
 const ORIGINS_MAX: usize = 32;
 const STARTS_MAX: u64 = 8;
 
-/// The lead over `peers` peers, from 1 to [`LEAD_MAX`]; 1 where there is no such graph.
+/// The lead over `peers` peers, from 1 to [`LEAD_MAX`]; 1 if there is no such graph.
 pub(super) fn lead(topology: &TopologySection, peers: usize) -> u64 {
     let step = peers.div_ceil(ORIGINS_MAX).max(1);
     let mut largest = 1;
@@ -49,13 +49,13 @@ pub(super) fn lead(topology: &TopologySection, peers: usize) -> u64 {
     largest
 }
 
-/// The rounds in which a peer is thought to be held up.
+/// The rounds in which a peer is assumed to be held up.
 fn starts(topology: &TopologySection, peers: usize) -> Vec<u64> {
     match topology.redraw_every {
         0 if !topology.changes() => vec![0],
         0 if topology.kind.is_random() => (0..STARTS_MAX).collect(),
         0 => (0..topology.kind.period(peers).min(LEAD_MAX)).collect(),
-        // What counts is how long before another graph it is.
+        // What counts is the number of rounds until the graph changes.
         every => (1..=STARTS_MAX / 2)
             .flat_map(|draw| (0..every.min(3)).map(move |before| draw * every - 1 - before))
             .collect(),
@@ -81,7 +81,7 @@ impl Held {
         }
     }
 
-    /// Whether a peer sends to the origin in this round that is not held up before it.
+    /// Whether a peer that is not held up before this round sends to the origin in it.
     fn is_overtaken(&self, graph: &Graph) -> bool {
         graph
             .receives_from(self.origin)
@@ -89,8 +89,8 @@ impl Held {
             .any(|sender| !self.peers[*sender])
     }
 
-    /// The round cannot be closed by peers that wait for a peer that is held up: of alternatives
-    /// for the best alone.
+    /// Peers that wait for a held-up peer cannot close the round; of alternatives, only the best is
+    /// waited for.
     fn spread(&mut self, graph: &Graph) {
         let waits = |peer: usize| {
             let any = graph
@@ -124,14 +124,14 @@ mod tests {
             .section("topology", TopologySection::read)
     }
 
-    /// Peers that go on in any order as far as their senders let them: how far ahead an update
+    /// Peers that advance in any order as far as their senders let them: how far ahead an update
     /// comes at most.
     fn observed(topology: &TopologySection, peers: usize, rounds: u64, random: &mut Stream) -> u64 {
-        // Round that each has opened and published in.
+        // The round that each peer has opened and published in.
         let mut at = vec![0u64; peers];
         let mut largest = 0;
         for _ in 0..rounds as usize * peers * 4 {
-            // Mostly one half goes on, so that some fall behind as far as they can.
+            // Mostly one half advances, so that some fall behind as far as they can.
             let place = random.bounded(peers as u64) as usize;
             let place = if random.bounded(8) > 0 {
                 place / 2

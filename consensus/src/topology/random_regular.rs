@@ -84,7 +84,7 @@ impl Topology for RandomRegular {
     }
 }
 
-/// Who is whose neighbour in a graph while it is drawn.
+/// The neighbours of each peer in a graph that is being drawn.
 struct Drawn {
     degree: usize,
     /// `degree` places for each peer, of which the first `counts` are taken.
@@ -109,7 +109,7 @@ impl Drawn {
     }
 }
 
-/// One draw, or `None` where the last ends could not be paired.
+/// One draw, or `None` if the last ends could not be paired.
 fn draw(peers: usize, degree: usize, stream: &mut Stream) -> Option<Drawn> {
     let mut drawn = Drawn {
         degree,

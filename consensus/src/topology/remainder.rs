@@ -1,15 +1,16 @@
-//! The weight of a peer's own model: what the weights of the others leave of 1.
+//! The weight of a peer's own model: the rest to 1 after the weights of the others.
 //!
 //! In exact arithmetic every peer of a complete graph of n gives each model 1/n, its own too. In
 //! floating point 1 − (n − 1)/n is another number than 1/n for n = 3, 5, 6, 7, 9, …; then peers
-//! that mixed the same models would hold different last bits. So where the remainder is one of the
-//! other weights but for rounding, it is that weight.
+//! that mixed the same models would hold different last bits. So if the remainder equals one of the
+//! other weights except for rounding, it is that weight.
 //!
 //! Not here: absence (an absent neighbour is not among `others`, so that its weight goes to the
 //! peer's own model).
 
-/// What the weights `others` leave of 1 for the peer's own model, equal to the bit to one of them
-/// where rounding alone tells the two apart. Below 0 by rounding alone where nothing is left.
+/// The rest to 1 after the weights `others`, for the peer's own model. It equals one of them to the
+/// bit if only rounding tells the two apart. If nothing is left, rounding may make it slightly
+/// negative.
 pub fn remainder(others: impl Iterator<Item = f64> + Clone) -> f64 {
     let (count, sum) = others.clone().fold((1.0, 0.0), |(count, sum), weight| {
         (count + 1.0, sum + weight)
@@ -41,7 +42,7 @@ mod tests {
     fn what_nobody_else_weighs_is_the_remainder_itself() {
         assert_eq!(remainder(std::iter::empty()), 1.0);
         assert_eq!(remainder([0.25, 0.25].into_iter()), 0.5);
-        // Of four equal weights one is absent: its weight is the own model's.
+        // One of four equal weights is absent: it goes to the peer's own model.
         assert_eq!(
             remainder([0.2, 0.2, 0.2].into_iter()),
             1.0 - (0.2 + 0.2 + 0.2)

@@ -1,5 +1,5 @@
-//! Scale-free: peers come one after the other and join `attach` others, the more likely the more
-//! neighbours these have.
+//! Scale-free: peers come one after the other and join `attach` others, preferring those with many
+//! neighbours.
 //!
 //! Barabási and Albert 1999, doi 10.1126/science.286.5439.509, starting from a star of attach + 1
 //! peers. Always connected; a few hubs with many neighbours, many peers with `attach`.
@@ -14,7 +14,7 @@ pub(super) const ENTRY: TopologyEntry = TopologyEntry {
     help: "a few hubs, many peers with attach neighbours; key attach",
     source: "Barabási and Albert 1999, doi 10.1126/science.286.5439.509",
     main_key: Some("attach"),
-    // A guess: the smallest number with which the loss of one peer need not part the graph.
+    // A guess: the smallest number with which the loss of one peer need not split the graph.
     new: |section| {
         Box::new(ScaleFree {
             attach: section.integer("attach", Some(2), 1..=65_535) as usize,

@@ -1,5 +1,5 @@
-//! Small world: a ring of near neighbours of which some edges are rewired to anybody: local, yet of
-//! small diameter.
+//! Small world: a ring of near neighbours of which some edges are rewired to random peers: local,
+//! yet of small diameter.
 //!
 //! Watts and Strogatz 1998, doi 10.1038/30918. Peer i is joined to the degree/2 next ones on each
 //! side; each of these edges keeps its near end and, with probability `rewire`, gets a random far

@@ -1,4 +1,4 @@
-//! Torus: peers on a grid whose edges wrap around, four neighbours each (fewer where a side is 2).
+//! Torus: peers on a grid whose edges wrap around, four neighbours each (fewer if a side is 2).
 //! Diameter (rows + columns) / 2, spectral gap Θ(1/n).
 
 use super::{Graph, Topology, TopologyEntry, TopologyError};

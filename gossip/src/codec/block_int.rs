@@ -1,13 +1,13 @@
 //! `int8` and `int4`: blocks of values, each as small integers times one 32-bit scale.
 //!
-//! scale = f32(max|x| / q) with q = 127 or 7; code = x / scale rounded, in 64-bit arithmetic
-//! (ALGORITHMS, section D). `rounding = "nearest"` (halves away from zero) is contractive: 1 − δ ≤
-//! B / (4q²) for block length B, and no value ends further from itself than zero is. `rounding =
-//! "stochastic"` is unbiased with ω ≤ B / (4q²); as a replica codec its scale is divided by 1 + ω,
-//! which makes it contractive with δ = 1 / (1 + ω). Either stands alone by default: at 8 bits the
-//! error is small beside the model; 4 bits keep 1/14 of a block's largest value, so `replica =
-//! true` is worth its memory. Payload: all scales, then all codes, at 4 bits two in a byte, the
-//! first in the lower half: 4⌈d/B⌉ + ⌈d·bits/8⌉ bytes.
+//! scale = f32(max|x| / q) with q = 127 or 7; code = x / scale rounded, in 64-bit arithmetic .
+//! `rounding = "nearest"` (halves away from zero) is contractive: 1 − δ ≤ B / (4q²) for block
+//! length B, and no value ends further from itself than zero is. `rounding = "stochastic"` is
+//! unbiased with ω ≤ B / (4q²); as a replica codec its scale is divided by 1 + ω, which makes it
+//! contractive with δ = 1 / (1 + ω). Either stands alone by default. At 8 bits the error is small
+//! next to the model; 4 bits keep 1/14 of a block's largest value, so `replica = true` is worth its
+//! memory. Payload: all scales, then all codes, at 4 bits two in a byte, the first in the lower
+//! half: 4⌈d/B⌉ + ⌈d·bits/8⌉ bytes.
 
 use kith_consensus::{Section, Stream};
 
@@ -17,9 +17,9 @@ use super::{Codec, CodecError, Form, Randomness, form, unit_of};
 /// that coarse there.
 const SHIFTER: f64 = 6_755_399_441_055_744.0; // 1.5 · 2⁵²
 
-/// Moves halves away from zero, and nothing else over a half: the quotient of two 32-bit floats
-/// below 128 that is no half is at least 2⁻²⁵ away from one, the product with the reciprocal is at
-/// most 2⁻⁴⁵ away from the quotient.
+/// Moves halves away from zero, and moves nothing else over a half. The quotient of two 32-bit
+/// floats below 128, if it is no half, is at least 2⁻²⁵ away from one. The product with the
+/// reciprocal is at most 2⁻⁴⁵ away from the quotient.
 const AWAY_FROM_ZERO: f64 = 1.0 + 1.0 / (1u64 << 38) as f64;
 
 /// Words drawn at a time, unless a block is longer.
@@ -58,7 +58,7 @@ pub(super) fn int8(section: &mut Section<'_>) -> Box<dyn Codec> {
 }
 
 pub(super) fn int4(section: &mut Section<'_>) -> Box<dyn Codec> {
-    // 32: 1 − δ ≤ 0.164 (ALGORITHMS, section D); from 196 on the bound promises nothing.
+    // 32: 1 − δ ≤ 0.164; from 196 on the bound promises nothing.
     read(section, Width::Bits4, 32)
 }
 
@@ -135,8 +135,8 @@ fn pack(codes: &[i8], bytes: &mut Vec<u8>) {
     bytes.extend(last);
 }
 
-/// The inverse of [`pack`], for `count` codes; none when the last half byte is not a zero that
-/// fills up.
+/// The inverse of [`pack`], for `count` codes; `None` when the last half byte is padding other than
+/// zero.
 fn unpack(bytes: &[u8], count: usize) -> Option<Vec<i8>> {
     let mut codes = vec![0i8; count];
     for (pair, byte) in codes.chunks_exact_mut(2).zip(bytes) {
@@ -168,7 +168,7 @@ pub(super) fn read_scale(word: [u8; 4]) -> Result<f32, CodecError> {
         .ok_or_else(|| CodecError(format!("{scale} as a scale")))
 }
 
-/// Refuses a code that no encoder writes: there is one more negative number of so many bits than
+/// Refuses a code that no encoder writes: an integer type has one more negative number than
 /// positive ones.
 fn check_codes(codes: &[i8], code_max: i8) -> Result<(), CodecError> {
     let beyond = codes

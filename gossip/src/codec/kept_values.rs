@@ -3,8 +3,8 @@
 //!
 //! `f32` as they are; `f16` as half floats, clamped to the largest; `int8` and `int4` as integers
 //! from −127 to 127 or −7 to 7 times one 32-bit scale, rounded to nearest; `sign` as one bit each,
-//! times the mean of their magnitudes. In a replica codec what the rounding loses stays in the
-//! difference and is sent later.
+//! times the mean of their magnitudes. In a replica codec, rounding errors stay in the difference
+//! and are sent later.
 //!
 //! Paper of `top-k` with `sign`, there with a residual in place of the replica: Sattler, Wiedemann,
 //! Müller, Samek, "Robust and Communication-Efficient Federated Learning from Non-IID Data" (IEEE

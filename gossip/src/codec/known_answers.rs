@@ -62,7 +62,7 @@ impl Case<'_> {
         self.assert_within(found, expected, 1.0);
     }
 
-    /// Within so many times the file's tolerance.
+    /// Within `times` times the file's tolerance.
     fn assert_within(&self, found: &[f64], expected: &[f64], times: f64) {
         let (id, Tolerance { absolute, relative }) = (self.id, self.tolerance);
         assert_eq!(found.len(), expected.len(), "{id}");
@@ -86,7 +86,7 @@ fn relative_error(values: &[f32], decoded: &[f32]) -> f64 {
     values.iter().zip(decoded).map(square).sum::<f64>() / if norm > 0.0 { norm } else { 1.0 }
 }
 
-/// The graph of a topology that a name fixes.
+/// The graph of a named topology.
 fn graph(kind: &str, peers: usize) -> Graph {
     let mut document = Document::parse(&format!("[topology]\nkind = \"{kind}\"\n")).expect("toml");
     let section = document.section("topology", TopologySection::read);
@@ -147,8 +147,8 @@ fn unused() -> Stream {
     Seed([0; 32]).stream("unused")
 }
 
-/// What a replica codec sends for `values`, decoded, and the replica after it: as the exchange does
-/// it.
+/// What a replica codec sends for `values`, decoded, and the replica after it, as the exchange
+/// computes them.
 fn send(codec: &dyn Codec, values: &[f32], replica: &mut [f32]) -> Vec<f32> {
     assert_eq!(codec.form(), Form::Replica);
     let difference: Vec<f32> = values
@@ -322,7 +322,7 @@ fn power_sgd(case: &Case<'_>) {
         natural(&case["params"]["rank"]),
         case["params"]["iterations"].as_u64().expect("iterations"),
     );
-    // Given row by row, wanted column by column.
+    // Given row by row, needed column by column.
     let values = (0..rank)
         .flat_map(|column| start.iter().map(move |row| f64::from(row[column])))
         .collect();
@@ -362,7 +362,7 @@ fn power_sgd(case: &Case<'_>) {
 }
 
 /// Error feedback in the form of 2014 is a replica of the *cumulated* steps. Let x = Σ η g so far
-/// and x̂ = Σ sent so far. The memory is what was not sent, e = x − x̂, so p = e + η g is the new x
+/// and x̂ = Σ sent so far. The memory is the unsent part, e = x − x̂, so p = e + η g is the new x
 /// minus the old x̂: the difference that a replica codec sends. Both sides' x̂ is the model that
 /// the steps lead to, and sum(sent) + e = sum(η g) holds because it defines e.
 fn error_feedback_14(case: &Case<'_>) {
@@ -516,7 +516,7 @@ fn known_answers_compression() {
             "prng" => prng,
             unknown => panic!("{id}: unknown kind {unknown:?}"),
         };
-        // The power iteration has a tolerance of its own.
+        // The power iteration has its own tolerance.
         let own = if kind == "power_sgd" {
             file["tolerance"]["powersgd_rel"].as_f64()
         } else {

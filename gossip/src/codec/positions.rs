@@ -1,4 +1,4 @@
-//! Where the values of a sparse vector stand: k ascending positions below d, in the shortest of
+//! Positions of the values of a sparse vector: k ascending positions below d, in the shortest of
 //! three forms.
 //!
 //! A tag, k as LEB128, then the gaps as LEB128 (tag 0), or a bitmap of ⌈d/8⌉ bytes (tag 1), or a
@@ -52,8 +52,8 @@ pub(super) fn bytes_max(dimension: usize) -> usize {
     1 + 5 + dimension.div_ceil(8)
 }
 
-/// The parameter with the fewest bits, and the bytes with it. The bits are convex in it, so the
-/// first rise ends the search.
+/// The parameter that needs the fewest bits, and the bytes that it needs. The bits are convex in
+/// it, so the first rise ends the search.
 fn best_parameter(gaps: &[u32]) -> (u32, usize) {
     let bits = |parameter: u32| {
         let unary: u64 = gaps.iter().map(|gap| u64::from(gap >> parameter)).sum();
@@ -209,7 +209,7 @@ fn read_rice(
     let early = || CodecError("the positions end early".into());
     let (parameter, rest) = bytes.split_first().ok_or_else(early)?;
     let parameter = u32::from(*parameter);
-    // A place takes a bit at least.
+    // A position takes at least one bit.
     if parameter > PARAMETER_MAX || count.div_ceil(8) > rest.len() {
         return Err(early());
     }
@@ -219,8 +219,8 @@ fn read_rice(
     for _ in 0..count {
         let high = reader.take_unary().ok_or_else(early)?;
         let low = reader.take(parameter).ok_or_else(early)?;
-        // A quotient beyond the vector is cut down to one that still is, so that the shift keeps
-        // all its bits.
+        // A quotient beyond the vector is capped at one that is still beyond it, so that the shift
+        // keeps all its bits.
         let position = step(
             next,
             high.min(u64::from(u32::MAX)) << parameter | low,
@@ -282,7 +282,7 @@ mod tests {
 
     use super::*;
 
-    /// All three forms of some positions, each as an encoder that wanted it would write it.
+    /// All three forms of some positions, each as an encoder that chose it would write it.
     fn forms(positions: &[u32], dimension: usize) -> Vec<Vec<u8>> {
         let gaps = gaps_of(positions);
         let start = |tag| {

@@ -2,13 +2,13 @@
 //!
 //! Paper: Vogels, Karimireddy, Jaggi, "PowerSGD" (NeurIPS 2019). Subspace iteration for a matrix M
 //! of m × n values and rank r: P = MQ, orthonormalised (modified Gram–Schmidt), Q = MᵀP; decoded as
-//! PQᵀ. Biased; with orthonormal P the error is ‖M‖² − ‖PᵀM‖², never more than ‖M‖². What stands
-//! still is reached in rank(M)/r rounds, so the default is a replica codec; `replica = false` is
-//! for experiments. No warm start: the paper keeps Q from step to step, here encoding leaves
-//! nothing behind, each update starts from numbers of the sender's own stream and takes
-//! `iterations` rounds of the iteration. Decoding draws nothing. Cost: 2 · iterations · r · m · n
-//! multiplications to encode, r · m · n to decode. Payload: the vector from front to back, each
-//! matrix as P and Q column by column in 32-bit floats, 4r(m+n) bytes, and all else dense: vectors,
+//! PQᵀ. Biased; with orthonormal P the error is ‖M‖² − ‖PᵀM‖², never more than ‖M‖². A vector that
+//! stands still is reached in rank(M)/r rounds, so the default is a replica codec;
+//! `replica = false` is for experiments. No warm start: the paper keeps Q from step to step, but
+//! encoding keeps no state here. Each update starts from numbers of the sender's own stream and
+//! takes `iterations` rounds of the iteration. Decoding draws nothing. Cost: 2 · iterations · r · m
+//! · n multiplications to encode, r · m · n to decode. Payload: the vector from front to back, each
+//! matrix as P and Q column by column in 32-bit floats, 4r(m+n) bytes. All else is dense: vectors,
 //! and matrices that this would not make smaller. Without [`Codec::shape`] (or with shapes that do
 //! not fit) the vector is taken as one matrix of ⌊√d⌋ rows, which finds less structure than the
 //! model's own matrices have.
@@ -18,7 +18,7 @@ use kith_consensus::{Section, Stream};
 use super::sums::dot;
 use super::{Codec, CodecError, Form, Randomness, TensorShape, form, identity, unit_of};
 
-/// Share of a column's length below which what orthogonalisation leaves of it is rounding noise.
+/// Share of a column's length below which the rest that orthogonalisation leaves is rounding noise.
 const NOISE: f64 = 1e-7;
 
 #[derive(Debug)]
@@ -30,8 +30,8 @@ struct PowerSgd {
 }
 
 pub(super) fn new(section: &mut Section<'_>) -> Box<dyn Codec> {
-    // Rank 2: the paper's for ResNet-18 (section 5). Two iterations instead of its one, for want of
-    // a warm start (guess).
+    // Rank 2: the paper's for ResNet-18 (section 5). Two iterations instead of its one, because
+    // there is no warm start (guess).
     let rank = section.integer("rank", Some(2), 1..=256) as usize;
     let iterations = section.integer("iterations", Some(2), 1..=16);
     Box::new(PowerSgd {
@@ -89,7 +89,7 @@ impl Columns {
         }
     }
 
-    /// As they will be sent.
+    /// Rounds the values to 32 bits, as they will be sent.
     fn round(&mut self) {
         self.values
             .iter_mut()
@@ -131,8 +131,8 @@ fn transposed_times(matrix: &[f32], p: &Columns) -> Columns {
     q
 }
 
-/// P and Q after so many iterations from a given Q; P is rounded as it will be sent before the last
-/// Q is made for it.
+/// P and Q after `iterations` iterations from a given Q. P is rounded to the bits that will be sent
+/// before the last Q is computed from it.
 pub(super) fn factorise(matrix: &[f32], mut q: Columns, iterations: u64) -> (Columns, Columns) {
     let mut p = Columns::zeros(matrix.len() / q.length, q.values.len() / q.length);
     for iteration in 1..=iterations {
@@ -283,8 +283,8 @@ mod tests {
         }
     }
 
-    /// Products of two vectors of short numbers each, of rank 1 to the last bit, at 3 and 40, and
-    /// numbers without structure around them.
+    /// Products of two vectors of short numbers each, of rank 1 to the last bit, at offsets 3 and
+    /// 40, and numbers without structure around them.
     fn values() -> (Vec<f32>, [TensorShape; 2]) {
         let shapes = [
             TensorShape {

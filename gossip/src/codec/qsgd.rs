@@ -2,8 +2,8 @@
 //!
 //! Paper: Alistarh, Grubic, Li, Tomioka, Vojnović, "QSGD" (NeurIPS 2017), without its Elias coding.
 //! level = ⌊r⌋ + (u < r − ⌊r⌋) for r = s·|x| / norm and a uniform u per value; decoded as norm ·
-//! sign · level / s. Unbiased with ω = min(d/s², √d/s): one norm for all values makes ω grow with
-//! d, so few levels suit short or sparse vectors, and `int4` with stochastic rounding is finer for
+//! sign · level / s. Unbiased with ω = min(d/s², √d/s). One norm for all values makes ω grow with
+//! d. So few levels suit short or sparse vectors, and `int4` with stochastic rounding is finer for
 //! long dense ones. Unbiased updates may stand alone, so the default is stateless; as a replica
 //! codec the norm is divided by 1 + ω, which makes it contractive with δ = 1 / (1 + ω). Payload:
 //! the norm as a 32-bit float, then sign and level of each value in 1 + ⌈log₂(s+1)⌉ bits, the sign

@@ -1,16 +1,16 @@
-//! `random-k`: k values at places drawn at random, and the number from which everyone draws the
-//! places again.
+//! `random-k`: k values at places drawn at random, and the number from which every receiver draws
+//! the places again.
 //!
-//! Plain, it is contractive in expectation with δ = k/d and a replica codec by default: what is not
-//! sent now stays in the difference. With `scaled = true` the values are multiplied by d/k, which
-//! is unbiased with ω = d/k − 1 and only sensible alone: dividing by 1 + ω for a replica would give
+//! Plain, it is contractive in expectation with δ = k/d and a replica codec by default: unsent
+//! values stay in the difference. With `scaled = true` the values are multiplied by d/k, which is
+//! unbiased with ω = d/k − 1 and only sensible alone: dividing by 1 + ω for a replica would give
 //! the plain form back. With `support = "shared"` all peers of a round choose the same places, so a
-//! coordinate-wise rule or a sum of masked vectors meets k values of everyone instead of mostly
-//! zeros; the places of coming rounds are then known to all members, liars included. With `support
-//! = "own"` each draws its own. A receiver takes the number as it is: a liar may choose other
-//! places. Payload: the number (8 bytes), then the values (see `kept_values`): 8 + 4k bytes with
-//! `values = "f32"`. Places: the first k of a Fisher–Yates shuffle of 0..d from the front,
-//! ascending; O(d) memory at both ends.
+//! coordinate-wise rule or a sum of masked vectors gets k values from every peer instead of mostly
+//! zeros. The places of coming rounds are then known to all members, liars included. With
+//! `support = "own"` each peer draws its own places. A receiver takes the number as it is: a liar
+//! may choose other places. Payload: the number (8 bytes), then the values (see `kept_values`): 8 +
+//! 4k bytes with `values = "f32"`. Places: the first k of a Fisher–Yates shuffle of 0..d from the
+//! front, ascending; O(d) memory at both ends.
 
 use kith_consensus::{Section, Seed, Stream};
 
@@ -65,7 +65,7 @@ pub(super) fn draw(stream: &mut Stream, k: usize, dimension: usize) -> Vec<u32> 
         let other = place + stream.bounded((dimension - place) as u64) as usize;
         order.swap(place, other);
     }
-    // Marked and read again in order: quicker than sorting, and the long list is gone before the
+    // Marked and read again in order: quicker than sorting, and the long list is freed before the
     // vector is made.
     let mut marks = vec![0u64; dimension.div_ceil(64)];
     order[..k]
@@ -83,7 +83,7 @@ pub(super) fn draw(stream: &mut Stream, k: usize, dimension: usize) -> Vec<u32> 
     places
 }
 
-/// What plain values are multiplied by to be right on average.
+/// The factor that makes plain values right on average.
 pub(super) fn inverse_share(k: usize, dimension: usize) -> f64 {
     dimension as f64 / k as f64
 }
@@ -131,7 +131,7 @@ impl Codec for RandomK {
             .split_first_chunk()
             .ok_or_else(|| CodecError("no number to draw places from".into()))?;
         let chosen = self.values.decode(rest, k)?;
-        // Places first: the memory they were drawn in is free again for the values.
+        // Places first: the memory used to draw them is free again for the values.
         let places = places(u64::from_le_bytes(*number), k, dimension);
         let mut values = vec![0f32; dimension];
         places

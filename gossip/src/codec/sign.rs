@@ -1,10 +1,10 @@
 //! `sign`: one bit a value, times the mean magnitude.
 //!
 //! Paper: Karimireddy, Rebjock, Stich, Jaggi, "Error Feedback Fixes SignSGD" (ICML 2019). Biased;
-//! contractive with δ = ‖x‖₁² / (d‖x‖₂²) ≥ 1/d. A model's signs alone say too little of it, so the
-//! default is a replica codec, whose replica approaches the model round by round; `replica = false`
-//! is for experiments. Payload: mean|x| as a 32-bit float, then the signs, 1 for ≥ 0, lowest bit
-//! first: 4 + ⌈d/8⌉ bytes.
+//! contractive with δ = ‖x‖₁² / (d‖x‖₂²) ≥ 1/d. A model's signs alone say too little about it, so
+//! the default is a replica codec, whose replica approaches the model round by round;
+//! `replica = false` is for experiments. Payload: mean|x| as a 32-bit float, then the signs, 1 for
+//! ≥ 0, lowest bit first: 4 + ⌈d/8⌉ bytes.
 
 use kith_consensus::Section;
 

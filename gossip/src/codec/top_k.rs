@@ -1,10 +1,9 @@
-//! `top-k`: the k values of largest magnitude and where they stand.
+//! `top-k`: the k values of largest magnitude and their positions.
 //!
-//! Ties go to the lower index; contractive with δ = k/d (ALGORITHMS, section D). Always a replica
-//! codec: what is not sent now stays in the difference and is sent later. Payload: the positions
-//! (see `positions`), then the k values (see `kept_values`), 4k bytes with `values = "f32"`. At
-//! share 0.01 with `values = "int8"` about two bytes a kept value, 1/200 of the dense bytes; with
-//! `values = "sign"` about one.
+//! Ties go to the lower index; contractive with δ = k/d. Always a replica codec: unsent values stay
+//! in the difference and are sent later. Payload: the positions (see `positions`), then the k
+//! values (see `kept_values`), 4k bytes with `values = "f32"`. At share 0.01 with `values = "int8"`
+//! about two bytes a kept value, 1/200 of the dense bytes; with `values = "sign"` about one.
 
 use kith_consensus::Section;
 
@@ -43,8 +42,8 @@ pub(super) fn largest(values: &[f32], k: usize) -> Vec<u32> {
     let mut positions = vec![0u32; k + surplus + 1];
     let mut found = 0;
     for (index, value) in values.iter().enumerate() {
-        // Written in any case and kept in few: cheaper than a branch that cannot be foreseen. So it
-        // is in `threshold`.
+        // Always written and seldom kept: cheaper than a branch that cannot be predicted.
+        // `threshold` does the same.
         positions[found] = index as u32;
         found += usize::from(magnitude(*value) >= threshold);
     }
@@ -67,7 +66,7 @@ fn threshold(values: &[f32], k: usize) -> (u32, usize, usize) {
     let coarse = |value: f32| (magnitude(value) >> FINE_BITS) as usize;
     let (fours, rest) = values.as_chunks::<4>();
     for four in fours {
-        // Counts of their own: neighbours often share a bucket and would wait for each other.
+        // Separate counts: neighbours often share a bucket and would wait for each other.
         counts
             .iter_mut()
             .zip(four)

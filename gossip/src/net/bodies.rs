@@ -1,9 +1,9 @@
-//! Bodies by name: pulled over a stream of their own, 256 KiB at a time, resumed where a stream
+//! Bodies by name: pulled over separate streams, 256 KiB at a time, and resumed where a stream
 //! broke.
 //!
 //! The asker sends the BLAKE3 hash and an offset; the other side answers with the whole length, or
-//! with none, and the bytes from there. Nothing is longer than it was announced to be, and what
-//! does not hash to its name is thrown away.
+//! with none, and the bytes from there. No body is longer than announced, and one that does not
+//! hash to its name is thrown away.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,21 +22,21 @@ use crate::effect::Input;
 /// Bytes read or written between two looks at the clock.
 const CHUNK_BYTES: usize = 256 * 1024;
 
-/// A pull that gets nothing for this long tries elsewhere or gives up: no limit on the whole, only
-/// on silence (guess).
+/// A pull that gets nothing for this long tries elsewhere or gives up. It limits silence, not the
+/// whole pull (guess).
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
-/// Pulls from one source at the same time; the others from it wait for their turn. Each source has
-/// its own, so that a slow one holds up nobody else.
+/// Pulls from one source at the same time; further ones wait for their turn. Each source has its
+/// own queue, so a slow one delays nobody else.
 const PULLS_PER_SOURCE: usize = 1;
 
 /// Requests served at the same time; the others wait for their turn.
 const SERVED_MAX: usize = 32;
 
-/// Slowest pull or service that is borne, beyond the time for silence (RELIABILITY, section 5).
+/// Lowest rate that a pull or service may have, beyond the time for silence.
 const BYTES_PER_SECOND_MIN: u64 = 16 * 1024;
 
-/// Between two passes over the sources.
+/// Pause between two passes over the sources.
 const PASS_PAUSE: Duration = Duration::from_millis(250);
 
 /// Times the sources are gone through before a pull fails.
@@ -52,7 +52,7 @@ type Turns = Arc<Mutex<BTreeMap<PeerId, Arc<Semaphore>>>>;
 pub(super) struct Bodies {
     control: Control,
     events: mpsc::Sender<NetworkEvent>,
-    /// Turns of the sources that are asked now.
+    /// The turns of those sources that are being asked.
     turns: Turns,
     waiting: Waiting,
     bytes_max: usize,
@@ -161,11 +161,11 @@ fn lock(waiting: &Waiting) -> std::sync::MutexGuard<'_, Answers> {
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// Waits for the turn to ask a source; the turn lasts until the permit is dropped.
+/// Waits for its turn to ask a source; the turn lasts until the permit is dropped.
 async fn turn(turns: &Turns, source: PeerId) -> Option<OwnedSemaphorePermit> {
     let of_source = {
         let mut turns = turns.lock().unwrap_or_else(PoisonError::into_inner);
-        // Of sources that nobody asks nothing is kept.
+        // Nothing is kept about sources that nobody asks.
         turns.retain(|_, turn| {
             Arc::strong_count(turn) > 1 || turn.available_permits() < PULLS_PER_SOURCE
         });
@@ -200,12 +200,12 @@ async fn pull(
             break;
         };
         bytes.reserve_exact(length - bytes.len());
-        // Waiting for the turn is not the source's slowness.
+        // The time spent waiting for a turn does not count against the source.
         let longest = SILENCE_MAX + Duration::from_secs(length as u64 / BYTES_PER_SECOND_MIN);
         let here = (&mut bytes, &mut hasher);
         let pulled =
             tokio::time::timeout(longest, pull_from(control, source, digest, length, here)).await;
-        // What it has not sent in time is not there.
+        // Bytes that did not come in time are missing.
         bytes.truncate(usize::try_from(hasher.count()).unwrap_or(0));
         match pulled
             .unwrap_or_else(|_| Err(format!("slower than {BYTES_PER_SECOND_MIN} bytes a second")))
@@ -222,7 +222,7 @@ async fn pull(
     Err(why)
 }
 
-/// Appends what is missing of a body.
+/// Appends the missing part of a body.
 async fn pull_from(
     control: &Control,
     source: &PeerId,

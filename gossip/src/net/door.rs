@@ -1,8 +1,8 @@
-//! How many connections may be half open: a behaviour that refuses more of them from one host than
-//! are its share.
+//! Limits half-open connections: a behaviour that refuses more of them from one host than its
+//! share.
 //!
 //! An idle socket costs a descriptor until the handshake's time is up. Without a share for each
-//! host, one that opens many keeps everybody else out.
+//! host, one host that opens many keeps everybody else out.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

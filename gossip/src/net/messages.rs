@@ -2,8 +2,8 @@
 //! and an envelope.
 //!
 //! A stream is opened with the first message and again when it breaks; each further connection to a
-//! peer gets a new outbox, since the line of an older one may be dead. What is lost then is not
-//! this module's concern: the peer sends again what may be missing.
+//! peer gets a new outbox, since the line of an older one may be dead. Lost messages are not this
+//! module's concern: the peer sends again what may be missing.
 
 use std::time::Duration;
 
@@ -94,7 +94,8 @@ pub(super) fn accept(
     })
 }
 
-/// Reads frames until the stream ends, waiting for the peer to take each one in.
+/// Reads frames until the stream ends. Before the next one it waits until the peer has taken the
+/// last.
 async fn read_all(peer: PeerId, mut stream: Tied, events: mpsc::Sender<NetworkEvent>) {
     let mut head = [0u8; 4];
     while stream.read_exact(&mut head).await.is_ok() {

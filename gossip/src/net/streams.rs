@@ -1,13 +1,13 @@
 //! Streams of the project's own protocols, each tied to its connection.
 //!
-//! A behaviour that hands out raw streams, and three promises about them. A stream ends with its
+//! A behaviour that hands out raw streams, and three guarantees about them. A stream ends with its
 //! connection, whichever side closes that and whatever the multiplexer makes of it: a reader never
 //! waits for a line that is gone. A stream that the other side opens is never dropped because this
-//! side is busy; only a stream above the number that one connection may have is. A stream that this
-//! side opens goes over the newest connection to a peer, since an older one may be dead without
-//! anybody knowing.
+//! side is busy; only a stream above the number that one connection may have is dropped. A stream
+//! that this side opens goes over the newest connection to a peer, since an older one may be dead
+//! without anybody knowing.
 //!
-//! What travels in a stream is not this module's concern.
+//! This module does not know what travels in a stream.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -57,9 +57,9 @@ impl Protocol {
         }
     }
 
-    /// Streams that the other side may have open at a time over one connection. Of messages one is
-    /// in use, and one more while the other side replaces it; of bodies an honest peer pulls one at
-    /// a time, and a keyframe beside it.
+    /// Streams that the other side may have open at a time over one connection. One stream of
+    /// messages is in use, and one more while the other side replaces it. An honest peer pulls one
+    /// body at a time, and possibly a keyframe.
     const fn inbound_max(self) -> usize {
         match self {
             Protocol::Message => 2,
@@ -91,8 +91,8 @@ impl Tied {
         }
     }
 
-    /// What the stream says; where it says nothing, an error once the connection is over. What has
-    /// arrived before that is still read.
+    /// What the stream says; if it says nothing, an error once the connection is over. Bytes that
+    /// arrived before that are still read.
     fn or_over<T>(
         &mut self,
         context: &mut Context<'_>,
@@ -146,7 +146,7 @@ impl AsyncWrite for Tied {
     }
 }
 
-/// Somebody wants a stream over a connection.
+/// A request for a stream over a connection.
 pub(super) struct Request {
     protocol: Protocol,
     answer: oneshot::Sender<Result<Tied, String>>,
@@ -157,11 +157,11 @@ struct Connection {
     id: ConnectionId,
     requests: mpsc::Sender<Request>,
     /// A permit for each stream of messages that the other side may open; all are free once its
-    /// readers have read what has come.
+    /// readers have read everything that came.
     messages: Arc<Semaphore>,
 }
 
-/// The connections that stand, by peer, oldest first.
+/// The open connections, by peer, oldest first.
 type Connections = Arc<Mutex<BTreeMap<PeerId, Vec<Connection>>>>;
 
 fn lock(connections: &Connections) -> MutexGuard<'_, BTreeMap<PeerId, Vec<Connection>>> {
@@ -176,7 +176,7 @@ pub(super) struct Control {
 }
 
 impl Control {
-    /// A stream over the newest connection to a peer.
+    /// Opens a stream over the newest connection to a peer.
     ///
     /// # Errors
     /// When there is no connection, it ends, or the other side does not speak the protocol.
@@ -194,7 +194,7 @@ impl Control {
         opened.await.map_err(over)?
     }
 
-    /// Whether a connection to a peer stands.
+    /// Whether there is a connection to a peer.
     pub(super) fn is_connected(&self, peer: &PeerId) -> bool {
         lock(&self.connections).contains_key(peer)
     }
@@ -210,7 +210,7 @@ pub(super) struct Streams {
     ending: FuturesUnordered<BoxFuture<'static, PeerId>>,
 }
 
-/// The readers of a connection that is over have taken in all that had come over it.
+/// The readers of a connection that is over have taken in everything that came over it.
 #[derive(Debug)]
 pub(super) struct Ended(pub(super) PeerId);
 
@@ -221,7 +221,7 @@ pub(super) struct Accepted {
 }
 
 impl Streams {
-    /// For so many connections at most.
+    /// A behaviour for at most `connections_max` connections.
     pub(super) fn new(connections_max: usize) -> (Streams, Accepted) {
         let channel =
             |protocol: Protocol| mpsc::channel((connections_max * protocol.inbound_max()).max(1));
@@ -408,7 +408,7 @@ impl ConnectionHandler for Handler {
     }
 
     fn on_connection_event(&mut self, event: ConnectionEvent<Upgrade, Upgrade, (), Request>) {
-        // Whoever asked for a stream may have given up.
+        // The asker of a stream may have given up.
         match event {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
                 protocol: (stream, protocol),

@@ -1,17 +1,16 @@
-//! TCP with noise and yamux, or QUIC, and two things that libp2p does not do: connections that
-//! close in time, and an answer to whether a connection to this peer's own key leads to this
-//! process or to another one.
+//! TCP with noise and yamux, or QUIC, and two things that libp2p does not do. Connections close in
+//! time, and a process knows whether a connection to this peer's own key leads to itself or to
+//! another process.
 //!
 //! libp2p counts a connection as closed when all that was written to it is on its way. On a dead
 //! line that takes until the system gives up, many minutes; meanwhile nobody hears that the peer is
-//! gone, nobody dials it again, and it fills up the peer's share of connections. Here a connection
-//! that is being closed has [`CLOSE_MAX`] for that.
+//! gone, nobody dials it again, and it uses up the peer's share of connections. Here a connection
+//! that is being closed has [`CLOSE_MAX`] to end.
 //!
 //! A process that dials an address of its own and a process whose key runs a second time somewhere
-//! look the same to libp2p, which ends both connections. So before that the two ends of a
-//! connection with one key at both ends tell each other the number that their processes drew at
-//! their start. Each end waits until the other one has read, so that both know, whichever of them
-//! dialled.
+//! look the same to libp2p, which ends both connections. Before that, two ends with one key tell
+//! each other the random number that their processes drew at the start. Each end waits until the
+//! other one has read, so that both know, whichever of them dialled.
 
 use std::error::Error;
 use std::future::Future;
@@ -38,7 +37,7 @@ const NUMBER_BYTES: usize = 16;
 /// How long a connection may take to send what was written before it was closed (guess).
 const CLOSE_MAX: Duration = Duration::from_secs(2);
 
-/// The transport of a key. Tells `events` where the key runs a second time.
+/// The transport of a key. Reports to `events` where the key runs a second time.
 pub(super) fn transport(
     keypair: &identity::Keypair,
     events: mpsc::Sender<NetworkEvent>,
@@ -61,13 +60,13 @@ pub(super) fn transport(
             if peer == own {
                 let heard = |other| {
                     if other != number {
-                        // A full queue loses it, and the next dial tells it again.
+                        // A full queue loses it; the next dial reports it again.
                         let _ = events.try_send(NetworkEvent::OwnKeyElsewhere {
                             address: without_p2p(address(&end)),
                         });
                     }
                 };
-                // A connection that breaks here tells nothing, and libp2p ends it in any case.
+                // A connection that breaks here reveals nothing, and libp2p ends it in any case.
                 let _ = exchange(&mut muxer, end.is_dialer(), number, heard).await;
             }
             Ok::<_, io::Error>((peer, muxer))

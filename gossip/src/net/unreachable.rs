@@ -1,4 +1,4 @@
-//! Why a peer could not be reached, in words that tell a person what to look at.
+//! Why a peer could not be reached, in words that show a person where to look.
 
 use std::error::Error;
 use std::io::ErrorKind;
@@ -9,7 +9,7 @@ use libp2p::swarm::DialError;
 
 use super::from_libp2p;
 
-/// What stands between this peer and another one.
+/// Why this peer cannot reach another one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Obstacle {
     /// The machine answers, and nothing listens at that port.
@@ -94,7 +94,7 @@ fn innermost(error: &std::io::Error) -> String {
 }
 
 fn of(error: &std::io::Error) -> Obstacle {
-    // Transports wrap each other; what the operating system said lies somewhere within.
+    // Transports wrap each other; the operating system's error lies somewhere within.
     let mut chain: Option<&dyn Error> = Some(error);
     while let Some(error) = chain {
         if let Some(error) = error.downcast_ref::<std::io::Error>()
@@ -121,7 +121,7 @@ fn of_kind(kind: ErrorKind) -> Option<Obstacle> {
     }
 }
 
-/// Where a transport keeps its cause to itself, its words are all there is.
+/// If a transport hides its cause, its text is all there is.
 fn of_text(text: &str) -> Obstacle {
     let known = [
         ("connection refused", Obstacle::Refused),

@@ -1,9 +1,9 @@
 //! What the charter's algorithm of optimisation does to a round: one file each.
 //!
-//! A row is what a peer sends: its model and, behind it, what the algorithm adds. [`Algorithm`] says how
-//! the own row follows from training, what the neighbourhood's rows mean to the rule, and what goes
-//! on to the next round. The formulas are `kith_consensus::optimization`'s; when something is sent,
-//! combined or stored is the peer's.
+//! A row is what a peer sends: its model and, behind it, what the algorithm adds. [`Algorithm`]
+//! says how this peer's row follows from training, what the neighbourhood's rows mean to the rule,
+//! and what is carried to the next round. The formulas are `kith_consensus::optimization`'s; the
+//! peer decides when something is sent, combined or stored.
 
 mod fednova;
 mod gradient_tracking;
@@ -23,7 +23,7 @@ use super::window::Arrived;
 use crate::Parameters;
 use crate::effect::Carried;
 
-/// A algorithm of optimisation at one peer, with what it carries from round to round.
+/// An algorithm of optimisation at one peer, with what it carries from round to round.
 pub(super) trait Algorithm: Send {
     /// A round begins over this graph, in which the peer has this place.
     fn open(&mut self, _graph: &Graph, _place: usize) {}
@@ -33,31 +33,31 @@ pub(super) trait Algorithm: Send {
         None
     }
 
-    /// The model of the own row.
+    /// The model in this peer's row.
     fn model(&self, training: &Training<'_>) -> Parameters {
         Arc::clone(training.end)
     }
 
-    /// What stands behind the model in the own row.
+    /// What stands after the model in this peer's row.
     fn added(&self, _training: &Training<'_>) -> Vec<f32> {
         Vec::new()
     }
 
-    /// What the own row of this round becomes when it is sent: (what receivers are told, what the
-    /// peer keeps).
+    /// What this peer's row of this round becomes when it is sent: (what receivers are told, what
+    /// the peer keeps).
     fn share(&self, row: &Parameters, _round: u64) -> (Parameters, Parameters) {
         (Arc::clone(row), Arc::clone(row))
     }
 
-    /// The peer has lost its state: what the model says is worth nothing.
+    /// The peer has lost its state: its model is worth nothing.
     fn lose_all(&mut self) {}
 
-    /// So much is told, and will be told again after a crash.
+    /// Notes what was told; after a crash it is told again.
     fn shared(&mut self, _told: &Parameters) {}
 
     /// The models that rows stand for, where they are not the rows' first values, and the weights
-    /// of these. `lost` tells that neighbours know updates of this peer that it does not know any
-    /// more. Empty: the rows' first values.
+    /// of these. `lost` says that neighbours know updates of this peer that it no longer knows.
+    /// Empty: the rows' first values.
     fn models(
         &mut self,
         _rows: &[(PeerId, Arrived)],
@@ -68,11 +68,11 @@ pub(super) trait Algorithm: Send {
         Vec::new()
     }
 
-    /// What the rule makes of the models. `beside` is what stood behind each in its row; what the
-    /// algorithm carries follows from it once there is an aggregate.
+    /// What the rule makes of the models. `beside` is what stood after each model in its row. The
+    /// algorithm's carried state follows from it once there is an aggregate.
     ///
     /// # Errors
-    /// The rule's; then nothing has changed.
+    /// The rule's error; then nothing has changed.
     fn combine(
         &mut self,
         rule: &dyn Rule,
@@ -83,7 +83,7 @@ pub(super) trait Algorithm: Send {
         rule.aggregate(context, models)
     }
 
-    /// What goes on to the next round, by name.
+    /// What is carried to the next round, by name.
     fn carried(&self) -> Carried {
         Carried::new()
     }
@@ -112,18 +112,18 @@ pub(super) fn new(charter: &Charter, dimension: usize) -> Box<dyn Algorithm> {
 pub(super) struct Training<'a> {
     /// Where the round started.
     pub(super) start: &'a Parameters,
-    /// Where it led; the start where nothing was trained.
+    /// Where it led; the start if nothing was trained.
     pub(super) end: &'a Parameters,
-    /// How far a constant gradient of 1 would have led, the step size times ‖a‖₁ of FedNova; 0
-    /// where nothing was trained.
+    /// How far a constant gradient of 1 would have led, the step size times ‖a‖₁ of FedNova; 0 if
+    /// nothing was trained.
     pub(super) reach: f64,
     /// The size of its steps.
     pub(super) rate: f64,
 }
 
 impl Training<'_> {
-    /// The mean gradient of the round's steps, corrections included: (start − end) / reach; zero
-    /// where nothing was trained.
+    /// The mean gradient of the round's steps, corrections included: (start − end) / reach; zero if
+    /// nothing was trained.
     fn mean_gradient(&self) -> Vec<f32> {
         if self.reach == 0.0 {
             return vec![0.0; self.start.len()];
@@ -139,8 +139,8 @@ impl Training<'_> {
     }
 }
 
-/// What the rule that combines models makes of what stands beside them: the same rows and weights.
-/// `None` where it cannot tell, which what was enough for the models seldom is.
+/// What the models' rule makes of the values that stand after them, with the same rows and weights.
+/// `None` if it cannot say, which is rare when it could combine the models.
 fn mixed(
     rule: &dyn Rule,
     context: &Context<'_>,
@@ -165,7 +165,7 @@ fn mixed(
         .map(|aggregate| aggregate.parameters)
 }
 
-/// The place of the own row.
+/// This peer's row.
 fn own_of<'a>(context: &Context<'_>, beside: &[&'a [f32]]) -> &'a [f32] {
     beside[context.own.expect("a peer combines its own row too")]
 }

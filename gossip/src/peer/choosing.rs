@@ -15,27 +15,27 @@ use super::exchange::Applied;
 use super::overlay::Overlay;
 use super::window::Window;
 
-/// Rounds of which is remembered when they began to wait; what comes for an older one counts as a
-/// whole deadline late (guess).
+/// Rounds whose start of waiting is remembered. An update of an older one counts as a whole
+/// deadline late (guess).
 const ROUNDS_KEPT: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct Choosing {
     /// Whether every neighbour is chosen; then nothing below is kept.
     everyone: bool,
-    /// Whether the round mixes whoever comes in time, awaited or not.
+    /// Whether the round mixes every update that comes in time, awaited or not.
     takes_others: bool,
     /// Whom the selection waits for in this round, whether they can still come or not.
     awaited: BTreeSet<PeerId>,
     /// The losses claimed by those that have come.
     losses: BTreeMap<PeerId, f64>,
-    /// What the mixing weights of this round's contributions are multiplied with.
+    /// Factor of the mixing weights of this round's contributions.
     factor: f64,
     /// When the newest rounds began to wait.
     began: BTreeMap<u64, Duration>,
-    /// When each one's newest update came, see [`Candidate::lateness`].
+    /// How late each neighbour's newest update came, see [`Candidate::lateness`].
     lateness: BTreeMap<PeerId, f64>,
-    /// The round in which each was awaited last.
+    /// The last round in which each neighbour was awaited.
     last: BTreeMap<PeerId, u64>,
 }
 
@@ -55,7 +55,7 @@ impl Default for Choosing {
 }
 
 impl Choosing {
-    /// A round opens: whom it waits for, and how many the selection chose, those included who can
+    /// A round opens: whom it waits for, and how many the selection chose, including peers that can
     /// no longer come.
     pub(super) fn open(
         &mut self,
@@ -145,7 +145,7 @@ impl Choosing {
         self.everyone || self.takes_others || self.awaited.contains(peer)
     }
 
-    /// Whether a neighbour was on time; `None` where nobody waited for it and it is not in.
+    /// Whether a neighbour was on time; `None` if nobody waited for it and its update is not in.
     pub(super) fn on_time(&self, peer: &PeerId, is_in: bool) -> Option<bool> {
         (is_in || self.everyone || self.awaited.contains(peer)).then_some(is_in)
     }
@@ -183,7 +183,7 @@ impl Choosing {
         window.keep(&mixed);
     }
 
-    /// What the mixing weights of the contributions are multiplied with.
+    /// Factor of the mixing weights of the contributions.
     pub(super) fn factor(&self) -> f64 {
         self.factor
     }

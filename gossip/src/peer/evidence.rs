@@ -1,7 +1,7 @@
-//! Contradictions: headers are shown to others that should have them from their sender, so that two
+//! Contradictions: peers show headers to others that should have them from their sender. So two
 //! different ones meet somewhere, and a peer that signed both is expelled.
 //!
-//! What a peer remembers of headers, and what two of them mean, is in `witness`.
+//! `witness` holds what a peer remembers of headers, and says what two of them mean.
 
 use kith_consensus::mutant::{Mutant, planted};
 use kith_consensus::{Digest, PeerId};
@@ -17,7 +17,7 @@ use crate::refusal::Refusal;
 use crate::wire;
 
 impl Peer {
-    /// Holds the header of an update against those that were seen before.
+    /// Compares the header of an update with those seen before.
     ///
     /// # Errors
     /// It contradicts one, or is the second of its round.

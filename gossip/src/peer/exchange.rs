@@ -1,10 +1,10 @@
 //! The exchange of updates: what every sender's vector is now, what is on its way, and what this
 //! peer has sent.
 //!
-//! Per sender one queue by round. An update is applied when its round is not ahead of the own one,
-//! its body is here and, with a replica codec, its base is the replica that stands here; otherwise
-//! the replica is pulled whole, named by the `state_hash` that the sender signed. So losses,
-//! repetitions and reorderings end in the announced state or in a refusal, never in a third vector.
+//! Per sender one queue by round. An update is applied when its round is not ahead of this peer's,
+//! its body is here and, with a replica codec, its base is the replica that is held here. Otherwise
+//! the replica is pulled whole, by the `state_hash` that the sender signed. So losses, repetitions
+//! and reorderings end in the announced state or in a refusal, never in a third vector.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -20,11 +20,11 @@ use crate::message::{self, Announcement};
 use crate::packet::{Opened, Packet};
 use crate::refusal::Refusal;
 
-/// Rounds that an update may be ahead of the own round at least and still wait here, whatever the
-/// topology's lead (guess).
+/// An update may be at least this many rounds ahead of this peer's round and still wait here,
+/// whatever the topology's lead (guess).
 pub(super) const AHEAD_MIN: u64 = 2;
 
-/// Times that a body is asked for before its update is given up (guess: the carrier has tried
+/// Times that a body is asked for before its update is given up (guess: the carrier itself tries
 /// several times each time).
 const FETCHES_MAX: u32 = 3;
 
@@ -36,7 +36,7 @@ const NORM_CAP: f64 = 1e9;
 struct Pending {
     /// The message that announced it.
     packet: Packet,
-    /// The own round in which it was heard of.
+    /// This peer's round when it heard of the update.
     heard: u64,
     state: Digest,
     base: Option<Digest>,
@@ -46,14 +46,14 @@ struct Pending {
     loss: Option<f64>,
     body: Option<Body>,
     keyframe: Option<Arc<Vec<u8>>>,
-    /// Times that what it lacks was asked for in vain.
+    /// Failed requests for the body that it lacks.
     failures: u32,
 }
 
 /// The encoded vector.
 #[derive(Clone, Debug)]
 enum Body {
-    /// At this place of the message.
+    /// Inside the message, at this range.
     Inline(Range<usize>),
     Pulled(Arc<Vec<u8>>),
 }
@@ -76,7 +76,7 @@ impl Pending {
 struct Incoming {
     values: Parameters,
     state: Digest,
-    /// What waits, by round; few at a time.
+    /// Waiting updates, by round; few at a time.
     queue: Sorted<u64, Pending>,
     fetching: Option<Digest>,
     /// Newest round applied in this life: an older update that comes again would only turn the
@@ -84,18 +84,18 @@ struct Incoming {
     newest: Option<u64>,
 }
 
-/// An update of the own peer.
+/// An update of this peer.
 #[derive(Clone, Debug)]
 pub(super) struct Outgoing {
     pub(super) sequence: u64,
     pub(super) state: Digest,
     pub(super) announcement: Packet,
     pub(super) body_bytes: usize,
-    /// What others may pull: nothing where the body travels inside the announcement, several where
-    /// a liar has several.
+    /// What others may pull: nothing if the body travels inside the announcement, several if a liar
+    /// has several.
     bodies: Vec<(Digest, Arc<Vec<u8>>)>,
-    /// The own replica after it, where the codec has one: who is a round behind may still need it
-    /// whole.
+    /// This peer's replica after it, if the codec has one: a peer that is a round behind may still
+    /// need it whole.
     replica: Option<Parameters>,
 }
 
@@ -118,15 +118,15 @@ impl Outgoing {
         }
     }
 
-    /// Also serves the bodies of another update.
+    /// Takes over the bodies of another update, to serve them too.
     pub(super) fn absorb(&mut self, other: Outgoing) {
         self.bodies.extend(other.bodies);
     }
 }
 
-/// A cleared vector as the codec says it.
+/// A cleared vector, encoded.
 pub(super) struct Encoded {
-    /// State of this peer's replica that the body builds on; `None` where each body stands alone.
+    /// State of this peer's replica that the body builds on; `None` if each body stands alone.
     pub(super) base: Option<Digest>,
     pub(super) body: Vec<u8>,
     /// What receivers will reconstruct.
@@ -139,7 +139,7 @@ pub(super) struct Encoded {
 #[derive(Debug)]
 pub(super) struct Applied {
     pub(super) round: u64,
-    /// The own round in which it was heard of first.
+    /// This peer's round when it first heard of the update.
     pub(super) heard: u64,
     pub(super) values: Parameters,
     pub(super) state: Digest,
@@ -155,16 +155,16 @@ pub(super) struct Applied {
 pub(super) enum Progress {
     /// Nothing to do now.
     Idle,
-    /// A body is needed; `keyframe` tells that the replica itself is.
+    /// A body is needed; `keyframe` says that it is the replica itself.
     Fetch {
         round: u64,
         digest: Digest,
         length: usize,
         keyframe: bool,
     },
-    /// It is in.
+    /// The update was applied.
     Applied(Applied),
-    /// It is out.
+    /// The update was refused.
     Refused { round: u64, reason: Refusal },
 }
 
@@ -174,20 +174,20 @@ pub(super) struct Exchange {
     own: PeerId,
     own_replica: Parameters,
     own_state: Digest,
-    /// What everybody has before the first update; empty where every update stands alone.
+    /// What everybody has before the first update; empty if every update stands alone.
     initial: Parameters,
     initial_state: Digest,
     incoming: Sorted<PeerId, Incoming>,
     outgoing: Sorted<u64, Outgoing>,
-    /// Rounds that an update may be ahead of the own round and still wait here; one own update more
-    /// is kept to be sent or pulled again.
+    /// Rounds that an update may be ahead of this peer's round and still wait here. This peer keeps
+    /// one more of its own updates than that, to be sent or pulled again.
     ahead: u64,
     /// Whether the newest vectors are kept although a stateless codec does not need them: a liar
     /// looks at them.
     keeps_newest: bool,
 }
 
-/// Largest body that is kept for neighbours that are late (guess: a few of them are little beside a
+/// Largest body that is kept for late neighbours (guess: a few of them are small next to a
 /// program's own memory).
 const KEPT_BYTES_MAX: usize = 4 << 20;
 
@@ -228,10 +228,10 @@ impl Exchange {
         self.codec.bytes_max(self.dimension)
     }
 
-    // --- own updates ---
+    // --- this peer's updates ---
 
-    /// Encodes a vector for publication. Does not advance the replica yet. `None` for what the codec
-    /// cannot say, such as a liar's NaN.
+    /// Encodes a vector for publication. Does not advance the replica yet. `None` for values that
+    /// the codec cannot encode, such as a liar's NaN.
     pub(super) fn encode(
         &self,
         cleared: &Cleared,
@@ -239,7 +239,7 @@ impl Exchange {
     ) -> Option<Encoded> {
         let values = cleared.vector();
         if self.codec.is_exact() {
-            // What arrives as it was sent is held once.
+            // A vector that arrives exactly as it was sent is held once.
             let (body, public) = (identity::to_bytes(values), Arc::clone(values));
             let state = Digest::of_values(&public);
             return Some(Encoded {
@@ -291,13 +291,13 @@ impl Exchange {
         Ok(values)
     }
 
-    /// The public vector that an own body of ours leads to, checked against what was announced.
+    /// The public vector that a body of this peer leads to, checked against the announced state.
     pub(super) fn replay(&self, body: &[u8], state: Digest) -> Option<Parameters> {
         let public = self.reconstruct(&self.own_replica, body).ok()?;
         (Digest::of_values(&public) == state).then(|| Arc::new(public))
     }
 
-    /// The update is promised: from now on this is what others have of this peer.
+    /// The update is promised: from now on others hold this vector of this peer.
     pub(super) fn publish(&mut self, round: u64, public: Parameters, mut outgoing: Outgoing) {
         if !planted(Mutant::ForgetOwnReplica) {
             outgoing.replica = (self.codec.form() == Form::Replica).then(|| Arc::clone(&public));
@@ -310,18 +310,17 @@ impl Exchange {
         }
     }
 
-    /// The own vector as others have it; `None` where every update stands alone and says exactly
-    /// what it can.
+    /// This peer's vector as others have it; `None` if every update stands alone and is exact.
     pub(super) fn own_public(&self) -> Option<Parameters> {
         (self.codec.form() == Form::Replica).then(|| Arc::clone(&self.own_replica))
     }
 
-    /// The own state, where it is that of `values` as they are.
+    /// This peer's state, if it is that of exactly these `values`.
     pub(super) fn own_state_if(&self, values: &Parameters) -> Option<Digest> {
         Arc::ptr_eq(values, &self.own_replica).then_some(self.own_state)
     }
 
-    /// Whether vectors are so large that none is held for longer than somebody needs it.
+    /// Whether vectors are too large to be held for longer than somebody needs them.
     pub(super) fn is_large(&self) -> bool {
         4 * self.dimension > KEPT_BYTES_MAX
     }
@@ -340,15 +339,15 @@ impl Exchange {
         }
     }
 
-    /// These are all that will ever send something: once each has, nobody begins with the common
-    /// start any more.
+    /// Only these will ever send something. Once each has, nobody begins with the common start any
+    /// more.
     pub(super) fn expect_only(&mut self, senders: &[PeerId]) {
         if !self.keeps_newest && senders.iter().all(|sender| self.incoming.contains(sender)) {
             self.initial = Parameters::default();
         }
     }
 
-    /// The round is over: where every update stands alone, nobody needs the own vector any longer.
+    /// The round is over: if every update stands alone, nobody needs this peer's vector any longer.
     pub(super) fn release_own(&mut self) {
         if self.codec.form() == Form::Stateless {
             self.own_replica = Parameters::default();
@@ -363,8 +362,8 @@ impl Exchange {
         self.outgoing.keys().copied().collect()
     }
 
-    /// A body by its name: of an own update, or the own replica as a keyframe. Never anything that
-    /// was not published.
+    /// A body by its name: of an update of this peer, or its replica as a keyframe. Never anything
+    /// that was not published.
     pub(super) fn body(&self, digest: Digest) -> Option<Arc<Vec<u8>>> {
         let mut bodies = self.outgoing.values().flat_map(|outgoing| &outgoing.bodies);
         let body = bodies
@@ -406,7 +405,7 @@ impl Exchange {
             .map(|incoming| incoming.state)
     }
 
-    /// (Updates that wait, own updates kept).
+    /// (Others' waiting updates, this peer's kept updates).
     pub(super) fn load(&self) -> (usize, usize) {
         (
             self.incoming
@@ -430,8 +429,8 @@ impl Exchange {
         })
     }
 
-    /// Takes an announced update in, in the own round `heard`. False when one of this round waits
-    /// already, or one of this round or a later is applied.
+    /// Takes an announced update in, when this peer is in round `heard`. False when one of the
+    /// update's round waits already, or one of that round or a later one is applied.
     pub(super) fn announce(
         &mut self,
         message: &Opened<'_>,
@@ -469,14 +468,15 @@ impl Exchange {
             failures: 0,
         };
         incoming.queue.insert(round, pending);
-        // At most one update for each round that can wait: the door refuses the others.
+        // At most one update for each round that can wait: `announce` refuses the others.
         while incoming.queue.len() > waiting_max {
             incoming.queue.pop_first();
         }
         true
     }
 
-    /// Gives a pulled body to whom it belongs; the senders whose queue can go on.
+    /// Gives a pulled body to the updates that need it; returns the senders whose queue can
+    /// continue.
     pub(super) fn fetched(&mut self, digest: Digest, bytes: &Arc<Vec<u8>>) -> Vec<PeerId> {
         let mut senders = Vec::new();
         for (sender, incoming) in self.incoming.iter_mut() {
@@ -496,8 +496,8 @@ impl Exchange {
         senders
     }
 
-    /// A body cannot be had of `sources` now: (sender, round) of the updates that are given up for
-    /// it after several times, and the senders that may be asked again.
+    /// `sources` cannot deliver a body now. Returns (sender, round) of the updates that are given
+    /// up after several failures, and the senders that may be asked again.
     pub(super) fn fetch_failed(
         &mut self,
         digest: Digest,
@@ -505,8 +505,8 @@ impl Exchange {
     ) -> (Vec<(PeerId, u64)>, Vec<PeerId>) {
         let (mut lost, mut again) = (Vec::new(), Vec::new());
         for (sender, incoming) in self.incoming.iter_mut() {
-            // Another sender may have announced the same bytes; that this one has none says nothing
-            // about it.
+            // Another sender may have announced the same bytes; this one's failure says nothing
+            // about the other.
             if incoming.fetching != Some(digest) || !sources.contains(sender) {
                 continue;
             }
@@ -537,8 +537,7 @@ impl Exchange {
             .is_some_and(|incoming| incoming.queue.contains(&round))
     }
 
-    /// Forgets waiting updates of rounds before `oldest`: what a jump or another graph has left
-    /// behind.
+    /// Forgets waiting updates of rounds before `oldest`, left over from a jump or another graph.
     pub(super) fn forget(&mut self, oldest: u64) {
         for incoming in self.incoming.values_mut() {
             incoming
@@ -636,13 +635,12 @@ impl Exchange {
     }
 
     fn apply(&self, replica: &[f32], pending: &Pending, fits: bool) -> Result<Parameters, Refusal> {
-        // Whoever came from the base that the message names to the state that it names came to the
-        // same vector.
+        // Every peer that went from the named base to the named state reached the same vector.
         if let Some(values) = pending.packet.led_to().filter(|_| fits) {
             return Ok(values);
         }
         let stated = pending.packet.stated();
-        // What an exact body says, value for value, its sender has left here.
+        // The sender has left here the very values of an exact body.
         let exact = stated
             .as_ref()
             .filter(|values| fits && self.codec.is_exact() && values.len() == self.dimension);
@@ -658,7 +656,7 @@ impl Exchange {
     }
 
     /// The vector that a body or a keyframe leads to, which has the hash that its sender signed:
-    /// `stated`, where that is the same.
+    /// `stated`, if that is the same.
     fn reconstruct_stated(
         &self,
         replica: &[f32],
@@ -773,7 +771,7 @@ pub(super) fn check_values(values: &[f32]) -> Result<(), Refusal> {
 
 /// ‖values‖
 fn norm(values: &[f32]) -> f64 {
-    // Sums next to each other, since one alone would wait for itself at every value.
+    // Several sums at once, since a single one would wait for itself at every value.
     let mut squares = [0.0; 8];
     let (blocks, rest) = values.as_chunks::<8>();
     for values in blocks.iter().map(<[f32; 8]>::as_slice).chain([rest]) {

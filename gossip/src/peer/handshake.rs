@@ -1,5 +1,5 @@
-//! Connections and handshakes: what two peers tell each other when a connection stands, so that
-//! neither misses what the other has sent before.
+//! Connections and handshakes: what two peers tell each other once connected, so that neither
+//! misses what the other sent before.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -26,13 +26,12 @@ impl Peer {
     pub(super) fn peer_up(&mut self, peer: PeerId, addresses: Vec<String>, out: &mut Vec<Effect>) {
         self.overlay.connected(peer);
         self.overlay.learn_addresses(peer, addresses, true);
-        // First, so that it is there before the handshake that lets it begin; once more after the
-        // handshake, in case it is lost.
+        // Sent first, so that it arrives before the handshake that lets the peer begin. Sent once
+        // more after the handshake, in case it is lost.
         self.give_back(peer, out);
         self.greet(peer, out);
         if self.overlay.is_ready(&peer) {
-            // A further connection, or what remains of several: what went over another one may be
-            // lost.
+            // A further connection, or the last of several: messages on another one may be lost.
             self.send_all_again(peer, 0, out);
         }
         self.advance(peer, out); // a body that could not be had may be there now
@@ -61,8 +60,8 @@ impl Peer {
         }
     }
 
-    /// Where the graph changes, the neighbours of this round and the next are dialled before they
-    /// are needed.
+    /// If the graph changes, the neighbours of this round and the next are dialled before they are
+    /// needed.
     pub(super) fn reach(&mut self, out: &mut Vec<Effect>) {
         let next = (self.round + 1).min(self.last_round());
         for round in [self.round, next] {
@@ -76,8 +75,7 @@ impl Peer {
         }
     }
 
-    /// Sends a peer the updates since `oldest` that are kept for it, and that this peer has
-    /// finished, if it has.
+    /// Sends a peer the kept updates since `oldest`, and a goodbye if this peer has finished.
     fn send_all_again(&mut self, peer: PeerId, oldest: u64, out: &mut Vec<Effect>) {
         for round in self.exchange.outgoing_rounds() {
             if round >= oldest {
@@ -114,7 +112,7 @@ impl Peer {
 
     // --- handshakes ---
 
-    /// Sends the handshake with all that is known of addresses.
+    /// Sends the handshake with all known addresses.
     fn greet(&mut self, peer: PeerId, out: &mut Vec<Effect>) {
         let bytes = self.handshake(self.overlay.address_book(), self.overlay.is_ready(&peer));
         out.push(Effect::Send { to: peer, bytes });
@@ -177,8 +175,8 @@ impl Peer {
             return Ok(()); // it only told addresses
         }
         if !fresh {
-            // It has not heard this peer's handshake: that was lost, or it has been started again
-            // behind a connection that still stands.
+            // It has not heard this peer's handshake: that was lost, or the other peer restarted
+            // while a connection still seems open.
             self.greet(sender, out);
         }
         self.give_back(sender, out);
@@ -223,10 +221,10 @@ impl Peer {
         }
     }
 
-    /// Others have seen this peer's key at these addresses. At one that is not its own another
-    /// process may have the same key: dialling it shows that.
+    /// Others have seen this peer's key at these addresses. Another process may have the same key
+    /// at an address that is not this peer's: dialling it shows that.
     fn look_for_double(&mut self, mut addresses: Vec<String>, out: &mut Vec<Effect>) {
-        // Its own end with its id, where others name the place alone.
+        // This peer's addresses end with its id; others name the place alone.
         let place = |address: &String| address.split("/p2p/").next().unwrap_or_default().to_owned();
         let own = self.overlay.addresses_of(&self.id);
         let known: BTreeSet<String> = own.iter().map(place).collect();
@@ -237,7 +235,7 @@ impl Peer {
         }
     }
 
-    /// Tells everyone which roster this peer came to: two different ones must not go unnoticed.
+    /// Tells everyone which roster this peer arrived at: two different ones must not go unnoticed.
     fn roster_formed(&mut self, out: &mut Vec<Effect>) {
         let peers = self.overlay.roster().len();
         out.push(Effect::Emit(Event::RosterFormed { peers }));

@@ -3,9 +3,9 @@
 //!
 //! A peer that has finished stays as long as a connected neighbour may still need one of its last
 //! updates: it said goodbye, so that nobody waits for another one, and serves what it has sent. A
-//! neighbour needs nothing more once it has finished itself or is gone. If for a whole deadline
-//! nothing was heard of those that do, the peer leaves. A peer that stops before its last round may
-//! come back: the others treat it as one that is absent.
+//! neighbour needs nothing more once it has finished itself or is gone. If it hears nothing from
+//! the others for a whole deadline, it leaves. A peer that stops before its last round may come
+//! back: the others treat it as absent.
 
 use kith_consensus::mutant::{Mutant, planted};
 use kith_consensus::{Digest, PeerId};
@@ -49,8 +49,8 @@ impl Peer {
         });
     }
 
-    /// A whole deadline has passed since the peer finished, or since it looked last: it stays if a
-    /// neighbour has shown meanwhile that it goes on.
+    /// A whole deadline has passed since the peer finished, or since it looked last. It stays if a
+    /// neighbour has shown meanwhile that it is still running.
     pub(super) fn linger_on(&mut self, out: &mut Vec<Effect>) {
         // Its last evaluation is waited for as long as it takes.
         if self.asked_lately || self.evaluating.is_some() {
@@ -66,7 +66,7 @@ impl Peer {
         if self.phase != Phase::Lingering || self.evaluating.is_some() {
             return;
         }
-        // Neighbours in other rounds than the last one may be behind by the topology's lead.
+        // Neighbours of earlier rounds may be behind by the topology's lead.
         let oldest = if self.charter.topology.changes() {
             self.charter.rounds.saturating_sub(self.ahead + 1)
         } else {
@@ -97,8 +97,8 @@ impl Peer {
 
     fn say_goodbye(&mut self, finished: bool, out: &mut Vec<Effect>) {
         let bytes = self.farewell(finished);
-        // Everyone that is connected, since in other rounds others are neighbours, and some may be
-        // there still.
+        // Every connected peer: other rounds have other neighbours, and some may still be in those
+        // rounds.
         for peer in self.overlay.everyone_ready() {
             out.push(Effect::Send {
                 to: peer,
@@ -116,8 +116,8 @@ impl Peer {
     }
 
     /// A neighbour said goodbye. If it has finished, it said so after its last update, and serves
-    /// that as long as it is connected; if not, it may come back, and is waited for as any other
-    /// that is absent.
+    /// that as long as it is connected. If not, it may come back, and is waited for like any other
+    /// absent peer.
     pub(super) fn goodbye(
         &mut self,
         from: PeerId,
@@ -142,7 +142,7 @@ impl Peer {
         Ok(())
     }
 
-    /// Whether nothing more can come of anybody: all whom this peer has met, and all its
+    /// Whether nothing more can come from anybody: all peers that this one has met, and all its
     /// neighbours, have finished and are gone, or were expelled.
     pub(super) fn is_over(&self) -> bool {
         let met = self.overlay.everyone_met();

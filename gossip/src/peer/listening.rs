@@ -3,18 +3,18 @@
 //! A peer that was away for long, or comes back without its state, has an old model or the initial
 //! one. It would pull everybody towards that, and in the last round that would be the result. So in
 //! the first round after such a jump it listens. It does not train, tells its neighbours that it
-//! publishes nothing, and takes what the rule makes of their models, of at least 2f + 1 if it has
-//! so many neighbours. Only if the rule cannot do without another model does its own count as one
-//! of them. A rule that judges others by the peer's own model, or by its rows, would judge by what
-//! is to be left behind: the coordinate-wise median takes its place. From there the peer goes on
-//! as everybody else.
+//! publishes nothing, and takes what the rule makes of their models: of at least 2f + 1, if it has
+//! that many neighbours. Only if the rule cannot do without another model does its own count as one
+//! of them. A rule that judges others by the peer's own model, or by its rows, would judge by the
+//! model that is to be replaced. The coordinate-wise median takes its place. From there the peer
+//! continues as everybody else.
 //!
 //! At a free pace a peer that is behind is only slow, unless it has just been started or was alone,
 //! and is behind by more than `staleness`. Then it listens too, until enough neighbours have
-//! published. It goes on with its own rounds, or, if it has lost some that others know, past them.
+//! published. It resumes at its own round, or, if it has lost rounds that others know, after them.
 //!
 //! Under push-sum a model is a share of a sum that has to stay what it is. A peer that has its
-//! shares goes on with them, however old. One that has lost what it had published begins with none,
+//! shares resumes with them, however old. One that has lost what it had published begins with none,
 //! and listens until it is given some.
 
 use std::sync::Arc;
@@ -36,14 +36,14 @@ use crate::packet::{Opened, Packet};
 use crate::refusal::Refusal;
 use crate::wire;
 
-/// Where a peer stands beside the others: what it has lost, and whether it listens.
+/// Where a peer stands compared to the others: what it has lost, and whether it listens.
 #[derive(Debug)]
 pub(super) struct Standing {
     /// Whether its model is still the initial one, with nothing of anybody else's.
     is_untaught: bool,
     /// Whether it has mixed nothing since it was started, or since it was alone.
     has_returned: bool,
-    /// Rounds that it may still spend listening before it goes on with what it has.
+    /// Rounds that it may still spend listening before it resumes with what it has.
     listening: u64,
     /// The last round in which it published nothing.
     skipped: Option<u64>,
@@ -52,7 +52,7 @@ pub(super) struct Standing {
 }
 
 impl Standing {
-    /// Of a peer that starts with the initial model.
+    /// The standing of a peer that starts with the initial model.
     pub(super) fn new() -> Standing {
         Standing {
             is_untaught: true,
@@ -63,7 +63,7 @@ impl Standing {
         }
     }
 
-    /// It goes on from a checkpoint.
+    /// The peer resumes from a checkpoint.
     pub(super) fn resume(&mut self) {
         self.is_untaught = false;
     }
@@ -78,13 +78,13 @@ impl Standing {
         self.listening > 0
     }
 
-    /// So many models were combined, its own included.
+    /// `models` models were combined, its own included.
     pub(super) fn mixed(&mut self, models: usize) {
         self.is_untaught &= models == 1;
         self.has_returned &= models == 1;
     }
 
-    /// It has a model of the others', and no more need to listen.
+    /// It has a model made of the others', and no more need to listen.
     pub(super) fn caught_up(&mut self) {
         (self.is_untaught, self.has_returned, self.listening) = (false, false, 0);
     }
@@ -112,9 +112,10 @@ impl Standing {
 }
 
 impl Peer {
-    /// The peer goes forward by so many rounds. If its model is older than an update may be, or the
-    /// initial one, the next rounds are for listening, until enough was heard or as many of them
-    /// have passed as a neighbour may miss. A peer that is only slow trains on.
+    /// The peer goes forward by `rounds` rounds. If its model is older than an update may be, or
+    /// the initial one, the next rounds are for listening. That lasts until it has heard enough, or
+    /// until as many rounds have passed as a neighbour may miss. A peer that is only slow continues
+    /// to train.
     pub(super) fn pass_over(&mut self, rounds: u64) {
         self.history.passed_over += rounds;
         if self.standing.is_untaught || rounds > self.charter.round.staleness {
@@ -179,12 +180,12 @@ impl Peer {
         }
     }
 
-    /// The message that says so of a round.
+    /// The message that says that this peer has no update of a round.
     pub(super) fn skip_of(&self, round: u64) -> Packet {
         self.seal(Kind::Skip, Digest::default(), wire::encode(&Skip { round }))
     }
 
-    /// Whether no update of that round will ever be had of this peer.
+    /// Whether this peer will never have an update of that round.
     pub(super) fn has_none_of(&self, round: u64) -> bool {
         let is_over = round < self.round || self.standing.skipped == Some(round);
         is_over && round <= self.round && self.exchange.outgoing(round).is_none()
@@ -203,14 +204,14 @@ impl Peer {
             return Ok(()); // nobody waits for that
         }
         if self.window.contains(&peer) || self.exchange.is_on_its_way(&peer, round) {
-            return Ok(()); // it has lost its state; what it said before holds
+            return Ok(()); // it has lost its state; what it said before still counts
         }
         out.push(Effect::Emit(Event::Skipped { peer, round }));
         self.silent_in(peer, round, out);
         Ok(())
     }
 
-    /// Nothing comes of a neighbour in that round: it is not waited for, now or when the round
+    /// Nothing comes from a neighbour in that round: nobody waits for it, now or when the round
     /// opens.
     pub(super) fn silent_in(&mut self, sender: PeerId, round: u64, out: &mut Vec<Effect>) {
         self.turned_away.insert((round, sender));
@@ -235,7 +236,8 @@ impl Peer {
         wanted.min(neighbours.iter().filter(|peer| can_come(peer)).count())
     }
 
-    /// What a listening peer asks in place of a rule that would judge by what is to be left behind.
+    /// The rule that a listening peer uses in place of one that would judge by the model that is to
+    /// be replaced.
     fn median(&self) -> Option<Box<dyn Rule>> {
         let aggregation = &self.charter.aggregation;
         let rule = &aggregation.rule;
@@ -245,7 +247,8 @@ impl Peer {
         })
     }
 
-    /// What the rule makes of the neighbours' models; the peer's own while that is not to be had.
+    /// What the rule makes of the neighbours' models; the peer's own model while there is no such
+    /// result.
     pub(super) fn catch_up(&mut self, out: &mut Vec<Effect>) -> Parameters {
         let (round, charter) = (self.round, Arc::clone(&self.charter));
         let median = self.median();
@@ -276,7 +279,8 @@ impl Peer {
         }
         self.standing.listened();
         if self.mode.pace() == Pace::Free {
-            // What has come is of no round of this peer's, and counts with what is still to come.
+            // The updates that came belong to no round of this peer, and count along with those
+            // still to come.
             self.window = window;
         }
         self.history.mixed(1);
@@ -289,7 +293,7 @@ impl Peer {
         Arc::clone(&self.parameters)
     }
 
-    /// What a rule makes of models alone; `None` where it cannot tell.
+    /// What a rule makes of models alone; `None` if it cannot combine them.
     fn ask(&self, rule: &dyn Rule, rows: &[(PeerId, Arrived)]) -> Option<Parameters> {
         let (round, dimension) = (self.round, self.parameters.len());
         let weight = |(peer, _): &(PeerId, Arrived)| self.overlay.mixing_weight(peer, round);
@@ -316,7 +320,7 @@ impl Peer {
         ))
     }
 
-    /// Under push-sum: the model of what the peer was given, where it was given anything.
+    /// Under push-sum: the model of what the peer was given, if it was given anything.
     pub(super) fn take_shares(&mut self, out: &mut Vec<Effect>) -> Parameters {
         let (round, heard) = (self.round, self.window.counted().count());
         let parameters = self.combine(None, out);

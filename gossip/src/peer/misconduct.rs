@@ -1,6 +1,6 @@
 //! A peer that lies: an honest peer whose releases are replaced and whose messages are rewritten.
 //!
-//! Nothing here runs in a peer that has no [`Conduct`] of its own. An honest peer has no way to
+//! Nothing here runs in a peer without a [`Conduct`] of its own. An honest peer has no way to
 //! forge, to say different things to different neighbours or to hold an update back. The simulator
 //! hands a conduct in, and so does a testnet under a charter that is marked as a testnet's.
 //!
@@ -87,8 +87,8 @@ impl Peer {
         misconduct.conduct.publish(&view, &mut random)
     }
 
-    /// The update of a peer that says that its training led to `vector`; `None` for what the codec
-    /// cannot say.
+    /// The update of a peer that claims that its training led to `vector`; `None` for what the
+    /// codec cannot say.
     fn lie(&mut self, vector: Vec<f32>, reach: f64) -> Option<Sealed> {
         let end = Arc::new(vector);
         let row = self.row(Arc::clone(&end), &end, reach);
@@ -150,8 +150,8 @@ impl Peer {
             Effect::Emit(Event::Published { round, .. }) => Some(*round),
             _ => None,
         });
-        // A liar that holds an update back does not say that there is none. It says so only where
-        // an honest peer would have to: when its own part of a round comes to nothing.
+        // A liar that holds an update back does not say that there is none. It says so only when an
+        // honest peer would have to: when its own part of a round fails.
         let mut is_own_part = false;
         let mut told = 0;
         for effect in effects {
@@ -209,7 +209,7 @@ impl Peer {
         }
     }
 
-    /// What goes to a receiver beside this round's update.
+    /// What goes to a receiver along with this round's update.
     fn embellish(&mut self, to: PeerId, round: u64, out: &mut Vec<Effect>) {
         if self.conduct().fraud(round) == Some(Fraud::Signature) {
             out.extend(

@@ -1,9 +1,9 @@
 //! What a round leads to: the models that came and this peer's own, combined by the rule or
 //! adopted.
 //!
-//! The rule sees this peer's exact row, and of the others what everybody reconstructs. An absent
-//! neighbour leaves its weight to this peer's model. Where the graph gives a peer's own model no
-//! weight, the peer adopts what its sender has, without a rule. Where nobody sends to it, it keeps
+//! The rule sees this peer's exact row, and of the others the rows that everybody reconstructs. An
+//! absent neighbour leaves its weight to this peer's model. If the graph gives a peer's own model
+//! no weight, the peer adopts its sender's model, without a rule. If nobody sends to it, it keeps
 //! its own. A peer that listens takes what others say: that is in `listening`.
 
 use std::sync::Arc;
@@ -27,7 +27,8 @@ pub(super) struct Rows {
     pub(super) own: usize,
 }
 
-/// Where the rule sees vectors from: zero for models, the start of the round for updates.
+/// The origin of the vectors that the rule sees: zero for models, the start of the round for
+/// updates.
 struct Origin {
     start: Parameters,
     space: Space,
@@ -72,7 +73,7 @@ impl Peer {
         };
         out.push(Effect::Persist(Record::Checkpoint(Box::new(checkpoint))));
         if self.exchange.is_large() {
-            // What this round no longer needs goes before the next one needs as much.
+            // Memory that this round no longer needs is freed before the next one needs as much.
             self.own.row = Arc::clone(&self.parameters);
             self.exchange.release_own();
             if !self.charter.topology.changes() {
@@ -90,7 +91,7 @@ impl Peer {
         Some((self.overlay.graph(self.round), own))
     }
 
-    /// Whether this peer takes its sender's model as it comes.
+    /// Whether this peer takes its sender's model unchanged.
     pub(super) fn adopts(&self) -> bool {
         self.place().is_some_and(|(graph, own)| graph.adopts(own))
     }
@@ -101,14 +102,14 @@ impl Peer {
             .is_none_or(|(graph, own)| !graph.adopts(own) && !graph.receives_from(own).is_empty())
     }
 
-    /// Whether there is nobody to tell this round's update, though there is in other rounds. Then
-    /// it is not made: a replica would go on without those that follow it.
+    /// Whether this round's update has no receivers, though other rounds' have. Then it is not
+    /// made: the replica would change without those that follow it.
     pub(super) fn speaks_to_nobody(&self) -> bool {
         self.charter.topology.changes() && self.overlay.audience(&self.id, self.round).is_empty()
     }
 
-    /// Whether this peer's own model is next in line to the one that it would adopt: others adopt
-    /// it.
+    /// Whether this peer's own model is the next choice after the one that it would adopt: others
+    /// adopt it.
     pub(super) fn stands_in(&self) -> bool {
         self.adopts() && !self.overlay.audience(&self.id, self.round).is_empty()
     }
@@ -142,8 +143,7 @@ impl Peer {
 
     // --- combining ---
 
-    /// The rule over this peer's exact model and what arrived; its own model where that is too
-    /// little.
+    /// The rule over this peer's exact model and what arrived; its own model if that is too little.
     pub(super) fn combine(&mut self, losses: Option<&[f64]>, out: &mut Vec<Effect>) -> Parameters {
         let Rows { rows, own } = self.rows();
         self.window = Window::default();
@@ -172,7 +172,7 @@ impl Peer {
                 mixing_weight: *weight,
                 // Values were checked on arrival.
                 is_finite: moved.is_empty(),
-                // What is moved to another origin, or is a part, has another name.
+                // A vector that is moved to another origin, or cut, has another name.
                 state: arrived
                     .state
                     .filter(|_| !origin.is_start() && arrived.values.len() == dimension),
@@ -226,7 +226,7 @@ impl Peer {
         model_of(&self.own.row, self.parameters.len())
     }
 
-    /// What an aggregate makes of the start of the round, and whom it makes suspect.
+    /// Applies an aggregate to the start of the round, and notes whom it makes suspect.
     fn take(
         &mut self,
         mut aggregate: Aggregate,
@@ -238,7 +238,7 @@ impl Peer {
         let dropped = self.suspicion.judge(&self.id, senders, &aggregate, out);
         let values = &mut aggregate.parameters;
         if origin.is_start() {
-            // A rule that trusts nobody's update says so by a zero: the own step is kept.
+            // A rule that trusts nobody's update answers zero: this peer keeps its own step.
             if values.iter().all(|value| *value == 0.0) {
                 *values = origin.seen(&self.own.row);
             }
@@ -313,9 +313,9 @@ impl Peer {
         }
     }
 
-    /// Whether what comes in is weighed by samples alone, this peer's own model too, all of it
-    /// together 1 (FedAvg): where mixing keeps no mean of all models that a remainder for the own
-    /// model could protect.
+    /// Whether samples alone weigh all models, this peer's included, with a sum of 1 (FedAvg). That
+    /// holds if mixing keeps no mean of all models that a remainder for the peer's own model could
+    /// protect.
     fn weighs_by_samples_alone(&self) -> bool {
         let by_samples = matches!(
             self.charter.aggregation.weighting,
@@ -366,7 +366,7 @@ fn model_of(row: &Parameters, dimension: usize) -> Parameters {
     }
 }
 
-/// Scales weights to sum to 1; where all are nothing the row at `own` keeps everything.
+/// Scales weights to sum to 1; if all are zero, the row at `own` gets everything.
 pub(super) fn share_out(weights: &mut [f64], own: usize) {
     let sum: f64 = weights.iter().sum();
     if sum > 0.0 {

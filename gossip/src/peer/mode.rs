@@ -1,6 +1,6 @@
 //! How peers keep step: one file for each mode.
 //!
-//! A [`RoundMode`] decides what makes one way of going through rounds unlike another: whom a peer
+//! A [`RoundMode`] decides how one way of going through rounds differs from another: whom a peer
 //! tells its update, which updates it admits, whom a round waits for and when it is complete, and
 //! what each model weighs. Everything else about a round is the same in every mode and stands in
 //! `round`, `receipt` and `mixing`. A mode decides and does not act: it looks at a [`Scene`] and
@@ -8,7 +8,7 @@
 //!
 //! # Two modes that do not exist yet
 //!
-//! The trait was tried on paper against these.
+//! The trait was checked on paper against these.
 //!
 //! *Groups that learn only a sum.* Peers of a group agree on a roll, mask their vectors against
 //! each other, and unmask the sum of those that came. `audience` is the group instead of the
@@ -53,10 +53,10 @@ pub(super) struct Scene<'a> {
     pub(super) listens: bool,
 }
 
-/// How the rounds of peers relate to each other.
+/// How peers' rounds relate to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pace {
-    /// Neighbours are in the same round or near it. A peer's round tells how far the others are,
+    /// Neighbours are in the same round or near it. A peer's round shows how far the others are,
     /// and a peer that is behind goes forward. An update counts in its round.
     InStep,
     /// Each peer goes at its own speed, and one that is behind is only slow. The newest update of
@@ -97,7 +97,7 @@ pub(super) enum Reply {
     Asked,
     /// The newest update that is promised, or the next one if there is none yet.
     Newest,
-    /// Word that there is no update of that round.
+    /// A message that there is no update of that round.
     Skip,
     Nothing,
 }
@@ -146,7 +146,7 @@ pub(super) trait RoundMode: Send {
 
     // --- which updates are admitted ---
 
-    /// A signed header told that `peer` has published something.
+    /// A signed header showed that `peer` has published something.
     fn has_published(&mut self, _peer: PeerId) {}
 
     /// What a neighbour is owed for an update of `round`.
@@ -187,7 +187,7 @@ pub(super) trait RoundMode: Send {
     // --- when a round is complete ---
 
     /// Whether a round is a question to one partner and its answer. Then an update that is here
-    /// already is an answer too, a partner of which nothing can come is given up at once, and a
+    /// already is an answer too, a partner from which nothing can come is given up at once, and a
     /// peer that waits repeats its question.
     fn asks_a_partner(&self) -> bool {
         false
@@ -215,7 +215,7 @@ pub(super) trait RoundMode: Send {
 
     // --- which weights ---
 
-    /// What a model of this age weighs among `models`, before the charter's weighting.
+    /// The weight of a model of this age among `models`, before the charter's weighting.
     fn weight(&self, scene: &Scene<'_>, peer: &PeerId, _age: u64, _models: usize) -> f64 {
         scene.overlay.mixing_weight(peer, scene.round)
     }

@@ -1,5 +1,5 @@
-//! Who is there: connections, handshakes, addresses, patience, and the neighbourhood that the
-//! charter gives a round.
+//! Which peers are there: connections, handshakes, addresses, patience, and the neighbourhood that
+//! the charter gives a round.
 
 use std::cell::{Ref, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,28 +14,28 @@ use kith_consensus::{PeerId, Sorted};
 use crate::message::{ADDRESS_PEERS_MAX, ADDRESSES_MAX};
 use crate::roster::Roster;
 
-/// Malformed messages after which a peer is sent away (RELIABILITY, section 5).
+/// Malformed messages after which a peer is sent away.
 const STRIKES_MAX: u32 = 5;
 
 pub(super) struct Overlay {
     own: PeerId,
     roster: Roster,
-    /// Participants that the charter has; in open membership the roster grows to this number and
-    /// then is fixed.
+    /// Number of participants in the charter. In open membership the roster grows to this number
+    /// and is then fixed.
     wanted: usize,
-    /// The own place in the roster, once it is complete.
+    /// This peer's place in the roster, once the roster is complete.
     place: Option<usize>,
     charter: Arc<Charter>,
     /// The graphs of the even and of the odd round that were asked about last: two rounds are in
     /// use at a time.
     near: [RefCell<Option<Near>>; 2],
-    /// Members of whom something is known, and whoever is connected; while the roster forms, also
-    /// whose addresses are known.
+    /// Members about which something is known, and connected peers. While the roster forms, also
+    /// peers whose addresses are known.
     known: Sorted<PeerId, Known>,
 }
 
 /// A round's graph, and its edges at this peer as ids: the lists of a large federation may be far
-/// away.
+/// away in memory.
 struct Near {
     round: u64,
     graph: Arc<Graph>,
@@ -49,7 +49,7 @@ struct Near {
 /// What is known of a peer.
 #[derive(Clone, Debug, Default)]
 struct Known {
-    /// Its place in the roster, once that is complete and where it is on it.
+    /// Its place in the roster, once that is complete and if the peer is on it.
     place: Option<usize>,
     /// Connected.
     up: bool,
@@ -72,7 +72,7 @@ struct Known {
     addresses: Vec<String>,
 }
 
-/// Whether rounds wait for a neighbour, where that has just changed.
+/// Whether rounds wait for a neighbour, reported when it has just changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Patience {
     Lost,
@@ -233,8 +233,8 @@ impl Overlay {
         }
     }
 
-    /// A peer's place in the roster: of a neighbour it is at hand, where the whole roster may be
-    /// far away.
+    /// A peer's place in the roster. A neighbour's is stored here, since the whole roster may be
+    /// far away in memory.
     fn index(&self, peer: &PeerId) -> Option<usize> {
         let own = self.place.filter(|_| *peer == self.own);
         own.or_else(|| self.known.get(peer)?.place)
@@ -273,7 +273,7 @@ impl Overlay {
             .collect()
     }
 
-    /// Who mixes `peer`'s updates in that round.
+    /// The peers that mix `peer`'s updates in that round.
     pub(super) fn audience(&self, peer: &PeerId, round: u64) -> Vec<PeerId> {
         if !self.is_formed() {
             return Vec::new();
@@ -292,9 +292,9 @@ impl Overlay {
         })
     }
 
-    /// To whom this peer shows headers of `sender` of that round: of any two receivers one shows
-    /// what it has to the other, and each to about half of them. So every two that are honest, and
-    /// connected, compare what they were told, for half of the messages.
+    /// The peers to which this peer shows headers of `sender` of that round. Of any two receivers
+    /// one shows its header to the other, so each shows to about half of them. So every two honest,
+    /// connected receivers compare what they were told, for half of the messages.
     pub(super) fn shown(&self, sender: &PeerId, round: u64) -> Vec<PeerId> {
         let Some(sender) = self.index(sender).filter(|_| self.is_formed()) else {
             return Vec::new();
@@ -305,8 +305,8 @@ impl Overlay {
             let lower_shows = (own + other) as u64 % 2 == round % 2;
             other != own && (own < other) == lower_shows && receivers.binary_search(&other).is_ok()
         };
-        // What is known of others is at hand; those lists name many who are not connected, and
-        // where their names are is far away.
+        // Known peers are stored here. The graph's lists name many that are not connected, and
+        // their names are far away in memory.
         self.those(|known| known.ready && known.place.is_some_and(shows))
     }
 
@@ -398,7 +398,7 @@ impl Overlay {
         };
         let was_ready = known.ready;
         (known.up, known.ready, known.strikes) = (false, false, 0);
-        // Of strangers nothing is remembered that could add up.
+        // Nothing is remembered of strangers that could pile up.
         if known.addresses.is_empty() && self.roster.index(peer).is_none() {
             self.known.remove(peer);
         }
@@ -453,7 +453,7 @@ impl Overlay {
     }
 
     /// Remembers where a member can be dialled; whether that is news. Peers beyond the roster are
-    /// not remembered, so this is bounded by it. `first_hand` tells that the peer itself named
+    /// not remembered, so the roster bounds this. `first_hand` says that the peer itself named
     /// them, or that it was reached there.
     pub(super) fn learn_addresses(
         &mut self,
@@ -470,7 +470,7 @@ impl Overlay {
             .filter(|address| !known.contains(address))
             .collect();
         if !first_hand {
-            // What others say pushes nothing out.
+            // Addresses from others replace no known ones.
             fresh.truncate(ADDRESSES_MAX.saturating_sub(known.len()));
         }
         let news = !fresh.is_empty();
@@ -480,7 +480,7 @@ impl Overlay {
         news
     }
 
-    /// Where a member can be dialled, as far as it is known.
+    /// Known addresses at which a member can be dialled.
     pub(super) fn addresses_of(&self, peer: &PeerId) -> Vec<String> {
         self.known
             .get(peer)
@@ -519,7 +519,7 @@ impl Overlay {
             .collect()
     }
 
-    // --- who is awaited ---
+    // --- which peers are awaited ---
 
     /// A peer said goodbye after its last round; whether that is news. It still serves what it has
     /// sent, as long as it is connected.
@@ -539,8 +539,8 @@ impl Overlay {
         self.is(peer, |known| known.expelled)
     }
 
-    /// Whether an update of a peer may still come: one that has finished serves its last ones until
-    /// its connection ends.
+    /// Whether an update of a peer may still come: a finished peer serves its last ones until its
+    /// connection ends.
     pub(super) fn may_come(&self, peer: &PeerId) -> bool {
         !self.is(peer, |known| {
             known.expelled || (known.finished && !known.up)
@@ -553,9 +553,9 @@ impl Overlay {
         self.may_come(peer) && !self.is(peer, |known| known.missed >= self.charter.round.patience)
     }
 
-    /// Of these neighbours, whom a round waits for: those that are awaited, or, where those are too
-    /// few for the rule, everyone who may still come. So a peer that is cut off goes on slowly and
-    /// alone instead of running ahead of everybody.
+    /// Of these neighbours, whom a round waits for: those that are awaited, or, if those are too
+    /// few for the rule, every peer that may still come. So a peer that is cut off continues slowly
+    /// and alone instead of running ahead of everybody.
     pub(super) fn awaited(&self, neighbours: Vec<PeerId>, round: u64) -> Vec<PeerId> {
         if neighbours.is_empty() {
             return neighbours;
@@ -589,7 +589,7 @@ impl Overlay {
             .collect()
     }
 
-    /// Records whether a neighbour was on time; what that changes, if anything.
+    /// Records whether a neighbour was on time; returns what that changes, if anything.
     pub(super) fn on_time(&mut self, peer: PeerId, on_time: bool) -> Option<Patience> {
         let patience = self.charter.round.patience;
         let known = self.of(peer);
@@ -611,10 +611,9 @@ impl Overlay {
         self.known.get(peer).map_or(0, |known| known.missed)
     }
 
-    // --- who is how far ---
+    // --- how far peers are ---
 
-    /// Whether a neighbour cannot close that round without this peer's update, unless it gives it
-    /// up.
+    /// Whether a neighbour needs this peer's update to close that round, unless it gives up on it.
     fn needs_own(&self, peer: &PeerId, round: u64) -> bool {
         let (Some(peer), Ok(graph)) = (
             self.index(peer),
@@ -633,9 +632,9 @@ impl Overlay {
     }
 
     /// The (byzantine + 1)-th highest round that distinct neighbours have claimed: at least one
-    /// honest peer got that far. Where the graph changes, only claims of neighbours count that went
-    /// on without this peer's update: one that needs nothing of it may be ahead by the topology's
-    /// `lead` while nobody fails.
+    /// honest peer got that far. If the graph changes, a claim counts only if the neighbour
+    /// continued without this peer's update. A neighbour that does not need it may be ahead by the
+    /// topology's `lead` while nobody fails.
     pub(super) fn credible_round(&self, round: u64, byzantine: usize, lead: u64) -> Option<u64> {
         // Mostly nobody is ahead.
         if self.known.values().all(|known| known.claim <= Some(round)) {

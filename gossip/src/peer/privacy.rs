@@ -3,17 +3,18 @@
 //!
 //! [`Cleared`] is what may be released. [`clear`] alone makes one, and the codec takes nothing else,
 //! so there is no way around this stage. With `[privacy] mechanism = "none"`, the only mechanism
-//! that there is, values pass as they are. A mechanism that promises something charges its ledger
-//! and adds its noise here, before it returns.
+//! that there is, values pass as they are. A mechanism with a guarantee charges its ledger and adds
+//! its noise here, before it returns.
 
 use crate::Parameters;
 
-/// What an announcement says about the training beside its vector. It follows from the rows too.
+/// What an announcement says about the training, apart from its vector. That follows from the rows
+/// too.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Claims {
     pub(super) samples: u64,
     pub(super) local_steps: u64,
-    /// Mean training loss. It is told where the charter's selection looks at it.
+    /// Mean training loss. It is sent if the charter's selection looks at it.
     pub(super) loss: f64,
 }
 
@@ -34,7 +35,7 @@ impl Cleared {
     }
 }
 
-/// Lets a vector out.
+/// Clears a vector for release.
 pub(super) fn clear(vector: Parameters, claims: Claims) -> Cleared {
     Cleared { vector, claims }
 }

@@ -12,11 +12,11 @@ use super::{Peer, Phase};
 use crate::effect::{Checkpoint, Effect, Intent, Timer};
 use crate::event::{Closed, Event};
 
-/// Rounds by which a peer must be behind neighbours that went on without it before it goes forward
-/// (guess: one is made up for by itself).
+/// A peer goes forward when it is at least this many rounds behind neighbours that continued
+/// without it (guess: one round is caught up without help).
 pub(super) const BEHIND_MIN: u64 = 2;
 
-/// Rounds that a peer which is behind goes forward at once; then it looks again (guess).
+/// Most rounds that a peer that is behind goes forward at once; then it looks again (guess).
 const JUMP_MAX: u64 = 1000;
 
 impl Peer {
@@ -65,7 +65,7 @@ impl Peer {
         if intent.round == self.round {
             self.promised = Some(intent).filter(|_| !planted(Mutant::TrainAgain));
         } else if intent.round > self.round && !planted(Mutant::ForgetIntentAhead) {
-            // Promised after a jump, or on a checkpoint that is lost.
+            // The update was promised after a jump, or on a checkpoint that is lost.
             self.standing.learn_signed(intent.round);
             self.sequence = self.sequence.max(intent.sequence + 1);
         }
@@ -152,7 +152,7 @@ impl Peer {
         }
     }
 
-    /// Others that have to be there for a round, of all that there are.
+    /// How many others have to be there for a round, of all that there are.
     pub(super) fn others_needed(&self) -> usize {
         self.charter
             .round
@@ -162,7 +162,7 @@ impl Peer {
 
     // --- going forward ---
 
-    /// Goes on at a later round when enough neighbours are far ahead.
+    /// Jumps to a later round when enough neighbours are far ahead.
     pub(super) fn jump_if_behind(&mut self, out: &mut Vec<Effect>) {
         // At a free pace a listening peer hears everybody's newest model, whatever round it is in.
         let hears_all = self.mode.pace() == Pace::Free && self.standing.listens();
@@ -171,8 +171,8 @@ impl Peer {
         }
         match self.phase {
             Phase::Gathering => self.open_round_or_jump(out),
-            // What was trained is mixed with what has come; then the checkpoint leads into the
-            // later round. Training is never broken off: a slow peer would not finish a single
+            // The trained model is mixed with the updates that came; then the checkpoint leads into
+            // the later round. Training is never aborted: a slow peer would not finish a single
             // round.
             Phase::Collecting => self.close(Closed::Deadline, out),
             _ => {}

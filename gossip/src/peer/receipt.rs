@@ -1,8 +1,8 @@
 //! What becomes of a message on receipt.
 //!
-//! It is opened (size, encoding, signature), admitted (federation, roster, who may hand it over),
-//! and handed to the part of the peer that it concerns. A failure is an event with a reason, never
-//! a panic. Malformed messages count against the peer that handed them over.
+//! It is opened (size, encoding, signature), admitted (federation, roster, which peers may hand it
+//! over), and handed to the part of the peer that it concerns. A failure is an event with a reason,
+//! never a panic. Malformed messages count against the peer that handed them over.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -70,8 +70,8 @@ impl Peer {
         }
     }
 
-    /// Whether a verified message may come in at all: federation, roster, and who may hand over
-    /// whose messages.
+    /// Whether a verified message may come in at all: federation, roster, and which peers may hand
+    /// over whose messages.
     fn admit(
         &mut self,
         from: PeerId,
@@ -101,7 +101,7 @@ impl Peer {
         if self.overlay.is_expelled(&header.sender) && header.kind == Kind::Update {
             return Err(Refusal::Equivocator);
         }
-        // Headers, proofs and goodbyes travel through others; a handshake, a body or a wish does
+        // Headers, proofs and goodbyes travel through others; a handshake, a body or a request does
         // not.
         let may_travel =
             envelope.is_header_only() || matches!(header.kind, Kind::Proof | Kind::Goodbye);
@@ -159,7 +159,7 @@ impl Peer {
             self.refuse(peer, Some(Kind::Update), Some(round), reason, out);
             self.give_up_on(&peer, out);
         }
-        // A source that is not there is asked again when it comes back.
+        // A disconnected source is asked again when it comes back.
         again.retain(|peer| self.overlay.is_up(peer));
         for peer in again {
             self.advance(peer, out);

@@ -53,7 +53,7 @@ pub(super) struct Own {
     pub(super) claims: Claims,
 }
 
-/// What an announcement states. An honest peer states what is so ([`Peer::statement`]).
+/// What an announcement states. An honest peer states the truth ([`Peer::statement`]).
 pub(super) struct Statement {
     /// Hash of what receivers will reconstruct.
     pub(super) state: Digest,
@@ -118,8 +118,8 @@ impl Peer {
         self.release(model, reach, out);
     }
 
-    /// A row: `model`, and behind it what the algorithm adds for a training that led to `end` over
-    /// so far a `reach`.
+    /// A row: `model`, and behind it what the algorithm adds for a training that led to `end` with
+    /// this `reach`.
     pub(super) fn row(&self, model: Parameters, end: &Parameters, reach: f64) -> Parameters {
         let training = Training {
             start: &self.parameters,
@@ -146,7 +146,7 @@ impl Peer {
         }
     }
 
-    /// Publishes this peer's row. Every stage between the row and its bytes stands here.
+    /// Publishes this peer's row. Lists every stage between the row and its bytes.
     pub(super) fn release(&mut self, model: Parameters, reach: f64, out: &mut Vec<Effect>) {
         if self.speaks_to_nobody() {
             return self.collect(out);
@@ -170,14 +170,14 @@ impl Peer {
         self.promise(sealed, out);
     }
 
-    /// The algorithm: what receivers are told of the row. What is left is this peer's own.
+    /// The algorithm: what receivers are told of the row. The rest stays with this peer.
     fn share(&mut self) -> Parameters {
         let (told, kept) = self.algorithm.share(&self.own.row, self.round);
         self.own.row = kept;
         told
     }
 
-    /// The codec. `None` for what it cannot say, such as a liar's NaN.
+    /// The codec. `None` if it cannot encode the values, such as a liar's NaN.
     pub(super) fn encode(&mut self, cleared: &Cleared) -> Option<Encoded> {
         let shared = self.charter.genesis.seed();
         let random = || Randomness {
@@ -189,7 +189,7 @@ impl Peer {
         Some(encoded)
     }
 
-    /// What is true of an encoded vector.
+    /// The true statement about an encoded vector.
     pub(super) fn statement(&self, encoded: &Encoded, cleared: &Cleared) -> Statement {
         let loss = cleared.claims().loss.clamp(-LOSS_MAX, LOSS_MAX);
         Statement {
@@ -274,7 +274,7 @@ impl Peer {
         }
     }
 
-    /// The update is stored: it goes to everybody that it is for and that is connected.
+    /// The update is stored: it goes to each connected peer that it is for.
     pub(super) fn send_update(&mut self, out: &mut Vec<Effect>) {
         let round = self.round;
         let mut receivers = 0;
@@ -317,8 +317,8 @@ impl Peer {
         };
         let body: &[u8] = inline.map_or(&intent.body, |inline| inline);
         let Some(public) = self.exchange.replay(body, intent.state) else {
-            // The replica is not the one that the promise was made on. The peer says nothing this
-            // round rather than something else.
+            // The promise was made on another replica. The peer says nothing this round rather than
+            // contradict itself.
             let why = "the stored update does not fit the stored replica";
             return self.training_failed(why.to_owned(), out);
         };
@@ -370,7 +370,7 @@ impl Peer {
         self.collect(out);
     }
 
-    /// What goes from round to round beside the model.
+    /// What this peer carries from round to round besides the model.
     pub(super) fn carried(&self) -> Carried {
         let named = [("memory", &self.memory), ("velocity", &self.velocity)];
         let own = named

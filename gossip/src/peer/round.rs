@@ -1,8 +1,8 @@
 //! The course of a round: it opens, the peer trains, waits, and the round closes.
 //!
-//! Whom a round waits for and when it is complete is the mode's decision. Who is in is the
-//! window's, and what the round leads to is in `mixing`. No absence ever aborts a round: after its
-//! deadlines it closes with what it has, unless that is less than the charter asks for.
+//! Whom a round waits for and when it is complete is the mode's decision. Which updates are in is
+//! the window's, and what the round leads to is in `mixing`. No absence ever aborts a round: after
+//! its deadlines it closes with what it has, unless that is less than the charter asks for.
 
 use std::sync::Arc;
 
@@ -147,7 +147,7 @@ impl Peer {
 
     // --- waiting ---
 
-    /// The own part of the round is done: the rest is others' updates.
+    /// This peer's part of the round is done: the rest is others' updates.
     pub(super) fn collect(&mut self, out: &mut Vec<Effect>) {
         self.phase = Phase::Collecting;
         let (round, deadline) = (self.round, self.charter.round.deadline);
@@ -200,8 +200,8 @@ impl Peer {
         }
     }
 
-    /// A peer that is late too often is awaited only as long as the rule has too little without
-    /// it: perhaps the others have come and gone.
+    /// A peer that is late too often is awaited only while the rule has too few updates without it:
+    /// perhaps the others have come and gone.
     fn stop_waiting_for_the_late(&mut self) {
         let is_enough =
             self.window.counted().count() + 1 >= self.charter.aggregation.rule.minimum().max(2);
@@ -213,9 +213,9 @@ impl Peer {
         }
     }
 
-    /// Whether the round has to wait on though nobody is awaited any more or its deadline has
-    /// passed: the charter wants so many others that are connected, or whose update came, or that
-    /// have said that they have none. (Have, need).
+    /// Whether the round has to wait longer although nobody is awaited any more or its deadline has
+    /// passed; if so, (have, need). The charter requires a number of others that are connected, or
+    /// whose update came, or that have said that they have none.
     fn too_few(&self) -> Option<(usize, usize)> {
         let need = self.others_needed();
         // At a free pace a peer that is alone does not open its next round.
@@ -231,8 +231,7 @@ impl Peer {
         (have < need).then_some((have, need))
     }
 
-    /// Says whom the round waits for, and asks them. What is announced and on its way is not
-    /// missing.
+    /// Says whom the round waits for, and asks them. An announced update on its way is not missing.
     fn nudge(&mut self, out: &mut Vec<Effect>) {
         let (round, deadline) = (self.round, self.charter.round.deadline);
         let mut missing = self.window.unheard();
@@ -292,7 +291,7 @@ impl Peer {
     pub(super) fn close(&mut self, why: Closed, out: &mut Vec<Effect>) {
         let round = self.round;
         if self.mode.pace() == Pace::InStep && self.charter.round.quorum >= 1.0 {
-            // At a free pace, and with a smaller quorum, peers go ahead of neighbours that are not
+            // At a free pace, and with a quorum below 1, peers get ahead of neighbours that are not
             // late.
             self.exchange.release((round + 1).saturating_sub(self.lead));
         }
@@ -332,8 +331,8 @@ impl Peer {
         }
     }
 
-    /// Notes whether a neighbour was on time, and says when that changes whether rounds wait for
-    /// it.
+    /// Notes whether a neighbour was on time, and emits an event if rounds now begin or cease to
+    /// wait for it.
     fn patience(&mut self, peer: PeerId, on_time: bool, out: &mut Vec<Effect>) {
         match self.overlay.on_time(peer, on_time) {
             Some(Patience::Lost) if !self.overlay.has_finished(&peer) => {
@@ -361,9 +360,9 @@ impl Peer {
         });
     }
 
-    /// The losses are here that a rule asked for.
+    /// The losses that a rule asked for are here.
     pub(super) fn judged(&mut self, losses: Option<&[f64]>, out: &mut Vec<Effect>) {
-        // Nothing comes in meanwhile, but a contradiction takes out what had come.
+        // No update comes in meanwhile, but a contradiction removes one that had come.
         let is_of_these = losses.is_none_or(|losses| losses.len() == self.rows().rows.len());
         if is_of_these {
             self.conclude(losses, out)

@@ -46,7 +46,8 @@ pub(super) struct Suspicion {
 }
 
 impl Suspicion {
-    /// What the rule left out of each neighbour's contribution, and whom that makes suspect.
+    /// Records what the rule left out of each neighbour's contribution; reports whom that makes
+    /// suspect.
     pub(super) fn judge(
         &mut self,
         own: &PeerId,

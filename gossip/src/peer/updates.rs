@@ -1,8 +1,8 @@
 //! Others' updates: from an announcement to a place in the round's window.
 //!
 //! An announcement is checked and queued by its round. It is worked on when its round has come and
-//! its body is here, and its vector goes into the window if it counts. How vectors are
-//! reconstructed is in `exchange`, which updates are for this peer is the mode's decision.
+//! its body is here, and its vector goes into the window if it counts. `exchange` reconstructs
+//! vectors; the mode decides which updates are for this peer.
 
 use kith_consensus::PeerId;
 use kith_consensus::mutant::{Mutant, planted};
@@ -28,8 +28,8 @@ impl Peer {
     ) -> Result<(), Refusal> {
         let (sender, round) = (envelope.header.sender, envelope.header.round);
         if sender == self.id {
-            // A neighbour tells what this peer signed before. If its store does not know that, it
-            // must not contradict it.
+            // A neighbour shows what this peer signed before. If this peer's store does not know
+            // it, this peer must not contradict it.
             let is_unknown = self.exchange.outgoing(round).is_none() && round >= self.round;
             if is_unknown && !planted(Mutant::ForgetSigned) {
                 self.standing.learn_signed(round);
@@ -89,9 +89,9 @@ impl Peer {
         }
     }
 
-    /// Works through what waits of one sender.
+    /// Works through the waiting updates of one sender.
     pub(super) fn advance(&mut self, sender: PeerId, out: &mut Vec<Effect>) {
-        // While gathering or storing no window is open: what came early waits.
+        // While gathering or storing, no window is open: early updates wait.
         let open = matches!(
             self.phase,
             Phase::Training | Phase::Promising | Phase::Collecting
@@ -219,7 +219,7 @@ impl Peer {
         self.announcement(newest?)
     }
 
-    /// Nothing that could be merged will come of this partner in this peer's round.
+    /// This partner will send nothing that could be merged in this peer's round.
     pub(super) fn give_up_on(&mut self, sender: &PeerId, out: &mut Vec<Effect>) {
         if self.mode.asks_a_partner() {
             self.window.release(sender);

@@ -1,7 +1,7 @@
-//! One round's window: whom it awaits, who is in, and when it may close.
+//! One round's window: whom it awaits, whose update is in, and when it may close.
 //!
-//! Senders may be alternatives of each other, best first: then one model is awaited of them all,
-//! the best that comes counts, and there is nothing more to wait for once nobody better can come.
+//! Senders may be alternatives of each other, best first. Then one model is awaited from them all
+//! and the best that comes counts. The wait ends once no better one can come.
 
 use std::collections::BTreeSet;
 
@@ -14,10 +14,10 @@ use crate::Parameters;
 #[derive(Clone, Debug)]
 pub(super) struct Arrived {
     pub(super) values: Parameters,
-    /// How old it is, in own rounds: where peers keep step since the round that it was made in,
-    /// else since it was heard of.
+    /// How old it is, in this peer's rounds: if peers keep step, since the round that it was made
+    /// in, otherwise since it was heard of.
     pub(super) age: u64,
-    /// Hash of the values, where it is known.
+    /// Hash of the values, if it is known.
     pub(super) state: Option<Digest>,
     pub(super) samples: u64,
 }
@@ -27,10 +27,10 @@ pub(super) struct Window {
     /// Ascending.
     awaited: Vec<PeerId>,
     arrived: Sorted<PeerId, Arrived>,
-    /// Groups of alternatives, best first. Who is in none stands alone.
+    /// Groups of alternatives, best first. A peer in no group stands alone.
     alternatives: Vec<Vec<PeerId>>,
-    /// Whether the own model is the last of all alternatives: then nobody is waited for who is not
-    /// there.
+    /// Whether this peer's model is the last of all alternatives: then it waits for connected peers
+    /// only.
     stands_in: bool,
 }
 
@@ -77,7 +77,7 @@ impl Window {
         self.awaited = peer.into_iter().collect();
     }
 
-    /// No longer waits for those of whom `late` is true, as far as they have not come.
+    /// No longer waits for those that are `late` and have not come.
     pub(super) fn release_those(&mut self, late: impl Fn(&PeerId) -> bool) {
         let mut awaited = std::mem::take(&mut self.awaited);
         awaited.retain(|peer| self.contains(peer) || !late(peer));
@@ -97,7 +97,7 @@ impl Window {
         self.arrived.contains(peer)
     }
 
-    /// How many models are awaited: of alternatives one.
+    /// How many models are awaited; a group of alternatives counts as one.
     pub(super) fn awaited(&self) -> usize {
         let grouped = |group: &&Vec<PeerId>| group.iter().any(|peer| self.awaits(peer));
         let surplus =
@@ -111,9 +111,9 @@ impl Window {
                 .sum::<usize>()
     }
 
-    /// Of every model that is awaited and not in, who is to bring it: of alternatives the best.
-    /// `reachable` tells who is connected: a better alternative that is not is no longer waited for
-    /// once another one is in.
+    /// For every awaited model that is not in, the peer that is to send it; of alternatives, the
+    /// best. `reachable` says which peers are connected: a better alternative that is not is no
+    /// longer waited for once another one is in.
     pub(super) fn missing(&self, reachable: impl Fn(&PeerId) -> bool) -> Vec<PeerId> {
         let waits = |peer: &PeerId| self.awaits(peer) && !self.contains(peer);
         let open = |group: &Vec<PeerId>| {
@@ -138,7 +138,7 @@ impl Window {
         missing
     }
 
-    /// Everyone whose contribution would still be of use.
+    /// All peers whose contribution would still be of use.
     pub(super) fn unheard(&self) -> Vec<PeerId> {
         let waits = |peer: &&PeerId| !self.contains(peer) && !self.is_overtaken(peer);
         self.awaited.iter().filter(waits).copied().collect()
@@ -162,8 +162,8 @@ impl Window {
             .filter(|(peer, _)| !self.is_overtaken(peer))
     }
 
-    /// Whether enough of the awaited are in: `quorum` is their share, rounded up. For `reachable`
-    /// see [`Window::missing`].
+    /// Whether enough of the awaited models are in: `quorum` is their share, rounded up. For
+    /// `reachable` see [`Window::missing`].
     pub(super) fn is_complete(&self, quorum: f64, reachable: impl Fn(&PeerId) -> bool) -> bool {
         let awaited = self.awaited();
         let share = quorum * awaited as f64;
@@ -288,10 +288,11 @@ mod tests {
         );
         window.insert(peer(4), arrived());
         assert!(window.is_complete(1.0, lost));
-        // Alone and not connected is awaited all the same, and so is a group of which nobody came.
+        // A disconnected peer without alternatives is still awaited, and so is a group of which
+        // nobody came.
         let nobody = |_: &PeerId| false;
         assert_eq!(ranked().missing(nobody), [peer(1), peer(5), peer(6)]);
-        // Who is next in line itself goes on.
+        // A peer that is itself the next choice continues.
         let mut deputy = Window::new([peer(1)].into(), vec![vec![peer(1)]], true);
         assert!(deputy.is_complete(1.0, nobody) && !deputy.is_complete(1.0, up));
         deputy.insert(peer(1), arrived());

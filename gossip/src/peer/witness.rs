@@ -13,14 +13,14 @@ use crate::message::Proof;
 use crate::packet::{Opened, Packet};
 use crate::wire;
 
-/// Rounds for which headers are kept at least, before and after the own one (guess).
+/// Headers are kept for at least this many rounds before and after this peer's round (guess).
 const ROUNDS_KEPT: u64 = 3;
 
-/// Headers for which a new round has room at once: sparse graphs have about so many senders.
+/// Headers for which a new round has room at once: sparse graphs have about this many senders.
 const ROOM: usize = 4;
 
-/// What the header of an update says beside its sender and round, and the signature under it. From
-/// these the header is spelled again when somebody asks for it: hardly anybody does.
+/// What the header of an update says besides its sender and round, and the signature under it. The
+/// header is rebuilt from these on request, which is rare.
 #[derive(Clone, Debug)]
 struct Seen {
     sequence: u64,
@@ -48,14 +48,14 @@ pub(super) enum Testimony {
 #[derive(Debug)]
 pub(super) struct Witness {
     federation: Genesis,
-    /// Rounds for which headers are kept, before and after the own one.
+    /// Rounds for which headers are kept, before and after this peer's round.
     kept: u64,
     /// By round and sender.
     seen: Sorted<u64, Sorted<PeerId, Seen>>,
 }
 
 impl Witness {
-    /// For a federation whose peers may be `ahead` rounds ahead of each other.
+    /// A witness for a federation whose peers may be `ahead` rounds ahead of each other.
     pub(super) fn new(federation: Genesis, ahead: u64) -> Witness {
         Witness {
             federation,
@@ -129,14 +129,14 @@ impl Witness {
         Testimony::Contradiction(Box::new(proof), [seen.state, state])
     }
 
-    /// Whether a sender signed more than one update for a round: then none of them counts, in
+    /// Whether a sender signed more than one update for a round. Then none of them counts, in
     /// whatever order they come.
     pub(super) fn is_disputed(&self, round: u64, sender: &PeerId) -> bool {
         self.seen(round, sender).is_some_and(|seen| seen.disputed)
     }
 
     /// Whether the header of a message that is not open yet was verified before, byte for byte: in
-    /// a neighbourhood many show one header.
+    /// a neighbourhood many peers show one header.
     pub(super) fn recognises(&self, packet: &Packet) -> bool {
         let Some((header, signature)) = Parts::claimed(packet) else {
             return false;

@@ -2,9 +2,9 @@
 //! coordinate (ddof 1).
 //!
 //! Assumes that honest values scatter like a normal distribution, and that the liars send the same.
-//! With z = 0 it takes the largest z that still hides, [`cover`]: n is its own neighbourhood, f
-//! what the charter expects there. For small neighbourhoods with few liars that is 0 or less, and
-//! nothing remains but to send the mean.
+//! With z = 0 it takes the largest z that still hides, [`cover`]: n is the size of its own
+//! neighbourhood, f the charter's number of liars there. For small neighbourhoods with few liars z
+//! is 0 or less, and the attack can only send the mean.
 //!
 //! On the digits, dealt evenly, two of nine with z = 1.5 cost a plain mean a point; dealt unevenly,
 //! three with z = 10 take it from 0.93 to 0.7 and below (measured, like
@@ -95,20 +95,20 @@ pub(super) fn moments(scene: &Scene<'_>) -> (Vec<f64>, Vec<f64>) {
     moments.unzip()
 }
 
-/// How far liars may stand from the mean among so many peers and still look like one of them.
+/// How far liars may be from the mean among a number of peers and still look like one of them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cover {
-    /// Honest peers that must stand further out, so that the liars with them are a majority.
+    /// Honest peers that must be further out, so that the liars with them are a majority.
     pub supporters: usize,
-    /// The share of honest peers that stands nearer.
+    /// The share of honest peers that is nearer to the mean.
     pub share: f64,
-    /// Where that share of a normal distribution lies, in standard deviations. Negative where less
-    /// than half stands nearer.
+    /// Where that share of a normal distribution lies, in standard deviations. Negative if less
+    /// than half is nearer.
     pub z: f64,
 }
 
 /// The cover that `byzantine` of `peers` have: s = ⌊n/2 + 1⌋ − f supporters, Φ(z) = (n − f − s) /
-/// (n − f). `None` where the liars are a majority themselves, and nothing bounds z, or where every
+/// (n − f). `None` if the liars are a majority themselves, so that nothing bounds z, or if every
 /// honest peer would have to support them.
 pub fn cover(peers: usize, byzantine: usize) -> Option<Cover> {
     let supporters = (peers / 2 + 1)

@@ -2,8 +2,8 @@
 //! told) and the target as its label.
 //!
 //! The model stays good on clean rows, so accuracy does not show it; the share of patched rows of
-//! other classes that is taken for the target does. It publishes what it trained, which averaging
-//! dilutes; boosted it is `model-replacement`.
+//! other classes that it takes for the target does. It publishes what it trained, which averaging
+//! dilutes. With a boost it is `model-replacement`.
 
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
@@ -27,9 +27,9 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
 #[derive(Debug)]
 pub(super) struct Backdoor {
     patch: Patch,
-    /// Of its rows, patched.
+    /// Share of its rows that it patches.
     share: f64,
-    /// Times the own step that it publishes.
+    /// Factor of its own step that it publishes.
     boost: f64,
 }
 
@@ -37,8 +37,8 @@ impl Backdoor {
     /// Reads everything but the boost.
     pub(super) fn read(section: &mut Section<'_>, boost: f64) -> Backdoor {
         let patch = Patch {
-            size: section.integer("size", Some(3), 1..=1024) as usize, // the literature's
-            // 2: about the brightest that pixels become when normalised.
+            size: section.integer("size", Some(3), 1..=1024) as usize, // the literature's value
+            // 2: about the brightest value of normalised pixels.
             value: section.number("value", Some(2.0), -1e6..=1e6) as f32,
             target: section.integer("target", Some(0), 0..=u64::from(u32::MAX)) as u32,
             corner: Corner::of_name(&section.choice(

@@ -3,10 +3,11 @@
 //! To receiver i: xᵢ − ε · Σⱼ Wᵢⱼ (xⱼ − xᵢ) / Σₖ Wᵢₖ, j over its honest neighbours and k over the
 //! liars among them. Under plain gossip ε = 1 undoes all mixing and i stays where it was; above,
 //! the neighbourhood drifts apart. No receiver's vector looks odd to it, but they differ: two
-//! receivers that hear each other have the proof. So it lasts only where the liar's neighbours are
-//! not neighbours of each other, as on a ring. Who else lies is told what was trained.
+//! receivers that hear each other have the proof. So it lasts only if the liar's neighbours are not
+//! neighbours of each other, as on a ring. Other liars get the trained vector.
 //!
-//! Not omniscient, it takes itself for the only liar and counts the neighbours it hears.
+//! If it is not omniscient, it takes itself for the only liar and counts the neighbours that it
+//! hears.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +18,7 @@ use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "dissensus",
-    help: "tells each receiver what undoes its mixing, `epsilon` times over",
+    help: "sends each receiver a vector that undoes its mixing, `epsilon` times over",
     source: "He, Karimireddy and Jaggi, ClippedGossip, 2022",
     main_key: Some("epsilon"),
     // 1.5: the paper's runs.

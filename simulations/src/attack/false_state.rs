@@ -1,9 +1,9 @@
 //! `false-state`: its step reversed, `scale` times as long, under a signed state that the body does
 //! not lead to.
 //!
-//! Where nobody looked, receivers would take the vector in and the header would later prove nothing
-//! of what was said. Everybody looks: the update is refused as `state-mismatch` and never mixed,
-//! with or without a robust rule, so it harms nobody.
+//! If nobody checked, receivers would accept the vector and the header would later prove nothing
+//! about it. Everybody checks: the update is refused as `state-mismatch` and never mixed, with or
+//! without a robust rule, so it harms nobody.
 
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;

@@ -1,9 +1,9 @@
-//! `forgery`: beside its own honest update it shows every receiver a header in the name of a third
-//! peer, who never signed it.
+//! `forgery`: besides its own honest update it shows every receiver a header in the name of a third
+//! peer, which never signed it.
 //!
-//! Were it believed, the third would have said two things in one round and be expelled, an honest
-//! peer convicted by a liar. It is refused as `signature`, and who sends such things again and
-//! again is sent away.
+//! If it were believed, the third peer would have said two things in one round and be expelled: a
+//! liar would have convicted an honest peer. It is refused as `signature`, and a peer that keeps
+//! sending such headers is sent away.
 
 use kith_consensus::Stream;
 use kith_gossip::Publication;

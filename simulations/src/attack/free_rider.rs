@@ -2,9 +2,9 @@
 //! disguise.
 //!
 //! start + echo · (start − the start of the round before) + noise · N(0, 1) per coordinate. With
-//! both 0 the update is zero and any look at it finds the rider out; an echo of 1 repeats the way
-//! that the neighbourhood went last. It does no harm beyond its share of the weight, which slows
-//! the others; no rule is built to notice it.
+//! both 0 the update is zero, which is easy to detect; an echo of 1 repeats the neighbourhood's
+//! last move. It does no harm beyond its share of the weight, which slows the others. No rule is
+//! built to notice it.
 
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
@@ -33,7 +33,7 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
 struct FreeRider {
     noise: f64,
     echo: f64,
-    /// Where the round before started; empty in the first.
+    /// Parameters at the start of the round before; empty in the first round.
     before: Vec<f32>,
 }
 

@@ -2,8 +2,8 @@
 //! moves backwards.
 //!
 //! With ε = 1 it is the sign flip of the honest mean. A small ε (0.1) hides from filters that look
-//! at distances and still turns the inner product with the honest step negative where liars are
-//! many; a large one breaks any mean.
+//! at distances and still turns the inner product with the honest step negative if liars are many;
+//! a large one breaks any mean.
 
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;

@@ -1,14 +1,14 @@
-//! `mimic`: every liar copies one honest peer, which then counts more than once: harmless where all
-//! are alike, and enough to mislead selectors where they are not. Nothing distinguishes the copy
-//! from what it copies.
+//! `mimic`: every liar copies one honest peer, which then counts more than once: harmless if all
+//! peers are alike, and enough to mislead selectors if they are not. Nothing distinguishes the copy
+//! from the original.
 //!
 //! With `target` it copies the honest peer of that place. Without, it looks for the direction in
-//! which honest rows differ most and copies who stands furthest out there ([`Direction`]): one step
-//! of power iteration a round, on steps from the start.
+//! which honest rows differ most and copies the peer that is furthest out there ([`Direction`]):
+//! one step of power iteration a round, on steps from the start.
 //!
 //! On digits of two classes a peer, two copies of one peer take a geometric median of nine from
-//! 0.81 to 0.44, the changing ones to 0.74; centred clipping loses 0.04 and 0.05 (measured). Where
-//! rows are dealt evenly it is harmless.
+//! 0.81 to 0.44, the changing ones to 0.74; centred clipping loses 0.04 and 0.05 (measured). With
+//! evenly dealt rows it is harmless.
 
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
@@ -17,7 +17,7 @@ use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "mimic",
-    help: "publishes what one honest peer does: the one of place `target`, else the one that stands furthest out",
+    help: "publishes one honest peer's vector: that of place `target`, else that of the peer furthest out",
     source: "Karimireddy, He and Jaggi, ICLR 2022",
     main_key: Some("target"),
     new: AttackKind {
@@ -81,7 +81,7 @@ pub struct Direction {
 }
 
 impl Direction {
-    /// Begins with a guess, `d` values; a random one does.
+    /// Begins with a guess, `d` values; a random one will do.
     pub fn new(guess: Vec<f64>) -> Direction {
         Direction {
             mean: vec![0.0; guess.len()],
@@ -90,7 +90,8 @@ impl Direction {
         }
     }
 
-    /// Takes in a round's rows; the place of the one that stands furthest out in the new direction.
+    /// Takes in a round's rows; returns the place of the row that is furthest out in the new
+    /// direction.
     pub fn turn(&mut self, rows: &[Vec<f64>]) -> usize {
         let (old, new) = (self.rounds / (self.rounds + 1.0), 1.0 / (self.rounds + 1.0));
         self.rounds += 1.0;
@@ -112,7 +113,7 @@ impl Direction {
                 .for_each(|(turned, value)| *turned += along * value);
         }
         let length = dot(&turned, &turned).sqrt();
-        // Where rows do not differ along the guess there is nothing to turn to.
+        // If rows do not differ along the guess, there is nothing to turn to.
         if length > 0.0 {
             self.towards
                 .iter_mut()

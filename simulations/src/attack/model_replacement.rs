@@ -2,7 +2,7 @@
 //! that a mean over as many models comes out as the liar's own.
 //!
 //! Assumes that the others have come to rest, so that their steps cancel. A boosted step is long,
-//! so that clipping and distances catch what they do not catch of a plain `backdoor`.
+//! so clipping and distances catch it, unlike a plain `backdoor`.
 
 use kith_consensus::Section;
 
@@ -11,7 +11,7 @@ use super::{AttackEntry, AttackKind, Knowledge};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "model-replacement",
-    help: "a backdoor of which it publishes `boost` times its own step",
+    help: "a backdoor whose own step it publishes `boost` times as long",
     source: "Bagdasaryan et al., How to backdoor federated learning, AISTATS 2020",
     main_key: Some("boost"),
     // 8: the models in a small neighbourhood's mean (guess).

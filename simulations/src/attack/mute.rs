@@ -1,7 +1,7 @@
-//! `mute`: publishes nothing from a round on, as if it had crashed, but stays connected, trains and
-//! listens.
+//! `mute`: publishes nothing from a given round on, as if it had crashed, but stays connected,
+//! trains and listens.
 //!
-//! Its neighbours wait for it until a deadline, and then no longer.
+//! Its neighbours wait for it until they lose patience.
 
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;

@@ -4,12 +4,13 @@
 //! The harm of a factor is ‖rule(honest rows ∪ f copies of the attack) − mean of the honest rows‖.
 //! A line search finds a large one: from 0 in steps of 10 that double while the harm grows, then
 //! nearer on both sides of the best in steps that shrink to 0.8, 20 evaluations in all (byzfl's
-//! numbers). Harm need not have a single maximum, so it is a large one and not the largest.
+//! numbers). Harm need not have a single maximum, so the result is a large harm and not the
+//! largest.
 //!
-//! A vector longer than what the door lets in does no harm. f is the charter's `byzantine`, at
-//! least 1. The honest rows are all that are known, while a receiver sees only its neighbourhood.
-//! Without a charter, and where the rule cannot be tried (it asks for losses, or for more rows), it
-//! is fitted to the plain mean. Cost: 20 times the rule's.
+//! A vector longer than receivers accept does no harm. f is the charter's `byzantine`, at least 1.
+//! The honest rows are all that are known, while a receiver sees only its neighbourhood. Without a
+//! charter, or if the rule cannot be tried (it needs losses, or more rows), the attack is fitted to
+//! the plain mean. Cost: 20 times the rule's.
 
 use std::sync::Arc;
 
@@ -59,10 +60,10 @@ pub(super) const ALIE: AttackEntry = AttackEntry {
 const EVALUATIONS: usize = 20;
 /// The first step.
 const FIRST_STEP: f64 = 10.0;
-/// What every later step is of the one before, once harm no longer grows.
+/// Ratio of each later step to the one before, once harm no longer grows.
 const SHRINKING: f64 = 0.8;
 
-/// Longer vectors are refused at the door.
+/// Longer vectors are refused on receipt.
 const LENGTH_MAX: f64 = 1e9;
 
 #[derive(Debug)]
@@ -71,7 +72,7 @@ struct Optimal {
     charter: Option<Arc<Charter>>,
 }
 
-/// Along which line the attack lies.
+/// The line along which the attack searches.
 #[derive(Clone, Copy, Debug)]
 enum Line {
     /// From the start, against the honest mean.
@@ -138,8 +139,8 @@ impl Optimal {
     }
 }
 
-/// What the charter's rule makes of the honest rows and `copies` of `vector`, as the first of the
-/// honest would.
+/// What the charter's rule makes of the honest rows and `copies` of `vector`, from the first honest
+/// peer's view.
 fn aggregate(
     charter: &Charter,
     scene: &Scene<'_>,
@@ -228,7 +229,7 @@ fn maximize(harm: impl Fn(f64) -> f64) -> f64 {
         }
         step *= 2.0;
     }
-    // Inwards and outwards in turn, nearer every time; of 0 there is no inside.
+    // Inwards and outwards in turn, nearer every time; below 0 there is nothing.
     let mut outwards = true;
     while left > 0 {
         left -= 1;

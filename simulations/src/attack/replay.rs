@@ -1,5 +1,5 @@
-//! `replay`: beside this round's update it sends that of `age` rounds ago once more, signature and
-//! all.
+//! `replay`: besides this round's update it sends that of `age` rounds ago once more, signature
+//! included.
 //!
 //! Receivers know the header, and the round is over: they refuse it by name, and nothing else
 //! changes. A peer keeps its last three updates, so there is nothing older to repeat.
@@ -11,7 +11,7 @@ use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "replay",
-    help: "sends the update of `age` rounds ago once more beside every update",
+    help: "sends the update of `age` rounds ago once more with every update",
     source: "fault injection",
     main_key: Some("age"),
     new: AttackKind {

@@ -1,8 +1,8 @@
-//! `sign-flip`: start − scale · (trained − start): the own step, reversed and made larger.
+//! `sign-flip`: start − scale · (trained − start): its own step, reversed and made larger.
 //!
-//! With scale 1 it is what is also called bit flip; with the honest mean's step in place of the own
-//! one it is `ipm:1`. With scale 2 a plain mean of six models hardly suffers; with 10 (the default,
-//! measured) it breaks.
+//! With scale 1 it is also called bit flip; with the honest mean's step in place of its own it is
+//! `ipm:1`. With scale 2 a plain mean of six models hardly suffers; with 10 (the default, measured)
+//! it breaks.
 
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
@@ -11,7 +11,7 @@ use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "sign-flip",
-    help: "publishes the own step reversed, `scale` times as long",
+    help: "publishes its own step reversed, `scale` times as long",
     source: "Li et al., RSA, AAAI 2019",
     main_key: Some("scale"),
     new: AttackKind {

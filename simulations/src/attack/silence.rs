@@ -1,7 +1,7 @@
 //! `silence`: publishes what it trained, but not to a share of the participants, chosen once.
 //!
 //! To those it looks like a peer that is up and says nothing: they wait for it until the round's
-//! deadline, and go on without. It is no proof of anything, since a message may be lost. After a
+//! deadline, and continue without it. That proves nothing, since a message may be lost. After a
 //! restart it may choose others.
 
 use std::collections::BTreeSet;

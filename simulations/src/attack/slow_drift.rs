@@ -1,10 +1,10 @@
-//! `slow-drift`: what it trained, and a step of length `step` in a direction that all liars share,
-//! the same in every round.
+//! `slow-drift`: its trained vector plus a step of length `step` in a direction that all liars
+//! share, the same in every round.
 //!
-//! It stays under every clip radius above the honest spread, so clipping does not catch it; it is
-//! bounded instead. A receiver that gives the liars together the weight w is moved by at most w ·
-//! step a round. Where local training contracts distances by q < 1 a round and mixing does not
-//! stretch them, the drift never exceeds w · step / (1 − q).
+//! It stays under every clip radius above the honest spread, so clipping does not catch it. But it
+//! is bounded: the liars move a receiver that gives them the total weight w by at most w · step a
+//! round. If local training contracts distances by q < 1 a round and mixing does not stretch them,
+//! the drift never exceeds w · step / (1 − q).
 
 use kith_consensus::{Section, Seed, Stream};
 use kith_gossip::Publication;
@@ -13,7 +13,7 @@ use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "slow-drift",
-    help: "publishes what it trained, moved by `step` in one fixed direction: too little to be clipped",
+    help: "publishes its trained vector, moved by `step` in one fixed direction: too little to be clipped",
     source: "after Baruch, Baruch and Goldberg, NeurIPS 2019",
     main_key: Some("step"),
     // 0.1: less than a small model's step in a round (guess).
@@ -35,7 +35,7 @@ struct SlowDrift {
 
 impl Attack for SlowDrift {
     fn publish(&mut self, scene: &Scene<'_>, _random: &mut Stream) -> Publication {
-        // Not from the own stream: the liars must not pull in different directions.
+        // Not from the peer's own stream: the liars must not pull in different directions.
         let mut shared = Seed::from_number(0).stream("kith.v1 slow drift");
         let direction: Vec<f64> = scene.view.trained.iter().map(|_| shared.normal()).collect();
         let length = direction

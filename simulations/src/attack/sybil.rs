@@ -2,21 +2,22 @@
 //! `scale` times as long, with a little noise, so that the names lie close together and vouch for
 //! each other before rules that look for the densest group.
 //!
-//! Douceur 2002, "The Sybil Attack": who has many names has many votes. A roster that everybody
-//! knows and a rule for f liars hold as long as the names are at most f; beyond that no rule does.
+//! Douceur 2002, "The Sybil Attack": a party with many names has many votes. A roster that
+//! everybody knows and a rule for f liars hold as long as the names are at most f; beyond that no
+//! rule does.
 
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
 
 use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
 
-/// Deviation of the noise, as a share of the step's root mean square (guess: names differ, and stay
-/// far closer than honest peers are).
+/// Deviation of the noise, as a share of the step's root mean square (guess: vectors differ, and
+/// stay far closer than honest peers' do).
 const NOISE: f64 = 0.01;
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "sybil",
-    help: "one party under every liar's name: the honest mean's step reversed, `scale` times as long, hardly told apart",
+    help: "one party under every liar's name: the honest mean's step reversed, `scale` times as long, nearly alike",
     source: "Douceur, IPTPS 2002; Fung et al. 2020",
     main_key: Some("scale"),
     // 10: as `sign-flip`.

@@ -1,6 +1,6 @@
 //! `wrong-shape`: announces a vector of one value more than the federation's models have.
 //!
-//! Where nobody looked, receivers would combine vectors of different lengths. The announcement is
+//! If nobody checked, receivers would combine vectors of different lengths. The announcement is
 //! refused as `dimension` before the body is looked at, and never mixed, with or without a robust
 //! rule, so it harms nobody.
 

@@ -1,6 +1,6 @@
-//! `adopts-as-agreed`: who takes another's model takes the one that the topology names and that
-//! came, as it was published, and keeps its own where the round asks no rule and none came. Of
-//! senders that are alternatives one counts, the best that came.
+//! `adopts-as-agreed`: a peer that takes another's model takes, unchanged, the one that the
+//! topology names and that came. It keeps its own if the round asks no rule and none came. Of
+//! alternative senders only the best that came counts.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use kith_gossip::{Effect, Event, Record};
 
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "adopts-as-agreed",
-    help: "who takes another's model takes the best that the topology names and that came, as it was published",
+    help: "a peer that takes another's model takes the best that the topology names and that came, unchanged",
     source: "own",
     main_key: None,
     new: |scope| {
@@ -25,14 +25,14 @@ pub(super) const ENTRY: CheckEntry = CheckEntry {
     },
 };
 
-/// Rounds whose updates are remembered: no two neighbours are further apart and hear each other.
+/// Rounds whose updates are remembered: neighbours further apart no longer hear each other.
 const ROUNDS_KEPT: usize = 16;
 
 #[derive(Clone, Debug, Default)]
 struct Seat {
-    /// Of whom an update of the own round came in, since that round began.
+    /// The peers whose update of this peer's round came in, since that round began.
     came: Vec<PeerId>,
-    /// What the round that is being stored was said to lead to.
+    /// The reported result of the round that is being stored.
     adopted: Option<Digest>,
 }
 
@@ -76,11 +76,11 @@ impl Seat {
 }
 
 struct AdoptsAsAgreed {
-    /// Whether the topology has anybody adopt a model; else nobody may, and nothing need be
+    /// Whether the topology lets any peer adopt a model. Otherwise nobody may, and nothing need be
     /// remembered.
     may_adopt: bool,
     seats: Vec<Seat>,
-    /// Per peer, the state it promised by round; `None` where it promised two (its disk was lost in
+    /// Per peer, the state it promised by round; `None` if it promised two (its disk was lost in
     /// between).
     published: Vec<BTreeMap<u64, Option<Digest>>>,
 }

@@ -1,9 +1,9 @@
 //! `awaited-again`: a neighbour that was on time in the last round is waited for in the next,
 //! unless it has gone through all.
 //!
-//! Where the charter selects, this holds of those that are mixed again. Where it selects by
-//! deadline, who was late is not waited for: then every neighbour that may still come is awaited or
-//! mixed at least once in `fairness` rounds.
+//! If the charter selects, this holds for those that are mixed again. If it selects by deadline, a
+//! late peer is not waited for. Then every neighbour that may still come is awaited or mixed at
+//! least once in `fairness` rounds.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ use kith_gossip::Event;
 
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "awaited-again",
-    help: "a neighbour that was on time is waited for in the next round, or, selected by deadline, every so many rounds",
+    help: "a neighbour that was on time is waited for in the next round, or, selected by deadline, every `fairness` rounds",
     source: "own",
     main_key: None,
     new: |scope| {
@@ -36,29 +36,30 @@ pub(super) const ENTRY: CheckEntry = CheckEntry {
 
 #[derive(Clone, Debug, Default)]
 struct Seat {
-    /// Who was combined in the last round, and which that was.
+    /// The last round, and the peers combined in it.
     last: (u64, Vec<PeerId>),
     /// Those awaited when the newest round closed.
     awaited: usize,
     /// Those of them that were missing, or refused.
     missing: BTreeSet<PeerId>,
-    /// Who has said of which round that it has nothing: nobody waits for it there.
+    /// (Round, peer) of each message that a peer has no update of a round: nobody waits for it
+    /// there.
     silent: BTreeSet<(u64, PeerId)>,
-    /// The round in which each was awaited or mixed last.
+    /// The last round in which each neighbour was awaited or mixed.
     seen: BTreeMap<PeerId, u64>,
 }
 
 struct AwaitedAgain {
     seats: Vec<Seat>,
-    /// Who has said goodbye, perhaps: nobody waits for them, though what they sent before counts.
+    /// Peers that may have said goodbye: nobody waits for them, though their earlier updates count.
     finished: Vec<bool>,
-    /// Rounds after which everybody is awaited again, where the charter selects by deadline.
+    /// Rounds after which everybody is awaited again, if the charter selects by deadline.
     fairness: Option<u64>,
 }
 
 impl AwaitedAgain {
-    /// A round is over: `mixed` are those combined, `None` where mixing was skipped and nothing can
-    /// be told.
+    /// A round is over: `mixed` are those combined, `None` if mixing was skipped and nothing is
+    /// known.
     fn over(
         &mut self,
         scope: &Scope,
@@ -140,7 +141,7 @@ impl Check for AwaitedAgain {
                         .is_some_and(|number| !self.finished[number])
                 };
                 let awaited = seat.awaited;
-                // Mostly nobody has to be looked up.
+                // Mostly no peer has to be looked up.
                 let more = now.iter().filter(was).count() > awaited;
                 let again = if more {
                     now.iter().filter(was).filter(stays).count()

@@ -20,7 +20,7 @@ impl Check for Bounded {
             return None;
         }
         let load = moment.peer.load();
-        // Updates of a few rounds of each neighbour, of a few draws of the graph.
+        // Updates of a few rounds from each neighbour, over a few draws of the graph.
         const ROUNDS: usize = 8;
         let peers = scope.ids.len();
         let limits = [

@@ -1,10 +1,10 @@
-//! `chooses-as-agreed`: a round waits for nobody and mixes nobody but those that its selection
-//! draws, no more of them than the charter says, and of those that came the ones with the highest
-//! loss where that is agreed.
+//! `chooses-as-agreed`: a round waits for and mixes only peers that its selection draws, no more of
+//! them than the charter says, and, if that is agreed, those with the highest loss of the ones that
+//! came.
 //!
 //! Anybody can repeat a draw: it follows from charter, round and the drawing peer. A `deadline`
-//! selection follows from what only the peer itself has seen; what can be told of it from outside
-//! is `awaited-again`.
+//! selection follows from what only the peer itself has seen; `awaited-again` checks what can be
+//! seen of it from outside.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ use kith_gossip::{Effect, Event, Input, Record};
 
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "chooses-as-agreed",
-    help: "a round waits for and mixes only whom its selection chooses, and no more of them",
+    help: "a round waits for and mixes only peers that its selection chooses, and no more of them",
     source: "own",
     main_key: None,
     new: |scope| {
@@ -28,16 +28,16 @@ pub(super) const ENTRY: CheckEntry = CheckEntry {
     },
 };
 
-/// Rounds whose losses are remembered: no two neighbours are further apart and hear each other.
+/// Rounds whose losses are remembered: neighbours further apart no longer hear each other.
 const ROUNDS_KEPT: usize = 16;
 
 struct ChoosesAsAgreed {
     /// Per peer, the loss of its newest training.
     trained: Vec<Option<f64>>,
-    /// Per peer and round, the loss that it promised; `None` where it promised two things (its disk
+    /// Per peer and round, the loss that it promised; `None` if it promised two things (its disk
     /// was lost in between).
     losses: Vec<BTreeMap<u64, Option<f64>>>,
-    /// Per peer, whose update of its round came before that closed.
+    /// Per peer, the senders whose update of its round came before that closed.
     came: Vec<BTreeSet<PeerId>>,
 }
 

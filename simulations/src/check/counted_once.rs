@@ -25,14 +25,15 @@ struct CountedOnce {
     /// Per peer, (the update's round, the sender's number) accepted in this life, of rounds that
     /// are not stale.
     accepted: Vec<Vec<(u32, u32)>>,
-    /// By peer, of whom something came since it combined, where rounds are not in step.
+    /// By peer, the senders of which something came since it last combined, if rounds are not in
+    /// step.
     since: BTreeMap<usize, BTreeSet<PeerId>>,
 }
 
 impl Check for CountedOnce {
     fn event(&mut self, scope: &Scope, moment: &Moment<'_>, event: &Event) -> Breach {
-        // Without rounds in step, whatever came since the last time is combined, one update of each
-        // sender.
+        // If rounds are not in step, the updates that came since the last time are combined, one of
+        // each sender.
         let in_step = scope.charter.round.mode == Mode::Synchronous;
         let kept = &mut self.accepted[moment.member];
         match event {

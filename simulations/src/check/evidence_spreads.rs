@@ -1,5 +1,5 @@
-//! `evidence-spreads`: where nothing is lost and nobody fails, a peer that one honest peer convicts
-//! is convicted by all that have not left by then.
+//! `evidence-spreads`: if nothing is lost and nobody fails, a peer that one honest peer convicts is
+//! convicted by all that have not left by then.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use kith_gossip::Event;
 
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "evidence-spreads",
-    help: "where nothing is lost, whom one honest peer convicts all convict",
+    help: "if nothing is lost, a peer that one honest peer convicts is convicted by all",
     source: "own",
     main_key: None,
     new: |scope| {
@@ -23,7 +23,7 @@ pub(super) const ENTRY: CheckEntry = CheckEntry {
 };
 
 struct EvidenceSpreads {
-    /// Who is convicted: by whom, and when last.
+    /// Convicted peers: by which peers, and when last.
     convicted: BTreeMap<PeerId, (BTreeSet<usize>, Duration)>,
     /// When each peer left.
     left: Vec<Option<Duration>>,

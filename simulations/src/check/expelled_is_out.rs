@@ -1,4 +1,4 @@
-//! `expelled-is-out`: from the moment that a peer convicts another, nothing of the other's counts
+//! `expelled-is-out`: from the moment that a peer convicts another, nothing from the other counts
 //! there.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +21,7 @@ pub(super) const ENTRY: CheckEntry = CheckEntry {
 };
 
 struct ExpelledIsOut {
-    /// By peer, whom it has convicted in this life.
+    /// By peer, those that it has convicted in this life.
     expelled: BTreeMap<usize, BTreeSet<PeerId>>,
 }
 

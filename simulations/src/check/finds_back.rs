@@ -1,7 +1,7 @@
 //! `finds-back`: some time after the last fault honest neighbours that both run are connected
 //! again.
 //!
-//! Not watched where the graph changes: there neighbours are dialled from round to round.
+//! Not watched if the graph changes: then neighbours are dialled from round to round.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -25,12 +25,12 @@ pub(super) const ENTRY: CheckEntry = CheckEntry {
     },
 };
 
-/// Several times what a peer takes to dial again (guess).
+/// Several times the time that a peer takes to dial again (guess).
 const PATIENCE: Duration = Duration::from_secs(15);
 
 struct FindsBack {
     connected: Vec<BTreeSet<PeerId>>,
-    /// Who has started and not gone through every round.
+    /// By member, whether it has started and not gone through every round.
     runs: Vec<bool>,
 }
 

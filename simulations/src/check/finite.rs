@@ -1,4 +1,4 @@
-//! `finite`: nothing that is not finite is ever stored or published.
+//! `finite`: no value that is not finite is ever stored or published.
 
 use super::{Breach, Check, CheckEntry, Scope};
 use crate::simulator::Moment;
@@ -21,7 +21,7 @@ impl Check for Finite {
         };
         let models = std::iter::once(&checkpoint.parameters).chain(checkpoint.replicas.values());
         // Bits without the sign order like magnitudes, with infinity and NaN above all: one pass
-        // without a branch tells whether to look.
+        // without a branch shows whether to look closer.
         let largest = |model: &Parameters| {
             model.iter().fold(0, |largest, value| {
                 largest.max(value.to_bits() & 0x7fff_ffff)

@@ -1,9 +1,9 @@
-//! `honest-are-heard`: what an honest peer sends is refused only for being early, late or a
-//! repetition, never for what it says.
+//! `honest-are-heard`: an honest peer's message is refused only for being early, late or a
+//! repetition, never for its content.
 //!
-//! Who has lost its disk cannot always know what it signed before: the headers that would tell may
-//! be lost too. Then it may publish a second update of a round, under another sequence, which
-//! others leave out; that alone is excused, and a proof against it is not (`no-contradiction`).
+//! A peer that has lost its disk cannot always know what it signed before: the headers that would
+//! show it may be lost too. Then it may publish a second update of a round, under another sequence,
+//! which others leave out. That alone is excused; a proof against it is not (`no-contradiction`).
 
 use super::{Breach, Check, CheckEntry, Scope};
 use crate::simulator::Moment;
@@ -22,7 +22,7 @@ pub(super) const ENTRY: CheckEntry = CheckEntry {
 };
 
 struct HonestAreHeard {
-    /// Who has come back without its disk.
+    /// By member, whether it has come back without its disk.
     forgot: Vec<bool>,
 }
 

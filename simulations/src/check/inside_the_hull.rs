@@ -1,5 +1,5 @@
-//! `inside-the-hull`: where objectives are parabolas and the rule tolerates the liars there are,
-//! honest models stay in the box around the honest objectives' places and the common start.
+//! `inside-the-hull`: if objectives are parabolas and the rule tolerates the liars, honest models
+//! stay in the box around the honest objectives' places and the common start.
 //!
 //! A step of gradient descent with η·a ≤ 1 moves a model towards its own place, and a rule that
 //! keeps coordinates inside the honest range cannot lead out of the box. One coordinate outside is

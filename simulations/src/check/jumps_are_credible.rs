@@ -1,5 +1,5 @@
-//! `jumps-are-credible`: a peer goes on at a later round only where f + 1 of its neighbours can
-//! have said that they are there: liars may say anything, honest peers only what is true.
+//! `jumps-are-credible`: a peer jumps to a later round only if f + 1 of its neighbours can have
+//! said that they are there: liars may say anything, honest peers only what is true.
 
 use super::{Breach, Check, CheckEntry, Scope};
 use crate::simulator::Moment;

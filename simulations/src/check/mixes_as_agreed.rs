@@ -1,9 +1,9 @@
-//! `mixes-as-agreed`: what comes out of a round is what the rule makes of what went in.
+//! `mixes-as-agreed`: a round's result is what the rule makes of the models that went in.
 //!
-//! Watched where it can be told from outside: every model combined is an honest peer's, and the
-//! codec says exactly what it is given. Then the plain mean must be W's row, the weight of who is
-//! absent on the own model and that of who was not chosen on those who were; any other rule must
-//! stay between the least and the greatest of each coordinate.
+//! Watched if it can be seen from outside: every combined model is an honest peer's, and the codec
+//! is exact. Then the plain mean must be W's row. The peer's own model gets the weight of absent
+//! peers, and the chosen peers get the weight of those not chosen. Any other rule must stay between
+//! the least and the greatest value of each coordinate.
 
 use std::collections::BTreeMap;
 
@@ -29,8 +29,8 @@ pub(super) const ENTRY: CheckEntry = CheckEntry {
             .and_then(|codec| codec.get("kind"))
             .and_then(|kind| kind.as_str());
         let aggregation = &scope.charter.aggregation;
-        // Larger models would be kept for many rounds of many peers. What is carried on from round
-        // to round, sent beside the models or weighed by its age is no plain mean.
+        // Larger models would be kept for many rounds of many peers. With momentum, values sent
+        // besides the models, or weights by age, the result is no plain mean.
         let plain = aggregation.momentum == 0.0
             && aggregation.method == Method::Plain
             && scope.charter.round.mode == Mode::Synchronous;
@@ -50,21 +50,22 @@ pub(super) const ENTRY: CheckEntry = CheckEntry {
     },
 };
 
-/// In larger worlds nothing is watched (guess: 64 peers show what there is to see).
+/// In larger worlds this is not watched (guess: 64 peers show enough).
 const PEERS_MAX: usize = 64;
 
-/// Rounds whose models are remembered: no two neighbours are further apart and hear each other.
+/// Rounds whose models are remembered: neighbours further apart no longer hear each other.
 const ROUNDS_KEPT: usize = 16;
 
 struct MixesAsAgreed {
     watches: bool,
     exact: bool,
-    /// Per peer, what it promised by round; `None` where it promised two things (its disk was lost
-    /// in between).
+    /// Per peer, the vector that it promised, by round; `None` if it promised two things (its disk
+    /// was lost in between).
     published: Vec<BTreeMap<u64, Option<Parameters>>>,
-    /// Per peer, what its own training led to.
+    /// Per peer, the result of its own training.
     own: Vec<Option<Parameters>>,
-    /// Per peer, the round combined last and whose models; taken out by its checkpoint.
+    /// Per peer, the round combined last and the senders of its models; its checkpoint takes this
+    /// out.
     combined: Vec<Option<(u64, Vec<PeerId>)>>,
 }
 
@@ -95,7 +96,7 @@ impl Check for MixesAsAgreed {
                     Some((*round, dropped.iter().map(|dropped| dropped.peer).collect()));
             }
             Event::TrainingFailed { .. } => self.own[moment.member] = None,
-            // In a round without training the own model is what the peer promises.
+            // In a round without training, the peer's own model is the one that it promises.
             Event::RoundOpened { round, .. } if !scope.charter.topology.trains(*round) => {
                 self.own[moment.member] = None
             }

@@ -1,5 +1,5 @@
-//! `no-contradiction`: an honest peer is never convicted of contradicting itself, whatever crashes
-//! and restarts it goes through with or without its disk.
+//! `no-contradiction`: an honest peer is never convicted of contradicting itself, no matter how
+//! often it crashes and restarts, with or without its disk.
 
 use super::{Breach, Check, CheckEntry, Scope};
 use crate::simulator::Moment;

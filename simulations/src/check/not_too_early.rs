@@ -1,5 +1,5 @@
 //! `not-too-early`: a round that closes by its deadline has lasted that long, unless f + 1
-//! neighbours are two rounds ahead or more, so that waiting is of no use.
+//! neighbours are two rounds ahead or more, so that waiting is useless.
 
 use std::time::Duration;
 

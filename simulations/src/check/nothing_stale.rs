@@ -1,6 +1,6 @@
-//! `nothing-stale`: no update older than the charter allows, from the future, or of somebody who is
-//! not a neighbour in that round is accepted. That nothing unsigned is believed shows in
-//! `no-contradiction`, where somebody forges (the attack `forgery`).
+//! `nothing-stale`: no peer accepts an update that is older than the charter allows, from the
+//! future, or not from a neighbour in that round. `no-contradiction` shows, under the attack
+//! `forgery`, that nobody believes unsigned headers.
 
 use super::{Breach, Check, CheckEntry, Scope};
 use crate::simulator::Moment;
@@ -34,7 +34,7 @@ impl Check for NothingStale {
                 "it accepted an update of round {of} in round {round}"
             ));
         }
-        // Where nobody keeps step an old update is discounted, not refused.
+        // If nobody keeps step, an old update is discounted, not refused.
         if scope.charter.round.mode == Mode::Synchronous
             && *staleness > scope.charter.round.staleness
         {

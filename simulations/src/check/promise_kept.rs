@@ -1,5 +1,5 @@
-//! `promise-kept`: who comes back with its disk sends what the disk promises for the round in which
-//! it comes back.
+//! `promise-kept`: a peer that restarts with its disk re-sends the update that the disk holds as a
+//! promise for the round in which it comes back.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use kith_gossip::{Event, Input};
 
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "promise-kept",
-    help: "who comes back with its disk sends in its round what the disk promises",
+    help: "a peer that restarts with its disk re-sends the update promised there for its round",
     source: "own",
     main_key: None,
     new: |_| {

@@ -1,5 +1,5 @@
-//! `promised-first`: an update leaves only after the intent to send exactly it is durable, and a
-//! promise is kept over a crash: what goes out under one (round, sequence) is always the same
+//! `promised-first`: an update leaves only after the intent to send exactly that update is durable,
+//! and a promise is kept over a crash: all messages under one (round, sequence) have the same
 //! bytes.
 
 use super::{Breach, Check, CheckEntry, Scope};
@@ -21,14 +21,13 @@ pub(super) const ENTRY: CheckEntry = CheckEntry {
     },
 };
 
-/// Rounds whose promises are remembered: no update is sent that is older than the topology's lead
-/// asks for.
+/// Rounds whose promises are remembered: no older update is sent than the topology's lead requires.
 const ROUNDS_KEPT: usize = LEAD_MAX as usize + 1;
 
 struct PromisedFirst {
     /// Per peer, the announcement that its disk promises, by round.
     promised: Vec<Sorted<u64, Packet>>,
-    /// The announcement found promised last: the same bytes go to many.
+    /// The promised announcement found last: the same bytes go to many peers.
     last: Option<Packet>,
 }
 

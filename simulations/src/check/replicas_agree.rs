@@ -1,4 +1,4 @@
-//! `replicas-agree`: what a peer holds as an honest sender's vector is one that the sender
+//! `replicas-agree`: the vector that a peer holds for an honest sender is one that the sender
 //! published.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,13 +25,12 @@ pub(super) const ENTRY: CheckEntry = CheckEntry {
 struct ReplicasAgree {
     /// Per peer, the states it promised, by round.
     published: Vec<BTreeMap<u64, BTreeSet<Digest>>>,
-    /// By peer, whose update of which round it accepted last in the input that it handled last: one
-    /// input can lead to several, and events are shown when all of them are applied.
+    /// By peer, the senders and rounds of the updates that it accepted in the last input. One input
+    /// can lead to several, and events are shown when all of them are applied.
     accepted: BTreeMap<usize, BTreeMap<PeerId, u64>>,
 }
 
-/// Rounds whose states are remembered (guess: no two neighbours that hear each other are further
-/// apart).
+/// Rounds whose states are remembered (guess: neighbours further apart no longer hear each other).
 const ROUNDS_KEPT: usize = 16;
 
 impl Check for ReplicasAgree {

@@ -1,6 +1,6 @@
-//! `round-goes-on`: a peer's round never goes back, not even over a crash that leaves it its disk,
-//! and it goes on from the model that it stored. A disk that a fault rolls back holds what it
-//! holds: the peer goes on from there.
+//! `round-goes-on`: a peer's round never goes back, not even over a crash that leaves its disk
+//! intact, and it resumes from the model that it stored. After a fault rolls a disk back, the peer
+//! resumes from what that disk holds.
 
 use super::{Breach, Check, CheckEntry, Scope};
 use crate::simulator::Moment;
@@ -22,7 +22,7 @@ pub(super) const ENTRY: CheckEntry = CheckEntry {
 struct Seat {
     /// The life and the round that the peer opened last.
     opened: Option<(u32, u64)>,
-    /// Rounds completed on its disk, and the model they led to.
+    /// Completed rounds on its disk, and the model that they led to.
     durable: Option<(u64, Parameters)>,
 }
 

@@ -1,5 +1,5 @@
 //! `rule-has-enough`: a rule never combines fewer models than it needs for the charter's f, and f
-//! is never lowered in silence.
+//! is never lowered silently.
 
 use super::{Breach, Check, CheckEntry, Scope};
 use crate::simulator::Moment;

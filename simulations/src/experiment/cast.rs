@@ -114,11 +114,11 @@ impl Experiment {
         chosen
     }
 
-    /// Which honest peer hears most liars in one of the first rounds, and how many; `None` if
+    /// The honest peer that hears most liars in one of the first rounds, and how many; `None` if
     /// nobody lies.
     pub fn worst_neighbourhood(&self) -> Option<(usize, usize)> {
-        /// Rounds that are looked at where graphs follow each other (guess: as many draws show what
-        /// is usual).
+        /// Rounds that are looked at if graphs follow each other (guess: this many draws are
+        /// typical).
         const ROUNDS_MAX: u64 = 64;
         let liars = self.liars();
         let lies = |peer: &usize| liars.binary_search(peer).is_ok();
@@ -147,7 +147,7 @@ impl Experiment {
         self.tolerates(liars.len()) && !self.believes(&liars)
     }
 
-    /// Whether the rule says that it keeps every coordinate inside the honest range with so many
+    /// Whether the rule says that it keeps every coordinate inside the honest range with `liars`
     /// liars in a neighbourhood.
     fn tolerates(&self, liars: usize) -> bool {
         let aggregation = &self.charter.aggregation;
@@ -157,10 +157,10 @@ impl Experiment {
         plain && (liars == 0 || (rule.stays_in_honest_range() && liars <= rule.byzantine()))
     }
 
-    /// Whether the topology has somebody adopt a liar's model as it comes, in some round.
+    /// Whether the topology lets a peer adopt a liar's model unchanged, in some round.
     fn believes(&self, liars: &[usize]) -> bool {
-        /// Rounds that are looked at: the periods of a hierarchy draw other heads (guess: more than
-        /// a test's world has).
+        /// Rounds that are looked at: each period of a hierarchy draws other heads (guess: more
+        /// rounds than a test's world has).
         const ROUNDS_MAX: u64 = 4096;
         let staged = self.charter.topology.has_stages(self.peers());
         self.graphs(if staged { ROUNDS_MAX } else { 0 })
@@ -171,7 +171,7 @@ impl Experiment {
             })
     }
 
-    /// The graphs of at most so many of the first rounds.
+    /// The graphs of at most `rounds_max` of the first rounds.
     fn graphs(&self, rounds_max: u64) -> impl Iterator<Item = Arc<Graph>> {
         let (topology, peers) = (&self.charter.topology, self.peers());
         (0..self.charter.rounds.min(rounds_max))

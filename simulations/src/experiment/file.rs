@@ -14,7 +14,7 @@ use crate::attack::entry_of;
 use crate::remembered::Remembered;
 use crate::world::{Signatures, World};
 
-/// The section for whoever runs an experiment many times.
+/// The section for programs that run an experiment many times.
 pub(crate) const SWEEP: &str = "sweep";
 
 /// A setting on top of the file: a dotted key and its value in TOML's notation (a bare word is a
@@ -24,7 +24,7 @@ pub type Setting = (String, toml::Value);
 /// Reads `key=value` of a setting.
 ///
 /// # Errors
-/// What was expected.
+/// What was expected, in words for people.
 pub fn setting(text: &str) -> Result<Setting, String> {
     let (key, value) = text.split_once('=').ok_or_else(|| {
         format!("expected KEY=VALUE, for example aggregation.rule=median, found {text:?}")
@@ -39,7 +39,7 @@ pub fn setting(text: &str) -> Result<Setting, String> {
     Ok((key.trim().to_owned(), value))
 }
 
-/// A value in TOML's notation; what is not that is a text.
+/// A value in TOML's notation; anything else is a text.
 pub fn value_from_text(text: &str) -> toml::Value {
     let parsed = format!("value = {text}")
         .parse::<toml::Table>()
@@ -53,7 +53,7 @@ pub fn setting_to_text((key, value): &Setting) -> String {
     format!("'{key}={}'", value.to_string().replace('\'', "'\\''"))
 }
 
-/// Where the models come from.
+/// What the models are trained on.
 #[derive(Clone, Copy, PartialEq)]
 enum Training {
     /// The charter's `[data]`, `[model]` and `[training]`.
@@ -133,7 +133,7 @@ impl Experiment {
     }
 }
 
-/// What of a world does not fit its charter: key and reason.
+/// Parts of a world that do not fit its charter: key and reason.
 fn misfits(charter: &Charter, world: &World, training: Training) -> Vec<(&'static str, String)> {
     let membership = &charter.membership;
     let mut found = world.misfits(membership.peers);
@@ -173,7 +173,7 @@ fn remembering(charter: Charter) -> Charter {
     }
 }
 
-/// The problems as they look from what was written, without what was filled in.
+/// The problems in terms of the written file, without the filled-in parts.
 fn as_written(written: &toml::Table, mut problems: Vec<Problem>) -> Vec<Problem> {
     if !written.contains_key("membership") && world_key(written, "peers").is_none() {
         for problem in &mut problems {
@@ -183,7 +183,7 @@ fn as_written(written: &toml::Table, mut problems: Vec<Problem>) -> Vec<Problem>
             }
         }
     }
-    // What a data set would bring along is not missing if only its name is wrong.
+    // Sections that a data set would bring are not missing if only its name is wrong.
     if problems
         .iter()
         .any(|problem| problem.key == "world.dataset")
@@ -239,7 +239,7 @@ pub fn has_sweep(text: &str) -> bool {
         .is_ok_and(|table| table.contains_key(SWEEP))
 }
 
-/// Notes a setting among what is written, as far as [`completion`] asks: the world's keys, and
+/// Notes a setting among the written keys, as far as [`completion`] needs it: the world's keys, and
 /// which sections are written.
 fn note_setting(written: &mut toml::Table, key: &str, value: &toml::Value) {
     let empty = || toml::Value::Table(toml::Table::new());
@@ -247,24 +247,24 @@ fn note_setting(written: &mut toml::Table, key: &str, value: &toml::Value) {
         [name] => drop(written.insert(name.to_owned(), value.clone())),
         ["world", key, ..] => {
             if let toml::Value::Table(world) = written.entry("world").or_insert_with(empty) {
-                // Of a table in [world] only that it is there.
+                // For a table in [world], only that it is there.
                 world.insert(key.to_owned(), value.clone());
             }
         }
-        // A section of another kind has other keys than a data set's own.
+        // A section of another kind has other keys than the data set's.
         [name, "kind"] => drop(written.entry(name).or_insert_with(empty)),
         _ => {}
     }
 }
 
-/// What an experiment may leave out, for the one that is written.
+/// The parts that an experiment may leave out, for the written one.
 fn completion(written: &toml::Table) -> toml::Table {
     let mut table = toml::Table::new();
     let closed_form = world_key(written, "trainer").is_some();
     if !closed_form {
         let dataset = world_key(written, "dataset").and_then(toml::Value::as_str);
         let defaults = defaults_of(dataset.unwrap_or("digits"));
-        // A section of the file stands for itself: a model of another kind has other keys.
+        // A section of the file is taken as written: a model of another kind has other keys.
         let missing = |(name, _): &(String, toml::Value)| !written.contains_key(name);
         table.extend(defaults.into_iter().filter(missing));
     }

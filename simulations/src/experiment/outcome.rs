@@ -1,8 +1,8 @@
-//! What came out of a run, as a value that is written and read: `kith sim run --json` prints it,
-//! `outcome.json` keeps it, and reports and sweeps are made of what is read back.
+//! The outcome of a run, as a value that is written and read. `kith sim run --json` prints it,
+//! `outcome.json` keeps it, and reports and sweeps are made from the file.
 //!
-//! A folder that an older version left lacks the keys that came later. What is missing reads as if
-//! it had not been measured.
+//! A folder that an older version left lacks the keys that came later. A missing key reads as not
+//! measured.
 
 use std::collections::BTreeMap;
 
@@ -42,17 +42,17 @@ impl Range {
     }
 }
 
-/// Which promises held.
+/// The invariants that held or failed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Checks {
-    /// How many.
+    /// Number of invariants watched.
     #[serde(default)]
     pub passed: usize,
-    /// Which did not.
+    /// The first breach of each that failed.
     pub failed: Vec<Failure>,
 }
 
-/// What came out of a run. The rows are not part of its JSON.
+/// The outcome of a run. The rows are not part of its JSON.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 #[allow(
@@ -105,7 +105,7 @@ pub struct Outcome {
     /// Accuracy of always naming the most frequent class of the held-out rows.
     #[serde(skip)]
     pub guessing: Option<f64>,
-    /// Distance to the optimum, where it is known, of the model that everybody starts with.
+    /// Distance to the optimum, if that is known, of the model that everybody starts with.
     #[serde(skip)]
     pub optimum_distance_at_start: Option<f64>,
     /// Faults of the world's list whose time is after the run's end.
@@ -117,12 +117,12 @@ pub struct Outcome {
     pub peer_rows: Vec<PeerRow>,
 }
 
-/// JSON has no infinity and nothing that is not a number: both are written as null.
+/// JSON has neither infinity nor NaN: both are written as null.
 fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
-/// A [`SkewReport`] that may lack what older versions did not measure.
+/// A [`SkewReport`] that may lack values that older versions did not measure.
 fn skew<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SkewReport>, D::Error> {
     #[derive(Deserialize)]
     #[serde(default)]
@@ -155,7 +155,7 @@ fn skew<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SkewReport>
 }
 
 impl Run<'_> {
-    /// What came out of a run whose promises have been told that it is over.
+    /// The outcome of a run whose invariants know that it is over.
     pub(super) fn outcome(&self) -> Outcome {
         let (charter, world) = (&self.experiment.charter, &self.experiment.world);
         let simulation = &self.simulation;
@@ -188,7 +188,7 @@ impl Run<'_> {
         }
     }
 
-    /// The peers that took part, and what was counted of them.
+    /// The peers that took part, and their counts.
     fn counts(&self) -> Outcome {
         let cast = &self.cast;
         let metrics = &self.simulation.observer.metrics;
@@ -225,7 +225,7 @@ impl Run<'_> {
         }
     }
 
-    /// What the honest peers' models are worth.
+    /// The quality of the honest peers' models.
     fn models(&self, counts: Outcome) -> Outcome {
         let (cast, simulation) = (&self.cast, &self.simulation);
         let metrics = &simulation.observer.metrics;

@@ -1,4 +1,4 @@
-//! A run: the cast with its workload in a simulation, and those that watch it.
+//! A run: the cast with its workload in a simulation, and its watchers.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ pub struct Run<'a> {
 }
 
 impl Experiment {
-    /// Runs it, training on `threads` threads beside this one. `progress` is called now and then
+    /// Runs it, training on `threads` threads besides this one. `progress` is called now and then
     /// with (virtual time, rounds completed by all peers together).
     ///
     /// # Errors
@@ -46,7 +46,7 @@ impl Experiment {
         Ok(run.finish())
     }
 
-    /// Everything in its place, at virtual time zero.
+    /// Sets everything up, at virtual time zero.
     ///
     /// # Errors
     /// When the rows cannot be had or dealt.
@@ -173,7 +173,7 @@ impl Experiment {
             // A liar that knows what everybody publishes publishes last, as long as receivers still
             // wait for it.
             Mode::Synchronous => participant.waits = Some(self.charter.round.deadline / 2),
-            // Where nobody waits for anybody there is no last: it is as slow as the slowest.
+            // If nobody waits for anybody there is no last: it is as slow as the slowest.
             _ => {
                 participant.device = Device {
                     step: slowest + Duration::from_micros(1),
@@ -211,8 +211,8 @@ fn lasts(fault: &Fault) -> Duration {
 }
 
 impl Run<'_> {
-    /// Goes on until everybody has stopped or virtual time has passed `limit`, in slices, so that
-    /// somebody who waits hears something.
+    /// Runs until everybody has stopped or virtual time has passed `limit`, in slices, so that a
+    /// waiting person sees progress.
     pub fn go_on(&mut self, limit: Duration, progress: &mut dyn FnMut(Duration, u64)) {
         const SLICE: u64 = 50_000;
         self.ended = loop {
@@ -226,7 +226,7 @@ impl Run<'_> {
         };
     }
 
-    /// What came out.
+    /// Ends the run and returns its outcome.
     pub fn finish(mut self) -> Outcome {
         let unfinished = self.unfinished();
         let now = self.simulation.now();

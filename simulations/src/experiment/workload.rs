@@ -29,7 +29,7 @@ pub(super) struct Workload {
 /// What the models are measured against.
 #[derive(Default)]
 pub(super) struct Reference {
-    /// Where the mean of the honest objectives is least, if it is known.
+    /// The point at which the mean of the honest objectives is least, if it is known.
     pub(super) optimum: Option<Vec<f64>>,
     /// See [`Scope::hull`](crate::check::Scope::hull).
     pub(super) hull: Option<(f32, f32)>,
@@ -40,7 +40,7 @@ pub(super) struct Reference {
     pub(super) skew: Option<SkewReport>,
 }
 
-/// A data set, parted into what is dealt to the peers and what is held out.
+/// A data set, split into rows for the peers and held-out rows.
 struct Parted {
     train: Dataset,
     test: Arc<Dataset>,
@@ -158,8 +158,8 @@ impl Experiment {
         })
     }
 
-    /// The held-out rows as a peer sees them: where each sees rows in its own way, what is right
-    /// for it is judged in that way too.
+    /// The held-out rows as a peer sees them: if each peer sees rows in its own way, its answers
+    /// are judged in that way too.
     fn held_out(&self, place: &partition::Place<'_>, test: &Arc<Dataset>) -> Arc<Dataset> {
         let partition = &self.world.partition;
         if partition.changes_rows() {

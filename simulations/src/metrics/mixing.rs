@@ -1,10 +1,10 @@
 //! How well a round mixed: the spectral gap of the matrix that was in force, among the honest peers
 //! that made the round.
 //!
-//! A row says which share of a peer's new model comes from whose: the mixing weight, where
-//! everything came and the rule is a mean. What comes from liars counts as the peer's own, as if
-//! they were away. So lost messages, crashes, deadlines and what a rule leaves out all show beside
-//! the gap of the topology.
+//! A row says which share of a peer's new model comes from which peer: the mixing weight, if
+//! everything came and the rule is a mean. A liar's share counts as the peer's own, as if the liar
+//! were away. So lost messages, crashes, deadlines and dropped models all show next to the gap of
+//! the topology.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::simulator::Moment;
 /// milliseconds).
 pub const GAP_PEERS_MAX: usize = 64;
 
-/// Rounds that are kept open for who has not made them yet.
+/// Rounds that are kept open for peers that have not made them yet.
 const ROUNDS_OPEN: usize = 64;
 
 /// The (sender, weight) of every model that a peer combined with its own.

@@ -1,6 +1,5 @@
-//! Which bytes carry what their receiver has been sent before: an announcement that goes out once
-//! more, because it was asked for or its receiver came back, and a body that the same peer pulls
-//! again.
+//! Counts bytes that their receiver has been sent before: an announcement that goes out once more,
+//! because it was asked for or its receiver came back, and a body that the same peer pulls again.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +8,7 @@ use kith_gossip::Packet;
 
 use crate::simulator::Moment;
 
-/// What a receiver has been sent of a sender's.
+/// What a receiver has been sent by one sender.
 #[derive(Clone, Debug, Default)]
 struct Told {
     /// The newest round whose update was announced to it.
@@ -36,8 +35,8 @@ impl Retransmissions {
         }
     }
 
-    /// A message goes out: the round of the update that it announces, where the receiver has been
-    /// sent that or a later one.
+    /// A message goes out: the round of the update that it announces, if the receiver has been sent
+    /// that or a later one.
     pub(super) fn sent(&mut self, moment: &Moment<'_>, to: &PeerId, bytes: &Packet) -> Option<u64> {
         let round = moment.peer.announced_in(bytes)?;
         let told = self.told[moment.member].entry(*to).or_default();
@@ -64,7 +63,7 @@ impl Retransmissions {
         told.body = Some(digest);
     }
 
-    /// A body goes out: the round of its update, where the asker has been sent it before.
+    /// A body goes out: the round of its update, if the asker has been sent it before.
     pub(super) fn provided(&mut self, request: u64) -> Option<u64> {
         self.again.remove(&request)
     }

@@ -1,4 +1,4 @@
-//! A drawing of a graph: who exchanges updates with whom.
+//! A drawing of a graph: which peers exchange updates.
 //!
 //! Kinds with a shape of their own are laid out by it: circles, the torus as its grid, clusters
 //! apart. Everything else is laid out by forces (Fruchterman and Reingold 1991, doi
@@ -97,7 +97,7 @@ pub fn svg(title: &str, kind: &str, graph: &Graph, lies: &[bool]) -> String {
     svg
 }
 
-/// A circle; a square where it lies.
+/// A circle; a square if the peer lies.
 fn node(svg: &mut String, (x, y): (f64, f64), radius: f64, lies: bool) {
     let _ = match lies {
         false => write!(

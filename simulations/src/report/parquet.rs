@@ -2,9 +2,9 @@
 //! file itself, so that the two cannot disagree: the same columns in the same order, empty cells
 //! null.
 //!
-//! A column's type follows from what stands in it: true and false, integers, numbers (also where
-//! nothing stands in it), or text. What is no finite number in a column of numbers stays what it
-//! is: NaN or infinity. No compression: these are small files.
+//! A column's type follows from its cells: true and false, integers, numbers (also if it is empty),
+//! or text. NaN and infinity in a column of numbers stay NaN and infinity. No compression: these
+//! are small files.
 
 use std::fs::File;
 use std::io;
@@ -58,10 +58,10 @@ impl Kind {
     }
 }
 
-/// Writes `NAME.parquet` beside `NAME.csv`.
+/// Writes `NAME.parquet` next to `NAME.csv`.
 ///
 /// # Errors
-/// When the table cannot be read or the file not be written.
+/// When the table cannot be read or the file cannot be written.
 pub(super) fn beside(table: &Path) -> io::Result<()> {
     let mut reader = csv::Reader::from_path(table)?;
     let names: Vec<String> = reader.headers()?.iter().map(str::to_owned).collect();
@@ -118,7 +118,7 @@ pub(super) fn beside(table: &Path) -> io::Result<()> {
         writer.close()?;
         Ok(())
     };
-    // In one step, like every result: whoever is killed in between leaves the old file or the new
+    // In one step, like every result: a process killed in between leaves the old file or the new
     // one.
     let (path, partial) = (
         table.with_extension("parquet"),

@@ -30,7 +30,7 @@ const ROUND_COLUMNS: [&str; 14] = [
 /// Largest world whose graph is drawn.
 const GRAPH_PEERS_MAX: usize = 64;
 
-/// Makes `report.html` and `plots/` of the files that [`super::write()`] left in a folder.
+/// Makes `report.html` and `plots/` from the files that [`super::write()`] left in a folder.
 ///
 /// # Errors
 /// When a file cannot be read or written.
@@ -127,7 +127,7 @@ fn promises(outcome: &Outcome, command: &str) -> String {
     text
 }
 
-/// Which peer has how many rows of which class, for worlds of a size that can be looked at.
+/// The number of rows of each class at each peer, for worlds small enough to look at.
 fn skew_table(peers: &[Vec<u64>]) -> String {
     if !(1..=GRAPH_PEERS_MAX).contains(&peers.len()) {
         return String::new();
@@ -140,7 +140,7 @@ fn skew_table(peers: &[Vec<u64>]) -> String {
         "<details><summary>Rows by peer and class</summary>\n<table><tr><th>peer</th>{classes}</tr>\n"
     );
     for (peer, counts) in peers.iter().enumerate() {
-        // Darker for more; the number says the same.
+        // Darker for more rows; the number says the same.
         let shade = |count: u64| {
             format!(
                 "background:rgba(0,114,178,{:.2})",
@@ -214,7 +214,7 @@ fn range_text(range: Range) -> Option<String> {
     known.then(|| format!("{mean} (from {min} to {max})"))
 }
 
-/// What it cost to send.
+/// The cost of communication.
 fn sent(outcome: &Outcome) -> Vec<Line> {
     let bytes = &outcome.bytes;
     let [payload, keyframes] = [bytes.payload as f64, bytes.keyframes as f64];
@@ -328,7 +328,7 @@ fn plots(rounds: &Table, peers: &Table) -> Vec<(&'static str, Plot)> {
         ),
     ];
     for (_, plot) in &mut found {
-        // If there is one kind of line only, the title says enough.
+        // If there is only one kind of line, the title says enough.
         plot.series.retain(|series| !series.points.is_empty());
     }
     found
@@ -391,7 +391,7 @@ fn band(peers: &Table, column: &str) -> Vec<(f64, f64, f64)> {
         .collect()
 }
 
-/// A logarithmic axis where values differ by more than three powers of ten.
+/// A logarithmic axis if values differ by more than three powers of ten.
 fn wide(rounds: &Table, columns: &[&str], title: &str) -> Axis {
     let values = || {
         columns
@@ -422,7 +422,7 @@ fn cumulated(rounds: &Table) -> Series {
     Series::line("", points.collect())
 }
 
-/// The graph of round 0 with the liars marked, for worlds of a size that can be looked at.
+/// The graph of round 0 with the liars marked, for worlds small enough to look at.
 fn drawing(text: &str) -> Option<String> {
     let experiment = Experiment::parse(text, &[]).ok()?;
     let peers = experiment.peers();

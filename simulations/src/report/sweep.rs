@@ -14,7 +14,7 @@ use crate::experiment::{Outcome, Range};
 use crate::plot::{Axis, Plot, Scale, Series, Unit, escape};
 use crate::sweep::{Entry, Manifest};
 
-/// What is told of each run: name, title, where in the outcome it is.
+/// One measured value of a run: name, title, and where in the outcome it is.
 struct Metric {
     name: &'static str,
     title: &'static str,
@@ -112,10 +112,10 @@ const CURVE_COLUMNS: [&str; 5] = [
     "consensus_distance",
 ];
 
-/// Plots of curves at most: one for each combination of the other axes' values.
+/// Most plots of curves: one for each combination of the other axes' values.
 const CURVES_MAX: usize = 24;
 
-/// Mean and sample standard deviation; no deviation of one value.
+/// Mean and sample standard deviation; a single value has no deviation.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Spread {
     /// Mean.
@@ -130,7 +130,7 @@ impl Spread {
         let count = values.len() as f64;
         let mean = values.iter().sum::<f64>() / count;
         let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-        // What rounding leaves of equal values is no deviation.
+        // Rounding errors of equal values are no deviation.
         let deviation = Some((squares / (count - 1.0)).sqrt()).map(|value| {
             if value <= 1e-12 * mean.abs() {
                 0.0
@@ -156,7 +156,7 @@ struct Cell {
 /// A sweep's folder, read.
 struct Read {
     manifest: Manifest,
-    /// Beside each run what came out of it, if anything did.
+    /// The outcome of each run, if there is one.
     outcomes: Vec<Option<Outcome>>,
     cells: Vec<Cell>,
 }
@@ -197,7 +197,7 @@ impl Cell {
     }
 }
 
-/// One cell of a sweep in short.
+/// Summary of one cell of a sweep.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {
     /// Its value on each axis.
@@ -206,7 +206,7 @@ pub struct Summary {
     pub runs: usize,
     /// How many of these runs failed.
     pub failed: usize,
-    /// What was measured, by the metric's name.
+    /// The measured values, by the metric's name.
     #[serde(flatten)]
     pub metrics: BTreeMap<&'static str, Option<Spread>>,
 }
@@ -437,8 +437,8 @@ impl Layout {
         let (rows, columns) = match order[..] {
             [] => (None, None),
             [only] => (None, Some(only)),
-            // What is compared comes first in the file: its values stand side by side, and the best
-            // of a row among them.
+            // The compared axis comes first in the file: its values stand side by side, and the
+            // best of a row is among them.
             [first, second, ..] => (Some(first.max(second)), Some(first.min(second))),
         };
         Layout {
@@ -635,7 +635,7 @@ fn all_cells(body: &mut String, read: &Read) {
     body.push_str("</table>\n");
 }
 
-/// What updates cost against what they achieve, where the codec is on an axis.
+/// The cost of updates against their result, if the codec is on an axis.
 fn pareto(read: &Read) -> Option<(String, Plot)> {
     let axis = read
         .manifest
@@ -798,7 +798,7 @@ fn curve(label: &str, runs: impl Iterator<Item = Vec<(f64, f64)>>, scale: Scale)
         let (round, mean) = (round as f64, spread.mean);
         series.points.push((round, mean));
         if let Some(deviation) = spread.deviation {
-            // On a logarithmic axis a band cannot reach below nothing: it ends at the least value
+            // On a logarithmic axis a band cannot reach 0 or below: it ends at the least value
             // there.
             let least = values.iter().copied().fold(f64::INFINITY, f64::min);
             let low = if scale == Scale::Log {

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-/// Columns of numbers; what is empty or no number is `None`.
+/// Columns of numbers; a cell that is empty or no number is `None`.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     names: Vec<String>,

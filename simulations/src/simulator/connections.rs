@@ -1,4 +1,4 @@
-//! Which peers are connected, and when each end hears of it.
+//! Keeps which peers are connected, and when each end hears of it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::{Observer, Simulation};
 /// size).
 pub(super) const DETECTION: Duration = Duration::from_secs(10);
 
-/// Which peers are connected before any asks.
+/// Which peers are connected from the start.
 #[derive(Clone, Debug)]
 pub enum Meeting {
     /// Everyone with everyone.
@@ -71,7 +71,7 @@ impl<O: Observer> Simulation<O> {
                 last: self.now + after,
             };
             self.members[own].connections.insert(peer, connection);
-            // Where everybody can reach everybody there is nothing to tell of addresses.
+            // If everybody can reach everybody, addresses need not be exchanged.
             let addresses = match self.meeting {
                 Meeting::Everyone => vec![format!("/memory/{other}")],
                 Meeting::Neighbours(_) => Vec::new(),
@@ -93,8 +93,7 @@ impl<O: Observer> Simulation<O> {
         }
     }
 
-    /// Tells a member that a connection began or ended, never before what it is told of an earlier
-    /// one.
+    /// Tells a member that a connection began or ended, never before the news of an earlier one.
     fn hear(&mut self, own: usize, other: usize, input: Input, after: Nanoseconds) {
         let last = self.members[own].news.entry(other as u32).or_default();
         *last = (*last).max(self.now + after);

@@ -38,7 +38,7 @@ pub(super) enum Entry {
         request: u64,
     },
     Fault(usize),
-    /// What a fault began ends.
+    /// The end of a fault that lasts for some time.
     FaultEnds(usize),
     /// Connections across a cut are noticed to be broken.
     CutNoticed(usize),
@@ -62,7 +62,7 @@ impl Entry {
         }
     }
 
-    /// The work whose result nobody wants if this is dropped.
+    /// The work whose result nobody needs if this is dropped.
     pub(super) fn job(&self) -> Option<u64> {
         match self {
             Entry::Trained(job) | Entry::Evaluated(job) | Entry::Judged(job) => Some(job.number),

@@ -23,13 +23,13 @@ pub enum Fault {
     /// A process dies; it starts again after `back` with its newest intent and the checkpoint
     /// before its newest one.
     Rollback { peer: usize, back: Duration },
-    /// A process stands still (SIGSTOP) for so long.
+    /// A process stands still (SIGSTOP) for `lasts`.
     Pause { peer: usize, lasts: Duration },
-    /// Peers cannot reach each other for so long.
+    /// Peers cannot reach each other for `lasts`.
     Partition { cut: Cut, lasts: Duration },
-    /// More messages are lost for so long.
+    /// More messages are lost for `lasts`.
     Loss { share: f64, lasts: Duration },
-    /// A disk takes `write` for every record, for so long.
+    /// A disk takes `write` for every record, for `lasts`.
     SlowDisk {
         peer: usize,
         write: Duration,
@@ -151,12 +151,11 @@ impl<O: Observer> Simulation<O> {
             (state.checkpoint, state.before) = (None, None);
             (state.intent, state.promised) = (None, None);
         }
-        self.wake(member); // of what was held nothing is meant for another life
+        self.wake(member); // no held entry is meant for another life
         self.drop_results(member);
     }
 
-    /// A process that no longer stands still takes what came meanwhile, before anything that comes
-    /// from now on.
+    /// A process that no longer stands still first takes the entries that came meanwhile.
     fn wake(&mut self, member: usize) {
         let state = &mut self.members[member];
         if state.paused_until <= self.now {

@@ -34,26 +34,27 @@ pub(super) struct Member {
     /// The newest round that it has trained in.
     pub(super) trained: Option<u64>,
     pub(super) checkpoint: Option<Box<Checkpoint>>,
-    /// The one before; kept only where a rollback is to come.
+    /// The one before; kept only if a rollback is to come.
     pub(super) before: Option<Box<Checkpoint>>,
-    /// The newest intent, also of a round that is complete; kept only where a rollback is to come.
+    /// The newest intent, also of a round that is complete; kept only if a rollback is to come.
     pub(super) promised: Option<Box<Intent>>,
     pub(super) intent: Option<Box<Intent>>,
-    /// Counts deaths: what was meant for an earlier life is dropped.
+    /// Counts deaths: entries for an earlier life are dropped.
     pub(super) life: u32,
     pub(super) process: Process,
     pub(super) paused_until: Nanoseconds,
-    /// What comes for it while it stands still, in order.
+    /// Entries that come for it while it stands still, in order.
     pub(super) held: Vec<Entry>,
     pub(super) write: Nanoseconds,
-    /// When the disk has done what it was given so far: writes are done in order.
+    /// When the disk has finished its writes so far: writes are done in order.
     pub(super) disk_free: Nanoseconds,
     pub(super) clock: f64,
-    /// Whom it is connected with.
+    /// Its connections, by peer.
     pub(super) connections: Sorted<PeerId, Connection>,
     /// The newest entry of the queue that delivers to it: when, for which life, where it stands.
     pub(super) delivery: Option<(Nanoseconds, u32, u32)>,
-    /// When it last hears that a connection to somebody began or ended: it hears so in this order.
+    /// By peer, when it hears last that a connection began or ended: such news arrives in this
+    /// order.
     pub(super) news: BTreeMap<u32, Nanoseconds>,
 }
 
@@ -83,7 +84,7 @@ impl Member {
         }
     }
 
-    /// What an observer is shown of it, by its number.
+    /// The moment that an observer is shown, with the member's number.
     pub(super) fn moment(&self, now: Nanoseconds, member: usize) -> Moment<'_> {
         Moment {
             now: Duration::from_nanos(now),
@@ -113,7 +114,7 @@ impl<O: Observer> Simulation<O> {
         self.let_in();
     }
 
-    /// A member has said that it waits for neighbours.
+    /// Notes that a member has said that it waits for neighbours.
     pub(super) fn waits_for_neighbours(&mut self, member: usize) {
         let mut neighbours = self.members[member].peer.neighbours();
         if neighbours.is_empty() {
@@ -131,7 +132,7 @@ impl<O: Observer> Simulation<O> {
         }
     }
 
-    /// A record goes to the disk, behind those that it was given before.
+    /// A record goes to the disk, after the earlier ones.
     pub(super) fn persist(&mut self, member: usize, record: Record) {
         let state = &mut self.members[member];
         state.disk_free = state.disk_free.max(self.now) + state.write;

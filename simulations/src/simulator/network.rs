@@ -1,4 +1,4 @@
-//! What lies between peers: latency, bandwidth, loss, repetition, and cuts.
+//! The links between peers: latency, bandwidth, loss, repetition, and cuts.
 //!
 //! A message leaves when the sender's line is free, takes its bytes over the line's rate, then the
 //! link's latency, then the receiver's line. Loss is the loss of a whole message, which a real
@@ -12,14 +12,14 @@ use super::queue::Nanoseconds;
 /// How a link's latency varies.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Jitter {
-    /// Not at all.
+    /// The latency does not vary.
     #[default]
     None,
-    /// Up to so many nanoseconds more, uniformly.
+    /// Up to this many nanoseconds more, uniformly.
     Uniform(Nanoseconds),
     /// More by an exponential time with this mean in nanoseconds: mostly little, sometimes much.
     Exponential(Nanoseconds),
-    /// Times e^(σ·N), N standard normal: what paths over the internet look like.
+    /// Times e^(σ·N), N standard normal: similar to paths over the internet.
     LogNormal(f64),
 }
 
@@ -30,7 +30,7 @@ pub struct Line {
     pub up: f64,
     /// To the peer.
     pub down: f64,
-    /// Nanoseconds that every message from or to this peer takes beside the link's latency.
+    /// Nanoseconds that every message from or to this peer takes besides the link's latency.
     pub latency: Nanoseconds,
 }
 
@@ -45,8 +45,8 @@ pub struct Links {
     pub loss: f64,
     /// Share of messages that arrive twice.
     pub duplication: f64,
-    /// Whether messages of one connection may overtake each other where the jitter lets them; a
-    /// real connection keeps order.
+    /// Whether messages of one connection may overtake each other if the jitter lets them; a real
+    /// connection keeps order.
     pub reordering: bool,
     /// Seed of all draws.
     pub seed: u64,
@@ -82,7 +82,7 @@ pub struct Cut {
     pub one_way: bool,
 }
 
-/// A peer's line, and when it has carried in either direction what it was given so far.
+/// A peer's line, and when it has finished its transfers so far, in each direction.
 #[derive(Debug)]
 struct End {
     line: Line,
@@ -96,7 +96,7 @@ pub(super) struct Network {
     ends: Vec<End>,
     random: Stream,
     cuts: Vec<(usize, Vec<bool>, bool)>,
-    /// Loss beside the links' own, while a fault lasts.
+    /// Loss in addition to the links' own, while a fault lasts.
     pub(super) extra_loss: f64,
 }
 
@@ -154,7 +154,7 @@ impl Network {
         }
     }
 
-    /// When a message of so many bytes that is ready `now` has arrived.
+    /// When a message of `bytes` bytes that is ready `now` has arrived.
     pub(super) fn arrival(
         &mut self,
         now: Nanoseconds,

@@ -1,28 +1,28 @@
-//! Those that watch a simulation, and what they are shown.
+//! The observers of a simulation, and what they are shown.
 
 use std::time::Duration;
 
 use kith_consensus::PeerId;
 use kith_gossip::{Effect, Event, Input, Peer, Record};
 
-/// Watches. Everything is shown in the order in which it happens.
+/// Watches a simulation. Everything is shown in the order in which it happens.
 pub trait Observer {
-    /// Something was emitted.
+    /// A peer emitted an event.
     fn event(&mut self, moment: &Moment<'_>, event: &Event);
 
-    /// Something goes into a peer, before it handles it.
+    /// An input goes into a peer, before the peer handles it.
     fn input(&mut self, _moment: &Moment<'_>, _input: &Input) {}
 
-    /// Something came out of a peer, before it is carried out.
+    /// An effect came out of a peer, before it is carried out.
     fn effect(&mut self, _moment: &Moment<'_>, _effect: &Effect) {}
 
     /// A record is durable now.
     fn stored(&mut self, _moment: &Moment<'_>, _record: &Record) {}
 
-    /// A peer's process died; what was not durable is gone.
+    /// A peer's process died; anything not durable is gone.
     fn crashed(&mut self, _moment: &Moment<'_>) {}
 
-    /// A message was put on the wire, of so many bytes.
+    /// A message of `bytes` bytes was put on the wire.
     fn sent(&mut self, _from: usize, _to: usize, _bytes: usize) {}
 }
 
@@ -31,7 +31,7 @@ pub trait Observer {
 pub struct Moment<'a> {
     /// Virtual time since the start.
     pub now: Duration,
-    /// Which member.
+    /// Number of the member.
     pub member: usize,
     /// How often its process has died.
     pub life: u32,
@@ -42,7 +42,7 @@ pub struct Moment<'a> {
 /// Keeps every event.
 #[derive(Debug, Default)]
 pub struct Recorder {
-    /// When, to whom, what.
+    /// When it happened, at which peer, and the event.
     pub events: Vec<(Duration, PeerId, Event)>,
 }
 
@@ -53,7 +53,7 @@ impl Observer for Recorder {
     }
 }
 
-/// Nobody watches.
+/// The observer that ignores everything.
 impl Observer for () {
     fn event(&mut self, _: &Moment<'_>, _: &Event) {}
 }

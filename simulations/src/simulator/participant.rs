@@ -14,10 +14,10 @@ pub trait Local: Send + Sync {
     /// One round of local training.
     ///
     /// # Errors
-    /// For people: why there is no result.
+    /// Why there is no result, in words for people.
     fn train(&self, request: &Request<'_>) -> Result<Trained, String>;
 
-    /// The same by a process that has died `life` times: whose noise need not be what it was.
+    /// The same by a process that has died `life` times; its noise may differ from before.
     ///
     /// # Errors
     /// See [`Local::train`].
@@ -25,15 +25,15 @@ pub trait Local: Send + Sync {
         self.train(request)
     }
 
-    /// Local steps of a round: what a device's speed is multiplied with.
+    /// Local steps of a round; a round takes this many times the device's step time.
     fn steps(&self) -> u64 {
         1
     }
 
-    /// Mean loss of a model on own training rows, where there are rows.
+    /// Mean loss of a model on the peer's training rows, if there are rows.
     fn loss(&self, parameters: &[f32]) -> Option<f64>;
 
-    /// Held-out (loss, accuracy, samples), where there is held-out data.
+    /// Held-out (loss, accuracy, samples), if there is held-out data.
     fn evaluate(&self, parameters: &[f32]) -> Option<(f64, f64, u64)>;
 }
 
@@ -55,8 +55,8 @@ impl Default for Device {
     }
 }
 
-/// One that takes part: how its peer is set up, at the start and after every restart, what it
-/// trains, on what.
+/// A participant: how its peer is set up, at the start and after every restart, what it trains, and
+/// on what.
 pub struct Participant {
     pub(super) setup: Box<dyn Fn() -> Setup>,
     pub(super) local: Arc<dyn Local>,
@@ -66,20 +66,20 @@ pub struct Participant {
     pub line: Line,
     /// When it first starts.
     pub starts: Duration,
-    /// Its training results enter after those of every peer of the same round that does not wait
-    /// like this and can still come; at most so long after the first of them. For liars that know
-    /// what the others publish.
+    /// For liars that know what the others publish. Their training results enter after those of
+    /// every peer of the same round that does not wait like this and can still come, but at most
+    /// this long after the first of those.
     pub waits: Option<Duration>,
 }
 
 impl Participant {
-    /// From a way to set the peer up and what it trains; starts at once on an ordinary device and
-    /// line.
+    /// A participant from a way to set its peer up and its training; starts at once on an ordinary
+    /// device and line.
     pub fn new(setup: impl Fn() -> Setup + 'static, local: impl Local + 'static) -> Participant {
         Participant::sharing(Box::new(setup), Arc::new(local))
     }
 
-    /// The same from what stands on the heap already.
+    /// The same from values that are on the heap already.
     pub(crate) fn sharing(setup: Box<dyn Fn() -> Setup>, local: Arc<dyn Local>) -> Participant {
         Participant {
             setup,

@@ -1,5 +1,5 @@
-//! Threads that train while the queue goes on. What they compute enters the simulation at its
-//! virtual time, so nothing depends on how many there are or which is first.
+//! Threads that train while the queue continues. Their results enter the simulation at their
+//! virtual time, so nothing depends on how many threads there are or which is first.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -18,13 +18,13 @@ struct State<R> {
 
 struct Shared<R> {
     state: Mutex<State<R>>,
-    /// Something waits, or the pool closes.
+    /// Signals that work waits, or that the pool closes.
     work: Condvar,
-    /// Something is done.
+    /// Signals that a piece of work is done.
     done: Condvar,
 }
 
-/// Computes `R`s. With 0 threads everything is computed by whoever collects it.
+/// Computes `R`s. With 0 threads the collector computes everything.
 pub(crate) struct Pool<R> {
     shared: Arc<Shared<R>>,
     threads: Vec<JoinHandle<()>>,
@@ -32,7 +32,7 @@ pub(crate) struct Pool<R> {
 }
 
 impl<R: Send + 'static> Pool<R> {
-    /// A pool with so many threads beside the collecting one.
+    /// A pool with `threads` threads besides the collecting one.
     pub(crate) fn new(threads: usize) -> Pool<R> {
         let state = State {
             waiting: VecDeque::new(),
@@ -60,7 +60,7 @@ impl<R: Send + 'static> Pool<R> {
         }
     }
 
-    /// Hands work over; the number under which its result is collected.
+    /// Hands work over; returns the number under which its result is collected.
     pub(crate) fn submit(&mut self, work: impl FnOnce() -> R + Send + 'static) -> u64 {
         let number = self.next;
         self.next += 1;
@@ -71,7 +71,8 @@ impl<R: Send + 'static> Pool<R> {
         number
     }
 
-    /// The result of work that was handed over; waits for it, and helps where nobody has begun.
+    /// The result of work that was handed over; waits for it, and does the work itself if no thread
+    /// has begun.
     ///
     /// # Panics
     /// When the work panicked, or was collected before.

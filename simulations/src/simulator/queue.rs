@@ -3,8 +3,8 @@
 //! Entries of one time come out in the order in which they went in, so a run has one order of
 //! events and no other.
 //!
-//! What waits lies unsorted in spans of time, and a span is put in order when nothing before it is
-//! left: so what is pushed and taken out lies together, where a heap of all entries, most of them
+//! Waiting entries lie unsorted in spans of time, and a span is sorted when nothing before it is
+//! left. So pushes and pops touch neighbouring memory. A heap of all entries, most of them
 //! deadlines far ahead, would be walked through from end to end.
 
 use std::cmp::Reverse;
@@ -18,7 +18,7 @@ pub(crate) type Nanoseconds = u64;
 /// latency, so that most of what is put in belongs to a later span).
 const SPAN_BITS: u32 = 20;
 
-/// When, the how-manieth, in which slot.
+/// Time, sequence number, slot.
 type Key = (Nanoseconds, u64, u32);
 
 /// A queue of `T`. The heap holds small keys; entries lie still in their slots.
@@ -54,8 +54,8 @@ impl<T> Default for Queue<T> {
 }
 
 impl<T> Queue<T> {
-    /// Puts an entry in; its sequence is the number of entries before it. The slot in which it
-    /// waits.
+    /// Puts an entry in; its sequence is the number of entries before it. Returns the slot in which
+    /// it waits.
     pub(crate) fn push(&mut self, at: Nanoseconds, entry: T) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
@@ -76,8 +76,7 @@ impl<T> Queue<T> {
         slot
     }
 
-    /// Takes out the first key but `next`; puts the next span in order where nothing
-    /// is left before it.
+    /// Takes out the first key but `next`; sorts the next span if nothing is left before it.
     fn first(&mut self) -> Option<Key> {
         if self.sorted.is_empty()
             && self.heap.is_empty()
@@ -93,7 +92,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// What waits in a slot.
+    /// The entry that waits in a slot.
     pub(crate) fn waiting(&mut self, slot: u32) -> Option<&mut T> {
         self.slots[slot as usize].as_mut()
     }

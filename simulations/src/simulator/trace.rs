@@ -54,7 +54,7 @@ impl Trace {
                 ..
             } => {
                 self.tag(1);
-                // Where it led shows in the intent's state.
+                // Its result shows in the intent's state.
                 self.numbers(&[*round, *samples, *local_steps, loss.to_bits()]);
             }
             Input::TrainingFailed { round, why } => {
@@ -206,8 +206,8 @@ impl Trace {
         self.end();
     }
 
-    /// Of events only what no other input or effect tells. Where an aggregation led shows in what
-    /// is promised next, and at the end.
+    /// Of events only those parts that no other input or effect shows. The result of an aggregation
+    /// shows in the next promise, and at the end.
     fn event(&mut self, event: &Event) {
         match event {
             Event::Aggregated {

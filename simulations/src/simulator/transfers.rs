@@ -27,7 +27,7 @@ pub(super) struct Pull {
 impl<O: Observer> Simulation<O> {
     pub(super) fn send(&mut self, from: usize, receiver: &PeerId, bytes: Packet) {
         let Some(connection) = self.members[from].connections.get(receiver) else {
-            return; // the carrier drops what is for somebody who is not connected
+            return; // the carrier drops messages for a peer that is not connected
         };
         let to = connection.member as usize;
         self.observer.sent(from, to, bytes.len());
@@ -48,7 +48,7 @@ impl<O: Observer> Simulation<O> {
         }
     }
 
-    /// Gossip reaches every peer that runs; what it costs is counted once for each.
+    /// Gossip reaches every peer that runs; its bytes are counted once for each.
     pub(super) fn announce(&mut self, from: usize, bytes: &Packet) {
         for to in (0..self.members.len()).filter(|to| *to != from) {
             if self.members[to].process != Process::Up {
@@ -134,7 +134,7 @@ impl<O: Observer> Simulation<O> {
         let Some(pull) = self.requests.remove(&request) else {
             return;
         };
-        // The one that serves it, whoever was asked.
+        // The peer that serves it, whichever was asked.
         let pull = Pull { source, ..pull };
         let Some(bytes) = body else {
             return self.pull_failed(pull, "it does not have it");
@@ -157,7 +157,7 @@ impl<O: Observer> Simulation<O> {
         }
     }
 
-    /// Fails the pulls that a member that hangs up has part in.
+    /// Fails the pulls in which a disconnecting member takes part.
     pub(super) fn break_pulls(&mut self, member: usize) {
         let broken = |(_, pull): &(&u64, &Pull)| pull.source == member || pull.asker == member;
         let broken: Vec<(u64, Pull)> = self

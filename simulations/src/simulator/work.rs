@@ -1,5 +1,5 @@
-//! Training, evaluating and judging models: computed by the pool, let in when the device would have
-//! been done, or, for liars that know what others publish, when those have published.
+//! Training, evaluating and judging models: computed by the pool. A result enters when the device
+//! would have been done, or, for liars that know what others publish, when those have published.
 
 use std::sync::Arc;
 
@@ -91,7 +91,7 @@ impl<O: Observer> Simulation<O> {
         }
     }
 
-    /// Whether a result has to wait for others', and keeps it then.
+    /// Whether a result has to wait for others'; if so, keeps it.
     fn holds_back(&mut self, result: Job) -> bool {
         let Some(waits) = self.members[result.member as usize].waits else {
             return false;
@@ -124,7 +124,7 @@ impl<O: Observer> Simulation<O> {
         self.members.iter().any(comes)
     }
 
-    /// Lets results in that have nobody left to wait for.
+    /// Enters results that have nobody left to wait for.
     pub(super) fn let_in(&mut self) {
         for result in std::mem::take(&mut self.held_back) {
             if self.others_can_come(result.round) {
@@ -137,7 +137,8 @@ impl<O: Observer> Simulation<O> {
 
     /// Notes that a peer has a result, before others hear of it.
     fn note_result(&mut self, member: usize, round: u64) {
-        /// Rounds whose first result is remembered: nobody is further behind and still heard.
+        /// Rounds whose first result is remembered: a peer that is further behind is no longer
+        /// heard.
         const ROUNDS_MAX: usize = 64;
         let state = &mut self.members[member];
         state.trained = state.trained.max(Some(round));

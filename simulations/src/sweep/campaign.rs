@@ -1,8 +1,8 @@
-//! A campaign: one cell with very many seeds, to find the rare one that breaks a promise.
+//! A campaign: one cell with very many seeds, to find the rare one that breaks an invariant.
 //!
-//! Nothing is kept of a seed that is fine. The state is one small file, written now and then, so
-//! that a campaign that is stopped goes on where it was; seeds that were finished out of order are
-//! run again.
+//! Nothing is kept of a seed that passes. The state is one small file, written now and then, so
+//! that a stopped campaign resumes where it was. Seeds that were finished out of order are run
+//! again.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -48,9 +48,9 @@ pub struct Campaign {
 pub struct Failed {
     /// The world's seed.
     pub seed: u64,
-    /// Which promise; `run` where it could not be run to its end.
+    /// The broken invariant; `run` if the run could not be run to its end.
     pub check: String,
-    /// At which peer.
+    /// Number of the peer at which it broke; `None` for the run as a whole.
     pub peer: Option<usize>,
     /// When, in virtual seconds.
     pub virtual_seconds: Option<f64>,
@@ -80,10 +80,10 @@ impl Campaign {
         }
     }
 
-    /// Takes up what the file at `path` says was done before; whether there was anything.
+    /// Resumes from the file at `path`; returns whether there was anything.
     ///
     /// # Errors
-    /// Where that is another campaign: in which point it differs.
+    /// If that is another campaign: how it differs.
     pub fn resume(&mut self, path: &Path) -> Result<bool, String> {
         let bytes = match std::fs::read(path) {
             Ok(bytes) => bytes,
@@ -135,14 +135,14 @@ impl Campaign {
         seeds.len() as u64
     }
 
-    /// Upper bound, at 95 % confidence, of the share of seeds that fail, where none did: 3 / N, the
+    /// Upper bound, at 95 % confidence, of the share of seeds that fail, if none did: 3 / N, the
     /// rule of three (Hanley and Lippman-Hand 1983, doi 10.1001/jama.1983.03330370053031).
     pub fn bound(&self) -> Option<f64> {
         (self.failed() == 0 && self.seeds() > 0).then(|| (3.0 / self.seeds() as f64).min(1.0))
     }
 
-    /// Runs what is left, on `jobs` threads, writing the state to `path`. `told` hears of it now
-    /// and then.
+    /// Runs what is left, on `jobs` threads, writing the state to `path`. `told` is called with the
+    /// state now and then.
     ///
     /// # Errors
     /// When the state cannot be written.
@@ -159,7 +159,7 @@ impl Campaign {
         let (next, stop) = (AtomicU64::new(first), AtomicBool::new(false));
         let mut result = Ok(());
         std::thread::scope(|scope| {
-            // The threads wait for whoever writes.
+            // The threads wait for the one that writes.
             let (sender, ended) = sync_channel::<(u64, Vec<Failed>)>(256);
             for _ in 0..jobs.max(1) {
                 let sender = sender.clone();

@@ -126,7 +126,7 @@ fn softplus(x: f64) -> f64 {
     x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 
-/// Where the mean of the objectives is least.
+/// The point at which the mean of the objectives is least.
 fn newton(objectives: &[&Logistic], dimension: usize, regularisation: f64) -> Vec<f64> {
     let mut at = vec![0.0; dimension];
     for _ in 0..NEWTON_STEPS {

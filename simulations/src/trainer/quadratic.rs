@@ -15,7 +15,7 @@ pub(super) const ENTRY: TrainerEntry = TrainerEntry {
     source: "own",
     main_key: None,
     new: |section: &mut Section<'_>| {
-        // Guess: small and not a toy.
+        // Guess: small, but large enough to be realistic.
         let dimension = section.integer("dimension", Some(16), 1..=1 << 24) as usize;
         let lowest = section.number("curvature_min", Some(0.5), 1e-6..=1e6);
         // The reference cases' range.

@@ -3,16 +3,16 @@
 //! Wang et al. 2020 (FedNova), arXiv 2007.07481. Peers with many rows take many steps a round, and
 //! plain averaging lets them pull the model to their own optimum. Here a peer sends x₀ +
 //! ‖a(reference)‖₁ / ‖a(τ)‖₁ (x − x₀): what its mean gradient would have done in the charter's
-//! `reference_steps`. Where all start a round alike the mean of these is the paper's x⁺ with its
-//! free τ_eff set to that; ‖a‖₁ takes in momentum, dampening and the proximal pull of the charter's
+//! `reference_steps`. If all start a round alike, the mean of these is the paper's x⁺ with its free
+//! τ_eff set to that. ‖a‖₁ takes in momentum, dampening and the proximal pull of the charter's
 //! `[training]` (not weight decay).
 //!
 //! The paper's server divides by the steps that a client claims. Among peers that would be unsound
-//! twice: who claims few steps is given a large weight, and a receiver does not know where the
-//! sender started, so that dividing x − (own start) also multiplies what the two had differed by:
-//! with steps τ the disagreement changes by 1 − mean τ · mean 1/τ a round, below −1 for 1 step
-//! against 20, and one lost message ends in divergence. The sender knows its start and its steps,
-//! so it divides; nothing that is claimed counts, and it works with every graph, rule, codec and
+//! twice. A peer that claims few steps gets a large weight. And a receiver does not know where the
+//! sender started, so dividing x − (its own start) also multiplies the difference between the two
+//! starts. With steps τ the disagreement changes by 1 − mean τ · mean 1/τ a round, below −1 for 1
+//! step against 20, and one lost message ends in divergence. The sender knows its start and its
+//! steps, so it divides. No claim counts, and the method works with every graph, rule, codec and
 //! mode. A liar lies with its vector alone, as ever.
 //!
 //! What is left over is drift of order η τ within the steps, which shrinks with the learning rate.

@@ -1,11 +1,11 @@
 //! `gradient-tracking`: K-GT (Liu et al. 2023, arXiv 2301.01313), one exchange a round.
 //!
-//! Local steps y ← y − η (g + c); z is their mean, and behind the model each sends its z.
-//! Afterwards c ← c − z + Σ w z, which is the half step of `optimization::gradient_tracking`. Where
-//! everybody mixes doubly stochastic weights the corrections' mean stays zero, and over any
-//! connected graph everybody reaches the optimum of all data. What that rests on is a sum over all
-//! rounds: an update that a neighbour misses for good shifts it, and with it where everybody ends;
-//! so do codecs that lose values, and robust rules. Twice the bytes.
+//! Local steps y ← y − η (g + c); z is their mean, and each peer sends its z after its model.
+//! Afterwards c ← c − z + Σ w z, which is the half step of `optimization::gradient_tracking`. If
+//! everybody mixes with doubly stochastic weights, the corrections' mean stays zero, and over any
+//! connected graph everybody reaches the optimum of all data. That rests on a sum over all rounds.
+//! An update that a neighbour misses for good shifts the sum, and with it the point where everybody
+//! ends. So do codecs that lose values, and robust rules. Twice the bytes.
 
 use std::sync::Arc;
 

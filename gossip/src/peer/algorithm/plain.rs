@@ -1,8 +1,8 @@
 //! `plain`: models alone. One local step is D-PSGD (Lian et al. 2017, arXiv 1705.09056), more are
 //! FedAvg among neighbours.
 //!
-//! Where data are unlike, peers settle around the optimum rather than in it, the further off the
-//! more local steps they take.
+//! If data are unlike, peers settle around the optimum rather than in it. The more local steps they
+//! take, the further off they settle.
 
 use super::Algorithm;
 

@@ -1,33 +1,33 @@
 //! `push-sum`: averaging over edges that carry updates one way (Kempe, Dobra and Gehrke 2003), with
 //! training in between (SGP, Assran et al. 2019, arXiv 1811.10792), and with sums over all rounds,
-//! so that what is lost comes with the next message.
+//! so that the next message brings what a lost one carried.
 //!
 //! A peer holds a model z and a mass w, 1 at first. Training moves the numerator x = w z by its
 //! change: x ← w z + (z′ − z). It keeps one share 1 / (receivers + 1) of x and w and gives one to
-//! each receiver. What it publishes is σ, all that it gave to one receiver so far; who receives σ
-//! takes what is new in it, σ − ρ with ρ the σ of last time, and z ← Σ x / Σ w. So a message that
-//! is lost, late or repeated changes nothing: the mass in all peers and on its way is always as
-//! many as there are peers. Any strongly connected graph that stays as it is will do, however
-//! unbalanced, with the rule `mean` over z weighed by mass.
+//! each receiver. It publishes σ, all that it gave to one receiver so far. A receiver of σ takes
+//! what is new in it, σ − ρ, where ρ is the σ of last time, and z ← Σ x / Σ w. So a message that is
+//! lost, late or repeated changes nothing: the mass in all peers and on its way always equals the
+//! number of peers. Any strongly connected graph that does not change will do, however unbalanced,
+//! with the rule `mean` over z weighed by mass.
 //!
 //! *Bits.* σ grows by the round, so in 32 bits the increment that a receiver sees is off by up to σ
 //! 2⁻²⁵. Measured over four peers that only average: 4·10⁻⁵ of the model after a thousand rounds,
 //! 7·10⁻³ after a hundred thousand. The sender debits what σ really grew by, so such errors move
-//! shares about and lose nothing. Masses are two 32-bit floats each, 48 bits. Codecs that lose bits
-//! of σ are refused.
+//! shares between peers and lose nothing. Masses are two 32-bit floats each, 48 bits. Codecs that
+//! lose bits of σ are refused.
 //!
-//! *Absence.* Who has heard nothing new since it last gave gives nothing and says σ again, so a
-//! peer that is cut off keeps what it has. What is sent to a peer that stays away stays on its way,
-//! and everybody's mass falls with it. So the change of a training is divided by no less than half
-//! the mass that the graph settles at, lest steps grow as masses fall, and who has next to nothing
-//! left takes that mass anew: only then is mass made. A peer that comes back after long with its
-//! disk brings back old models with all that it was given. One that comes back without has lost
-//! what it held: it begins with no mass, gives nothing until it has been given some, opens a new
-//! account, which its receivers see by the round it was opened in, and takes what senders gave
-//! before as given to whom it was before.
+//! *Absence.* A peer that has heard nothing new since it last gave gives nothing and repeats σ, so
+//! a peer that is cut off keeps what it has. Shares for a peer that stays away stay on their way,
+//! and everybody's mass falls by as much. So the change of a training is divided by at least half
+//! the mass that the graph settles at; otherwise steps would grow as masses fall. A peer that has
+//! almost no mass left takes its settled mass anew: only then is mass made. A peer that comes back
+//! late with its disk brings back old models with all that it was given. One that comes back
+//! without its disk has lost what it held. It begins with no mass and gives nothing until it has
+//! been given some. It opens a new account, which its receivers recognise by the round in which it
+//! was opened. What senders gave before counts as given to the lost account.
 //!
-//! One liar moves the result anywhere, by mass as well. Bytes: three values more than plain. Kept:
-//! one vector for each sender.
+//! One liar moves the result anywhere, by mass as well. Bytes: three values more than `plain`.
+//! Memory: one vector for each sender.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -43,14 +43,14 @@ use crate::effect::Carried;
 use crate::peer::window::Arrived;
 
 /// Rounds that masses are followed to find where they settle; fewer where the graph has more than
-/// [`EDGE_ENDS_MAX`] / this many edge ends. What is off then is off in a bound, not in the result.
+/// [`EDGE_ENDS_MAX`] / this many edge ends. Fewer rounds affect a bound, not the result.
 const SETTLING_ROUNDS: usize = 1000;
-/// Edge ends looked at in all to find where masses settle.
+/// Most edge ends looked at, in all rounds, to find where masses settle.
 const EDGE_ENDS_MAX: usize = 1_000_000;
 /// The share of its settled mass below which a peer takes that mass anew (guess: 2⁻¹⁰ leaves an
-/// increment of σ its leading digits, and a run of losses does not come to it).
+/// increment of σ its leading digits, and a run of losses does not reach it).
 const MASS_MIN: f64 = 1.0 / 1024.0;
-/// Where the names of what was taken begin; then comes the sender.
+/// Prefix of the names of taken sums; the sender follows.
 const TAKEN_PREFIX: &str = "taken.";
 
 pub(super) struct PushSum {
@@ -62,12 +62,12 @@ pub(super) struct PushSum {
     taken: BTreeMap<PeerId, Parameters>,
     /// Whether something new came since the last giving.
     heard: bool,
-    /// Whether it goes on from something stored.
+    /// Whether it resumes from stored state.
     resumed: bool,
     /// The part of model and mass for each receiver, and how many those are.
     share: f64,
     receivers: f64,
-    /// What the graph's masses settle at for this peer.
+    /// The mass at which the graph settles for this peer.
     settled: Option<f64>,
 }
 
@@ -199,14 +199,14 @@ impl Algorithm for PushSum {
             {
                 Some(before) => Arc::clone(before),
                 None if lost && !self.resumed && !self.taken.contains_key(peer) => {
-                    // What was given to this peer before it lost its disk went with the disk.
+                    // Mass given to this peer before it lost its disk was lost with the disk.
                     self.taken.insert(*peer, Arc::clone(row));
                     continue;
                 }
                 None => Arc::new(self.nothing_since(opened)),
             };
-            // A sender that went back to an older checkpoint gives again what it has given: nothing
-            // is new until it is past that.
+            // A sender that went back to an older checkpoint gives again what it gave before:
+            // nothing is new until it is past that.
             let mass = self.mass_of(row) - self.mass_of(&before);
             if mass >= f64::from(f32::MIN_POSITIVE) {
                 let fresh: Vec<f32> = row[..dimension]
@@ -242,7 +242,7 @@ impl Algorithm for PushSum {
         _beside: &[&[f32]],
     ) -> Result<Aggregate, AggregateError> {
         let mut aggregate = rule.aggregate(context, models)?;
-        // Masses are the graph's doing: who brings little of it is not left out.
+        // Masses follow from the graph: a peer that brings little mass is not left out.
         let taken = models
             .iter()
             .filter(|model| model.mixing_weight > 0.0)
@@ -355,7 +355,7 @@ mod tests {
             }
         }
 
-        /// One round; `heard` tells whether a message from one to another gets through.
+        /// One round; `heard` says whether a message from one to another gets through.
         fn round(&mut self, round: u64, mut heard: impl FnMut(usize, usize) -> bool) {
             let mut told = Vec::new();
             let mut kept = Vec::new();
@@ -518,7 +518,7 @@ mod tests {
         }
     }
 
-    /// The error of 32-bit sums after very many rounds, which the header tells.
+    /// The error of 32-bit sums after very many rounds, as the head of this file states.
     #[test]
     fn sums_over_a_hundred_thousand_rounds_still_tell_a_model() {
         let mut peers = Peers::new();
@@ -541,7 +541,7 @@ mod tests {
     fn who_comes_back_without_its_disk_neither_takes_twice_nor_gives_what_is_less() {
         let mut peers = Peers::new();
         (0..20).for_each(|round| peers.round(round, |_, _| true));
-        // Peer 2 lost its disk: 1 knows it by the account, 2 takes nothing of before.
+        // Peer 2 lost its disk: peer 1 knows it by the account, peer 2 takes nothing from before.
         let mut anew = PushSum::new(DIMENSION);
         anew.open(&peers.graph, 2);
         let told = peers.algorithms[1].given.clone().unwrap();
@@ -652,7 +652,7 @@ mod tests {
             (algorithm.mass_of(&kept) - settled / 4.0).abs() < 1e-6,
             "{kept:?}"
         );
-        // And who has heard nothing keeps it all.
+        // And a peer that has heard nothing keeps it all.
         algorithm.shared(&told);
         algorithm.heard = false;
         assert_eq!(algorithm.share(&row, 8), (told, row));

@@ -1,16 +1,17 @@
 //! `scaffold`: SCAFFOLD, option II (Karimireddy et al. 2020, arXiv 1910.06378), without a server.
 //!
 //! Peer i holds a control cᵢ. Local steps y ← y − η (g − cᵢ + c); afterwards cᵢ ← cᵢ − c + (x − y)
-//! / (K η), the mean of the round's own gradients, which it sends behind its model. c is what the
+//! / (K η), the mean of the round's own gradients, which it sends after its model. c is what the
 //! rule makes of the neighbourhood's controls. With a global step size η_g other than 1 the model
 //! that it sends and mixes is x + η_g (y − x): in a complete graph the paper's server step.
 //!
 //! In a complete graph this is the paper's algorithm with everybody taking part: the exact optimum.
-//! In a sparse graph c is the mean of a neighbourhood and not of all, so the drift of many local
-//! steps is undone and what unlike neighbourhoods differ by is not: gradient tracking goes further
-//! there. What it has over gradient tracking is that nothing is summed up over rounds. A missed
-//! update spoils one round's correction and no other, and a rule that withstands liars withstands
-//! them among controls too: the rule is the same, and so is `byzantine`. Twice the bytes.
+//! In a sparse graph c is the mean of a neighbourhood and not of all. That undoes the drift of many
+//! local steps, but not the difference between unlike neighbourhoods: gradient tracking removes
+//! more there. Its advantage over gradient tracking is that nothing is summed up over rounds. A
+//! missed update spoils one round's correction and no other, and a rule that withstands liars
+//! withstands them among controls too: the rule is the same, and so is `byzantine`. Twice the
+//! bytes.
 
 use std::sync::Arc;
 
@@ -72,7 +73,7 @@ impl Algorithm for Scaffold {
 
     fn added(&self, training: &Training<'_>) -> Vec<f32> {
         if training.reach == 0.0 {
-            return self.own.to_vec(); // it says what it said last
+            return self.own.to_vec(); // it repeats its last control
         }
         updated_control(
             &self.own,
@@ -93,7 +94,7 @@ impl Algorithm for Scaffold {
     ) -> Result<Aggregate, AggregateError> {
         let aggregate = rule.aggregate(context, models)?;
         let own = Arc::new(own_of(context, beside).to_vec());
-        // Where the controls cannot be combined there is nothing to correct towards.
+        // If the controls cannot be combined, there is nothing to correct towards.
         let all = mixed(rule, context, models, beside).map_or_else(|| Arc::clone(&own), Arc::new);
         self.set(own, all);
         Ok(aggregate)

@@ -1,5 +1,5 @@
-//! `asynchronous`: nobody waits. A peer trains, tells its neighbours, merges what has come
-//! meanwhile, weighed by its staleness, and opens its next round (after FedAsync, Xie, Koyejo and
+//! `asynchronous`: nobody waits. A peer trains, tells its neighbours, merges the updates that came
+//! meanwhile, weighed by their staleness, and opens its next round (after FedAsync, Xie, Koyejo and
 //! Gupta 2019, arXiv 1903.03934, among neighbours instead of with a server).
 
 use kith_consensus::PeerId;
@@ -9,7 +9,7 @@ use super::{Pace, RoundMode, Scene, Wait};
 use crate::peer::window::Window;
 
 pub(super) struct Asynchronous {
-    /// What an old update counts.
+    /// How much an old update counts.
     pub(super) staleness: StalenessWeight,
 }
 

@@ -2,13 +2,13 @@
 //! (AD-PSGD, Lian et al. 2018, arXiv 1710.06952).
 //!
 //! In its round a peer trains, sends its update to one partner, and waits for that partner's
-//! answer, up to the deadline. The partner is drawn from the federation's identity, the peer's place in the
-//! roster and the round, so everybody can tell whose partner a peer is. The partner answers at
-//! once, in whatever phase it is, with the newest update that it has published, and merges what it
-//! got when its own round closes. A peer that answers never waits, so there is no deadlock. Each of
-//! k models that came weighs 1/(k + 1): a half if it is one. The paper averages the two current
-//! models; here each side contributes what it published last, because a peer signs one update a
-//! round and never two.
+//! answer, up to the deadline. The partner is drawn from the federation's identity, the peer's
+//! place in the roster and the round, so everybody can tell whose partner a peer is. The partner
+//! answers at once, in whatever phase it is, with the newest update that it has published, and
+//! merges the received update when its own round closes. A peer that answers never waits, so there
+//! is no deadlock. Each of k models that came weighs 1/(k + 1): a half if it is one. The paper
+//! averages the two current models; here each side contributes what it published last, because a
+//! peer signs one update a round and never two.
 //!
 //! A peer does not wait for a partner that is not known to have published anything, is not
 //! connected, or has nothing newer. Only updates count that ask this peer or answer it.
@@ -34,7 +34,7 @@ pub(super) struct Pairwise {
     published: BTreeSet<PeerId>,
 }
 
-/// The partner of `peer` in its `round`. Everybody comes to the same.
+/// The partner of `peer` in its `round`. Every peer computes the same one.
 fn partner_of(scene: &Scene<'_>, peer: &PeerId, round: u64) -> Option<PeerId> {
     let neighbours = scene.overlay.audience(peer, round);
     let place = scene.overlay.roster().index(peer)? as u64;

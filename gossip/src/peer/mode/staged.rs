@@ -1,4 +1,4 @@
-//! Synchronous rounds of several kinds: where the topology has rounds in which nobody trains
+//! Synchronous rounds of several kinds: for topologies with rounds in which nobody trains
 //! (`hierarchical`, `centralised`).
 //!
 //! Such a round begins with the model that the peer has. What it leads to is decided where models
@@ -21,9 +21,9 @@ impl RoundMode for Staged {
         charter.topology.trains(round)
     }
 
-    /// Nobody's training paces a round without it, so a sender may come as late as the rounds
-    /// before have taken it longer: each exchange up to a deadline, and in training it may have
-    /// waited for a peer that is gone, as often as its patience lasts.
+    /// No training paces such a round, so a sender may come as late as the earlier rounds delayed
+    /// it. Each exchange may have taken up to a deadline. In training it may have waited for a peer
+    /// that is gone, as often as its patience lasts.
     fn deadlines(&self, charter: &Charter, round: u64) -> u32 {
         let topology = &charter.topology;
         if topology.trains(round) {
