@@ -15,11 +15,11 @@ use crate::refusal::Refusal;
 /// Something that happened at one peer. Past tense. It carries no time (the driver knows it) and
 /// reveals neither data nor parameters.
 ///
-/// Fields are named with the glossary's words: `round` is the peer's own, `peer` the other one,
+/// Fields are named with the words of docs/glossary.md: `round` is the peer's own, `peer` the other one,
 /// shares lie in [0, 1].
 #[allow(
     missing_docs,
-    reason = "the variant's line and the glossary's words say what each field is"
+    reason = "the variant's line and docs/glossary.md says what each field is"
 )]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]

@@ -1,8 +1,9 @@
 //! libp2p as the carrier: TCP and QUIC, noise, yamux, streams to neighbours, gossipsub for what
 //! concerns everyone.
 //!
-//! [`Network`] owns the swarm and decides nothing: it carries out [`NetworkCommand`]s, which are
-//! the [`Peer`](crate::Peer)'s effects, and yields [`NetworkEvent`]s, which become its inputs.
+//! [`Network`] owns the swarm and decides nothing: it carries out the [`Peer`](crate::Peer)'s
+//! effects on messages, bodies and connections, and yields [`NetworkEvent`]s, most of which are the
+//! peer's inputs.
 //! Connections of keys that are not allowed end before any message of theirs is read.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -8,7 +8,7 @@ use kith_gossip::envelope::{
 };
 use proptest::prelude::*;
 
-/// What a codec promises of its error, as a share of ‖x‖² (ALGORITHMS, section D).
+/// What a codec promises of its error, as a share of ‖x‖² (the bound in the header of each codec's file).
 enum Promise {
     /// At most this, whatever is drawn.
     Loses(fn(&[f32]) -> f64),

@@ -92,7 +92,7 @@ fn three_peers_by_hand_find_each_other_and_train() {
             let output = child.wait_with_output().expect("ends");
             assert!(output.status.success(), "{line}: {}", common::told(&output));
             assert!(
-                common::told(&output).contains("finished 20 rounds"),
+                common::told(&output).contains("finished 1000 rounds"),
                 "{line}: {}",
                 common::told(&output)
             );

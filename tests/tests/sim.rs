@@ -1036,9 +1036,9 @@ fn the_documented_examples_run_and_every_key_is_documented() {
         .map(|rest| rest.split("```").next().expect("a block"))
         .collect();
     assert_eq!(examples.len(), 2);
-    folder.write("first.toml", examples[0]);
+    folder.write("parabolas.toml", examples[0]);
     folder.write("rules.toml", examples[1]);
-    folder.json(&["sim", "run", "first.toml", "--json"]);
+    folder.json(&["sim", "run", "parabolas.toml", "--json"]);
     let sweep = folder.json(&["sim", "sweep", "rules.toml", "--json"]);
     assert_eq!(sweep["runs"], 18);
     let everything = format!(
