@@ -39,15 +39,15 @@ pub struct Config {
     pub network: NetworkConfig,
     /// Where status and metrics are served.
     pub status_listen: SocketAddr,
-    /// Threads for training; where nothing is said, as many as the machine has cores.
+    /// Threads for training; by default as many as the machine has cores.
     pub threads: usize,
-    /// Evaluate after every so many rounds; 0: after the last one only.
+    /// Evaluate after every this many rounds; 0: after the last one only.
     pub evaluate_every: u64,
     /// An attack such as `sign-flip:10`; only on loopback and under a testnet's charter.
     pub attack: Option<String>,
 }
 
-/// `[data]`: where the own rows are. They never leave this machine.
+/// `[data]`: where this peer's rows are. They never leave this machine.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DataConfig {
     /// Rows to train on.
@@ -58,11 +58,11 @@ pub struct DataConfig {
     pub test_path: Option<PathBuf>,
     /// Labels of the held-out rows.
     pub test_labels: Option<PathBuf>,
-    /// Share of the own rows that is held out instead, where there is no `test_path`.
+    /// Share of this peer's rows that is held out instead, if there is no `test_path`.
     pub holdout: f64,
 }
 
-/// `[network]`: where to listen and whom to dial.
+/// `[network]`: where to listen and which addresses to dial.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NetworkConfig {
     /// Text of multiaddresses.
@@ -191,7 +191,7 @@ impl DataConfig {
 
 impl NetworkConfig {
     fn read(section: &mut Section<'_>) -> NetworkConfig {
-        // 4001 is what libp2p programs use by custom, which firewalls' owners may recognise.
+        // 4001 is the customary port of libp2p programs, which firewalls' owners may recognise.
         let listen = section.texts(
             "listen",
             Some(&["/ip4/0.0.0.0/tcp/4001", "/ip4/0.0.0.0/udp/4001/quic-v1"]),

@@ -18,29 +18,29 @@ pub enum NodeError {
     /// There is no configuration.
     #[error("there is no configuration at {}; make one with `kith init --dir {}`", path.display(), path.parent().unwrap_or(Path::new(".")).display())]
     NoConfig {
-        /// Where it was looked for.
+        /// Path at which it was looked for.
         path: PathBuf,
     },
     /// The file system failed.
     #[error("cannot {act} {}: {source}", path.display())]
     Io {
-        /// read, write, …
+        /// The action as a verb: read, write, …
         act: &'static str,
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
         /// What the operating system said.
         source: std::io::Error,
     },
-    /// The key file.
+    /// The key file cannot be used.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// The state folder.
+    /// The state folder cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The own data.
+    /// The peer's own rows cannot be used.
     #[error("the own rows cannot be used: {}", redacted(why))]
     Data {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
         /// What is wrong with it.
         why: String,
@@ -48,10 +48,10 @@ pub enum NodeError {
     /// The charter and the configuration do not fit together.
     #[error("{0}")]
     Unfit(String),
-    /// The sockets.
+    /// The sockets cannot be opened.
     #[error(transparent)]
     Network(#[from] NetworkError),
-    /// The status address.
+    /// The status address cannot be served.
     #[error(
         "cannot serve status at {address}: {source}; choose another [status] listen, for example \"127.0.0.1:0\""
     )]
@@ -96,7 +96,7 @@ pub enum NodeError {
         /// What could not be written, where, and what the operating system said.
         why: String,
     },
-    /// The machine refuses what a running peer needs.
+    /// The machine refuses a resource that a running peer needs.
     #[error(
         "this machine does not allow what a peer needs: {why}; raise the limit (`ulimit -a`, or the container's) and start again"
     )]
@@ -109,7 +109,7 @@ pub enum NodeError {
         "the {actor} failed: {why}; the state is safe, start again with `kith run`, and please report this"
     )]
     Broken {
-        /// Which actor.
+        /// Name of the actor.
         actor: String,
         /// Its panic or error.
         why: String,
