@@ -2,7 +2,7 @@
 //! compiled in: a naturally federated table with real missing values and real differences between
 //! the sites.
 //!
-//! For demonstration; what is learned from it is not a medical device.
+//! For demonstration; a model trained on it is not a medical device.
 
 use std::collections::BTreeMap;
 use std::path::Path;

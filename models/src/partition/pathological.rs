@@ -14,7 +14,7 @@ use super::{Deal, PartitionEntry, PartitionError, Rows, near_equal, rows_by_clas
 
 pub(super) const ENTRY: PartitionEntry = PartitionEntry {
     name: "pathological",
-    help: "each peer holds rows of so many classes only, each class split evenly among its holders; pathological:2",
+    help: "each peer holds rows of k classes only, each class split evenly among its holders; pathological:2",
     source: "McMahan et al., arXiv 1602.05629, section 3, with exact numbers of classes",
     main_key: Some("classes_per_peer"),
     // 2: the paper's.
