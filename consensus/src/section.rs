@@ -514,7 +514,7 @@ impl Section<'_> {
         value
     }
 
-    /// Any text.
+    /// Any text, the empty one included.
     pub fn text(&mut self, key: &str, default: Option<&str>) -> String {
         let value = self.read(
             key,

@@ -50,7 +50,7 @@ pub struct NetworkSettings {
     pub mdns: bool,
     /// Most bytes of one pulled body.
     pub body_bytes_max: usize,
-    /// Most established connections.
+    /// Most established connections at a time.
     pub connections_max: u32,
 }
 
@@ -75,7 +75,7 @@ pub enum NetworkEvent {
         peer: Option<PeerId>,
         /// The address that it came from.
         address: Option<Multiaddr>,
-        /// Why, for people.
+        /// The reason, in words for people.
         why: String,
     },
     /// A dial did not succeed; one event for each address.
@@ -106,7 +106,7 @@ pub enum NetworkError {
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {why}")]
     Listen {
-        /// Which.
+        /// The address that was to be listened on.
         address: Multiaddr,
         /// What the operating system said.
         why: String,
@@ -426,7 +426,7 @@ impl Network {
         }
     }
 
-    /// Dials the bootstrap addresses that are due; when to look again.
+    /// Dials the bootstrap addresses that are due; returns when to look again.
     fn dial_bootstrap(&mut self) -> tokio::time::Instant {
         let now = tokio::time::Instant::now();
         let mut next = now + BOOTSTRAP_PAUSE_MAX;
@@ -460,7 +460,8 @@ impl Network {
         next
     }
 
-    /// Ends the connections of dismissed peers whose time is up, and old bans; when to look again.
+    /// Ends the connections of dismissed peers whose time is up, and old bans; returns when to look
+    /// again.
     fn close_dismissed(&mut self) -> tokio::time::Instant {
         let now = tokio::time::Instant::now();
         for peer in due(&mut self.dismissed, now) {

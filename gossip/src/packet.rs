@@ -150,7 +150,7 @@ impl Packet {
 pub(crate) struct Opened<'a> {
     packet: &'a Packet,
     contents: &'a Contents,
-    /// What was signed.
+    /// The verified header.
     pub(crate) header: &'a Header,
 }
 

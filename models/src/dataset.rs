@@ -27,7 +27,7 @@ pub type DatasetEntry = Entry<DatasetFiles>;
 /// How a data set is read, and its default settings.
 #[derive(Clone, Copy, Debug)]
 pub struct DatasetFiles {
-    /// Reads its rows.
+    /// Reads its rows, compiled in or from files.
     pub load: fn(&DatasetOptions) -> Result<Loaded, DataError>,
     /// Default `[data]`, `[model]` and `[training]` for it, as TOML text.
     pub defaults: &'static str,

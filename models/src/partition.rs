@@ -144,7 +144,7 @@ pub enum PartitionError {
         rows: usize,
         /// Number of peers asked for.
         peers: usize,
-        /// What was expected.
+        /// What was expected, in words for people.
         what: String,
     },
     /// Sites that are unknown or of another number.

@@ -101,7 +101,7 @@ pub struct Patch {
     pub value: f32,
     /// The class that the patch stands for.
     pub target: u32,
-    /// Where it is.
+    /// The corner that holds the patch.
     pub corner: Corner,
 }
 

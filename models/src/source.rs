@@ -106,7 +106,7 @@ pub enum DataError {
     Column {
         /// The file.
         path: PathBuf,
-        /// The column.
+        /// Name of the column.
         column: String,
         /// How often it was found.
         times: &'static str,
@@ -132,9 +132,9 @@ pub enum DataError {
         path: PathBuf,
         /// The row, from 0.
         row: usize,
-        /// The label.
+        /// The label, as the file has it.
         found: String,
-        /// The schema's classes.
+        /// Number of the schema's classes.
         classes: usize,
     },
     /// The first bytes are not those of the format.

@@ -53,7 +53,7 @@ pub enum ModelError {
         what: &'static str,
         /// How many were expected.
         expected: usize,
-        /// How many came.
+        /// How many were given.
         found: usize,
     },
     /// Rows of another size than the schema's.
@@ -69,9 +69,9 @@ pub enum ModelError {
     Label {
         /// The row, from 0.
         row: usize,
-        /// Its label.
+        /// The row's label.
         label: u32,
-        /// The schema's classes.
+        /// Number of the schema's classes.
         classes: usize,
     },
     /// Nothing to train on or to evaluate.
@@ -82,7 +82,7 @@ pub enum ModelError {
         "training diverged in round {round}, local step {step}: loss or parameters are not finite; lower learning_rate, or set clip_norm"
     )]
     Diverged {
-        /// The round.
+        /// The round in which it happened.
         round: u64,
         /// The local step, from 0.
         step: u64,
@@ -544,7 +544,7 @@ pub struct Trained {
     pub parameters: Vec<f32>,
     /// Number of the peer's rows, the n_i of sample weights.
     pub samples: u64,
-    /// Optimizer steps done.
+    /// Number of optimizer steps done.
     pub local_steps: u64,
     /// The round's step size.
     pub rate: f64,
@@ -930,7 +930,7 @@ pub struct Evaluation {
     pub loss: f64,
     /// Share of rows whose most probable class is their label.
     pub accuracy: f64,
-    /// Rows evaluated.
+    /// Number of rows evaluated.
     pub samples: u64,
     /// The same per class.
     pub classes: Vec<ClassReport>,
@@ -939,7 +939,7 @@ pub struct Evaluation {
 /// One class's part of an [`Evaluation`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClassReport {
-    /// The class.
+    /// Number of the class, from 0.
     pub class: u32,
     /// Number of its rows.
     pub samples: u64,

@@ -25,11 +25,11 @@ const CONNECTIONS_DEFAULT: u64 = 128;
 pub struct Config {
     /// Name for people, in logs and metrics.
     pub name: String,
-    /// The charter.
+    /// Path of the charter.
     pub charter: PathBuf,
-    /// The key file.
+    /// Path of the key file.
     pub key: PathBuf,
-    /// The state folder.
+    /// Path of the state folder.
     pub state: PathBuf,
     /// Where checkpoint files go.
     pub checkpoints: PathBuf,
@@ -54,7 +54,7 @@ pub struct DataConfig {
     pub path: PathBuf,
     /// Labels in a file of their own (IDX, NPY).
     pub labels: Option<PathBuf>,
-    /// Held-out rows.
+    /// File with held-out rows, if there is one.
     pub test_path: Option<PathBuf>,
     /// Labels of the held-out rows.
     pub test_labels: Option<PathBuf>,
@@ -65,13 +65,13 @@ pub struct DataConfig {
 /// `[network]`: where to listen and which addresses to dial.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NetworkConfig {
-    /// Text of multiaddresses.
+    /// Addresses to listen on, as text of multiaddresses.
     pub listen: Vec<String>,
-    /// Text of multiaddresses.
+    /// Addresses to dial at the start, as text of multiaddresses.
     pub bootstrap: Vec<String>,
     /// Look for peers on the local network.
     pub mdns: bool,
-    /// Most established connections.
+    /// Most established connections at a time.
     pub connections_max: u32,
 }
 

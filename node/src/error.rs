@@ -56,7 +56,7 @@ pub enum NodeError {
         "cannot serve status at {address}: {source}; choose another [status] listen, for example \"127.0.0.1:0\""
     )]
     Status {
-        /// Where.
+        /// The address that was to be served.
         address: std::net::SocketAddr,
         /// What the operating system said.
         source: std::io::Error,
@@ -75,7 +75,7 @@ pub enum NodeError {
          init`, else stop the other one"
     )]
     KeyElsewhere {
-        /// Where it answered.
+        /// Address at which it answered.
         address: String,
     },
     /// Nobody is left to train with.
@@ -84,7 +84,7 @@ pub enum NodeError {
          finished (`kith model inspect` tells how its rounds were mixed)"
     )]
     Over {
-        /// Completed rounds.
+        /// Number of completed rounds.
         rounds: u64,
     },
     /// The disk failed a running peer.
@@ -101,7 +101,7 @@ pub enum NodeError {
         "this machine does not allow what a peer needs: {why}; raise the limit (`ulimit -a`, or the container's) and start again"
     )]
     Machine {
-        /// What was refused.
+        /// What was refused, in words for people.
         why: String,
     },
     /// One of our own parts failed.

@@ -47,13 +47,13 @@ pub struct NodeSettings {
     pub config: Config,
     /// What the federation agreed on.
     pub agreement: Agreement,
-    /// The key.
+    /// This peer's key.
     pub identity: Identity,
     /// Rows to train on.
     pub data: Dataset,
     /// Rows to evaluate on.
     pub held_out: Option<Dataset>,
-    /// How it behaves.
+    /// How it behaves: honest, except for a testnet's liars.
     pub conduct: Box<dyn Conduct>,
 }
 
@@ -125,7 +125,7 @@ pub(crate) fn may_lie(config: &Config, agreement: &Agreement) -> Result<(), Node
 pub struct Outcome {
     /// Whether it went through every round.
     pub finished: bool,
-    /// Completed rounds.
+    /// Number of completed rounds.
     pub rounds: u64,
     /// Why it stopped, for people.
     pub why: String,
@@ -407,7 +407,7 @@ impl NodeHandle {
         std::mem::replace(&mut self.lines, later)
     }
 
-    /// Where it stands, its counters and addresses.
+    /// Its state, its counters and addresses.
     pub fn telemetry(&self) -> &Arc<Telemetry> {
         &self.telemetry
     }

@@ -84,11 +84,11 @@ pub enum StoreError {
         path.display(), state.display(), checkpoints.display()
     )]
     Damaged {
-        /// The file.
+        /// Path of the transactional file.
         path: PathBuf,
-        /// The state folder.
+        /// Path of the state folder.
         state: PathBuf,
-        /// The checkpoints' folder.
+        /// Path of the checkpoints' folder.
         checkpoints: PathBuf,
         /// How the damage was noticed.
         why: String,

@@ -267,7 +267,7 @@ impl Telemetry {
         status.show(&self.lock())
     }
 
-    /// Prometheus text.
+    /// The metrics as Prometheus text.
     pub fn metrics(&self) -> String {
         let counted = Counted {
             denied: self.denied.load(Ordering::Relaxed),

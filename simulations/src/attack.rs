@@ -185,7 +185,7 @@ impl Oracle {
     }
 
     /// Of the honest vectors of the rounds in which attackers published, the share that they knew
-    /// then, on average; `None` where none was published.
+    /// then, on average; `None` if none was published.
     pub fn known_share(&self) -> Option<f64> {
         let heard = self.heard();
         let published = |round: &u64| heard.told.get(round).map_or(0, BTreeSet::len) as u64;

@@ -204,7 +204,7 @@ impl<O: Observer> Simulation<O> {
         self.running == self.stranded.len()
     }
 
-    /// Whether a member waits for neighbours of whom none will ever be there again.
+    /// Whether a member waits for neighbours of which none will ever be there again.
     pub fn is_stranded(&self, member: usize) -> bool {
         self.stranded.contains(&member)
     }

@@ -27,7 +27,7 @@ pub(super) const ENTRY: RuleEntry = RuleEntry {
 #[derive(Debug)]
 struct Choco {
     byzantine: usize,
-    /// γ
+    /// Step size γ of the averaging.
     step_size: f64,
 }
 

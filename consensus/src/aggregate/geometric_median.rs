@@ -49,7 +49,7 @@ const FLOOR: f64 = 1e-150;
 #[derive(Debug)]
 struct GeometricMedian {
     byzantine: usize,
-    /// Plain steps from zero, as published code takes them; else from the best of the models.
+    /// Plain steps from zero, as published code takes them; otherwise it starts at the best model.
     from_zero: bool,
     /// Smaller distances count as `nu`; 0: none is smaller.
     nu: f64,
@@ -219,7 +219,7 @@ impl Pull {
     }
 
     /// Whether the model is an optimum: its own unit force (one for each model there) withstands
-    /// the pull, but for rounding.
+    /// the pull, except for rounding.
     fn holds(&self) -> bool {
         self.strength <= self.here * (1.0 + 4.0 * self.weights.len() as f64 * f64::EPSILON)
     }

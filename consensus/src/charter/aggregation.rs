@@ -7,7 +7,7 @@ use crate::section::Section;
 /// How models become one.
 #[derive(Debug)]
 pub struct Aggregation {
-    /// The rule.
+    /// The rule that combines models, with its parameters.
     pub rule: Box<dyn Rule>,
     /// Arbitrary models to tolerate in every neighbourhood.
     pub byzantine: usize,

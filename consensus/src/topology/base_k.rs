@@ -31,7 +31,7 @@ pub(super) const ENTRY: TopologyEntry = TopologyEntry {
 
 #[derive(Debug)]
 struct BaseK {
-    /// k
+    /// Most neighbours in a round, k.
     degree: usize,
 }
 

@@ -182,7 +182,7 @@ async fn exchange(
     .await
 }
 
-/// Lets the connection carry what its streams want to send and receive; ready when it has broken.
+/// Lets the connection carry what its streams have to send and receive; ready when it has broken.
 fn drive(muxer: &mut StreamMuxerBox, context: &mut Context<'_>) -> Poll<io::Error> {
     loop {
         match muxer.poll_unpin(context) {

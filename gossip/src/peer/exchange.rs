@@ -131,7 +131,7 @@ pub(super) struct Encoded {
     pub(super) body: Vec<u8>,
     /// What receivers will reconstruct.
     pub(super) public: Parameters,
-    /// Hash of that.
+    /// Hash of the public vector.
     pub(super) state: Digest,
 }
 

@@ -24,7 +24,7 @@ pub(super) struct Arrived {
 
 #[derive(Debug, Default)]
 pub(super) struct Window {
-    /// Ascending.
+    /// Senders that the round waits for, ascending.
     awaited: Vec<PeerId>,
     arrived: Sorted<PeerId, Arrived>,
     /// Groups of alternatives, best first. A peer in no group stands alone.

@@ -27,7 +27,7 @@ use rayon::prelude::*;
 
 /// Outputs computed at once.
 pub(super) const SIDE: usize = 8;
-/// Outputs whose terms [`transposed`] adds before it goes to the next inputs: as many lines of
+/// Outputs whose terms [`transposed`] adds before it moves to the next inputs: as many lines of
 /// weights as stay in the first cache.
 const TERMS: usize = 16;
 /// Multiplications for which a second thread is worth its start, some microseconds (a guess).

@@ -37,7 +37,7 @@ struct Stage {
     weight: Range<usize>,
     bias: Range<usize>,
     channels: usize,
-    /// Of its inputs.
+    /// The image plane of its inputs.
     plane: Plane,
 }
 

@@ -87,7 +87,7 @@ impl Socket {
         })
     }
 
-    /// Where it listens.
+    /// The address at which it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
@@ -272,7 +272,7 @@ async fn look(State(desk): State<Desk>, request: Request, next: Next) -> Respons
     response
 }
 
-/// Where a request comes from.
+/// The address from which a request comes.
 #[derive(Clone, Copy)]
 struct From(SocketAddr);
 

@@ -32,7 +32,7 @@ pub(crate) enum Charter {
 /// A charter file.
 #[derive(Debug, Args)]
 pub(crate) struct One {
-    /// The charter
+    /// The charter's file
     file: PathBuf,
     /// One JSON document
     #[arg(long)]
@@ -45,7 +45,7 @@ pub(crate) struct One {
 pub(crate) struct Diff {
     /// One charter
     left: PathBuf,
-    /// Another
+    /// The other charter
     right: PathBuf,
     /// One JSON document
     #[arg(long)]

@@ -33,11 +33,11 @@ pub(crate) const CHECKPOINT_FILES: &str = "checkpoints";
 /// What a state holds, for people.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Held {
-    /// Completed rounds.
+    /// Number of completed rounds.
     pub(crate) completed: u64,
     /// The round of the newest update that was promised.
     pub(crate) promised: Option<u64>,
-    /// Federation.
+    /// The federation that it belongs to.
     pub(crate) federation: kith_consensus::Digest,
 }
 

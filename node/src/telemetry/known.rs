@@ -15,7 +15,7 @@ use super::line::{NodeEvent, What};
 /// Bytes by purpose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bytes {
-    /// Encoded updates.
+    /// Encoded bodies of accepted updates.
     pub payload: u64,
     /// Whole replicas that had to be pulled.
     pub keyframes: u64,
@@ -40,7 +40,7 @@ impl std::ops::AddAssign for Bytes {
 /// Which shares of a neighbour's contributions the rule left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Dropped {
-    /// The shares together.
+    /// Sum of the shares.
     pub sum: f64,
     /// The number of contributions.
     pub count: u64,
@@ -65,7 +65,7 @@ impl Dropped {
 pub struct Known {
     /// The round it is in.
     pub round: Option<u64>,
-    /// Completed rounds.
+    /// Number of completed rounds.
     pub completed: u64,
     /// Rounds that it closed since it started.
     pub closed: u64,
@@ -85,7 +85,7 @@ pub struct Known {
     pub no_longer_awaited: Vec<PeerId>,
     /// What the rounds were like; known when the peer stops.
     pub history: History,
-    /// Where it listens.
+    /// Addresses at which it listens.
     pub listening: Vec<String>,
     /// Mean training loss, newest.
     pub training_loss: Option<f64>,
@@ -93,7 +93,7 @@ pub struct Known {
     pub loss: Option<f64>,
     /// Accuracy on held-out rows, newest.
     pub accuracy: Option<f64>,
-    /// Updates accepted.
+    /// Number of updates accepted.
     pub accepted: u64,
     /// Refused messages and updates, by reason.
     pub refused: BTreeMap<&'static str, u64>,

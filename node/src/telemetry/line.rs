@@ -87,7 +87,7 @@ pub enum NodeEvent {
         /// The peer, if the address names one.
         #[serde(default)]
         peer: Option<PeerId>,
-        /// Where.
+        /// Address that was dialled.
         #[serde(default)]
         address: Option<String>,
         /// In words for people.
@@ -108,16 +108,16 @@ pub enum NodeEvent {
     },
     /// An actor panicked and was started again.
     Restarted {
-        /// Which.
+        /// Name of the actor.
         actor: String,
     },
     /// The last line of a node.
     Report {
         /// Whether it went through every round.
         finished: bool,
-        /// Completed rounds.
+        /// Number of completed rounds.
         rounds: u64,
-        /// Why it stopped.
+        /// Why it stopped, in words for people.
         why: String,
         /// Bytes read from sockets, below encryption.
         wire_in_bytes: u64,

@@ -22,13 +22,13 @@ pub struct Status {
     pub round: u64,
     /// Rounds of the charter.
     pub rounds: u64,
-    /// Completed rounds.
+    /// Number of completed rounds.
     pub completed: u64,
     /// Whether neighbours are connected and the first round may begin.
     pub ready: bool,
     /// Whether the last round is done.
     pub finished: bool,
-    /// Connected peers.
+    /// Ids of connected peers.
     pub connected: Vec<String>,
     /// The peers that an open round waits for.
     pub missing: Vec<String>,
@@ -36,13 +36,13 @@ pub struct Status {
     pub unreached: Vec<Unreached>,
     /// Neighbours that rounds no longer wait for.
     pub no_longer_awaited: Vec<String>,
-    /// Where it listens.
+    /// Addresses at which it listens.
     pub listening: Vec<String>,
     /// Loss on held-out rows, newest.
     pub loss: Option<f64>,
     /// Accuracy on held-out rows, newest.
     pub accuracy: Option<f64>,
-    /// Updates accepted.
+    /// Number of updates accepted.
     pub updates_accepted: u64,
     /// Refusals by reason; `denied` among them are connections, see [`Status::denied`].
     pub refused: BTreeMap<String, u64>,

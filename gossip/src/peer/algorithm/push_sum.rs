@@ -42,7 +42,7 @@ use crate::Parameters;
 use crate::effect::Carried;
 use crate::peer::window::Arrived;
 
-/// Rounds that masses are followed to find where they settle; fewer where the graph has more than
+/// Rounds that masses are followed to find where they settle; fewer if the graph has more than
 /// [`EDGE_ENDS_MAX`] / this many edge ends. Fewer rounds affect a bound, not the result.
 const SETTLING_ROUNDS: usize = 1000;
 /// Most edge ends looked at, in all rounds, to find where masses settle.
@@ -611,8 +611,7 @@ mod tests {
             );
             (models[1].clone(), weights, algorithm.mass)
         };
-        // What was given to it before is lost, and its own model stays as long as there is no
-        // other.
+        // Mass given to it before is lost, and its own model stays as long as there is no other.
         assert_eq!(hear(told(5.0, 1.0)).1, [1.0, 0.0]);
         let (model, weights, mass) = hear(told(5.0, 1.5));
         assert_eq!((model, weights, mass), (vec![5.0], vec![0.0, 1.0], 0.5));

@@ -81,7 +81,7 @@ fn accuracy(task: &Task, rows: Dataset, seed: Seed, rounds: u64, test: &Dataset)
 /// could do without it.
 ///
 /// # Errors
-/// What went wrong.
+/// When a run fails: what went wrong.
 pub(super) fn compare_sites(
     plan: &Plan,
     rows: &Loaded,

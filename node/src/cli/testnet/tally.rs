@@ -89,7 +89,7 @@ pub(super) enum Group {
     Liars,
 }
 
-/// All peers.
+/// All peers of a testnet, and what their lines add up to.
 pub(super) struct Tally {
     pub(super) nodes: Vec<NodeTally>,
     peers: Vec<PeerId>,
