@@ -229,8 +229,8 @@ impl Document {
         }
     }
 
-    /// Adds the keys of `table` that the file does not have, section by section: what a person may
-    /// leave out.
+    /// Adds the keys of `table` that the file does not have, section by section: these are keys
+    /// that a person may leave out.
     pub fn supply(&mut self, table: &toml::Table) {
         supply(&mut self.root, table);
     }

@@ -245,7 +245,7 @@ pub enum Timer {
     Redial,
 }
 
-/// What is made durable.
+/// A record to be made durable.
 #[derive(Clone, Debug)]
 pub enum Record {
     /// Before an update is sent.

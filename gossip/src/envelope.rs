@@ -318,7 +318,7 @@ fn byte_string_head(length: usize) -> ([u8; 5], usize) {
 /// How envelopes are signed and verified.
 #[derive(Clone)]
 pub enum Authenticator {
-    /// One ed25519 key per peer: what every deployment uses.
+    /// One ed25519 key per peer, as in every deployment.
     Ed25519(Box<SigningKey>),
     /// BLAKE3 keyed by a secret that all simulated peers share. Fast, and worth nothing outside one
     /// process; worlds that choose it say so.

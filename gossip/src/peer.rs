@@ -79,7 +79,7 @@ enum Phase {
     Promising,
     /// Waits for neighbours' updates.
     Collecting,
-    /// Waits for the losses of what came in.
+    /// Waits for the losses of the models that came in.
     Judging,
     /// Waits until the round's checkpoint is on disk.
     Storing,

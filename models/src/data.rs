@@ -9,8 +9,8 @@ use crate::source::{DataError, RowEncoder, compare_axes, write_csv, write_idx};
 
 /// Rows of normalised features with their labels. Cheap to clone.
 ///
-/// The features stand in a table that data sets share: [`Dataset::select`] gives a view of it,
-/// which takes eight bytes for each of its rows (its number in the table, and its label), however
+/// The features stand in a table that data sets share: [`Dataset::select`] gives a view of it. A
+/// view takes eight bytes for each of its rows (its number in the table, and its label), however
 /// many features there are. So the rows of ten thousand peers need one table. Labels belong to the
 /// view: [`Dataset::relabelled`] shares the table as well.
 #[derive(Clone, Debug)]

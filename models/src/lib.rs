@@ -1,4 +1,4 @@
-//! What is learned: models, data sets and their partitions, local training and evaluation.
+//! Learning: models, data sets and their partitions, local training and evaluation.
 //!
 //! A peer's work is a [`Task`] (schema, model and training, all from the charter) over its own
 //! [`Dataset`]. The parameters are one `Vec<f32>`, in the order of the sorted tensor names

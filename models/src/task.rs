@@ -1,8 +1,8 @@
 //! What every peer of a charter trains: model, schema and training as one [`Task`], the [`Trainer`]
 //! of a peer's own rows, and the evaluation of parameters.
 //!
-//! Training is a pure function of a [`Request`], the seed and the rows: the optimizer's memory from
-//! round to round is handed in and out, and the batches come from a stream named by the round, so a
+//! Training is a pure function of a [`Request`], the seed and the rows. The optimizer's memory from
+//! round to round is handed in and out, and the batches come from a stream named by the round. So a
 //! peer that restarts repeats itself. A [`Network`] computes logits and gradient if the model is
 //! one, otherwise candle does; loss, momentum, weight decay and the step are plain loops over the
 //! flat vector, because candle's optimizers have no momentum. The step follows each part of the

@@ -211,7 +211,7 @@ impl TrainingSection {
         let default = &MOMENTUM_SCOPES[0];
         let scope = MOMENTUM_SCOPES.choose(section, "momentum_scope", Some(default.name));
         let momentum_scope = scope.unwrap_or(default).new;
-        // 0: PyTorch's, and what the learning rates here were measured with.
+        // 0: PyTorch's value; the learning rates here were measured with it.
         let dampening = section.number("dampening", Some(0.0), 0.0..=0.9999);
         let weight_decay = section.number("weight_decay", Some(0.0), 0.0..=1e3);
         let batch_size = section.integer("batch_size", Some(32), 1..=1 << 20) as usize;

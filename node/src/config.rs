@@ -1,4 +1,4 @@
-//! `kith.toml`: what is local to one member. What all members agree on is the charter's.
+//! `kith.toml`: the settings local to one member. The charter holds what all members agree on.
 //!
 //! Relative paths are relative to the file's folder. Every key is read with [`Section`], so unknown
 //! keys and bad values are refused with line and column, all at once.

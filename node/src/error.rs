@@ -12,7 +12,7 @@ use crate::store::StoreError;
 /// Why a node could not start or had to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
-    /// What a person wrote is wrong.
+    /// A file or an option that a person wrote is wrong.
     #[error(transparent)]
     Files(#[from] BadFiles),
     /// There is no configuration.

@@ -62,7 +62,7 @@ pub enum Knowledge {
     Own,
     /// Also what its neighbours sent last.
     Neighbourhood,
-    /// What every honest peer publishes in the same round. Only a simulation can give that; a real
+    /// The updates of all honest peers in the same round. Only a simulation can give that; a real
     /// process falls back to its neighbourhood.
     Omniscient,
 }

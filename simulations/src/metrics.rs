@@ -1,5 +1,5 @@
 //! What a run measures: a row for every peer and round, a row for every round, and totals. All of
-//! it is made from what the peers emit and store; nothing is counted twice.
+//! it comes from the peers' events and records; nothing is counted twice.
 
 mod mixing;
 mod retransmitted;

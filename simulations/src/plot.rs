@@ -65,7 +65,7 @@ pub enum Unit {
 /// One axis.
 #[derive(Clone, Debug)]
 pub struct Axis {
-    /// What it shows, with its unit.
+    /// The quantity that it shows, with its unit.
     pub title: String,
     /// Linear or logarithmic.
     pub scale: Scale,

@@ -28,7 +28,7 @@ pub(super) trait Algorithm: Send {
     /// A round begins over this graph, in which the peer has this place.
     fn open(&mut self, _graph: &Graph, _place: usize) {}
 
-    /// What every local gradient of the round that begins is corrected by.
+    /// The correction of every local gradient in the round that begins.
     fn correction(&self) -> Option<Parameters> {
         None
     }
@@ -38,7 +38,7 @@ pub(super) trait Algorithm: Send {
         Arc::clone(training.end)
     }
 
-    /// What stands after the model in this peer's row.
+    /// The values after the model in this peer's row.
     fn added(&self, _training: &Training<'_>) -> Vec<f32> {
         Vec::new()
     }

@@ -136,7 +136,7 @@ pub(super) trait RoundMode: Send {
         scene.overlay.audience(scene.own, round).contains(peer)
     }
 
-    /// What a neighbour gets that misses this peer's update of `round`.
+    /// The answer to a neighbour that misses this peer's update of `round`.
     fn answer(&self, _scene: &Scene<'_>, _peer: &PeerId, _round: u64) -> Reply {
         Reply::Asked
     }
@@ -149,7 +149,7 @@ pub(super) trait RoundMode: Send {
     /// A signed header showed that `peer` has published something.
     fn has_published(&mut self, _peer: PeerId) {}
 
-    /// What a neighbour is owed for an update of `round`.
+    /// The answer that a neighbour is owed for an update of `round`.
     ///
     /// # Errors
     /// The update is not meant for this peer.

@@ -70,7 +70,7 @@ pub(super) struct Sealed {
 }
 
 impl Peer {
-    /// Training has ended. What it led to becomes this peer's row of the round.
+    /// Training has ended. Its result becomes this peer's row of the round.
     pub(super) fn trained(&mut self, trained: Trained, out: &mut Vec<Effect>) {
         let Trained {
             parameters,

@@ -72,7 +72,7 @@ impl Window {
         }
     }
 
-    /// Waits for this one or nobody; what has come stays.
+    /// Waits for this one or nobody; updates that have come stay.
     pub(super) fn await_only(&mut self, peer: Option<PeerId>) {
         self.awaited = peer.into_iter().collect();
     }

@@ -1,6 +1,6 @@
 //! Concept shift: rows are dealt IID, then each group of consecutive peers renames the classes by a
-//! permutation of its own. What is a 3 to one group is a 7 to another, so no one model suits all,
-//! and peers gain by finding their own kind.
+//! permutation of its own. A 3 to one group is a 7 to another, so no one model suits all, and peers
+//! gain by finding their own kind.
 //!
 //! The first group keeps the names, so rows held out from all suit it. For another group's,
 //! transform them with one of its places.

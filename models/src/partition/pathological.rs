@@ -1,7 +1,7 @@
 //! Exactly k classes per peer; the rows of each class are split evenly among the peers that hold
 //! it.
 //!
-//! Each peer takes the k classes with the fewest holders so far, ties at random: so the numbers of
+//! Each peer takes the k classes with the fewest holders so far, ties at random. So the numbers of
 //! holders differ by at most one, and every class has a holder if peers · k reaches the number of
 //! classes. Otherwise the rows of the classes without one are not dealt. Classes without rows do
 //! not count.

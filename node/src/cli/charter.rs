@@ -68,7 +68,7 @@ pub(crate) struct New {
     /// Take [data], [model] and [training] from a known data set (`kith list datasets`)
     #[arg(long, default_value = "digits")]
     dataset: String,
-    /// What is learned (`kith list models`)
+    /// The kind of model (`kith list models`)
     #[arg(long)]
     model: Option<String>,
     /// Aggregation rule (`kith list rules`)

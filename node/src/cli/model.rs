@@ -1,4 +1,4 @@
-//! `kith model`: what was learned.
+//! `kith model`: looks into a trained model, or evaluates it.
 
 use std::path::{Path, PathBuf};
 

@@ -107,7 +107,7 @@ struct Up {
     /// Encoding of updates (`kith list codecs`), for example top-k:0.06
     #[arg(long, conflicts_with = "charter")]
     codec: Option<String>,
-    /// What is learned (`kith list models`), for example mlp:64,32
+    /// The kind of model (`kith list models`), for example mlp:64,32
     #[arg(long, conflicts_with = "charter")]
     model: Option<String>,
     /// Passes over a peer's rows in a round

@@ -111,7 +111,7 @@ pub(crate) fn parameter(text: &str) -> Result<(String, String), String> {
 /// file that replays the run.
 ///
 /// # Errors
-/// What is not a whole number from 0 to 2⁶³ − 1.
+/// When the text is not a whole number from 0 to 2⁶³ − 1.
 pub(crate) fn seed(text: &str) -> Result<u64, String> {
     let seed = text.parse().ok().filter(|seed| *seed <= i64::MAX as u64);
     seed.ok_or_else(|| format!("expected an integer from 0 to {}, found {text:?}", i64::MAX))

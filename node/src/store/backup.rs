@@ -7,8 +7,8 @@
 //!
 //! A state that is put back may be older than what the peer has published since. It therefore
 //! begins with a promise that the peer never made (see [`mark_restored`]): nothing is published in
-//! the rounds up to it, and no later update has a sequence number that was used before, so that no
-//! two updates of this peer contradict each other.
+//! the rounds up to it, and no later update has a sequence number that was used before. So no two
+//! updates of this peer contradict each other.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};

@@ -1,5 +1,5 @@
-//! Refused connections, reported without letting strangers fill the log: every one is counted, and
-//! of those with one address and one reason only the first of each [`TELL_AGAIN`] is a line, which
+//! Refused connections, reported without letting strangers fill the log: every one is counted. Of
+//! those with one address and one reason only the first of each [`TELL_AGAIN`] is a line, which
 //! says how many it stands for.
 
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! What is known about a peer from its lines: one pure fold, without clock, locks or I/O.
 //!
 //! Status, metrics and the testnet's table and JSON all show numbers of this fold, so they cannot
-//! disagree. What it keeps does not grow with the rounds.
+//! disagree. Its memory does not grow with the rounds.
 
 use std::collections::BTreeMap;
 

@@ -55,7 +55,7 @@ impl Cast {
         (0..self.lies.len()).filter(|peer| self.lies[*peer])
     }
 
-    /// What is known of peers by number, by their names.
+    /// Turns values by peer number into values by peer name.
     pub(super) fn by_name<T>(
         &self,
         known: impl Iterator<Item = (usize, T)>,

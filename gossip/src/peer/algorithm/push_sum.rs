@@ -1,6 +1,6 @@
 //! `push-sum`: averaging over edges that carry updates one way (Kempe, Dobra and Gehrke 2003), with
-//! training in between (SGP, Assran et al. 2019, arXiv 1811.10792), and with sums over all rounds,
-//! so that the next message brings what a lost one carried.
+//! training in between (SGP, Assran et al. 2019, arXiv 1811.10792). Peers send sums over all
+//! rounds, so the next message brings what a lost one carried.
 //!
 //! A peer holds a model z and a mass w, 1 at first. Training moves the numerator x = w z by its
 //! change: x ← w z + (z′ − z). It keeps one share 1 / (receivers + 1) of x and w and gives one to

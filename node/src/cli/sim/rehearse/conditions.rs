@@ -26,8 +26,8 @@ const WAY_COST_MAX: f64 = 0.5;
 /// round is a peer's own step, and a few of them delay more than they spoil).
 const LOST_MAX: f64 = 0.10;
 
-/// What a backdoor may add to the triggered rows that are taken for its target: 10 points (guess:
-/// as for the worst peer).
+/// How much a backdoor may add to the triggered rows that are taken for its target: 10 points
+/// (guess: as for the worst peer).
 const BACKDOOR_MAX: f64 = 0.10;
 
 /// One condition.
