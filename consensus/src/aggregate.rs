@@ -172,7 +172,7 @@ pub enum AggregateError {
     /// Contributions of different length.
     #[error("contribution {index} has {found} values, the first has {expected}")]
     DimensionMismatch {
-        /// Which contribution differs.
+        /// Place of the contribution that differs.
         index: usize,
         /// Values of the first contribution.
         expected: usize,

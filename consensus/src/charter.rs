@@ -40,7 +40,7 @@ pub struct Charter {
     pub name: String,
     /// Version of the agreement, for people.
     pub version: u64,
-    /// Rounds to train.
+    /// Number of rounds to train.
     pub rounds: u64,
     /// Whether this is a testnet's charter: only then may a real process be told to lie.
     pub testnet: bool,

@@ -2,8 +2,8 @@
 //! aggregation rules.
 //!
 //! Everything here is pure: no clock, no ambient randomness, no input or output, no task, no map
-//! whose order could reach a result. Equal inputs give equal bits on every machine. What is learned
-//! (`kith-models`) and how it travels (`kith-gossip`) live elsewhere.
+//! whose order could reach a result. Equal inputs give equal bits on every machine. Learning
+//! (`kith-models`) and transport (`kith-gossip`) live elsewhere.
 //!
 //! Start reading at [`section`] (how files are read), then [`charter`], [`aggregate`],
 //! [`topology`]; [`mode`] is how peers keep step, [`selection`] is whose updates a round mixes,

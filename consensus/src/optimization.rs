@@ -40,8 +40,8 @@ pub enum Method {
 }
 
 impl Method {
-    /// Values of what a peer sends for a model of `dimension` values: the model first, then what
-    /// the method adds.
+    /// Number of values in a peer's row for a model of `dimension` values: the model first, then
+    /// what the method adds.
     pub fn row_len(self, dimension: usize) -> usize {
         match self {
             Method::Plain | Method::FedNova { .. } => dimension,

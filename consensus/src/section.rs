@@ -229,8 +229,8 @@ impl Document {
         }
     }
 
-    /// Adds the keys of `table` that the file does not have, section by section: what a person may
-    /// leave out.
+    /// Adds the keys of `table` that the file does not have, section by section: these are keys
+    /// that a person may leave out.
     pub fn supply(&mut self, table: &toml::Table) {
         supply(&mut self.root, table);
     }
@@ -514,7 +514,7 @@ impl Section<'_> {
         value
     }
 
-    /// Any text.
+    /// Any text, the empty one included.
     pub fn text(&mut self, key: &str, default: Option<&str>) -> String {
         let value = self.read(
             key,

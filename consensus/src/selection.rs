@@ -122,8 +122,8 @@ pub fn stream(seed: u64, round: u64, peer: &PeerId) -> Stream {
     )
 }
 
-/// `count` of `0..of`, each as likely as any other, ascending (Fisher–Yates, as far as it is
-/// needed).
+/// `count` of `0..of`, each as likely as any other, ascending (the first `count` steps of
+/// Fisher–Yates).
 fn draw(count: usize, of: usize, random: &mut Stream) -> Vec<usize> {
     let mut places: Vec<usize> = (0..of).collect();
     let count = count.min(of);

@@ -98,9 +98,9 @@ pub enum TopologyError {
     /// The kind does not exist for this number of peers.
     #[error("a {kind} topology over {peers} peers is impossible: {reason}")]
     Impossible {
-        /// The kind's name.
+        /// The name of the kind.
         kind: &'static str,
-        /// Peers asked for.
+        /// Number of peers asked for.
         peers: usize,
         /// Why, and what would be possible.
         reason: String,
@@ -176,7 +176,7 @@ pub struct TopologySection {
     /// Seed of random kinds.
     pub seed: u64,
     memo: Memo,
-    /// The lead over so many peers, computed once.
+    /// The lead, with the number of peers that it is for, computed once.
     lead: OnceLock<(usize, u64)>,
 }
 

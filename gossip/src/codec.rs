@@ -53,9 +53,9 @@ pub struct Randomness {
 pub struct TensorShape {
     /// Position of its first value in the vector.
     pub offset: usize,
-    /// Rows.
+    /// Number of rows of the matrix.
     pub rows: usize,
-    /// Columns.
+    /// Number of columns; a row's values lie next to each other.
     pub columns: usize,
 }
 

@@ -29,11 +29,11 @@ pub enum Input {
         round: u64,
         /// Parameters after training.
         parameters: Parameters,
-        /// Local examples used.
+        /// Number of local examples used, for sample weights.
         samples: u64,
-        /// Optimizer steps taken.
+        /// Number of optimizer steps taken.
         local_steps: u64,
-        /// Mean training loss.
+        /// Mean training loss over the round.
         loss: f64,
         /// Step size that turned gradients into the change.
         rate: f64,
@@ -51,11 +51,11 @@ pub enum Input {
     Evaluated {
         /// Completed rounds behind these parameters.
         round: u64,
-        /// Mean loss.
+        /// Mean loss over the held-out rows.
         loss: f64,
         /// Share classified correctly, in [0, 1].
         accuracy: f64,
-        /// Rows evaluated.
+        /// Number of held-out rows evaluated.
         samples: u64,
     },
     /// There is no held-out data, or it could not be evaluated.
@@ -82,7 +82,7 @@ pub enum Input {
     Fetched {
         /// BLAKE3 of the bytes.
         digest: Digest,
-        /// The body.
+        /// The body, encoded as it travelled.
         bytes: Arc<Vec<u8>>,
     },
     /// A body could not be had.
@@ -142,7 +142,7 @@ pub enum Command {
 pub enum Effect {
     /// Train from these parameters; answered by [`Input::Trained`] or [`Input::TrainingFailed`].
     Train {
-        /// Round.
+        /// The round to train in.
         round: u64,
         /// The parameters to start from.
         parameters: Parameters,
@@ -156,13 +156,13 @@ pub enum Effect {
     Evaluate {
         /// Completed rounds behind these parameters.
         round: u64,
-        /// What to evaluate.
+        /// The parameters to evaluate.
         parameters: Parameters,
     },
     /// Compute the losses of these models on this peer's training rows; answered by
     /// [`Input::Judged`].
     Judge {
-        /// Round.
+        /// The round in which the losses are needed.
         round: u64,
         /// The models of the neighbourhood, this peer's included, in the order of ids.
         models: Vec<Parameters>,
@@ -183,7 +183,7 @@ pub enum Effect {
     Fetch {
         /// BLAKE3 of the body.
         digest: Digest,
-        /// Its length.
+        /// Its length in bytes, as announced.
         length: usize,
         /// The peers to ask, in this order.
         sources: Vec<PeerId>,
@@ -192,14 +192,14 @@ pub enum Effect {
     Provide {
         /// Number of the request.
         request: u64,
-        /// The body.
+        /// The body that was asked for.
         body: Option<Arc<Vec<u8>>>,
     },
     /// Try to connect to a peer.
     Connect {
         /// The peer to connect to.
         peer: PeerId,
-        /// Where (text of multiaddresses, from other peers: parse with care).
+        /// Addresses of the peer (text of multiaddresses, from other peers: parse with care).
         addresses: Vec<String>,
     },
     /// End the connections to a peer.
@@ -231,12 +231,12 @@ pub enum Timer {
     Start,
     /// Ask again for a round's missing updates.
     Nudge {
-        /// Round.
+        /// The round that misses updates.
         round: u64,
     },
     /// A round's deadline: it closes with what it has.
     Deadline {
-        /// Round.
+        /// The round that closes.
         round: u64,
     },
     /// The peer finished long enough ago: neighbours that still need something have had their time.
@@ -245,7 +245,7 @@ pub enum Timer {
     Redial,
 }
 
-/// What is made durable.
+/// A record to be made durable.
 #[derive(Clone, Debug)]
 pub enum Record {
     /// Before an update is sent.
@@ -259,7 +259,7 @@ pub enum Record {
 pub enum Stored {
     /// The intent of this round.
     Intent {
-        /// Round.
+        /// The round of the stored update.
         round: u64,
     },
     /// The checkpoint that leads into this round.
@@ -273,13 +273,13 @@ pub enum Stored {
 /// could give other bytes, and two different updates of one round are a proof of lying.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Intent {
-    /// Round.
+    /// The round that the update belongs to.
     pub round: u64,
     /// Sequence of the update.
     pub sequence: u64,
-    /// `state_hash` it announces.
+    /// `state_hash` that its header announces.
     pub state: Digest,
-    /// The signed announcement.
+    /// The signed announcement, as it will be sent.
     pub announcement: Packet,
     /// The encoded body if receivers pull it; empty if it is part of the announcement.
     pub body: Arc<Vec<u8>>,
@@ -299,7 +299,7 @@ pub struct Checkpoint {
     pub sequence: u64,
     /// The participants, sorted.
     pub roster: Roster,
-    /// Parameters.
+    /// The parameters after that round.
     pub parameters: Parameters,
     /// Public reconstructions by sender, this peer's included. Empty for stateless codecs.
     pub replicas: BTreeMap<PeerId, Parameters>,

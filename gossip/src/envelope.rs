@@ -53,15 +53,15 @@ pub enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Fields", into = "Fields")]
 pub struct Header {
-    /// Protocol version.
+    /// Protocol version, [`PROTOCOL_VERSION`] for this program.
     pub version: u16,
-    /// The federation.
+    /// Identity of the federation.
     pub federation: Genesis,
-    /// Kind of message.
+    /// What the payload is.
     pub kind: Kind,
     /// The peer that signs.
     pub sender: PeerId,
-    /// The sender's round.
+    /// Round of the sender when it signed.
     pub round: u64,
     /// Number of the sender's updates before this message; orders them.
     pub sequence: u64,
@@ -128,11 +128,11 @@ struct Decoded<'a>(
 /// A message whose signature has been verified (or that we signed ourselves).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
-    /// What was signed.
+    /// The header, decoded.
     pub header: Header,
     /// The bytes that were signed, as they travelled.
     pub header_bytes: Vec<u8>,
-    /// 64 bytes.
+    /// The signature over the header's bytes, 64 bytes.
     pub signature: Vec<u8>,
     /// What the header names; empty for a header that a witness passes on.
     pub payload: Vec<u8>,
@@ -318,7 +318,7 @@ fn byte_string_head(length: usize) -> ([u8; 5], usize) {
 /// How envelopes are signed and verified.
 #[derive(Clone)]
 pub enum Authenticator {
-    /// One ed25519 key per peer: what every deployment uses.
+    /// One ed25519 key per peer, as in every deployment.
     Ed25519(Box<SigningKey>),
     /// BLAKE3 keyed by a secret that all simulated peers share. Fast, and worth nothing outside one
     /// process; worlds that choose it say so.

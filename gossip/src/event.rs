@@ -15,11 +15,11 @@ use crate::refusal::Refusal;
 /// Something that happened at one peer. Past tense. It carries no time (the driver knows it) and
 /// reveals neither data nor parameters.
 ///
-/// Fields are named with the words of docs/glossary.md: `round` is the peer's own, `peer` the other one,
-/// shares lie in [0, 1].
+/// Fields have the same meaning everywhere: `round` is the peer's own, `peer` the other one, shares
+/// lie in [0, 1].
 #[allow(
     missing_docs,
-    reason = "the variant's line and docs/glossary.md says what each field is"
+    reason = "the variant's line and docs/glossary.md say what each field is"
 )]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
@@ -44,9 +44,9 @@ pub enum Event {
     Departed { peer: PeerId, finished: bool },
     /// A neighbour says that it has no update of that round.
     Skipped { peer: PeerId, round: u64 },
-    /// A neighbour has missed so many deadlines in a row that rounds no longer wait for it. What it
-    /// sends is still mixed if it is in time. `late` says that its updates come too late; otherwise
-    /// nothing comes.
+    /// A neighbour has missed so many deadlines in a row that rounds no longer wait for it. Its
+    /// updates are still mixed if they are in time. `late` says that its updates come too late;
+    /// otherwise nothing comes.
     NoLongerAwaited {
         peer: PeerId,
         missed: u64,
@@ -147,7 +147,7 @@ pub enum Event {
     },
     /// Contributions were combined.
     Aggregated {
-        /// Round.
+        /// The round that was combined.
         round: u64,
         /// Hash of the resulting parameters.
         state: State,
@@ -197,7 +197,7 @@ pub enum Event {
     Finished { rounds: u64, state: Digest },
     /// The peer stops; `finished` says whether it went through every round.
     Left {
-        /// Completed rounds.
+        /// Number of completed rounds.
         round: u64,
         /// Whether that is all rounds.
         finished: bool,
@@ -274,7 +274,7 @@ pub struct State {
 }
 
 impl State {
-    /// The hash.
+    /// BLAKE3 of the vector, computed at the first call.
     pub fn digest(&self) -> Digest {
         let hash = || {
             self.vector

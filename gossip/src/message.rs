@@ -159,7 +159,7 @@ pub(crate) struct Want {
 /// needs to wait for it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Skip {
-    /// Which round.
+    /// The round of which there is no update.
     pub(crate) round: u64,
 }
 

@@ -51,7 +51,7 @@ pub struct NetworkSettings {
     pub mdns: bool,
     /// Most bytes of one pulled body.
     pub body_bytes_max: usize,
-    /// Most established connections.
+    /// Most established connections at a time.
     pub connections_max: u32,
 }
 
@@ -76,7 +76,7 @@ pub enum NetworkEvent {
         peer: Option<PeerId>,
         /// The address that it came from.
         address: Option<Multiaddr>,
-        /// Why, for people.
+        /// The reason, in words for people.
         why: String,
     },
     /// A dial did not succeed; one event for each address.
@@ -107,7 +107,7 @@ pub enum NetworkError {
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {why}")]
     Listen {
-        /// Which.
+        /// The address that was to be listened on.
         address: Multiaddr,
         /// What the operating system said.
         why: String,
@@ -427,7 +427,7 @@ impl Network {
         }
     }
 
-    /// Dials the bootstrap addresses that are due; when to look again.
+    /// Dials the bootstrap addresses that are due; returns when to look again.
     fn dial_bootstrap(&mut self) -> tokio::time::Instant {
         let now = tokio::time::Instant::now();
         let mut next = now + BOOTSTRAP_PAUSE_MAX;
@@ -461,7 +461,8 @@ impl Network {
         next
     }
 
-    /// Ends the connections of dismissed peers whose time is up, and old bans; when to look again.
+    /// Ends the connections of dismissed peers whose time is up, and old bans; returns when to look
+    /// again.
     fn close_dismissed(&mut self) -> tokio::time::Instant {
         let now = tokio::time::Instant::now();
         for peer in due(&mut self.dismissed, now) {

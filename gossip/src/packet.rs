@@ -150,7 +150,7 @@ impl Packet {
 pub(crate) struct Opened<'a> {
     packet: &'a Packet,
     contents: &'a Contents,
-    /// What was signed.
+    /// The verified header.
     pub(crate) header: &'a Header,
 }
 
@@ -296,7 +296,7 @@ mod tests {
     use crate::envelope::{Kind, PROTOCOL_VERSION};
     use kith_consensus::Genesis;
 
-    /// What the sealer leaves in a packet spares the hash of its own bytes, and of nobody else's.
+    /// The values that the sealer leaves in a packet save hashing its own bytes, and nobody else's.
     #[test]
     fn bytes_that_came_another_way_are_hashed_whatever_the_sealer_knew() {
         let authenticator = Authenticator::from_secret(&[1; 32]);

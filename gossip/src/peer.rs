@@ -10,7 +10,7 @@
 //! | how peers keep step (synchronous, asynchronous, pairwise, staged) | `mode` |
 //! | what leaves a peer, from training to bytes | `release`, and `privacy` for what may leave |
 //! | what a round leads to | `mixing` |
-//! | what is sent and mixed beside models (SCAFFOLD, push-sum, …) | `algorithm` |
+//! | what is sent and mixed besides models (SCAFFOLD, push-sum, …) | `algorithm` |
 //! | what becomes of a message | `receipt`, and `updates` for others' updates |
 //! | vectors, replicas, bodies | `exchange` |
 //! | connections and handshakes | `handshake`, and `overlay` for which peers are there |
@@ -79,7 +79,7 @@ enum Phase {
     Promising,
     /// Waits for neighbours' updates.
     Collecting,
-    /// Waits for the losses of what came in.
+    /// Waits for the losses of the models that came in.
     Judging,
     /// Waits until the round's checkpoint is on disk.
     Storing,
@@ -112,7 +112,7 @@ pub struct Peer {
     phase: Phase,
     round: u64,
     sequence: u64,
-    /// Where the round starts; replaced by the aggregate when it ends.
+    /// Parameters at the start of the round; the aggregate replaces them at its end.
     parameters: Parameters,
     own: Own,
     /// What the optimizer carries into the next round.

@@ -15,7 +15,7 @@ use crate::roster::Roster;
 
 /// What a peer is made of.
 pub struct Setup {
-    /// Signs and verifies.
+    /// Signs this peer's messages and verifies those of others.
     pub authenticator: Authenticator,
     /// What the federation agreed on.
     pub charter: Arc<Charter>,
@@ -30,7 +30,7 @@ pub struct Setup {
     pub initial: Parameters,
     /// This peer's seed, for the codec's and the conduct's streams.
     pub seed: Seed,
-    /// How it behaves.
+    /// How it behaves: honest, except for liars in simulations and testnets.
     pub conduct: Box<dyn Conduct>,
     /// Evaluate after every this many rounds; 0 evaluates after the last one only.
     pub evaluate_every: u64,

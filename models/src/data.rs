@@ -9,8 +9,8 @@ use crate::source::{DataError, RowEncoder, compare_axes, write_csv, write_idx};
 
 /// Rows of normalised features with their labels. Cheap to clone.
 ///
-/// The features stand in a table that data sets share: [`Dataset::select`] gives a view of it,
-/// which takes eight bytes for each of its rows (its number in the table, and its label), however
+/// The features stand in a table that data sets share: [`Dataset::select`] gives a view of it. A
+/// view takes eight bytes for each of its rows (its number in the table, and its label), however
 /// many features there are. So the rows of ten thousand peers need one table. Labels belong to the
 /// view: [`Dataset::relabelled`] shares the table as well.
 #[derive(Clone, Debug)]
@@ -49,7 +49,7 @@ impl PartialEq for Dataset {
 
 #[derive(Clone, Debug)]
 enum Values {
-    /// As the file had them, a quarter of the memory; normalised when a batch is built.
+    /// As the file had them, a quarter of the memory; They are normalised when a batch is built.
     Bytes(Arc<Vec<u8>>, Arc<ByteScale>),
     Numbers(Arc<Vec<f32>>),
 }
@@ -219,8 +219,8 @@ impl Dataset {
         }
     }
 
-    /// A copy with features that `change` makes of each row's normalised ones; it is called with
-    /// the row's position.
+    /// A copy whose features `change` makes from each row's normalised ones; it is called with the
+    /// row's position.
     pub(crate) fn changed(&self, mut change: impl FnMut(usize, &mut [f32])) -> Dataset {
         let mut numbers = Vec::with_capacity(self.len() * self.features);
         (0..self.len()).for_each(|row| self.write_row(row, &mut numbers));
@@ -252,9 +252,9 @@ impl Dataset {
         }
     }
 
-    /// The same rows with their features normalised once and for all: four bytes each where a byte
-    /// was enough, but reading them is a copy. Worth it for test rows that many peers are evaluated
-    /// on.
+    /// The same rows with their features normalised once and for all. They take four bytes each
+    /// where a byte was enough, but reading them is a copy. Worth it for test rows on which many
+    /// peers are evaluated.
     pub fn normalised(&self) -> Dataset {
         if let (Values::Numbers(_), None) = (&self.values, &self.rows) {
             return self.clone();
@@ -294,8 +294,8 @@ impl Dataset {
         Dataset::of_table(first.features, Values::Numbers(Arc::new(numbers)), labels)
     }
 
-    /// Appends all rows as bytes; `false`, and nothing is appended, where they are not bytes of
-    /// this scale.
+    /// Appends all rows as bytes; `false`, and nothing is appended, if they are not bytes of this
+    /// scale.
     fn copy_bytes(&self, scale: &Arc<ByteScale>, out: &mut Vec<u8>) -> bool {
         match &self.values {
             Values::Bytes(bytes, own) if own == scale => {
@@ -462,7 +462,7 @@ impl RawTable {
         self.rows.is_empty()
     }
 
-    /// The cells of a column, from the first row on; `None` where there is no such column.
+    /// The cells of a column, from the first row on; `None` if there is no such column.
     pub fn column(&self, name: &str) -> Option<impl Iterator<Item = &str>> {
         let index = self.header.iter().position(|column| column == name)?;
         Some(self.rows.iter().map(move |row| &row[index]))

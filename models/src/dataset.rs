@@ -1,5 +1,5 @@
-//! The data sets that the testnet and the simulator can hand out, and how they are cut into
-//! training and test rows.
+//! The data sets that come with the testnet and the simulator, and how they are cut into training
+//! and test rows.
 //!
 //! A peer of a real federation uses none of these: its own files go through
 //! [`crate::source::open`].
@@ -24,12 +24,12 @@ use crate::source::DataError;
 /// A data set in the table.
 pub type DatasetEntry = Entry<DatasetFiles>;
 
-/// How a data set is read, and what suits it.
+/// How a data set is read, and its default settings.
 #[derive(Clone, Copy, Debug)]
 pub struct DatasetFiles {
-    /// Reads its rows.
+    /// Reads its rows, compiled in or from files.
     pub load: fn(&DatasetOptions) -> Result<Loaded, DataError>,
-    /// TOML text of `[data]`, `[model]` and `[training]` that suit it.
+    /// Default `[data]`, `[model]` and `[training]` for it, as TOML text.
     pub defaults: &'static str,
 }
 
@@ -39,11 +39,10 @@ pub static DATASETS: Registry<DatasetFiles> = Registry::new(
     &[digits::ENTRY, fashion_mnist::ENTRY, heart::ENTRY],
 );
 
-/// Where to look.
+/// Where a data set looks for its files.
 #[derive(Clone, Debug, Default)]
 pub struct DatasetOptions {
-    /// The folder with the data set's files, in place of those that are searched where none is
-    /// named.
+    /// The folder with the data set's files. `None`: its usual folders are searched.
     pub directory: Option<PathBuf>,
 }
 
@@ -54,7 +53,7 @@ pub struct Loaded {
     pub source: Source,
     /// The split that its authors published, if they did.
     pub official: Option<Split>,
-    /// Test rows where there is no official split and nothing else is asked for.
+    /// Default number of test rows if there is no official split.
     pub test: TestSize,
     /// The sites that the rows come from, if they are known.
     pub sites: Option<Vec<Site>>,
@@ -63,16 +62,16 @@ pub struct Loaded {
 /// Training and test rows, ascending positions, none in both.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Split {
-    /// To be partitioned among peers.
+    /// Rows to be partitioned among peers.
     pub train: Vec<usize>,
-    /// Held out from all of them.
+    /// Rows held out from all peers.
     pub test: Vec<usize>,
 }
 
 /// How many rows are held out.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum TestSize {
-    /// So many.
+    /// This number of rows.
     Rows(usize),
     /// This share of all, in (0, 1).
     Share(f64),
@@ -81,20 +80,20 @@ pub enum TestSize {
 /// Rows of one class and site.
 #[derive(Default)]
 struct Stratum {
-    /// In the order in which they are asked to be test rows.
+    /// Its rows, in the order in which they are drawn as test rows.
     rows: Vec<usize>,
-    /// How many test rows it still has to give.
+    /// How many test rows it still has to provide.
     open: usize,
 }
 
 impl Loaded {
-    /// Cuts off test rows, stratified by class, and by site where sites are known: each stratum
-    /// gives its share, by largest remainder. Rows that are equal, features and label, stay on one
-    /// side, so that none is tested that was trained on. `test` overrides the data set's own size;
-    /// without it an official split is taken as it is.
+    /// Cuts off test rows, stratified by class, and by site if sites are known: each stratum gives
+    /// its share, by largest remainder. Rows that are equal, features and label, stay on one side,
+    /// so that no training row is tested. `test` overrides the data set's own size; without it an
+    /// official split is used unchanged.
     ///
     /// # Errors
-    /// When a label is not of the schema, or no row would be left to train on or to test on.
+    /// When a label is not in the schema, or no row would be left to train on or to test on.
     pub fn split(
         &self,
         schema: &Schema,
@@ -168,8 +167,8 @@ impl Loaded {
         Ok(Split { train, test })
     }
 
-    /// The sites with positions in `rows` (ascending) instead of positions in the source: what a
-    /// partition of these rows needs.
+    /// The sites with positions in `rows` (ascending) instead of positions in the source, as a
+    /// partition of these rows needs them.
     pub fn sites_among(&self, rows: &[usize]) -> Option<Vec<Site>> {
         let among = |site: &Site| Site {
             name: site.name.clone(),

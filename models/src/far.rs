@@ -4,13 +4,13 @@
 
 use crate::data::Dataset;
 
-/// Spreads away from its column's middle at which a value is told. Heavy tails reach some tens; a
-/// sentinel or a broken cell reaches far more (a guess).
+/// Spreads away from its column's middle at which a value is reported. Heavy tails reach some tens;
+/// a sentinel or a broken cell reaches far more (a guess).
 const FAR: f64 = 1000.0;
-/// Share of a column's values, the nearest to its middle, that give its spread: so what is far does
-/// not hide itself.
+/// Share of a column's values, the nearest to its middle, that give its spread, so that far values
+/// do not hide themselves.
 const NEAREST: f64 = 0.95;
-/// Most values told; one is enough to look into a file.
+/// Most values reported; one is enough to look into a file.
 const TOLD_MAX: usize = 8;
 
 /// A value far from the others of its column.
@@ -65,7 +65,7 @@ fn reach(column: &mut [f32]) -> (f32, f64) {
     column
         .iter_mut()
         .for_each(|value| *value = (*value - median).abs());
-    // All but one at least: a single far value among few must not count itself.
+    // At least all but one: a single far value among few must not count itself.
     let nearest = ((column.len() as f64 * NEAREST) as usize)
         .min(column.len() - 1)
         .max(1);

@@ -10,13 +10,14 @@ use serde_json::{Map, Value};
 use crate::model::{Layout, TensorSpec};
 use crate::task::ModelError;
 
-/// Tensors whose name starts so belong to Kith (optimizer state, masses) and are no parameters.
+/// Tensors whose name starts with this belong to Kith (optimizer state, masses) and are no
+/// parameters.
 const OWN_PREFIX: &str = "kith.";
 /// Key of the metadata in a safetensors header.
 const METADATA: &str = "__metadata__";
 
-/// The bytes of a model file: the parameters as f32 tensors, and `metadata` (texts about them;
-/// never data).
+/// The bytes of a model file: the parameters as f32 tensors, and `metadata` (texts about the
+/// parameters; never data).
 ///
 /// # Panics
 /// When there are not as many parameters as the layout has.
@@ -37,7 +38,7 @@ pub fn write_model(
 }
 
 /// The bytes of a model file before its values, which follow as little-endian f32 in the layout's
-/// order: for writers that do not want the whole file in memory.
+/// order: for writers that do not keep the whole file in memory.
 pub fn model_header(layout: &Layout, metadata: &BTreeMap<String, String>) -> Vec<u8> {
     let mut header = BTreeMap::new();
     if !metadata.is_empty() {
@@ -73,7 +74,7 @@ pub fn model_header(layout: &Layout, metadata: &BTreeMap<String, String>) -> Vec
 pub struct Inspection {
     /// (name, type as the format calls it, shape) of every tensor, sorted by name.
     pub tensors: Vec<(String, String, Vec<usize>)>,
-    /// Texts about them.
+    /// Texts about the tensors.
     pub metadata: BTreeMap<String, String>,
 }
 

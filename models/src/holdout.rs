@@ -1,4 +1,4 @@
-//! Which of a peer's own rows are held out for testing.
+//! Chooses which of a peer's rows are held out for testing.
 //!
 //! A row's own content decides, not its place: rows that are added, reordered or exported again
 //! leave every other row on its side, and equal rows are on the same side. So no row that a peer
@@ -12,8 +12,7 @@ use kith_consensus::{Digest, Seed, Stream};
 use crate::data::Dataset;
 
 /// Ascending positions of rows to train on and of rows to hold out, on average this `share` of all.
-/// Where chance would hold out nothing, the row that comes nearest to it is held out, with its
-/// equals.
+/// If chance would hold out nothing, the row that comes nearest is held out, with its equals.
 pub fn hold_out(rows: &Dataset, share: f64, seed: &Seed) -> (Vec<usize>, Vec<usize>) {
     let draws: Vec<f64> = contents(rows)
         .iter()
@@ -83,7 +82,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Values from few, so that equal rows are common.
+        /// Few different values, so that equal rows are common.
         #[test]
         fn rows_that_come_later_move_nothing_into_the_test(
             mut rows in proptest::collection::vec((0u8..60, 0u32..2), 2..80),

@@ -1,16 +1,16 @@
-//! What is learned: models, data sets and their partitions, local training and evaluation.
+//! Learning: models, data sets and their partitions, local training and evaluation.
 //!
 //! A peer's work is a [`Task`] (schema, model and training, all from the charter) over its own
 //! [`Dataset`]. The parameters are one `Vec<f32>`, in the order of the sorted tensor names
 //! ([`Layout`]); everything else in Kith sees only that vector.
 //!
 //! This crate knows no network, no clock and no task runtime; it draws randomness only from the
-//! seeds it is handed. Training a model that is a [`model::Network`], as all listed ones are, gives
-//! the same bits for any number of threads and any width of registers; what candle computes repeats
-//! itself on one machine with `RAYON_NUM_THREADS=1`.
+//! seeds that it gets. Training a model that is a [`model::Network`], as all listed ones are, gives
+//! the same bits for any number of threads and any width of registers. Results of candle repeat on
+//! one machine with `RAYON_NUM_THREADS=1`.
 //!
 //! Start reading at [`task`]. The tables [`MODELS`], [`DATASETS`], [`PARTITIONS`] and
-//! [`OBJECTIVES`] list what there is.
+//! [`OBJECTIVES`] list the choices.
 
 pub mod data;
 pub mod dataset;

@@ -2,9 +2,10 @@
 //!
 //! A network here is a function from parameters and a batch to logits, built of candle tensors; it
 //! holds no parameters. Its gradient comes from candle's backward pass, so only operations that
-//! have one may be used: `ops::softmax_last_dim` and candle's LayerNorm silently have none. What is
-//! also a [`Network`], as every entry of [`MODELS`] is, is computed by that, several times as fast;
-//! a test compares the two. Another asserts that every parameter of every entry gets a gradient.
+//! have one may be used: `ops::softmax_last_dim` and candle's LayerNorm silently have none. A model
+//! that is also a [`Network`], as every entry of [`MODELS`] is, is computed by that, several times
+//! as fast; a test compares the two. Another asserts that every parameter of every entry gets a
+//! gradient.
 
 mod cnn;
 mod exponential;
@@ -58,12 +59,12 @@ pub trait Architecture: Debug + Send + Sync {
     /// Logits `[rows, classes]` of a batch `[rows, …shape]`.
     ///
     /// # Errors
-    /// Whatever candle refuses; none for a batch and parameters of the shapes promised by
+    /// Whatever candle refuses; none for a batch and parameters of the shapes given by
     /// [`Architecture::tensors`].
     fn logits(&self, parameters: &Parameters<'_>, batch: &Tensor) -> candle_core::Result<Tensor>;
 
-    /// The same for rows of `shape` as a [`Network`], where it is one: then logits and gradients
-    /// are computed without candle. `None`, the default: by candle.
+    /// The same for rows of `shape` as a [`Network`], if it is one: then logits and gradients are
+    /// computed without candle. `None`, the default: candle computes them.
     fn network(&self, layout: &Layout, shape: &[usize]) -> Option<Network> {
         let _ = (layout, shape);
         None
@@ -236,7 +237,7 @@ impl Parameters<'_> {
     /// The tensor of this name.
     ///
     /// # Errors
-    /// When the layout has none: the model asks for what it did not list.
+    /// When the layout has none: the model asks for a tensor that it did not list.
     pub fn get(&self, name: &str) -> candle_core::Result<&Tensor> {
         match self
             .layout
@@ -294,8 +295,8 @@ impl ModelSection {
     }
 }
 
-/// Notes a list of layer sizes that is too long: deeper networks need more than these models have
-/// to train at all.
+/// Notes a list of layer sizes that is too long: deeper networks need techniques that these models
+/// lack to train at all.
 fn limit_layers(section: &mut Section<'_>, key: &str, sizes: &[u64]) {
     if sizes.len() > LAYERS_MAX {
         section.note(

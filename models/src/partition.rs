@@ -1,8 +1,8 @@
 //! How rows are dealt to peers in a testnet or a simulation. A partition is a function of (labels,
 //! peers, stream).
 //!
-//! Some also change the rows of each peer (noise, other labels): [`Partition::datasets`] gives what
-//! each peer trains on.
+//! Some also change the rows of each peer (noise, other labels): [`Partition::datasets`] returns
+//! each peer's training rows.
 //!
 //! The text form is `kind`, `kind:value` for the kind's own parameter, or
 //! `kind:key=value,key=value`.
@@ -68,11 +68,11 @@ pub struct Rows<'a> {
     pub labels: &'a [u32],
     /// Number of classes.
     pub classes: usize,
-    /// The sites they come from, if known; positions as in `labels`.
+    /// The sites that they come from, if known; positions as in `labels`.
     pub sites: Option<&'a [Site]>,
 }
 
-/// A peer for whom rows are changed.
+/// A peer for which rows are changed.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
     /// The peer, from 0.
@@ -81,18 +81,18 @@ pub struct Place<'a> {
     pub peers: usize,
     /// Number of classes.
     pub classes: usize,
-    /// Where all peers' changes come from; a peer's own stream is derived from it.
+    /// Seed of all peers' changes; a peer's own stream is derived from it.
     pub seed: &'a Seed,
 }
 
 /// A way to deal rows with its parameters set.
 pub trait Deal: Debug + Send + Sync {
-    /// The rows of each peer, ascending, at least one; no row twice, except that where
-    /// [`Deal::overlaps`] says so two peers may hold the same row. Called with at least one peer,
-    /// and with a row for each unless rows overlap.
+    /// The rows of each peer, ascending, at least one; no row twice, except that two peers may hold
+    /// the same row if [`Deal::overlaps`] says so. Called with at least one peer, and with a row
+    /// for each unless rows overlap.
     ///
     /// # Errors
-    /// When the rows cannot be dealt so.
+    /// When the rows cannot be dealt in this way.
     fn split(
         &self,
         rows: Rows<'_>,
@@ -110,16 +110,15 @@ pub trait Deal: Debug + Send + Sync {
         false
     }
 
-    /// Whether rows of so many features can be changed so.
+    /// Whether rows of this number of features can be changed in this way.
     ///
     /// # Errors
-    /// Why they cannot.
+    /// When they cannot, with the reason.
     fn fits(&self, _features: usize) -> Result<(), PartitionError> {
         Ok(())
     }
 
-    /// A peer's rows as it gets to see them, where [`Deal::fits`] has nothing against it; by
-    /// default as they are.
+    /// A peer's rows as it sees them, if [`Deal::fits`] allows it; by default unchanged.
     fn transform(&self, place: &Place<'_>, data: &Dataset) -> Dataset {
         let _ = place;
         data.clone()
@@ -141,11 +140,11 @@ pub enum PartitionError {
     /// Fewer rows than needed.
     #[error("{rows} rows cannot be dealt to {peers} peers: {what}")]
     TooFew {
-        /// Rows there are.
+        /// Number of rows.
         rows: usize,
-        /// Peers asked for.
+        /// Number of peers asked for.
         peers: usize,
-        /// What was expected.
+        /// What was expected, in words for people.
         what: String,
     },
     /// Sites that are unknown or of another number.
@@ -220,11 +219,11 @@ impl Partition {
     /// The rows of each peer, ascending; no row twice, unless the partition draws with overlap
     /// (`draw`).
     ///
-    /// Where [`Partition::changes_rows`], these are not yet what the peers see:
-    /// [`Partition::transform`] each peer's.
+    /// If [`Partition::changes_rows`], peers see these rows changed: apply [`Partition::transform`]
+    /// to each peer's.
     ///
     /// # Errors
-    /// When the rows cannot be dealt so.
+    /// When the rows cannot be dealt in this way.
     pub fn split(
         &self,
         rows: Rows<'_>,
@@ -242,21 +241,21 @@ impl Partition {
         self.deal.split(rows, peers, stream)
     }
 
-    /// Whether peers see rows otherwise than the table has them.
+    /// Whether peers see rows that differ from the table's.
     pub fn changes_rows(&self) -> bool {
         self.deal.changes_rows()
     }
 
-    /// A peer's rows, or rows it is evaluated on, as this peer gets to see them.
+    /// A peer's rows, or its evaluation rows, as this peer sees them.
     pub fn transform(&self, place: &Place<'_>, data: &Dataset) -> Dataset {
         self.deal.transform(place, data)
     }
 
-    /// What each peer trains on: its part of `data`, as it gets to see it. Views of one table where
-    /// rows are not changed.
+    /// The training rows of each peer: its part of `data`, as it sees it. They are views of one
+    /// table if rows are not changed.
     ///
     /// # Errors
-    /// When the rows cannot be dealt so.
+    /// When the rows cannot be dealt in this way.
     pub fn datasets(
         &self,
         data: &Dataset,
@@ -287,7 +286,7 @@ impl Partition {
     }
 }
 
-/// Near-equal sizes of all rows, or `rows_per_peer` for each where that is above 0.
+/// Near-equal sizes of all rows, or `rows_per_peer` for each if that is above 0.
 fn equal_sizes(
     rows: usize,
     peers: usize,
@@ -342,7 +341,7 @@ fn rows_by_class(rows: Rows<'_>) -> Vec<Vec<usize>> {
     classes
 }
 
-/// Cuts `total` in whole parts in proportion to `weights` (not negative, one above 0): floors
+/// Cuts `total` into whole parts in proportion to `weights` (not negative, one above 0): floors
 /// first, then one more for the largest remainders, ties to the lower index.
 ///
 /// # Panics
@@ -479,7 +478,7 @@ mod tests {
         };
         let few = largest("inner-dirichlet:alpha=0.05,rows_per_peer=20", 20);
         assert!(few > 0.7, "{few}");
-        // Where all rows are dealt, classes run out and the last rows are what is left.
+        // If all rows are dealt, classes run out and the last peers get the remaining rows.
         let all = largest("inner-dirichlet:0.05", 125);
         assert!(all > 0.4, "{all}");
         let mild = largest("inner-dirichlet:1000", 125);
@@ -684,7 +683,7 @@ mod tests {
         assert_ne!(names(2), [0, 1, 2, 3, 4]);
         let renamed = plain[3].relabelled(|label| names(3)[label as usize]);
         assert_eq!(renamed, parts[3]);
-        // Rows held out from all can be seen through a group's eyes, and the table is still one.
+        // Rows held out from all can be transformed for a group, and there is still one table.
         assert!(Dataset::memory_bytes_of(&parts) < data.memory_bytes() + 400 * 8);
         let place = Place {
             peer: 3,

@@ -1,10 +1,10 @@
 //! Poisoned rows, for the attacks that lie about data instead of parameters: the liar trains
 //! honestly on them.
 //!
-//! Labels turned round (K − 1 − y, as in byzfl) do harm that shows in accuracy. A backdoor (Gu et
-//! al., BadNets, arXiv 1708.06733) does not: the model stays good, but takes every image with a
-//! patch in its corner for the target class. What it reached is the accuracy on
-//! [`Patch::triggered`] rows, the attack's success rate.
+//! Flipped labels (K − 1 − y, as in byzfl) do harm that shows in accuracy. A backdoor (Gu et al.,
+//! BadNets, arXiv 1708.06733) does not: the model stays good, but takes every image with a patch in
+//! its corner for the target class. The attack's success rate is the accuracy on
+//! [`Patch::triggered`] rows.
 
 use kith_consensus::Stream;
 
@@ -19,7 +19,7 @@ pub enum PoisonError {
         "a patch needs images, data.shape = [channels, height, width] or a square number; the shape is {shape:?}"
     )]
     Shape {
-        /// The schema's.
+        /// The schema's shape.
         shape: Vec<usize>,
     },
     /// A patch that is empty or larger than the image.
@@ -27,13 +27,13 @@ pub enum PoisonError {
     Size {
         /// The image's shorter side.
         side_max: usize,
-        /// The patch's.
+        /// Side of the patch.
         size: usize,
     },
     /// No row of another class than the target.
     #[error("no row is of another class than the target {target}")]
     NoRows {
-        /// The target.
+        /// The target class.
         target: u32,
     },
 }
@@ -91,7 +91,7 @@ impl Corner {
     }
 }
 
-/// A square of one value in a corner of an image, in all its channels, and the class it shall stand
+/// A square of one value in a corner of an image, in all its channels, and the class that it stands
 /// for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Patch {
@@ -99,9 +99,9 @@ pub struct Patch {
     pub size: usize,
     /// Value of its features, normalised as the model sees them.
     pub value: f32,
-    /// The class.
+    /// The class that the patch stands for.
     pub target: u32,
-    /// Where it is.
+    /// The corner that holds the patch.
     pub corner: Corner,
 }
 
@@ -127,7 +127,7 @@ impl Patch {
     }
 
     /// The rows of other classes than the target, with the patch and the target as their label:
-    /// accuracy on them is the share that the backdoor opens.
+    /// accuracy on them is the share of rows for which the backdoor works.
     ///
     /// # Errors
     /// When rows of this shape cannot carry the patch, or none is of another class.

@@ -1,5 +1,5 @@
-//! The charter's `[data]` section: what a row looks like, how it is normalised, what stands in for
-//! a missing value.
+//! The charter's `[data]` section: the form of a row, its normalisation, and the substitute for a
+//! missing value.
 //!
 //! A schema never holds data. Its constants are agreed on beforehand, from published knowledge or
 //! one member's own rows, because constants computed over everybody's rows would already be a
@@ -14,7 +14,7 @@ const FEATURES_MAX: usize = 1 << 24;
 /// exact.
 const NUMBER_MAX: f64 = 1e12;
 
-/// What a row of everybody's data looks like.
+/// The form of a row, the same for all peers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schema {
     /// Shape of one row: `[64]`, `[1, 28, 28]` (channels, height, width) or `[features]` of a
@@ -26,15 +26,14 @@ pub struct Schema {
     pub label: String,
     /// Whether labels above `classes - 1` count as `classes - 1` (0 against more than 0).
     pub label_clamp: bool,
-    /// Texts that stand for class 0, 1, … in CSV files; empty where labels are written as integers.
+    /// Texts that stand for class 0, 1, … in CSV files; empty if labels are written as integers.
     pub class_names: Vec<String>,
     /// Texts of cells in named columns that mean "nothing was measured", besides an empty cell, `?`
     /// and `NA`.
     pub missing: Vec<String>,
-    /// Subtracted from every feature: one value, or one per feature. Unused where columns are
-    /// named.
+    /// Subtracted from every feature: one value, or one per feature. Unused if columns are named.
     pub mean: Vec<f64>,
-    /// Every feature is divided by this afterwards: one value, or one per feature. Unused where
+    /// Every feature is divided by this afterwards: one value, or one per feature. Unused if
     /// columns are named.
     pub deviation: Vec<f64>,
     /// Named columns of a table, in the order of their features; empty: every column but the label,
@@ -56,9 +55,9 @@ pub struct Column {
 pub enum ColumnKind {
     /// One feature: (cell − mean) / deviation.
     Number {
-        /// Subtracted.
+        /// Subtracted from the cell.
         mean: f64,
-        /// Divided by; above 0.
+        /// The result is divided by this; above 0.
         deviation: f64,
         /// Used in place of a missing cell; without it a missing cell is an error.
         impute: Option<f64>,
@@ -173,15 +172,13 @@ impl Schema {
             );
         }
         let label_clamp = section.flag("label_clamp", Some(false));
-        // Read only where it is written, so that charters that do not name it keep their
-        // federation's id.
+        // Read only if it is written, so that charters without it keep their federation's id.
         let missing = if section.has("missing") {
             section.texts("missing", None)
         } else {
             Vec::new()
         };
-        // Named columns carry their own; a second place for the same numbers would be a place to
-        // contradict them.
+        // Named columns carry their own; the same numbers in a second place could contradict them.
         let of_all = |section: &mut Section<'_>, key: &str, default: f64| match columns.is_empty() {
             true => section.numbers(key, Some(&[default])),
             false => vec![default],
@@ -223,7 +220,7 @@ impl Schema {
         self.shape.iter().product()
     }
 
-    /// The named column that feature `index` comes from, where columns are named.
+    /// The named column that feature `index` comes from, if columns are named.
     pub fn column_of(&self, index: usize) -> Option<&Column> {
         let ends = self.columns.iter().scan(0, |end, column| {
             *end += column.width();
@@ -234,7 +231,7 @@ impl Schema {
             .map(|(_, column)| column)
     }
 
-    /// What a file had where feature `index` is `value`, but for rounding.
+    /// The value in a file that gives feature `index` the value `value`, except for rounding.
     pub fn in_files_units(&self, index: usize, value: f32) -> f64 {
         let at = |list: &[f64]| {
             if list.len() == 1 {
@@ -265,7 +262,7 @@ impl Schema {
         ((value - at(&self.mean)) / at(&self.deviation)) as f32
     }
 
-    /// The class of a label written as an integer, `None` where the schema has no such class.
+    /// The class of a label written as an integer, `None` if the schema has no such class.
     pub(crate) fn class(&self, label: u64) -> Option<u32> {
         let last = self.classes as u64 - 1;
         let class = if self.label_clamp {

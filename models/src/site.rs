@@ -3,8 +3,8 @@
 /// Rows that belong together by nature, such as one hospital's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Site {
-    /// Its name.
+    /// Name of the site.
     pub name: String,
-    /// Its rows, ascending.
+    /// Positions of its rows, ascending.
     pub rows: Vec<usize>,
 }

@@ -1,7 +1,7 @@
-//! How unlike the peers of a partition are: what a report of an experiment says about its data.
+//! How unlike the peers of a partition are, for the report of an experiment.
 //!
 //! Distances compare a peer's shares of the classes p with those of all peers together q. They say
-//! nothing of unlike features or of unlike meanings of one label.
+//! nothing about unlike features or unlike meanings of one label.
 
 use serde::Serialize;
 
@@ -37,7 +37,7 @@ pub struct SkewReport {
 }
 
 impl SkewReport {
-    /// The report of these rows of each class, for each peer, of so many rows in all.
+    /// The report of these rows of each class, for each peer, of `rows` rows in all.
     pub fn new(class_counts: Vec<Vec<u64>>, rows: u64) -> SkewReport {
         let skews = label_skew(&class_counts);
         let count = skews.len().max(1) as f64;
@@ -52,7 +52,7 @@ impl SkewReport {
         }
     }
 
-    /// The report of the peers' rows, of so many in all.
+    /// The report of the peers' rows, with the number of rows in all.
     pub fn of<'a>(
         peers: impl IntoIterator<Item = &'a Dataset>,
         classes: usize,
@@ -81,7 +81,7 @@ pub fn label_skew(counts: &[Vec<u64>]) -> Vec<LabelSkew> {
             .map(|count| *count as f64 / sum)
             .collect::<Vec<f64>>()
     };
-    // p·ln(p/q), which is 0 where p is.
+    // p·ln(p/q), which is 0 if p is.
     let term = |p: f64, q: f64| if p > 0.0 { p * (p / q).ln() } else { 0.0 };
     let q = shares(&all);
     let skew = |peer: &Vec<u64>| {

@@ -1,10 +1,9 @@
 //! A peer's own files: CSV, IDX and NPY, gzip recognised by its first bytes; and the writers of CSV
 //! and IDX.
 //!
-//! A file may be anything, so sizes are checked before memory is taken, and what is wrong is told
-//! with file, line, column and value. No row, column or axis is dropped, moved or made up in
-//! silence: a file that leaves a doubt is refused, and what was done to its rows stands in the
-//! [`Reading`]. Nothing here downloads.
+//! A file may be anything, so sizes are checked before memory is taken, and errors name file, line,
+//! column and value. No row, column or axis is silently dropped, moved or made up: an ambiguous
+//! file is refused, and the [`Reading`] lists what was done to its rows. Nothing here downloads.
 //!
 //! Start reading at [`open_as`]; each format has a file of its own in `source/`.
 
@@ -28,10 +27,10 @@ pub use npy::open_npy;
 pub use table::write_csv;
 pub(crate) use table::{RowEncoder, images_from_csv};
 
-/// Most bytes of pixels or numbers read from one file (16 GiB): what a lying header or a gzip bomb
-/// can make a peer read.
+/// Most bytes of pixels or numbers read from one file (16 GiB): a bound on what a lying header or a
+/// gzip bomb can make a peer read.
 const DATA_BYTES_MAX: u64 = 1 << 34;
-/// Most characters of a file's own texts in a message: enough to recognise them, little enough to
+/// Most characters of a file's own texts in a message: enough to recognise them, few enough to
 /// read.
 const TEXT_MAX: usize = 48;
 /// Most characters of a list of names in a message.
@@ -46,7 +45,7 @@ pub enum DataError {
     Io {
         /// The file.
         path: PathBuf,
-        /// Its answer.
+        /// What the operating system said.
         source: io::Error,
     },
     /// A cell that the schema does not allow.
@@ -102,16 +101,16 @@ pub enum DataError {
         /// Lines of the cell.
         lines: usize,
     },
-    /// A column that the header should name once and does not.
+    /// A column that the header should name exactly once and does not.
     #[error("{}: expected the column {column:?} once, found it {times}{near}; the header is: {header}", path.display())]
     Column {
         /// The file.
         path: PathBuf,
-        /// The column.
+        /// Name of the column.
         column: String,
         /// How often it was found.
         times: &'static str,
-        /// The header's names like it, as a phrase; empty where there is none.
+        /// The header's names like it, as a phrase; empty if there is none.
         near: String,
         /// The file's header, or its first names.
         header: String,
@@ -123,7 +122,7 @@ pub enum DataError {
         path: PathBuf,
         /// The schema's shape.
         expected: Vec<usize>,
-        /// What the file has.
+        /// The file's shape, in words.
         found: String,
     },
     /// A label that is no class.
@@ -133,9 +132,9 @@ pub enum DataError {
         path: PathBuf,
         /// The row, from 0.
         row: usize,
-        /// The label.
+        /// The label, as the file has it.
         found: String,
-        /// The schema's classes.
+        /// Number of the schema's classes.
         classes: usize,
     },
     /// The first bytes are not those of the format.
@@ -143,9 +142,9 @@ pub enum DataError {
     Magic {
         /// The file.
         path: PathBuf,
-        /// The format's.
+        /// The format's magic number.
         expected: u32,
-        /// The file's.
+        /// The file's first bytes as a number.
         found: u32,
     },
     /// More or fewer bytes or values than announced.
@@ -153,9 +152,9 @@ pub enum DataError {
     Length {
         /// The file.
         path: PathBuf,
-        /// Announced.
+        /// Number announced.
         expected: u64,
-        /// Present (counted up to one more than announced).
+        /// Number present (counted up to one more than announced).
         found: u64,
     },
     /// Anything else that is wrong with a file.
@@ -186,7 +185,7 @@ enum Format {
 }
 
 impl Format {
-    /// What the first bytes say, after unpacking; a table has none of its own.
+    /// The format that the first bytes show, after unpacking; a table has no such mark.
     fn of_content(path: &Path) -> Result<Option<Format>, DataError> {
         let mut start = Vec::new();
         let read = content(path)?.take(6).read_to_end(&mut start);
@@ -222,12 +221,11 @@ impl Format {
     }
 }
 
-/// What reading a file showed besides its rows: what people are told, because it was done without
-/// being asked for.
+/// What reading a file showed besides its rows. People are told, because it was done by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
-    /// The header's names of the features, in the features' order, where the schema names no
-    /// columns; so the file decided.
+    /// The header's names of the features, in the features' order, if the schema names no columns,
+    /// so that the file decides.
     pub columns: Vec<String>,
     /// Columns of the file that the schema does not name and nobody reads.
     pub unused: Vec<String>,
@@ -239,20 +237,21 @@ pub struct Reading {
     pub axes: Option<String>,
 }
 
-/// How a file is to be read, beside its schema.
+/// How a file is to be read, in addition to its schema.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Opening<'a> {
-    /// The file with the labels, where it is not the one that the rows' name leads to.
+    /// The file with the labels, if it is not the one that the rows' name leads to.
     pub labels: Option<&'a Path>,
     /// The names of the features in their order, as another file had them ([`Reading::columns`]): a
-    /// table of a schema without named columns then has them by these names, wherever they stand.
+    /// table of a schema without named columns is then read by these names, in any order of
+    /// columns.
     pub columns: &'a [String],
 }
 
-/// Opens a peer's own file as [`open_as`] does, with the labels where its name says.
+/// Opens a peer's own file as [`open_as`] does, with the labels in the file that its name leads to.
 ///
 /// # Errors
-/// What is wrong, with file, line, column and value where it has them.
+/// What is wrong, with file, line, column and value if there are any.
 pub fn open(path: &Path, schema: &Schema) -> Result<Dataset, DataError> {
     open_as(path, schema, Opening::default()).map(|(rows, _)| rows)
 }
@@ -261,13 +260,13 @@ pub fn open(path: &Path, schema: &Schema) -> Result<Dataset, DataError> {
 ///
 /// - `*.csv`: a table with a header and the schema's label column. With named columns in the schema
 ///   other columns are left out; without, every column but the label is a feature.
-/// - IDX images of bytes, as `*-images-idx3-ubyte` with their labels in `*-labels-idx1-ubyte`
-///   beside it.
-/// - NPY: an array of rows, as `*x.npy` with the labels in `*y.npy` beside it. `u1`, `f4`, `f8`, C
+/// - IDX images of bytes, as `*-images-idx3-ubyte` with their labels in `*-labels-idx1-ubyte` next
+///   to it.
+/// - NPY: an array of rows, as `*x.npy` with the labels in `*y.npy` next to it. `u1`, `f4`, `f8`, C
 ///   order; labels `u1`, `i4`, `i8`.
 ///
 /// # Errors
-/// What is wrong, with file, line, column and value where it has them.
+/// What is wrong, with file, line, column and value if there are any.
 pub fn open_as(
     path: &Path,
     schema: &Schema,
@@ -314,7 +313,7 @@ pub fn open_as(
     }
 }
 
-/// Where the labels of these rows stand if nobody says: a file whose name differs as custom has it.
+/// Default file of the labels of these rows: the customary name next to the rows' file.
 fn labels_beside(path: &Path, format: Format) -> Result<PathBuf, DataError> {
     let name = file_name(path);
     let plain = name.strip_suffix(".gz").unwrap_or(&name);
@@ -363,11 +362,11 @@ fn file_name(path: &Path) -> String {
 }
 
 /// Whether rows with these sides are rows of the schema: the same sides in the same order, sides of
-/// 1 aside, or one of the two flat. `Ok` tells how flat and shaped rows were brought together; the
-/// order of the values is the file's.
+/// 1 aside, or one of the two flat. `Ok` says how flat and shaped rows were matched; the order of
+/// the values is the file's.
 ///
 /// # Errors
-/// [`DataError::Shape`], in which `found` is what the file has.
+/// [`DataError::Shape`], in which `found` is the file's shape.
 pub(crate) fn compare_axes(
     path: &Path,
     sides: &[usize],
@@ -411,7 +410,7 @@ pub(crate) fn compare_axes(
     })
 }
 
-/// A text of a file, cut where it is too long for a message.
+/// A text of a file, cut if it is too long for a message.
 fn clip(text: &str) -> String {
     let cut = text.chars().count() > TEXT_MAX;
     text.chars()
@@ -420,7 +419,7 @@ fn clip(text: &str) -> String {
         .collect()
 }
 
-/// Names for a message: all, or as many as one can take in.
+/// Names for a message: all, or as many as a reader can take in.
 fn listed<S: AsRef<str>>(names: &[S]) -> String {
     let (mut text, mut shown) = (String::new(), 0);
     for name in names {

@@ -1,13 +1,13 @@
 //! What every peer of a charter trains: model, schema and training as one [`Task`], the [`Trainer`]
 //! of a peer's own rows, and the evaluation of parameters.
 //!
-//! Training is a pure function of a [`Request`], the seed and the rows: what the optimizer
-//! remembers from round to round is handed in and out, and the batches come from a stream named by
-//! the round, so a peer that restarts repeats itself. A [`Network`] computes logits and gradient
-//! where the model is one, else candle; loss, momentum, weight decay and the step are plain loops
-//! over the flat vector, because candle's optimizers have no momentum. The step follows each part
-//! of the gradient as soon as that is known, while it is in the cache: a large model is bound by
-//! what goes through memory.
+//! Training is a pure function of a [`Request`], the seed and the rows. The optimizer's memory from
+//! round to round is handed in and out, and the batches come from a stream named by the round. So a
+//! peer that restarts repeats itself. A [`Network`] computes logits and gradient if the model is
+//! one, otherwise candle does; loss, momentum, weight decay and the step are plain loops over the
+//! flat vector, because candle's optimizers have no momentum. The step follows each part of the
+//! gradient as soon as that is known, while it is in the cache: memory traffic limits a large
+//! model.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -30,38 +30,38 @@ use crate::training::{MomentumScope, TrainingSection};
 /// its inputs stay in the cache.
 const EVALUATION_BATCH: usize = 32;
 
-/// Fewest parameters that a thread of its own moves.
+/// Fewest parameters for which a separate thread is used.
 const PART: usize = 1 << 14;
 
-/// A model, its parameters or its training that do not do.
+/// A model, parameters or training that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {
     /// A parameter vector of another length than the model's.
     #[error("expected {expected} parameters, found {found}")]
     Dimension {
-        /// The model's.
+        /// Number of the model's parameters.
         expected: usize,
-        /// The vector's.
+        /// Number of the vector's values.
         found: usize,
     },
     /// A memory or a correction of another length than the model and `training.momentum_scope`
-    /// want.
+    /// need.
     #[error("expected {expected} values of {what}, found {found}")]
     Companion {
         /// What the values are.
         what: &'static str,
         /// How many were expected.
         expected: usize,
-        /// How many came.
+        /// How many were given.
         found: usize,
     },
     /// Rows of another size than the schema's.
     #[error("expected rows of {expected} features (data.shape), found {found}")]
     Features {
-        /// The schema's.
+        /// Features of the schema's rows.
         expected: usize,
-        /// The rows'.
+        /// Features of these rows.
         found: usize,
     },
     /// A label beyond the schema's classes.
@@ -69,9 +69,9 @@ pub enum ModelError {
     Label {
         /// The row, from 0.
         row: usize,
-        /// Its label.
+        /// The row's label.
         label: u32,
-        /// The schema's classes.
+        /// Number of the schema's classes.
         classes: usize,
     },
     /// Nothing to train on or to evaluate.
@@ -82,7 +82,7 @@ pub enum ModelError {
         "training diverged in round {round}, local step {step}: loss or parameters are not finite; lower learning_rate, or set clip_norm"
     )]
     Diverged {
-        /// The round.
+        /// The round in which it happened.
         round: u64,
         /// The local step, from 0.
         step: u64,
@@ -115,7 +115,7 @@ impl Task {
     /// The task of three sections that were read without a problem.
     ///
     /// # Errors
-    /// What does not go together, such as a convolution and a table.
+    /// When parts do not go together, such as a convolution and a table.
     pub fn new(
         schema: Schema,
         model: ModelSection,
@@ -182,7 +182,7 @@ impl Task {
         &self.inner.layout
     }
 
-    /// Where everybody starts: drawn from `model.seed`, equal on every machine.
+    /// The common start of all peers: drawn from `model.seed`, equal on every machine.
     pub fn initial_parameters(&self) -> Vec<f32> {
         initial_parameters(
             &self.inner.layout,
@@ -447,8 +447,8 @@ fn copy_values(tensor: &Tensor, target: &mut [f32]) -> Result<(), ModelError> {
     Ok(())
 }
 
-/// −ln of the label's probability; not finite where a logit is not. With the exponentials of
-/// [`exp_negative`], which are right to 2·10⁻⁷: no less exact than the logits are.
+/// −ln of the label's probability; not finite if a logit is not. It uses the exponentials of
+/// [`exp_negative`], which are right to 2·10⁻⁷: no less exact than the logits.
 fn cross_entropy(logits: &[f32], label: usize) -> f64 {
     if !logits.iter().all(|logit| logit.is_finite()) {
         return f64::NAN;
@@ -472,7 +472,7 @@ fn log_sum_exp(logits: &[f32]) -> f64 {
 }
 
 /// Replaces logits by the gradients of their rows' mean cross-entropy, (softmax − one-hot) / rows;
-/// returns the mean, which is not finite where a logit is not.
+/// returns the mean, which is not finite if a logit is not.
 fn residuals(
     logits: &mut [f32],
     classes: usize,
@@ -489,7 +489,7 @@ fn residuals(
         loss += f64::from(largest) - f64::from(logits[label]);
         logits.iter_mut().for_each(|logit| *logit -= largest);
     }
-    // One loop over all rows, because a row is shorter than what the CPU computes at once.
+    // One loop over all rows, because a row is shorter than the CPU's vectors.
     logits
         .iter_mut()
         .for_each(|logit| *logit = exp_negative(*logit));
@@ -511,14 +511,14 @@ pub struct Trainer {
     seed: Seed,
 }
 
-/// What a round of local training starts from.
+/// The inputs of a round of local training.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     /// The parameters, d values.
     pub start: &'a [f32],
-    /// The round: it orders the batches and sets the learning rate.
+    /// Number of the round: it orders the batches and sets the learning rate.
     pub round: u64,
-    /// What [`Trained::memory`] gave last time; `None` in the first round, and where it was lost.
+    /// What [`Trained::memory`] gave last time; `None` in the first round, or if it was lost.
     pub memory: Option<&'a [f32]>,
     /// Added to the gradient of every local step, after clipping, d values: c − c_i of SCAFFOLD, y
     /// − g of gradient tracking.
@@ -537,14 +537,14 @@ impl<'a> Request<'a> {
     }
 }
 
-/// What a round of local training gave.
+/// The results of a round of local training.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trained {
     /// The parameters afterwards.
     pub parameters: Vec<f32>,
-    /// Own rows, the n_i of sample weights.
+    /// Number of the peer's rows, the n_i of sample weights.
     pub samples: u64,
-    /// Optimizer steps done.
+    /// Number of optimizer steps done.
     pub local_steps: u64,
     /// The round's step size.
     pub rate: f64,
@@ -552,7 +552,7 @@ pub struct Trained {
     /// step.
     pub loss: f64,
     /// What the optimizer carries to the next round, [`MomentumScope::memory_len`] values: the
-    /// velocity, or m̂ and then the start. `None` where it carries nothing.
+    /// velocity, or m̂ and then the start. `None` if it carries nothing.
     pub memory: Option<Vec<f32>>,
 }
 
@@ -610,7 +610,7 @@ impl Trainer {
         })
     }
 
-    /// One local step on these rows; the loss before it.
+    /// One local step on these rows; returns the loss before it.
     fn step(
         &self,
         rows: &[usize],
@@ -668,7 +668,7 @@ impl Trainer {
 }
 
 /// Memory of a round of training, which the next one on the same thread uses again: for a small
-/// model asking for it takes as long as a step.
+/// model, allocating it takes as long as a step.
 #[derive(Default)]
 struct Scratch {
     workspace: Workspace,
@@ -677,7 +677,7 @@ struct Scratch {
 }
 
 /// Most parameters of a model whose scratch is kept: 1 MiB each (guess). For a larger one memory is
-/// dear, and asking for it is nothing beside a step.
+/// scarce, and allocating it costs little against a step.
 const SCRATCH_MAX: usize = 256 << 10;
 
 thread_local! {
@@ -689,7 +689,7 @@ struct Optimizer<'a> {
     training: &'a TrainingSection,
     correction: Option<&'a [f32]>,
     rate: f32,
-    /// v, or m̂ where the scope is quasi-global.
+    /// v, or m̂ if the scope is quasi-global.
     velocity: Vec<f32>,
     /// Bits of the largest magnitude of a parameter after a step; those of infinity and NaN are
     /// above all others.
@@ -736,7 +736,8 @@ impl<'a> Optimizer<'a> {
         }
     }
 
-    /// A step of the parameters in `range`, whose gradient is to be scaled; `gradient` is used up.
+    /// A step of the parameters in `range`, whose gradient is to be scaled; `gradient` is
+    /// overwritten.
     fn step(
         &mut self,
         range: Range<usize>,
@@ -811,12 +812,12 @@ struct Descent {
     decay: f32,
     fresh: f32,
     scale: f32,
-    /// Whether the velocity stays as it is during a round.
+    /// Whether the velocity stays unchanged during a round.
     lasts: bool,
 }
 
 impl Descent {
-    /// Moves these parameters; the bits of the largest magnitude among them afterwards.
+    /// Moves these parameters; returns the bits of the largest magnitude among them afterwards.
     fn step(self, parameters: &mut [f32], velocity: &mut [f32], gradient: &[f32]) -> u32 {
         dispatch(Moved {
             descent: self,
@@ -887,7 +888,7 @@ fn norm(values: &[f32]) -> f64 {
     (lanes.iter().sum::<f64>() + rest).sqrt()
 }
 
-/// The rows of each step: passes over all rows, each in an order of its own, cut into batches.
+/// The rows of each step: passes over all rows, each pass in its own order, cut into batches.
 struct Batches {
     order: Vec<usize>,
     next: usize,
@@ -922,14 +923,14 @@ impl Batches {
     }
 }
 
-/// How parameters do on rows they were not trained on.
+/// The quality of parameters on rows that they were not trained on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
     /// Mean cross-entropy, natural logarithm.
     pub loss: f64,
     /// Share of rows whose most probable class is their label.
     pub accuracy: f64,
-    /// Rows evaluated.
+    /// Number of rows evaluated.
     pub samples: u64,
     /// The same per class.
     pub classes: Vec<ClassReport>,
@@ -938,17 +939,17 @@ pub struct Evaluation {
 /// One class's part of an [`Evaluation`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClassReport {
-    /// The class.
+    /// Number of the class, from 0.
     pub class: u32,
-    /// Rows of it.
+    /// Number of its rows.
     pub samples: u64,
-    /// Of these, told right.
+    /// Rows of it that were classified correctly.
     pub correct: u64,
 }
 
 impl Evaluation {
-    /// Mean over the classes that occur of the share told right: what remains when one class is
-    /// frequent.
+    /// Mean, over the classes that occur, of the share classified correctly: meaningful even if one
+    /// class is frequent.
     pub fn balanced_accuracy(&self) -> f64 {
         let shares: Vec<f64> = self
             .classes
@@ -961,8 +962,8 @@ impl Evaluation {
 }
 
 /// Area under the ROC curve of two classes: the chance that a row of class 1 has a higher score for
-/// class 1 than a row of class 0, ties counted half (Hanley and McNeil 1982). `None` where scores
-/// are not of two classes or a class has no row.
+/// class 1 than a row of class 0, ties counted half (Hanley and McNeil 1982). `None` if scores are
+/// not of two classes or a class has no row.
 pub fn auc(scores: &[Vec<f32>], labels: &[u32]) -> Option<f64> {
     if scores.len() != labels.len()
         || scores.iter().any(|row| row.len() != 2)

@@ -16,7 +16,7 @@ pub type ObjectiveEntry = Entry<NewObjective>;
 /// Every local objective.
 pub static OBJECTIVES: Registry<NewObjective> = Registry::new("objective", &[PLAIN, PROX]);
 
-/// What an objective adds to the loss on the own rows.
+/// What an objective adds to the loss on the peer's rows.
 pub trait Objective: Debug + Send + Sync {
     /// Adds its gradient at `parameters` to `gradient`; `start` is where the round started.
     fn add_gradient(&self, start: &[f32], parameters: &[f32], gradient: &mut [f32]);
@@ -29,7 +29,7 @@ pub trait Objective: Debug + Send + Sync {
 
 const PLAIN: ObjectiveEntry = ObjectiveEntry {
     name: "plain",
-    help: "the mean loss on the own rows, as in FedAvg and D-PSGD",
+    help: "the mean loss on the peer's rows, as in FedAvg and D-PSGD",
     source: "McMahan et al. 2017, arXiv 1602.05629",
     main_key: None,
     new: |_| Arc::new(Plain),
@@ -78,7 +78,7 @@ impl Objective for Prox {
 /// How long a peer trains in a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Local {
-    /// Passes over the own rows.
+    /// Passes over the peer's rows.
     Epochs(u64),
     /// Optimizer steps, however many rows there are.
     Steps(u64),
@@ -89,11 +89,11 @@ pub enum Local {
 pub enum MomentumScope {
     /// The velocity starts at zero every round: training is a function of the round's start alone.
     Round,
-    /// The velocity goes on from round to round, whatever mixing did to the parameters meanwhile
+    /// The velocity continues from round to round, whatever mixing did to the parameters meanwhile
     /// (local heavy ball).
     Run,
-    /// The velocity follows the path of the mixed models, not of the own gradients (Lin et al.
-    /// 2021, arXiv 2102.04761).
+    /// The velocity follows the path of the mixed models, not of the peer's own gradients (Lin et
+    /// al. 2021, arXiv 2102.04761).
     QuasiGlobal,
 }
 
@@ -113,14 +113,14 @@ pub static MOMENTUM_SCOPES: Registry<MomentumScope> = Registry::new(
         },
         MomentumEntry {
             name: "run",
-            help: "local momentum that goes on from round to round, whatever mixing did to the model meanwhile",
+            help: "local momentum that continues from round to round, whatever mixing did to the model meanwhile",
             source: "heavy ball; among neighbours as in Lin et al. 2021, arXiv 2102.04761 (DSGDm)",
             main_key: None,
             new: MomentumScope::Run,
         },
         MomentumEntry {
             name: "quasi-global",
-            help: "momentum along the path of the mixed model instead of the own gradients, for unlike data",
+            help: "momentum along the path of the mixed model instead of the peer's gradients, for unlike data",
             source: "Lin et al. 2021, arXiv 2102.04761",
             main_key: None,
             new: MomentumScope::QuasiGlobal,
@@ -141,16 +141,16 @@ impl MomentumScope {
 
 /// The charter's `[training]`.
 ///
-/// A local step with gradient g, correction c (0 where none is asked for) and round k, for
+/// A local step with gradient g, correction c (0 if none is asked for) and round k, for
 /// [`MomentumScope::Round`] and [`MomentumScope::Run`]:
 ///
 /// v ← ρ·v + (1 − δ)·(clip(g) + c + λ·x), x ← x − η_k·v, η_k = η·`learning_rate_decay`^⌊k /
 /// `decay_rounds`⌋.
 ///
-/// For [`MomentumScope::QuasiGlobal`] v = ρ·m̂ + (1 − δ)·(clip(g) + c + λ·x) with an m̂ that stays
-/// as it is during the round. At the start of a round it takes in the path of the model since the
-/// start of the one before, own steps and mixing together: m̂ ← ρ·m̂ + (1 − ρ)·(x_before − x_now) /
-/// (η_(k−1)·steps); in the first round m̂ is 0. The paper's β and μ are both ρ, as in its
+/// For [`MomentumScope::QuasiGlobal`] v = ρ·m̂ + (1 − δ)·(clip(g) + c + λ·x) with an m̂ that does
+/// not change during the round. At the start of a round it takes in the path of the model since the
+/// start of the one before, the peer's steps and mixing together: m̂ ← ρ·m̂ + (1 − ρ)·(x_before −
+/// x_now) / (η_(k−1)·steps); in the first round m̂ is 0. The paper's β and μ are both ρ, as in its
 /// experiments; the division by the steps makes it a mean per step, as its authors' program does
 /// for several steps.
 #[derive(Clone, Debug)]
@@ -163,7 +163,7 @@ pub struct TrainingSection {
     pub learning_rate: f64,
     /// The learning rate is multiplied by this, in (0, 1] …
     pub learning_rate_decay: f64,
-    /// … every so many rounds.
+    /// … every this many rounds.
     pub decay_rounds: u64,
     /// Momentum ρ in [0, 1).
     pub momentum: f64,
@@ -185,7 +185,7 @@ pub struct TrainingSection {
 }
 
 impl TrainingSection {
-    /// What others have to know of it: how far gradients lead.
+    /// The part that other crates need: how far gradients lead.
     pub fn optimizer(&self) -> Optimizer {
         Optimizer {
             momentum: self.momentum,
@@ -206,18 +206,18 @@ impl TrainingSection {
         let learning_rate_decay = section.number("learning_rate_decay", Some(1.0), 1e-9..=1.0);
         let decay_rounds = section.integer("decay_rounds", Some(1), 1..=1 << 40);
         let momentum = section.number("momentum", Some(0.9), 0.0..=0.9999);
-        // A round's own: a peer that restarts has nothing to remember (a design decision, not a
+        // `round`: a peer that restarts has nothing to remember (a design decision, not a
         // measurement).
         let default = &MOMENTUM_SCOPES[0];
         let scope = MOMENTUM_SCOPES.choose(section, "momentum_scope", Some(default.name));
         let momentum_scope = scope.unwrap_or(default).new;
-        // 0: PyTorch's, and what the learning rates here were measured with.
+        // 0: PyTorch's value; the learning rates here were measured with it.
         let dampening = section.number("dampening", Some(0.0), 0.0..=0.9999);
         let weight_decay = section.number("weight_decay", Some(0.0), 0.0..=1e3);
         let batch_size = section.integer("batch_size", Some(32), 1..=1 << 20) as usize;
         let steps = section.integer("local_steps", Some(0), 0..=1_000_000);
-        // One pass a round when nothing is said: the mildest client drift (McMahan et al., arXiv
-        // 1602.05629, E = 1).
+        // One pass a round by default: the mildest client drift (McMahan et al., arXiv 1602.05629,
+        // E = 1).
         let epochs = section.integer("local_epochs", Some(u64::from(steps == 0)), 0..=100_000);
         let local = match (epochs, steps) {
             (epochs, 0) if epochs > 0 => Local::Epochs(epochs),
@@ -250,7 +250,7 @@ impl TrainingSection {
 
     /// The learning rate η_k of round k.
     pub fn rate(&self, round: u64) -> f64 {
-        // By squaring: the same bits on every machine, which powf does not promise.
+        // By squaring: the same bits on every machine, which powf does not guarantee.
         let (mut rate, mut factor, mut exponent) = (
             self.learning_rate,
             self.learning_rate_decay,

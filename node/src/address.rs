@@ -1,5 +1,5 @@
 //! Whether an address can be used: the carrier speaks TCP, and QUIC over UDP. Multiaddresses can
-//! say much more, and what they say beyond that would only be noticed when nobody is reached.
+//! say much more, and a mistake there would show only when no peer can be reached.
 
 use std::net::IpAddr;
 
@@ -27,7 +27,7 @@ impl Use {
     }
 }
 
-/// Why a text is no address that can be used so; one sentence with what was expected.
+/// Why a text is no address for this use; one sentence with what was expected.
 pub(crate) fn problem(text: &str, used: Use) -> Option<String> {
     let why = unusable(text, used)?;
     Some(format!("{text:?} {why}; {}", used.example()))
@@ -41,7 +41,7 @@ fn unusable(text: &str, used: Use) -> Option<String> {
         return Some(format!("is not an address ({error})"));
     }
     let parts: Vec<&str> = text.split('/').skip(1).collect();
-    // The id of the peer that is to be met there may stand at the end.
+    // The id of the expected peer may stand at the end.
     let place = match &parts[..] {
         [place @ .., "p2p", _] => place,
         place => place,

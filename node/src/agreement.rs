@@ -1,5 +1,4 @@
-//! The charter with everything that follows from it: what is learned, how it is encoded, who takes
-//! part.
+//! The charter with everything that follows from it: the learning task, the encoding, the members.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -101,7 +100,7 @@ impl Agreement {
     }
 
     /// The seed from which `peer` draws the order of its batches and its codec's rounding. It
-    /// follows from the charter, so that a run repeats; what has to be secret never comes from it.
+    /// follows from the charter, so that a run repeats. Secrets never come from it.
     pub fn peer_seed(&self, peer: &PeerId) -> Seed {
         Seed::from_number(self.charter.seed).child(&peer.to_string())
     }

@@ -1,9 +1,9 @@
 //! Checkpoint files: `round-000042.safetensors`, readable by any program that reads safetensors.
 //!
-//! The model's tensors stand under their names, the public reconstructions as `kith.replica.<peer
-//! id>`, and the metadata names federation, round, sequence and roster. A file is written beside
-//! its place, made durable, then renamed; it exists whole or not at all. Which files there are and
-//! what they hash to is the store's knowledge, not this module's.
+//! The model's tensors stand under their names, the public reconstructions as
+//! `kith.replica.<peer id>`, and the metadata names federation, round, sequence and roster. A file
+//! is written next to its place, made durable, then renamed; it exists whole or not at all. The
+//! store, not this module, knows which files there are and their hashes.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -19,9 +19,9 @@ use safetensors::tensor::{Dtype, SafeTensors};
 use crate::hashed::Hashed;
 use crate::private;
 
-/// What replicas' tensors are named before the peer id.
+/// Prefix of replicas' tensor names; the peer id follows.
 const REPLICA_PREFIX: &str = "kith.replica.";
-/// What vectors are named that go from round to round beside the model, before their own name.
+/// Prefix of the names of vectors that are carried from round to round besides the model.
 const CARRIED_PREFIX: &str = "kith.carried.";
 
 /// Names and shapes of the model's tensors in the order in which they stand in the parameter
@@ -35,9 +35,9 @@ pub enum CheckpointError {
     /// The file system failed.
     #[error("cannot {act} {}: {source}", path.display())]
     Io {
-        /// read, write, …
+        /// The action as a verb: read, write, …
         act: &'static str,
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
         /// What the operating system said.
         source: std::io::Error,
@@ -45,9 +45,9 @@ pub enum CheckpointError {
     /// The file is not what was written.
     #[error("the checkpoint {} is damaged: {why}", path.display())]
     Damaged {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// How that was noticed.
+        /// How the damage was noticed.
         why: String,
     },
 }
@@ -72,12 +72,12 @@ pub fn file_name(round: u64) -> String {
     format!("round-{round:06}.safetensors")
 }
 
-/// Whether a file is called as a checkpoint is that was being written.
+/// Whether a file name is that of an unfinished checkpoint.
 pub(crate) fn is_unfinished(name: &str) -> bool {
     name.strip_suffix(".tmp").is_some_and(is_file_name)
 }
 
-/// Whether a file is called as a checkpoint is.
+/// Whether a file name is that of a checkpoint.
 pub(crate) fn is_file_name(name: &str) -> bool {
     name.starts_with("round-") && name.ends_with(".safetensors")
 }
@@ -174,7 +174,7 @@ fn replace<T>(
         File::open(folder)?.sync_all()?;
         Ok(written)
     });
-    // Half a file would take the space whose lack may have been the cause.
+    // Half a file would use space, and lack of space may have been the cause.
     replaced.inspect_err(|_| drop(std::fs::remove_file(&temporary)))
 }
 
@@ -196,8 +196,8 @@ pub(crate) fn values_from_bytes(bytes: &[u8]) -> Vec<f32> {
         .collect()
 }
 
-/// Equal checkpoints give equal bytes. They go out piece by piece: a model of real size need not be
-/// in memory twice.
+/// Equal checkpoints give equal bytes. They are written piece by piece, so that a large model is
+/// not in memory twice.
 fn write_into(
     mut file: Hashed,
     shapes: &Shapes,
@@ -246,7 +246,7 @@ fn tensors<'a>(
     tensors
 }
 
-/// What a checkpoint's file says beside its tensors.
+/// What a checkpoint's file holds besides its tensors.
 fn metadata(federation: Genesis, checkpoint: &Checkpoint) -> BTreeMap<String, String> {
     let history = &checkpoint.history;
     let roster: Vec<String> = checkpoint.roster.iter().map(PeerId::to_string).collect();
@@ -300,7 +300,7 @@ impl Opened<'_> {
         Ok(values_from_bytes(tensor.data()))
     }
 
-    /// The vectors whose names begin so, by the rest of the name.
+    /// The vectors whose names begin with `prefix`, by the rest of the name.
     fn vectors(&self, prefix: &str) -> Result<Vec<(String, Vec<f32>)>, String> {
         let names = self.file.names().into_iter();
         let names = names.filter_map(|name| Some((name, name.strip_prefix(prefix)?)));
@@ -329,7 +329,7 @@ impl Opened<'_> {
         let mut replicas: BTreeMap<PeerId, Parameters> = BTreeMap::new();
         for (text, replica) in self.vectors(REPLICA_PREFIX)? {
             let peer = peer_from_text(&text)?;
-            // A row may hold what the charter's method sends beside the model.
+            // A row may hold the values that the charter's method sends besides the model.
             if replica.is_empty() || !replica.len().is_multiple_of(dimension) {
                 return Err(format!(
                     "the replica of {peer} has {} values, the model has {dimension}",

@@ -75,7 +75,7 @@ enum Verb {
     /// Make and compare charters
     #[command(subcommand)]
     Charter(charter::Charter),
-    /// Ask a running peer where it stands
+    /// Show the state of a running peer
     Status(status::Status),
     /// Show a peer's event log
     Log(log::Log),
@@ -86,7 +86,7 @@ enum Verb {
     /// Experiments under virtual time
     #[command(subcommand)]
     Sim(Box<sim::Sim>),
-    /// What a graph is worth
+    /// Analyse a topology
     #[command(subcommand)]
     Topology(topology::Topology),
     /// Robustly combine model files
@@ -94,7 +94,7 @@ enum Verb {
     /// Look into a model file, or evaluate it
     #[command(subcommand)]
     Model(model::Model),
-    /// What there is to choose from
+    /// List rules, topologies, codecs and everything else that files can name
     List(list::List),
     /// Completions for a shell
     Completions(completions::Completions),
@@ -103,8 +103,8 @@ enum Verb {
 /// Runs the `kith` command line.
 pub fn main() -> ExitCode {
     let kith = Kith::parse();
-    // Lines are not broken at a terminal's width: what is searched for should stand in one piece.
-    // It fails only where one is set.
+    // Lines are not broken at a terminal's width, so that text can be searched for. It fails only
+    // if a hook is set already.
     let _ = miette::set_hook(Box::new(|_| {
         Box::new(miette::MietteHandlerOpts::new().wrap_lines(false).build())
     }));
@@ -131,12 +131,12 @@ pub fn main() -> ExitCode {
     verdict.unwrap_or_else(Failure::report)
 }
 
-/// The variable from which the training's threads are read.
+/// The environment variable that sets the number of training threads.
 pub(crate) const THREADS: &str = "RAYON_NUM_THREADS";
 
-/// What libraries read from the environment, by verb: candle the number of its threads, the
-/// allocator whether it asks for large pages (a world of ten thousand peers runs a tenth faster on
-/// them; a process of one peer would only be larger).
+/// The environment variables that libraries read, by verb. candle reads the number of its threads.
+/// The allocator reads whether to use large pages (a world of ten thousand peers runs a tenth
+/// faster on them; a process of one peer would only be larger).
 fn environment(verb: &Verb) -> Vec<(&'static str, String)> {
     let threads = match verb {
         Verb::Run(run) => run.threads(),
@@ -152,8 +152,8 @@ fn environment(verb: &Verb) -> Vec<(&'static str, String)> {
 }
 
 /// Changing one's own environment is unsafe while other threads may read it. So the program
-/// replaces itself, before there are any, unless everything is set already, by itself or by
-/// somebody who knows better.
+/// replaces itself, before there are any, unless everything is set already, by itself or by the
+/// user.
 fn with_environment(variables: &[(&str, String)]) -> Result<(), Failure> {
     let missing: Vec<_> = variables
         .iter()
@@ -188,7 +188,7 @@ fn runtime(threads: usize) -> Result<tokio::runtime::Runtime, Failure> {
         .map_err(|error| Failure::new(format!("the runtime could not be started: {error}")))
 }
 
-/// What a verb returns when all went well.
+/// The result of a verb that succeeded.
 fn done() -> Verdict {
     Ok(ExitCode::SUCCESS)
 }

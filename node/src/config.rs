@@ -1,4 +1,4 @@
-//! `kith.toml`: what is local to one member. What all members agree on is the charter's.
+//! `kith.toml`: the settings local to one member. The charter holds what all members agree on.
 //!
 //! Relative paths are relative to the file's folder. Every key is read with [`Section`], so unknown
 //! keys and bad values are refused with line and column, all at once.
@@ -25,11 +25,11 @@ const CONNECTIONS_DEFAULT: u64 = 128;
 pub struct Config {
     /// Name for people, in logs and metrics.
     pub name: String,
-    /// The charter.
+    /// Path of the charter.
     pub charter: PathBuf,
-    /// The key file.
+    /// Path of the key file.
     pub key: PathBuf,
-    /// The state folder.
+    /// Path of the state folder.
     pub state: PathBuf,
     /// Where checkpoint files go.
     pub checkpoints: PathBuf,
@@ -39,39 +39,39 @@ pub struct Config {
     pub network: NetworkConfig,
     /// Where status and metrics are served.
     pub status_listen: SocketAddr,
-    /// Threads for training; where nothing is said, as many as the machine has cores.
+    /// Threads for training; by default as many as the machine has cores.
     pub threads: usize,
-    /// Evaluate after every so many rounds; 0: after the last one only.
+    /// Evaluate after every this many rounds; 0: after the last one only.
     pub evaluate_every: u64,
     /// An attack such as `sign-flip:10`; only on loopback and under a testnet's charter.
     pub attack: Option<String>,
 }
 
-/// `[data]`: where the own rows are. They never leave this machine.
+/// `[data]`: where this peer's rows are. They never leave this machine.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DataConfig {
     /// Rows to train on.
     pub path: PathBuf,
     /// Labels in a file of their own (IDX, NPY).
     pub labels: Option<PathBuf>,
-    /// Held-out rows.
+    /// File with held-out rows, if there is one.
     pub test_path: Option<PathBuf>,
     /// Labels of the held-out rows.
     pub test_labels: Option<PathBuf>,
-    /// Share of the own rows that is held out instead, where there is no `test_path`.
+    /// Share of this peer's rows that is held out instead, if there is no `test_path`.
     pub holdout: f64,
 }
 
-/// `[network]`: where to listen and whom to dial.
+/// `[network]`: where to listen and which addresses to dial.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NetworkConfig {
-    /// Text of multiaddresses.
+    /// Addresses to listen on, as text of multiaddresses.
     pub listen: Vec<String>,
-    /// Text of multiaddresses.
+    /// Addresses to dial at the start, as text of multiaddresses.
     pub bootstrap: Vec<String>,
     /// Look for peers on the local network.
     pub mdns: bool,
-    /// Most established connections.
+    /// Most established connections at a time.
     pub connections_max: u32,
 }
 
@@ -191,7 +191,7 @@ impl DataConfig {
 
 impl NetworkConfig {
     fn read(section: &mut Section<'_>) -> NetworkConfig {
-        // 4001 is what libp2p programs use by custom, which firewalls' owners may recognise.
+        // 4001 is the customary port of libp2p programs, which firewalls' owners may recognise.
         let listen = section.texts(
             "listen",
             Some(&["/ip4/0.0.0.0/tcp/4001", "/ip4/0.0.0.0/udp/4001/quic-v1"]),

@@ -8,22 +8,22 @@ use kith_models::{Dataset, Opening, Reading, Schema, hold_out, open_as};
 use crate::config::DataConfig;
 use crate::error::NodeError;
 
-/// The own rows, and what reading them showed.
+/// This peer's rows, and what reading them showed.
 #[derive(Debug)]
 pub(crate) struct OwnRows {
     /// Rows to train on.
     pub(crate) train: Dataset,
-    /// Rows to evaluate on, where there are any.
+    /// Rows to evaluate on, if there are any.
     pub(crate) held_out: Option<Dataset>,
     /// All rows of the first file.
     pub(crate) all: Dataset,
     /// What reading the first file showed.
     pub(crate) reading: Reading,
-    /// The same of the file with held-out rows, where they have one.
+    /// The same for the file with held-out rows, if there is one.
     pub(crate) test_reading: Option<Reading>,
 }
 
-/// Rows to train on, and rows to evaluate on where there are any.
+/// Rows to train on, and rows to evaluate on if there are any.
 ///
 /// # Errors
 /// When a file cannot be read as the charter says, or holds no row.

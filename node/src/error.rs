@@ -12,35 +12,35 @@ use crate::store::StoreError;
 /// Why a node could not start or had to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
-    /// What a person wrote is wrong.
+    /// A file or an option that a person wrote is wrong.
     #[error(transparent)]
     Files(#[from] BadFiles),
     /// There is no configuration.
     #[error("there is no configuration at {}; make one with `kith init --dir {}`", path.display(), path.parent().unwrap_or(Path::new(".")).display())]
     NoConfig {
-        /// Where it was looked for.
+        /// Path at which it was looked for.
         path: PathBuf,
     },
     /// The file system failed.
     #[error("cannot {act} {}: {source}", path.display())]
     Io {
-        /// read, write, …
+        /// The action as a verb: read, write, …
         act: &'static str,
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
         /// What the operating system said.
         source: std::io::Error,
     },
-    /// The key file.
+    /// The key file cannot be used.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// The state folder.
+    /// The state folder cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The own data.
+    /// The peer's own rows cannot be used.
     #[error("the own rows cannot be used: {}", redacted(why))]
     Data {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
         /// What is wrong with it.
         why: String,
@@ -48,15 +48,15 @@ pub enum NodeError {
     /// The charter and the configuration do not fit together.
     #[error("{0}")]
     Unfit(String),
-    /// The sockets.
+    /// The sockets cannot be opened.
     #[error(transparent)]
     Network(#[from] NetworkError),
-    /// The status address.
+    /// The status address cannot be served.
     #[error(
         "cannot serve status at {address}: {source}; choose another [status] listen, for example \"127.0.0.1:0\""
     )]
     Status {
-        /// Where.
+        /// The address that was to be served.
         address: std::net::SocketAddr,
         /// What the operating system said.
         source: std::io::Error,
@@ -75,7 +75,7 @@ pub enum NodeError {
          init`, else stop the other one"
     )]
     KeyElsewhere {
-        /// Where it answered.
+        /// Address at which it answered.
         address: String,
     },
     /// Nobody is left to train with.
@@ -84,7 +84,7 @@ pub enum NodeError {
          finished (`kith model inspect` tells how its rounds were mixed)"
     )]
     Over {
-        /// Completed rounds.
+        /// Number of completed rounds.
         rounds: u64,
     },
     /// The disk failed a running peer.
@@ -96,12 +96,12 @@ pub enum NodeError {
         /// What could not be written, where, and what the operating system said.
         why: String,
     },
-    /// The machine refuses what a running peer needs.
+    /// The machine refuses a resource that a running peer needs.
     #[error(
         "this machine does not allow what a peer needs: {why}; raise the limit (`ulimit -a`, or the container's) and start again"
     )]
     Machine {
-        /// What was refused.
+        /// What was refused, in words for people.
         why: String,
     },
     /// One of our own parts failed.
@@ -109,7 +109,7 @@ pub enum NodeError {
         "the {actor} failed: {why}; the state is safe, start again with `kith run`, and please report this"
     )]
     Broken {
-        /// Which actor.
+        /// Name of the actor.
         actor: String,
         /// Its panic or error.
         why: String,

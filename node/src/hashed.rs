@@ -15,7 +15,7 @@ pub(crate) struct Hashed {
 }
 
 impl Hashed {
-    /// Nothing has been written to it.
+    /// A file to which nothing has been written.
     pub(crate) fn new(file: File) -> Hashed {
         Hashed {
             file,
@@ -45,7 +45,7 @@ impl Hashed {
         Ok(())
     }
 
-    /// Makes it durable; the hash of all its bytes.
+    /// Makes it durable; returns the hash of all its bytes.
     pub(crate) fn finish(self) -> io::Result<Digest> {
         self.file.sync_all()?;
         Ok(Digest(*self.hasher.finalize().as_bytes()))

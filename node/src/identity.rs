@@ -27,9 +27,9 @@ pub enum IdentityError {
     /// The file cannot be read or written.
     #[error("cannot {act} the key file {}: {source}", path.display())]
     Io {
-        /// read, create, …
+        /// The action as a verb: read, create, …
         act: &'static str,
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
         /// What the operating system said.
         source: std::io::Error,
@@ -40,9 +40,9 @@ pub enum IdentityError {
     /// Others can read the file.
     #[error("the key file {} can be read by others (mode {mode:03o}); expected mode 600: run `chmod 600 {}` and, if others use this machine, make a new key", path.display(), path.display())]
     Exposed {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its mode.
+        /// Permission bits of the file.
         mode: u32,
     },
     /// The file holds something else.

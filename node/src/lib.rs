@@ -2,8 +2,8 @@
 //! command line around it.
 //!
 //! [`Node::start`] runs one peer from [`NodeSettings`]; the `kith` program is [`main`]. Decisions
-//! are the peer's; the actors here carry out its effects and hand in its inputs. Nothing here is
-//! imported by another crate but the end-to-end tests.
+//! are the peer's; the actors here carry out its effects and hand in its inputs. Only the
+//! end-to-end tests import this crate.
 //!
 //! Start reading at [`node`], then at the files in `actors/`, which are thin, and `cli.rs`.
 

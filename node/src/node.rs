@@ -1,4 +1,5 @@
-//! A running peer: [`Node::start`] brings up its actors, [`NodeHandle`] is what is held of it.
+//! A running peer: [`Node::start`] brings up its actors, [`NodeHandle`] is the caller's handle on
+//! it.
 
 use std::convert::Infallible;
 use std::path::Path;
@@ -26,9 +27,10 @@ use crate::telemetry::{Known, Line, NodeEvent, Telemetry, What};
 
 pub use crate::actors::status::{OWNER_TOKEN_FILE, STATUS_ADDRESS_FILE};
 
-/// How often the training thread may panic before the node gives up: more is no accident.
+/// How often the training thread may panic before the node gives up: more is a bug, not an
+/// accident.
 const TRAINER_RESTARTS: u32 = 3;
-/// Within this time.
+/// Window in which those panics are counted.
 const TRAINER_RESTARTS_WITHIN: Duration = Duration::from_secs(600);
 /// After the peer is done the swarm runs this much longer, so that its goodbye leaves the machine
 /// (guess).
@@ -45,13 +47,13 @@ pub struct NodeSettings {
     pub config: Config,
     /// What the federation agreed on.
     pub agreement: Agreement,
-    /// The key.
+    /// This peer's key.
     pub identity: Identity,
     /// Rows to train on.
     pub data: Dataset,
     /// Rows to evaluate on.
     pub held_out: Option<Dataset>,
-    /// How it behaves.
+    /// How it behaves: honest, except for a testnet's liars.
     pub conduct: Box<dyn Conduct>,
 }
 
@@ -123,11 +125,11 @@ pub(crate) fn may_lie(config: &Config, agreement: &Agreement) -> Result<(), Node
 pub struct Outcome {
     /// Whether it went through every round.
     pub finished: bool,
-    /// Completed rounds.
+    /// Number of completed rounds.
     pub rounds: u64,
     /// Why it stopped, for people.
     pub why: String,
-    /// The parameters of its newest completed round; `None` where it completed none.
+    /// The parameters of its newest completed round; `None` if it completed none.
     pub parameters: Option<Parameters>,
 }
 
@@ -163,8 +165,8 @@ impl Node {
     /// begin or resume.
     ///
     /// # Errors
-    /// What does not work, before anything is sent: the state is in use, a port is busy, an address
-    /// is wrong.
+    /// What failed, before anything is sent: the state is in use, a port is busy, an address is
+    /// wrong.
     ///
     /// # Panics
     /// On a tokio runtime with a single thread: peer and store have threads of their own.
@@ -303,8 +305,8 @@ impl Node {
     }
 }
 
-/// Keeps the node's own lines in the event log, up to the report, which is kept by whoever makes
-/// it. (The peer's lines are kept by the peer's actor, in the order of its records.)
+/// Keeps the node's own lines in the event log, up to the report, which its maker keeps. (The
+/// peer's actor keeps the peer's lines, in the order of its records.)
 async fn keep_lines(mut lines: broadcast::Receiver<Line>, store: ActorRef<store::StoreActor>) {
     loop {
         match lines.recv().await {
@@ -358,7 +360,7 @@ fn network_settings(
     agreement: &Agreement,
     identity: &Identity,
 ) -> Result<NetworkSettings, NodeError> {
-    // What travels is a row: the model and what the charter's method adds.
+    // Peers send a row: the model and the values that the charter's method adds.
     let dimension = agreement
         .charter
         .aggregation
@@ -389,12 +391,12 @@ fn network_settings(
 }
 
 impl NodeHandle {
-    /// Who it is.
+    /// The id of this peer.
     pub fn peer(&self) -> PeerId {
         self.peer
     }
 
-    /// All lines from now on. Who needs those from the start uses [`NodeHandle::lines`].
+    /// All lines from now on. For those from the start use [`NodeHandle::lines`].
     pub fn subscribe(&self) -> broadcast::Receiver<Line> {
         self.telemetry.subscribe()
     }
@@ -405,26 +407,26 @@ impl NodeHandle {
         std::mem::replace(&mut self.lines, later)
     }
 
-    /// Where it stands, its counters and addresses.
+    /// Its state, its counters and addresses.
     pub fn telemetry(&self) -> &Arc<Telemetry> {
         &self.telemetry
     }
 
-    /// The first address it listens at, once it does; `None` where it ended before.
+    /// The first address at which it listens, once it does; `None` if it ended before.
     pub async fn listening(&self) -> Option<String> {
         let mut lines = self.telemetry.subscribe();
         loop {
             if let Some(address) = self.telemetry.known().listening.first() {
                 return Some(address.clone());
             }
-            // What was missed by lagging is in the status.
+            // Lines missed by lagging are in the status.
             if let Err(broadcast::error::RecvError::Closed) = lines.recv().await {
                 return None;
             }
         }
     }
 
-    /// Asks the peer to say goodbye and stop; [`NodeHandle::wait`] tells when it has.
+    /// Asks the peer to say goodbye and stop; [`NodeHandle::wait`] returns when it has.
     pub async fn leave(&self) {
         self.leaver().leave().await;
     }
@@ -463,7 +465,8 @@ impl NodeHandle {
         if matches!(ended, Some(End::Ended(_))) {
             tokio::time::sleep(FLUSH).await;
         }
-        // Stopped, the network has told all that it counted, and nothing more is counted.
+        // Once stopped, the network has reported everything that it counted, and counts nothing
+        // more.
         stop(&self.actors.peer).await;
         stop(&self.actors.network).await;
         let (finished, why, broken) = how_it_ended(ended);
@@ -540,7 +543,7 @@ impl Actors {
 async fn stop<A: Actor>(actor: &ActorRef<A>) {
     let stopped = async {
         let _ = actor.stop_gracefully().await;
-        // Until its last step is done; that it takes no more messages is told earlier.
+        // Waits until its last step is done; the news that it takes no more messages comes earlier.
         actor.wait_for_shutdown_with_result(|_| ()).await;
     };
     if tokio::time::timeout(STOP_DEADLINE, stopped).await.is_err() {

@@ -1,5 +1,5 @@
 //! Folders and files that only their owner may read: the state, checkpoints, keys and tokens. The
-//! modes are set here and do not depend on the umask of whoever starts the program.
+//! modes are set here and do not depend on the umask of the user who starts the program.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const FOLDER: u32 = 0o700;
 /// Mode of a private file.
 const FILE: u32 = 0o600;
-/// What others may not have of either.
+/// Permission bits that others may not have on either.
 const OTHERS: u32 = 0o077;
 
 /// Makes the folder if it is not there. A folder that was there keeps its mode, which may be meant;
@@ -45,8 +45,7 @@ pub(crate) fn create_folder(path: &Path) -> io::Result<Option<String>> {
     Ok(None)
 }
 
-/// Opens a file to read and write, makes it if it is not there, and takes from others what they
-/// could do with it.
+/// Opens a file to read and write, makes it if it is not there, and removes others' permissions.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
         .read(true)
@@ -76,8 +75,8 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     create(path)?.write_all(bytes)
 }
 
-/// Removes a file that still holds what this run wrote into it. Left behind, such a file opens and
-/// names nothing.
+/// Removes a file that still holds what this run wrote into it. Left behind, such a file gives no
+/// access and names nothing.
 pub(crate) fn remove_own(path: &Path, text: &str) {
     if std::fs::read_to_string(path).is_ok_and(|found| found == text) {
         let _ = std::fs::remove_file(path);
@@ -105,7 +104,7 @@ pub(crate) fn can_be_made(path: &Path) -> io::Result<()> {
             format!("{} is not a folder", existing.display()),
         ));
     }
-    // The mode alone does not tell, for example, of a file system that is mounted to be read only.
+    // The mode alone does not show, for example, that a file system is mounted read-only.
     let probe = existing.join(format!(".kith-probe-{}", std::process::id()));
     std::fs::File::create(&probe)?;
     std::fs::remove_file(probe)

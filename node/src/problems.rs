@@ -21,7 +21,7 @@ pub struct BadFile {
 
 impl BadFile {
     /// The problems of the file at `path` with this text. A text that looks like a private key is
-    /// not quoted, nor is what looks like one in a problem's own words.
+    /// not quoted, nor is text in a problem's own words that looks like one.
     pub fn new(path: &Path, text: &str, problems: Vec<Problem>) -> BadFile {
         let secret = looks_secret(text);
         let mut problems: Vec<Problem> = problems.into_iter().map(without_secrets).collect();
@@ -67,10 +67,10 @@ impl BadFile {
 pub struct BadFiles(pub Vec<BadFile>);
 
 impl BadFiles {
-    /// Ok where nothing is wrong.
+    /// Ok if nothing is wrong.
     ///
     /// # Errors
-    /// The files, where there is one.
+    /// The wrong files, if there is one.
     pub fn check(files: Vec<BadFile>) -> Result<(), BadFiles> {
         if files.is_empty() {
             Ok(())

@@ -1,5 +1,5 @@
-//! What a start would find: the state folder, the ports, and those who are to be dialled. For `kith
-//! check`, which says the same as `kith run` and leaves everything as it is.
+//! What a start would find: the state folder, the ports, and the peers to dial. For `kith check`,
+//! which says the same as `kith run` and changes nothing.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::error::NodeError;
 use crate::store::{Store, StoreError};
 
-/// Longest wait for somebody who is to be dialled.
+/// Longest wait for a peer that is dialled.
 const DIAL_DEADLINE: Duration = Duration::from_secs(2);
 
 /// What stands in the way of a start, and what a person should know besides.
@@ -35,7 +35,7 @@ pub fn look(config: &Config, agreement: &Agreement, peer: Option<PeerId>) -> Rea
     ) {
         Ok(warnings) => found.notes.extend(warnings),
         Err(error @ StoreError::InUse { .. }) => {
-            // Whoever has the state has the ports as well.
+            // The process that has the state has the ports as well.
             found.problems.push(error.into());
             return found;
         }
@@ -89,7 +89,7 @@ fn busy(text: &str) -> Option<NodeError> {
     )))
 }
 
-/// Why nobody answers at an address; over QUIC only whether its name resolves is looked at.
+/// Why nobody answers at an address; over QUIC this only checks whether its name resolves.
 fn unreached(text: &str) -> Option<String> {
     let (place, kind) = place(text)?;
     let addresses: Vec<SocketAddr> = match place.to_socket_addrs() {

@@ -1,17 +1,16 @@
-//! Keeps private keys out of what is shown. An error quotes the text that it is about, and that
-//! text may be a key: a key file named where a charter belongs, a secret pasted where an id
-//! belongs.
+//! Keeps private keys out of the output. An error quotes the text that it is about, and that text
+//! may be a key: a key file named where a charter belongs, a secret pasted where an id belongs.
 
 use std::borrow::Cow;
 
-/// Hexadecimal digits in a row that may be a key or a part of one. Ids of peers have other letters;
-/// what is no key and as long is left out as well, which costs a quotation.
+/// Hexadecimal digits in a row that may be a key or a part of one. Ids of peers have other letters.
+/// A text of this length that is no key is hidden as well, which costs a quotation.
 const DIGITS_MIN: usize = 32;
 /// Letters of a line that is nothing but encoded bytes (base64 of 32 bytes has 43).
 const ENCODED_MIN: usize = 40;
-/// What key files of other programs say of themselves.
+/// A mark that other programs' key files contain.
 const MARKER: &str = "PRIVATE KEY";
-/// What is shown instead.
+/// The text that is shown instead.
 const HIDDEN: &str = "(not shown: it looks like a key)";
 
 /// Whether a text holds what may be a private key.

@@ -1,10 +1,9 @@
-//! What a peer must not forget: its round, what it promised to send, its checkpoints and its
-//! events.
+//! The state that a peer must not forget: its round, its promises, its checkpoints and its events.
 //!
-//! One transactional file (`state/kith.redb`), made and opened in `database`, beside the checkpoint
-//! files and the vectors of a promise (`vectors`). Everything that [`Store::persist`] returned from
-//! is on disk. A second program on the same folder is refused by a file lock, which ends with the
-//! process however that ends. `backup` copies all of it and puts a copy back.
+//! One transactional file (`state/kith.redb`), made and opened in `database`, next to the
+//! checkpoint files and the vectors of a promise (`vectors`). Everything that [`Store::persist`]
+//! returned from is on disk. A second program on the same folder is refused by a file lock, which
+//! ends with the process however that ends. `backup` copies all of it and puts a copy back.
 
 pub(crate) mod backup;
 mod database;
@@ -45,27 +44,27 @@ pub enum StoreError {
     /// Another program has it open.
     #[error("the state folder {} is in use by {holder}; stop that one first (`kith status` tells what it does), or give this peer a folder of its own", path.display())]
     InUse {
-        /// The folder.
+        /// Path of the folder.
         path: PathBuf,
-        /// Which process, if it says so.
+        /// The process that has it open, if it says so.
         holder: String,
     },
     /// It belongs to another federation.
     #[error("the state folder {} belongs to federation {found}, the charter is federation {expected}; use another state folder for another charter", path.display())]
     OtherFederation {
-        /// The folder.
+        /// Path of the folder.
         path: PathBuf,
-        /// Whose it is.
+        /// The federation that it belongs to.
         found: String,
-        /// What the charter says.
+        /// The charter's federation.
         expected: Genesis,
     },
     /// The file system failed.
     #[error("cannot {act} {}: {source}", path.display())]
     Io {
-        /// What was tried.
+        /// The action as a verb.
         act: &'static str,
-        /// On what.
+        /// Path of the file or folder.
         path: PathBuf,
         /// What the operating system said.
         source: std::io::Error,
@@ -73,9 +72,9 @@ pub enum StoreError {
     /// The database failed.
     #[error("the store in {} failed: {why}", path.display())]
     Database {
-        /// The folder.
+        /// Path of the folder.
         path: PathBuf,
-        /// What it said.
+        /// The database's message.
         why: String,
     },
     /// The transactional file is damaged or gone, and there is something to lose.
@@ -85,19 +84,19 @@ pub enum StoreError {
         path.display(), state.display(), checkpoints.display()
     )]
     Damaged {
-        /// The file.
+        /// Path of the transactional file.
         path: PathBuf,
-        /// The state folder.
+        /// Path of the state folder.
         state: PathBuf,
-        /// The checkpoints' folder.
+        /// Path of the checkpoints' folder.
         checkpoints: PathBuf,
-        /// How that was noticed.
+        /// How the damage was noticed.
         why: String,
     },
     /// No checkpoint can be read.
     #[error("none of the checkpoints can be read ({why}); put a backup back with `kith restore`, or move {} away to begin anew", path.display())]
     NoCheckpoint {
-        /// The folder.
+        /// Path of the folder.
         path: PathBuf,
         /// What is wrong with each.
         why: String,
@@ -108,7 +107,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// What the operating system said, where that is the cause: no space, no permission, a broken
+    /// What the operating system said, if that is the cause: no space, no permission, a broken
     /// disk.
     pub fn cause(&self) -> Option<&std::io::Error> {
         match self {
@@ -124,7 +123,7 @@ impl StoreError {
 pub struct Resumed {
     /// The last completed round that can be read.
     pub checkpoint: Option<Checkpoint>,
-    /// What was promised for the round after it.
+    /// The promise for the round after it.
     pub intent: Option<Intent>,
     /// What a person should know, for example a damaged file.
     pub warnings: Vec<String>,
@@ -141,7 +140,7 @@ pub struct Store {
     /// What the operating system said first. Afterwards the database only says that it failed
     /// before.
     cause: OnceLock<(std::io::ErrorKind, String)>,
-    /// What was found while it was opened.
+    /// Warnings from when it was opened.
     warnings: Vec<String>,
     _lock: File,
 }
@@ -159,7 +158,7 @@ struct StoredIntent {
     body: Vec<u8>,
     #[serde(with = "serde_bytes")]
     own: Vec<u8>,
-    /// Empty where nothing is carried, and in files of before anything could be.
+    /// Empty if nothing is carried, and in files from before that was possible.
     #[serde(default)]
     carried: BTreeMap<String, serde_bytes::ByteBuf>,
 }
@@ -204,8 +203,8 @@ impl Store {
         Ok(store)
     }
 
-    /// Whether the state in `folder` could be resumed or begun; the texts are what a start would
-    /// warn of. Makes nothing that is not there.
+    /// Whether the state in `folder` could be resumed or begun; the texts are the warnings of a
+    /// start. Creates nothing.
     ///
     /// # Errors
     /// What [`Store::open`] or [`Store::resume`] would fail with.
@@ -305,7 +304,7 @@ impl Store {
         })
     }
 
-    /// A crash between the file and the record that names it leaves a file that nobody asks for.
+    /// A crash between the file and the record that names it leaves an unused file.
     fn remove_leftovers(&self) -> Result<(), StoreError> {
         let named: Vec<PathBuf> = self
             .intents()?
@@ -314,18 +313,18 @@ impl Store {
             .collect();
         for path in database::files(&self.folder.join(vectors::FOLDER), |_| true)? {
             if !named.contains(&path) {
-                // Left behind it only costs space.
+                // If left behind, it only costs space.
                 let _ = std::fs::remove_file(path);
             }
         }
-        // What was being written when the program was killed is as large as the model.
+        // A file that was being written when the program was killed is as large as the model.
         for path in database::files(&self.checkpoints, checkpoint::is_unfinished)? {
             let _ = std::fs::remove_file(path);
         }
         Ok(())
     }
 
-    /// Rounds and records of what was promised, oldest first.
+    /// Rounds and records of promises, oldest first.
     fn intents(&self) -> Result<Vec<(u64, StoredIntent)>, StoreError> {
         let transaction = self
             .database
@@ -361,8 +360,8 @@ impl Store {
     /// Makes a record durable; returns what to answer the peer.
     ///
     /// # Errors
-    /// When the disk or the database fails. The peer must not go on then: it could forget what it
-    /// promised.
+    /// When the disk or the database fails. The peer must not continue then: it could forget its
+    /// promise.
     pub fn persist(&self, record: &Record) -> Result<Stored, StoreError> {
         match record {
             Record::Intent(intent) => {
@@ -380,8 +379,8 @@ impl Store {
         }
     }
 
-    /// The newest promise is all that is kept: an older one can neither be sent any more nor tell
-    /// more than this one.
+    /// Only the newest promise is kept: an older one can no longer be sent, and says nothing more
+    /// than this one.
     fn persist_intent(&self, intent: &Intent) -> Result<(), StoreError> {
         let mut stored = StoredIntent {
             sequence: intent.sequence,
@@ -436,23 +435,21 @@ impl Store {
     }
 
     fn remove_vectors(&self, round: u64) {
-        // There may be none; left behind it only costs space.
+        // There may be none; if left behind, it only costs space.
         let _ = std::fs::remove_file(vectors::path(&self.folder, round));
     }
 
-    /// File first, then its hash: a crash between the two leaves a file that nobody asks for. What
-    /// was promised in the round that led here has been mixed: its record stays, so that it is not
-    /// contradicted, and its vectors go.
-    /// The oldest checkpoint makes room before the one of `round` is written, so that with the
-    /// promise there are never more than three models on disk.
+    /// File first, then its hash: a crash between the two leaves an unused file. The promise of the
+    /// round that led here has been mixed: its record stays, so that it is not contradicted, and
+    /// its vectors are removed. The oldest checkpoint makes room before the one of `round` is
+    /// written, so that with the promise there are never more than three models on disk.
     fn make_room(&self, round: u64) -> Result<(), StoreError> {
         let transaction = self
             .database
             .begin_read()
             .map_err(|error| self.failed(error))?;
         let known = read_checkpoints(&transaction).map_err(|error| self.failed(error))?;
-        // Not those that this one takes the place of: the peer may have gone back behind a damaged
-        // one.
+        // Not those that this one replaces: the peer may have gone back behind a damaged one.
         let before = known.iter().rev().filter(|(known, _)| *known < round);
         for (round, _) in before.skip(GENERATIONS - 1) {
             let _ = std::fs::remove_file(self.checkpoints.join(checkpoint::file_name(*round)));
@@ -479,7 +476,7 @@ impl Store {
             Ok((removed, promised))
         })?;
         for round in removed {
-            // Left behind it only costs space.
+            // If left behind, it only costs space.
             let _ = std::fs::remove_file(self.checkpoints.join(checkpoint::file_name(round)));
         }
         promised
@@ -488,12 +485,12 @@ impl Store {
         Ok(())
     }
 
-    /// The last completed round that can be read, and what was promised after it. A damaged newest
-    /// checkpoint is reported and its predecessor used. Where somebody took all checkpoints away
-    /// the peer begins anew, and says nothing in the rounds for which it has promised something.
+    /// The last completed round that can be read, and the promise after it. A damaged newest
+    /// checkpoint is reported and its predecessor used. If somebody removed all checkpoints, the
+    /// peer begins anew, and says nothing in the rounds for which it has a promise.
     ///
     /// # Errors
-    /// When there are checkpoints and none can be read: beginning anew in silence would break
+    /// When there are checkpoints and none can be read: beginning anew silently would break
     /// promises.
     pub fn resume(&self) -> Result<Resumed, StoreError> {
         self.found(true)
@@ -552,8 +549,8 @@ impl Store {
         })
     }
 
-    /// What a peer that opens `round` next is told of its newest promise. One for this round is
-    /// sent again; one for a later round, or one whose vectors are gone, only must not be
+    /// What a peer that opens `round` next learns about its newest promise. One for this round is
+    /// sent again; one for a later round, or one whose vectors are gone, must only not be
     /// contradicted.
     fn promise(
         &self,
@@ -617,7 +614,7 @@ impl Store {
         transaction.commit().map_err(|error| self.failed(error))
     }
 
-    /// Makes all that was appended durable.
+    /// Makes all appended lines durable.
     ///
     /// # Errors
     /// When the database fails.
@@ -1136,7 +1133,7 @@ mod tests {
             matches!(open(folder.path()), Err(StoreError::Damaged { .. })),
             "missing beside a checkpoint"
         );
-        // What the message says works.
+        // The way out that the message names works.
         std::fs::rename(folder.path().join("state"), folder.path().join("state.old")).unwrap();
         std::fs::rename(
             folder.path().join("checkpoints"),
@@ -1159,7 +1156,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             std::fs::create_dir(folder.path().join("state")).unwrap();
             std::fs::write(folder.path().join("state/kith.redb"), &half).unwrap();
-            // Of the program that is being interrupted while it makes one aside.
+            // A file of a program that was interrupted while it made one.
             std::fs::write(folder.path().join("state/kith.redb.new"), &half).unwrap();
             let store = open(folder.path()).unwrap();
             assert!(

@@ -1,8 +1,8 @@
-//! What is seen of a running node: one stream of lines, from which logs, metrics, status and the
+//! The output of a running node: one stream of lines, from which logs, metrics, status and the
 //! testnet's table are made.
 //!
 //! A line is an event of the [`Peer`](kith_gossip::Peer) or one of the node around it, with the
-//! time of day, the time since the start and the peer it happened at. Lines hold no data, no
+//! time of day, the time since the start and the peer at which it happened. Lines hold no data, no
 //! parameters and no keys; nothing that is kept grows with the rounds.
 //!
 //! | file | what it holds |
@@ -54,7 +54,7 @@ pub struct Telemetry {
     rounds: u64,
     denials: Mutex<Denials>,
     reach: Mutex<Reach>,
-    /// Refused messages, which are told in the log as denials are.
+    /// Refused messages, which the log reports as it reports denials.
     refusals: Mutex<Denials>,
     started: Instant,
     lines: broadcast::Sender<Line>,
@@ -88,7 +88,7 @@ impl Telemetry {
         }
     }
 
-    /// The same with the members' names, which people know them by.
+    /// The same with the members' names, for people.
     #[must_use]
     pub fn with_names(mut self, names: BTreeMap<PeerId, String>) -> Telemetry {
         self.names = names;
@@ -103,7 +103,7 @@ impl Telemetry {
             .unwrap_or_else(|| peer.short())
     }
 
-    /// Since the start.
+    /// Time since the start.
     pub fn now(&self) -> Duration {
         self.started.elapsed()
     }
@@ -115,7 +115,7 @@ impl Telemetry {
 
     /// Shows an event of the peer.
     pub fn peer_event(&self, mut event: Event) -> Line {
-        // JSON knows no infinity: what is not finite is shown as the largest number.
+        // JSON knows no infinity: a number that is not finite is shown as the largest number.
         if let Event::Aggregated { spread: number, .. }
         | Event::Trained { loss: number, .. }
         | Event::Evaluated { loss: number, .. } = &mut event
@@ -146,7 +146,7 @@ impl Telemetry {
             .for_each(|denial| drop(self.node_event(denial.into())));
     }
 
-    /// Shows what was counted of refused connections and not shown yet; for the end of a run.
+    /// Shows the refused connections that were counted and not shown yet; for the end of a run.
     pub fn show_denials(&self) -> Vec<Line> {
         let rest = self.lock_denials().rest();
         rest.into_iter()
@@ -179,7 +179,7 @@ impl Telemetry {
         }
     }
 
-    /// Notes that a peer is connected, where it was dialled if it was.
+    /// Notes that a peer is connected, and at which addresses, if it was dialled.
     pub fn reached(&self, peer: &PeerId, addresses: &[String]) {
         self.lock_reach().reached(peer, addresses);
     }
@@ -207,7 +207,7 @@ impl Telemetry {
         self.metrics.count(&line.what);
         self.lock().apply(&line.what);
         self.log(&line.what);
-        // Without subscribers there is nobody to tell.
+        // Without subscribers the line is dropped.
         let _ = self.lines.send(line.clone());
         line
     }
@@ -238,12 +238,12 @@ impl Telemetry {
         (seconds(0), seconds(1))
     }
 
-    /// What the lines so far add up to.
+    /// The sums of the lines so far.
     pub fn known(&self) -> Known {
         self.lock().clone()
     }
 
-    /// Where the node stands.
+    /// The node's state, for `/status`.
     pub fn status(&self) -> Status {
         let (incoming, outgoing) = self.wire();
         let names = self.names.iter();
@@ -267,7 +267,7 @@ impl Telemetry {
         status.show(&self.lock())
     }
 
-    /// Prometheus text.
+    /// The metrics as Prometheus text.
     pub fn metrics(&self) -> String {
         let counted = Counted {
             denied: self.denied.load(Ordering::Relaxed),

@@ -62,7 +62,7 @@ pub enum Knowledge {
     Own,
     /// Also what its neighbours sent last.
     Neighbourhood,
-    /// What every honest peer publishes in the same round. Only a simulation can give that; a real
+    /// The updates of all honest peers in the same round. Only a simulation can give that; a real
     /// process falls back to its neighbourhood.
     Omniscient,
 }
@@ -185,7 +185,7 @@ impl Oracle {
     }
 
     /// Of the honest vectors of the rounds in which attackers published, the share that they knew
-    /// then, on average; `None` where none was published.
+    /// then, on average; `None` if none was published.
     pub fn known_share(&self) -> Option<f64> {
         let heard = self.heard();
         let published = |round: &u64| heard.told.get(round).map_or(0, BTreeSet::len) as u64;

@@ -79,7 +79,7 @@ pub static CHECKS: Registry<NewCheck> = Registry::new(
 /// What the invariants of a run refer to.
 #[derive(Clone, Debug)]
 pub struct Scope {
-    /// The agreement.
+    /// The federation's charter.
     pub charter: std::sync::Arc<Charter>,
     /// The peers' ids by number.
     pub ids: Roster,
@@ -189,7 +189,7 @@ pub struct Failure {
     pub virtual_seconds: f64,
     /// Number of the peer; `None` for the run as a whole.
     pub peer: Option<usize>,
-    /// What happened.
+    /// What happened, in words.
     pub what: String,
 }
 

@@ -1,9 +1,9 @@
 //! An experiment: a charter plus a world, read from one file, run, and measured.
 //!
 //! The file holds a charter's sections and `[world]`. Parts that a charter needs but an experiment
-//! may leave out are filled in: the data set's `[data]`, `[model]` and `[training]` where a section
-//! is missing, the membership, and seeds, which follow the world's if they are not set. The
-//! resolved experiment, every default written out, is [`Experiment::to_toml`].
+//! may leave out are filled in: the data set's `[data]`, `[model]` and `[training]` if a section is
+//! missing, the membership, and seeds, which follow the world's if they are not set. The resolved
+//! experiment, every default written out, is [`Experiment::to_toml`].
 //!
 //! | file | what it holds |
 //! |---|---|

@@ -1,5 +1,5 @@
 //! What a run measures: a row for every peer and round, a row for every round, and totals. All of
-//! it is made from what the peers emit and store; nothing is counted twice.
+//! it comes from the peers' events and records; nothing is counted twice.
 
 mod mixing;
 mod retransmitted;
@@ -51,7 +51,7 @@ pub struct PeerRow {
     pub lies: bool,
     /// Virtual time at which its round closed.
     pub virtual_seconds: f64,
-    /// Mean training loss.
+    /// Mean training loss in the round.
     pub train_loss: Option<f64>,
     /// Loss on the held-out rows after the round.
     pub loss: Option<f64>,
@@ -59,7 +59,7 @@ pub struct PeerRow {
     pub accuracy: Option<f64>,
     /// Updates that were in when the round closed, of those that it may mix.
     pub have: usize,
-    /// Updates waited for.
+    /// Number of updates that the round waited for.
     pub awaited: usize,
     /// Updates mixed, the peer's own model not counted.
     pub mixed: usize,
@@ -73,7 +73,7 @@ pub struct PeerRow {
     pub filtered: Option<f64>,
     /// Mean staleness of the updates it accepted, in rounds.
     pub staleness: f64,
-    /// Updates it accepted.
+    /// Number of updates it accepted.
     pub accepted: u64,
     /// Bytes of bodies it accepted.
     pub payload_bytes: u64,
@@ -134,13 +134,13 @@ impl PeerRow {
 /// All honest peers' round.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct RoundRow {
-    /// Rounds completed.
+    /// Number of rounds completed, this one included.
     pub round: u64,
     /// Honest peers that completed it.
     pub peers: u64,
     /// Virtual time at which the last of them did.
     pub virtual_seconds: f64,
-    /// Mean training loss.
+    /// Mean training loss of the honest peers.
     pub train_loss: Option<f64>,
     /// Mean loss on the held-out rows.
     pub loss: Option<f64>,

@@ -3,8 +3,8 @@
 //!
 //! [`Plot`] draws lines with bands and marked points over linear or logarithmic axes; [`graph`]
 //! draws which peers exchange. Colours are those of Okabe and Ito 2008, which people with any kind
-//! of colour vision tell apart; dashes and shapes tell series apart without colour. Colours stand
-//! in [`STYLE`], not in the shapes, so that a page can follow its reader's scheme.
+//! of colour vision tell apart; dashes and shapes tell series apart without colour. Colours are in
+//! [`STYLE`], not in the shapes, so that a page can follow its reader's scheme.
 //!
 //! Not here: the choice of plots ([`crate::report`]).
 
@@ -65,7 +65,7 @@ pub enum Unit {
 /// One axis.
 #[derive(Clone, Debug)]
 pub struct Axis {
-    /// What it shows, with its unit.
+    /// The quantity that it shows, with its unit.
     pub title: String,
     /// Linear or logarithmic.
     pub scale: Scale,
@@ -107,7 +107,7 @@ pub struct Series {
 }
 
 impl Series {
-    /// A line.
+    /// A line through points, without a band.
     pub fn line(name: &str, points: Vec<(f64, f64)>) -> Series {
         Series {
             name: name.to_owned(),
@@ -275,7 +275,7 @@ pub fn standalone(svg: &str) -> String {
     format!("{head}><style>{STYLE}</style>{rest}\n")
 }
 
-/// Text inside XML.
+/// Escapes text for XML.
 pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")

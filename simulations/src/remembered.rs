@@ -1,9 +1,9 @@
 //! A rule that remembers: if everybody receives everybody's update, many peers combine the same
 //! models. Equal contributions give equal bits, so one of them computes for all.
 //!
-//! Only results that depend on nothing else are remembered: contributions of which every one is
-//! named by its hash, a rule that needs no model of the peer's own, no weights and no losses, and
-//! the same last aggregate.
+//! Only results that depend on nothing else are remembered. Every contribution is named by its
+//! hash, the last aggregate is the same, and the rule needs no model of the peer's own, no weights
+//! and no losses.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};

@@ -3,12 +3,12 @@
 //!
 //! [`Simulation`] owns the peers and carries out their effects. Time moves only to the next entry
 //! of the queue, so a deadline of minutes costs nothing. Training runs on a pool of threads, but
-//! its result enters when the device would have been done, so equal seeds give equal runs to the
+//! its result enters when the device would have been done. So equal seeds give equal runs to the
 //! bit for any number of threads; [`Simulation::trace`] is the hash over all inputs and effects
 //! that shows it.
 //!
-//! This file holds the queue's loop and routes what peers ask for; `member` is a peer's process and
-//! disk, `connections` which peers are connected, `transfers` messages and bodies on their way,
+//! This file holds the queue's loop and routes the peers' requests. `member` is a peer's process
+//! and disk, `connections` which peers are connected, `transfers` messages and bodies on their way,
 //! `work` what devices compute, `faults` what goes wrong.
 //!
 //! Not here: the world file (`world`), measurements (`metrics`) and invariants (`check`). The last
@@ -204,7 +204,7 @@ impl<O: Observer> Simulation<O> {
         self.running == self.stranded.len()
     }
 
-    /// Whether a member waits for neighbours of whom none will ever be there again.
+    /// Whether a member waits for neighbours of which none will ever be there again.
     pub fn is_stranded(&self, member: usize) -> bool {
         self.stranded.contains(&member)
     }

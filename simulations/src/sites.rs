@@ -26,7 +26,7 @@ const LIMIT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Mean and sample standard deviation over splits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
-    /// Mean.
+    /// Mean over the splits.
     pub mean: f64,
     /// Standard deviation (ddof 1), 0 for one split.
     pub deviation: f64,
@@ -51,7 +51,7 @@ impl Spread {
 /// One site's row of the table: an entry for each of [`WAYS`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct SiteRow {
-    /// The site.
+    /// Name of the site.
     pub name: String,
     /// Training rows of one split.
     pub train_rows: usize,

@@ -373,9 +373,9 @@ pub struct Manifest {
     pub axes: Vec<String>,
     /// Their values in short.
     pub values: Vec<Vec<String>>,
-    /// Seeds.
+    /// Seeds of every cell's runs.
     pub seeds: Vec<u64>,
-    /// Every run.
+    /// Every run, in the order of the cells.
     pub runs: Vec<Entry>,
 }
 

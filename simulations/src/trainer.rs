@@ -52,7 +52,7 @@ pub trait Objective: Send + Sync {
 /// The section `[world.trainer]`: which objective, and how a round of local training goes.
 #[derive(Clone, Debug)]
 pub struct TrainerSection {
-    /// The objectives.
+    /// The kind of objective, with its parameters.
     pub family: Arc<dyn Family>,
     /// Step size η of local gradient descent in round 0.
     pub learning_rate: f64,

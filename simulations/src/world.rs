@@ -75,7 +75,7 @@ pub struct World {
     pub links: Links,
     /// The faults of the file, in order of time.
     pub faults: Vec<(Duration, Fault)>,
-    /// Random faults.
+    /// Random faults, if the world has them.
     pub chaos: Option<Chaos>,
     /// Crashes at random times.
     pub churn: Option<Churn>,
@@ -118,9 +118,9 @@ pub struct Churn {
 /// Faults drawn at random until a time, after which everything works again.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Chaos {
-    /// Number of faults.
+    /// Number of random faults.
     pub faults: usize,
-    /// When they end.
+    /// Virtual time after which everything works again.
     pub until: Duration,
 }
 

@@ -61,7 +61,7 @@ impl Rule for CenteredClipping {
         };
         let rows = &rows.kept();
         let mut squares = rows.squared_distances_to(&point);
-        // How much of the point comes from each row; the rest still comes from where it started.
+        // How much of the point comes from each row; the rest still comes from the starting point.
         let mut shares = vec![0.0; count];
         for _ in 0..self.iterations {
             let pulls: Vec<(usize, f64)> = squares

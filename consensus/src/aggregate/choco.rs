@@ -3,7 +3,7 @@
 //! Koloskova, Stich and Jaggi 2019, arXiv 1902.00340. xᵢ ← xᵢ + γ Σⱼ wᵢⱼ (x̂ⱼ − x̂ᵢ), where x̂ is a
 //! model as the others know it through a lossy codec, x̂ᵢ included. So compression losses cancel,
 //! and the mean of all models does not change. Works for n ≥ 1, cost n·d. With exact replicas and γ
-//! = 1 it is gossip averaging; the coarser the codec, the smaller γ has to be; otherwise it
+//! = 1 it is gossip averaging. The coarser the codec, the smaller γ has to be; otherwise it
 //! diverges. One arbitrary model moves the result anywhere.
 
 use super::mean::shares;
@@ -27,7 +27,7 @@ pub(super) const ENTRY: RuleEntry = RuleEntry {
 #[derive(Debug)]
 struct Choco {
     byzantine: usize,
-    /// γ
+    /// Step size γ of the averaging.
     step_size: f64,
 }
 

@@ -28,7 +28,7 @@ pub(super) const ENTRY: RuleEntry = RuleEntry {
 #[derive(Debug)]
 struct ClippedGossip {
     byzantine: usize,
-    /// 0: adaptive.
+    /// Clipping radius τ; 0: adaptive.
     tau: f64,
 }
 

@@ -3,8 +3,8 @@
 //! Pillutla, Kakade, Harchaoui 2022 (RFA), arXiv 1912.13445. Protects for n ≥ 2f + 1. The objective
 //! is Σ max(‖z − xᵢ‖, ν), inside ν smoothed to ‖z − xᵢ‖² / 2ν + ν / 2. Any candidate z = Σ λᵢ xᵢ
 //! has its distances from the n² products of differences ([`Gram`]), so the models are read twice,
-//! once for the products and once for the result (three times if a model that looked central in a
-//! sample of coordinates is far from the others). In between:
+//! once for the products and once for the result. (They are read three times if a model that looked
+//! central in a sample of coordinates is far from the others.) In between:
 //!
 //! 1. A model is the optimum itself when the unit forces of all others add up to no more than its
 //!    own (Kuhn's condition). The mean of equally good ones is taken.
@@ -49,7 +49,7 @@ const FLOOR: f64 = 1e-150;
 #[derive(Debug)]
 struct GeometricMedian {
     byzantine: usize,
-    /// Plain steps from zero, as published code takes them; else from the best of the models.
+    /// Plain steps from zero, as published code takes them; otherwise it starts at the best model.
     from_zero: bool,
     /// Smaller distances count as `nu`; 0: none is smaller.
     nu: f64,
@@ -219,7 +219,7 @@ impl Pull {
     }
 
     /// Whether the model is an optimum: its own unit force (one for each model there) withstands
-    /// the pull, but for rounding.
+    /// the pull, except for rounding.
     fn holds(&self) -> bool {
         self.strength <= self.here * (1.0 + 4.0 * self.weights.len() as f64 * f64::EPSILON)
     }

@@ -83,8 +83,8 @@ impl Gram {
             .collect()
     }
 
-    /// Of the rows, the one whose sum of distances to all is least; ties to the lower index. And
-    /// these sums.
+    /// The row whose sum of distances to all is least, ties to the lower index; and its distances'
+    /// sums.
     pub(super) fn medoid(&self) -> (usize, Vec<f64>) {
         let sum = |row: usize| {
             (0..self.rows)

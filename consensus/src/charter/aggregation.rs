@@ -7,11 +7,11 @@ use crate::section::Section;
 /// How models become one.
 #[derive(Debug)]
 pub struct Aggregation {
-    /// The rule.
+    /// The rule that combines models, with its parameters.
     pub rule: Box<dyn Rule>,
     /// Arbitrary models to tolerate in every neighbourhood.
     pub byzantine: usize,
-    /// What a contribution weighs.
+    /// How contributions are weighed.
     pub weighting: Weighting,
     /// Whether the rule sees models or updates.
     pub on: Space,
@@ -32,7 +32,7 @@ pub enum Space {
     Updates,
 }
 
-/// What a contribution weighs.
+/// How contributions are weighed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weighting {
     /// The topology's mixing weight.

@@ -10,7 +10,7 @@
 /// How a peer trains in a round.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LocalTraining {
-    /// Local steps τ.
+    /// Number of local steps τ in the round.
     pub steps: u64,
     /// Learning rate η of the first step.
     pub learning_rate: f64,

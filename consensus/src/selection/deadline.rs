@@ -2,9 +2,9 @@
 //! `fairness` rounds.
 //!
 //! After Nishio and Yonetani 2019 (FedCS), arXiv 1804.08333, where a server asks for resources and
-//! leaves out clients that would delay the round. Here nobody is asked: what counts is when a
-//! neighbour's newest update came, as a share of the deadline counted from the end of the peer's
-//! own training. A neighbour that came later than `late`, or missed the deadline, is awaited again
+//! leaves out clients that would delay the round. Here nobody is asked: a neighbour counts by when
+//! its newest update came, as a share of the deadline counted from the end of the peer's own
+//! training. A neighbour that came later than `late`, or missed the deadline, is awaited again
 //! `fairness` rounds after it was last awaited. A neighbour that is not awaited and comes in time
 //! is mixed anyway. One that does not come leaves its weight to the peer's own model, as an absent
 //! peer always does. So a slow peer's rows count less, but they do count: with unlike rows the

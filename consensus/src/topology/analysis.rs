@@ -22,7 +22,7 @@ pub struct Analysis {
     pub n: usize,
     /// Whether an edge may carry updates one way only.
     pub directed: bool,
-    /// Number of edges.
+    /// Number of edges, as [`Graph::edges`] lists them.
     pub edge_count: usize,
     /// Whether every peer's updates reach every other peer, directly or through others.
     pub connected: bool,

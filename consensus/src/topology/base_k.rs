@@ -3,10 +3,10 @@
 //!
 //! Takezawa et al. 2023, arXiv 2305.11420. At most 2 log₍ₖ₊₁₎ n + 2 rounds, then again. Two parts:
 //! averaging over groups of at most k + 1 peers whose numbers differ in one digit (mixed radix),
-//! which is exact if n has no prime factor above k + 1; and for the rest n is written in base k + 1
-//! as parts of aₗ (k + 1)^pₗ peers. Each part averages inside; then every peer of the later parts
+//! which is exact if n has no prime factor above k + 1. For the rest, n is written in base k + 1 as
+//! parts of aₗ (k + 1)^pₗ peers. Each part averages inside. Then every peer of the later parts
 //! exchanges with one peer of each of the aₗ blocks of part l, with a weight that makes the mean of
-//! each block the mean of all; then the blocks average inside while the later parts continue among
+//! each block the mean of all. Then the blocks average inside while the later parts continue among
 //! themselves. The factor of n without its small primes is done that way, in copies side by side,
 //! and then the copies average; unless one pass over all of n is shorter.
 //!
@@ -31,7 +31,7 @@ pub(super) const ENTRY: TopologyEntry = TopologyEntry {
 
 #[derive(Debug)]
 struct BaseK {
-    /// k
+    /// Most neighbours in a round, k.
     degree: usize,
 }
 

@@ -2,7 +2,7 @@
 //! of their keys.
 //!
 //! With `directed` a pair is sender and receiver, and a receiver averages all models that it got
-//! and its own equally: rows of W sum to 1, columns do not, so that plain mixing moves the mean and
+//! and its own equally. Rows of W sum to 1, columns do not. So plain mixing moves the mean and
 //! `push-sum` does not.
 //!
 //! [`edges_from_text`] reads the same from a file of pairs, as other programs write them.

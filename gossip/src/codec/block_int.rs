@@ -207,7 +207,7 @@ impl BlockInt {
         dimension.div_ceil(self.block) * 4
     }
 
-    /// What the scales are divided by (see the head of this file).
+    /// The divisor of the scales (see the head of this file).
     fn damping(&self) -> f64 {
         let code_max = f64::from(self.width.code_max());
         let omega = self.block as f64 / (4.0 * code_max * code_max);

@@ -8,7 +8,7 @@ use kith_consensus::Section;
 
 use super::{Codec, CodecError, Form, Randomness, form};
 
-/// Values converted at a time: where the CPU can, it converts several at once.
+/// Values converted at a time: a CPU that can converts several at once.
 const CHUNK: usize = 512;
 
 #[derive(Debug)]

@@ -81,7 +81,7 @@ impl Qsgd {
         1 + (u32::BITS - self.levels.leading_zeros())
     }
 
-    /// What the norm is divided by (see the head of this file).
+    /// The divisor of the norm (see the head of this file).
     fn damping(&self, dimension: usize) -> f64 {
         let (d, s) = (dimension as f64, f64::from(self.levels));
         if self.form == Form::Replica {

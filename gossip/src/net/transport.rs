@@ -171,7 +171,7 @@ async fn exchange(
     poll_fn(|context| match talk.as_mut().poll(context) {
         Poll::Ready(result) => Poll::Ready(result),
         Poll::Pending => match drive(muxer, context) {
-            // The other end has hung up; what it said before may still lie in the stream.
+            // The other end has hung up; its earlier messages may still be in the stream.
             Poll::Ready(error) => match talk.as_mut().poll(context) {
                 Poll::Ready(result) => Poll::Ready(result),
                 Poll::Pending => Poll::Ready(Err(error)),
@@ -182,7 +182,7 @@ async fn exchange(
     .await
 }
 
-/// Lets the connection carry what its streams want to send and receive; ready when it has broken.
+/// Lets the connection carry what its streams have to send and receive; ready when it has broken.
 fn drive(muxer: &mut StreamMuxerBox, context: &mut Context<'_>) -> Poll<io::Error> {
     loop {
         match muxer.poll_unpin(context) {

@@ -1,9 +1,9 @@
 //! What the charter's algorithm of optimisation does to a round: one file each.
 //!
-//! A row is what a peer sends: its model and, behind it, what the algorithm adds. [`Algorithm`]
-//! says how this peer's row follows from training, what the neighbourhood's rows mean to the rule,
-//! and what is carried to the next round. The formulas are `kith_consensus::optimization`'s; the
-//! peer decides when something is sent, combined or stored.
+//! A row is what a peer sends: its model and, after it, what the algorithm adds. [`Algorithm`] says
+//! how this peer's row follows from training, what the neighbourhood's rows mean to the rule, and
+//! what is carried to the next round. The formulas are `kith_consensus::optimization`'s; the peer
+//! decides when something is sent, combined or stored.
 
 mod fednova;
 mod gradient_tracking;
@@ -28,7 +28,7 @@ pub(super) trait Algorithm: Send {
     /// A round begins over this graph, in which the peer has this place.
     fn open(&mut self, _graph: &Graph, _place: usize) {}
 
-    /// What every local gradient of the round that begins is corrected by.
+    /// The correction of every local gradient in the round that begins.
     fn correction(&self) -> Option<Parameters> {
         None
     }
@@ -38,7 +38,7 @@ pub(super) trait Algorithm: Send {
         Arc::clone(training.end)
     }
 
-    /// What stands after the model in this peer's row.
+    /// The values after the model in this peer's row.
     fn added(&self, _training: &Training<'_>) -> Vec<f32> {
         Vec::new()
     }
@@ -55,9 +55,9 @@ pub(super) trait Algorithm: Send {
     /// Notes what was told; after a crash it is told again.
     fn shared(&mut self, _told: &Parameters) {}
 
-    /// The models that rows stand for, where they are not the rows' first values, and the weights
-    /// of these. `lost` says that neighbours know updates of this peer that it no longer knows.
-    /// Empty: the rows' first values.
+    /// The models that rows stand for, if they are not the rows' first values, and their weights.
+    /// `lost` says that neighbours know updates of this peer that it no longer knows. Empty: the
+    /// rows' first values.
     fn models(
         &mut self,
         _rows: &[(PeerId, Arrived)],

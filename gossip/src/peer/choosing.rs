@@ -1,8 +1,8 @@
-//! Whose updates a round waits for and mixes: what the charter's selection is told of each
-//! neighbour, and what it decided.
+//! Whose updates a round waits for and mixes: the selection's input about each neighbour, and its
+//! decision.
 //!
-//! What is remembered of neighbours lives as long as the process: after a restart each counts as
-//! quick until it is late again.
+//! The memory of neighbours lives as long as the process: after a restart each counts as quick
+//! until it is late again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! The exchange of updates: what every sender's vector is now, what is on its way, and what this
-//! peer has sent.
+//! The exchange of updates: every sender's current vector, the updates on their way, and this
+//! peer's sent updates.
 //!
 //! Per sender one queue by round. An update is applied when its round is not ahead of this peer's,
 //! its body is here and, with a replica codec, its base is the replica that is held here. Otherwise
@@ -91,8 +91,8 @@ pub(super) struct Outgoing {
     pub(super) state: Digest,
     pub(super) announcement: Packet,
     pub(super) body_bytes: usize,
-    /// What others may pull: nothing if the body travels inside the announcement, several if a liar
-    /// has several.
+    /// Bodies that others may pull: none if the body travels inside the announcement, several if a
+    /// liar has several.
     bodies: Vec<(Digest, Arc<Vec<u8>>)>,
     /// This peer's replica after it, if the codec has one: a peer that is a round behind may still
     /// need it whole.
@@ -131,7 +131,7 @@ pub(super) struct Encoded {
     pub(super) body: Vec<u8>,
     /// What receivers will reconstruct.
     pub(super) public: Parameters,
-    /// Hash of that.
+    /// Hash of the public vector.
     pub(super) state: Digest,
 }
 

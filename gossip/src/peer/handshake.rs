@@ -128,7 +128,7 @@ impl Peer {
             roster: self.overlay.roster_digest(),
             addresses,
         };
-        // Many are told the same at the same time.
+        // Many peers get the same handshake at the same time.
         let payload = wire::encode(&hello);
         let header = self.header(Kind::Hello, Digest::default(), &payload);
         if let Some((_, packet)) = self.greeting.as_ref().filter(|(said, _)| *said == header) {
@@ -172,7 +172,7 @@ impl Peer {
         }
         self.dial(self.last_or_current_round(), out);
         if !fresh && hello.answered {
-            return Ok(()); // it only told addresses
+            return Ok(()); // it only brought addresses
         }
         if !fresh {
             // It has not heard this peer's handshake: that was lost, or the other peer restarted

@@ -284,7 +284,7 @@ impl Peer {
 
     // --- weights ---
 
-    /// What each row weighs, this peer's own included.
+    /// The weight of each row, this peer's own included.
     fn weights(&self, rows: &[(PeerId, Arrived)], own: usize) -> Vec<f64> {
         let factor = self.choosing.factor();
         let weight =

@@ -2,7 +2,7 @@
 //!
 //! A [`RoundMode`] decides how one way of going through rounds differs from another: whom a peer
 //! tells its update, which updates it admits, whom a round waits for and when it is complete, and
-//! what each model weighs. Everything else about a round is the same in every mode and stands in
+//! what each model weighs. Everything else about a round is the same in every mode and is in
 //! `round`, `receipt` and `mixing`. A mode decides and does not act: it looks at a [`Scene`] and
 //! answers. The peer sends, waits and combines.
 //!
@@ -19,11 +19,11 @@
 //! so `weight` is the number of peers in it. The trait lacks one thing for it: messages of its own
 //! (roll, shares), that is one method that takes an opened message and returns what to send.
 //!
-//! *Membership that grows while a run goes on.* A round has the roster that was in force when it
-//! opened. The graph of a round follows from that roster, so `audience`, `is_for` and `admits` ask
-//! the scene's overlay with the round, as they do now, and a newcomer is refused for rounds before
-//! its first one. `lead` follows from the largest roster. The trait lacks nothing for it. The
-//! overlay needs a roster for each height in place of one.
+//! *Membership that grows during a run.* A round has the roster that was in force when it opened.
+//! The graph of a round follows from that roster, so `audience`, `is_for` and `admits` ask the
+//! scene's overlay with the round, as they do now, and a newcomer is refused for rounds before its
+//! first one. `lead` follows from the largest roster. The trait lacks nothing for it. The overlay
+//! needs a roster for each height in place of one.
 
 mod asynchronous;
 mod pairwise;
@@ -136,7 +136,7 @@ pub(super) trait RoundMode: Send {
         scene.overlay.audience(scene.own, round).contains(peer)
     }
 
-    /// What a neighbour gets that misses this peer's update of `round`.
+    /// The answer to a neighbour that misses this peer's update of `round`.
     fn answer(&self, _scene: &Scene<'_>, _peer: &PeerId, _round: u64) -> Reply {
         Reply::Asked
     }
@@ -149,7 +149,7 @@ pub(super) trait RoundMode: Send {
     /// A signed header showed that `peer` has published something.
     fn has_published(&mut self, _peer: PeerId) {}
 
-    /// What a neighbour is owed for an update of `round`.
+    /// The answer that a neighbour is owed for an update of `round`.
     ///
     /// # Errors
     /// The update is not meant for this peer.
@@ -210,7 +210,7 @@ pub(super) trait RoundMode: Send {
             .is_complete(scene.charter.round.quorum, reachable)
     }
 
-    /// Whether a neighbour whose update is not in has missed a deadline by that.
+    /// Whether a neighbour whose update is not in has thereby missed a deadline.
     fn expects(&self, window: &Window, peer: &PeerId) -> bool;
 
     // --- which weights ---

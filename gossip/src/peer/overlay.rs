@@ -51,7 +51,7 @@ struct Near {
 struct Known {
     /// Its place in the roster, once that is complete and if the peer is on it.
     place: Option<usize>,
-    /// Connected.
+    /// Whether it is connected.
     up: bool,
     /// The handshake is complete.
     ready: bool,
@@ -68,7 +68,7 @@ struct Known {
     claim: Option<u64>,
     /// Deadlines missed in a row.
     missed: u64,
-    /// Where it can be dialled.
+    /// Addresses at which it can be dialled.
     addresses: Vec<String>,
 }
 
@@ -452,9 +452,9 @@ impl Overlay {
         !self.is_formed() && addressed.count() < 2 * self.wanted
     }
 
-    /// Remembers where a member can be dialled; whether that is news. Peers beyond the roster are
-    /// not remembered, so the roster bounds this. `first_hand` says that the peer itself named
-    /// them, or that it was reached there.
+    /// Remembers where a member can be dialled; returns whether that is news. Peers beyond the
+    /// roster are not remembered, so the roster bounds this. `first_hand` says that the peer itself
+    /// named them, or that it was reached there.
     pub(super) fn learn_addresses(
         &mut self,
         peer: PeerId,
@@ -512,8 +512,8 @@ impl Overlay {
         let lost =
             |peer: &PeerId| !self.is(peer, |known| known.up || known.finished || known.dismissed);
         let unreached = neighbours.into_iter().filter(lost);
-        // An empty list leaves it to the carrier, which may know an address that nobody told (mDNS,
-        // an earlier connection).
+        // An empty list leaves it to the carrier, which may know an address that no peer announced
+        // (mDNS, an earlier connection).
         unreached
             .map(|peer| (peer, self.addresses_of(&peer)))
             .collect()
@@ -521,8 +521,8 @@ impl Overlay {
 
     // --- which peers are awaited ---
 
-    /// A peer said goodbye after its last round; whether that is news. It still serves what it has
-    /// sent, as long as it is connected.
+    /// A peer said goodbye after its last round; returns whether that is news. It still serves its
+    /// sent updates, as long as it is connected.
     pub(super) fn finish(&mut self, peer: PeerId) -> bool {
         !planted(Mutant::ForgetGoodbye) && !std::mem::replace(&mut self.of(peer).finished, true)
     }

@@ -48,7 +48,8 @@ pub(super) struct Trained {
 /// What this peer contributes to its round.
 #[derive(Clone, Debug)]
 pub(super) struct Own {
-    /// Where its training led, and behind it what the algorithm adds. The rule sees it exactly.
+    /// The result of its training, and after it the values that the algorithm adds. The rule sees
+    /// it exactly.
     pub(super) row: Parameters,
     pub(super) claims: Claims,
 }
@@ -69,7 +70,7 @@ pub(super) struct Sealed {
 }
 
 impl Peer {
-    /// Training has ended. What it led to becomes this peer's row of the round.
+    /// Training has ended. Its result becomes this peer's row of the round.
     pub(super) fn trained(&mut self, trained: Trained, out: &mut Vec<Effect>) {
         let Trained {
             parameters,
@@ -118,7 +119,7 @@ impl Peer {
         self.release(model, reach, out);
     }
 
-    /// A row: `model`, and behind it what the algorithm adds for a training that led to `end` with
+    /// A row: `model`, and after it what the algorithm adds for a training that led to `end` with
     /// this `reach`.
     pub(super) fn row(&self, model: Parameters, end: &Parameters, reach: f64) -> Parameters {
         let training = Training {

@@ -130,8 +130,7 @@ impl Peer {
         });
     }
 
-    /// A round without training: what came early goes in, then the model that is here is the
-    /// update.
+    /// A round without training: early updates go in, then this peer sends the model that it has.
     fn exchange_only(&mut self, out: &mut Vec<Effect>) {
         for sender in self.overlay.receives_from(self.round) {
             self.advance(sender, out);

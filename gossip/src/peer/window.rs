@@ -24,7 +24,7 @@ pub(super) struct Arrived {
 
 #[derive(Debug, Default)]
 pub(super) struct Window {
-    /// Ascending.
+    /// Senders that the round waits for, ascending.
     awaited: Vec<PeerId>,
     arrived: Sorted<PeerId, Arrived>,
     /// Groups of alternatives, best first. A peer in no group stands alone.
@@ -72,7 +72,7 @@ impl Window {
         }
     }
 
-    /// Waits for this one or nobody; what has come stays.
+    /// Waits for this one or nobody; updates that have come stay.
     pub(super) fn await_only(&mut self, peer: Option<PeerId>) {
         self.awaited = peer.into_iter().collect();
     }

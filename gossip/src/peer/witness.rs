@@ -173,7 +173,7 @@ impl Witness {
             .find_map(|round| Some(self.spell(*round, peer, self.seen(*round, peer)?).into()))
     }
 
-    /// Headers remembered.
+    /// Number of headers remembered.
     pub(super) fn len(&self) -> usize {
         self.seen.values().map(Sorted::len).sum()
     }

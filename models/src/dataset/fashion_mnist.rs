@@ -50,7 +50,7 @@ const FILES: [&str; 4] = [
 ];
 
 fn load(options: &DatasetOptions) -> Result<Loaded, DataError> {
-    // A folder that somebody names is the one that is meant: other rows under its name would go
+    // If the user names a folder, only that one is searched: other rows in its place would go
     // unnoticed.
     let searched: Vec<PathBuf> = match &options.directory {
         Some(directory) => vec![directory.clone()],

@@ -2,7 +2,7 @@
 //! compiled in: a naturally federated table with real missing values and real differences between
 //! the sites.
 //!
-//! For demonstration; what is learned from it is not a medical device.
+//! For demonstration; a model trained on it is not a medical device.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -45,7 +45,7 @@ pub(super) const ENTRY: DatasetEntry = DatasetEntry {
 };
 
 /// Means, deviations and stand-ins are round values of the kind a cardiologist would name for
-/// middle-aged patients sent for chest pain; none is computed from these rows, so the schema
+/// middle-aged patients sent for chest pain; none is computed from these rows. So the schema
 /// releases nothing about them and no test row leaks into it. A blood pressure or cholesterol of 0
 /// was not measured. A missing category is all zeros. Softmax regression, because 690 training rows
 /// carry little more; batch and learning rate measured: models/tests/accuracy.rs.

@@ -1,7 +1,7 @@
 //! The exponential function of the softmax loss.
 
 /// exp(x) for x ≤ 0, relative error below 2·10⁻⁷; 0 below −87, where f32 loses its precision. The
-/// same bits on every CPU, which the platform's function does not promise, and several values at
+/// same bits on every CPU, which the platform's function does not guarantee, and several values at
 /// once.
 ///
 /// exp(x) = 2ᵏ·exp(r) with k the integer nearest x / ln 2, so |r| ≤ ln 2 / 2, where the series up

@@ -1,4 +1,4 @@
-//! The products that training consists of, on slices, in vector registers.
+//! The products of training, on slices, in vector registers.
 //!
 //! The rows of a batch are the innermost axis, one lane each: a layer's values are `[features,
 //! stride]` with `stride` rows, padded to whole vectors. Then a product with weights needs no
@@ -13,8 +13,8 @@
 //! A large product is shared by the threads of rayon's pool, each with outputs of its own, so their
 //! number changes no bit either.
 //!
-//! What is slow about the obvious loops is memory: each product here reads its weights once, in the
-//! order in which they stand, and holds as many sums in registers as there are.
+//! The obvious loops are slow because of memory. Each product here reads its weights once, in the
+//! order in which they are stored, and holds as many sums in registers as there are registers.
 
 // A loop over a constant number of vectors is unrolled into registers; an iterator or a copy may
 // pass them through memory.
@@ -27,7 +27,7 @@ use rayon::prelude::*;
 
 /// Outputs computed at once.
 pub(super) const SIDE: usize = 8;
-/// Outputs whose terms [`transposed`] adds before it goes to the next inputs: as many lines of
+/// Outputs whose terms [`transposed`] adds before it moves to the next inputs: as many lines of
 /// weights as stay in the first cache.
 const TERMS: usize = 16;
 /// Multiplications for which a second thread is worth its start, some microseconds (a guess).
@@ -42,17 +42,17 @@ pub(crate) fn dispatch<Op: WithSimd>(op: Op) -> Op::Output {
     // Asking the CPU takes as long as a small product.
     static ARCH: OnceLock<Arch> = OnceLock::new();
     match *ARCH.get_or_init(Arch::new) {
-        // One value at a time is not what such a CPU can do: four are turned into its vectors by
-        // the compiler.
+        // Such a CPU can do more than one value at a time: the compiler turns four into its
+        // vectors.
         Arch::Scalar => op.with_simd(pulp::Scalar128b),
         #[allow(unreachable_patterns)] // where a CPU's vectors are unknown to pulp
         arch => arch.dispatch(op),
     }
 }
 
-/// Of `count` outputs, how many each thread takes, a multiple of `side`; `None` where one thread
-/// does it all, because it is the only one or the multiplications are few. Then rayon is not asked,
-/// which would hand even a single part to another thread.
+/// Of `count` outputs, how many each thread takes, a multiple of `side`; `None` if one thread does
+/// it all, because it is the only one or the multiplications are few. Then rayon is not used; it
+/// would hand even a single part to another thread.
 fn share(count: usize, side: usize, multiplications: usize) -> Option<usize> {
     let threads = if multiplications < SHARED {
         1
@@ -200,7 +200,7 @@ impl WithSimd for Transform<'_> {
 fn transform_side<S: Simd, const O: usize>(simd: S, all: &mut Transform<'_>, output: usize) {
     let mut from = 0;
     while from < all.stride {
-        // Two vectors of every output where registers are wide, and so also more than sixteen.
+        // Two vectors of every output if registers are wide; then there are also more than sixteen.
         if S::F32_LANES >= 16 && all.stride - from >= 2 * S::F32_LANES {
             transform_block::<S, O, 2>(simd, all, output, from);
             from += 2 * S::F32_LANES;
@@ -388,7 +388,7 @@ pub(super) struct Rows<'a> {
     pub(super) values: &'a [f32],
     pub(super) count: usize,
     pub(super) width: usize,
-    /// From one row to the next; at least the width.
+    /// Distance from one row to the next; at least the width.
     pub(super) stride: usize,
 }
 
@@ -499,7 +499,7 @@ impl Plane {
 }
 
 /// Puts weights `[outputs, channels·kernel²]` in the order in which [`convolve`] reads them: for
-/// each side of outputs, term after term, the outputs' weights beside each other. `at` gives the
+/// each side of outputs, term after term, the outputs' weights next to each other. `at` gives the
 /// weight of an output and a term.
 pub(super) fn pack(
     outputs: usize,
@@ -898,7 +898,7 @@ mod tests {
         }
     }
 
-    /// Against the definition, term after term in the order that the module promises.
+    /// Against the definition, term after term in the order that the module documents.
     #[test]
     fn convolutions_are_the_plain_sums_on_every_width() {
         let mut stream = Seed::from_number(8).stream("test convolution");
@@ -921,7 +921,7 @@ mod tests {
             let weights = draw(stream, outputs * channels * taps);
             let inputs = draw(stream, channels * plane.pixels() * stride);
             let residuals = draw(stream, outputs * plane.pixels() * stride);
-            // The input's place for a pixel and a tap, where that lies inside.
+            // The input's place for a pixel and a tap, if that lies inside.
             let source = |channel: usize, [y, x]: [usize; 2], tap: usize| {
                 let y = (y + tap / kernel)
                     .checked_sub(kernel / 2)

@@ -12,7 +12,7 @@ pub(super) const ENTRY: ModelEntry = ModelEntry {
     source: "Rumelhart, Hinton and Williams 1986, doi 10.1038/323533a0; with ReLU",
     main_key: Some("hidden"),
     new: |section| {
-        // 32 units suit the 8×8 digits (measured: models/tests/accuracy.rs); wider images want
+        // 32 units suit the 8×8 digits (measured: models/tests/accuracy.rs); wider images need
         // more.
         let hidden = section.integers("hidden", Some(&[32]), 1..=65_536);
         limit_layers(section, "hidden", &hidden);

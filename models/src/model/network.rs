@@ -1,9 +1,9 @@
 //! Networks computed on the flat parameter vector without candle: stages of convolution, 2×2
-//! max-pooling and ReLU, where a network has any, and then linear layers with ReLU between them.
+//! max-pooling and ReLU, if a network has any, and then linear layers with ReLU between them.
 //!
 //! A step through candle makes tensors, records a graph and walks it, and keeps every gradient
-//! until the optimizer comes: for models of a few hundred parameters that costs several times what
-//! the arithmetic does, for models of many millions the memory is read and written twice as often.
+//! until the optimizer comes. For models of a few hundred parameters that costs several times as
+//! much as the arithmetic; for models of many millions, memory is read and written twice as often.
 //! Here a step allocates nothing once its [`Workspace`] has grown to the batch, and a part of the
 //! gradient goes to the optimizer while it is in the cache.
 //!
@@ -37,7 +37,7 @@ struct Stage {
     weight: Range<usize>,
     bias: Range<usize>,
     channels: usize,
-    /// Of its inputs.
+    /// The image plane of its inputs.
     plane: Plane,
 }
 
@@ -50,8 +50,8 @@ struct Linear {
     outputs: usize,
 }
 
-/// Takes a part of the gradient: its range in the parameter vector, the parameters there, which it
-/// may change, and the gradient.
+/// A function that takes a part of the gradient: its range in the parameter vector, the parameters
+/// there, which it may change, and the gradient.
 pub(crate) type Step<'a> = dyn FnMut(Range<usize>, &mut [f32], &mut [f32]) + 'a;
 
 /// Memory of steps, reused from one to the next.
@@ -59,7 +59,7 @@ pub(crate) type Step<'a> = dyn FnMut(Range<usize>, &mut [f32], &mut [f32]) + 'a;
 pub struct Workspace {
     /// The batch, `[rows, features]`.
     pub(crate) inputs: Vec<f32>,
-    /// The batch turned round, `[features, stride]`.
+    /// The batch transposed, `[features, stride]`.
     columns: Vec<f32>,
     images: Vec<Image>,
     layers: Vec<Values>,
@@ -69,7 +69,7 @@ pub struct Workspace {
     block: Vec<f32>,
 }
 
-/// What a stage gave.
+/// Values of a stage.
 #[derive(Clone, Debug, Default)]
 struct Image {
     /// Of the convolution, `[outputs, height, width, stride]`; in the backward pass their
@@ -81,7 +81,7 @@ struct Image {
     packed: Vec<f32>,
 }
 
-/// What a layer gave, after its ReLU where it has one.
+/// Values of a layer, after its ReLU if it has one.
 #[derive(Clone, Debug, Default)]
 struct Values {
     /// `[outputs, stride]`; in the backward pass their gradients.
@@ -92,7 +92,7 @@ struct Values {
 
 impl Network {
     /// Linear layers of these names in `layout`, each with tensors `NAME.weight` and `NAME.bias`;
-    /// `None` where one is missing.
+    /// `None` if one is missing.
     pub(crate) fn dense(
         layout: &Layout,
         names: impl IntoIterator<Item = String>,
@@ -107,7 +107,7 @@ impl Network {
         })
     }
 
-    /// The same behind stages of these names, over images of `[channels, height, width]`.
+    /// The same after stages of these names, over images of `[channels, height, width]`.
     pub(crate) fn convolutional(
         layout: &Layout,
         shape: &[usize],
@@ -154,8 +154,8 @@ impl Network {
         })
     }
 
-    /// Zeros in the lanes that hold no row, where a convolution sums across lanes; elsewhere no
-    /// lane meets another.
+    /// Puts zeros in the lanes that hold no row, if a convolution sums across lanes; elsewhere
+    /// lanes are never combined.
     fn pad(&self, columns: &mut [f32], rows: usize, stride: usize) {
         if !self.stages.is_empty() && rows < stride {
             columns
@@ -165,7 +165,7 @@ impl Network {
     }
 
     /// Computes the logits `[rows, classes]` of the batch in `workspace.inputs`; they may be
-    /// changed where they stand.
+    /// changed in place.
     pub(crate) fn logits<'w>(
         &self,
         parameters: &[f32],
@@ -480,7 +480,7 @@ fn relu(value: f32) -> f32 {
     if value < 0.0 { 0.0 } else { value }
 }
 
-/// ReLU passes a gradient where its output was above 0.
+/// ReLU passes a gradient if its output was above 0.
 fn mask(gradients: &mut [f32], activations: &[f32]) {
     gradients
         .iter_mut()
@@ -526,7 +526,7 @@ fn pool(plane: Plane, stride: usize, full: &[f32], bias: &[f32], pooled: &mut [f
     }
 }
 
-/// `b` where it is above `a`.
+/// `b` if it is above `a`, otherwise `a`.
 #[inline(always)]
 fn larger(a: f32, b: f32) -> f32 {
     if b > a { b } else { a }
@@ -587,8 +587,8 @@ fn turn(rows: &[f32], width: usize, columns: &mut [f32], stride: usize) {
     }
 }
 
-/// What [`turn`] undoes: `count` rows `[count, width]` of `columns` `[width, stride]`, and [`ROOM`]
-/// values more.
+/// The inverse of [`turn`]: `count` rows `[count, width]` of `columns` `[width, stride]`, and
+/// [`ROOM`] values more.
 fn turn_back(columns: &[f32], stride: usize, count: usize, width: usize, rows: &mut Vec<f32>) {
     rows.resize(count * width + ROOM, 0.0);
     for (place, row) in rows.chunks_exact_mut(width).take(count).enumerate() {
@@ -603,7 +603,7 @@ mod tests {
     use super::*;
     use kith_consensus::Seed;
 
-    /// Sizes that leave a rest in every direction.
+    /// Sizes that leave a remainder in every direction.
     #[test]
     fn blocks_and_rests_give_the_plain_sums() {
         let mut stream = Seed::from_number(4).stream("test dense");

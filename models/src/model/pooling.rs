@@ -1,6 +1,6 @@
 //! Max-pooling for candle with a gradient of our own, because that of candle 0.11's `max_pool2d` is
-//! wrong: it gives a quarter of the gradient to the only maximum of a 2×2 window (it multiplies by
-//! the number of maxima over four instead of dividing by it).
+//! wrong. It gives a quarter of the gradient to the only maximum of a 2×2 window: it multiplies by
+//! the number of maxima over four instead of dividing by it.
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 

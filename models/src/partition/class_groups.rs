@@ -1,7 +1,7 @@
 //! Groups of peers with disjoint classes: group g of consecutive peers holds its own consecutive
-//! classes, IID within the group. On a graph whose halves hang together by one edge (a dumbbell)
-//! each half then knows half of the classes, and shows whether a rule lets the other half's
-//! knowledge through.
+//! classes, IID within the group. On a graph whose halves are joined by one edge (a dumbbell) each
+//! half then knows half of the classes, and shows whether a rule lets the other half's knowledge
+//! through.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::{Deal, PartitionEntry, PartitionError, Rows, cut, near_equal};
 
 pub(super) const ENTRY: PartitionEntry = PartitionEntry {
     name: "class-groups",
-    help: "groups of consecutive peers, each with classes of its own, IID within: class-groups:2",
+    help: "groups of consecutive peers, each with its own classes, IID within: class-groups:2",
     source: "He, Karimireddy and Jaggi, arXiv 2202.01545, figure 4",
     main_key: Some("groups"),
     // 2: the paper's dumbbell.

@@ -1,6 +1,6 @@
 //! Concept shift: rows are dealt IID, then each group of consecutive peers renames the classes by a
-//! permutation of its own. What is a 3 to one group is a 7 to another, so no one model suits all,
-//! and peers gain by finding their own kind.
+//! permutation of its own. A 3 to one group is a 7 to another, so no one model suits all, and peers
+//! gain by finding their own kind.
 //!
 //! The first group keeps the names, so rows held out from all suit it. For another group's,
 //! transform them with one of its places.
@@ -17,7 +17,7 @@ pub(super) const ENTRY: PartitionEntry = PartitionEntry {
     help: "IID rows, but each group of consecutive peers permutes the labels in its own way: concept-shift:2",
     source: "Sattler, Müller and Samek, arXiv 1910.01991 (clustered federated learning)",
     main_key: Some("clusters"),
-    // 2: the least that differs.
+    // 2: the smallest number with a difference.
     new: |section| {
         Arc::new(ConceptShift {
             clusters: section.integer("clusters", Some(2), 1..=1 << 16) as usize,
@@ -69,7 +69,7 @@ impl Deal for ConceptShift {
     }
 }
 
-/// The names of the classes in each of so many groups, no two alike, the first unchanged.
+/// The names of the classes in each of `groups` groups, no two alike, the first unchanged.
 fn permutations(classes: usize, groups: usize, seed: &Seed) -> Vec<Vec<u32>> {
     let mut stream = Stream::derive("kith.v1 concept shift", seed, 0, 0, 0);
     let mut all: Vec<Vec<u32>> = vec![(0..classes as u32).collect()];

@@ -13,7 +13,7 @@ use super::{Deal, PartitionEntry, PartitionError, Rows};
 
 pub(super) const ENTRY: PartitionEntry = PartitionEntry {
     name: "draw",
-    help: "each peer draws so many rows from all of them, with overlap between peers: draw:18",
+    help: "each peer draws a number of rows from all of them, with overlap between peers: draw:18",
     source: "Kith's own, for thousands of peers over a small table",
     main_key: Some("rows"),
     // 18: a hundredth of the 1,797 digits (a guess).

@@ -1,5 +1,5 @@
 //! γ-similarity: a share γ of all rows is dealt IID, the rest is sorted by label and cut in order.
-//! 1 is IID, 0 as unlike as can be: one number that goes from the one to the other.
+//! 1 is IID, 0 as unlike as possible: one number covers the whole range.
 
 use std::sync::Arc;
 

@@ -1,9 +1,9 @@
 //! Label skew at equal sizes: each peer draws its own label proportions from Dir(α, …, α) over the
 //! classes and fills its fixed number of rows by them. Unlike `dirichlet`, no peer is poor in rows,
-//! so what is measured is the skew of labels alone.
+//! so it measures label skew alone.
 //!
-//! The peers take one row each in turn, so that when a class runs out it does so for all alike; a
-//! peer then goes on with the classes that are left, in its own proportions.
+//! The peers take one row each in turn, so that a class runs out for all peers alike. A peer then
+//! continues with the remaining classes, in its own proportions.
 
 use std::sync::Arc;
 
@@ -60,8 +60,8 @@ impl Deal for InnerDirichlet {
     }
 }
 
-/// The class at `point` in [0, 1) of the shares of the classes that have rows; where these shares
-/// vanish, the rows' own.
+/// The class at `point` in [0, 1) of the shares of the classes that have rows; if these shares
+/// vanish, by the remaining rows.
 fn choose(shares: &[f64], left: &[Vec<usize>], point: f64) -> usize {
     let mut weights: Vec<f64> = shares
         .iter()
@@ -109,7 +109,7 @@ mod tests {
             chosen(&[0.2, 0.3, 0.5], &without_last),
             [0, 0, 0, 0, 1, 1, 1, 1, 1, 1]
         );
-        // A tiny α can leave no share at all to what has rows.
+        // A tiny α can leave no share at all to the classes that have rows.
         assert_eq!(
             chosen(&[0.0, 0.0, 1.0], &without_last),
             [0, 0, 0, 0, 0, 1, 1, 1, 1, 1]

@@ -1,7 +1,7 @@
 //! Exactly k classes per peer; the rows of each class are split evenly among the peers that hold
 //! it.
 //!
-//! Each peer takes the k classes with the fewest holders so far, ties at random: so the numbers of
+//! Each peer takes the k classes with the fewest holders so far, ties at random. So the numbers of
 //! holders differ by at most one, and every class has a holder if peers · k reaches the number of
 //! classes. Otherwise the rows of the classes without one are not dealt. Classes without rows do
 //! not count.
@@ -14,7 +14,7 @@ use super::{Deal, PartitionEntry, PartitionError, Rows, near_equal, rows_by_clas
 
 pub(super) const ENTRY: PartitionEntry = PartitionEntry {
     name: "pathological",
-    help: "each peer holds rows of so many classes only, each class split evenly among its holders; pathological:2",
+    help: "each peer holds rows of k classes only, each class split evenly among its holders; pathological:2",
     source: "McMahan et al., arXiv 1602.05629, section 3, with exact numbers of classes",
     main_key: Some("classes_per_peer"),
     // 2: the paper's.

@@ -1,9 +1,9 @@
 //! Rotation, a feature skew of images: rows are dealt IID, then each of four groups of consecutive
-//! peers sees its images turned by another quarter, as if its camera were mounted so. The first
-//! group sees them as they are.
+//! peers sees its images turned by another quarter, as if its camera were mounted that way. The
+//! first group sees them unchanged.
 //!
-//! Ghosh, Chung, Yin and Ramchandran, arXiv 2006.04088 (rotated MNIST), where clusters are told
-//! apart by it.
+//! Ghosh, Chung, Yin and Ramchandran, arXiv 2006.04088 (rotated MNIST), which tells clusters apart
+//! by it.
 
 use std::sync::Arc;
 

@@ -41,7 +41,7 @@ pub fn open_idx(images: &Path, labels: &Path, schema: &Schema) -> Result<Dataset
 /// kept in memory.
 ///
 /// # Errors
-/// As [`open_idx`]; and when a row is beyond the last or the order is not ascending.
+/// The errors of [`open_idx`]; also when a row is beyond the last or the order is not ascending.
 pub fn open_idx_rows(
     images: &Path,
     labels: &Path,

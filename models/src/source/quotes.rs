@@ -1,6 +1,5 @@
-//! Where the quotes of a table open and close, seen while its bytes pass by: the reader of tables
-//! takes a quote that never closes for a cell that reaches to the end of the file, rows and all,
-//! and does not say so.
+//! Tracks where the quotes of a table open and close while its bytes pass by. The reader of tables
+//! silently takes a quote that never closes for a cell that reaches to the end of the file.
 
 use std::io::{self, Read};
 
@@ -34,8 +33,8 @@ impl<R> Quotes<R> {
         }
     }
 
-    /// The line, from 1, of the quote in which the file has ended. `None` before its end, which
-    /// whoever gets a cell cut off by it has seen.
+    /// The line, from 1, of the quote in which the file has ended. `None` before its end; a reader
+    /// that gets a cell cut off by the end has seen that end.
     pub(super) fn open_at_end(&self) -> Option<u64> {
         (self.ended && self.state == State::Quoted).then_some(self.opened)
     }

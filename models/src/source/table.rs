@@ -10,13 +10,13 @@ use crate::schema::{ColumnKind, Schema};
 
 /// Cells of a table that mean "nothing was measured", in every schema; `data.missing` adds to them.
 const MISSING: [&str; 3] = ["", "?", "NA"];
-/// Most names shown as near to one that is not there.
+/// Most similar names shown for one that is missing.
 const NEAR_MAX: usize = 3;
 /// Most letters by which a near name differs, upper and lower case aside.
 const NEAR_DISTANCE: usize = 2;
 
 fn csv_reader<R: Read>(reader: R, headers: bool) -> csv::Reader<Quotes<R>> {
-    // `flexible`: rows of the wrong length come through, and are refused here with line and both
+    // `flexible`: rows of the wrong length pass the reader, and are refused here with line and both
     // lengths.
     let builder = &mut csv::ReaderBuilder::new();
     builder
@@ -62,7 +62,7 @@ fn csv_header<R: Read>(
     Ok(header)
 }
 
-/// Reads the next row into `row` and looks whether it is one; `false` after the last.
+/// Reads the next row into `row` and checks it; `false` after the last.
 fn next_row<R: Read>(
     path: &Path,
     reader: &mut csv::Reader<Quotes<R>>,
@@ -107,7 +107,7 @@ fn next_row<R: Read>(
 
 /// Lines of a cell at `place` of `columns` that seem to be rows: the first has the separators of
 /// the cells after it, the last of the cells before it, and all others those of a whole row. So a
-/// letter of two lines is none, unless it has as many commas.
+/// text of two lines is not one, unless it has as many commas.
 fn rows_in_cell(cell: &str, place: usize, columns: usize) -> Option<usize> {
     if !cell.contains(['\n', '\r']) {
         return None;
@@ -413,7 +413,8 @@ impl<'a> RowEncoder<'a> {
             path: self.path.to_owned(),
             line: row.position().map_or(0, csv::Position::line),
             column: clip(&self.header[place]),
-            // A cell is private data: enough to find it, never a whole document in a log.
+            // A cell is private data: shown only as far as needed to find it, never a whole
+            // document in a log.
             value: row[place].chars().take(32).collect(),
             expected: expected.to_owned(),
         }

@@ -34,7 +34,7 @@ pub(crate) struct Arguments {
 /// Owns the swarm.
 pub(crate) struct NetworkActor {
     arguments: Arguments,
-    /// An input that waits for room in the peer's mailbox; until it is in, the swarm is not asked
+    /// An input that waits for room in the peer's mailbox. Until it is in, the swarm is not asked
     /// for more.
     delivery: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     counted: Instant,
@@ -56,7 +56,7 @@ impl Actor for NetworkActor {
         })
     }
 
-    /// Whoever reads the counters at the end reads all of them.
+    /// Updates the counters once more, so that readers at the end see everything.
     async fn on_stop(
         &mut self,
         _: WeakActorRef<Self>,

@@ -84,7 +84,7 @@ impl Message<Input> for PeerActor {
 impl PeerActor {
     async fn execute(&mut self, effect: Effect, context: &mut Context<Self, ()>) {
         let others = &self.arguments.others;
-        // Where another actor has stopped, the supervisor is ending the node, and nobody waits for
+        // If another actor has stopped, the supervisor is ending the node, and nobody waits for
         // this effect.
         match effect {
             Effect::Train {
@@ -171,7 +171,7 @@ impl PeerActor {
         self.lines.push(self.arguments.telemetry.peer_event(event));
     }
 
-    /// The event log is told without waiting: a slow disk costs lines of the log, not the
+    /// Lines go to the event log without waiting: a slow disk costs lines of the log, not the
     /// federation's time.
     fn append_lines(&mut self) {
         if self.lines.is_empty() {

@@ -3,7 +3,7 @@
 //!
 //! `GET /status` (JSON), `/metrics` (Prometheus text), `/live`, `/ready`, `/log?count=N` (JSON
 //! lines), `POST /leave` and `/snapshot` (with the secret in the state folder's
-//! [`OWNER_TOKEN_FILE`](visitor::OWNER_TOKEN_FILE)). [`door`] bounds connections, [`visitor`] tells
+//! [`OWNER_TOKEN_FILE`](visitor::OWNER_TOKEN_FILE)). [`door`] bounds connections, [`visitor`] says
 //! who may ask.
 
 mod door;
@@ -41,13 +41,13 @@ use crate::telemetry::Telemetry;
 /// File in the state folder that names where status is served.
 pub const STATUS_ADDRESS_FILE: &str = "status.address";
 
-/// This actor is never told anything but to stop.
+/// This actor gets no message except the one to stop.
 pub(crate) const MAILBOX: usize = 8;
 
 /// Most lines of the log in one answer.
 const LOG_LINES_MAX: usize = 10_000;
 
-/// A bound socket, and what the state folder tells of it while it is served.
+/// A bound socket, and the file in the state folder that names it while it is served.
 pub(crate) struct Socket {
     listener: TcpListener,
     address: SocketAddr,
@@ -55,8 +55,8 @@ pub(crate) struct Socket {
     address_file: AddressFile,
 }
 
-/// The file that names where status is served. Removed with the run, so that nobody asks whoever
-/// gets the address next.
+/// The file that names where status is served. Removed with the run, so that nobody asks the
+/// program that gets the address next.
 struct AddressFile(PathBuf, String);
 
 impl Drop for AddressFile {
@@ -69,7 +69,7 @@ impl Socket {
     /// Listens at `address` and notes it in the state folder.
     ///
     /// # Errors
-    /// When the address cannot be had, or the state folder cannot be written.
+    /// When the address is not available, or the state folder cannot be written.
     pub(crate) async fn bind(address: SocketAddr, state: &Path) -> Result<Socket, NodeError> {
         let failed = |source| NodeError::Status { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
@@ -87,7 +87,7 @@ impl Socket {
         })
     }
 
-    /// Where it listens.
+    /// The address at which it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
@@ -99,7 +99,7 @@ pub(crate) struct Arguments {
     pub(crate) served: Served,
 }
 
-/// What requests are answered from.
+/// The sources of answers to requests.
 #[derive(Clone)]
 pub(crate) struct Served {
     pub(crate) telemetry: Arc<Telemetry>,
@@ -107,7 +107,7 @@ pub(crate) struct Served {
     pub(crate) store: ActorRef<StoreActor>,
 }
 
-/// What requests are looked at and answered with.
+/// What requests are checked and answered with.
 #[derive(Clone)]
 struct Desk {
     address: SocketAddr,
@@ -219,7 +219,7 @@ async fn log(State(served): State<Served>, RawQuery(query): RawQuery) -> Respons
 }
 
 impl Desk {
-    /// The answer to somebody who may not give orders; `None` for the peer's owner.
+    /// The answer to a visitor that may not give orders; `None` for the peer's owner.
     fn refusal(&self, from: SocketAddr, headers: &HeaderMap) -> Option<Response> {
         let may = from.ip().is_loopback() && self.token.is_shown(headers);
         let what = "only this machine may ask that, with \"Authorization: Bearer\" and the secret in the state folder's owner.token\n";
@@ -272,7 +272,7 @@ async fn look(State(desk): State<Desk>, request: Request, next: Next) -> Respons
     response
 }
 
-/// Where a request comes from.
+/// The address from which a request comes.
 #[derive(Clone, Copy)]
 struct From(SocketAddr);
 

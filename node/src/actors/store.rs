@@ -28,8 +28,8 @@ pub(crate) struct Append(pub(crate) Vec<String>);
 /// Asks for the last lines of the event log.
 pub(crate) struct ReadEvents(pub(crate) usize);
 
-/// Asks for a copy of the state as it is between two records; answered with its folder, which
-/// whoever asked removes.
+/// Asks for a copy of the state as it is between two records. The answer is its folder, which the
+/// asker removes.
 pub(crate) struct Snapshot;
 
 impl Actor for StoreActor {
@@ -66,8 +66,7 @@ impl Actor for StoreActor {
 impl Message<Record> for StoreActor {
     type Reply = Result<(), StoreError>;
 
-    /// An error ends the node: a peer that goes on without its record could forget what it
-    /// promised.
+    /// An error ends the node: a peer that continues without its record could forget its promise.
     async fn handle(&mut self, record: Record, _: &mut Context<Self, Self::Reply>) -> Self::Reply {
         let stored = self.store.persist(&record)?;
         let peer = self.peer.clone();
@@ -81,7 +80,7 @@ impl Message<Append> for StoreActor {
     type Reply = Result<(), StoreError>;
 
     /// A disk that fails ends the node here already: the database takes nothing more afterwards,
-    /// and now the cause is known.
+    /// and at this point the cause is known.
     async fn handle(
         &mut self,
         Append(lines): Append,

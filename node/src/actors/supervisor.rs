@@ -1,4 +1,4 @@
-//! The actor that all others are linked to: it tells how the node ended.
+//! The actor that all others are linked to: it reports how the node ended.
 
 use std::convert::Infallible;
 use std::ops::ControlFlow;
@@ -15,7 +15,7 @@ use crate::store::StoreError;
 /// How a node ended.
 #[derive(Clone, Debug)]
 pub(crate) enum End {
-    /// The peer said so.
+    /// The peer ended by itself.
     Ended(Ended),
     /// An actor failed and could not be started again.
     Broken {
@@ -25,14 +25,14 @@ pub(crate) enum End {
     },
 }
 
-/// Whose doing it is that an actor failed.
+/// Which part is to blame for an actor's failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// Kith's own.
+    /// A bug in Kith.
     Ours,
-    /// The disk's: full, broken, not to be written.
+    /// The disk: full, broken, or not writable.
     Disk,
-    /// The machine's: no memory, no thread.
+    /// The machine: no memory, or no thread.
     Machine,
 }
 
@@ -89,7 +89,7 @@ impl Actor for Supervisor {
     }
 }
 
-/// What an actor failed of. The reason itself only tells in which of its functions that was.
+/// Why an actor failed. The reason itself only says in which of its functions.
 fn cause(reason: &ActorStopReason) -> (Fault, String) {
     let ActorStopReason::Panicked(panic) = reason else {
         return (Fault::Ours, reason.to_string());
@@ -121,7 +121,7 @@ fn cause(reason: &ActorStopReason) -> (Fault, String) {
 }
 
 impl Supervisor {
-    /// The first reason holds.
+    /// Ends the node; the first reason counts.
     fn end(&self, end: End) {
         self.end.send_if_modified(|known| {
             let first = known.is_none();

@@ -28,13 +28,13 @@ pub(crate) struct Arguments {
     pub(crate) telemetry: Arc<Telemetry>,
 }
 
-/// Whether this machine allows the node's threads. Asked before anything starts: later a refusal
-/// could only end what runs.
+/// Whether this machine allows the node's threads. Checked before anything starts: later a refusal
+/// could only end the run.
 ///
 /// # Errors
-/// What is refused.
+/// When the machine refuses a thread: what it refuses.
 pub(crate) fn check_threads() -> Result<(), NodeError> {
-    /// Beside the training thread peer and store have one each.
+    /// Besides the training thread, peer and store have one each.
     const OTHERS_BYTES: usize = 2 * (2 << 20);
     let probe = std::thread::Builder::new()
         .stack_size(STACK_BYTES + OTHERS_BYTES)
@@ -65,7 +65,7 @@ pub(crate) enum Work {
     },
     /// Held-out rows.
     Evaluate { round: u64, parameters: Parameters },
-    /// The losses of several models on the own rows.
+    /// The losses of several models on this peer's rows.
     Judge { round: u64, models: Vec<Parameters> },
 }
 
@@ -78,7 +78,7 @@ impl Work {
         }
     }
 
-    /// What the peer is told where there is no result.
+    /// The input for the peer if there is no result.
     fn failed(&self, why: &str) -> Input {
         match self {
             Work::Train { round, .. } => Input::TrainingFailed {

@@ -113,8 +113,7 @@ impl Aggregate {
         )
     }
 
-    /// An output that is among the inputs, under whatever path, would be an input of the next run
-    /// too.
+    /// An output that is among the inputs, under any path, would be an input of the next run too.
     fn refuse_own_output(&self) -> Result<(), Failure> {
         let Ok(out) = self.out.canonicalize() else {
             return Ok(());

@@ -1,4 +1,4 @@
-//! `kith backup` and `kith restore`: a copy of a peer that always opens, also of one that runs, and
+//! `kith backup` and `kith restore`: a copy of a peer, running or not, that always opens, and
 //! putting it back.
 
 use std::path::{Path, PathBuf};
@@ -62,7 +62,7 @@ pub(crate) struct Restore {
     json: bool,
 }
 
-/// What a backup is of.
+/// The description of a backup.
 #[derive(Debug, Serialize, Deserialize)]
 struct Label {
     name: String,
@@ -91,14 +91,14 @@ impl Backup {
             }
             Err(error) => return Err(NodeError::from(error).into()),
         };
-        // It is written beside its place and renamed, so that there is never half a backup of that
+        // It is written next to its place and renamed, so that there is never half a backup of that
         // name.
         let mut name = self.out.file_name().unwrap_or_default().to_owned();
         name.push(".unfinished");
         let unfinished = self.out.with_file_name(name);
         let _ = std::fs::remove_dir_all(&unfinished);
         let made = self.fill(&config, &snapshot, &unfinished, peer.to_string());
-        // A snapshot that stays costs space, until the peer starts again.
+        // A leftover snapshot costs space until the peer starts again.
         let _ = std::fs::remove_dir_all(&snapshot);
         let label = made.inspect_err(|_| drop(std::fs::remove_dir_all(&unfinished)))?;
         std::fs::rename(&unfinished, &self.out)
@@ -211,8 +211,8 @@ impl Restore {
             .map_err(|error| Failure::new(format!("{} cannot be read: {error}", path.display())))
     }
 
-    /// The peer's own configuration, or, where there is none, the copied one; key and charter are
-    /// put beside it if they are missing.
+    /// The peer's own configuration, or, if there is none, the copied one. Key and charter are put
+    /// next to it if they are missing.
     fn configuration(&self, label: &Label) -> Result<Config, Failure> {
         let path = self.dir.join(CONFIG_FILE);
         let put = |name: &str, to: &Path| -> Result<(), NodeError> {
@@ -245,7 +245,7 @@ impl Restore {
     }
 }
 
-/// A copy of a backup beside the folders that it is to replace; removed where it is not put into
+/// A copy of a backup next to the folders that it is to replace; removed if it is not put into
 /// their place.
 struct Copied {
     state: PathBuf,
@@ -253,7 +253,7 @@ struct Copied {
 }
 
 impl Copied {
-    /// Copies the backup and looks at all of it, so that nothing of the peer's is touched for a
+    /// Copies the backup and verifies all of it, so that the peer's files are not touched for a
     /// copy that does not open.
     fn fill(&self, backup: &Path) -> Result<(), NodeError> {
         for (name, to) in [(STATE, &self.state), (CHECKPOINT_FILES, &self.checkpoints)] {
@@ -269,7 +269,7 @@ impl Copied {
 impl Drop for Copied {
     fn drop(&mut self) {
         for folder in [&self.state, &self.checkpoints] {
-            // In its place by now, or worth nothing.
+            // By now it is in its place, or useless.
             let _ = std::fs::remove_dir_all(folder);
         }
     }
@@ -282,7 +282,7 @@ fn beside(folder: &Path) -> PathBuf {
     ))
 }
 
-/// Renames a folder that holds something; from and to.
+/// Renames a folder that is not empty; returns the old and the new path.
 fn move_aside(folder: &Path) -> Result<Option<(PathBuf, PathBuf)>, Failure> {
     if !std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
         return Ok(None);

@@ -32,7 +32,7 @@ pub(crate) enum Charter {
 /// A charter file.
 #[derive(Debug, Args)]
 pub(crate) struct One {
-    /// The charter
+    /// The charter's file
     file: PathBuf,
     /// One JSON document
     #[arg(long)]
@@ -45,7 +45,7 @@ pub(crate) struct One {
 pub(crate) struct Diff {
     /// One charter
     left: PathBuf,
-    /// Another
+    /// The other charter
     right: PathBuf,
     /// One JSON document
     #[arg(long)]
@@ -68,7 +68,7 @@ pub(crate) struct New {
     /// Take [data], [model] and [training] from a known data set (`kith list datasets`)
     #[arg(long, default_value = "digits")]
     dataset: String,
-    /// What is learned (`kith list models`)
+    /// The kind of model (`kith list models`)
     #[arg(long)]
     model: Option<String>,
     /// Aggregation rule (`kith list rules`)
@@ -77,7 +77,7 @@ pub(crate) struct New {
     /// Liars to tolerate in every neighbourhood
     #[arg(long, default_value_t = 0)]
     byzantine: u64,
-    /// Who exchanges with whom (`kith list topologies`)
+    /// Which peers exchange updates (`kith list topologies`)
     #[arg(long, default_value = "complete")]
     topology: String,
     /// Encoding of updates (`kith list codecs`)
@@ -92,7 +92,7 @@ pub(crate) struct New {
     /// Shared seed
     #[arg(long, default_value_t = 0, value_parser = text::seed)]
     seed: u64,
-    /// Instead of members: whoever comes first with this charter takes one of so many places
+    /// Instead of members: the number of places, taken by the first peers with this charter
     #[arg(long, value_name = "PEERS", conflicts_with_all = ["members", "member_files"])]
     open: Option<u16>,
     /// A member: name=PEERID, with @organisation if you like
@@ -242,8 +242,7 @@ impl New {
         for path in &self.member_files {
             members.extend(read_members(path)?);
         }
-        // In the order of their keys, which is the roster's: whoever lists them otherwise makes the
-        // same charter.
+        // In the order of their keys, which is the roster's: another order makes the same charter.
         members.sort_by_cached_key(|member| {
             let key = member
                 .get("key")
@@ -264,8 +263,8 @@ impl New {
 fn read_members(path: &Path) -> Result<Vec<Value>, Failure> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Failure::new(format!("cannot read {}: {error}", path.display())))?;
-    // Read as every other file is, so that its problems are shown in the same way; what it may hold
-    // is for the charter to say.
+    // Read as every other file is, so that its problems are shown in the same way. The charter
+    // decides what it may hold.
     Document::parse(&text).map_err(|problem| BadFile::problems(path, &text, vec![problem]))?;
     let table: Table = text.parse().map_err(|error: toml::de::Error| {
         Failure::new(format!("{}: {}", path.display(), redacted(error.message())))
@@ -311,7 +310,7 @@ impl Diff {
     }
 }
 
-/// Keys of a section whose values differ, with both.
+/// Keys of a section whose values differ, with both values.
 fn differences(left: &Agreed, right: &Agreed, section: &str) -> Vec<(String, String, String)> {
     let keys = |charter: &Agreed| {
         charter

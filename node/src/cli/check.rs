@@ -1,5 +1,5 @@
-//! `kith check`: everything that can be told without starting anything. Its profile of the own rows
-//! is private: it is shown here and sent nowhere.
+//! `kith check`: everything that can be checked without starting anything. Its profile of the
+//! peer's rows is private: it is shown here and sent nowhere.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,7 +21,7 @@ use crate::identity::Identity;
 use crate::node::may_lie;
 use crate::readiness;
 
-/// What the program needs before any model, measured on a running testnet peer.
+/// Memory of the program before any model, measured on a running testnet peer.
 const BASE_BYTES: u64 = 16 << 20;
 /// Bytes of an announcement around an update: envelope, hashes, signature. Measured: 265 on a
 /// testnet, 232 to 267 in simulations; large numbers take a few more.
@@ -73,7 +73,8 @@ impl Check {
                 .insert("problems".to_owned(), json!(problems));
             print_json(&findings.facts)?;
         } else {
-            // What cannot run has no result: its profile goes where its problems go.
+            // A configuration that cannot run has no result: its profile goes where its problems
+            // go.
             let text = findings.to_text();
             if ok {
                 print(&text)?
@@ -238,13 +239,13 @@ impl Findings {
             _ => 0,
         };
         let (receives, sends) = (degree(Graph::receives_from), degree(Graph::sends_to));
-        // What travels is a row: the model and what the charter's method adds.
+        // Peers send a row: the model and the values that the charter's method adds.
         let method = agreement.charter.aggregation.method;
         let row = method.row_len(agreement.task.layout().dimension);
         let body = agreement.codec.bytes_max(row) as u64;
         let (row, update) = (row as u64, body + ANNOUNCEMENT_BYTES);
-        // Own model, start, gradient, velocity and result, and what the method keeps; each
-        // neighbour's row, and its replica where there is one.
+        // The peer's model, start, gradient, velocity and result, and the vectors of the method;
+        // each neighbour's row, and its replica if there is one.
         let replicas = u64::from(agreement.codec.form() == Form::Replica);
         let own = 6 + method.carried_vectors(receives as usize) as u64;
         let others = receives * (1 + replicas) + replicas;
@@ -442,8 +443,7 @@ fn file_json(path: &Path, schema: &Schema, rows: &Dataset, reading: &Reading) ->
     })
 }
 
-/// The same for people: what was done to a file's rows without being asked for, and what they
-/// should look at.
+/// The same for people: what was done to a file's rows by default, and what they should check.
 fn file_lines(file: &Value) -> Vec<(&'static str, String)> {
     let text = |value: &Value| {
         value

@@ -1,4 +1,4 @@
-//! `kith init`: one organisation's peer, ready but for the charter.
+//! `kith init`: one organisation's peer, ready except for the charter.
 
 use std::path::{Path, PathBuf};
 
@@ -36,7 +36,7 @@ pub(crate) struct Init {
     /// Where to listen
     #[arg(long)]
     listen: Vec<String>,
-    /// Whom to dial at the start
+    /// Addresses to dial at the start
     #[arg(long)]
     bootstrap: Vec<String>,
     /// One JSON document
@@ -105,7 +105,7 @@ impl Init {
         done()
     }
 
-    /// What cannot work is refused before anything is made.
+    /// Refuses options that cannot work, before anything is made.
     fn check(&self) -> Result<(), Failure> {
         if self.name.trim().is_empty() {
             return Err(Failure::new(
@@ -135,8 +135,8 @@ impl Init {
         }
     }
 
-    /// Where the rows are: what was typed is relative to where it was typed, and the file's paths
-    /// to the file.
+    /// Path of the rows: a typed path is relative to the current folder, paths in the file are
+    /// relative to the file.
     fn data_path(&self) -> Result<PathBuf, Failure> {
         let Some(path) = &self.data else {
             return Ok(PathBuf::from("data.csv"));
@@ -144,7 +144,7 @@ impl Init {
         let absolute = std::path::absolute(path);
         let absolute = absolute
             .map_err(|error| Failure::new(format!("--data: {}: {error}", path.display())))?;
-        // Without the links and dots that may change, where it is there already.
+        // Without links and dots, which may change, if the file exists already.
         Ok(absolute.canonicalize().unwrap_or(absolute))
     }
 

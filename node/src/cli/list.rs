@@ -18,13 +18,13 @@ use serde_json::{Value, json};
 use super::done;
 use super::output::{Verdict, print, print_json};
 
-/// What there is to choose from
+/// List rules, topologies, codecs and everything else that files can name
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  kith list rules\n  kith list modes\n  kith list attacks --json"
 )]
 pub(crate) struct List {
-    /// Of what
+    /// The table to list
     #[arg(value_enum)]
     table: Table,
     /// One JSON document
@@ -36,15 +36,15 @@ pub(crate) struct List {
 enum Table {
     /// aggregation.rule: how models become one
     Rules,
-    /// topology.kind: who exchanges with whom
+    /// topology.kind: which peers exchange updates
     Topologies,
     /// round.mode: how peers keep step
     Modes,
-    /// round.staleness_weight: what an old update counts in asynchronous rounds
+    /// round.staleness_weight: how much an old update counts in asynchronous rounds
     Staleness,
     /// round.selection: whose updates a round mixes
     Selections,
-    /// aggregation.method: what peers exchange beside their models
+    /// aggregation.method: what peers exchange besides their models
     Methods,
     /// training.momentum_scope and aggregation.momentum
     Momentum,
@@ -62,7 +62,7 @@ enum Table {
     Attacks,
     /// world.trainer.kind: objectives with a known optimum
     Trainers,
-    /// Promises that every simulated run must keep
+    /// Invariants that every simulated run must keep
     Checks,
 }
 
@@ -95,7 +95,7 @@ impl Table {
                     more["key"] = json!("training.momentum_scope");
                     (name, help, more)
                 };
-                // A number and no scope, but who looks for momentum looks here.
+                // A number and no scope, but people who look for momentum look here.
                 let (key, source) = ("aggregation.momentum", server_momentum::SOURCE);
                 let server = (key.to_owned(), server_momentum::HELP, json!({"source": source, "key": key}));
                 rows!(MOMENTUM_SCOPES).map(scope).chain([server]).collect()
@@ -120,7 +120,7 @@ impl Table {
                 })
                 .collect(),
             Table::Trainers => rows!(TRAINERS).collect(),
-            // The promises are Kith's own.
+            // The invariants are Kith's own.
             Table::Checks => CHECKS.iter().map(|entry| (entry.name.to_owned(), entry.help, json!({}))).collect(),
         }
     }

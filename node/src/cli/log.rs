@@ -56,7 +56,7 @@ impl Log {
             }
             Err(error) => return Err(NodeError::from(error).into()),
         };
-        // Where the charter cannot be read, ids stand for themselves.
+        // If the charter cannot be read, ids are shown instead of names.
         let names = if self.json {
             BTreeMap::new()
         } else {
@@ -86,7 +86,7 @@ fn names(config: &Config) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// One line for people: when, what, and the rest as it is.
+/// One line for people: the time, the event, and the rest unchanged.
 fn plain(line: &str, names: &BTreeMap<String, String>) -> String {
     let Ok(Value::Object(mut line)) = serde_json::from_str(line) else {
         return format!("{line}\n");

@@ -1,4 +1,4 @@
-//! `kith model`: what was learned.
+//! `kith model`: looks into a trained model, or evaluates it.
 
 use std::path::{Path, PathBuf};
 
@@ -47,7 +47,7 @@ pub(crate) struct Evaluate {
     /// Rows with labels; best rows that no peer has trained on
     #[arg(long)]
     data: PathBuf,
-    /// The labels of IDX or NPY rows, where they are in a file of another name
+    /// The labels of IDX or NPY rows, if they are in a file of another name
     #[arg(long)]
     labels: Option<PathBuf>,
     /// One JSON document
@@ -109,7 +109,7 @@ impl Inspect {
 
 impl Evaluate {
     /// A model means something only under the charter that it was trained under: another one may
-    /// normalise rows otherwise and still have parameters of equal shapes.
+    /// normalise rows differently and still have parameters of equal shapes.
     fn compare_federations(&self, trained: Option<&String>, given: &str) -> Result<(), Failure> {
         match trained {
             Some(trained) if trained != given => Err(Failure::with_help(
@@ -175,7 +175,7 @@ fn failed(path: &Path, error: impl std::fmt::Display) -> Failure {
     Failure::new(format!("{}: {error}", path.display()))
 }
 
-/// What was done to the rows without being asked for.
+/// Reports what was done to the rows by default.
 fn tell_of(reading: Reading) {
     if !reading.columns.is_empty() {
         tell(

@@ -9,7 +9,7 @@ use crate::error::NodeError;
 use crate::problems::BadFiles;
 use crate::secrets::redacted;
 
-/// What a verb ends with.
+/// The result of a verb.
 pub(crate) type Verdict = Result<ExitCode, Failure>;
 
 /// Exit code of a program whose reader has gone: 128 + SIGPIPE.
@@ -19,7 +19,7 @@ const BROKEN_PIPE: u8 = 141;
 #[derive(Debug)]
 pub(crate) struct Failure {
     code: u8,
-    /// `None`: there is nobody left to tell.
+    /// `None`: nobody is left to read it.
     report: Option<miette::Report>,
 }
 
@@ -41,7 +41,7 @@ impl Failure {
         }
     }
 
-    /// Every problem of what was asked for on the command line.
+    /// Every problem of the command line's values.
     pub(crate) fn of_problems(what: &str, problems: &[Problem]) -> Failure {
         let list: Vec<String> = problems
             .iter()
@@ -53,7 +53,7 @@ impl Failure {
     /// Shows it and gives the exit code.
     pub(crate) fn report(self) -> ExitCode {
         if let Some(report) = self.report {
-            // Where stderr is gone as well, only the exit code is left.
+            // If stderr is gone as well, only the exit code is left.
             let _ = writeln!(std::io::stderr(), "{report:?}");
         }
         ExitCode::from(self.code)
@@ -86,7 +86,7 @@ impl From<BadFiles> for Option<miette::Report> {
 /// Writes data to stdout.
 ///
 /// # Errors
-/// When nobody reads any more (then in silence), or the device is full.
+/// When nobody reads any more (then without a message), or the device is full.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
     stdout
@@ -104,16 +104,16 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
 /// One JSON document on stdout.
 ///
 /// # Errors
-/// As [`print`].
+/// The same as [`print`].
 pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string(value)
         .map_err(|error| Failure::new(format!("cannot be written as JSON: {error}")))?;
     print(&format!("{text}\n"))
 }
 
-/// Tells a person something on stderr, beside the data.
+/// Writes a message for people to stderr, separate from the data.
 pub(crate) fn tell(text: &str) {
-    // A closed stderr is nobody's loss.
+    // A closed stderr does no harm.
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
@@ -126,7 +126,7 @@ pub(crate) fn table(header: &[&str]) -> comfy_table::Table {
     table
 }
 
-/// Bytes for people.
+/// A number of bytes as text for people.
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
     if count < 1000 {

@@ -27,15 +27,14 @@ use crate::telemetry::{Line, NodeEvent, What};
 /// Time for a goodbye; with what comes after it, a peer that is asked to leave is gone within 10 s.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(8);
 
-/// Longest wait, at the end, for whoever reads the lines to take one more.
+/// Longest wait, at the end, for the reader of the lines to take one more.
 const SHOW_DEADLINE: Duration = Duration::from_secs(2);
 
-/// The same where that is whoever started this peer: it counts the lines, and its end ends this
-/// peer.
+/// The same if the reader started this peer: it counts the lines, and its end ends this peer.
 const PARENT_DEADLINE: Duration = Duration::from_secs(60);
 
-/// Open files that a peer may want: each connection is one, and redials, files and the status
-/// server come on top (guess).
+/// Open files that a peer may need: each connection is one; redials, files and the status server
+/// add more (guess).
 const DESCRIPTORS_WANTED: u64 = 65_536;
 
 /// Run a peer
@@ -60,7 +59,7 @@ pub(crate) struct Run {
     /// How to log on stderr
     #[arg(long, value_enum, default_value = "human")]
     log_format: LogFormat,
-    /// Leave when stdin ends: whoever started this peer is gone
+    /// Leave when stdin ends: the process that started this peer is gone
     #[arg(long)]
     end_with_parent: bool,
 }
@@ -78,7 +77,7 @@ impl Run {
             .unwrap_or_else(|| self.dir.join(CONFIG_FILE))
     }
 
-    /// Threads that the configuration asks for; a configuration with problems is told about later.
+    /// Threads that the configuration asks for; problems of the configuration are reported later.
     pub(crate) fn threads(&self) -> usize {
         Config::load(&self.config_path()).map_or(1, |config| config.threads)
     }
@@ -90,8 +89,7 @@ impl Run {
         let settings = NodeSettings::load_with(&self.config_path(), attack)?;
         let runtime = super::runtime(2)?;
         let verdict = runtime.block_on(self.drive(settings));
-        // What is still busy (a training step) is not waited for: everything that counts is on
-        // disk.
+        // Work in progress (a training step) is not waited for: everything that counts is on disk.
         runtime.shutdown_timeout(Duration::from_millis(200));
         verdict
     }
@@ -107,7 +105,7 @@ impl Run {
         let watcher = {
             let (lines, json, leave, shown) =
                 (node.lines(), self.json, leave.clone(), shown.clone());
-            // On a thread of its own, since whoever reads may be slow.
+            // On a thread of its own, since the reader may be slow.
             tokio::task::spawn_blocking(move || watch(lines, json, &leave, &shown))
         };
         let ended = wait_or_leave(node, &leave).await;
@@ -133,7 +131,7 @@ impl Run {
     }
 }
 
-/// The conduct that a testnet's liar is told to have, fitted to what the charter says.
+/// The conduct of a testnet's liar, fitted to the charter.
 pub(super) fn attack(text: &str, charter: &Arc<Charter>) -> Result<Box<dyn Conduct>, String> {
     let list = |problems: Vec<Problem>| {
         problems
@@ -148,12 +146,12 @@ pub(super) fn attack(text: &str, charter: &Arc<Charter>) -> Result<Box<dyn Condu
     ))
 }
 
-/// Lines of the log that wait for whoever reads stderr. Later ones are dropped: a reader that is
+/// Lines of the log that wait for the reader of stderr. Later ones are dropped: a reader that is
 /// slow, stopped or gone costs lines, never the peer's time or life.
 const LOG_LINES_MAX: usize = 4096;
 
-/// Logs on a thread of its own, until what is returned is dropped. Carriers only tell errors: what
-/// strangers do to them is counted by the telemetry.
+/// Logs on a thread of its own, until the returned guard is dropped. Carriers log only errors; the
+/// telemetry counts what strangers do to them.
 fn start_logging(format: LogFormat) -> WorkerGuard {
     let filter = EnvFilter::try_from_env("KITH_LOG").unwrap_or_else(|_| {
         EnvFilter::new("error,kith_node=info,kith_gossip=info,kith_models=warn,kameo=off")
@@ -237,10 +235,10 @@ async fn wait_or_leave(node: NodeHandle, leave: &Notify) -> Result<Option<Outcom
     }
 }
 
-/// What was noticed in a node's lines.
+/// Notes from a node's lines.
 #[derive(Default)]
 struct Watched {
-    /// Why it makes no sense to go on, if so.
+    /// Why it makes no sense to continue, if so.
     hopeless: Option<NodeError>,
 }
 
@@ -249,8 +247,8 @@ fn write_line(text: &str) -> std::io::Result<()> {
     writeln!(stdout, "{text}").and_then(|()| stdout.flush())
 }
 
-/// Waits until the last line is shown, as long as lines are shown: on a busy machine whoever counts
-/// them misses none, and whoever has stopped reading keeps nobody.
+/// Waits until the last line is shown, as long as lines are shown: on a busy machine a reader that
+/// counts them misses none, and a reader that has stopped delays nobody.
 async fn last_lines(
     mut watcher: JoinHandle<Watched>,
     shown: &AtomicU64,
@@ -269,7 +267,7 @@ async fn last_lines(
     }
 }
 
-/// Shows the lines until the report, and asks to leave where it makes no sense to go on.
+/// Shows the lines until the report, and asks to leave if it makes no sense to continue.
 fn watch(
     mut lines: broadcast::Receiver<Line>,
     json: bool,
@@ -288,7 +286,7 @@ fn watch(
             }
             Err(broadcast::error::RecvError::Closed) => return watched,
         };
-        // Whoever reads may be slow or gone. That costs lines, and never the federation's work.
+        // The reader may be slow or gone. That costs lines, but never the federation's work.
         if json
             && heard
             && let Ok(text) = serde_json::to_string(&line)
@@ -306,7 +304,7 @@ fn watch(
             what if watched.hopeless.is_none() => {
                 watched.hopeless = match what {
                     What::Peer(event) => reception.refusal(event),
-                    // A peer that is at work goes on, and says so: the other process is the
+                    // A peer that is at work continues, and says so: the other process is the
                     // newcomer.
                     What::Node(NodeEvent::OwnKeyElsewhere { address }) if !reception.at_work => {
                         Some(NodeError::KeyElsewhere {
@@ -335,7 +333,7 @@ struct Reception {
 }
 
 impl Reception {
-    /// Why it makes no sense to go on: everyone awaited runs another charter or another program,
+    /// Why it makes no sense to continue: everyone awaited runs another charter or another program,
     /// the roster is full, or all have finished.
     fn refusal(&mut self, event: &Event) -> Option<NodeError> {
         let mut alone = false;
@@ -403,7 +401,7 @@ mod tests {
             graph: &graph,
         };
         // With three liars among nine the largest z that hides is above 0; with the one that is
-        // assumed without a charter it is 0, and what is sent is the mean, 4.
+        // assumed without a charter it is 0, and the liar sends the mean, 4.
         let mut liar = attack("alie:0", &charter).unwrap();
         let published = liar.publish(
             &view,
@@ -440,7 +438,7 @@ mod tests {
                 .refusal(&dismissed(two))
                 .is_some_and(|why| why.to_string().contains("training"))
         );
-        // Of one nothing is known, and when the time to wait is over nobody else is there.
+        // Nothing is known of one, and when the time to wait is over nobody else is there.
         let mut reception = Reception::default();
         let waiting = Event::Waiting {
             ready: 0,

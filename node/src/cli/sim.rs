@@ -24,7 +24,7 @@ pub(crate) enum Sim {
     Report(report::Report),
 }
 
-/// Before anything runs: whether tables can be written as Parquet where that is asked for.
+/// Before anything runs: checks that tables can be written as Parquet if that is asked for.
 fn parquet_is_built(asked: bool) -> Result<(), Failure> {
     match asked && !results::PARQUET {
         true => Err(Failure::with_help(
@@ -35,7 +35,7 @@ fn parquet_is_built(asked: bool) -> Result<(), Failure> {
     }
 }
 
-/// Writes the tables of a folder as Parquet where that is asked for.
+/// Writes the tables of a folder as Parquet if that is asked for.
 fn parquet(asked: bool, folder: &Path) -> Result<(), Failure> {
     if !asked {
         return Ok(());

@@ -19,10 +19,10 @@ use crate::telemetry::{self, Unreached};
 const ANSWER_DEADLINE: Duration = Duration::from_secs(15);
 /// Names shown in one line.
 const NAMES_MAX: usize = 8;
-/// Longest answer.
+/// Most bytes of an answer.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
-/// Ask a running peer where it stands
+/// Show the state of a running peer
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  kith status --dir ada\n  kith status --dir ada --json | jq .round"
@@ -69,7 +69,7 @@ impl Status {
     }
 }
 
-/// What a person reads.
+/// The state as lines for people.
 fn lines(status: &telemetry::Status) -> Vec<(&'static str, String)> {
     let (round, rounds) = (status.round, status.rounds);
     let mut lines = vec![
@@ -216,7 +216,7 @@ fn ask(state: &Path, method: &str, path: &str, headers: &str) -> Result<String, 
     Ok(body.to_owned())
 }
 
-/// Where to dial a server that listens on every address.
+/// The address to dial for a server that listens on every address.
 fn reachable(served: SocketAddr) -> SocketAddr {
     let loopback: IpAddr = if served.is_ipv4() {
         Ipv4Addr::LOCALHOST.into()

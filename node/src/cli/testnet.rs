@@ -1,4 +1,4 @@
-//! `kith testnet`: real peers on this machine, each its own process, and what becomes of them.
+//! `kith testnet`: real peers on this machine, each its own process, and their results.
 
 mod baseline;
 mod control;
@@ -50,7 +50,7 @@ Exit codes: 0 every honest peer went through all rounds, 1 it did not or could n
 enum TestnetCommand {
     /// Start one (the same as no verb)
     Up(Box<Up>),
-    /// Where a detached testnet stands
+    /// Show the state of a detached testnet
     Status(Where),
     /// Kill a peer's process at once (SIGKILL)
     Kill(Named),
@@ -80,7 +80,7 @@ struct Named {
     place: Where,
 }
 
-/// What to start. Everything that is not given follows from the data set.
+/// What to start. Options that are not given follow from the data set.
 #[derive(Clone, Debug, Args)]
 struct Up {
     /// How many peers
@@ -101,16 +101,16 @@ struct Up {
     /// Liars to tolerate in every neighbourhood
     #[arg(long, conflicts_with = "charter")]
     byzantine: Option<usize>,
-    /// Who exchanges with whom (`kith list topologies`), for example random-regular:5
+    /// Which peers exchange updates (`kith list topologies`), for example random-regular:5
     #[arg(long, conflicts_with = "charter")]
     topology: Option<String>,
     /// Encoding of updates (`kith list codecs`), for example top-k:0.06
     #[arg(long, conflicts_with = "charter")]
     codec: Option<String>,
-    /// What is learned (`kith list models`), for example mlp:64,32
+    /// The kind of model (`kith list models`), for example mlp:64,32
     #[arg(long, conflicts_with = "charter")]
     model: Option<String>,
-    /// Passes over the own rows in a round
+    /// Passes over a peer's rows in a round
     #[arg(long, conflicts_with = "charter")]
     local_epochs: Option<u64>,
     /// Seconds that a round waits for updates
@@ -119,7 +119,7 @@ struct Up {
     /// The rows (`kith list datasets`)
     #[arg(long, default_value = "digits")]
     dataset: String,
-    /// Folder with the data set's files, where it does not come with Kith
+    /// Folder with the data set's files, if it does not come with Kith
     #[arg(long)]
     data_dir: Option<PathBuf>,
     /// How rows are dealt to peers (`kith list partitions`), for example dirichlet:0.5
@@ -134,10 +134,10 @@ struct Up {
     /// Keep the temporary folder
     #[arg(long)]
     keep: bool,
-    /// From which keys, graph, shards, liars and initial parameters follow
+    /// Seed of keys, graph, shards, liars and initial parameters
     #[arg(long, default_value_t = 0, value_parser = text::seed)]
     seed: u64,
-    /// Evaluate after every so many rounds; 0: after the last one only
+    /// Evaluate after every this many rounds; 0: after the last one only
     #[arg(long, default_value_t = 0)]
     evaluate_every: u64,
     /// Run although some honest peer has more liars around it than the rule tolerates
@@ -196,7 +196,7 @@ fn up(up: &Up) -> Verdict {
         ending.remove_at_end(directory.path.clone());
     }
     let places = directory.fill(&plan, &rows)?;
-    // Only sites that are peers are compared afterwards; otherwise all the rows need not stay in
+    // Only sites that are peers are compared afterwards; otherwise the rows need not all stay in
     // memory.
     let rows = (plan.partition == "natural" && !up.no_baselines).then_some(rows);
     let table = if up.json {
@@ -236,8 +236,8 @@ fn show(report: &Report<'_>, json: bool, directory: &Directory) -> Verdict {
     }
 }
 
-/// What each honest peer reaches alone, and all of them with their rows pooled, if the run came to
-/// its end and somebody wants to know.
+/// What each honest peer reaches alone, and all of them with their rows pooled, if the run ended
+/// normally and they were asked for.
 fn baselines(up: &Up, plan: &Plan, places: &Places, ended: &Ended) -> Option<Baselines> {
     if up.no_baselines || !ended.tally.finished() {
         return None;

@@ -1,5 +1,5 @@
-//! Short text forms of what a charter says in a section: `random-regular:5`, `top-k:0.06`,
-//! `mlp:128,64`, `k:key=value,…`.
+//! Short text forms of a charter's sections: `random-regular:5`, `top-k:0.06`, `mlp:128,64`,
+//! `k:key=value,…`.
 
 use kith_consensus::registry::short_form;
 use kith_consensus::topology::TOPOLOGIES;
@@ -10,7 +10,7 @@ use toml::{Table, Value};
 /// The section `[topology]` of a text.
 ///
 /// # Errors
-/// What cannot be understood.
+/// What was not understood.
 pub(crate) fn topology(text: &str) -> Result<Table, String> {
     section("topology", text, |name| TOPOLOGIES.get(name)?.main_key)
 }
@@ -18,7 +18,7 @@ pub(crate) fn topology(text: &str) -> Result<Table, String> {
 /// The section `[codec]` of a text.
 ///
 /// # Errors
-/// What cannot be understood.
+/// What was not understood.
 pub(crate) fn codec(text: &str) -> Result<Table, String> {
     section("codec", text, |name| CODECS.get(name)?.main_key)
 }
@@ -26,12 +26,12 @@ pub(crate) fn codec(text: &str) -> Result<Table, String> {
 /// The section `[model]` of a text.
 ///
 /// # Errors
-/// What cannot be understood.
+/// What was not understood.
 pub(crate) fn model(text: &str) -> Result<Table, String> {
     section("model", text, |name| MODELS.get(name)?.main_key)
 }
 
-/// Names and numbers only; whether they fit is for the charter's readers to say.
+/// Names and numbers only; the charter's readers decide whether they fit.
 fn section(
     what: &str,
     text: &str,
@@ -88,10 +88,10 @@ fn scalar(text: &str) -> Option<Value> {
     )
 }
 
-/// `KEY=VALUE` of `--param`, in TOML's notation where it is that, else as a text.
+/// `KEY=VALUE` of `--param`, in TOML's notation if it is that, otherwise as a text.
 ///
 /// # Errors
-/// Where there is no `=`.
+/// When there is no `=`.
 pub(crate) fn parameter(text: &str) -> Result<(String, String), String> {
     let (key, value) = text
         .split_once('=')
@@ -107,17 +107,17 @@ pub(crate) fn parameter(text: &str) -> Result<(String, String), String> {
     ))
 }
 
-/// A seed, as far as a file's whole numbers reach: a larger one could not be written where the run
-/// is to be replayed from.
+/// A seed within the range of a file's whole numbers: a larger one could not be written into the
+/// file that replays the run.
 ///
 /// # Errors
-/// What is not a whole number from 0 to 2⁶³ − 1.
+/// When the text is not a whole number from 0 to 2⁶³ − 1.
 pub(crate) fn seed(text: &str) -> Result<u64, String> {
     let seed = text.parse().ok().filter(|seed| *seed <= i64::MAX as u64);
     seed.ok_or_else(|| format!("expected an integer from 0 to {}, found {text:?}", i64::MAX))
 }
 
-/// One word of a shell: as it is where it needs no quotes, else between single ones.
+/// One word of a shell: unchanged if it needs no quotes, otherwise in single quotes.
 pub(crate) fn shell_word(text: &str) -> String {
     let plain =
         |character: char| character.is_ascii_alphanumeric() || "-_./:,+@%=".contains(character);

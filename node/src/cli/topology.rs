@@ -1,4 +1,4 @@
-//! `kith topology explain`: what a graph is worth, before anybody builds a federation on it.
+//! `kith topology explain`: the analysis of a graph, before anybody builds a federation on it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use super::output::{Failure, Verdict, bytes, print, print_json, table, tell};
 use super::text;
 use crate::problems::BadFile;
 
-/// What a graph is worth
+/// Analyse a topology
 #[derive(Debug, Subcommand)]
 pub(crate) enum Topology {
     /// Degrees, connectivity, spectral gap, and how many liars a rule tolerates on it
@@ -57,7 +57,7 @@ pub(crate) struct Explain {
     /// Seed of random kinds
     #[arg(long, default_value_t = 0, value_parser = text::seed)]
     seed: u64,
-    /// Another kind to put beside it; may be given several times
+    /// Another kind to compare with; may be given several times
     #[arg(long, value_name = "KIND")]
     compare: Vec<String>,
     /// A rule, to see whether every neighbourhood is large enough for it
@@ -85,30 +85,30 @@ impl Topology {
 /// Largest graph that is analysed: its spectrum takes n³ steps.
 const PEERS_MAX: usize = 4096;
 
-/// A graph and what is known of it.
+/// A graph and its analysis.
 struct Explained {
-    /// As it was asked for.
+    /// The kind as the user wrote it.
     asked: String,
     kind: &'static str,
     graph: Arc<Graph>,
     analysis: Analysis,
-    /// Where graphs follow each other: one period, or a sample where they never begin again.
+    /// If graphs follow each other: one period, or a sample if they never begin again.
     period: Option<PeriodAnalysis>,
-    /// Where they never begin again.
+    /// The sample, if graphs never begin again.
     sample: Option<Sample>,
-    /// Where rounds differ in what peers do, each of a period.
+    /// If peers do different things in different rounds: each stage of a period.
     stages: Vec<Stage>,
-    /// Fewest models that one receives where any are combined.
+    /// Fewest models that a peer receives in rounds that combine models.
     smallest: usize,
 }
 
-/// Of a kind that is drawn again and again: the rounds that were looked at.
+/// For a kind that is drawn again and again: the rounds that were looked at.
 struct Sample {
-    /// From round 0 on.
+    /// Number of rounds, from round 0 on.
     rounds: u64,
     /// Different graphs among them.
     draws: u64,
-    /// Rounds that a graph stays.
+    /// Rounds for which a graph stays.
     every: u64,
 }
 
@@ -118,7 +118,7 @@ impl Sample {
     /// Most rounds of them. A guess: each costs n³ steps.
     const ROUNDS_MAX: u64 = 8;
 
-    /// None where the graph stays, or begins again.
+    /// `None` if the graph stays, or begins again.
     fn of(section: &TopologySection, peers: usize) -> Option<Sample> {
         let (kind, every) = (&section.kind, section.redraw_every);
         // The stages of a kind with stages do begin again, though other peers take part in them.
@@ -165,9 +165,9 @@ struct Stage {
     combining: usize,
     /// Fewest models that one of them receives; of senders that are alternatives one counts.
     smallest: Option<usize>,
-    /// Peers that take a single sender's model as it is.
+    /// Peers that take a single sender's model unchanged.
     adopting: usize,
-    /// Most senders of which the best that comes counts.
+    /// Largest group of senders of which only the best that comes counts.
     alternatives: usize,
 }
 
@@ -273,7 +273,7 @@ impl Explained {
         })
     }
 
-    /// A graph that stays.
+    /// The analysis of a graph that stays.
     fn with(asked: &str, kind: &'static str, graph: Arc<Graph>) -> Explained {
         let (analysis, smallest) = (graph.analyse(), smallest_of(&graph));
         Explained {
@@ -352,8 +352,8 @@ impl Explained {
         Ok(object)
     }
 
-    /// Of the models in the smallest neighbourhood, the own one included, fewer than half may lie
-    /// for any rule at all.
+    /// Of the models in the smallest neighbourhood, the peer's own included, fewer than half may be
+    /// liars', whatever the rule.
     fn tolerable(&self) -> usize {
         self.smallest / 2
     }
@@ -370,8 +370,8 @@ impl Explained {
             })
     }
 
-    /// Rounds until averaging alone has shrunk the distance to a thousandth; where graphs follow
-    /// each other, over all of them.
+    /// Rounds until averaging alone has shrunk the distance to a thousandth; if graphs follow each
+    /// other, over all of them.
     fn rounds(&self) -> Option<u64> {
         const SHRUNK: f64 = 1e-3;
         let Some(period) = &self.period else {
@@ -401,8 +401,7 @@ impl Explained {
         };
         let mut text = format!("{} over {} peers{first}\n", self.kind, analysis.n);
         let mut line = |name: &str, value: String| text.push_str(&format!("  {name:<26}{value}\n"));
-        // Where rounds build on each other, no single one of them tells how well peers are
-        // connected.
+        // If rounds build on each other, no single one shows how well peers are connected.
         if self.stages.is_empty() {
             let one_way = if analysis.directed {
                 ", each one way"
@@ -498,7 +497,7 @@ impl Explained {
     }
 }
 
-/// Graphs side by side.
+/// Draws the graphs side by side.
 fn draw(first: &Explained, path: &Path) -> Result<(), Failure> {
     let title = format!("{} over {} peers", first.kind, first.analysis.n);
     let drawing = plot::standalone(&plot::graph::svg(&title, first.kind, &first.graph, &[]));
@@ -574,8 +573,8 @@ fn compared(all: &[Explained], rule: Option<&dyn Rule>) -> String {
 }
 
 impl Explain {
-    /// The section of a kind; parameters are those of the kind that is explained, not of those
-    /// beside it.
+    /// The section of a kind; parameters are those of the explained kind, not of those it is
+    /// compared with.
     fn section(&self, kind: &str, own: bool) -> Result<TopologySection, Failure> {
         self.section_of(text::topology(kind).map_err(Failure::new)?, own)
     }

@@ -1,14 +1,14 @@
 //! A copy of a peer's state that always opens, and putting one back.
 //!
 //! The state changes with every round: copying its files one after the other gives parts that do
-//! not fit together. So the store itself writes a snapshot, between two records: the transactional
-//! file anew, and a second name for every file that it refers to. Those files are never changed,
-//! only removed, so the snapshot can be copied at leisure.
+//! not match. So the store itself writes a snapshot, between two records: a new transactional file,
+//! and a second name for every file that it refers to. Those files are never changed, only removed,
+//! so the snapshot can be copied at any speed.
 //!
 //! A state that is put back may be older than what the peer has published since. It therefore
-//! begins with a promise that it cannot have made (see [`mark_restored`]): nothing is published in
-//! the rounds up to it, and no later update has a sequence number that was used before, so that no
-//! two updates of this peer contradict each other.
+//! begins with a promise that the peer never made (see [`mark_restored`]): nothing is published in
+//! the rounds up to it, and no later update has a sequence number that was used before. So no two
+//! updates of this peer contradict each other.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{checkpoint, private};
 
-/// What folders of snapshots in the state folder are called, before a number.
+/// Prefix of snapshot folders in the state folder; a number follows.
 const SNAPSHOT: &str = "snapshot-";
 /// The state, in a snapshot or a backup.
 pub(crate) const STATE: &str = "state";
@@ -33,11 +33,11 @@ pub(crate) const CHECKPOINT_FILES: &str = "checkpoints";
 /// What a state holds, for people.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Held {
-    /// Completed rounds.
+    /// Number of completed rounds.
     pub(crate) completed: u64,
     /// The round of the newest update that was promised.
     pub(crate) promised: Option<u64>,
-    /// Federation.
+    /// The federation that it belongs to.
     pub(crate) federation: kith_consensus::Digest,
 }
 
@@ -76,7 +76,7 @@ impl Store {
         };
         for (round, _) in known {
             let name = checkpoint::file_name(round);
-            // One that is gone already is missing in the original as well.
+            // A file that is gone already is missing in the original as well.
             link(&self.checkpoints.join(&name), &checkpoints.join(&name))
                 .map_err(|error| io(&checkpoints, error))?;
         }
@@ -114,7 +114,7 @@ impl Store {
         copy().map_err(|error| self.failed(error))
     }
 
-    /// Snapshots that nobody took away, of a program that was ended meanwhile.
+    /// Removes leftover snapshots of a program that was ended meanwhile.
     pub(super) fn remove_old_snapshots(&self) -> Result<(), StoreError> {
         for folder in database::files(&self.folder, |name| name.starts_with(SNAPSHOT))? {
             // Left behind it only costs space.
@@ -145,7 +145,7 @@ pub(crate) fn snapshot_of(folder: &Path, checkpoints: &Path) -> Result<PathBuf, 
     Store::unchecked(folder, checkpoints)?.snapshot()
 }
 
-/// Copies a folder with everything in it, durably and for its owner alone.
+/// Copies a folder with everything in it, durably and readable by its owner alone.
 ///
 /// # Errors
 /// When the disk fails.
@@ -163,7 +163,7 @@ pub(crate) fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
     database::sync_folder(to)
 }
 
-/// Copies a file durably and for its owner alone.
+/// Copies a file, durably and readable by its owner alone.
 ///
 /// # Errors
 /// When the disk fails.
@@ -174,7 +174,7 @@ pub(crate) fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
     file.sync_all()
 }
 
-/// A second name for a file that nobody changes; a copy where the file system has no such names.
+/// A second name for a file that nobody changes; a copy if the file system has no such names.
 fn link(from: &Path, to: &Path) -> io::Result<()> {
     match std::fs::hard_link(from, to) {
         Ok(()) => Ok(()),
@@ -240,7 +240,7 @@ pub(crate) fn verify(folder: &Path, checkpoints: &Path) -> Result<Held, StoreErr
     })
 }
 
-/// Makes a state that was put back say nothing that it may have said otherwise since: a promise one
+/// Keeps a restored state from contradicting later updates of the same peer. It gets a promise one
 /// round beyond all that it knows, under a sequence number that follows the clock and so has never
 /// been used.
 ///

@@ -1,10 +1,10 @@
-//! The transactional file: how it is made so that it exists whole or not at all, and when it may be
-//! begun anew.
+//! The transactional file: made so that it exists whole or not at all, and begun anew only if
+//! nothing can be lost.
 //!
-//! A new file is made beside its place and renamed. So a file that cannot be read was damaged
-//! later, and what it held may be a promise: it is never replaced in silence. Two things have
-//! nothing to lose and are begun anew with a warning: a file that an older program was making when
-//! the power failed, and nothing at all.
+//! A new file is made next to its place and renamed. So a file that cannot be read was damaged
+//! later, and it may have held a promise: it is never replaced silently. Two things have nothing to
+//! lose and are begun anew with a warning: a file that an older program was making when the power
+//! failed, and nothing at all.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -18,20 +18,20 @@ use crate::{checkpoint, private};
 
 /// Name of the file in the state folder.
 pub(super) const FILE: &str = "kith.redb";
-/// What it is called while it is made.
+/// Its name while it is being made.
 const UNFINISHED: &str = "kith.redb.new";
 /// Memory for redb's pages; its own default is 1 GiB.
 const CACHE_BYTES: usize = 4 << 20;
 /// A larger file is compacted when it is opened: an older program kept whole models in it. Events
 /// take some 20 MB.
 const COMPACT_BYTES: u64 = 64 << 20;
-/// What a redb file begins with, once its making was finished.
+/// The first bytes of a finished redb file.
 const MAGIC: &[u8] = b"redb";
 
 /// Opens the file in `folder`, or makes it; `begin` fills a new one. The texts are warnings.
 ///
 /// # Errors
-/// When it is damaged, or missing beside what belongs to it; when the disk fails.
+/// When it is damaged, or missing although files that belong to it exist; when the disk fails.
 pub(super) fn open(
     folder: &Path,
     checkpoints: &Path,
@@ -104,7 +104,7 @@ pub(super) fn existing(folder: &Path) -> Result<Result<Database, String>, StoreE
         source,
     };
     drop(private::open(&path).map_err(io)?);
-    // Where a file was changed from outside, redb may panic although it was asked to check.
+    // If a file was changed from outside, redb may panic although it was asked to check.
     let opened = catch_unwind(AssertUnwindSafe(|| {
         let mut builder = Database::builder();
         builder
@@ -112,7 +112,7 @@ pub(super) fn existing(folder: &Path) -> Result<Result<Database, String>, StoreE
             .set_check_integrity_on_open(true);
         let mut database = builder.open(&path)?;
         if std::fs::metadata(&path).is_ok_and(|file| file.len() > COMPACT_BYTES) {
-            // Where it does not succeed the file only stays large.
+            // If it does not succeed, the file only stays large.
             let _ = database.compact();
         }
         Ok::<_, redb::DatabaseError>(database)
@@ -135,7 +135,7 @@ pub(super) fn existing(folder: &Path) -> Result<Result<Database, String>, StoreE
     }
 }
 
-/// Makes it beside its place, then renames it.
+/// Makes it next to its place, then renames it.
 fn make(
     folder: &Path,
     begin: impl Fn(&Database) -> Result<(), redb::Error>,
@@ -180,7 +180,7 @@ pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// What stands beside the file and cannot be used without it.
+/// A file that cannot be used without the transactional file, if there is one.
 fn what_belongs_to_it(folder: &Path, checkpoints: &Path) -> Result<Option<String>, StoreError> {
     let found = files(checkpoints, checkpoint::is_file_name)?.pop();
     let found = match found {
@@ -190,7 +190,7 @@ fn what_belongs_to_it(folder: &Path, checkpoints: &Path) -> Result<Option<String
     Ok(found.map(|found| found.display().to_string()))
 }
 
-/// The files of a folder with such a name; none where there is no folder.
+/// The files of a folder with such a name; none if there is no folder.
 pub(super) fn files(
     folder: &Path,
     wanted: impl Fn(&str) -> bool,

@@ -1,9 +1,9 @@
-//! The vectors of a promise, in a file beside the store: the update's body, the own row, and what
-//! is carried into the next round.
+//! The vectors of a promise, in a file next to the store: the update's body, the peer's row, and
+//! the vectors carried into the next round.
 //!
 //! They are as large as the model. Inside the transactional file every one of them would be written
 //! twice and leave a hole as large as itself. The file is durable before the record that names it,
-//! with its hash; a file that no record names is rubbish.
+//! with its hash; a file that no record names is unused.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -29,11 +29,11 @@ const INLINE_BYTES: usize = 64 << 10;
 pub(super) struct Contents {
     /// Hash of the file.
     digest: Digest,
-    /// Values of the own row.
+    /// Number of values of the peer's row.
     own: usize,
-    /// Bytes of the body; `None` where it is the own row's bytes.
+    /// Number of bytes of the body; `None` if it has the bytes of the peer's row.
     body: Option<usize>,
-    /// Names and numbers of values of what is carried.
+    /// Names of the carried vectors, and the number of values of each.
     carried: Vec<(String, usize)>,
 }
 
@@ -45,7 +45,7 @@ pub(super) struct Vectors {
     pub(super) carried: Carried,
 }
 
-/// Where the vectors of a round's promise are.
+/// Path of the vectors of a round's promise.
 pub(super) fn path(state: &Path, round: u64) -> PathBuf {
     state.join(FOLDER).join(format!("round-{round:06}.vectors"))
 }
@@ -64,11 +64,11 @@ pub(super) fn are_large(intent: &Intent) -> bool {
 /// Writes the vectors of a promise, durably.
 ///
 /// # Errors
-/// When the disk fails; nothing refers to what was written by then.
+/// When the disk fails; nothing refers to the part written by then.
 pub(super) fn write(state: &Path, intent: &Intent) -> io::Result<Contents> {
     private::create_folder(&state.join(FOLDER))?;
     let path = path(state, intent.round);
-    // Half a file would take the space whose lack may have been the cause.
+    // Half a file would use space, and lack of space may have been the cause.
     fill(&path, state, intent).inspect_err(|_| drop(std::fs::remove_file(&path)))
 }
 
@@ -99,7 +99,7 @@ fn fill(path: &Path, state: &Path, intent: &Intent) -> io::Result<Contents> {
 /// Reads the vectors of a round's promise.
 ///
 /// # Errors
-/// Why they are not what was written.
+/// Why they differ from what was written.
 pub(super) fn read(state: &Path, round: u64, contents: &Contents) -> Result<Vectors, String> {
     let path = path(state, round);
     let bytes = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -125,7 +125,7 @@ pub(super) fn read(state: &Path, round: u64, contents: &Contents) -> Result<Vect
     })
 }
 
-/// Whether bytes are the values' own, little-endian: then one of them is enough on disk.
+/// Whether `bytes` are the values' little-endian bytes: then one copy is enough on disk.
 fn is_bytes_of(bytes: &[u8], values: &[f32]) -> bool {
     let equal = |(bytes, value): (&[u8; 4], &f32)| *bytes == value.to_le_bytes();
     bytes.len() == 4 * values.len() && bytes.as_chunks::<4>().0.iter().zip(values).all(equal)

@@ -1,6 +1,6 @@
-//! Connections that were refused, told without letting strangers fill the log: every one is
-//! counted, and of those with one address and one reason only the first of each [`TELL_AGAIN`] is a
-//! line, which says how many it stands for.
+//! Refused connections, reported without letting strangers fill the log: every one is counted. Of
+//! those with one address and one reason only the first of each [`TELL_AGAIN`] is a line, which
+//! says how many it stands for.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,13 +9,13 @@ use kith_consensus::PeerId;
 
 /// How long further denials of one address and reason are only counted.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
-/// Addresses and reasons that are told apart at a time; all others are told as one.
+/// Addresses and reasons that are told apart at a time; all others are reported as one.
 const APART_MAX: usize = 32;
 
-/// From where and why; `None` stands for all that are not told apart.
+/// Address and reason; `None` stands for all that are not told apart.
 type Key = Option<(String, String)>;
 
-/// What was counted and not told yet.
+/// Denials counted and not reported yet.
 #[derive(Debug, Default)]
 pub(super) struct Denials {
     recent: BTreeMap<Key, Recent>,
@@ -39,7 +39,7 @@ pub(super) struct Denial {
 }
 
 impl Denials {
-    /// Notes a denial at `now` (since the start); gives back what is to be told.
+    /// Notes a denial at `now` (since the start); returns the denial to report.
     pub(super) fn note(&mut self, now: Duration, denial: Denial) -> Option<Denial> {
         self.recent
             .retain(|_, recent| recent.untold > 0 || now < recent.told + TELL_AGAIN);
@@ -69,7 +69,7 @@ impl Denials {
         recent.take()
     }
 
-    /// All that was counted and not told.
+    /// All denials counted and not reported.
     pub(super) fn rest(&mut self) -> Vec<Denial> {
         self.recent.values_mut().filter_map(Recent::take).collect()
     }

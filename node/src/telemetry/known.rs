@@ -1,7 +1,7 @@
-//! What is known of a peer from its lines: one pure fold, without clock, locks or I/O.
+//! What is known about a peer from its lines: one pure fold, without clock, locks or I/O.
 //!
 //! Status, metrics and the testnet's table and JSON all show numbers of this fold, so they cannot
-//! disagree. What it keeps does not grow with the rounds.
+//! disagree. Its memory does not grow with the rounds.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use super::line::{NodeEvent, What};
 /// Bytes by purpose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bytes {
-    /// Encoded updates.
+    /// Encoded bodies of accepted updates.
     pub payload: u64,
     /// Whole replicas that had to be pulled.
     pub keyframes: u64,
@@ -37,12 +37,12 @@ impl std::ops::AddAssign for Bytes {
     }
 }
 
-/// Shares of a neighbour's contributions that the rule left out.
+/// Which shares of a neighbour's contributions the rule left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Dropped {
-    /// The shares together.
+    /// Sum of the shares.
     pub sum: f64,
-    /// How many contributions they are of.
+    /// The number of contributions.
     pub count: u64,
 }
 
@@ -60,12 +60,12 @@ impl Dropped {
     }
 }
 
-/// What is known of a peer.
+/// What is known about a peer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Known {
     /// The round it is in.
     pub round: Option<u64>,
-    /// Completed rounds.
+    /// Number of completed rounds.
     pub completed: u64,
     /// Rounds that it closed since it started.
     pub closed: u64,
@@ -85,7 +85,7 @@ pub struct Known {
     pub no_longer_awaited: Vec<PeerId>,
     /// What the rounds were like; known when the peer stops.
     pub history: History,
-    /// Where it listens.
+    /// Addresses at which it listens.
     pub listening: Vec<String>,
     /// Mean training loss, newest.
     pub training_loss: Option<f64>,
@@ -93,15 +93,15 @@ pub struct Known {
     pub loss: Option<f64>,
     /// Accuracy on held-out rows, newest.
     pub accuracy: Option<f64>,
-    /// Updates accepted.
+    /// Number of updates accepted.
     pub accepted: u64,
     /// Refused messages and updates, by reason.
     pub refused: BTreeMap<&'static str, u64>,
-    /// Connections ended before any message of theirs was read, as far as lines say.
+    /// Connections ended before any message of theirs was read, as far as lines report them.
     pub denied: u64,
     /// What the rule left out of each neighbour's contributions.
     pub dropped: BTreeMap<PeerId, Dropped>,
-    /// Bytes of accepted updates; on the wire what it sent, known when it stops.
+    /// Bytes of accepted updates; on the wire the bytes that it sent, known when it stops.
     pub bytes: Bytes,
     /// Actors that were started again, by name.
     pub restarts: BTreeMap<String, u64>,
@@ -138,7 +138,8 @@ impl Known {
                 evaluation_seconds,
                 ..
             } => {
-                // What leaves one peer arrives at another: counting one direction counts all once.
+                // Bytes that leave one peer arrive at another: counting one direction counts all
+                // once.
                 self.bytes.wire += wire_out_bytes;
                 self.training_seconds += training_seconds;
                 self.evaluation_seconds += evaluation_seconds;

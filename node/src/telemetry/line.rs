@@ -12,21 +12,21 @@ use super::denials::Denial;
 /// Something that happened at a node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Line {
-    /// When, in UTC (RFC 3339, milliseconds); empty in a log that an older program wrote.
+    /// Time of day, in UTC (RFC 3339, milliseconds); empty in a log that an older program wrote.
     #[serde(default)]
     pub time: String,
-    /// Since the node's start.
+    /// Seconds since the node's start.
     pub at_seconds: f64,
-    /// At the node that hosts this peer; events have fields named `peer` for others.
+    /// The peer that the node hosts; events have fields named `peer` for others.
     pub node: PeerId,
-    /// What.
+    /// The event itself.
     #[serde(flatten)]
     pub what: What,
 }
 
 impl Line {
-    /// Whether the event log keeps a line because it is the node's: the peer's own lines are kept
-    /// by the peer.
+    /// Whether the event log keeps a line because it is the node's: the peer's actor keeps the
+    /// peer's own lines.
     pub(crate) fn is_kept(&self) -> bool {
         matches!(&self.what, What::Node(_))
     }
@@ -36,9 +36,9 @@ impl Line {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum What {
-    /// In the peer.
+    /// It happened in the peer.
     Peer(Event),
-    /// In the node around it.
+    /// It happened in the node around the peer.
     Node(NodeEvent),
     /// Something that this version does not know.
     Other(serde_json::Value),
@@ -53,12 +53,13 @@ pub enum NodeEvent {
     RunStarted {
         /// Version of the program.
         version: String,
-        /// Its process.
+        /// Id of its process.
         process: u32,
     },
     /// The node accepts connections here.
     Listening {
-        /// A multiaddress with this peer's id at its end: what others paste as bootstrap address.
+        /// A multiaddress with this peer's id at its end: others can paste it as a bootstrap
+        /// address.
         address: String,
     },
     /// Status and metrics are served here.
@@ -69,9 +70,9 @@ pub enum NodeEvent {
     /// Connections of a key that is not allowed, or for which there was no room, were ended before
     /// any message of theirs was read.
     Denied {
-        /// Who, if the handshake got that far; of several, the last.
+        /// The peer, if the handshake got that far; of several, the last.
         peer: Option<PeerId>,
-        /// For people.
+        /// In words for people.
         why: String,
         /// Where it came from, if known; of several, the last.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -80,15 +81,16 @@ pub enum NodeEvent {
         #[serde(default = "one")]
         count: u64,
     },
-    /// A peer cannot be reached, and not just for a moment; told once for each address and cause.
+    /// A peer cannot be reached, and not just for a moment; reported once for each address and
+    /// cause.
     DialFailed {
-        /// Whom, if the address names somebody.
+        /// The peer, if the address names one.
         #[serde(default)]
         peer: Option<PeerId>,
-        /// Where.
+        /// Address that was dialled.
         #[serde(default)]
         address: Option<String>,
-        /// For people.
+        /// In words for people.
         why: String,
         /// The carrier's words.
         #[serde(default)]
@@ -96,26 +98,26 @@ pub enum NodeEvent {
     },
     /// A process that is not this one runs with this peer's key.
     OwnKeyElsewhere {
-        /// Where it answered, or from where it called.
+        /// Address at which it answered, or from which it called.
         address: String,
     },
     /// Something is degraded.
     Warning {
-        /// For people.
+        /// In words for people.
         text: String,
     },
     /// An actor panicked and was started again.
     Restarted {
-        /// Which.
+        /// Name of the actor.
         actor: String,
     },
     /// The last line of a node.
     Report {
         /// Whether it went through every round.
         finished: bool,
-        /// Completed rounds.
+        /// Number of completed rounds.
         rounds: u64,
-        /// Why it stopped.
+        /// Why it stopped, in words for people.
         why: String,
         /// Bytes read from sockets, below encryption.
         wire_in_bytes: u64,

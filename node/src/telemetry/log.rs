@@ -9,7 +9,7 @@ use super::Telemetry;
 use super::denials::Denial;
 use super::line::{NodeEvent, What};
 
-/// What a person has to know of rounds that were not as they should be; `None` where all were.
+/// What a person has to know about irregular rounds; `None` if there were none.
 pub fn told(history: &History) -> Option<String> {
     let mixed: u64 = history.mixed.values().sum();
     let parts = [
@@ -45,7 +45,8 @@ pub fn told(history: &History) -> Option<String> {
 }
 
 impl Telemetry {
-    /// Tells a person. Degraded is a warning, a round's facts are info, a message is debug.
+    /// Logs a line for people. A degraded state is a warning, a round's facts are info, a message
+    /// is debug.
     pub(super) fn log(&self, what: &What) {
         match what {
             What::Peer(event) => self.log_peer(event),
@@ -105,7 +106,7 @@ impl Telemetry {
     }
 
     fn log_denied(&self, peer: Option<PeerId>, address: Option<&str>, why: &str, count: u64) {
-        // A stranger's id is told in full: whoever admits members needs it.
+        // A stranger's id is shown in full: a person who admits members needs it.
         let who = peer.map_or("a stranger".to_owned(), |peer| {
             self.names.get(&peer).cloned().unwrap_or(peer.to_string())
         });

@@ -33,7 +33,7 @@ pub(super) struct Metrics {
 }
 
 /// A metric without labels that is served once it has been set: before that nothing is known, and
-/// zero would be a lie.
+/// zero would be wrong.
 type Optional<M> = Family<[(String, String); 0], M>;
 
 /// What lines do not carry.

@@ -1,5 +1,5 @@
-//! Whom this peer cannot reach, and why: one line for each address and cause, however often it is
-//! tried.
+//! Which peers this peer cannot reach, and why: one line for each address and cause, however often
+//! it tries.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,16 +8,16 @@ use kith_consensus::PeerId;
 use kith_gossip::net::Obstacle;
 use serde::{Deserialize, Serialize};
 
-/// How long an obstacle must last before it is told: peers that start together miss each other for
-/// a moment (guess).
+/// How long an obstacle must last before it is reported: peers that start together miss each other
+/// for a moment (guess).
 const TELL_AFTER: Duration = Duration::from_secs(1);
-/// Addresses that are remembered; what is beyond them is not told.
+/// Most addresses that are remembered; further ones are not reported.
 const ADDRESSES_MAX: usize = 256;
 
 /// What is dialled: a member, an address, or both.
 type Target = (Option<PeerId>, Option<String>);
 
-/// What stands between this peer and others now.
+/// Current obstacles between this peer and others.
 #[derive(Debug, Default)]
 pub(super) struct Reach {
     troubles: BTreeMap<Target, Trouble>,
@@ -35,9 +35,9 @@ struct Trouble {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Unreached {
-    /// Its name in the charter, or the end of its id; empty where only an address is known.
+    /// Its name in the charter, or the end of its id; empty if only an address is known.
     pub name: String,
-    /// Where it was dialled.
+    /// Address at which it was dialled.
     pub address: Option<String>,
     /// Why it does not answer, for people.
     pub why: String,
@@ -46,7 +46,8 @@ pub struct Unreached {
 }
 
 impl Reach {
-    /// Notes a dial that failed at `now`, which is `time` of day; whether it is to be told now.
+    /// Notes a dial that failed at `now`, which is `time` of day; returns whether it is to be
+    /// reported now.
     pub(super) fn failed(
         &mut self,
         target: Target,
@@ -77,7 +78,7 @@ impl Reach {
         false
     }
 
-    /// A peer is connected: what stood between is gone.
+    /// A peer is connected: the obstacle is gone.
     pub(super) fn reached(&mut self, peer: &PeerId, addresses: &[String]) {
         let is_there = |(of, at): &Target| {
             of.as_ref() == Some(peer)
@@ -88,7 +89,7 @@ impl Reach {
         self.troubles.retain(|target, _| !is_there(target));
     }
 
-    /// Everything that has lasted long enough to be told.
+    /// Everything that has lasted long enough to be reported.
     pub(super) fn unreached(&self, name: impl Fn(&PeerId) -> String) -> Vec<Unreached> {
         let told = self.troubles.iter().filter(|(_, trouble)| trouble.told);
         told.map(|((peer, address), trouble)| Unreached {

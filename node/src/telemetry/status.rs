@@ -1,4 +1,4 @@
-//! Where a node stands, for people and programs that ask.
+//! The state of a node, for people and programs that ask.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 use super::known::{Bytes, Known};
 use super::reach::Unreached;
 
-/// Where a node stands, as `/status` and `kith status --json` tell it.
+/// The state of a node, as `/status` and `kith status --json` show it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Status {
     /// Name for people.
     pub name: String,
-    /// Who.
+    /// The peer's id.
     pub peer: String,
     /// The federation's id.
     pub federation: String,
@@ -22,13 +22,13 @@ pub struct Status {
     pub round: u64,
     /// Rounds of the charter.
     pub rounds: u64,
-    /// Completed rounds.
+    /// Number of completed rounds.
     pub completed: u64,
     /// Whether neighbours are connected and the first round may begin.
     pub ready: bool,
     /// Whether the last round is done.
     pub finished: bool,
-    /// Connected peers.
+    /// Ids of connected peers.
     pub connected: Vec<String>,
     /// The peers that an open round waits for.
     pub missing: Vec<String>,
@@ -36,13 +36,13 @@ pub struct Status {
     pub unreached: Vec<Unreached>,
     /// Neighbours that rounds no longer wait for.
     pub no_longer_awaited: Vec<String>,
-    /// Where it listens.
+    /// Addresses at which it listens.
     pub listening: Vec<String>,
     /// Loss on held-out rows, newest.
     pub loss: Option<f64>,
     /// Accuracy on held-out rows, newest.
     pub accuracy: Option<f64>,
-    /// Updates accepted.
+    /// Number of updates accepted.
     pub updates_accepted: u64,
     /// Refusals by reason; `denied` among them are connections, see [`Status::denied`].
     pub refused: BTreeMap<String, u64>,
@@ -54,12 +54,12 @@ pub struct Status {
     pub bytes: Bytes,
     /// Actors that were started again.
     pub restarts: u64,
-    /// Since the start.
+    /// Seconds since the start.
     pub uptime_seconds: f64,
 }
 
 impl Status {
-    /// Shows what the lines say, beside what is set already.
+    /// Adds what the lines say to what is set already.
     pub(super) fn show(self, known: &Known) -> Status {
         let ids = |peers: &[PeerId]| peers.iter().map(PeerId::to_string).collect();
         let refused = known.refused.iter();

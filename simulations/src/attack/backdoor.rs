@@ -1,5 +1,5 @@
-//! `backdoor`: trains on rows of which a share carries a patch in a corner (bottom right unless
-//! told) and the target as its label.
+//! `backdoor`: trains on rows of which a share carries a patch in a corner (bottom right by
+//! default) and the target as its label.
 //!
 //! The model stays good on clean rows, so accuracy does not show it; the share of patched rows of
 //! other classes that it takes for the target does. It publishes what it trained, which averaging

@@ -1,5 +1,4 @@
-//! `free-rider`: publishes where it started, as if it had trained; with `noise` or `echo` in
-//! disguise.
+//! `free-rider`: publishes its start, as if it had trained; with `noise` or `echo` in disguise.
 //!
 //! start + echo · (start − the start of the round before) + noise · N(0, 1) per coordinate. With
 //! both 0 the update is zero, which is easy to detect; an echo of 1 repeats the neighbourhood's

@@ -210,7 +210,7 @@ fn average(scene: &Scene<'_>, vector: &[f32], copies: usize) -> Vec<f64> {
     vector.iter().enumerate().map(mean).collect()
 }
 
-/// Where `harm` is large, not below 0.
+/// A place at which `harm` is large, not below 0.
 fn maximize(harm: impl Fn(f64) -> f64) -> f64 {
     let (mut best, mut most, mut step) = (0.0, harm(0.0), FIRST_STEP);
     let mut left = EVALUATIONS - 1;

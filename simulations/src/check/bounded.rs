@@ -1,4 +1,4 @@
-//! `bounded`: what a peer keeps of others does not grow with the length of the run.
+//! `bounded`: a peer's memory of others does not grow with the length of the run.
 
 use super::{Breach, Check, CheckEntry, Scope};
 use crate::simulator::Moment;

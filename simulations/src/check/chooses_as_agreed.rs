@@ -41,7 +41,7 @@ struct ChoosesAsAgreed {
     came: Vec<BTreeSet<PeerId>>,
 }
 
-/// The neighbours that `member` draws in `round`; `None` where the selection draws nobody.
+/// The neighbours that `member` draws in `round`; `None` if the selection draws nobody.
 pub(super) fn drawn(scope: &Scope, member: usize, round: u64) -> Option<Vec<usize>> {
     let selection = &scope.charter.round.selection;
     if selection.is_everyone() || selection.takes_others() {

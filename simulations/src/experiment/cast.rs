@@ -55,7 +55,7 @@ impl Cast {
         (0..self.lies.len()).filter(|peer| self.lies[*peer])
     }
 
-    /// What is known of peers by number, by their names.
+    /// Turns values by peer number into values by peer name.
     pub(super) fn by_name<T>(
         &self,
         known: impl Iterator<Item = (usize, T)>,
@@ -151,7 +151,7 @@ impl Experiment {
     /// liars in a neighbourhood.
     fn tolerates(&self, liars: usize) -> bool {
         let aggregation = &self.charter.aggregation;
-        // Other methods and momentum step beyond where a peer's own gradient leads.
+        // Other methods and momentum step further than a peer's own gradient leads.
         let plain = aggregation.method == Method::Plain && aggregation.momentum == 0.0;
         let rule = &aggregation.rule;
         plain && (liars == 0 || (rule.stays_in_honest_range() && liars <= rule.byzantine()))

@@ -1,5 +1,5 @@
-//! What the peers train on, and what their models are measured against: rows of a data set, dealt
-//! among them, or objectives whose optimum is known.
+//! The peers' training data, and the references for their models: rows of a data set, dealt among
+//! them, or objectives whose optimum is known.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::metrics::PEER_ROWS_MAX;
 use crate::simulator::Local;
 use crate::trainer::{Descent, Objective, TrainerSection};
 
-/// What each peer trains on.
+/// The training data of each peer.
 pub(super) struct Workload {
     /// By the peers' numbers.
     pub(super) locals: Vec<Arc<dyn Local>>,

@@ -1,4 +1,4 @@
-//! What stands in the queue.
+//! The entries of the queue.
 
 use kith_gossip::{Input, Packet, Record, Timer};
 

@@ -1,4 +1,4 @@
-//! What goes wrong, and how it ends.
+//! The faults, and how they end.
 
 use std::time::Duration;
 

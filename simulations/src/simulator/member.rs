@@ -51,7 +51,7 @@ pub(super) struct Member {
     pub(super) clock: f64,
     /// Its connections, by peer.
     pub(super) connections: Sorted<PeerId, Connection>,
-    /// The newest entry of the queue that delivers to it: when, for which life, where it stands.
+    /// The newest entry of the queue that delivers to it: time, life, slot.
     pub(super) delivery: Option<(Nanoseconds, u32, u32)>,
     /// By peer, when it hears last that a connection began or ended: such news arrives in this
     /// order.

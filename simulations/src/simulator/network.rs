@@ -26,9 +26,9 @@ pub enum Jitter {
 /// Bytes per second that a peer's line carries; 0 is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Line {
-    /// From the peer.
+    /// Bytes per second from the peer.
     pub up: f64,
-    /// To the peer.
+    /// Bytes per second to the peer.
     pub down: f64,
     /// Nanoseconds that every message from or to this peer takes besides the link's latency.
     pub latency: Nanoseconds,
@@ -76,7 +76,7 @@ impl Links {
 /// Peers that cannot reach each other.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cut {
-    /// One side.
+    /// Numbers of the peers on one side.
     pub group: Vec<usize>,
     /// Whether only messages from the group to the others are lost.
     pub one_way: bool,

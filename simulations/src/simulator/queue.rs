@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 pub(crate) type Nanoseconds = u64;
 
 /// Nanoseconds of a span, as a power of two: a millisecond (guess: shorter than most links'
-/// latency, so that most of what is put in belongs to a later span).
+/// latency, so that most new entries belong to a later span).
 const SPAN_BITS: u32 = 20;
 
 /// Time, sequence number, slot.

@@ -31,7 +31,7 @@ pub struct Campaign {
     pub commit: Option<String>,
     /// Name of the resolved experiment under its own seed.
     pub experiment: String,
-    /// First seed.
+    /// The first seed, included.
     pub from: u64,
     /// The seed after the last one that was asked for.
     pub to: u64,
@@ -54,7 +54,7 @@ pub struct Failed {
     pub peer: Option<usize>,
     /// When, in virtual seconds.
     pub virtual_seconds: Option<f64>,
-    /// What happened.
+    /// What happened, in words.
     pub what: String,
 }
 
@@ -122,7 +122,7 @@ impl Campaign {
         Ok(true)
     }
 
-    /// Seeds done.
+    /// Number of seeds that are done.
     pub fn seeds(&self) -> u64 {
         self.next - self.from
     }

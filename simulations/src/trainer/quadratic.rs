@@ -74,8 +74,8 @@ impl Family for Quadratics {
         )
     }
 
-    /// The box around zero and the honest places: with η·a ≤ 1 a step ends between where it began
-    /// and its own place.
+    /// The box around zero and the honest places: with η·a ≤ 1 a step ends between its start and
+    /// the peer's own place.
     fn hull(&self, learning_rate: f64, lies: &[bool], seed: &Seed) -> Option<(f32, f32)> {
         let honest = lies
             .iter()

@@ -15,7 +15,7 @@
 //! steps, so it divides. No claim counts, and the method works with every graph, rule, codec and
 //! mode. A liar lies with its vector alone, as ever.
 //!
-//! What is left over is drift of order η τ within the steps, which shrinks with the learning rate.
+//! A drift of order η τ within the steps remains; it shrinks with the learning rate.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! `push-sum`: averaging over edges that carry updates one way (Kempe, Dobra and Gehrke 2003), with
-//! training in between (SGP, Assran et al. 2019, arXiv 1811.10792), and with sums over all rounds,
-//! so that the next message brings what a lost one carried.
+//! training in between (SGP, Assran et al. 2019, arXiv 1811.10792). Peers send sums over all
+//! rounds, so the next message brings what a lost one carried.
 //!
 //! A peer holds a model z and a mass w, 1 at first. Training moves the numerator x = w z by its
 //! change: x ← w z + (z′ − z). It keeps one share 1 / (receivers + 1) of x and w and gives one to
@@ -42,7 +42,7 @@ use crate::Parameters;
 use crate::effect::Carried;
 use crate::peer::window::Arrived;
 
-/// Rounds that masses are followed to find where they settle; fewer where the graph has more than
+/// Rounds that masses are followed to find where they settle; fewer if the graph has more than
 /// [`EDGE_ENDS_MAX`] / this many edge ends. Fewer rounds affect a bound, not the result.
 const SETTLING_ROUNDS: usize = 1000;
 /// Most edge ends looked at, in all rounds, to find where masses settle.
@@ -611,8 +611,7 @@ mod tests {
             );
             (models[1].clone(), weights, algorithm.mass)
         };
-        // What was given to it before is lost, and its own model stays as long as there is no
-        // other.
+        // Mass given to it before is lost, and its own model stays as long as there is no other.
         assert_eq!(hear(told(5.0, 1.0)).1, [1.0, 0.0]);
         let (model, weights, mass) = hear(told(5.0, 1.5));
         assert_eq!((model, weights, mass), (vec![5.0], vec![0.0, 1.0], 0.5));

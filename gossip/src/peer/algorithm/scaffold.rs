@@ -1,7 +1,7 @@
 //! `scaffold`: SCAFFOLD, option II (Karimireddy et al. 2020, arXiv 1910.06378), without a server.
 //!
 //! Peer i holds a control cᵢ. Local steps y ← y − η (g − cᵢ + c); afterwards cᵢ ← cᵢ − c + (x − y)
-//! / (K η), the mean of the round's own gradients, which it sends after its model. c is what the
+//! / (K η), the mean of the round's own gradients. The peer sends cᵢ after its model. c is what the
 //! rule makes of the neighbourhood's controls. With a global step size η_g other than 1 the model
 //! that it sends and mixes is x + η_g (y − x): in a complete graph the paper's server step.
 //!

@@ -1,8 +1,8 @@
 //! Synchronous rounds of several kinds: for topologies with rounds in which nobody trains
 //! (`hierarchical`, `centralised`).
 //!
-//! Such a round begins with the model that the peer has. What it leads to is decided where models
-//! are mixed: a peer whose own model has no weight adopts what its sender has.
+//! Such a round begins with the model that the peer has. Its result is decided where models are
+//! mixed: a peer whose own model has no weight adopts its sender's model.
 
 use kith_consensus::PeerId;
 use kith_consensus::charter::Charter;

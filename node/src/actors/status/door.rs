@@ -1,9 +1,9 @@
-//! The socket that status is served at, with limits that one visitor cannot take from another.
+//! The socket for status, with limits such that no visitor can lock out another.
 //!
 //! A connection lives at most [`VISIT`], whatever it does or leaves undone, and at most
-//! [`VISITS_MAX`] stand at once: when one more arrives, the oldest ends. So half-open requests take
-//! neither the descriptors that the store and the neighbours need, nor the turn of a person that
-//! asks afterwards.
+//! [`VISITS_MAX`] are open at once: when one more arrives, the oldest ends. So half-open requests
+//! take neither the descriptors that the store and the neighbours need, nor the turn of a person
+//! who asks afterwards.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -25,10 +25,11 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const VISITS_MAX: usize = 32;
 /// Longest life of a connection: the request's head, its answer, and the end.
 pub(crate) const VISIT: Duration = Duration::from_secs(15);
-/// Pause after a connection could not be accepted, for example since descriptors are short.
+/// Pause after a connection could not be accepted, for example because there are no free
+/// descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(500);
 
-/// A listening socket with room for so many visits.
+/// A listening socket with room for [`VISITS_MAX`] visits.
 pub(crate) struct Door {
     listener: TcpListener,
     places: Arc<Semaphore>,
@@ -56,7 +57,7 @@ impl Door {
         }
     }
 
-    /// A place for one more visit; the oldest gives up its own if there is none.
+    /// A place for one more visit; if there is none, the oldest visit gives up its place.
     async fn place(&mut self) -> OwnedSemaphorePermit {
         loop {
             if let Ok(place) = self.places.clone().try_acquire_owned() {

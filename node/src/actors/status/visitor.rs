@@ -2,8 +2,8 @@
 //! on it.
 //!
 //! A page whose name was rebound to this machine's address sends that name as `Host`; a page of
-//! another site sends its `Origin`. Both are looked at on every route, before any answer. Orders,
-//! such as to leave, take a secret besides.
+//! another site sends its `Origin`. Both are checked on every route, before any answer. Orders,
+//! such as to leave, also need a secret.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -20,8 +20,8 @@ use crate::private;
 /// …`.
 pub const OWNER_TOKEN_FILE: &str = "owner.token";
 
-/// Why a request is not from whom it has to be; `None` where it is. `served` is where the server
-/// listens.
+/// Why a request does not come from a program of this machine; `None` if it does. `served` is the
+/// address at which the server listens.
 pub(crate) fn stranger(served: SocketAddr, uri: &Uri, headers: &HeaderMap) -> Option<String> {
     let hosts: Vec<_> = headers.get_all(HOST).iter().collect();
     let [host] = hosts[..] else {
@@ -77,7 +77,7 @@ pub(crate) struct OwnerToken {
 }
 
 impl OwnerToken {
-    /// A new one in the state folder.
+    /// Makes a new secret in the state folder.
     ///
     /// # Errors
     /// When there is no randomness, or the file cannot be written.
@@ -95,7 +95,8 @@ impl OwnerToken {
         Ok(OwnerToken { path, text })
     }
 
-    /// Whether the request shows it. The comparison takes the same time whatever is shown.
+    /// Whether the request carries the secret. The comparison takes the same time whatever the
+    /// request carries.
     pub(crate) fn is_shown(&self, headers: &HeaderMap) -> bool {
         let shown = headers
             .get(AUTHORIZATION)

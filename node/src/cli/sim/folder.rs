@@ -1,4 +1,4 @@
-//! The folder that results go to: nothing that is there and is not the same run's is written over.
+//! The folder that results go to: files of another run are never overwritten.
 
 use std::path::{Path, PathBuf};
 
@@ -7,18 +7,18 @@ use kith_simulations::report::{Contents, contents};
 
 use super::super::output::Failure;
 
-/// Where the results of an experiment's file go when nobody says: `ring.toml` leaves them in
-/// `ring-results`, or, where that holds another run's or something else, in the first of
+/// The default folder for the results of an experiment's file. `ring.toml` leaves them in
+/// `ring-results`, or, if that holds another run's or something else, in the first of
 /// `ring-results-2`, `ring-results-3`, … that may hold them.
 ///
 /// # Errors
-/// Where all of them are taken.
+/// When all of them are taken.
 pub(super) fn beside(
     file: &Path,
     experiment: &Experiment,
     again: bool,
 ) -> Result<PathBuf, Failure> {
-    /// More runs of one file want folders with names of their own (guess).
+    /// More runs of one file need folders that the user names (guess).
     const NUMBERS_MAX: usize = 999;
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
     let first = file.with_file_name(format!("{stem}-results"));
@@ -36,7 +36,7 @@ pub(super) fn beside(
 /// be replaced.
 ///
 /// # Errors
-/// What lies there, and the way out.
+/// What the folder holds, and what to do.
 pub(super) fn may_hold(folder: &Path, experiment: &Experiment, again: bool) -> Result<(), Failure> {
     let place = folder.display();
     let found = contents(folder)
@@ -72,7 +72,7 @@ pub(super) fn may_hold(folder: &Path, experiment: &Experiment, again: bool) -> R
 /// there itself.
 ///
 /// # Errors
-/// What lies there, and the way out.
+/// What the folder holds, and what to do.
 pub(super) fn may_hold_runs(folder: &Path) -> Result<(), Failure> {
     const SWEEP: [&str; 10] = [
         "sweep.toml",

@@ -1,4 +1,4 @@
-//! Rehearsal: a consortium's own charter in a world with liars, before anybody runs it; the answer
+//! Rehearsal: a consortium's own charter in a world with liars, before anybody runs it. The answer
 //! is in plain words.
 
 mod conditions;
@@ -20,8 +20,8 @@ use super::run::{BROKEN, Run, report, warn_of_liars};
 use conditions::{Condition, conditions, percent};
 use files::Files;
 
-/// Peers that are named in the answer, those first that honest peers leave out most (guess: what
-/// fits on a screen).
+/// Peers that are named in the answer, those first that honest peers leave out most (guess: as many
+/// as fit on a screen).
 const NAMED_MAX: usize = 20;
 
 /// From this share of honest peers' models on that the rule leaves out, the answer says that being
@@ -55,7 +55,7 @@ impl Cell {
             .reduce(f64::min)
     }
 
-    /// Mean share of the way from learning nothing to what cannot be surpassed.
+    /// Mean share of the way from learning nothing to the best possible.
     fn way(&self) -> Option<f64> {
         self.mean(|outcome| {
             way(
@@ -66,7 +66,7 @@ impl Cell {
         })
     }
 
-    /// The same of the peer that came least far in any run.
+    /// The same for the worst peer in any run.
     fn worst_way(&self) -> Option<f64> {
         let worst = |outcome: &Outcome| {
             way(
@@ -75,7 +75,7 @@ impl Cell {
                 outcome.optimum_distance.map(|range| range.max),
             )
         };
-        // What is not a number is worse than any.
+        // A value that is not a number is worse than any other.
         self.outcomes
             .iter()
             .filter_map(worst)
@@ -86,7 +86,7 @@ impl Cell {
         self.mean(|outcome| outcome.attack_success.map(|share| share.mean))
     }
 
-    /// A value, where every run has a part in it; or why it says nothing.
+    /// A value, if every run contributes to it; otherwise why it says nothing.
     fn ensure(&self, value: Option<f64>) -> Result<f64, String> {
         let judged = self
             .outcomes
@@ -181,17 +181,17 @@ fn way(outcome: &Outcome, accuracy: Option<f64>, distance: Option<f64>) -> Optio
     })
 }
 
-/// What became of a peer's contributions over all runs.
+/// How honest peers treated a peer's contributions over all runs.
 #[derive(Debug, Default, Serialize)]
 struct Treated {
-    /// Mean share that honest peers left out: where nobody lied, where others lied, where it lied.
+    /// Mean share that honest peers left out: when nobody lied, when others lied, when it lied.
     left_out_clean: Option<f64>,
     left_out_honest: Option<f64>,
     left_out_lying: Option<f64>,
     /// Runs in which it was honest, and in how many of them some honest peer suspected it.
     honest_runs: usize,
     suspected_honest: usize,
-    /// The same where it lied.
+    /// The same for runs in which it lied.
     lying_runs: usize,
     suspected_lying: usize,
 }
@@ -268,7 +268,7 @@ impl Treated {
         ]
     }
 
-    /// Largest share of what it sent in earnest.
+    /// Largest share left out of its honest contributions.
     fn left_out(&self) -> f64 {
         self.left_out_clean
             .into_iter()
@@ -485,7 +485,7 @@ impl Answer<'_> {
         text
     }
 
-    /// Who would be filtered.
+    /// Lists the peers that would be filtered.
     fn treated(&self, text: &mut String) {
         let peers = Treated::all(self.cells);
         let mut order: Vec<(&str, &Treated)> = peers

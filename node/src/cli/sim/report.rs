@@ -22,7 +22,7 @@ Examples:
 pub(crate) struct Report {
     /// A folder that `kith sim run` or `kith sim sweep` left
     dir: PathBuf,
-    /// Write the tables as Parquet too, beside the CSV files
+    /// Write the tables as Parquet too, next to the CSV files
     #[arg(long)]
     parquet: bool,
     /// One JSON document: a run's outcome, or the list of a sweep's cells
@@ -72,14 +72,14 @@ fn wrong(dir: &Path, error: &std::io::Error) -> Failure {
     ))
 }
 
-/// Writes a sweep's report; its cells.
+/// Writes a sweep's report; returns its cells.
 pub(super) fn of_sweep(dir: &Path) -> Result<Vec<Summary>, Failure> {
     report::sweep::page(dir)
         .and_then(|()| report::sweep::summary(dir))
         .map_err(|error| wrong(dir, &error))
 }
 
-/// The cells as a person reads them.
+/// The cells as text for people.
 pub(super) fn cells(rows: &[Summary], axes: &[String], dir: &Path) -> String {
     const SHOWN: [(&str, &str); 4] = [
         ("accuracy", "accuracy"),

@@ -52,7 +52,8 @@ pub(crate) struct Run {
     /// Seeds of a rehearsal, from the world's on
     #[arg(long, default_value_t = 5, requires = "charter")]
     seeds: u64,
-    /// Threads that train beside the one that runs the queue; the result is the same for any number
+    /// Threads that train besides the one that runs the queue; the result is the same for any
+    /// number
     #[arg(long, default_value_t = 1)]
     threads: usize,
     /// Folder for the results; a rehearsal writes none without it
@@ -64,7 +65,7 @@ pub(crate) struct Run {
     /// Replace the results of another run that are in the folder
     #[arg(long, conflicts_with = "no_files")]
     again: bool,
-    /// Write the tables as Parquet too, beside the CSV files
+    /// Write the tables as Parquet too, next to the CSV files
     #[arg(long, conflicts_with_all = ["no_files", "charter"])]
     parquet: bool,
     /// End with one JSON object on stdout
@@ -72,7 +73,7 @@ pub(crate) struct Run {
     json: bool,
 }
 
-/// Exit code where a promise was broken.
+/// Exit code if an invariant was broken.
 pub(super) const BROKEN: u8 = 5;
 
 impl Run {
@@ -187,7 +188,7 @@ fn tell_of_faults(outcome: &Outcome) {
     }
 }
 
-/// Says where more liars meet than the rule was told to tolerate.
+/// Warns of neighbourhoods with more liars than the rule was told to tolerate.
 pub(super) fn warn_of_liars(experiment: &Experiment) {
     let byzantine = experiment.charter.aggregation.byzantine;
     if let Some((peer, liars)) = experiment
@@ -225,7 +226,7 @@ pub(super) fn shell_path(path: &Path) -> String {
     text::shell_word(&path.display().to_string())
 }
 
-/// Runs with progress on stderr; `wrong` tells where problems stand that only then are found.
+/// Runs with progress on stderr; `wrong` says where problems are that are only found then.
 pub(super) fn run(
     experiment: &Experiment,
     threads: usize,
@@ -278,7 +279,7 @@ pub(super) fn report(
     report::run::page(folder).map_err(wrong)
 }
 
-/// What a person reads at the end.
+/// The summary for people at the end.
 fn summary(outcome: &Outcome, folder: Option<&Path>) -> String {
     let mut text = format!(
         "{}: {} peers, {} rounds, seed {}\n",
@@ -326,7 +327,7 @@ fn learned(outcome: &Outcome) -> Vec<Line> {
     lines
 }
 
-/// What went over the wire, and whose rows it is about.
+/// Bytes on the wire, and how the rows were dealt.
 fn sent(outcome: &Outcome) -> Vec<Line> {
     let Bytes {
         dense_equivalent: dense,

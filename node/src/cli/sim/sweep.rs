@@ -49,23 +49,23 @@ pub(crate) struct Sweep {
     /// A campaign: run one cell with the seeds from A up to, but not with, B
     #[arg(long = "seed-range", value_name = "A..B", value_parser = range)]
     range: Option<(u64, u64)>,
-    /// What names the program in a campaign's state, beside its version
+    /// Names the program in a campaign's state, besides its version
     #[arg(long, value_name = "TEXT", requires = "range")]
     commit: Option<String>,
-    /// Runs at a time, each on one thread; as many as there are processors where it is not given
+    /// Runs at a time, each on one thread; by default as many as there are processors
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=4096))]
     jobs: Option<u64>,
     /// Folder for the results
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Run again what was run before
+    /// Run everything again, also runs that are there
     #[arg(long)]
     again: bool,
     /// Write a row for every peer and round of each run too: peers.csv in the run's folder, as
     /// `kith sim run` does
     #[arg(long, conflicts_with = "range")]
     peers: bool,
-    /// Write the tables as Parquet too, beside the CSV files
+    /// Write the tables as Parquet too, next to the CSV files
     #[arg(long, conflicts_with = "range")]
     parquet: bool,
     /// End with one JSON object on stdout
@@ -179,7 +179,7 @@ impl Sweep {
         }
     }
 
-    /// What the folder says before anything was run.
+    /// The folder's manifest before any run.
     fn waiting(&self, sweep: &Grid, runs: &[Run], first: &Experiment) -> Manifest {
         let file = shell_path(&self.file);
         let waiting = |run: &Run| Entry {
@@ -304,7 +304,7 @@ impl Sweep {
     }
 }
 
-/// Takes up what was done before.
+/// Resumes the earlier state of a campaign.
 fn resume(campaign: &mut Campaign, path: &Path) -> Result<(), Failure> {
     let resumed = campaign.resume(path).map_err(|why| {
         let what = format!("{} cannot be continued: {why}", path.display());
@@ -340,7 +340,8 @@ fn campaign_text(campaign: &Campaign, rate: f64) -> String {
     format!("{seeds} seeds, {failed} failures, {rate:.1} seeds/s{bound}\n")
 }
 
-/// Runs of a cell that failed alike are told once; --json and the report have the command of each.
+/// Runs of a cell that failed alike are reported once; --json and the report have the command of
+/// each.
 fn tell_of_failures(manifest: &Manifest, failed: &[&Entry]) {
     for alike in
         failed.chunk_by(|left, right| left.cell == right.cell && left.failure == right.failure)
@@ -361,7 +362,7 @@ fn tell_of_failures(manifest: &Manifest, failed: &[&Entry]) {
     }
 }
 
-/// The first cell that can be run, or what is wrong with the first where none can.
+/// The first cell that can be run, or the problems of the first cell if none can.
 fn resolves(text: &str, runs: &[Run]) -> Result<Experiment, Vec<kith_consensus::Problem>> {
     let mut cells = runs
         .iter()
@@ -382,7 +383,7 @@ fn wrong(out: &Path, error: &std::io::Error) -> Failure {
     Failure::new(format!("cannot write to {}: {error}", out.display()))
 }
 
-/// A bar where stderr is a terminal, a line every ten seconds elsewhere.
+/// A bar if stderr is a terminal, otherwise a line every ten seconds.
 struct Progress {
     bar: Option<ProgressBar>,
     count: u64,

@@ -1,4 +1,4 @@
-//! What the peers are compared with: training alone, and training on everybody's rows in one place.
+//! The baselines of the peers: training alone, and training on everybody's rows in one place.
 
 use kith_consensus::Seed;
 use kith_models::{Dataset, Loaded, Task};
@@ -22,7 +22,7 @@ pub(super) struct Baselines {
     pub(super) pooled: f64,
 }
 
-/// Trains on two threads; `None` where training failed.
+/// Trains on two threads; `None` if training failed.
 pub(super) fn measure(plan: &Plan, places: &Places) -> Option<Baselines> {
     let task = &plan.agreement.task;
     let rounds = plan.agreement.charter.rounds;
@@ -67,8 +67,8 @@ pub(super) fn measure(plan: &Plan, places: &Places) -> Option<Baselines> {
     })
 }
 
-/// What local training alone reaches: as a peer trains, with what its optimizer carries from round
-/// to round.
+/// Accuracy of local training alone: as a peer trains, with its optimizer's state carried from
+/// round to round.
 fn accuracy(task: &Task, rows: Dataset, seed: Seed, rounds: u64, test: &Dataset) -> Option<f64> {
     let parameters = Learner::new(task, rows, seed, None)
         .ok()?
@@ -77,11 +77,11 @@ fn accuracy(task: &Task, rows: Dataset, seed: Seed, rounds: u64, test: &Dataset)
     Some(task.evaluate(&parameters, test).ok()?.accuracy)
 }
 
-/// What each site gains: the federation again, in memory, over several splits, beside what a site
+/// What each site gains: the federation again, in memory, over several splits, next to what a site
 /// could do without it.
 ///
 /// # Errors
-/// What went wrong.
+/// When a run fails: what went wrong.
 pub(super) fn compare_sites(
     plan: &Plan,
     rows: &Loaded,

@@ -22,15 +22,15 @@ use super::Up;
 const SOCKET: &str = "control.sock";
 const RESULT: &str = "result.json";
 const LOG: &str = "testnet.log";
-/// Longest request.
+/// Most bytes of a request.
 const REQUEST_BYTES_MAX: u64 = 4096;
 /// Longest wait for an answer; stopping every peer takes up to 12 s.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
-/// Longest wait, at the end, until those who asked have read their answers.
+/// Longest wait, at the end, until askers have read their answers.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// Longest wait until a testnet in the background is ready.
 const READY_DEADLINE: Duration = Duration::from_secs(120);
-/// Between two questions whether it is.
+/// Pause between two checks whether it is ready.
 const READY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What may be asked.
@@ -51,8 +51,8 @@ pub(super) struct Served {
 }
 
 impl Served {
-    /// Stops listening and waits until those who have asked have their answers: the process may end
-    /// right afterwards.
+    /// Stops listening and waits until askers have their answers: the process may end right
+    /// afterwards.
     pub(super) async fn end(self) {
         self.listening.abort();
         // It is only a name by now.
@@ -169,7 +169,7 @@ pub(super) fn order(folder: &Path, command: &str, node: Option<&str>, json: bool
     done()
 }
 
-/// `kith testnet status`: of the running one, or the result of the one that ran.
+/// `kith testnet status`: of the running testnet, or the result of the last one.
 pub(super) fn status(folder: &Path, json: bool) -> Verdict {
     let ended = std::fs::read_to_string(folder.join(RESULT))
         .ok()

@@ -1,4 +1,4 @@
-//! A testnet's folder: for every peer its own, with all files that a real peer has.
+//! A testnet's folder: it holds a folder for every peer, with all files that a real peer has.
 
 use std::net::TcpListener;
 use std::os::unix::fs::DirBuilderExt;
@@ -21,7 +21,7 @@ pub(super) struct Directory {
     temporary: bool,
 }
 
-/// A peer's folder and what is needed to run and to judge it.
+/// A peer's folder, and the data needed to run and to judge it.
 pub(super) struct Place {
     pub(super) folder: PathBuf,
     pub(super) address: String,
@@ -48,7 +48,7 @@ impl Directory {
                 "choose another --dir, or remove that folder (`kith testnet down --dir …` stops one that runs)",
             ));
         }
-        // Keys of a testnet are worth nothing, but nobody else on the machine needs to read along.
+        // Keys of a testnet are worth nothing, but other users of the machine need not read them.
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -60,7 +60,7 @@ impl Directory {
         Ok(Directory { path, temporary })
     }
 
-    /// Whether it is gone after the run.
+    /// Whether it is removed after the run.
     pub(super) fn is_temporary(&self) -> bool {
         self.temporary
     }
@@ -108,7 +108,7 @@ impl Directory {
 impl Drop for Directory {
     fn drop(&mut self) {
         if self.temporary {
-            // Left behind it costs some megabytes in the temporary folder.
+            // If left behind, it costs some megabytes in the temporary folder.
             let _ = std::fs::remove_dir_all(&self.path);
         }
     }
@@ -154,9 +154,9 @@ fn config_table(
     sections.into_iter().map(section).collect()
 }
 
-/// Ports that were free a moment ago, all different. They have to be known beforehand: they stand
-/// in the others' files. The system does not give them to outgoing connections, of which the first
-/// peers make many before the last ones listen.
+/// Ports that were free a moment ago, all different. They have to be known beforehand, since they
+/// are in the others' files. The system does not give them to outgoing connections, of which the
+/// first peers make many before the last ones listen.
 fn free_ports(count: usize) -> Result<Vec<u16>, Failure> {
     let range = listening_range();
     // Testnets that start at the same time look in different places.
@@ -183,7 +183,7 @@ fn listening_range() -> std::ops::RangeInclusive<u16> {
     let text =
         std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let mut ends = text.split_whitespace().filter_map(|end| end.parse().ok());
-    // What Linux does where nobody has changed it.
+    // Linux's default.
     let (low, high): (u16, u16) = (ends.next().unwrap_or(32_768), ends.next().unwrap_or(60_999));
     let (below, above) = (
         FIRST..=low.saturating_sub(1),

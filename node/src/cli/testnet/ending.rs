@@ -1,5 +1,5 @@
-//! How a testnet ends when somebody interrupts it, at whatever point it is: the peers stop, and a
-//! temporary folder is removed.
+//! How a testnet ends when it is interrupted, at any point: the peers stop, and a temporary folder
+//! is removed.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,11 +10,11 @@ use tokio::sync::mpsc;
 
 use super::super::output::Failure;
 
-/// Exit code of what was interrupted.
+/// Exit code of an interrupted program.
 const INTERRUPTED: i32 = 130;
 
-/// Receives the signals that end a program. While peers run, whoever supervises them hears of it;
-/// before and afterwards there is nobody to stop, and the program ends at once.
+/// Receives the signals that end a program. While peers run, their supervisor hears of it. Before
+/// and afterwards there is no peer to stop, and the program ends at once.
 pub(super) struct Ending {
     shared: Arc<Mutex<Shared>>,
     /// Its one thread waits for signals.
@@ -66,7 +66,7 @@ impl Ending {
         lock(&self.shared).temporary = Some(folder);
     }
 
-    /// Tells of every signal, until it is dropped.
+    /// Reports every signal, until it is dropped.
     pub(super) fn signals(&self) -> mpsc::Receiver<()> {
         let (sender, signals) = mpsc::channel(4);
         lock(&self.shared).supervisor = Some(sender);
@@ -86,7 +86,7 @@ fn end(shared: &Mutex<Shared>) {
         Some(supervisor) if !supervisor.is_closed() => drop(supervisor.try_send(())),
         _ => {
             if let Some(folder) = &shared.temporary {
-                // Left behind it costs some megabytes in the temporary folder.
+                // If left behind, it costs some megabytes in the temporary folder.
                 let _ = std::fs::remove_dir_all(folder);
             }
             std::process::exit(INTERRUPTED);

@@ -1,4 +1,4 @@
-//! What is seen while a testnet runs: a moving line on a terminal, plain lines elsewhere.
+//! The display while a testnet runs: a moving line on a terminal, plain lines elsewhere.
 
 use std::io::IsTerminal;
 
@@ -59,7 +59,7 @@ impl Live {
         }
     }
 
-    /// Something else to know.
+    /// Shows another message.
     pub(super) fn note(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| tell(text)),
@@ -74,7 +74,7 @@ impl Live {
     }
 }
 
-/// Who is there: shown once all are connected.
+/// The table of peers: shown once all are connected.
 pub(super) fn ready_table(plan: &Plan, places: &Places) -> String {
     let mut shown = table(&[
         "name",
@@ -124,7 +124,7 @@ pub(super) fn ready_table(plan: &Plan, places: &Places) -> String {
     shown.to_string()
 }
 
-/// The word for what a peer is.
+/// The word for a peer's role.
 pub(super) fn role(lies: bool) -> &'static str {
     if lies { "adversary" } else { "honest" }
 }

@@ -1,4 +1,4 @@
-//! What a testnet is to be: its charter, its peers, who lies, who has which rows. Follows from the
+//! The plan of a testnet: its charter, its peers, its liars, each peer's rows. Follows from the
 //! options and the seed alone.
 
 use std::collections::BTreeSet;
@@ -17,7 +17,7 @@ use crate::agreement::Agreement;
 
 /// The partition for more peers than the suggested one can serve.
 const EVEN: &str = "iid";
-/// Rounds whose graphs are looked at where they change.
+/// Rounds whose graphs are looked at if they change.
 const GRAPHS_MAX: u64 = 64;
 
 /// A testnet before it exists.
@@ -48,7 +48,7 @@ pub(super) struct Member {
     pub(super) liars_around: usize,
 }
 
-/// What a data set suggests where nothing is said.
+/// A data set's default options.
 struct Suggestion {
     peers: usize,
     adversaries: usize,
@@ -60,7 +60,7 @@ struct Suggestion {
     rounds: u64,
 }
 
-/// Settings that were tried: two of eight lying are filtered, with 6 % of the values sent (README,
+/// Settings that were tried: two liars of eight are filtered, with 6 % of the values sent (README,
 /// simulations/tests/digits.rs).
 const DIGITS: Suggestion = Suggestion {
     peers: 8,
@@ -72,7 +72,7 @@ const DIGITS: Suggestion = Suggestion {
     partition: "dirichlet:1.0",
     rounds: 30,
 };
-/// The setting that other programs were measured with: 600 rows each, plain averaging, nobody lies.
+/// The setting that other programs were measured with: 600 rows each, plain averaging, no liars.
 const FASHION_MNIST: Suggestion = Suggestion {
     peers: 10,
     adversaries: 0,
@@ -83,7 +83,7 @@ const FASHION_MNIST: Suggestion = Suggestion {
     partition: "iid:600",
     rounds: 10,
 };
-/// Four hospitals that trust each other; all see all.
+/// Four hospitals that trust each other; all exchange with all.
 const HEART: Suggestion = Suggestion {
     peers: 4,
     adversaries: 0,
@@ -149,7 +149,7 @@ impl Plan {
         let (partition, (shards, test, classes)) = match deal(
             &loaded, &agreement, wanted, peers, &seed,
         ) {
-            // So many peers that the suggestion does not fit them: nobody asked for it.
+            // There are too many peers for the suggested partition, which nobody asked for.
             Err(_) if up.partition.is_none() && peers > suggested.peers => {
                 let dealt = deal(&loaded, &agreement, EVEN, peers, &seed)?;
                 tell(&format!(
@@ -174,7 +174,7 @@ impl Plan {
         Ok((plan, loaded))
     }
 
-    /// Rows that the partition deals to nobody.
+    /// Reports rows that the partition deals to nobody.
     fn tell_of_rows_left(&self, rows: usize) {
         let used: usize = self.shards.iter().map(Vec::len).sum::<usize>() + self.test.len();
         let left_over = rows.saturating_sub(used);
@@ -226,7 +226,7 @@ impl Plan {
 }
 
 fn check_numbers(peers: usize, adversaries: usize) -> Result<(), Failure> {
-    // Each peer is a process with some 20 MB; a thousand peers are the simulator's work.
+    // Each peer is a process with some 20 MB; a thousand peers are for the simulator.
     const PEERS_MAX: usize = 100;
     if !(2..=PEERS_MAX).contains(&peers) {
         return Err(Failure::new(format!(
@@ -257,7 +257,7 @@ fn check_attack(attack: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Peers that are sites are called what the sites are called; a name is a folder's as well.
+/// Peers that are sites get the sites' names; a name is a folder name as well.
 fn name_as_sites(members: &mut [Member], sites: &[Site]) {
     let plain = |letter: char| {
         if letter.is_ascii_alphanumeric() {
@@ -400,7 +400,7 @@ fn federation(up: &Up, suggested: &Suggestion) -> Table {
     ])
 }
 
-/// The suggested graph, or all with all where there are too few peers for it.
+/// The suggested graph, or a complete one if there are too few peers for it.
 fn default_topology(suggested: &Suggestion, peers: usize) -> String {
     match suggested.topology.split_once(':') {
         Some((kind, degree)) => match degree.parse::<usize>() {
@@ -475,7 +475,7 @@ fn deal(
     let schema = agreement.task.schema();
     let partition = Partition::parse(partition).map_err(|error| failed(&error))?;
     if partition.changes_rows() {
-        // A testnet's peers read files of the rows as they are.
+        // A testnet's peers read files of unchanged rows.
         return Err(failed(&format!(
             "partition {:?} changes rows, which only a simulation does",
             partition.kind

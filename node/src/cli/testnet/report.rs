@@ -17,18 +17,18 @@ use super::tally::{Group, Tally, mean};
 use crate::checkpoint;
 use crate::telemetry::Known;
 
-/// Everything there is to tell.
+/// Everything that the report shows.
 pub(super) struct Report<'a> {
     pub(super) plan: &'a Plan,
     pub(super) places: &'a Places,
     pub(super) baselines: Option<Baselines>,
     pub(super) ended: &'a Ended,
     pub(super) seed: u64,
-    /// What each site gains, where peers are sites.
+    /// What each site gains, if peers are sites.
     pub(super) sites: Option<Vec<SiteRow>>,
 }
 
-/// Mean, least and most; none of nothing.
+/// Mean, least and most; `None` if there are no values.
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Spread {
     max: Option<f64>,
@@ -159,7 +159,7 @@ impl Report<'_> {
         })
     }
 
-    /// The table and what it means.
+    /// The table and its explanation.
     pub(super) fn to_text(&self, folder: Option<&Path>) -> String {
         let mut text = format!("{}\n\n", self.peers());
         let lines = [self.learned(), self.sent(), self.took()];
@@ -205,7 +205,7 @@ impl Report<'_> {
         shown
     }
 
-    /// What the peers learned, and what was kept out.
+    /// What the peers learned, and what the rule left out.
     fn learned(&self) -> Vec<(&'static str, String)> {
         let Spread { mean, min, max } = self.spread(|known| known.accuracy);
         let [mean, min, max] = [mean, min, max].map(number);
@@ -353,7 +353,7 @@ fn site_json(site: &SiteRow) -> Value {
     })
 }
 
-/// Two tables: who gains, by two measures.
+/// Two tables: what each site gains, by two measures.
 fn sites_text(sites: &[SiteRow]) -> String {
     let measure = |name: &str, spreads: fn(&SiteRow) -> &[sites::Spread; 4]| {
         let header: Vec<&str> = ["site", "rows", "test rows"]

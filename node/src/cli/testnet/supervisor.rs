@@ -1,4 +1,4 @@
-//! Starts the peers' processes, listens to their events, and sees to it that none outlives the
+//! Starts the peers' processes, listens to their events, and makes sure that none outlives the
 //! testnet.
 //!
 //! Every child holds the read end of a pipe as stdin and leaves when that ends, so even a killed
@@ -29,19 +29,19 @@ use crate::telemetry::Line;
 
 /// Lines of all peers that wait to be counted.
 const LINES_MAX: usize = 4096;
-/// Between asking the peers to leave and killing them; a peer takes at most 10 s.
+/// Time between asking the peers to leave and killing them; a peer takes at most 10 s.
 const GRACE: Duration = Duration::from_secs(12);
-/// Between two looks at the peers' memory.
+/// Time between two measurements of the peers' memory.
 const SAMPLE: Duration = Duration::from_millis(1500);
 
-/// What the supervisor hears.
+/// A message to the supervisor.
 enum Message {
     Line(usize, Box<Line>),
     Exited(usize, Option<ExitStatus>),
     Control(Request, oneshot::Sender<Value>),
 }
 
-/// Where the table of the peers that are there goes.
+/// Where the table of connected peers goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TableTo {
     Stdout,
@@ -61,10 +61,10 @@ struct Supervisor<'a> {
     ready_after: Option<Duration>,
     stopping: bool,
     interrupted: bool,
-    /// A peer that could not even begin: then the others would only wait for it.
+    /// A peer that could not even begin: the others would only wait for it.
     stillborn: Option<String>,
     table: TableTo,
-    /// Who asked to stop it.
+    /// The askers that asked to stop it.
     down: Vec<oneshot::Sender<Value>>,
 }
 
@@ -78,8 +78,7 @@ pub(super) struct Ended {
     pub(super) ready_after: Option<Duration>,
 }
 
-/// Runs the peers' processes to their end. The table of the peers that are
-/// there goes to `table`.
+/// Runs the peers' processes to their end. The table of connected peers goes to `table`.
 ///
 /// # Errors
 /// When a process cannot be started, or a peer could not even begin.
@@ -125,7 +124,7 @@ impl Supervisor<'_> {
         let ended = self.drive(inbox, &mut ending.signals()).await;
         self.live.end();
         for answer in self.down.drain(..) {
-            // Whoever asked may be gone.
+            // The asker may be gone.
             let _ = answer.send(json!({"ok": true, "what": "every peer has stopped"}));
         }
         socket.end().await;
@@ -308,7 +307,7 @@ impl Supervisor<'_> {
             Request::Kill { node } => self.with_node(&node, Self::kill),
             Request::Restart { node } => self.with_node(&node, Self::restart),
         };
-        // Whoever asked may be gone.
+        // The asker may be gone.
         let _ = answer.send(reply);
     }
 
@@ -426,7 +425,7 @@ impl Supervisor<'_> {
     }
 }
 
-/// Passes on what a process writes, and in the end how it ended.
+/// Passes on the lines that a process writes, and in the end how it ended.
 async fn listen(
     index: usize,
     mut child: Child,

@@ -1,5 +1,4 @@
-//! What the peers' lines add up to: for each peer what is known of it, and what the testnet makes of
-//! all of them together.
+//! The sums of the peers' lines: what is known about each peer, and about the whole testnet.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -11,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::plan::Plan;
 use crate::telemetry::{Bytes, Dropped, Known, Line, What};
 
-/// Events that are counted, by name. The others are not even read: in a large testnet most of what
-/// peers write is which others are missing.
+/// Events that are counted, by name. The others are not even read: in a large testnet most lines
+/// say which other peers are missing.
 const COUNTED: [&str; 16] = [
     "started",
     "ready",
@@ -32,7 +31,7 @@ const COUNTED: [&str; 16] = [
     "report",
 ];
 
-/// A line, if what it tells is counted.
+/// A line, if its event is counted.
 pub(super) fn counted(text: &str) -> Option<Line> {
     #[derive(Deserialize)]
     struct Named<'a> {
@@ -46,16 +45,16 @@ pub(super) fn counted(text: &str) -> Option<Line> {
     }
 }
 
-/// Where a peer's process stands.
+/// The state of a peer's process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum State {
     /// Not yet connected to its neighbours.
     #[default]
     Starting,
-    /// In its rounds.
+    /// It is in its rounds.
     Running,
-    /// Through all rounds.
+    /// It has gone through all rounds.
     Finished,
     /// Its process ended before that.
     Ended,
@@ -69,7 +68,7 @@ pub(super) struct NodeTally {
     /// How often its process was started again.
     pub(super) processes_restarted: u64,
     pub(super) pss_bytes: u64,
-    /// What its lines say, of all its processes together.
+    /// What the lines of all its processes say.
     pub(super) known: Known,
 }
 
@@ -83,14 +82,14 @@ impl NodeTally {
     }
 }
 
-/// Which peers a sum is of.
+/// The peers that a sum covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Group {
     Honest,
     Liars,
 }
 
-/// All peers.
+/// All peers of a testnet, and what their lines add up to.
 pub(super) struct Tally {
     pub(super) nodes: Vec<NodeTally>,
     peers: Vec<PeerId>,
@@ -230,7 +229,7 @@ impl Tally {
     }
 }
 
-/// `None` of nothing.
+/// The mean; `None` if there are no values.
 pub(super) fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     let (sum, count) = values.fold((0.0, 0u64), |(sum, count), value| (sum + value, count + 1));
     (count > 0).then(|| sum / count as f64)
@@ -251,8 +250,8 @@ mod tests {
         ));
         let waiting = serde_json::json!({"at_seconds": 1.0, "node": peer, "event": "waiting", "ready": 1, "needed": 2, "missing": [peer]});
         assert!(counted(&waiting.to_string()).is_none());
-        // Whatever the fold of a peer's lines matches has to be in the list, but for what the
-        // testnet shows nothing of; its source names it.
+        // Every event that the fold of a peer's lines matches has to be in the list, except those
+        // that the testnet does not show. The fold's source names the events.
         const UNREAD: [&str; 10] = [
             "connected",
             "disconnected",

@@ -1,17 +1,17 @@
-//! What a charter must keep in a rehearsal for it to be said to hold: one condition each, with its
-//! limit.
+//! The conditions that a charter must meet in a rehearsal to pass, each with its limit.
 
 use serde::Serialize;
 
 use super::Cell;
 
-/// How far a federation must come to be said to learn: a fifth of the way from whoever learns
-/// nothing to what cannot be surpassed (guess: less is hard to tell from luck). With a model the
-/// way goes from the accuracy of always naming the most frequent class to 100 %, with a formula
-/// from where everybody starts to the optimum.
+/// How far a federation must come to be said to learn: a fifth of the way from learning nothing to
+/// the best possible (guess: less is hard to tell from luck). With a model the way goes from the
+/// accuracy of always naming the most frequent class to 100 %, with a formula from the common start
+/// to the optimum.
 const LEARNS_MIN: f64 = 0.2;
 
-/// What liars may cost the honest peers' mean: 5 points of accuracy (guess: what a person notices).
+/// What liars may cost the honest peers' mean: 5 points of accuracy (guess: a loss that a person
+/// notices).
 const COST_MAX: f64 = 0.05;
 
 /// What liars may cost the worst honest peer: 10 points of accuracy (guess: twice what they may
@@ -26,8 +26,8 @@ const WAY_COST_MAX: f64 = 0.5;
 /// round is a peer's own step, and a few of them delay more than they spoil).
 const LOST_MAX: f64 = 0.10;
 
-/// What a backdoor may add to the triggered rows that are taken for its target: 10 points (guess:
-/// as for the worst peer).
+/// How much a backdoor may add to the triggered rows that are taken for its target: 10 points
+/// (guess: as for the worst peer).
 const BACKDOOR_MAX: f64 = 0.10;
 
 /// One condition.
@@ -35,11 +35,11 @@ const BACKDOOR_MAX: f64 = 0.10;
 pub(super) struct Condition {
     /// Its name, for programs.
     name: &'static str,
-    /// Whether it is kept; `None`: it cannot be judged.
+    /// Whether it is met; `None`: it cannot be judged.
     pub(super) holds: Option<bool>,
     /// What was measured against which limit, or why it cannot be judged.
     pub(super) what: String,
-    /// What to try where it is not kept.
+    /// What to try if it is not met.
     #[serde(skip)]
     pub(super) advice: &'static str,
 }
@@ -52,7 +52,7 @@ const ROUNDS: &str = "So that fewer rounds are lost: a longer deadline, a rule t
 const PROMISES: &str = "A broken promise is a fault in Kith, unless the world leaves too little time (limit_seconds, \
                         heals_within_seconds): please report it with both files and the command that replays it.";
 
-/// Every condition of a rehearsal: with nobody lying, and with liars where there are any.
+/// Every condition of a rehearsal: with nobody lying, and with liars if there are any.
 pub(super) fn conditions(clean: &Cell, attacked: Option<&Cell>) -> Vec<Condition> {
     const CLEAN: [&str; 4] = ["with nobody lying", "learns", "worst_learns", "rounds"];
     const ATTACKED: [&str; 4] = [
@@ -65,7 +65,7 @@ pub(super) fn conditions(clean: &Cell, attacked: Option<&Cell>) -> Vec<Condition
     let learns = clean.way().is_some_and(|way| way >= LEARNS_MIN);
     for ([when, mean, worst, rounds], cell) in [(CLEAN, Some(clean)), (ATTACKED, attacked)] {
         let Some(cell) = cell else { continue };
-        // What is not learnt without liars is not the liars' doing.
+        // If the model does not learn without liars, the liars are not to blame.
         let advice = if when == ATTACKED[0] && learns {
             DEFENCE
         } else {
@@ -235,7 +235,7 @@ fn costs(clean: &Cell, attacked: &Cell) -> Vec<Condition> {
     found
 }
 
-/// A value against its limit; what is not a number keeps none.
+/// A value against its limit; a value that is not a number meets none.
 fn judged(
     name: &'static str,
     asked: &str,
@@ -265,12 +265,12 @@ pub(super) fn percent(value: f64) -> String {
     format!("{} %", number(value))
 }
 
-/// What liars cost is nothing where they cost less than that.
+/// The liars' cost, or 0 if it is negative.
 fn at_least_nothing(cost: f64) -> f64 {
     if cost < 0.0 { 0.0 } else { cost }
 }
 
-/// Hundredths for people, without a sign on what rounds to zero.
+/// Hundredths for people, without a sign if they round to zero.
 fn number(value: f64) -> String {
     let text = format!("{:.1}", 100.0 * value);
     if text == "-0.0" {

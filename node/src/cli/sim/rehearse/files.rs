@@ -10,7 +10,7 @@ use kith_simulations::experiment::{Experiment, Setting};
 use crate::cli::output::Failure;
 use crate::problems::{BadFile, BadFiles};
 
-/// What stands for the file where a problem is about a setting.
+/// Shown in place of the file if a problem is about a setting.
 const COMMAND_LINE: &str = "--set";
 
 struct File {
@@ -44,7 +44,7 @@ impl File {
         (!problems.is_empty()).then(|| BadFile::new(&self.path, &self.text, problems))
     }
 
-    /// The sections, where this is TOML.
+    /// The sections, if this is TOML.
     fn sections(&self) -> toml::Table {
         self.text.parse().unwrap_or_default()
     }
@@ -128,8 +128,8 @@ impl Files {
             .map(|name| self.world.problem(name, what(name)))
             .collect();
         if problems.is_empty() {
-            // Without a header of its own what is written here would be read as part of the
-            // charter's last section.
+            // Without a header of its own this text would be read as part of the charter's last
+            // section.
             let mut both = self.charter.sections();
             both.extend(sections);
             if Document::parse(&self.charter.text).is_ok()
@@ -158,14 +158,14 @@ impl Files {
             .map_err(|problems| self.placed(problems, settings).into())
     }
 
-    /// The problems of what both make, each with its own file and line.
+    /// The problems of the joint experiment, each with its own file and line.
     pub(super) fn placed(&self, problems: Vec<Problem>, settings: &[Setting]) -> BadFiles {
         let (mut charter, mut world, mut command_line) = (Vec::new(), Vec::new(), Vec::new());
         let begin = self.charter.text.len() + 1;
         let lines_before = self.text[..begin].matches('\n').count();
         let seed_is_bad = problems.iter().any(|problem| problem.key == "world.seed");
         for problem in problems {
-            // Seeds that the charter leaves out follow the world's: one mistake is told once.
+            // Seeds that the charter leaves out follow the world's: one mistake is reported once.
             if seed_is_bad
                 && problem.span.is_none()
                 && problem.key.ends_with(".seed")
