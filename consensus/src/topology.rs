@@ -27,6 +27,7 @@ mod scale_free;
 mod small_world;
 mod star;
 mod torus;
+mod tree;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -162,6 +163,7 @@ pub static TOPOLOGIES: Registry<NewTopology> = Registry::new(
         epidemic_local::ENTRY,
         hierarchical::ENTRY,
         dumbbell::ENTRY,
+        tree::ENTRY,
         edges::ENTRY,
     ],
 );

@@ -467,13 +467,17 @@ fn topology(name: &str, keys: &str) -> Box<dyn Topology> {
 /// The graph of a kind that a few numbers fix; `None` for drawn ones and for kinds that only the
 /// reference has, which need their edges.
 fn graph_of_kind(id: &str, kind: &str, peers: usize, params: &Value) -> Option<Graph> {
-    let keys = if kind == "torus" {
-        format!("rows = {}\ncolumns = {}", params["rows"], params["cols"])
-    } else {
-        String::new()
+    let (kind, keys) = match kind {
+        "torus" => {
+            let keys = format!("rows = {}\ncolumns = {}", params["rows"], params["cols"]);
+            (kind, keys)
+        }
+        "chain" => ("tree", "branching = 1".to_owned()),
+        "binary_tree" => ("tree", "branching = 2".to_owned()),
+        kind => (kind, String::new()),
     };
     match kind {
-        "ring" | "complete" | "star" | "torus" | "hypercube" | "dumbbell" => Some(
+        "ring" | "complete" | "star" | "torus" | "hypercube" | "dumbbell" | "tree" => Some(
             topology(kind, &keys)
                 .graph(peers, 0, &Seed::from_number(0))
                 .unwrap(),
@@ -487,8 +491,7 @@ fn graph_of_kind(id: &str, kind: &str, peers: usize, params: &Value) -> Option<G
             };
             Some(Graph::new_undirected(peers, (0..peers).flat_map(hops)).unwrap())
         }
-        "chain" | "binary_tree" | "random_regular" | "erdos_renyi" | "barabasi_albert"
-        | "small_world" => None,
+        "random_regular" | "erdos_renyi" | "barabasi_albert" | "small_world" => None,
         kind => panic!("{id}: unknown graph {kind}"),
     }
 }
