@@ -44,7 +44,8 @@ pub struct Charter {
     pub rounds: u64,
     /// Whether this is a testnet's charter: only then may a real process be told to lie.
     pub testnet: bool,
-    /// Seed of the protocol's shared randomness.
+    /// Seed of the draws that repeat for everybody who knows the charter: each peer's batches and
+    /// rounding, and whom a selection picks. What peers draw together follows from the genesis.
     pub seed: u64,
     /// `[topology]`
     pub topology: TopologySection,

@@ -1,4 +1,5 @@
-//! The one place for misbehaviour: what happens between "trained" and "sent".
+//! The one place for misbehaviour: what a peer publishes in place of what it trained, and what it
+//! withholds, repeats or forges.
 //!
 //! Production installs [`Honest`]. Attacks implement [`Conduct`] elsewhere and are handed to a
 //! [`Peer`](crate::Peer) by the simulator, or by the testnet under a charter that is marked as a

@@ -31,6 +31,13 @@ pub enum Refusal {
     /// Another charter.
     #[error("belongs to another federation; its charter differs in {}", if sections.is_empty() { "its id".to_owned() } else { sections.join(", ") })]
     WrongFederation { sections: Vec<String> },
+    /// The same federation, and another charter of it in force.
+    #[error("is under amendment {theirs} of the charter, this peer is under {ours}{}", if sections.is_empty() { String::new() } else { format!("; they differ in {}", sections.join(", ")) })]
+    OtherCharter {
+        theirs: u64,
+        ours: u64,
+        sections: Vec<String>,
+    },
     /// Another layout of parameters under the same charter.
     #[error(
         "its model has another layout ({theirs}, ours is {ours}); both run the same charter, so one program is out of date"

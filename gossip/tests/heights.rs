@@ -169,15 +169,20 @@ fn a_peer_under_the_former_charter_is_refused_by_what_differs() {
     let first = Arc::new(charter());
     let amended = Arc::new(changed().amending(first.genesis, 1));
     let ran = run([&amended, &amended, &first]);
-    let differs = Refusal::WrongFederation {
-        sections: vec!["round".to_owned()],
+    let sections = vec!["round".to_owned()];
+    let differs = Refusal::OtherCharter {
+        theirs: 0,
+        ours: 1,
+        sections,
     };
     assert!(ran.refused.contains(&differs), "{:?}", ran.refused);
     assert_eq!(ran.models[2], [0.0; 8], "it has trained with nobody");
     // The same charter at two heights is refused too, though no section differs.
     let again = Arc::new(charter().amending(first.genesis, 2));
     let ran = run([&first, &first, &again]);
-    let differs = Refusal::WrongFederation {
+    let differs = Refusal::OtherCharter {
+        theirs: 2,
+        ours: 0,
         sections: Vec::new(),
     };
     assert!(ran.refused.contains(&differs), "{:?}", ran.refused);

@@ -187,15 +187,21 @@ impl Peer {
 
     /// Whether two peers of one federation have what they need to work together.
     fn admit_hello(&self, hello: &Hello) -> Result<(), Refusal> {
+        let (height, head) = (self.charter.height, self.charter.id);
+        if (hello.height, hello.head) != (height, head) {
+            let (theirs, ours) = (hello.height, height);
+            let sections = self.charter.differing_sections(&hello.sections);
+            return Err(Refusal::OtherCharter {
+                theirs,
+                ours,
+                sections,
+            });
+        }
         if hello.layout != self.layout {
             return Err(Refusal::Layout {
                 theirs: hello.layout,
                 ours: self.layout,
             });
-        }
-        if (hello.height, hello.head) != (self.charter.height, self.charter.id) {
-            let sections = self.charter.differing_sections(&hello.sections);
-            return Err(Refusal::WrongFederation { sections });
         }
         let both_formed = hello.roster != Digest::default() && self.overlay.is_formed();
         match both_formed && hello.roster != self.overlay.roster_digest() {

@@ -2,8 +2,8 @@
 //!
 //! A [`RoundMode`] decides how one way of going through rounds differs from another: whom a peer
 //! tells its update, which updates it admits, whom a round waits for and when it is complete, and
-//! what each model weighs. Everything else about a round is the same in every mode and is in
-//! `round`, `receipt` and `mixing`. A mode decides and does not act: it looks at a [`Scene`] and
+//! what each model weighs. Two things that a mode declares are asked for elsewhere: its [`Pace`],
+//! and whether a round is a question to one partner. A mode decides and does not act: it looks at a [`Scene`] and
 //! answers. The peer sends, waits and combines.
 //!
 //! # Two modes that do not exist yet
@@ -12,18 +12,19 @@
 //!
 //! *Groups that learn only a sum.* Peers of a group agree on a roll, mask their vectors against
 //! each other, and unmask the sum of those that came. `audience` is the group instead of the
-//! graph's neighbours, and `admits` refuses an update of a peer that is not on the roll. `waits`
-//! keeps the window, opened for the group, and `is_complete` holds once each member of the roll has
-//! sent its masked vector, or enough shares to remove the masks of those that are missing. Masking
-//! is a stage of `release`, after noise and before sealing. What a round mixes is one row, the sum,
-//! so `weight` is the number of peers in it. The trait lacks one thing for it: messages of its own
+//! graph's neighbours, and `meet` refuses an update of a peer that is not on the roll. `wait` keeps
+//! the window, opened for the group, and `is_complete` holds once each member of the roll has sent
+//! its masked vector, or enough shares to remove the masks of those that are missing. Masking is a
+//! stage of `release`, after noise and before sealing. What a round mixes is one row, the sum, so
+//! `weight` is the number of peers in it. The trait lacks one thing for it: messages of its own
 //! (roll, shares), that is one method that takes an opened message and returns what to send.
 //!
-//! *Membership that grows during a run.* A round has the roster that was in force when it opened.
-//! The graph of a round follows from that roster, so `audience`, `is_for` and `admits` ask the
-//! scene's overlay with the round, as they do now, and a newcomer is refused for rounds before its
-//! first one. `lead` follows from the largest roster. The trait lacks nothing for it. The overlay
-//! needs a roster for each height in place of one.
+//! *Membership that grows while a run continues.* A round has the roster that was in force when it
+//! opened. The graph of a round follows from that roster, so `audience` and `is_for` ask the
+//! scene's overlay with the round, as they do now, and so does the check that a sender is a
+//! neighbour (`updates`). A newcomer is refused for rounds before its first one. `lead` follows
+//! from the largest roster. The trait lacks nothing for it. The overlay needs a roster for each
+//! height in place of one.
 
 mod asynchronous;
 mod pairwise;

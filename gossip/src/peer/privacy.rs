@@ -1,8 +1,8 @@
 //! Privacy: the one stage between what a peer has learned from its rows and what anybody else gets to
 //! see.
 //!
-//! [`Cleared`] is what may be released. [`clear`] alone makes one, and the codec takes nothing else,
-//! so there is no way around this stage. With `[privacy] mechanism = "none"`, the only mechanism
+//! [`Cleared`] is what may be released. [`clear`] alone makes one, and `Exchange::encode` takes
+//! nothing else, so no honest vector gets around this stage. With `[privacy] mechanism = "none"`, the only mechanism
 //! that there is, values pass as they are. A mechanism with a guarantee charges its ledger and adds
 //! its noise here, before it returns.
 

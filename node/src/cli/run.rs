@@ -350,6 +350,7 @@ impl Reception {
                 peer,
                 reason:
                     reason @ (Refusal::WrongFederation { .. }
+                    | Refusal::OtherCharter { .. }
                     | Refusal::Layout { .. }
                     | Refusal::Version { .. }
                     | Refusal::Roster),
