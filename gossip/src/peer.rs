@@ -18,6 +18,7 @@
 //! | who lies | `witness` and `evidence` (contradictions), `suspicion` (what the rule drops) |
 //! | a peer that is behind or has nothing to say | `listening` |
 //! | the end | `leaving` |
+//! | what others may ask of a peer | `inspection` |
 //! | how a peer lies, in tests and testnets | `misconduct` |
 
 mod algorithm;
@@ -25,6 +26,7 @@ mod choosing;
 mod evidence;
 mod exchange;
 mod handshake;
+mod inspection;
 mod leaving;
 mod listening;
 mod misconduct;
@@ -57,6 +59,7 @@ use crate::setup::Setup;
 use algorithm::Algorithm;
 use choosing::Choosing;
 use exchange::{AHEAD_MIN, Exchange};
+pub use inspection::Load;
 use listening::Standing;
 use misconduct::Misconduct;
 use mode::RoundMode;
@@ -87,17 +90,6 @@ enum Phase {
     Lingering,
     /// Nothing more will come.
     Stopped,
-}
-
-/// How many things a peer keeps, each bounded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Load {
-    /// Others' updates that wait for their round or their body.
-    pub waiting: usize,
-    /// This peer's updates that are kept to be sent again.
-    pub outgoing: usize,
-    /// Headers remembered to notice contradictions.
-    pub headers: usize,
 }
 
 /// A participant of the protocol.
@@ -216,54 +208,6 @@ impl Peer {
             greeting: None,
             evaluating: None,
             now: Duration::ZERO,
-        }
-    }
-
-    /// The id of this peer.
-    pub fn id(&self) -> PeerId {
-        self.id
-    }
-
-    /// The round that it is in; equals the charter's rounds when it has finished.
-    pub fn round(&self) -> u64 {
-        self.round
-    }
-
-    /// The parameters that the last completed round led to.
-    pub fn parameters(&self) -> &Parameters {
-        &self.parameters
-    }
-
-    /// The round of which `bytes` announce this peer's update, while that is kept.
-    pub fn announced_in(&self, bytes: &Packet) -> Option<u64> {
-        self.exchange.announced_in(bytes)
-    }
-
-    /// Whether the codec's bodies build on the vectors before them, so that peers hold each
-    /// other's.
-    pub fn keeps_replicas(&self) -> bool {
-        self.exchange.keeps_replicas()
-    }
-
-    /// Hash of what this peer holds as `sender`'s vector; `None` if the codec needs no replicas or
-    /// nothing has come.
-    pub fn replica_of(&self, sender: &PeerId) -> Option<Digest> {
-        self.exchange.replica_of(sender)
-    }
-
-    /// Everyone this peer exchanges updates with in its round, or in the last one when it has
-    /// finished.
-    pub fn neighbours(&self) -> BTreeSet<PeerId> {
-        self.overlay.neighbourhood(self.last_or_current_round())
-    }
-
-    /// How much this peer keeps of others.
-    pub fn load(&self) -> Load {
-        let (waiting, outgoing) = self.exchange.load();
-        Load {
-            waiting,
-            outgoing,
-            headers: self.witness.len(),
         }
     }
 
