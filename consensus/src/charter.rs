@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 
 use crate::identity::{Digest, Genesis, PeerId};
 use crate::optimization::Optimizer;
+use crate::random::Seed;
 use crate::section::{Document, Problem, Section};
 use crate::topology::TopologySection;
 
@@ -44,8 +45,8 @@ pub struct Charter {
     pub rounds: u64,
     /// Whether this is a testnet's charter: only then may a real process be told to lie.
     pub testnet: bool,
-    /// Seed of the draws that repeat for everybody who knows the charter: each peer's batches and
-    /// rounding, and whom a selection picks. What peers draw together follows from the genesis.
+    /// Seed of each peer's batches and rounding, and of what a selection picks. What peers draw
+    /// together follows from the genesis.
     pub seed: u64,
     /// `[topology]`
     pub topology: TopologySection,
@@ -212,6 +213,12 @@ impl Charter {
             height,
             ..self
         }
+    }
+
+    /// The seed from which `peer` draws the order of its batches and its codec's rounding. It
+    /// follows from charter and key, so that a run repeats. Secrets never come from it.
+    pub fn peer_seed(&self, peer: &PeerId) -> Seed {
+        Seed::from_number(self.seed).child(&peer.to_string())
     }
 
     /// The members' keys in canonical order; empty if anyone may join.

@@ -90,7 +90,7 @@ impl Federation {
             codec: self.codec(),
             layout: self.layout,
             initial: Arc::clone(&self.initial),
-            seed: Seed::from_number(self.charter.seed).child(&peer.to_string()),
+            seed: self.charter.peer_seed(&peer),
             conduct: Box::new(Honest),
             evaluate_every: 0,
         }

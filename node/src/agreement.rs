@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use kith_consensus::charter::Admission;
-use kith_consensus::{Charter, PeerId, Problem, Seed};
+use kith_consensus::{Charter, PeerId, Problem};
 use kith_gossip::Federation;
 use kith_gossip::codec::{Codec, TensorShape, codec_from_section};
 use kith_models::{ModelSection, Schema, Task, TrainingSection};
@@ -23,8 +23,6 @@ pub struct Agreement {
     pub task: Task,
     /// Encoding of updates.
     pub codec: Box<dyn Codec>,
-    /// What all its peers have in common.
-    pub federation: Federation,
 }
 
 impl Agreement {
@@ -43,7 +41,7 @@ impl Agreement {
     /// # Errors
     /// Every problem in it.
     pub fn parse(text: &str) -> Result<Agreement, Vec<Problem>> {
-        let (mut schema, mut model, mut training) = (None, None, None);
+        let (mut schema, mut model, mut training, mut codec) = (None, None, None, None);
         let charter = Charter::resolve(
             text,
             &mut [
@@ -58,7 +56,8 @@ impl Agreement {
                     declared.optimizer = read.optimizer();
                 }),
                 ("codec", &mut |section, declared| {
-                    declared.codec_is_exact = codec_from_section(section).is_exact();
+                    let read = codec.insert(codec_from_section(section));
+                    declared.codec_is_exact = read.is_exact();
                 }),
             ],
         )?;
@@ -68,22 +67,24 @@ impl Agreement {
             model.expect(CALLED),
             training.expect(CALLED),
         )?;
-        let charter = Arc::new(charter);
-        let layout = task.layout();
-        let matrices = layout.matrices().into_iter().map(TensorShape::from);
-        let federation = Federation::new(
-            Arc::clone(&charter),
-            layout.digest(),
-            task.initial_parameters(),
-            matrices,
-        );
-        let codec = federation.codec();
+        let mut codec = codec.expect(CALLED);
+        codec.shape(&matrices(&task));
         Ok(Agreement {
-            charter,
+            charter: Arc::new(charter),
             task,
             codec,
-            federation,
         })
+    }
+
+    /// What all its peers have in common. Makes the initial parameters, which is work for a large
+    /// model.
+    pub fn federation(&self) -> Federation {
+        Federation::new(
+            Arc::clone(&self.charter),
+            self.task.layout().digest(),
+            self.task.initial_parameters(),
+            matrices(&self.task),
+        )
     }
 
     /// Whether a peer with this key may take part.
@@ -99,12 +100,6 @@ impl Agreement {
         }
     }
 
-    /// The seed from which `peer` draws the order of its batches and its codec's rounding. It
-    /// follows from the charter, so that a run repeats. Secrets never come from it.
-    pub fn peer_seed(&self, peer: &PeerId) -> Seed {
-        Seed::from_number(self.charter.seed).child(&peer.to_string())
-    }
-
     /// Names and shapes of the model's tensors.
     pub fn shapes(&self) -> Shapes {
         Shapes::new(
@@ -115,6 +110,11 @@ impl Agreement {
                 .map(|tensor| (tensor.name.clone(), tensor.shape.clone())),
         )
     }
+}
+
+fn matrices(task: &Task) -> Vec<TensorShape> {
+    let matrices = task.layout().matrices().into_iter();
+    matrices.map(TensorShape::from).collect()
 }
 
 #[cfg(test)]

@@ -98,7 +98,7 @@ impl NodeSettings {
         let (data, held_out) = data::load(
             &config.data,
             agreement.task.schema(),
-            agreement.peer_seed(&peer),
+            agreement.charter.peer_seed(&peer),
         )?;
         Ok(NodeSettings {
             config,
@@ -209,11 +209,11 @@ impl Node {
                 .as_ref()
                 .map(|found| found.parameters.clone()),
         ));
-        let seed = agreement.peer_seed(&peer_id);
+        let seed = agreement.charter.peer_seed(&peer_id);
         let machine = Peer::new(Setup {
             conduct,
             evaluate_every: config.evaluate_every,
-            ..agreement.federation.peer(identity.authenticator())
+            ..agreement.federation().peer(identity.authenticator())
         });
 
         let (end_sender, end) = watch::channel(None);

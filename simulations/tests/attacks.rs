@@ -300,8 +300,8 @@ fn who_tells_neighbours_different_things_is_convicted_where_they_hear_each_other
                 accuracy(&attacked) >= accuracy(&absent) - 0.02,
                 "{attack}, seed {seed}: expelled, it is as if it were not there"
             );
-            // In a torus of three rows some of a liar's neighbours are neighbours; who is not gets
-            // the proof from them.
+            // In a torus of three rows some of a liar's neighbours are neighbours of each other. The
+            // others get the proof from them.
             let outcome = torus.run(seed, attack, 1, MEAN);
             let convicted: Vec<u64> = outcome.convicted.values().copied().collect();
             assert_eq!(

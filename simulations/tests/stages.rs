@@ -206,8 +206,8 @@ fn bad_links_and_restarts_break_no_promise() {
     }
 }
 
-/// With a replica codec only those follow a sender who hear it in every round; whoever does not
-/// pulls its replica, even where the sender has gone on meanwhile.
+/// With a replica codec a peer follows a sender only if it hears it in every round. Any other peer
+/// pulls the sender's replica, even if the sender is in a later round by then.
 #[test]
 fn replicas_that_were_not_followed_can_be_had() {
     for kind in ["centralised", "hierarchical"] {

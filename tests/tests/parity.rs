@@ -94,9 +94,10 @@ async fn both(topology: &str, method: &str) -> Vec<Digest> {
             ..
         } = load(name);
         let peer = identity.peer();
-        let seed = agreement.peer_seed(&peer);
+        let seed = agreement.charter.peer_seed(&peer);
         let learner = Learner::new(&agreement.task, data, seed, None).expect("the rows fit");
-        let setup = move || agreement.federation.peer(identity.authenticator());
+        let federation = agreement.federation();
+        let setup = move || federation.peer(identity.authenticator());
         Participant::new(setup, learner)
     });
     let mut in_memory =

@@ -126,7 +126,9 @@ impl Findings {
             notes.push(what);
         }
         self.fact("notes", json!(notes));
-        let seed = agreement.peer_seed(&peer.unwrap_or(PeerId([0; 32])));
+        let seed = agreement
+            .charter
+            .peer_seed(&peer.unwrap_or(PeerId([0; 32])));
         let schema = agreement.task.schema();
         if let Some(rows) = self.keep(data::read(&config.data, schema, seed)) {
             self.look_at_rows(config, schema, &rows);

@@ -31,7 +31,7 @@ pub(super) fn measure(plan: &Plan, places: &Places) -> Option<Baselines> {
         .map(|index| {
             (
                 places.nodes[index].rows.clone(),
-                plan.agreement.peer_seed(&plan.members[index].peer),
+                plan.agreement.charter.peer_seed(&plan.members[index].peer),
             )
         })
         .collect();
@@ -92,7 +92,7 @@ pub(super) fn compare_sites(
         let sites = Sites {
             charter: plan.agreement.charter.clone(),
             task: &plan.agreement.task,
-            federation: plan.agreement.federation.clone(),
+            federation: plan.agreement.federation(),
             secrets: plan.members.iter().map(|member| member.secret).collect(),
             loaded: rows,
             seed: Seed::from_number(seed),
