@@ -12,6 +12,7 @@ pub mod conduct;
 pub mod effect;
 pub mod envelope;
 pub mod event;
+pub mod limits;
 mod message;
 #[cfg(feature = "net")]
 pub mod net;

@@ -22,6 +22,10 @@ use tokio::sync::mpsc;
 
 use crate::effect::{Effect, Input};
 use crate::envelope::{Authenticator, ENVELOPE_BYTES_MAX, Envelope, Kind};
+use crate::limits::{
+    BAN, CONNECTIONS_PER_PEER_MAX, DIALS_MAX, EVENT_QUEUE_MAX, FAREWELL, HANDSHAKE_MAX,
+    PING_INTERVAL, PING_TIMEOUT, SEND_QUEUE_MAX,
+};
 use crate::packet::Packet;
 
 mod bodies;
@@ -114,13 +118,6 @@ pub enum NetworkError {
     },
 }
 
-/// Messages that wait for one slow reader before its connection is cut: at 64 KiB each, 4 MiB.
-const SEND_QUEUE_MAX: usize = 64;
-
-/// Events from streams that wait to be handled; the readers wait when it is full, and so do their
-/// senders.
-const EVENT_QUEUE_MAX: usize = 256;
-
 /// Gossip that could not be published because nobody subscribed yet, to be tried again.
 const UNPUBLISHED_MAX: usize = 16;
 
@@ -130,26 +127,8 @@ const BOOTSTRAP_PAUSE: Duration = Duration::from_millis(200);
 /// See [`BOOTSTRAP_PAUSE`].
 const BOOTSTRAP_PAUSE_MAX: Duration = Duration::from_secs(10);
 
-/// A peer that is sent away is given this long to read why; no message of it is read meanwhile
-/// (guess).
-const FAREWELL: Duration = Duration::from_millis(500);
-
-/// How long a dismissed peer cannot reconnect. By then it may have fixed what was wrong with it
-/// (guess).
-const BAN: Duration = Duration::from_secs(10);
-
-/// How long a handshake may take, from the first byte to the last.
-const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
-
 /// Most remembered addresses at which this peer's key was met, so that each is reported once.
 const ELSEWHERE_MAX: usize = 64;
-
-/// How long after the answer to a ping the next one follows. (Guess. libp2p forgives the first ping
-/// that fails, so a dead line is noticed after at most twice the sum of this and [`PING_TIMEOUT`],
-/// 24 s. By then the system's pauses between attempts have not grown to more.)
-const PING_INTERVAL: Duration = Duration::from_secs(4);
-/// How long a peer may take to answer a ping (guess).
-const PING_TIMEOUT: Duration = Duration::from_secs(8);
 
 #[derive(NetworkBehaviour)]
 struct Behaviour {
@@ -736,10 +715,9 @@ fn behaviour(
         list
     });
     let limits = connection_limits::ConnectionLimits::default()
-        .with_max_pending_outgoing(Some(64))
+        .with_max_pending_outgoing(Some(DIALS_MAX))
         .with_max_established(Some(settings.connections_max))
-        // Two peers may dial each other at once, over TCP and QUIC.
-        .with_max_established_per_peer(Some(4));
+        .with_max_established_per_peer(Some(CONNECTIONS_PER_PEER_MAX));
     let gossip = gossipsub::ConfigBuilder::default()
         .validation_mode(gossipsub::ValidationMode::Strict)
         .validate_messages()

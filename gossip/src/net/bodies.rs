@@ -18,29 +18,12 @@ use tokio::task::JoinHandle;
 use super::streams::{Control, Inbound, Protocol, Tied};
 use super::{NetworkEvent, from_libp2p, to_libp2p};
 use crate::effect::Input;
+use crate::limits::{
+    BYTES_PER_SECOND_MIN, PASS_PAUSE, PASSES, PULLS_PER_SOURCE, SERVED_MAX, SILENCE_MAX,
+};
 
 /// Bytes read or written between two looks at the clock.
 const CHUNK_BYTES: usize = 256 * 1024;
-
-/// A pull that gets nothing for this long tries elsewhere or gives up. It limits silence, not the
-/// whole pull (guess).
-const SILENCE_MAX: Duration = Duration::from_secs(10);
-
-/// Pulls from one source at the same time; further ones wait for their turn. Each source has its
-/// own queue, so a slow one delays nobody else.
-const PULLS_PER_SOURCE: usize = 1;
-
-/// Requests served at the same time; the others wait for their turn.
-const SERVED_MAX: usize = 32;
-
-/// Lowest rate that a pull or service may have, beyond the time for silence.
-const BYTES_PER_SECOND_MIN: u64 = 16 * 1024;
-
-/// Pause between two passes over the sources.
-const PASS_PAUSE: Duration = Duration::from_millis(250);
-
-/// Times the sources are gone through before a pull fails.
-const PASSES: usize = 2;
 
 /// Marks "I do not have it" where the length would stand.
 const NOT_HERE: u64 = u64::MAX;

@@ -20,7 +20,7 @@ use libp2p::swarm::{
 };
 
 /// Half-open inbound connections of all hosts together, and of one: each is a descriptor for as
-/// long as [`super::HANDSHAKE_MAX`] (guess).
+/// long as [`crate::limits::HANDSHAKE_MAX`] (guess).
 const HALF_OPEN_MAX: usize = 512;
 const HALF_OPEN_PER_HOST_MAX: usize = 256;
 

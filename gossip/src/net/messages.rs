@@ -5,8 +5,6 @@
 //! peer gets a new outbox, since the line of an older one may be dead. Lost messages are not this
 //! module's concern: the peer sends again what may be missing.
 
-use std::time::Duration;
-
 use futures::{AsyncReadExt, AsyncWriteExt};
 use kith_consensus::PeerId;
 use tokio::sync::mpsc;
@@ -15,12 +13,9 @@ use tokio::task::JoinHandle;
 use crate::packet::Packet;
 
 use super::streams::{Control, Inbound, Protocol, Tied};
-use super::{ENVELOPE_BYTES_MAX, NetworkEvent, SEND_QUEUE_MAX, from_libp2p};
+use super::{ENVELOPE_BYTES_MAX, NetworkEvent, from_libp2p};
 use crate::effect::Input;
-
-/// A write that makes no progress for this long is given up (guess; a slow line carries 64 KiB in
-/// far less).
-const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
+use crate::limits::{SEND_QUEUE_MAX, WRITE_TIMEOUT};
 
 /// The queue of messages to one peer; its stream closes when this is dropped.
 pub(super) struct Outbox {

@@ -34,6 +34,8 @@ use libp2p::swarm::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 
+use crate::limits::{BODY_STREAMS_MAX, MESSAGE_STREAMS_MAX};
+
 /// Requests for streams that wait for one connection (guess: a peer asks for a few at a time).
 const REQUESTS_MAX: usize = 16;
 
@@ -57,13 +59,11 @@ impl Protocol {
         }
     }
 
-    /// Streams that the other side may have open at a time over one connection. One stream of
-    /// messages is in use, and one more while the other side replaces it. An honest peer pulls one
-    /// body at a time, and possibly a keyframe.
+    /// Streams that the other side may have open at a time over one connection.
     const fn inbound_max(self) -> usize {
         match self {
-            Protocol::Message => 2,
-            Protocol::Body => 4,
+            Protocol::Message => MESSAGE_STREAMS_MAX,
+            Protocol::Body => BODY_STREAMS_MAX,
         }
     }
 }
