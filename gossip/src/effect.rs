@@ -252,6 +252,13 @@ pub enum Record {
     Intent(Box<Intent>),
     /// After a round is aggregated.
     Checkpoint(Box<Checkpoint>),
+    /// A peer has contradicted itself: kept for good, and outside the log, which can be full.
+    Evidence {
+        /// The peer that is expelled.
+        peer: PeerId,
+        /// The proof, as it is told to others; at most a few hundred bytes.
+        proof: Vec<u8>,
+    },
 }
 
 /// Which record is durable.
@@ -266,6 +273,11 @@ pub enum Stored {
     Checkpoint {
         /// The round it leads into.
         round: u64,
+    },
+    /// The evidence against this peer.
+    Evidence {
+        /// The peer that is expelled.
+        peer: PeerId,
     },
 }
 

@@ -61,6 +61,9 @@ pub struct Header {
     pub kind: Kind,
     /// The peer that signs.
     pub sender: PeerId,
+    /// Which life of the sender this is: greater in each later one ([`crate::Setup`]). So what it
+    /// signed in earlier lives, and in earlier runs, is not taken for what it says now.
+    pub incarnation: u64,
     /// Round of the sender when it signed.
     pub round: u64,
     /// Number of the sender's updates before this message; orders them.
@@ -72,7 +75,7 @@ pub struct Header {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Fields(u16, Genesis, Kind, PeerId, u64, u64, Digest, Digest);
+struct Fields(u16, Genesis, Kind, PeerId, u64, u64, u64, Digest, Digest);
 
 impl From<Header> for Fields {
     fn from(header: Header) -> Fields {
@@ -81,25 +84,36 @@ impl From<Header> for Fields {
             federation,
             kind,
             sender,
+            incarnation,
             round,
             sequence,
             state,
             payload,
         } = header;
         Fields(
-            version, federation, kind, sender, round, sequence, state, payload,
+            version,
+            federation,
+            kind,
+            sender,
+            incarnation,
+            round,
+            sequence,
+            state,
+            payload,
         )
     }
 }
 
 impl From<Fields> for Header {
     fn from(fields: Fields) -> Header {
-        let Fields(version, federation, kind, sender, round, sequence, state, payload) = fields;
+        let Fields(version, federation, kind, sender, incarnation, round, sequence, state, payload) =
+            fields;
         Header {
             version,
             federation,
             kind,
             sender,
+            incarnation,
             round,
             sequence,
             state,
@@ -227,8 +241,13 @@ impl<'a> Parts<'a> {
             });
         }
         let Decoded(header_bytes, signature, payload) = wire::decode(bytes)?;
+        // Before the rest of the header, which another version spells in another way.
+        if let Some(theirs) = version_of(header_bytes).filter(|theirs| *theirs != PROTOCOL_VERSION)
+        {
+            let ours = PROTOCOL_VERSION;
+            return Err(Refusal::Version { theirs, ours });
+        }
         let header: Header = wire::decode(header_bytes)?;
-        // Before the encoding, which another version may have changed.
         if header.version != PROTOCOL_VERSION {
             return Err(Refusal::Version {
                 theirs: header.version,
@@ -243,7 +262,8 @@ impl<'a> Parts<'a> {
             });
         }
         // One encoding around it too: a header that is passed on begins as its message does.
-        if !is_canonical(bytes, header_bytes, signature, payload) {
+        let canonical = is_canonical(bytes, header_bytes, signature, payload);
+        if !canonical && !planted(Mutant::AcceptAnySpelling) {
             return Err(Refusal::Junk {
                 why: "it is not in the one encoding that envelopes have".into(),
             });
@@ -252,7 +272,9 @@ impl<'a> Parts<'a> {
             return Err(Refusal::Signature);
         }
         let proven = verified || planted(Mutant::SkipSignature);
-        if !proven && !authenticator.verify(&header.sender, header_bytes, signature) {
+        if !proven
+            && !authenticator.verify(&header.sender, SIGNATURE_DOMAIN, header_bytes, signature)
+        {
             return Err(Refusal::Signature);
         }
         if !header.is_without(payload)
@@ -276,6 +298,21 @@ impl<'a> Parts<'a> {
         }
         let Decoded(header, signature, _) = wire::decode(bytes).ok()?;
         Some((wire::decode(header).ok()?, signature))
+    }
+}
+
+/// The protocol version that a header begins with, in whatever version the rest is: the first
+/// element of a list (RFC 8949, section 3).
+fn version_of(header: &[u8]) -> Option<u16> {
+    let elements = match header {
+        [0x80..=0x97, elements @ ..] => elements,
+        [0x98, _, elements @ ..] => elements,
+        _ => return None,
+    };
+    match elements {
+        [version @ 0..=23, ..] | [24, version, ..] => Some(u16::from(*version)),
+        [25, high, low, ..] => Some(u16::from_be_bytes([*high, *low])),
+        _ => None,
     }
 }
 
@@ -352,34 +389,42 @@ impl Authenticator {
 
     /// The signature over a header's bytes as they will travel.
     pub fn sign_bytes(&self, header: &[u8]) -> Vec<u8> {
+        self.sign(SIGNATURE_DOMAIN, header)
+    }
+
+    /// The signature over something that `domain` names the kind of.
+    pub(crate) fn sign(&self, domain: &[u8], what: &[u8]) -> Vec<u8> {
         match self {
-            Authenticator::Ed25519(key) => key
-                .sign(&[SIGNATURE_DOMAIN, header].concat())
-                .to_bytes()
-                .to_vec(),
-            Authenticator::KeyedHash { peer, secret } => keyed(secret, peer, header),
+            Authenticator::Ed25519(key) => key.sign(&[domain, what].concat()).to_bytes().to_vec(),
+            Authenticator::KeyedHash { peer, secret } => keyed(secret, peer, domain, what),
         }
     }
 
-    fn verify(&self, sender: &PeerId, header: &[u8], signature: &[u8]) -> bool {
+    /// Whether `sender` signed this, as something of the kind that `domain` names.
+    pub(crate) fn verify(
+        &self,
+        sender: &PeerId,
+        domain: &[u8],
+        what: &[u8],
+        signature: &[u8],
+    ) -> bool {
         match self {
             Authenticator::Ed25519(_) => {
                 let key = VerifyingKey::from_bytes(&sender.0);
                 let signature = Signature::from_slice(signature);
                 matches!((key, signature), (Ok(key), Ok(signature))
-                    if key.verify_strict(&[SIGNATURE_DOMAIN, header].concat(), &signature).is_ok())
+                    if key.verify_strict(&[domain, what].concat(), &signature).is_ok())
             }
-            Authenticator::KeyedHash { secret, .. } => signature == keyed(secret, sender, header),
+            Authenticator::KeyedHash { secret, .. } => {
+                signature == keyed(secret, sender, domain, what)
+            }
         }
     }
 }
 
-fn keyed(secret: &[u8; 32], sender: &PeerId, header: &[u8]) -> Vec<u8> {
+fn keyed(secret: &[u8; 32], sender: &PeerId, domain: &[u8], what: &[u8]) -> Vec<u8> {
     let mut hasher = blake3::Hasher::new_keyed(secret);
-    hasher
-        .update(SIGNATURE_DOMAIN)
-        .update(&sender.0)
-        .update(header);
+    hasher.update(domain).update(&sender.0).update(what);
     let mut signature = vec![0; SIGNATURE_BYTES];
     hasher.finalize_xof().fill(&mut signature);
     signature

@@ -139,6 +139,11 @@ impl Packet {
             .get_or_init(|| Digest::of(&self[..self.len().min(HEADER_BYTES_MAX)]))
     }
 
+    /// The header that the bytes begin with, as they say it: nothing is verified.
+    pub fn claimed_header(&self) -> Option<Header> {
+        Some(Parts::claimed(self)?.0)
+    }
+
     /// Whether both are one and the same in memory.
     pub fn is(&self, other: &Packet) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
@@ -307,6 +312,7 @@ mod tests {
             federation: Genesis::default(),
             kind: Kind::Update,
             sender: authenticator.peer(),
+            incarnation: 1,
             round: 3,
             sequence: 3,
             state: Digest::of(b"state"),

@@ -17,11 +17,13 @@
 //! | whose updates a round waits for and mixes | `choosing`, `window` |
 //! | who lies | `witness` and `evidence` (contradictions), `suspicion` (what the rule drops) |
 //! | a peer that is behind or has nothing to say | `listening` |
+//! | how much a peer may say | `allowance` |
 //! | the end | `leaving` |
 //! | what others may ask of a peer | `inspection` |
 //! | how a peer lies, in tests and testnets | `misconduct` |
 
 mod algorithm;
+mod allowance;
 mod choosing;
 mod evidence;
 mod exchange;
@@ -43,7 +45,7 @@ mod updates;
 mod window;
 mod witness;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,7 +64,7 @@ use exchange::{AHEAD_MIN, Exchange};
 pub use inspection::Load;
 use listening::Standing;
 use misconduct::Misconduct;
-use mode::RoundMode;
+use mode::{Pace, RoundMode};
 use overlay::Overlay;
 use privacy::Claims;
 use release::{Own, Trained};
@@ -100,6 +102,8 @@ pub struct Peer {
     layout: Digest,
     seed: Seed,
     evaluate_every: u64,
+    /// See [`Setup::incarnation`].
+    incarnation: u64,
 
     phase: Phase,
     round: u64,
@@ -124,6 +128,8 @@ pub struct Peer {
     exchange: Exchange,
     witness: Witness,
     suspicion: Suspicion,
+    /// Proofs that peers have contradicted themselves, by peer; the roster bounds them.
+    evidence: BTreeMap<PeerId, Vec<u8>>,
     /// Rounds, from this peer's on, in which nothing will come from a neighbour: it says so, or its
     /// announcement was refused.
     turned_away: BTreeSet<(u64, PeerId)>,
@@ -171,17 +177,20 @@ impl Peer {
         let lead = mode.lead(&charter);
         let ahead = lead.max(AHEAD_MIN);
         let misconduct = Misconduct::new(setup.conduct);
-        Peer {
+        let in_step = mode.pace() == Pace::InStep;
+        let mut peer = Peer {
             id,
             overlay: Overlay::new(id, setup.roster, Arc::clone(&charter)),
             exchange: Exchange::new(codec, id, row, ahead, misconduct.is_some()),
             algorithm: algorithm::new(&charter, initial.len()),
-            witness: Witness::new(charter.genesis, ahead),
+            witness: Witness::new(charter.genesis, ahead, in_step),
             charter,
             authenticator,
             layout: setup.layout,
             seed: setup.seed,
             evaluate_every: setup.evaluate_every,
+            incarnation: setup.incarnation,
+            evidence: BTreeMap::new(),
             phase: Phase::Created,
             round: 0,
             sequence: 0,
@@ -208,7 +217,9 @@ impl Peer {
             greeting: None,
             evaluating: None,
             now: Duration::ZERO,
-        }
+        };
+        peer.take_evidence(setup.evidence);
+        peer
     }
 
     /// Takes one input at time `now` (since the driver's start) and appends what has to be done to
@@ -317,6 +328,7 @@ impl Peer {
             federation: self.charter.genesis,
             kind,
             sender: self.id,
+            incarnation: self.incarnation,
             round: self.round,
             sequence: self.sequence,
             state,

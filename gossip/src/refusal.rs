@@ -69,6 +69,9 @@ pub enum Refusal {
     /// The same update came before.
     #[error("this update is here already")]
     Duplicate,
+    /// Signed in an earlier life of its sender: an old recording, or news that has been overtaken.
+    #[error("was signed before its sender's last start")]
+    Replayed,
     /// The announcement contradicts its own header or the charter.
     #[error("the announcement is inconsistent: {why}")]
     Announcement { why: String },

@@ -34,6 +34,13 @@ pub struct Setup {
     pub conduct: Box<dyn Conduct>,
     /// Evaluate after every this many rounds; 0 evaluates after the last one only.
     pub evaluate_every: u64,
+    /// Which life of the peer this is: greater than in every earlier one, with or without its
+    /// state. A node takes the milliseconds from 1970 to its start, and more than its store
+    /// remembers. What a peer signed in an earlier life never contradicts what it signs in this
+    /// one, and is not believed any more once others have met this one.
+    pub incarnation: u64,
+    /// Proofs that peers contradicted themselves, from the store: those peers stay expelled.
+    pub evidence: Vec<Vec<u8>>,
 }
 
 /// What all peers of a federation have in common. With a key it determines a peer.
@@ -93,6 +100,8 @@ impl Federation {
             seed: self.charter.peer_seed(&peer),
             conduct: Box::new(Honest),
             evaluate_every: 0,
+            incarnation: 1,
+            evidence: Vec::new(),
         }
     }
 }

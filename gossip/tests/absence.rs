@@ -38,6 +38,7 @@ fn message(number: u8, charter: &Arc<Charter>, kind: Kind, round: u64, payload: 
         federation: charter.genesis,
         kind,
         sender: authenticator.peer(),
+        incarnation: 1,
         round,
         sequence: 0,
         state: Digest::default(),

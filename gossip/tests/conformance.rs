@@ -531,7 +531,7 @@ proptest! {
     fn any_flipped_bit_of_an_envelope_is_refused(payload in proptest::collection::vec(any::<u8>(), 0..200), bit in any::<usize>()) {
         let authenticator = Authenticator::from_secret(&[5; 32]);
         let digest = kith_consensus::Digest::of(&payload);
-        let header = Header { version: PROTOCOL_VERSION, federation: Genesis(digest), kind: Kind::Update, sender: authenticator.peer(), round: 3, sequence: 4, state: digest, payload: digest };
+        let header = Header { version: PROTOCOL_VERSION, federation: Genesis(digest), kind: Kind::Update, sender: authenticator.peer(), incarnation: 1, round: 3, sequence: 4, state: digest, payload: digest };
         let envelope = Envelope::seal(&authenticator, header, payload);
         prop_assert!(envelope.header_to_bytes().len() <= HEADER_BYTES_MAX);
         let mut bytes = envelope.to_bytes();
@@ -561,6 +561,7 @@ fn another_version_is_refused_by_name_also_where_its_headers_are_spelled_otherwi
         federation: Genesis(digest),
         kind: Kind::Update,
         sender: authenticator.peer(),
+        incarnation: 1,
         round: 3,
         sequence: 4,
         state: digest,

@@ -91,6 +91,8 @@ fn ready(codec: &str) -> Peer {
         seed: Seed::from_number(1),
         conduct: Box::new(Honest),
         evaluate_every: 0,
+        incarnation: 1,
+        evidence: Vec::new(),
     });
     start(&mut peer);
     for number in [2, 3] {
@@ -108,6 +110,7 @@ fn signed(by: u8, kind: u8, round: u64, state: Digest, payload: &[u8]) -> Envelo
         federation: the_charter().genesis,
         kind: KINDS[usize::from(kind) % KINDS.len()],
         sender: authenticator.peer(),
+        incarnation: 1,
         round,
         sequence: round,
         state,

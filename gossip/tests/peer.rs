@@ -638,25 +638,9 @@ fn a_loss_that_is_none_is_missing_or_superfluous_is_refused_by_name() {
             &announcement_of(2, other, 2.0),
         )
         .expect("well formed");
-        let Header {
-            version,
-            kind,
-            sender,
-            round,
-            sequence,
-            state,
-            payload,
-            ..
-        } = said.header;
         let header = Header {
-            version,
             federation: charter.genesis,
-            kind,
-            sender,
-            round,
-            sequence,
-            state,
-            payload,
+            ..said.header
         };
         let bytes = Envelope::seal(
             &Authenticator::from_secret(&secret(2)),
@@ -891,25 +875,9 @@ fn an_update_that_another_version_has_stored_is_not_sent() {
         &stored.announcement,
     )
     .expect("well formed");
-    let Header {
-        version,
-        federation,
-        kind,
-        sender,
-        round,
-        sequence,
-        state,
-        payload,
-    } = said.header;
     let older = Header {
-        version: version - 1,
-        federation,
-        kind,
-        sender,
-        round,
-        sequence,
-        state,
-        payload,
+        version: said.header.version - 1,
+        ..said.header
     };
     stored.announcement =
         Envelope::seal(&Authenticator::from_secret(&secret(1)), older, said.payload)

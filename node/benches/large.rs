@@ -181,6 +181,8 @@ fn publish(values: &Arc<Vec<f32>>, folder: &Path) -> (Duration, Duration) {
         seed: Seed::from_number(1),
         conduct: Box::new(Honest),
         evaluate_every: 0,
+        incarnation: 1,
+        evidence: Vec::new(),
     });
     let mut handle = |input: Input| {
         let mut effects = Vec::new();

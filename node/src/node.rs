@@ -213,6 +213,8 @@ impl Node {
         let machine = Peer::new(Setup {
             conduct,
             evaluate_every: config.evaluate_every,
+            incarnation: store.begin_life()?,
+            evidence: store.evidence()?,
             ..agreement.federation().peer(identity.authenticator())
         });
 

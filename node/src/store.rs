@@ -7,6 +7,7 @@
 
 pub(crate) mod backup;
 mod database;
+mod life;
 mod vectors;
 
 use std::collections::BTreeMap;
@@ -376,6 +377,10 @@ impl Store {
                     round: checkpoint.round,
                 })
             }
+            Record::Evidence { peer, proof } => {
+                self.persist_evidence(peer, proof)?;
+                Ok(Stored::Evidence { peer: *peer })
+            }
         }
     }
 
@@ -669,6 +674,7 @@ fn begin(database: &Database, federation: Genesis) -> Result<(), redb::Error> {
     transaction.open_table(CHECKPOINTS)?;
     transaction.open_table(INTENTS)?;
     transaction.open_table(EVENTS)?;
+    transaction.open_table(life::EVIDENCE)?;
     transaction
         .open_table(META)?
         .insert(FEDERATION, federation.0.0.as_slice())?;

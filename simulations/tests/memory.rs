@@ -166,6 +166,8 @@ fn federation(codec: &str) -> Simulation<Counter> {
             seed: Seed::from_number(peer as u64),
             conduct: Box::new(Honest),
             evaluate_every: 0,
+            incarnation: 1,
+            evidence: Vec::new(),
         };
         Participant::new(setup, Learner)
     });

@@ -170,6 +170,8 @@ impl World {
                     seed: Seed::from_number(index as u64),
                     conduct,
                     evaluate_every: 0,
+                    incarnation: 1,
+                    evidence: Vec::new(),
                 }
             };
             let duration = if self.slow == Some(index) {
@@ -537,6 +539,7 @@ fn hostile_bytes_are_refused_by_name_and_the_peer_lives() {
             federation,
             kind,
             sender: authenticator.peer(),
+            incarnation: 1,
             round,
             sequence: 0,
             state,
@@ -668,6 +671,7 @@ fn two_different_updates_of_one_round_are_proved_and_the_liar_is_expelled_everyw
         federation: charter.genesis,
         kind: Kind::Update,
         sender: liar.peer(),
+        incarnation: 1,
         round: 0,
         sequence: 0,
         state: Digest::of(b"another"),
@@ -734,6 +738,7 @@ fn who_comes_after_an_open_roster_is_full_is_refused_by_name() {
         federation: charter.genesis,
         kind: Kind::Hello,
         sender: late.peer(),
+        incarnation: 1,
         round: 0,
         sequence: 0,
         state: Digest::default(),
@@ -815,6 +820,7 @@ fn an_old_goodbye_in_another_s_hands_sends_nobody_away() {
         federation: charter.genesis,
         kind: Kind::Goodbye,
         sender: honest.peer(),
+        incarnation: 1,
         round: 0,
         sequence: 0,
         state: Digest::default(),
@@ -853,6 +859,7 @@ fn two_updates_of_one_round_under_two_sequences_are_not_mixed() {
         federation: charter.genesis,
         kind: Kind::Update,
         sender: liar.peer(),
+        incarnation: 1,
         round: 1,
         sequence: 77,
         state: Digest::of(b"b"),

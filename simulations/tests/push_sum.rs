@@ -170,6 +170,8 @@ fn federation(links: Links) -> Simulation<Auditor> {
             seed: Seed::from_number(peer as u64),
             conduct: Box::new(Honest),
             evaluate_every: 0,
+            incarnation: 1,
+            evidence: Vec::new(),
         };
         Participant::new(setup, Still)
     });

@@ -67,6 +67,11 @@ impl Pending {
         }
     }
 
+    /// Whether it needs the body or the keyframe of this name.
+    fn lacks(&self, digest: Digest) -> bool {
+        self.is_pulled_by(digest) || self.state == digest
+    }
+
     fn is_pulled_by(&self, digest: Digest) -> bool {
         self.pulled.is_some_and(|(name, _)| name == digest)
     }
@@ -375,6 +380,15 @@ impl Exchange {
         })
     }
 
+    /// The rounds whose updates have this body, or lead to this replica.
+    pub(super) fn rounds_of_body(&self, digest: Digest) -> Vec<u64> {
+        let has = |outgoing: &Outgoing| {
+            outgoing.state == digest || outgoing.bodies.iter().any(|(name, _)| *name == digest)
+        };
+        let own = self.outgoing.iter().filter(|(_, outgoing)| has(outgoing));
+        own.map(|(round, _)| *round).collect()
+    }
+
     /// A replica of this peer's that was published, by its state.
     fn replica(&self, digest: Digest) -> Option<&Parameters> {
         let outgoing = self.outgoing.values();
@@ -468,9 +482,17 @@ impl Exchange {
             failures: 0,
         };
         incoming.queue.insert(round, pending);
-        // At most one update for each round that can wait: `announce` refuses the others.
+        // At most one update for each round that can wait: `announce` refuses the others. What is
+        // being fetched stays: else a sender that is faster than its bodies would never be heard.
         while incoming.queue.len() > waiting_max {
-            incoming.queue.pop_first();
+            let oldest = incoming.queue.iter().find(|(_, pending)| {
+                !incoming
+                    .fetching
+                    .is_some_and(|digest| pending.lacks(digest))
+                    || planted(Mutant::EvictFetched)
+            });
+            let oldest = oldest.map_or(round, |(round, _)| *round);
+            incoming.queue.remove(&oldest);
         }
         true
     }
@@ -511,7 +533,7 @@ impl Exchange {
                 continue;
             }
             incoming.fetching = None;
-            let lacks = |pending: &Pending| pending.is_pulled_by(digest) || pending.state == digest;
+            let lacks = |pending: &Pending| pending.lacks(digest);
             incoming
                 .queue
                 .values_mut()
@@ -555,6 +577,11 @@ impl Exchange {
         };
         if incoming.fetching.is_some() {
             return Progress::Idle;
+        }
+        // Where only the newest counts and each stands alone, nothing older is worth pulling.
+        let newest_only = form == Form::Stateless && own_round == u64::MAX;
+        while newest_only && incoming.queue.len() > 1 && !planted(Mutant::EvictFetched) {
+            incoming.queue.pop_first();
         }
         let Some((round, pending)) = incoming
             .queue

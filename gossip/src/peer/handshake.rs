@@ -49,7 +49,7 @@ impl Peer {
     /// Dials neighbours that are not connected, and greets those that are and have not answered.
     pub(super) fn redial(&mut self, out: &mut Vec<Effect>) {
         self.dial(self.last_or_current_round(), out);
-        for peer in self.overlay.speechless() {
+        for peer in self.overlay.speechless(self.now) {
             self.greet(peer, out);
         }
         if !planted(Mutant::NoRedial) {
@@ -70,7 +70,7 @@ impl Peer {
     }
 
     fn dial(&self, round: u64, out: &mut Vec<Effect>) {
-        for (peer, addresses) in self.overlay.unreached(round) {
+        for (peer, addresses) in self.overlay.unreached(round, self.now) {
             out.push(Effect::Connect { peer, addresses });
         }
     }
@@ -102,7 +102,7 @@ impl Peer {
 
     /// Sends a peer away.
     pub(super) fn dismiss(&mut self, peer: PeerId, reason: Refusal, out: &mut Vec<Effect>) {
-        self.overlay.dismiss(peer);
+        self.overlay.dismiss(peer, self.now);
         out.push(Effect::Emit(Event::Dismissed {
             peer,
             reason: reason.clone(),
@@ -163,15 +163,18 @@ impl Peer {
             }
         }
         let fresh = self.overlay.admit(sender);
+        let incarnation = envelope.header.incarnation;
+        self.overlay.lives(sender, incarnation);
         if fresh {
             out.push(Effect::Emit(Event::Connected { peer: sender }));
+            self.show_evidence(sender, out);
         }
-        self.overlay.claim(sender, round);
+        self.overlay.claim(sender, incarnation, round);
         if completed {
             self.roster_formed(out);
         }
         self.dial(self.last_or_current_round(), out);
-        if !fresh && hello.answered {
+        if !fresh && (hello.answered || planted(Mutant::IgnoreUnanswered)) {
             return Ok(()); // it only brought addresses
         }
         if !fresh {

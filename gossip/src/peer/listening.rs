@@ -17,6 +17,7 @@
 //! shares resumes with them, however old. One that has lost what it had published begins with none,
 //! and listens until it is given some.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kith_consensus::aggregate::{Context, Contribution, rule_from_text};
@@ -49,6 +50,8 @@ pub(super) struct Standing {
     skipped: Option<u64>,
     /// Highest round of which others hold a header signed by it that its own store does not know.
     signed: Option<u64>,
+    /// By neighbour, the highest such round that it has shown.
+    shown: BTreeMap<PeerId, u64>,
 }
 
 impl Standing {
@@ -60,6 +63,7 @@ impl Standing {
             listening: 0,
             skipped: None,
             signed: None,
+            shown: BTreeMap::new(),
         }
     }
 
@@ -95,8 +99,18 @@ impl Standing {
         self.has_returned &= self.listens(); // it has waited long enough
     }
 
-    /// Others hold an update of `round` that it signed and no longer knows.
-    pub(super) fn learn_signed(&mut self, round: u64) {
+    /// `from` holds an update of `round` that this peer signed and no longer knows. It is believed
+    /// once `needed` peers show as much.
+    pub(super) fn learn_signed(&mut self, from: PeerId, round: u64, needed: usize) {
+        let shown = self.shown.entry(from).or_default();
+        *shown = (*shown).max(round);
+        let mut rounds: Vec<u64> = self.shown.values().copied().collect();
+        rounds.sort_unstable_by(|a, b| b.cmp(a));
+        self.signed = self.signed.max(rounds.get(needed - 1).copied());
+    }
+
+    /// It has promised an update of `round` whose vectors it no longer has.
+    pub(super) fn has_promised(&mut self, round: u64) {
         self.signed = self.signed.max(Some(round));
     }
 

@@ -233,6 +233,7 @@ impl Peer {
             federation: self.charter.genesis,
             kind: Kind::Update,
             sender: victim,
+            incarnation: self.incarnation,
             round,
             sequence: round,
             state,

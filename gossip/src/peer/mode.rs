@@ -137,6 +137,11 @@ pub(super) trait RoundMode: Send {
         scene.overlay.audience(scene.own, round).contains(peer)
     }
 
+    /// Whether `peer` may pull the body of this peer's update of `round`.
+    fn may_pull(&self, scene: &Scene<'_>, peer: &PeerId, round: u64) -> bool {
+        self.is_for(scene, peer, round)
+    }
+
     /// The answer to a neighbour that misses this peer's update of `round`.
     fn answer(&self, _scene: &Scene<'_>, _peer: &PeerId, _round: u64) -> Reply {
         Reply::Asked

@@ -4,6 +4,7 @@
 use std::cell::{Ref, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use kith_consensus::Digest;
 use kith_consensus::charter::{Admission, Charter};
@@ -11,7 +12,11 @@ use kith_consensus::mutant::{Mutant, planted};
 use kith_consensus::topology::Graph;
 use kith_consensus::{PeerId, Sorted};
 
+use super::allowance::Allowance;
+use crate::envelope::{Header, Kind};
+use crate::limits::BAN;
 use crate::message::{ADDRESS_PEERS_MAX, ADDRESSES_MAX};
+use crate::refusal::Refusal;
 use crate::roster::Roster;
 
 /// Malformed messages after which a peer is sent away.
@@ -60,23 +65,51 @@ struct Known {
     /// It said goodbye after its last round.
     finished: bool,
     expelled: bool,
-    /// It was sent away, and is not dialled.
-    dismissed: bool,
+    /// It was sent away, and is not dialled until then.
+    dismissed: Option<Duration>,
     /// Malformed messages over this connection.
     strikes: u32,
-    /// The highest round that it has signed.
+    allowance: Allowance,
+    /// Its life, as its own messages over a connection with it have shown.
+    incarnation: u64,
+    /// The highest round that it has signed in that life.
     claim: Option<u64>,
-    /// Deadlines missed in a row.
-    missed: u64,
+    punctuality: Punctuality,
     /// Addresses at which it can be dialled.
     addresses: Vec<String>,
 }
+
+/// How well a neighbour keeps deadlines.
+///
+/// A missed one counts twice and one that was kept takes one away, so that a neighbour that is late
+/// every other time is not waited for in the end. The first time that it is no longer waited for,
+/// one update in time is enough to be waited for again. Each further time it takes twice as many,
+/// up to [`REGAIN_MAX`].
+#[derive(Clone, Debug, Default)]
+struct Punctuality {
+    /// Deadlines missed in a row.
+    missed: u64,
+    debt: u64,
+    /// Updates in time that it still takes to be waited for again; 0 if it is waited for.
+    owed: u64,
+    /// How often it has lost patience, as a power of two.
+    lapses: u32,
+}
+
+/// Most updates in time that it takes to be waited for again (guess).
+const REGAIN_MAX: u64 = 64;
 
 /// Whether rounds wait for a neighbour, reported when it has just changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Patience {
     Lost,
     Regained,
+}
+
+impl Known {
+    fn is_dismissed(&self, now: Duration) -> bool {
+        self.dismissed.is_some_and(|until| now < until)
+    }
 }
 
 impl Overlay {
@@ -381,13 +414,18 @@ impl Overlay {
 
     pub(super) fn connected(&mut self, peer: PeerId) {
         let known = self.of(peer);
-        (known.up, known.dismissed) = (true, false);
+        (known.up, known.dismissed) = (true, None);
     }
 
-    /// A peer was sent away: it is not dialled again; it may come back by itself.
-    pub(super) fn dismiss(&mut self, peer: PeerId) {
+    /// A peer was sent away at time `now`: it is not dialled while it is banned; it may come back
+    /// by itself.
+    pub(super) fn dismiss(&mut self, peer: PeerId, now: Duration) {
         if self.on_roster(&peer) {
-            self.of(peer).dismissed = true;
+            let until = match planted(Mutant::DismissForever) {
+                true => Duration::MAX,
+                false => now + BAN,
+            };
+            self.of(peer).dismissed = Some(until);
         }
     }
 
@@ -415,8 +453,8 @@ impl Overlay {
 
     /// Connected peers whose handshake has not come: a message may be lost with a connection while
     /// another one stays.
-    pub(super) fn speechless(&self) -> Vec<PeerId> {
-        self.those(|known| known.up && !known.ready && !known.dismissed)
+    pub(super) fn speechless(&self, now: Duration) -> Vec<PeerId> {
+        self.those(|known| known.up && !known.ready && !known.is_dismissed(now))
     }
 
     pub(super) fn is_up(&self, peer: &PeerId) -> bool {
@@ -425,6 +463,26 @@ impl Overlay {
 
     pub(super) fn is_ready(&self, peer: &PeerId) -> bool {
         self.is(peer, |known| known.ready)
+    }
+
+    /// Counts a message of `peer` against what it may send.
+    ///
+    /// # Errors
+    /// It is one too many.
+    pub(super) fn spend(&mut self, peer: PeerId, kind: Kind, now: Duration) -> Result<(), Refusal> {
+        let (period, peers) = (self.charter.round.deadline, self.wanted);
+        match self.known.get_mut(&peer) {
+            Some(known) if !planted(Mutant::AllowFloods) => {
+                known.allowance.spend(kind, now, period, peers)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts a request for a body after `published` updates; false when it is one too many.
+    pub(super) fn may_pull(&mut self, peer: PeerId, published: u64) -> bool {
+        planted(Mutant::AllowFloods)
+            || (self.known.get_mut(&peer)).is_none_or(|known| known.allowance.pull(published))
     }
 
     /// Counts a malformed message; true when it was one too many.
@@ -500,7 +558,7 @@ impl Overlay {
     }
 
     /// Neighbours of `round` that are not connected, with the addresses that are known.
-    pub(super) fn unreached(&self, round: u64) -> Vec<(PeerId, Vec<String>)> {
+    pub(super) fn unreached(&self, round: u64, now: Duration) -> Vec<(PeerId, Vec<String>)> {
         let neighbours = match self.is_formed() {
             true => self.neighbourhood(round),
             false => self
@@ -509,8 +567,11 @@ impl Overlay {
                 .filter(|peer| *peer != self.own)
                 .collect(),
         };
-        let lost =
-            |peer: &PeerId| !self.is(peer, |known| known.up || known.finished || known.dismissed);
+        let lost = |peer: &PeerId| {
+            !self.is(peer, |known| {
+                known.up || known.finished || known.is_dismissed(now)
+            })
+        };
         let unreached = neighbours.into_iter().filter(lost);
         // An empty list leaves it to the carrier, which may know an address that no peer announced
         // (mDNS, an earlier connection).
@@ -550,7 +611,7 @@ impl Overlay {
     /// Whether a round waits for this neighbour: its update may come, and it was not late too often
     /// in a row.
     pub(super) fn is_awaited(&self, peer: &PeerId) -> bool {
-        self.may_come(peer) && !self.is(peer, |known| known.missed >= self.charter.round.patience)
+        self.may_come(peer) && !self.is(peer, |known| known.punctuality.owed > 0)
     }
 
     /// Of these neighbours, whom a round waits for: those that are awaited, or, if those are too
@@ -591,24 +652,37 @@ impl Overlay {
 
     /// Records whether a neighbour was on time; returns what that changes, if anything.
     pub(super) fn on_time(&mut self, peer: PeerId, on_time: bool) -> Option<Patience> {
-        let patience = self.charter.round.patience;
-        let known = self.of(peer);
-        let before = known.missed;
+        let most = 2 * self.charter.round.patience;
+        let of_peer = &mut self.of(peer).punctuality;
         if on_time && !planted(Mutant::NeverForgive) {
-            known.missed = 0;
+            of_peer.missed = 0;
+            of_peer.debt = match planted(Mutant::ForgiveAtOnce) {
+                true => 0,
+                false => of_peer.debt.saturating_sub(1),
+            };
+            let was_owed = of_peer.owed;
+            of_peer.owed = was_owed.saturating_sub(1);
+            if was_owed == 1 {
+                of_peer.debt = 0;
+                return Some(Patience::Regained);
+            }
         } else if !on_time {
-            known.missed += 1;
+            of_peer.missed += 1;
+            of_peer.debt = (of_peer.debt + 2).min(most);
+            if of_peer.debt >= most && of_peer.owed == 0 {
+                of_peer.owed = (1 << of_peer.lapses).min(REGAIN_MAX);
+                of_peer.lapses = (of_peer.lapses + 1).min(REGAIN_MAX.ilog2());
+                return Some(Patience::Lost);
+            }
         }
-        match (before >= patience, known.missed >= patience) {
-            (false, true) => Some(Patience::Lost),
-            (true, false) => Some(Patience::Regained),
-            _ => None,
-        }
+        None
     }
 
     /// Deadlines that a neighbour has missed in a row.
     pub(super) fn missed(&self, peer: &PeerId) -> u64 {
-        self.known.get(peer).map_or(0, |known| known.missed)
+        self.known
+            .get(peer)
+            .map_or(0, |known| known.punctuality.missed)
     }
 
     // --- how far peers are ---
@@ -625,14 +699,42 @@ impl Overlay {
         graph.sends_to(own).binary_search(&peer).is_ok() && graph.rank(peer, own) == 0
     }
 
-    /// A signed header said that `peer` is in `round`.
-    pub(super) fn claim(&mut self, peer: PeerId, round: u64) {
-        let claim = &mut self.of(peer).claim;
-        *claim = (*claim).max(Some(round));
+    /// A peer that is connected has shown which life it is in.
+    pub(super) fn lives(&mut self, peer: PeerId, incarnation: u64) {
+        let known = self.of(peer);
+        if known.incarnation != incarnation {
+            (known.incarnation, known.claim) = (incarnation, None);
+        }
+    }
+
+    /// Whether a peer has shown a later life than this.
+    pub(super) fn is_of_earlier_life(&self, peer: &PeerId, incarnation: u64) -> bool {
+        self.is(peer, |known| incarnation < known.incarnation)
+    }
+
+    /// A header that `peer` signed says that it is in `round`. It counts if the peer was met in
+    /// that life, or in an earlier one.
+    pub(super) fn claim(&mut self, peer: PeerId, incarnation: u64, round: u64) {
+        let known = self.of(peer);
+        if !(known.met && incarnation >= known.incarnation) && !planted(Mutant::BelieveRecordings) {
+            return;
+        }
+        if incarnation > known.incarnation {
+            (known.incarnation, known.claim) = (incarnation, None);
+        }
+        known.claim = known.claim.max(Some(round));
+    }
+
+    /// Whether more is known of the signer of this header than the header says.
+    pub(super) fn has_claimed_more(&self, peer: &PeerId, header: &Header) -> bool {
+        self.is(peer, |known| {
+            (header.incarnation, Some(header.round)) < (known.incarnation, known.claim)
+        })
     }
 
     /// The (byzantine + 1)-th highest round that distinct neighbours have claimed: at least one
-    /// honest peer got that far. If the graph changes, a claim counts only if the neighbour
+    /// honest peer got that far. Two must agree in any case, if there are two to ask. A peer that
+    /// has finished is in no round, and is asked only if there is no other. If the graph changes, a claim counts only if the neighbour
     /// continued without this peer's update. A neighbour that does not need it may be ahead by the
     /// topology's `lead` while nobody fails.
     pub(super) fn credible_round(&self, round: u64, byzantine: usize, lead: u64) -> Option<u64> {
@@ -649,11 +751,21 @@ impl Overlay {
                 || *claim > round.saturating_add(lead)
                 || (round + 1..*claim).any(needs)
         };
-        let claims = neighbours.iter().filter_map(claim).filter(went_on);
+        let is_running = |peer: &&PeerId| !self.is(peer, |known| known.finished);
+        let others_run = neighbours.iter().any(|peer| {
+            is_running(&peer) && self.is(peer, |known| known.ready && known.claim.is_some())
+        });
+        let asked = neighbours
+            .iter()
+            .filter(|peer| !others_run || is_running(peer));
+        let can_confirm = asked.clone().filter_map(claim).count();
+        let claims = asked.filter_map(claim).filter(went_on);
         let mut claims: Vec<u64> = claims.map(|(_, claim)| claim).collect();
         claims.sort_unstable_by(|a, b| b.cmp(a));
-        claims
-            .get(byzantine.saturating_sub(usize::from(planted(Mutant::BelieveOne))))
-            .copied()
+        let mut needed = byzantine.saturating_sub(usize::from(planted(Mutant::BelieveOne)));
+        if can_confirm >= 2 && !planted(Mutant::BelieveSoleClaim) {
+            needed = needed.max(1);
+        }
+        claims.get(needed).copied()
     }
 }

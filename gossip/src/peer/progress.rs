@@ -66,7 +66,7 @@ impl Peer {
             self.promised = Some(intent).filter(|_| !planted(Mutant::TrainAgain));
         } else if intent.round > self.round && !planted(Mutant::ForgetIntentAhead) {
             // The update was promised after a jump, or on a checkpoint that is lost.
-            self.standing.learn_signed(intent.round);
+            self.standing.has_promised(intent.round);
             self.sequence = self.sequence.max(intent.sequence + 1);
         }
     }

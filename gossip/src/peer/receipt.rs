@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use kith_consensus::mutant::{Mutant, planted};
 use kith_consensus::{Digest, PeerId};
 
 use super::Peer;
@@ -35,13 +36,16 @@ impl Peer {
         let header = envelope.header;
         let (kind, round, sender) = (header.kind, header.round, header.sender);
         if let Err(reason) = self.admit(from, &envelope, out) {
-            // A peer that passes on what a convicted peer signed has done nothing wrong.
-            let blamed = if matches!(reason, Refusal::Equivocator) {
-                sender
-            } else {
-                from
-            };
+            // A peer that passes on what another signed has done nothing wrong.
+            let theirs = matches!(reason, Refusal::Equivocator | Refusal::FutureRound { .. });
+            let blamed = if theirs { sender } else { from };
             return self.refuse(blamed, Some(kind), Some(round), reason, out);
+        }
+        // What travels by gossip counts against its signer, else against the peer at the other end.
+        let speaker = if kind == Kind::Proof { sender } else { from };
+        if let Err(reason) = self.overlay.spend(speaker, kind, self.now) {
+            self.refuse(speaker, Some(kind), Some(round), reason, out);
+            return self.strike(speaker, out);
         }
         let outcome = match kind {
             Kind::Hello => self.hello(sender, &envelope, out),
@@ -56,14 +60,20 @@ impl Peer {
             let malformed = matches!(reason, Refusal::Junk { .. } | Refusal::TooMany { .. });
             self.refuse(sender, Some(kind), Some(round), reason, out);
             if malformed {
-                self.strike(from, out);
+                // The signer is to blame, never a peer that has passed its message on.
+                let blamed = if planted(Mutant::BlameForwarder) {
+                    from
+                } else {
+                    sender
+                };
+                self.strike(blamed, out);
             }
             if kind == Kind::Update && sender == from {
                 self.give_up_on(&sender, out);
             }
         }
         if sender != self.id && self.overlay.is_ready(&sender) {
-            self.overlay.claim(sender, round);
+            self.overlay.claim(sender, header.incarnation, round);
             if round >= self.round.saturating_add(BEHIND_MIN) {
                 self.jump_if_behind(out);
             }
@@ -98,6 +108,18 @@ impl Peer {
             }
             return Err(Refusal::UnknownSender);
         }
+        if header.round > self.charter.rounds {
+            let (theirs, ours) = (header.round, self.round);
+            return Err(Refusal::FutureRound { theirs, ours });
+        }
+        // What a peer signed before its last start is a recording, unless it brings it itself.
+        let is_old = relayed
+            && self
+                .overlay
+                .is_of_earlier_life(&header.sender, header.incarnation);
+        if is_old && header.kind != Kind::Proof && !planted(Mutant::BelieveRecordings) {
+            return Err(Refusal::Replayed);
+        }
         if self.overlay.is_expelled(&header.sender) && header.kind == Kind::Update {
             return Err(Refusal::Equivocator);
         }
@@ -112,11 +134,11 @@ impl Peer {
         }
     }
 
-    /// Counts a malformed message against the peer that handed it over.
-    fn strike(&mut self, from: PeerId, out: &mut Vec<Effect>) {
-        if self.overlay.strike(&from) {
-            let (what, limit) = ("malformed messages".into(), Overlay::strikes_max());
-            self.dismiss(from, Refusal::TooMany { what, limit }, out);
+    /// Counts a malformed message, or one too many, against a connected peer.
+    fn strike(&mut self, peer: PeerId, out: &mut Vec<Effect>) {
+        if self.overlay.strike(&peer) {
+            let (what, limit) = ("messages that are refused".into(), Overlay::strikes_max());
+            self.dismiss(peer, Refusal::TooMany { what, limit }, out);
         }
     }
 
@@ -175,12 +197,24 @@ impl Peer {
         out: &mut Vec<Effect>,
     ) {
         self.asked_lately = true;
-        let is_member = self.overlay.on_roster(&to);
-        let body = if is_member {
-            self.exchange.body(digest)
-        } else {
-            None
-        };
+        let body = self.body_for(&to, digest);
         out.push(Effect::Provide { request, body });
+    }
+
+    /// A body, if it belongs to an update that is for the peer that asks, and was not served to it
+    /// too often.
+    fn body_for(&mut self, to: &PeerId, digest: Digest) -> Option<Arc<Vec<u8>>> {
+        if !self.overlay.may_pull(*to, self.sequence) {
+            return None;
+        }
+        let rounds = self.exchange.rounds_of_body(digest);
+        let scene = self.scene();
+        let is_for = rounds
+            .iter()
+            .any(|round| self.mode.may_pull(&scene, to, *round));
+        match is_for || planted(Mutant::ServeAnybody) && self.overlay.on_roster(to) {
+            true => self.exchange.body(digest),
+            false => None,
+        }
     }
 }

@@ -27,7 +27,7 @@ use super::{Peer, Phase};
 use crate::Parameters;
 use crate::codec::Randomness;
 use crate::effect::{Carried, Effect, Intent, Record};
-use crate::envelope::Kind;
+use crate::envelope::{Header, Kind};
 use crate::event::Event;
 use crate::message::{Announcement, Body, INLINE_BYTES_MAX, LOSS_MAX};
 use crate::packet::Packet;
@@ -305,11 +305,13 @@ impl Peer {
         self.collect(out);
     }
 
-    /// An update was promised before a crash: the same bytes go out again.
+    /// An update was promised before a crash: the same announcement goes out again, signed in this
+    /// life.
     pub(super) fn send_again(&mut self, intent: Intent, out: &mut Vec<Effect>) {
         let opened = intent.announcement.open(&self.authenticator, false);
-        let inline = match opened.and_then(|opened| opened.announcement()) {
-            Ok(announcement) => announcement.body.inline(),
+        let read = opened.and_then(|opened| Ok((opened, opened.announcement()?)));
+        let (opened, inline) = match read {
+            Ok((opened, announcement)) => (opened, announcement.body.inline()),
             // Written by another version, perhaps: nobody would take it.
             Err(reason) => {
                 return self
@@ -329,7 +331,11 @@ impl Peer {
         let pulled = inline
             .is_none()
             .then(|| (Digest::of(body), Arc::clone(&intent.body)));
-        let announcement = intent.announcement.clone();
+        let header = Header {
+            incarnation: self.incarnation,
+            ..opened.header.clone()
+        };
+        let announcement = Packet::seal(&self.authenticator, header, opened.payload().to_vec());
         let outgoing = Outgoing::new(
             intent.sequence,
             intent.state,

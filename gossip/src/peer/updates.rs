@@ -12,7 +12,7 @@ use super::mode::{Pace, Reply};
 use super::window::Arrived;
 use super::{Peer, Phase};
 use crate::effect::Effect;
-use crate::envelope::Kind;
+use crate::envelope::{Header, Kind};
 use crate::event::Event;
 use crate::message::Want;
 use crate::packet::{Opened, Packet};
@@ -28,18 +28,14 @@ impl Peer {
     ) -> Result<(), Refusal> {
         let (sender, round) = (envelope.header.sender, envelope.header.round);
         if sender == self.id {
-            // A neighbour shows what this peer signed before. If this peer's store does not know
-            // it, this peer must not contradict it.
-            let is_unknown = self.exchange.outgoing(round).is_none() && round >= self.round;
-            if is_unknown && !planted(Mutant::ForgetSigned) {
-                self.standing.learn_signed(round);
-            }
+            self.learn_of_itself(from, envelope.header);
             return Ok(());
         }
-        self.hear(envelope, out)?;
+        self.hear(from, envelope, out)?;
         self.mode.has_published(sender);
         if envelope.is_header_only() {
-            self.overlay.claim(sender, round);
+            self.overlay
+                .claim(sender, envelope.header.incarnation, round);
             return Ok(());
         }
         debug_assert_eq!(
@@ -68,6 +64,27 @@ impl Peer {
         self.ask_mode(|mode, scene| mode.announced(scene, &sender, round));
         self.advance(sender, out);
         Ok(())
+    }
+
+    /// A neighbour shows what this peer has signed. If this peer's store does not know it, this peer
+    /// says nothing else of that round. What it signed in an earlier life may be of an earlier run,
+    /// in which it says nothing about this one: then as many neighbours must know it as can be
+    /// believed.
+    fn learn_of_itself(&mut self, from: PeerId, header: &Header) {
+        let round = header.round;
+        // A clock that was set back gives this life a number that an earlier one had.
+        if header.incarnation > self.incarnation {
+            self.incarnation = header.incarnation + 1;
+        }
+        let is_known = self.exchange.outgoing(round).is_some() || round < self.round;
+        if is_known || planted(Mutant::ForgetSigned) {
+            return;
+        }
+        let needed = match header.incarnation == self.incarnation {
+            true => 1,
+            false => self.charter.aggregation.byzantine + 1,
+        };
+        self.standing.learn_signed(from, round, needed);
     }
 
     /// Whether an update of that sender and round may come in now.

@@ -1,8 +1,9 @@
 //! Noticing that somebody signed two different updates for one round.
 //!
 //! Every header that arrives, from its sender or passed on by a neighbour, is remembered for a few
-//! rounds. Two headers with equal round and sequence and different `state_hash` prove equivocation;
-//! a repeated one is a duplicate.
+//! rounds. Two headers of one life of the sender (its incarnation) and one round with another state
+//! or another payload prove equivocation, whatever their sequence. Headers of two lives prove
+//! nothing: a peer that has lost its disk may train a round again. Then the newer life counts.
 
 use kith_consensus::mutant::{Mutant, planted};
 use kith_consensus::{Digest, Genesis, PeerId, Sorted};
@@ -16,31 +17,34 @@ use crate::wire;
 /// Headers are kept for at least this many rounds before and after this peer's round (guess).
 const ROUNDS_KEPT: u64 = 3;
 
-/// Headers for which a new round has room at once: sparse graphs have about this many senders.
-const ROOM: usize = 4;
-
 /// What the header of an update says besides its sender and round, and the signature under it. The
 /// header is rebuilt from these on request, which is rare.
 #[derive(Clone, Debug)]
 struct Seen {
+    incarnation: u64,
     sequence: u64,
     state: Digest,
     payload: Digest,
     signature: [u8; SIGNATURE_BYTES],
-    /// Whether another header of the same sender and round came.
+    /// Whether the whole message came, not only its header.
+    is_whole: bool,
+    /// Whether another header of the same sender and round came that says something else.
     disputed: bool,
 }
 
 /// What a header means next to the ones already seen.
 #[derive(Debug)]
 pub(super) enum Testimony {
-    /// The first of its sender and round.
+    /// The first whole message of its sender and round.
     New,
-    /// Seen before.
+    /// Nothing that was not known, or a header alone.
     Known,
-    /// A second update for a round, under another sequence: no proof, but not both can be what the
-    /// sender trained.
+    /// It says something else than one of an earlier life, which counts no longer.
     Second,
+    /// It says something else than this one of a later life, which is the one that counts.
+    Older(Packet),
+    /// It is older than every header that is still kept of its sender.
+    Forgotten(u64),
     /// Contradicts one seen before: the proof.
     Contradiction(Box<Proof>, [Digest; 2]),
 }
@@ -50,23 +54,34 @@ pub(super) struct Witness {
     federation: Genesis,
     /// Rounds for which headers are kept, before and after this peer's round.
     kept: u64,
-    /// By round and sender.
-    seen: Sorted<u64, Sorted<PeerId, Seen>>,
+    /// Whether peers keep step. If not, the newest headers of each sender are kept, whatever this
+    /// peer's round is.
+    in_step: bool,
+    /// By sender and round; each sender has at most [`Witness::most`].
+    seen: Sorted<PeerId, Sorted<u64, Seen>>,
 }
 
 impl Witness {
-    /// A witness for a federation whose peers may be `ahead` rounds ahead of each other.
-    pub(super) fn new(federation: Genesis, ahead: u64) -> Witness {
+    /// A witness for a federation whose peers may be `ahead` rounds ahead of each other, if they
+    /// keep step.
+    pub(super) fn new(federation: Genesis, ahead: u64, in_step: bool) -> Witness {
         Witness {
             federation,
             kept: ROUNDS_KEPT.max(ahead + 1),
+            in_step,
             seen: Sorted::default(),
         }
+    }
+
+    /// Headers kept of one sender.
+    fn most(&self) -> usize {
+        2 * self.kept as usize + 1
     }
 
     /// The bytes of a header that was seen.
     fn spell(&self, round: u64, sender: &PeerId, seen: &Seen) -> Vec<u8> {
         let Seen {
+            incarnation,
             sequence,
             state,
             payload,
@@ -77,6 +92,7 @@ impl Witness {
             federation: self.federation,
             kind: Kind::Update,
             sender: *sender,
+            incarnation,
             round,
             sequence,
             state,
@@ -93,40 +109,75 @@ impl Witness {
     }
 
     fn seen(&self, round: u64, sender: &PeerId) -> Option<&Seen> {
-        self.seen.get(&round)?.get(sender)
+        self.seen.get(sender)?.get(&round)
     }
 
     /// Remembers the header of an update.
     pub(super) fn hear(&mut self, message: &Opened<'_>) -> Testimony {
         let header = message.header;
-        let (round, sender, sequence, state) =
-            (header.round, header.sender, header.sequence, header.state);
-        let of_round = self.seen.entry(round, || Sorted::with_room(ROOM));
-        let Some(seen) = of_round.get_mut(&sender) else {
-            let (payload, signature) = (header.payload, *message.signature());
-            of_round.insert(
-                sender,
-                Seen {
-                    sequence,
-                    state,
-                    payload,
-                    signature,
-                    disputed: false,
-                },
-            );
-            return Testimony::New;
+        let (round, sender) = (header.round, header.sender);
+        let is_whole = !message.is_header_only();
+        let most = self.most();
+        let of_sender = self.seen.entry(sender, Sorted::default);
+        let fresh = Seen {
+            incarnation: header.incarnation,
+            sequence: header.sequence,
+            state: header.state,
+            payload: header.payload,
+            signature: *message.signature(),
+            is_whole,
+            disputed: false,
         };
-        if seen.state == state && seen.sequence == sequence {
+        let Some(seen) = of_sender.get_mut(&round) else {
+            let oldest = of_sender.keys().next().copied().unwrap_or(0);
+            if of_sender.len() >= most && round < oldest {
+                return Testimony::Forgotten(oldest);
+            }
+            of_sender.insert(round, fresh);
+            while of_sender.len() > most {
+                of_sender.pop_first();
+            }
+            return if is_whole {
+                Testimony::New
+            } else {
+                Testimony::Known
+            };
+        };
+        if (seen.state, seen.payload) == (fresh.state, fresh.payload) {
+            let is_new = is_whole && !seen.is_whole && !planted(Mutant::PassOnFirstOnly);
+            seen.is_whole |= is_whole;
+            if fresh.incarnation > seen.incarnation {
+                let (is_whole, disputed) = (seen.is_whole, seen.disputed);
+                *seen = Seen {
+                    is_whole,
+                    disputed,
+                    ..fresh
+                };
+            }
+            return if is_new {
+                Testimony::New
+            } else {
+                Testimony::Known
+            };
+        }
+        if fresh.incarnation > seen.incarnation {
+            let disputed = seen.is_whole;
+            *seen = Seen { disputed, ..fresh };
+            return Testimony::Second;
+        }
+        let held = seen.clone();
+        if fresh.incarnation < held.incarnation {
+            return Testimony::Older(self.spell(round, &sender, &held).into());
+        }
+        let forgiven = planted(Mutant::ForgiveOtherSequence) && fresh.sequence != held.sequence
+            || planted(Mutant::CompareStateOnly) && fresh.state == held.state;
+        if forgiven {
             return Testimony::Known;
         }
         seen.disputed = true;
-        if seen.sequence != sequence {
-            return Testimony::Second;
-        }
-        let seen = seen.clone();
-        let first = ByteBuf::from(self.spell(round, &sender, &seen));
+        let first = ByteBuf::from(self.spell(round, &sender, &held));
         let proof = Proof(first, ByteBuf::from(message.header_alone().to_vec()));
-        Testimony::Contradiction(Box::new(proof), [seen.state, state])
+        Testimony::Contradiction(Box::new(proof), [held.state, header.state])
     }
 
     /// Whether a sender signed more than one update for a round. Then none of them counts, in
@@ -153,24 +204,30 @@ impl Witness {
     pub(super) fn knows(&self, message: &Opened<'_>) -> bool {
         let header = message.header;
         let said = (
+            header.incarnation,
             header.sequence,
             header.state,
             header.payload,
             message.signature(),
         );
-        let seen = || self.seen(header.round, &header.sender);
+        let is_same = |seen: &Seen| {
+            (
+                seen.incarnation,
+                seen.sequence,
+                seen.state,
+                seen.payload,
+                &seen.signature,
+            ) == said
+        };
         message.is_header_only()
-            && seen().is_some_and(|seen| {
-                (seen.sequence, seen.state, seen.payload, &seen.signature) == said
-            })
+            && header.kind == Kind::Update
+            && self.seen(header.round, &header.sender).is_some_and(is_same)
     }
 
     /// The newest header of a peer, to give back to it when it returns without its state.
     pub(super) fn newest(&self, peer: &PeerId) -> Option<Packet> {
-        self.seen
-            .keys()
-            .rev()
-            .find_map(|round| Some(self.spell(*round, peer, self.seen(*round, peer)?).into()))
+        let (round, seen) = self.seen.get(peer)?.iter().next_back()?;
+        Some(self.spell(*round, peer, seen).into())
     }
 
     /// Number of headers remembered.
@@ -178,18 +235,25 @@ impl Witness {
         self.seen.values().map(Sorted::len).sum()
     }
 
-    /// Forgets rounds that are over.
+    /// Forgets rounds that are over, if peers keep step.
     pub(super) fn forget(&mut self, round: u64) {
-        let kept = self.kept;
-        let over = |(seen, _): (&u64, &Sorted<_, _>)| seen.saturating_add(kept) < round;
-        while self.seen.first().is_some_and(over) && !planted(Mutant::KeepSeen) {
-            self.seen.pop_first();
+        if !self.in_step || planted(Mutant::KeepSeen) {
+            return;
         }
+        let kept = self.kept;
+        let over = |(seen, _): (&u64, &Seen)| seen.saturating_add(kept) < round;
+        for of_sender in self.seen.values_mut() {
+            while of_sender.first().is_some_and(over) {
+                of_sender.pop_first();
+            }
+        }
+        self.seen.retain(|_, of_sender| of_sender.len() > 0);
     }
 
     /// Whether a round is one whose headers are kept.
     pub(super) fn keeps(&self, own: u64, round: u64) -> bool {
-        round.abs_diff(own) <= self.kept
+        let anywhere = !self.in_step && !planted(Mutant::ForgetFarRounds);
+        anywhere || round.abs_diff(own) <= self.kept
     }
 }
 
@@ -200,11 +264,12 @@ pub(super) fn contradict(a: &Header, b: &Header) -> bool {
             header.federation,
             header.kind,
             header.sender,
+            header.incarnation,
             header.round,
-            header.sequence,
         )
     };
-    claim(a) == claim(b) && a.kind == Kind::Update && a.state != b.state
+    let said = |header: &Header| (header.state, header.payload);
+    claim(a) == claim(b) && a.kind == Kind::Update && said(a) != said(b)
 }
 
 #[cfg(test)]
@@ -223,6 +288,7 @@ mod tests {
                 federation: Genesis::default(),
                 kind: Kind::Update,
                 sender: liar.peer(),
+                incarnation: 1,
                 round: 3,
                 sequence: 3,
                 state: Digest::of(state),
@@ -231,7 +297,7 @@ mod tests {
             Envelope::seal(&liar, header, payload.to_vec())
         };
         let known = update(b"state", &payload);
-        let mut witness = Witness::new(Genesis::default(), 2);
+        let mut witness = Witness::new(Genesis::default(), 2, true);
         let packet = Packet::from(known.to_bytes());
         assert!(!witness.recognises(&packet));
         let opened = packet.open(&liar, false).unwrap();
@@ -268,13 +334,14 @@ mod tests {
             federation: Genesis::default(),
             kind: Kind::Update,
             sender: sender.peer(),
+            incarnation: 1,
             round: 3,
             sequence: 3,
             state: Digest::of(b"state"),
             payload: Digest::of(b"payload"),
         };
         let envelope = Envelope::seal(&sender, header, b"payload".to_vec());
-        let mut witness = Witness::new(Genesis::default(), 2);
+        let mut witness = Witness::new(Genesis::default(), 2, true);
         let packet = Packet::from(envelope.to_bytes());
         witness.hear(&packet.open(&sender, false).unwrap());
         let other = Packet::from(

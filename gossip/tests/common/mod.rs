@@ -83,6 +83,8 @@ pub(crate) fn peer_that(
         seed: Seed::from_number(u64::from(number)),
         conduct,
         evaluate_every: 0,
+        incarnation: 1,
+        evidence: Vec::new(),
     })
 }
 
@@ -120,6 +122,9 @@ pub(crate) fn lines(effects: &[Effect]) -> Vec<String> {
             Effect::Persist(Record::Intent(intent)) => format!("persist intent {}", intent.round),
             Effect::Persist(Record::Checkpoint(checkpoint)) => {
                 format!("persist checkpoint {}", checkpoint.round)
+            }
+            Effect::Persist(Record::Evidence { peer, .. }) => {
+                format!("persist evidence against {}", name(peer))
             }
             Effect::Emit(event) => {
                 let json = serde_json::to_value(event).expect("events are plain");

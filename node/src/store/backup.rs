@@ -15,7 +15,7 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableHandle};
 
 use super::{
     CHECKPOINTS, EVENTS, INTENTS, META, Store, StoreError, StoredIntent, database, lock,
@@ -108,6 +108,12 @@ impl Store {
             copy_table(from, &into, CHECKPOINTS)?;
             copy_table(from, &into, INTENTS)?;
             copy_table(from, &into, EVENTS)?;
+            if from
+                .list_tables()?
+                .any(|table| table.name() == life::EVIDENCE.name())
+            {
+                copy_table(from, &into, life::EVIDENCE)?;
+            }
             into.commit()?;
             Ok(database.close()?)
         };

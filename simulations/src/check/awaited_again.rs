@@ -47,6 +47,37 @@ struct Seat {
     silent: BTreeSet<(u64, PeerId)>,
     /// The last round in which each neighbour was awaited or mixed.
     seen: BTreeMap<PeerId, u64>,
+    /// How often each neighbour was no longer waited for.
+    lapses: BTreeMap<PeerId, u32>,
+    /// Neighbours that are not waited for, and in how many rounds they were mixed since.
+    lapsed: BTreeMap<PeerId, u64>,
+    /// Those of them for which the newest round did not wait when it opened.
+    unawaited: BTreeSet<PeerId>,
+}
+
+impl Seat {
+    /// The neighbours that were mixed in a round. One that has lapsed for the n-th time has to be on
+    /// time 2ⁿ⁻¹ times, at most 64.
+    fn mixed(&mut self, now: &[PeerId]) -> Breach {
+        /// A round in which it is mixed may have opened before it was waited for again.
+        const SLACK: u64 = 1;
+        let mut kept_out = None;
+        for (peer, times) in &mut self.lapsed {
+            if self.unawaited.contains(peer) && now.contains(peer) {
+                *times += 1;
+                let lapses = self.lapses.get(peer).copied().unwrap_or(1).min(7);
+                if *times > (1 << (lapses - 1)) + SLACK {
+                    kept_out = Some((*peer, *times));
+                }
+            }
+        }
+        kept_out.map(|(peer, times)| {
+            format!(
+                "it has not waited for {} though that was on time {times} times",
+                peer.short()
+            )
+        })
+    }
 }
 
 struct AwaitedAgain {
@@ -117,6 +148,19 @@ impl Check for AwaitedAgain {
                 seat.missing.extend(missing);
                 None
             }
+            Event::RoundOpened { .. } => {
+                seat.unawaited = seat.lapsed.keys().copied().collect();
+                None
+            }
+            Event::NoLongerAwaited { peer, .. } => {
+                *seat.lapses.entry(*peer).or_default() += 1;
+                seat.lapsed.insert(*peer, 0);
+                None
+            }
+            Event::AwaitedAgain { peer } => {
+                seat.lapsed.remove(peer);
+                None
+            }
             Event::Refused { peer, .. } => {
                 seat.missing.insert(*peer); // it has spoken; nobody waits for it any more
                 None
@@ -134,11 +178,15 @@ impl Check for AwaitedAgain {
             }
             Event::Aggregated { round, dropped, .. } => {
                 let now: Vec<PeerId> = dropped.iter().map(|dropped| dropped.peer).collect();
+                let kept_out = seat.mixed(&now);
+                if kept_out.is_some() {
+                    return kept_out;
+                }
                 let was = |peer: &&PeerId| seat.last.0 + 1 == *round && seat.last.1.contains(peer);
                 let stays = |peer: &&PeerId| {
-                    scope
-                        .number(peer)
-                        .is_some_and(|number| !self.finished[number])
+                    let finished = |number: usize| self.finished[number];
+                    !seat.unawaited.contains(peer)
+                        && scope.number(peer).is_some_and(|number| !finished(number))
                 };
                 let awaited = seat.awaited;
                 // Mostly no peer has to be looked up.

@@ -39,6 +39,7 @@ impl Check for HonestAreHeard {
             Refusal::StaleRound { .. }
                 | Refusal::FutureRound { .. }
                 | Refusal::Duplicate
+                | Refusal::Replayed
                 | Refusal::NotAPartner { .. }
                 | Refusal::Unavailable { .. }
         );

@@ -1,6 +1,6 @@
 //! `promised-first`: an update leaves only after the intent to send exactly that update is durable,
-//! and a promise is kept over a crash: all messages under one (round, sequence) have the same
-//! bytes.
+//! and a promise is kept over a crash: all messages of one round say the same. After a crash the
+//! same payload is signed again, since a header names the life of its sender.
 
 use super::{Breach, Check, CheckEntry, Scope};
 use crate::simulator::Moment;
@@ -49,7 +49,7 @@ impl Check for PromisedFirst {
         }
         let round = moment.peer.announced_in(bytes)?;
         let promised = self.promised[moment.member].get(&round);
-        if promised.is_some_and(|promised| promised == bytes) {
+        if promised.is_some_and(|promised| say_the_same(promised, bytes)) {
             self.last = Some(bytes.clone());
             return None;
         }
@@ -69,11 +69,20 @@ impl Check for PromisedFirst {
             promised.pop_first();
         }
         match before {
-            Some(before) if before != intent.announcement => Some(format!(
+            Some(before) if !say_the_same(&before, &intent.announcement) => Some(format!(
                 "it promised two different updates of round {}",
                 intent.round
             )),
             _ => None,
         }
     }
+}
+
+/// Whether two announcements are of one round and name the same state and payload.
+fn say_the_same(a: &Packet, b: &Packet) -> bool {
+    let said = |packet: &Packet| {
+        let header = packet.claimed_header()?;
+        Some((header.round, header.sequence, header.state, header.payload))
+    };
+    a == b || said(a).is_some_and(|a| Some(a) == said(b))
 }

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use kith_gossip::Peer;
-
 use super::connections::DETECTION;
 use super::entry::Entry;
 use super::member::Process;
@@ -150,6 +148,7 @@ impl<O: Observer> Simulation<O> {
         if !keeps_disk {
             (state.checkpoint, state.before) = (None, None);
             (state.intent, state.promised) = (None, None);
+            state.evidence.clear();
         }
         self.wake(member); // no held entry is meant for another life
         self.drop_results(member);
@@ -167,7 +166,7 @@ impl<O: Observer> Simulation<O> {
 
     fn revive(&mut self, member: usize) {
         let state = &mut self.members[member];
-        state.peer = Peer::new((state.setup)());
+        state.peer = state.reborn();
         self.start(member);
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kith_consensus::mutant::{Mutant, planted};
 use kith_consensus::{PeerId, Sorted};
 use kith_gossip::{Checkpoint, Input, Intent, Peer, Record, Setup, Stored};
 
@@ -39,6 +40,8 @@ pub(super) struct Member {
     /// The newest intent, also of a round that is complete; kept only if a rollback is to come.
     pub(super) promised: Option<Box<Intent>>,
     pub(super) intent: Option<Box<Intent>>,
+    /// Proofs against others, on its disk.
+    pub(super) evidence: BTreeMap<PeerId, Vec<u8>>,
     /// Counts deaths: entries for an earlier life are dropped.
     pub(super) life: u32,
     pub(super) process: Process,
@@ -61,7 +64,10 @@ pub(super) struct Member {
 impl Member {
     pub(super) fn new(participant: Participant) -> Member {
         Member {
-            peer: Peer::new((participant.setup)()),
+            peer: Peer::new(Setup {
+                incarnation: 1,
+                ..(participant.setup)()
+            }),
             setup: participant.setup,
             local: participant.local,
             device: participant.device,
@@ -71,6 +77,7 @@ impl Member {
             before: None,
             promised: None,
             intent: None,
+            evidence: BTreeMap::new(),
             life: 0,
             process: Process::Waiting,
             paused_until: 0,
@@ -82,6 +89,19 @@ impl Member {
             delivery: None,
             news: BTreeMap::new(),
         }
+    }
+
+    /// The peer anew, in the life that now begins, with what its disk holds against others.
+    pub(super) fn reborn(&self) -> Peer {
+        let evidence = match planted(Mutant::ForgetExpulsion) {
+            true => Vec::new(),
+            false => self.evidence.values().cloned().collect(),
+        };
+        Peer::new(Setup {
+            incarnation: u64::from(self.life) + 1,
+            evidence,
+            ..(self.setup)()
+        })
     }
 
     /// The moment that an observer is shown, with the member's number.
@@ -171,6 +191,10 @@ impl<O: Observer> Simulation<O> {
                     state.before = newest;
                 }
                 Stored::Checkpoint { round }
+            }
+            Record::Evidence { peer, proof } => {
+                state.evidence.insert(peer, proof);
+                Stored::Evidence { peer }
             }
         };
         self.handle(member, Input::Stored(stored));

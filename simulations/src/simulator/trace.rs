@@ -127,6 +127,7 @@ impl Trace {
                 let (kind, round) = match stored {
                     kith_gossip::Stored::Intent { round } => (0, *round),
                     kith_gossip::Stored::Checkpoint { round } => (1, *round),
+                    kith_gossip::Stored::Evidence { .. } => (2, 0),
                 };
                 self.numbers(&[kind, round]);
             }
@@ -194,6 +195,10 @@ impl Trace {
                     }
                     Record::Checkpoint(checkpoint) => {
                         self.numbers(&[1, checkpoint.round, checkpoint.sequence])
+                    }
+                    Record::Evidence { peer, .. } => {
+                        self.numbers(&[2]);
+                        self.peer(peer);
                     }
                 }
             }

@@ -63,6 +63,11 @@ impl RoundMode for Pairwise {
         partner_of(scene, scene.own, round).as_ref() == Some(peer)
     }
 
+    /// An answer goes to whichever neighbour asks.
+    fn may_pull(&self, scene: &Scene<'_>, peer: &PeerId, round: u64) -> bool {
+        scene.overlay.audience(scene.own, round).contains(peer)
+    }
+
     fn answer(&self, scene: &Scene<'_>, peer: &PeerId, round: u64) -> Reply {
         if asks(scene, peer, round) {
             Reply::Newest

@@ -1,0 +1,109 @@
+//! How much a peer may say: a token bucket for each kind of message of which one honest message
+//! could be answered, checked or passed on at another's cost.
+//!
+//! Updates and skips have none. There is one of each for a round, a second one is a duplicate or a
+//! contradiction, and both are refused before they cost anything.
+
+use std::time::Duration;
+
+use crate::envelope::Kind;
+use crate::refusal::Refusal;
+
+/// Messages of one kind that a peer may send at once, besides [`PER_PEER`] for each participant
+/// (guess: a peer asks at most four times in a deadline, and greets once for each connection and
+/// each address that is news to it).
+const AT_ONCE: f64 = 64.0;
+
+/// See [`AT_ONCE`].
+const PER_PEER: f64 = 8.0;
+
+/// Bodies that one peer may pull besides [`PULLS_PER_UPDATE`] for each update that was published:
+/// those are the ones that it may lack (guess: the carrier asks six times at most).
+const PULLS: u64 = 64;
+
+/// See [`PULLS`].
+const PULLS_PER_UPDATE: u64 = 8;
+
+/// What a peer may still send.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Allowance {
+    /// Messages sent beyond what time has made up for, by kind.
+    used: [f32; 4],
+    since: Duration,
+    pulls: u64,
+}
+
+impl Allowance {
+    /// Counts a message at time `now` among `peers` participants. The bucket fills up once in
+    /// `period`, the charter's deadline.
+    ///
+    /// # Errors
+    /// It is one too many.
+    pub(super) fn spend(
+        &mut self,
+        kind: Kind,
+        now: Duration,
+        period: Duration,
+        peers: usize,
+    ) -> Result<(), Refusal> {
+        let (place, what) = match kind {
+            Kind::Hello => (0, "handshakes"),
+            Kind::Want => (1, "requests for updates"),
+            Kind::Proof => (2, "proofs"),
+            Kind::Goodbye => (3, "goodbyes"),
+            Kind::Update | Kind::Skip => return Ok(()),
+        };
+        let most = AT_ONCE + PER_PEER * peers as f64;
+        let passed = now.saturating_sub(self.since).as_secs_f64();
+        let made_up = most * passed / period.as_secs_f64().max(1e-3);
+        for used in &mut self.used {
+            *used = (f64::from(*used) - made_up).max(0.0) as f32;
+        }
+        self.since = now;
+        let used = &mut self.used[place];
+        if f64::from(*used) + 1.0 > most {
+            let (what, limit) = (format!("{what} in a deadline"), most as usize);
+            return Err(Refusal::TooMany { what, limit });
+        }
+        *used += 1.0;
+        Ok(())
+    }
+
+    /// Counts a request for a body; false when it is one too many after `published` updates.
+    pub(super) fn pull(&mut self, published: u64) -> bool {
+        self.pulls += 1;
+        self.pulls <= PULLS.saturating_add(PULLS_PER_UPDATE.saturating_mul(published))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_refused_and_time_makes_up_for_it() {
+        let mut allowance = Allowance::default();
+        let period = Duration::from_secs(10);
+        let mut taken = |kind, now| {
+            (0..10_000)
+                .filter(|_| allowance.spend(kind, now, period, 2).is_ok())
+                .count()
+        };
+        assert_eq!(taken(Kind::Want, Duration::ZERO), 80);
+        assert_eq!(
+            taken(Kind::Hello, Duration::ZERO),
+            80,
+            "each kind has its own"
+        );
+        assert_eq!(taken(Kind::Want, Duration::from_secs(5)), 40);
+        assert_eq!(taken(Kind::Want, Duration::from_secs(100)), 80);
+        assert_eq!(taken(Kind::Update, Duration::ZERO), 10_000);
+    }
+
+    #[test]
+    fn bodies_may_be_pulled_as_often_as_there_are_updates() {
+        let mut allowance = Allowance::default();
+        let taken = (0..1_000).filter(|_| allowance.pull(2)).count();
+        assert_eq!(taken, 80);
+    }
+}
