@@ -27,7 +27,7 @@ pub mod source;
 pub mod task;
 pub mod training;
 
-pub use data::{Dataset, Images, RawTable, Source};
+pub use data::Dataset;
 pub use dataset::{DATASETS, DatasetEntry, DatasetOptions, Loaded, Site, Split, TestSize};
 pub use far::{FarValue, far_values};
 pub use file::{Inspection, Tensors, inspect, model_header, read_model, read_tensors, write_model};
@@ -37,7 +37,10 @@ pub use partition::{PARTITIONS, Partition, PartitionEntry, PartitionError, Place
 pub use poison::{Corner, Patch, PoisonError, flip_labels};
 pub use schema::{Column, ColumnKind, Schema};
 pub use skew::{LabelSkew, SkewReport};
-pub use source::{DataError, Opening, Reading, open, open_as, open_idx, write_csv, write_idx};
+pub use source::{
+    DataError, Images, Opening, RawTable, Reading, Source, open, open_as, open_idx, write_csv,
+    write_idx,
+};
 pub use task::{ClassReport, Evaluation, ModelError, Request, Task, Trained, Trainer, auc};
 pub use training::{
     Local, MOMENTUM_SCOPES, MomentumEntry, MomentumScope, OBJECTIVES, Objective, ObjectiveEntry,

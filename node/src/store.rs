@@ -7,6 +7,7 @@
 
 pub(crate) mod backup;
 mod database;
+mod folder;
 mod vectors;
 
 use std::collections::BTreeMap;
@@ -311,14 +312,14 @@ impl Store {
             .iter()
             .map(|(round, _)| vectors::path(&self.folder, *round))
             .collect();
-        for path in database::files(&self.folder.join(vectors::FOLDER), |_| true)? {
+        for path in folder::files(&self.folder.join(vectors::FOLDER), |_| true)? {
             if !named.contains(&path) {
                 // If left behind, it only costs space.
                 let _ = std::fs::remove_file(path);
             }
         }
         // A file that was being written when the program was killed is as large as the model.
-        for path in database::files(&self.checkpoints, checkpoint::is_unfinished)? {
+        for path in folder::files(&self.checkpoints, checkpoint::is_unfinished)? {
             let _ = std::fs::remove_file(path);
         }
         Ok(())
@@ -954,7 +955,7 @@ mod tests {
                 );
                 store.persist(&checkpoint_record(round + 1)).unwrap();
                 assert!(
-                    database::files(&folder.path().join("state/intents"), |_| true)
+                    folder::files(&folder.path().join("state/intents"), |_| true)
                         .unwrap()
                         .is_empty()
                 );

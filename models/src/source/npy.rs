@@ -3,7 +3,9 @@
 use std::io::Read;
 use std::path::Path;
 
-use super::{DATA_BYTES_MAX, DataError, Reading, compare_axes, content, read_values};
+use super::error::DataError;
+use super::images::compare_axes;
+use super::reading::{DATA_BYTES_MAX, Reading, content, read_values};
 use crate::data::Dataset;
 use crate::schema::Schema;
 

@@ -18,7 +18,7 @@ use std::time::SystemTime;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::{
-    CHECKPOINTS, EVENTS, INTENTS, META, Store, StoreError, StoredIntent, database, lock,
+    CHECKPOINTS, EVENTS, INTENTS, META, Store, StoreError, StoredIntent, database, folder, lock,
     read_checkpoints, vectors,
 };
 use crate::{checkpoint, private};
@@ -116,7 +116,7 @@ impl Store {
 
     /// Removes leftover snapshots of a program that was ended meanwhile.
     pub(super) fn remove_old_snapshots(&self) -> Result<(), StoreError> {
-        for folder in database::files(&self.folder, |name| name.starts_with(SNAPSHOT))? {
+        for folder in folder::files(&self.folder, |name| name.starts_with(SNAPSHOT))? {
             // Left behind it only costs space.
             let _ = std::fs::remove_dir_all(folder);
         }
@@ -160,7 +160,7 @@ pub(crate) fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
             copy_file(&entry.path(), &into)?;
         }
     }
-    database::sync_folder(to)
+    folder::sync_folder(to)
 }
 
 /// Copies a file, durably and readable by its owner alone.
@@ -305,7 +305,7 @@ mod tests {
                 round + 1
             );
         }
-        let left = database::files(&folder.path().join("state"), |name| {
+        let left = folder::files(&folder.path().join("state"), |name| {
             name.starts_with(SNAPSHOT)
         })
         .unwrap();

@@ -9,11 +9,12 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use redb::Database;
 
 use super::StoreError;
+use super::folder::{files, sync_folder};
 use crate::{checkpoint, private};
 
 /// Name of the file in the state folder.
@@ -175,11 +176,6 @@ fn make(
     })
 }
 
-/// Makes names in a folder durable.
-pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
 /// A file that cannot be used without the transactional file, if there is one.
 fn what_belongs_to_it(folder: &Path, checkpoints: &Path) -> Result<Option<String>, StoreError> {
     let found = files(checkpoints, checkpoint::is_file_name)?.pop();
@@ -188,31 +184,6 @@ fn what_belongs_to_it(folder: &Path, checkpoints: &Path) -> Result<Option<String
         None => files(&folder.join(super::vectors::FOLDER), |_| true)?.pop(),
     };
     Ok(found.map(|found| found.display().to_string()))
-}
-
-/// The files of a folder with such a name; none if there is no folder.
-pub(super) fn files(
-    folder: &Path,
-    wanted: impl Fn(&str) -> bool,
-) -> Result<Vec<PathBuf>, StoreError> {
-    let io = |source| StoreError::Io {
-        act: "read",
-        path: folder.to_owned(),
-        source,
-    };
-    let entries = match std::fs::read_dir(folder) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(io)?,
-    };
-    let mut found = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(io)?;
-        if entry.file_name().to_str().is_some_and(&wanted) {
-            found.push(entry.path());
-        }
-    }
-    found.sort();
-    Ok(found)
 }
 
 /// Whether a file stops before redb's mark, which redb writes last of all when it makes one.

@@ -17,9 +17,10 @@ use serde_json::{Value, json};
 
 use super::super::done;
 use super::super::output::{Failure, Verdict, print, print_json, tell};
+use super::experiment::BROKEN;
 use super::folder::may_hold_runs;
+use super::options::shell_path;
 use super::report;
-use super::run::{BROKEN, shell_path};
 use crate::problems::BadFile;
 
 /// Run an experiment over a grid of settings and seeds, or over very many seeds
