@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kith_consensus::Stream;
 
-use super::{Deal, PartitionEntry, PartitionError, Rows, equal_sizes, shuffled};
+use super::{PartitionEntry, PartitionError, Partitioner, Rows, equal_sizes, shuffled};
 
 pub(super) const ENTRY: PartitionEntry = PartitionEntry {
     name: "iid",
@@ -24,7 +24,7 @@ struct Iid {
     rows_per_peer: usize,
 }
 
-impl Deal for Iid {
+impl Partitioner for Iid {
     fn split(
         &self,
         rows: Rows<'_>,

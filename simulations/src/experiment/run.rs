@@ -43,7 +43,7 @@ impl Experiment {
         progress: &mut dyn FnMut(Duration, u64),
     ) -> Result<Outcome, ExperimentError> {
         let mut run = self.begin(threads)?;
-        run.go_on(self.world.limit, progress);
+        run.run_until(self.world.limit, progress);
         Ok(run.finish())
     }
 
@@ -214,7 +214,7 @@ fn lasts(fault: &Fault) -> Duration {
 impl Run<'_> {
     /// Runs until everybody has stopped or virtual time has passed `limit`, in slices, so that a
     /// waiting person sees progress.
-    pub fn go_on(&mut self, limit: Duration, progress: &mut dyn FnMut(Duration, u64)) {
+    pub fn run_until(&mut self, limit: Duration, progress: &mut dyn FnMut(Duration, u64)) {
         const SLICE: u64 = 50_000;
         self.ended = loop {
             match self.simulation.run_some(limit, SLICE) {

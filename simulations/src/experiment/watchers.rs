@@ -36,7 +36,7 @@ impl Observer for Watchers {
         ) = (&self.oracle, input)
             && !self.promises.scope().lies[moment.member]
         {
-            oracle.tell(*round, moment.peer.id(), Arc::clone(parameters));
+            oracle.record(*round, moment.peer.id(), Arc::clone(parameters));
         }
         self.metrics.input(moment, input);
         self.promises.input(moment, input);

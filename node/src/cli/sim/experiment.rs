@@ -15,7 +15,7 @@ use crate::problems::BadFiles;
 /// Exit code if an invariant was broken.
 pub(super) const BROKEN: u8 = 5;
 
-/// Warns of neighbourhoods with more liars than the rule was told to tolerate.
+/// Warns of neighbourhoods with more liars than the rule is meant to tolerate.
 pub(super) fn warn_of_liars(experiment: &Experiment) {
     let byzantine = experiment.charter.aggregation.byzantine;
     if let Some((peer, liars)) = experiment
@@ -45,14 +45,14 @@ pub(super) fn execute(
             ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         ProgressBar::new(expected).with_style(style)
     });
-    let mut told = Instant::now();
+    let mut reported = Instant::now();
     let outcome = experiment.run(threads, &mut |now: Duration, rounds: u64| match &bar {
         Some(bar) => {
             bar.set_position(rounds);
             bar.set_message(format!("{:.1} s of virtual time", now.as_secs_f64()));
         }
-        None if told.elapsed() > Duration::from_secs(10) => {
-            told = Instant::now();
+        None if reported.elapsed() > Duration::from_secs(10) => {
+            reported = Instant::now();
             tell(&format!(
                 "{rounds} of {expected} peer-rounds, {:.1} s of virtual time",
                 now.as_secs_f64()

@@ -288,7 +288,7 @@ impl Sweep {
                 .for_each(|own| text.push_str(&format!(" --set {}", setting_to_text(own))));
             text
         };
-        let mut told = None;
+        let mut reported = None;
         for failure in &campaign.failures {
             tell(&format!(
                 "seed {}: {} broken by {}: {}",
@@ -297,10 +297,10 @@ impl Sweep {
                 place(failure.peer),
                 failure.what
             ));
-            if told != Some(failure.seed) {
+            if reported != Some(failure.seed) {
                 tell(&format!("  alone: {}", command(failure.seed)));
             }
-            told = Some(failure.seed);
+            reported = Some(failure.seed);
         }
     }
 }
@@ -390,7 +390,7 @@ struct Progress {
     count: u64,
     what: &'static str,
     started: Instant,
-    told: Mutex<Instant>,
+    reported: Mutex<Instant>,
 }
 
 impl Progress {
@@ -405,7 +405,7 @@ impl Progress {
             count,
             what,
             started: Instant::now(),
-            told: Mutex::new(Instant::now()),
+            reported: Mutex::new(Instant::now()),
         }
     }
 
@@ -415,13 +415,13 @@ impl Progress {
         } else {
             self.what.to_owned()
         };
-        match (&self.bar, self.told.lock()) {
+        match (&self.bar, self.reported.lock()) {
             (Some(bar), _) => {
                 bar.set_position(done);
                 bar.set_message(message);
             }
-            (None, Ok(mut told)) if told.elapsed() > Duration::from_secs(10) => {
-                *told = Instant::now();
+            (None, Ok(mut reported)) if reported.elapsed() > Duration::from_secs(10) => {
+                *reported = Instant::now();
                 let left = self.started.elapsed().as_secs_f64() / done.max(1) as f64
                     * (self.count - done.min(self.count)) as f64;
                 tell(&format!(

@@ -257,10 +257,10 @@ impl Answer<'_> {
                 failed
                     .iter()
                     .for_each(|condition| text.push_str(&format!("\n  {}.", condition.what)));
-                let mut told = BTreeSet::new();
+                let mut advised = BTreeSet::new();
                 for condition in failed
                     .iter()
-                    .filter(|condition| told.insert(condition.advice))
+                    .filter(|condition| advised.insert(condition.advice))
                 {
                     text.push_str(&format!("\n{}", condition.advice));
                 }

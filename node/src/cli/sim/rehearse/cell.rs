@@ -116,7 +116,7 @@ impl Cell {
                 "distance to the optimum {distance:.3e} (worst peer {farthest:.3e}, at the start {start:.3e})"
             );
         }
-        let told = |value: Option<f64>| value.map_or("unknown".to_owned(), percent);
+        let shown = |value: Option<f64>| value.map_or("unknown".to_owned(), percent);
         let (mean, worst, guessing) = (
             self.accuracy(),
             self.worst(),
@@ -124,9 +124,9 @@ impl Cell {
         );
         format!(
             "accuracy {} (worst peer {}, guessing {})",
-            told(mean),
-            told(worst),
-            told(guessing)
+            shown(mean),
+            shown(worst),
+            shown(guessing)
         )
     }
 }

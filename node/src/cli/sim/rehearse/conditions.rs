@@ -62,7 +62,7 @@ pub(super) fn conditions(clean: &Cell, attacked: Option<&Cell>) -> Vec<Condition
         "worst_learns_attacked",
         "rounds_attacked",
     ];
-    let mut found = vec![promises([Some(clean), attacked].into_iter().flatten())];
+    let mut found = vec![invariants([Some(clean), attacked].into_iter().flatten())];
     let learns = clean
         .progress()
         .is_some_and(|progress| progress >= LEARNS_MIN);
@@ -126,7 +126,7 @@ pub(super) fn conditions(clean: &Cell, attacked: Option<&Cell>) -> Vec<Condition
     found
 }
 
-fn promises<'a>(cells: impl Iterator<Item = &'a Cell>) -> Condition {
+fn invariants<'a>(cells: impl Iterator<Item = &'a Cell>) -> Condition {
     let outcomes: Vec<_> = cells.flat_map(|cell| &cell.outcomes).collect();
     let all: usize = outcomes
         .iter()
