@@ -17,10 +17,11 @@ use std::time::SystemTime;
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
-use super::{
-    CHECKPOINTS, EVENTS, INTENTS, META, Store, StoreError, StoredIntent, database, folder, lock,
-    read_checkpoints, vectors,
-};
+use super::error::StoreError;
+use super::lock::lock;
+use super::promise::StoredIntent;
+use super::tables::{CHECKPOINTS, EVENTS, FEDERATION, INTENTS, META, read_checkpoints};
+use super::{Store, database, folder, vectors};
 use crate::{checkpoint, private};
 
 /// Prefix of snapshot folders in the state folder; a number follows.
@@ -210,7 +211,7 @@ pub(crate) fn verify(folder: &Path, checkpoints: &Path) -> Result<Held, StoreErr
         let meta = || -> Result<Vec<u8>, redb::Error> {
             let table = transaction.open_table(META)?;
             Ok(table
-                .get(super::FEDERATION)?
+                .get(FEDERATION)?
                 .map(|value| value.value().to_vec())
                 .unwrap_or_default())
         };

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use super::StoreError;
+use super::error::StoreError;
 
 /// Makes names in a folder durable.
 pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
