@@ -33,11 +33,10 @@ use crate::data::Dataset;
 use crate::site::Site;
 
 pub use dirichlet::{cut_classes, draw_proportions};
-pub use iid::near_equal;
 pub use partitioner::{NewPartitioner, PartitionEntry, PartitionError, Partitioner, Place, Rows};
 pub use shards::assign_shards;
-pub use sizes::largest_remainder;
 use sizes::{cut, equal_sizes, rows_by_class, shuffled};
+pub use sizes::{largest_remainder, near_equal};
 
 /// Every kind of partition.
 pub static PARTITIONS: Registry<NewPartitioner> = Registry::new(

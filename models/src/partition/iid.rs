@@ -35,10 +35,3 @@ impl Partitioner for Iid {
         shuffled(rows, &equal_sizes(rows, peers, self.rows_per_peer)?, stream)
     }
 }
-
-/// Near-equal whole parts of `total`, the first ones larger by one.
-pub fn near_equal(total: usize, parts: usize) -> Vec<usize> {
-    (0..parts)
-        .map(|part| total / parts + usize::from(part < total % parts))
-        .collect()
-}

@@ -2,7 +2,6 @@
 
 use kith_consensus::Stream;
 
-use super::iid::near_equal;
 use super::partitioner::{PartitionError, Rows};
 
 /// Near-equal sizes of all rows, or `rows_per_peer` for each if that is above 0.
@@ -89,4 +88,11 @@ pub fn largest_remainder(total: usize, weights: &[f64]) -> Vec<usize> {
         .take(missing)
         .for_each(|index| sizes[*index] += 1);
     sizes
+}
+
+/// Near-equal whole parts of `total`, the first ones larger by one.
+pub fn near_equal(total: usize, parts: usize) -> Vec<usize> {
+    (0..parts)
+        .map(|part| total / parts + usize::from(part < total % parts))
+        .collect()
 }
