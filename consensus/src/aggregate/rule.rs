@@ -131,26 +131,26 @@ pub(super) fn aggregate_finite<R: Rule + ?Sized>(
     if finite.len() == contributions.len() {
         return Ok(aggregate);
     }
-    let mut influence = vec![0.0; contributions.len()];
-    let mut scores = vec![
-        f64::INFINITY;
-        if aggregate.scores.is_empty() {
-            0
-        } else {
-            contributions.len()
-        }
-    ];
+    Ok(with_left_out(aggregate, finite, contributions.len()))
+}
+
+/// The aggregate of the contributions `finite` as one of all `count`: the others have influence 0
+/// and an infinite score.
+fn with_left_out(aggregate: Aggregate, finite: &[usize], count: usize) -> Aggregate {
+    let mut influence = vec![0.0; count];
+    let has_scores = !aggregate.scores.is_empty();
+    let mut scores = vec![f64::INFINITY; if has_scores { count } else { 0 }];
     for (row, index) in finite.iter().enumerate() {
         influence[*index] = aggregate.influence[row];
         if let Some(score) = aggregate.scores.get(row) {
             scores[*index] = *score;
         }
     }
-    Ok(Aggregate {
+    Aggregate {
         parameters: aggregate.parameters,
         influence,
         scores,
-    })
+    }
 }
 
 /// Reads a rule's keys and builds it for a number of arbitrary models (`byzantine`).

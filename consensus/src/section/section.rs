@@ -217,48 +217,25 @@ impl Section<'_> {
             range.start(),
             range.end()
         );
-        let integer = |entry: &Entry| match entry.node {
-            Node::Integer(value) => u64::try_from(value)
-                .ok()
-                .filter(|value| range.contains(value)),
-            _ => None,
-        };
-        let pair = |entry: &Entry| match &entry.node {
-            Node::List(ends) if ends.len() == 2 => Some((integer(&ends[0])?, integer(&ends[1])?)),
-            _ => None,
-        };
+        let pair = |entry: &Entry| pair_of(entry, &range);
         // A reader of a long list needs the pair at fault underlined.
-        let wrong = self.entries.get(key).and_then(|entry| match &entry.node {
-            Node::List(items) => items
-                .iter()
-                .find(|item| pair(item).is_none())
-                .map(|item| item.span.clone()),
-            _ => None,
+        let wrong = self.entries.get_mut(key).and_then(|entry| {
+            let span = item_without(entry, pair)?;
+            entry.used = true;
+            Some(span)
         });
         let value = if let Some(span) = wrong {
-            let found = self.source[span.clone()].to_owned();
+            let found = &self.source[span.clone()];
+            let what = format!("expected {expected}, found {found}");
             let path = self.path_of(key);
-            self.note_at(
-                Some(span),
-                path,
-                format!("expected {expected}, found {found}"),
-            );
-            self.entries
-                .get_mut(key)
-                .into_iter()
-                .for_each(|entry| entry.used = true);
+            self.note_at(Some(span), path, what);
             Vec::new()
         } else {
-            self.read(
-                key,
-                default.map(<[(u64, u64)]>::to_vec),
-                Vec::new(),
-                &expected,
-                |node| match node {
-                    Node::List(items) => items.iter().map(pair).collect(),
-                    _ => None,
-                },
-            )
+            let default = default.map(<[(u64, u64)]>::to_vec);
+            self.read(key, default, Vec::new(), &expected, |node| match node {
+                Node::List(items) => items.iter().map(pair).collect(),
+                _ => None,
+            })
         };
         let integer = |value: u64| toml::Value::Integer(i64::try_from(value).unwrap_or(i64::MAX));
         let list = value
@@ -499,6 +476,32 @@ impl Section<'_> {
             self.note_at(Some(span), path, unknown("key", &key, &known));
         }
     }
+}
+
+/// A list of two integers in `range`.
+fn pair_of(entry: &Entry, range: &RangeInclusive<u64>) -> Option<(u64, u64)> {
+    let integer = |entry: &Entry| match entry.node {
+        Node::Integer(value) => u64::try_from(value)
+            .ok()
+            .filter(|value| range.contains(value)),
+        _ => None,
+    };
+    match &entry.node {
+        Node::List(ends) if ends.len() == 2 => Some((integer(&ends[0])?, integer(&ends[1])?)),
+        _ => None,
+    }
+}
+
+/// The place of the first item of a list that is not acceptable.
+fn item_without<T>(
+    list: &Entry,
+    accept: impl Fn(&Entry) -> Option<T>,
+) -> Option<std::ops::Range<usize>> {
+    let Node::List(items) = &list.node else {
+        return None;
+    };
+    let wrong = items.iter().find(|item| accept(item).is_none());
+    wrong.map(|item| item.span.clone())
 }
 
 #[cfg(test)]

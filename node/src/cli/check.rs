@@ -211,20 +211,7 @@ impl Findings {
         held_out: Option<&Dataset>,
     ) {
         let dimension = agreement.task.layout().dimension as u64;
-        let membership = &agreement.charter.membership;
-        let graph = agreement.charter.topology.graph(membership.peers, 0).ok();
-        // In an open federation one place is as good as another.
-        let place = match membership.mode {
-            Admission::Members => {
-                peer.and_then(|peer| agreement.charter.roster().binary_search(&peer).ok())
-            }
-            Admission::Open => Some(0),
-        };
-        let degree = |of: fn(&Graph, usize) -> &[usize]| match (&graph, place) {
-            (Some(graph), Some(place)) => of(graph, place).len() as u64,
-            _ => 0,
-        };
-        let (receives, sends) = (degree(Graph::receives_from), degree(Graph::sends_to));
+        let (receives, sends) = degrees(&agreement.charter, peer);
         // Peers send a row: the model and the values that the charter's method adds.
         let method = agreement.charter.aggregation.method;
         let row = method.row_len(agreement.task.layout().dimension);
@@ -247,6 +234,21 @@ impl Findings {
             local_steps_per_round: agreement.task.training().steps(rows.len()),
         });
     }
+}
+
+/// How many peers this peer hears in the first round, and how many hear it; 0 if that is unknown.
+fn degrees(charter: &Charter, peer: Option<PeerId>) -> (u64, u64) {
+    let graph = charter.topology.graph(charter.membership.peers, 0).ok();
+    // In an open federation one place is as good as another.
+    let place = match charter.membership.mode {
+        Admission::Members => peer.and_then(|peer| charter.roster().binary_search(&peer).ok()),
+        Admission::Open => Some(0),
+    };
+    let degree = |of: fn(&Graph, usize) -> &[usize]| match (&graph, place) {
+        (Some(graph), Some(place)) => of(graph, place).len() as u64,
+        _ => 0,
+    };
+    (degree(Graph::receives_from), degree(Graph::sends_to))
 }
 
 /// Whom each peer hears in the first round; `None` if the graph cannot be drawn.

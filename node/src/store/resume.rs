@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use kith_consensus::Digest;
 use kith_gossip::{Checkpoint, Intent};
 use redb::ReadableDatabase;
 
@@ -40,41 +41,8 @@ impl Store {
     /// anew.
     pub(super) fn found(&self, begins: bool) -> Result<Resumed, StoreError> {
         let mut warnings = self.warnings.clone();
-        let mut known = {
-            let transaction = self
-                .database
-                .begin_read()
-                .map_err(|error| self.failed(error))?;
-            read_checkpoints(&transaction).map_err(|error| self.failed(error))?
-        };
-        let gone = |round: u64| !self.checkpoints.join(checkpoint::file_name(round)).exists();
-        if !known.is_empty() && known.iter().all(|(round, _)| gone(*round)) {
-            if begins {
-                self.forget_checkpoints()?;
-            }
-            let rounds = known.last().map_or(0, |(round, _)| *round);
-            warnings.push(format!(
-                "the checkpoints of {rounds} completed rounds are no longer in {}: beginning anew",
-                self.checkpoints.display()
-            ));
-            known.clear();
-        }
-        let mut found = None;
-        for (round, digest) in known.iter().rev() {
-            match checkpoint::read(
-                &self.checkpoints,
-                &self.shapes,
-                self.federation,
-                *round,
-                *digest,
-            ) {
-                Ok(checkpoint) => {
-                    found = Some(checkpoint);
-                    break;
-                }
-                Err(error) => warnings.push(error.to_string()),
-            }
-        }
+        let known = self.known_checkpoints(begins, &mut warnings)?;
+        let found = self.newest_readable(&known, &mut warnings);
         if found.is_none() && !known.is_empty() {
             return Err(StoreError::NoCheckpoint {
                 path: self.checkpoints.clone(),
@@ -88,6 +56,48 @@ impl Store {
             checkpoint: found,
             intent,
             warnings,
+        })
+    }
+
+    /// Rounds and hashes of the checkpoints, oldest first; none if all files were taken away.
+    fn known_checkpoints(
+        &self,
+        begins: bool,
+        warnings: &mut Vec<String>,
+    ) -> Result<Vec<(u64, Digest)>, StoreError> {
+        let known = {
+            let transaction = self
+                .database
+                .begin_read()
+                .map_err(|error| self.failed(error))?;
+            read_checkpoints(&transaction).map_err(|error| self.failed(error))?
+        };
+        let gone = |round: u64| !self.checkpoints.join(checkpoint::file_name(round)).exists();
+        if known.is_empty() || !known.iter().all(|(round, _)| gone(*round)) {
+            return Ok(known);
+        }
+        if begins {
+            self.forget_checkpoints()?;
+        }
+        let rounds = known.last().map_or(0, |(round, _)| *round);
+        warnings.push(format!(
+            "the checkpoints of {rounds} completed rounds are no longer in {}: beginning anew",
+            self.checkpoints.display()
+        ));
+        Ok(Vec::new())
+    }
+
+    /// The newest checkpoint that can be read; newer ones that cannot are warned of.
+    fn newest_readable(
+        &self,
+        known: &[(u64, Digest)],
+        warnings: &mut Vec<String>,
+    ) -> Option<Checkpoint> {
+        known.iter().rev().find_map(|(round, digest)| {
+            let folder = &self.checkpoints;
+            checkpoint::read(folder, &self.shapes, self.federation, *round, *digest)
+                .map_err(|error| warnings.push(error.to_string()))
+                .ok()
         })
     }
 
