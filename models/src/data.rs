@@ -1,11 +1,9 @@
-//! Rows in memory: a [`Dataset`] is what a model trains on; a [`Source`] is what a file holds,
-//! before the schema is applied, so that a part of it can be written as a file again.
+//! Rows in memory: a [`Dataset`] is what a model trains on. Files and the schema's application to
+//! their rows are the business of [`crate::source`].
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::schema::Schema;
-use crate::source::{DataError, RowEncoder, compare_axes, write_csv, write_idx};
 
 /// Rows of normalised features with their labels. Cheap to clone.
 ///
@@ -105,31 +103,6 @@ impl Dataset {
             rows: None,
             labels: labels.into(),
         }
-    }
-
-    /// The rows of images, normalised by the schema.
-    ///
-    /// # Errors
-    /// When the images have another size than the schema's shape, or a label is not one of its
-    /// classes.
-    pub fn from_images(images: &Images, schema: &Schema) -> Result<Dataset, DataError> {
-        let labels = images.classes(schema)?;
-        Ok(Dataset::from_bytes(images.pixels.clone(), labels, schema))
-    }
-
-    /// The rows of a table, read as the schema says.
-    ///
-    /// # Errors
-    /// The first cell that the schema does not allow, with its line and column.
-    pub fn from_table(table: &RawTable, schema: &Schema) -> Result<Dataset, DataError> {
-        let mut encoder = RowEncoder::new(&table.name, &table.header, schema, &[])?;
-        let mut numbers = Vec::with_capacity(table.rows.len() * schema.features());
-        let labels: Result<Vec<u32>, DataError> = table
-            .rows
-            .iter()
-            .map(|row| encoder.encode(row, &mut numbers))
-            .collect();
-        Ok(Dataset::from_numbers(numbers, labels?, schema.features()))
     }
 
     /// Number of rows.
@@ -349,216 +322,10 @@ impl Dataset {
     }
 }
 
-fn gather<T: Copy>(values: &[T], rows: &[usize], width: usize) -> Vec<T> {
-    rows.iter()
-        .flat_map(|row| values[row * width..(row + 1) * width].iter().copied())
-        .collect()
-}
-
 pub(crate) fn class_counts(labels: &[u32], classes: usize) -> Vec<u64> {
     let mut counts = vec![0; classes];
     labels.iter().for_each(|label| counts[*label as usize] += 1);
     counts
-}
-
-/// Grey images of one size with their labels, as an IDX pair holds them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Images {
-    pub(crate) name: PathBuf,
-    /// Rows of pixels in an image.
-    pub height: usize,
-    /// Pixels in a row.
-    pub width: usize,
-    /// Image after image, row after row.
-    pub pixels: Vec<u8>,
-    /// One label per image.
-    pub labels: Vec<u8>,
-}
-
-impl Images {
-    /// Images from bytes; `name` is what errors call them.
-    ///
-    /// # Errors
-    /// When there are not `labels × height × width` pixels.
-    pub fn new(
-        name: &str,
-        height: usize,
-        width: usize,
-        pixels: Vec<u8>,
-        labels: Vec<u8>,
-    ) -> Result<Images, DataError> {
-        let images = Images {
-            name: name.into(),
-            height,
-            width,
-            pixels,
-            labels,
-        };
-        let expected = images.labels.len() * height * width;
-        if images.pixels.len() != expected {
-            let (expected, found) = (expected as u64, images.pixels.len() as u64);
-            return Err(DataError::Length {
-                path: images.name,
-                expected,
-                found,
-            });
-        }
-        Ok(images)
-    }
-
-    /// How these images are rows of the schema, see [`compare_axes`].
-    pub(crate) fn axes(&self, schema: &Schema) -> Result<Option<String>, DataError> {
-        let found = format!("images of {}×{} pixels", self.height, self.width);
-        compare_axes(&self.name, &[self.height, self.width], schema, found)
-    }
-
-    fn classes(&self, schema: &Schema) -> Result<Vec<u32>, DataError> {
-        self.axes(schema)?;
-        let class = |(row, label): (usize, &u8)| {
-            schema
-                .class(u64::from(*label))
-                .ok_or_else(|| DataError::Label {
-                    path: self.name.clone(),
-                    row,
-                    found: label.to_string(),
-                    classes: schema.classes,
-                })
-        };
-        self.labels.iter().enumerate().map(class).collect()
-    }
-
-    fn select(&self, rows: &[usize]) -> Images {
-        Images {
-            name: self.name.clone(),
-            height: self.height,
-            width: self.width,
-            pixels: gather(&self.pixels, rows, self.height * self.width),
-            labels: rows.iter().map(|row| self.labels[*row]).collect(),
-        }
-    }
-}
-
-/// A table as its file wrote it: missing values and spelling survive.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RawTable {
-    pub(crate) name: PathBuf,
-    pub(crate) header: csv::StringRecord,
-    pub(crate) rows: Vec<csv::StringRecord>,
-}
-
-impl RawTable {
-    /// The names of the columns.
-    pub fn header(&self) -> impl Iterator<Item = &str> {
-        self.header.iter()
-    }
-
-    /// Number of rows, the header not counted.
-    pub fn len(&self) -> usize {
-        self.rows.len()
-    }
-
-    /// Whether there is no row.
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
-    /// The cells of a column, from the first row on; `None` if there is no such column.
-    pub fn column(&self, name: &str) -> Option<impl Iterator<Item = &str>> {
-        let index = self.header.iter().position(|column| column == name)?;
-        Some(self.rows.iter().map(move |row| &row[index]))
-    }
-
-    /// The rows at these positions, in this order.
-    pub fn select(&self, rows: &[usize]) -> RawTable {
-        let rows = rows.iter().map(|row| self.rows[*row].clone()).collect();
-        RawTable {
-            name: self.name.clone(),
-            header: self.header.clone(),
-            rows,
-        }
-    }
-}
-
-/// What a file or a shipped data set holds, before the schema is applied.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Source {
-    /// A table of named columns.
-    Table(RawTable),
-    /// Images of one size.
-    Images(Images),
-}
-
-impl Source {
-    /// Number of rows.
-    pub fn len(&self) -> usize {
-        match self {
-            Source::Table(table) => table.len(),
-            Source::Images(images) => images.labels.len(),
-        }
-    }
-
-    /// Whether there is no row.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The rows, read as the schema says.
-    ///
-    /// # Errors
-    /// When they do not suit the schema.
-    pub fn dataset(&self, schema: &Schema) -> Result<Dataset, DataError> {
-        match self {
-            Source::Table(table) => Dataset::from_table(table, schema),
-            Source::Images(images) => Dataset::from_images(images, schema),
-        }
-    }
-
-    /// The class of each row.
-    ///
-    /// # Errors
-    /// When a label is not one of the schema's classes.
-    pub fn labels(&self, schema: &Schema) -> Result<Vec<u32>, DataError> {
-        match self {
-            Source::Images(images) => images.classes(schema),
-            Source::Table(table) => {
-                let encoder = RowEncoder::new(&table.name, &table.header, schema, &[])?;
-                table.rows.iter().map(|row| encoder.label(row)).collect()
-            }
-        }
-    }
-
-    /// The rows at these positions, in this order.
-    pub fn select(&self, rows: &[usize]) -> Source {
-        match self {
-            Source::Table(table) => Source::Table(table.select(rows)),
-            Source::Images(images) => Source::Images(images.select(rows)),
-        }
-    }
-
-    /// Writes the rows into `directory` as files that [`crate::source::open`] reads: a table as
-    /// `<stem>.csv`, images as `<stem>-images-idx3-ubyte` with `<stem>-labels-idx1-ubyte`. Returns
-    /// the path to open.
-    ///
-    /// # Errors
-    /// When a file cannot be written.
-    pub fn write(&self, directory: &Path, stem: &str) -> Result<PathBuf, DataError> {
-        match self {
-            Source::Table(_) => {
-                let path = directory.join(format!("{stem}.csv"));
-                write_csv(&path, self, "label")?;
-                Ok(path)
-            }
-            Source::Images(images) => {
-                let path = directory.join(format!("{stem}-images-idx3-ubyte"));
-                write_idx(
-                    &path,
-                    &directory.join(format!("{stem}-labels-idx1-ubyte")),
-                    images,
-                )?;
-                Ok(path)
-            }
-        }
-    }
 }
 
 #[cfg(test)]

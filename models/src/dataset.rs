@@ -14,12 +14,12 @@ use std::path::PathBuf;
 use kith_consensus::registry::{Entry, Registry};
 use kith_consensus::{Digest, Seed, Stream};
 
-use crate::data::{Dataset, Source};
+use crate::data::Dataset;
 use crate::holdout::contents;
 use crate::partition::largest_remainder;
 use crate::schema::Schema;
 pub use crate::site::Site;
-use crate::source::DataError;
+use crate::source::{DataError, Source};
 
 /// A data set in the table.
 pub type DatasetEntry = Entry<DatasetFiles>;

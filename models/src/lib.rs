@@ -14,9 +14,11 @@
 
 pub mod data;
 pub mod dataset;
+pub mod evaluation;
 pub mod far;
 pub mod file;
 pub mod holdout;
+mod loss;
 pub mod model;
 pub mod partition;
 pub mod poison;
@@ -25,10 +27,12 @@ mod site;
 pub mod skew;
 pub mod source;
 pub mod task;
+pub mod trainer;
 pub mod training;
 
-pub use data::{Dataset, Images, RawTable, Source};
+pub use data::Dataset;
 pub use dataset::{DATASETS, DatasetEntry, DatasetOptions, Loaded, Site, Split, TestSize};
+pub use evaluation::{ClassReport, Evaluation, auc};
 pub use far::{FarValue, far_values};
 pub use file::{Inspection, Tensors, inspect, model_header, read_model, read_tensors, write_model};
 pub use holdout::{hold_out, rows_in_both};
@@ -37,8 +41,12 @@ pub use partition::{PARTITIONS, Partition, PartitionEntry, PartitionError, Place
 pub use poison::{Corner, Patch, PoisonError, flip_labels};
 pub use schema::{Column, ColumnKind, Schema};
 pub use skew::{LabelSkew, SkewReport};
-pub use source::{DataError, Opening, Reading, open, open_as, open_idx, write_csv, write_idx};
-pub use task::{ClassReport, Evaluation, ModelError, Request, Task, Trained, Trainer, auc};
+pub use source::{
+    DataError, Images, Opening, RawTable, Reading, Source, open, open_as, open_idx, write_csv,
+    write_idx,
+};
+pub use task::{ModelError, Task};
+pub use trainer::{Request, Trained, Trainer};
 pub use training::{
     Local, MOMENTUM_SCOPES, MomentumEntry, MomentumScope, OBJECTIVES, Objective, ObjectiveEntry,
     TrainingSection,

@@ -16,15 +16,16 @@ mod gamma_similarity;
 mod iid;
 mod inner_dirichlet;
 mod natural;
+mod partitioner;
 mod pathological;
 mod quantity;
 mod rotation;
 mod shards;
+mod sizes;
 
-use std::fmt::Debug;
 use std::sync::Arc;
 
-use kith_consensus::registry::{Entry, Registry, short_form};
+use kith_consensus::registry::{Registry, short_form};
 use kith_consensus::section::Document;
 use kith_consensus::{Section, Seed, Stream};
 
@@ -32,17 +33,13 @@ use crate::data::Dataset;
 use crate::site::Site;
 
 pub use dirichlet::{cut_classes, draw_proportions};
-pub use iid::near_equal;
-pub use shards::deal_shards;
+pub use partitioner::{NewPartitioner, PartitionEntry, PartitionError, Partitioner, Place, Rows};
+pub use shards::assign_shards;
+use sizes::{cut, equal_sizes, rows_by_class, shuffled};
+pub use sizes::{largest_remainder, near_equal};
 
-/// Reads a partition's keys and builds it.
-pub type NewDeal = fn(&mut Section<'_>) -> Arc<dyn Deal>;
-
-/// A way to deal rows in the table; `new` reads its parameters.
-pub type PartitionEntry = Entry<NewDeal>;
-
-/// Every way to deal rows.
-pub static PARTITIONS: Registry<NewDeal> = Registry::new(
+/// Every kind of partition.
+pub static PARTITIONS: Registry<NewPartitioner> = Registry::new(
     "partition",
     &[
         iid::ENTRY,
@@ -61,113 +58,19 @@ pub static PARTITIONS: Registry<NewDeal> = Registry::new(
     ],
 );
 
-/// The rows to deal.
-#[derive(Clone, Copy, Debug)]
-pub struct Rows<'a> {
-    /// The class of each row.
-    pub labels: &'a [u32],
-    /// Number of classes.
-    pub classes: usize,
-    /// The sites that they come from, if known; positions as in `labels`.
-    pub sites: Option<&'a [Site]>,
-}
-
-/// A peer for which rows are changed.
-#[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
-    /// The peer, from 0.
-    pub peer: usize,
-    /// Number of peers.
-    pub peers: usize,
-    /// Number of classes.
-    pub classes: usize,
-    /// Seed of all peers' changes; a peer's own stream is derived from it.
-    pub seed: &'a Seed,
-}
-
-/// A way to deal rows with its parameters set.
-pub trait Deal: Debug + Send + Sync {
-    /// The rows of each peer, ascending, at least one; no row twice, except that two peers may hold
-    /// the same row if [`Deal::overlaps`] says so. Called with at least one peer, and with a row
-    /// for each unless rows overlap.
-    ///
-    /// # Errors
-    /// When the rows cannot be dealt in this way.
-    fn split(
-        &self,
-        rows: Rows<'_>,
-        peers: usize,
-        stream: &mut Stream,
-    ) -> Result<Vec<Vec<usize>>, PartitionError>;
-
-    /// Whether two peers may hold the same row.
-    fn overlaps(&self) -> bool {
-        false
-    }
-
-    /// Whether [`Deal::transform`] changes anything.
-    fn changes_rows(&self) -> bool {
-        false
-    }
-
-    /// Whether rows of this number of features can be changed in this way.
-    ///
-    /// # Errors
-    /// When they cannot, with the reason.
-    fn fits(&self, _features: usize) -> Result<(), PartitionError> {
-        Ok(())
-    }
-
-    /// A peer's rows as it sees them, if [`Deal::fits`] allows it; by default unchanged.
-    fn transform(&self, place: &Place<'_>, data: &Dataset) -> Dataset {
-        let _ = place;
-        data.clone()
-    }
-}
-
-/// Rows that cannot be dealt as asked.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum PartitionError {
-    /// A text that names no partition.
-    #[error("partition {text:?}: {what}")]
-    Text {
-        /// The text.
-        text: String,
-        /// What is wrong with it.
-        what: String,
-    },
-    /// Fewer rows than needed.
-    #[error("{rows} rows cannot be dealt to {peers} peers: {what}")]
-    TooFew {
-        /// Number of rows.
-        rows: usize,
-        /// Number of peers asked for.
-        peers: usize,
-        /// What was expected, in words for people.
-        what: String,
-    },
-    /// Sites that are unknown or of another number.
-    #[error("{0}")]
-    Sites(String),
-    /// Rows whose features cannot be changed as asked.
-    #[error("{0}")]
-    Features(String),
-}
-
 /// A chosen partition.
 #[derive(Clone, Debug)]
 pub struct Partition {
     /// Name of the entry in [`PARTITIONS`].
     pub kind: &'static str,
-    deal: Arc<dyn Deal>,
+    partitioner: Arc<dyn Partitioner>,
 }
 
 impl Partition {
     /// Reads `kind` and its parameters from a section.
     pub fn read(section: &mut Section<'_>) -> Partition {
-        let (kind, deal) = PARTITIONS.build(section, "kind", None);
-        Partition { kind, deal }
+        let (kind, partitioner) = PARTITIONS.build(section, "kind", None);
+        Partition { kind, partitioner }
     }
 
     /// Reads the text form: `iid`, `iid:600`, `dirichlet:0.5`, `dirichlet:alpha=0.5,min_rows=1`,
@@ -230,7 +133,7 @@ impl Partition {
         peers: usize,
         stream: &mut Stream,
     ) -> Result<Vec<Vec<usize>>, PartitionError> {
-        if peers == 0 || (rows.labels.len() < peers && !self.deal.overlaps()) {
+        if peers == 0 || (rows.labels.len() < peers && !self.partitioner.overlaps()) {
             let what = "expected at least one peer and one row for each".to_owned();
             return Err(PartitionError::TooFew {
                 rows: rows.labels.len(),
@@ -238,17 +141,17 @@ impl Partition {
                 what,
             });
         }
-        self.deal.split(rows, peers, stream)
+        self.partitioner.split(rows, peers, stream)
     }
 
     /// Whether peers see rows that differ from the table's.
     pub fn changes_rows(&self) -> bool {
-        self.deal.changes_rows()
+        self.partitioner.changes_rows()
     }
 
     /// A peer's rows, or its evaluation rows, as this peer sees them.
     pub fn transform(&self, place: &Place<'_>, data: &Dataset) -> Dataset {
-        self.deal.transform(place, data)
+        self.partitioner.transform(place, data)
     }
 
     /// The training rows of each peer: its part of `data`, as it sees it. They are views of one
@@ -264,7 +167,7 @@ impl Partition {
         peers: usize,
         seed: &Seed,
     ) -> Result<Vec<Dataset>, PartitionError> {
-        self.deal.fits(data.features())?;
+        self.partitioner.fits(data.features())?;
         let rows = Rows {
             labels: data.labels(),
             classes,
@@ -284,92 +187,6 @@ impl Partition {
         };
         Ok(parts.iter().enumerate().map(dataset).collect())
     }
-}
-
-/// Near-equal sizes of all rows, or `rows_per_peer` for each if that is above 0.
-fn equal_sizes(
-    rows: usize,
-    peers: usize,
-    rows_per_peer: usize,
-) -> Result<Vec<usize>, PartitionError> {
-    let needed = rows_per_peer.saturating_mul(peers);
-    if needed > rows {
-        return Err(PartitionError::TooFew {
-            rows,
-            peers,
-            what: format!("{rows_per_peer} rows per peer need {needed}"),
-        });
-    }
-    Ok(if rows_per_peer > 0 {
-        vec![rows_per_peer; peers]
-    } else {
-        near_equal(rows, peers)
-    })
-}
-
-/// Consecutive parts of `order`, each sorted.
-fn cut(order: &[usize], sizes: &[usize]) -> Vec<Vec<usize>> {
-    let mut rest = order;
-    let deal = |size: &usize| {
-        let (part, other) = rest.split_at(*size);
-        rest = other;
-        let mut part = part.to_vec();
-        part.sort_unstable();
-        part
-    };
-    sizes.iter().map(deal).collect()
-}
-
-/// Parts of these sizes of all rows in a random order.
-fn shuffled(
-    rows: usize,
-    sizes: &[usize],
-    stream: &mut Stream,
-) -> Result<Vec<Vec<usize>>, PartitionError> {
-    let mut order: Vec<usize> = (0..rows).collect();
-    stream.shuffle(&mut order);
-    Ok(cut(&order, sizes))
-}
-
-/// The rows of each class, ascending.
-fn rows_by_class(rows: Rows<'_>) -> Vec<Vec<usize>> {
-    let mut classes = vec![Vec::new(); rows.classes];
-    rows.labels
-        .iter()
-        .enumerate()
-        .for_each(|(row, label)| classes[*label as usize].push(row));
-    classes
-}
-
-/// Cuts `total` into whole parts in proportion to `weights` (not negative, one above 0): floors
-/// first, then one more for the largest remainders, ties to the lower index.
-///
-/// # Panics
-/// When the weights are empty, negative, not finite or all 0.
-pub fn largest_remainder(total: usize, weights: &[f64]) -> Vec<usize> {
-    let sum: f64 = weights.iter().sum();
-    assert!(
-        sum > 0.0 && sum.is_finite() && weights.iter().all(|weight| *weight >= 0.0),
-        "weights: {weights:?}"
-    );
-    let exact: Vec<f64> = weights
-        .iter()
-        .map(|weight| total as f64 * weight / sum)
-        .collect();
-    let mut sizes: Vec<usize> = exact.iter().map(|size| size.floor() as usize).collect();
-    let mut order: Vec<usize> = (0..weights.len()).collect();
-    order.sort_by(|a, b| {
-        (exact[*b].fract())
-            .total_cmp(&exact[*a].fract())
-            .then(a.cmp(b))
-    });
-    let missing = total.saturating_sub(sizes.iter().sum());
-    order
-        .iter()
-        .cycle()
-        .take(missing)
-        .for_each(|index| sizes[*index] += 1);
-    sizes
 }
 
 #[cfg(test)]

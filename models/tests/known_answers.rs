@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use kith_consensus::Seed;
 use kith_models::partition::{
-    cut_classes, deal_shards, draw_proportions, largest_remainder, near_equal,
+    assign_shards, cut_classes, draw_proportions, largest_remainder, near_equal,
 };
 use kith_models::{Corner, Dataset, Patch, flip_labels};
 use serde_json::Value;
@@ -209,7 +209,7 @@ fn known_answers_partition() {
                 let rows = params["sorted_labels"].as_array().unwrap().len();
                 let per_peer = size(&params["shards_per_node"]);
                 let order = sizes(&params["shard_permutation"]);
-                let dealt = deal_shards(rows, per_peer, &order);
+                let dealt = assign_shards(rows, per_peer, &order);
                 let wanted: Vec<Vec<usize>> = expected["indices"]
                     .as_array()
                     .unwrap()

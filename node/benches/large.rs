@@ -49,11 +49,11 @@ fn main() {
     let mut parts = Vec::new();
     let publication =
         timed(|run| parts.push(publish(&values, &folder.path().join(format!("peer-{run}")))));
-    println!("one copy                      {}", told(&copy));
-    println!("one durable write             {}", told(&disk));
+    println!("one copy                      {}", shown(&copy));
+    println!("one durable write             {}", shown(&disk));
     println!(
         "from trained to on its way    {}",
-        told(
+        shown(
             &publication
                 .iter()
                 .zip(&parts)
@@ -63,11 +63,11 @@ fn main() {
     );
     println!(
         "  hash, encode and sign       {}",
-        told(&parts.iter().map(|(a, _)| *a).collect::<Vec<_>>())
+        shown(&parts.iter().map(|(a, _)| *a).collect::<Vec<_>>())
     );
     println!(
         "  make durable                {}",
-        told(&parts.iter().map(|(_, b)| *b).collect::<Vec<_>>())
+        shown(&parts.iter().map(|(_, b)| *b).collect::<Vec<_>>())
     );
     let whole = median(&parts.iter().map(|(a, b)| *a + *b).collect::<Vec<_>>());
     let least = median(&copy) + median(&disk);
@@ -92,12 +92,12 @@ fn main() {
     let rate = |times: &[Duration]| megabytes / median(times).as_secs_f64();
     println!(
         "one raw TCP stream            {}  {:.0} MB/s",
-        told(&raw),
+        shown(&raw),
         rate(&raw)
     );
     println!(
         "a body, asked for and checked {}  {:.0} MB/s, {:.0} % of that",
-        told(&pulled),
+        shown(&pulled),
         rate(&pulled),
         100.0 * rate(&pulled) / rate(&raw)
     );
@@ -119,7 +119,7 @@ fn median(times: &[Duration]) -> Duration {
     times[times.len() / 2]
 }
 
-fn told(times: &[Duration]) -> String {
+fn shown(times: &[Duration]) -> String {
     let milliseconds = |time: Option<&Duration>| time.map_or(0.0, |time| time.as_secs_f64() * 1e3);
     let (lowest, highest) = (
         milliseconds(times.iter().min()),

@@ -430,12 +430,12 @@ impl NodeHandle {
 
     /// Asks the peer to say goodbye and stop; [`NodeHandle::wait`] returns when it has.
     pub async fn leave(&self) {
-        self.leaver().leave().await;
+        self.leave_handle().leave().await;
     }
 
     /// Something that can ask the peer to leave while another task waits for its end.
-    pub fn leaver(&self) -> Leaver {
-        Leaver(self.actors.peer.clone())
+    pub fn leave_handle(&self) -> LeaveHandle {
+        LeaveHandle(self.actors.peer.clone())
     }
 
     /// The last line.
@@ -560,9 +560,9 @@ async fn stop<A: Actor>(actor: &ActorRef<A>) {
 
 /// Can ask a peer to leave.
 #[derive(Clone, Debug)]
-pub struct Leaver(ActorRef<peer::PeerActor>);
+pub struct LeaveHandle(ActorRef<peer::PeerActor>);
 
-impl Leaver {
+impl LeaveHandle {
     /// Asks the peer to say goodbye and stop.
     pub async fn leave(&self) {
         let _ = self.0.tell(Input::Command(Command::Leave)).send().await;

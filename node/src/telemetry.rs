@@ -34,7 +34,7 @@ use self::denials::{Denial, Denials};
 pub use self::known::{Bytes, Dropped, Known};
 use self::line::time_of_day;
 pub use self::line::{Line, NodeEvent, What};
-pub use self::log::told;
+pub use self::log::irregular;
 use self::metrics::{Counted, Metrics};
 use self::reach::Reach;
 pub use self::reach::Unreached;
@@ -141,8 +141,9 @@ impl Telemetry {
             count: 1,
         };
         self.denied.fetch_add(1, Ordering::Relaxed);
-        let told = self.lock_denials().note(self.now(), denial);
-        told.into_iter()
+        let reported = self.lock_denials().note(self.now(), denial);
+        reported
+            .into_iter()
             .for_each(|denial| drop(self.node_event(denial.into())));
     }
 

@@ -100,10 +100,10 @@ fn row(text: &str, peers: usize, rounds: u64, signatures: &str) {
         let mut run = experiment.begin(0).expect("it begins");
         let setup = began.elapsed().as_secs_f64();
         // Connected and greeted, the first round's training begun and nothing published.
-        run.go_on(Duration::from_micros(2500), &mut |_, _| {});
+        run.run_until(Duration::from_micros(2500), &mut |_, _| {});
         let idle = (resident() - before) / peers as f64;
         let (began, processor_before) = (Instant::now(), processor());
-        run.go_on(Duration::from_secs(3600), &mut |_, _| {});
+        run.run_until(Duration::from_secs(3600), &mut |_, _| {});
         wall += began.elapsed().as_secs_f64();
         seconds += processor() - processor_before;
         first = first.or_else(|| Some((idle, resident(), setup)));

@@ -52,7 +52,7 @@ mod sybil;
 mod wrong_shape;
 mod zero;
 
-pub use alie::{Cover, cover};
+pub use alie::{DeviationBound, deviation_bound};
 pub use mimic::Direction;
 
 /// What an attacker knows beyond its own training.
@@ -156,15 +156,15 @@ pub trait Attack: std::fmt::Debug + Send {
 /// simulation as results come in.
 #[derive(Debug, Default)]
 pub struct Oracle {
-    heard: Mutex<Heard>,
+    published: Mutex<Published>,
 }
 
 #[derive(Debug, Default)]
-struct Heard {
+struct Published {
     /// The vectors of the newest rounds.
     rounds: BTreeMap<u64, BTreeMap<PeerId, Parameters>>,
     /// The peers that published, by round.
-    told: BTreeMap<u64, BTreeSet<PeerId>>,
+    publishers: BTreeMap<u64, BTreeSet<PeerId>>,
     /// For each round in which an attacker asked: how often one did, and how many vectors it found,
     /// in total.
     asked: BTreeMap<u64, (u64, u64)>,
@@ -175,39 +175,45 @@ impl Oracle {
     const ROUNDS_MAX: usize = 16;
 
     /// Notes that an honest peer publishes `vector` in `round`.
-    pub fn tell(&self, round: u64, peer: PeerId, vector: Parameters) {
-        let mut heard = self.heard();
-        heard.told.entry(round).or_default().insert(peer);
-        heard.rounds.entry(round).or_default().insert(peer, vector);
-        while heard.rounds.len() > Oracle::ROUNDS_MAX {
-            heard.rounds.pop_first();
+    pub fn record(&self, round: u64, peer: PeerId, vector: Parameters) {
+        let mut published = self.published();
+        published.publishers.entry(round).or_default().insert(peer);
+        published
+            .rounds
+            .entry(round)
+            .or_default()
+            .insert(peer, vector);
+        while published.rounds.len() > Oracle::ROUNDS_MAX {
+            published.rounds.pop_first();
         }
     }
 
     /// Of the honest vectors of the rounds in which attackers published, the share that they knew
     /// then, on average; `None` if none was published.
     pub fn known_share(&self) -> Option<f64> {
-        let heard = self.heard();
-        let published = |round: &u64| heard.told.get(round).map_or(0, BTreeSet::len) as u64;
-        let all: u64 = heard
+        let published = self.published();
+        let count = |round: &u64| published.publishers.get(round).map_or(0, BTreeSet::len) as u64;
+        let all: u64 = published
             .asked
             .iter()
-            .map(|(round, (times, _))| times * published(round))
+            .map(|(round, (times, _))| times * count(round))
             .sum();
-        let known: u64 = heard.asked.values().map(|(_, known)| known).sum();
+        let known: u64 = published.asked.values().map(|(_, known)| known).sum();
         (all > 0).then(|| known as f64 / all as f64)
     }
 
     fn ask(&self, round: u64) -> BTreeMap<PeerId, Parameters> {
-        let mut heard = self.heard();
-        let known = heard.rounds.get(&round).cloned().unwrap_or_default();
-        let (times, sum) = heard.asked.entry(round).or_default();
+        let mut published = self.published();
+        let known = published.rounds.get(&round).cloned().unwrap_or_default();
+        let (times, sum) = published.asked.entry(round).or_default();
         (*times, *sum) = (*times + 1, *sum + known.len() as u64);
         known
     }
 
-    fn heard(&self) -> std::sync::MutexGuard<'_, Heard> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    fn published(&self) -> std::sync::MutexGuard<'_, Published> {
+        self.published
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -10,13 +10,17 @@
 //! | `file` | reading the text and settings on top of it, and refusing what cannot be run |
 //! | `cast` | the peers that take part: keys, names, liars |
 //! | `workload` | what the peers train on, and what their models are measured against |
-//! | `run` | putting all of it into a simulation, and watching it |
+//! | `run` | putting all of it into a simulation |
+//! | `watchers` | what watches a run |
+//! | `results` | what a run that is over came to |
 //! | `outcome` | the results, as a value that is written and read |
 
 mod cast;
 mod file;
 mod outcome;
+mod results;
 mod run;
+mod watchers;
 mod workload;
 
 use std::sync::Arc;

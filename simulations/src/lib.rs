@@ -15,6 +15,7 @@ pub mod learner;
 pub mod metrics;
 pub mod plot;
 mod remembered;
+mod replace;
 pub mod report;
 pub mod simulator;
 pub mod sites;

@@ -155,8 +155,8 @@ impl Plot {
                 .map(move |(x, y)| pick(x, y))
                 .filter(|value| value.is_finite())
         };
-        let x = Ruler::over(&self.x, all(|x, _| x), WIDTH, 8)?;
-        let y = Ruler::over(&self.y, all(|_, y| y), HEIGHT, 6)?;
+        let x = ScaledAxis::over(&self.x, all(|x, _| x), WIDTH, 8)?;
+        let y = ScaledAxis::over(&self.y, all(|_, y| y), HEIGHT, 6)?;
         let top = if self.subtitle.is_empty() {
             TOP
         } else {
@@ -358,7 +358,7 @@ fn thinned<T: Copy>(points: &[T]) -> Vec<T> {
 }
 
 /// An axis with its range.
-struct Ruler {
+struct ScaledAxis {
     title: String,
     log: bool,
     from: f64,
@@ -367,13 +367,13 @@ struct Ruler {
     ticks: Vec<(f64, String)>,
 }
 
-impl Ruler {
+impl ScaledAxis {
     fn over(
         axis: &Axis,
         values: impl Iterator<Item = f64> + Clone,
         length: f64,
         ticks: usize,
-    ) -> Option<Ruler> {
+    ) -> Option<ScaledAxis> {
         let log = axis.scale == Scale::Log && values.clone().any(|value| value > 0.0);
         let values = values.filter(|value| !log || *value > 0.0);
         let (least, most) = (values.clone().reduce(f64::min)?, values.reduce(f64::max)?);
@@ -423,7 +423,7 @@ impl Ruler {
         } else {
             steps(from, to, divisor, ticks, axis.unit == Unit::Count)
         };
-        Some(Ruler {
+        Some(ScaledAxis {
             title,
             log,
             from,

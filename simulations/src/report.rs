@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::experiment::{Experiment, Outcome};
 use crate::plot::{STYLE, escape};
+use crate::replace::replace;
 
 #[cfg(feature = "parquet")]
 mod parquet;
@@ -143,18 +144,6 @@ fn is_left_by_a_run(name: &str) -> bool {
 
 /// Begins the first line of a resolved experiment's file.
 const COMMAND: &str = "# ";
-
-/// Puts a file in the place of another in one step: a process killed in between leaves the old file
-/// or the new one.
-///
-/// # Errors
-/// When it cannot be written.
-pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".partial");
-    std::fs::write(&temporary, bytes)?;
-    std::fs::rename(&temporary, path)
-}
 
 /// How to build the program with Parquet, for messages.
 pub const PARQUET_BUILD: &str = "build it with `cargo build --release --features parquet`";

@@ -17,14 +17,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kith_consensus::section::Document;
 use kith_consensus::{Digest, Problem, Section};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::check::Failure;
 use crate::experiment::{Checks, Experiment, Outcome, SWEEP, Setting, setting_to_text};
 use crate::metrics::PEER_ROWS_MAX;
-use crate::report::{self, replace};
+use crate::report;
 
 pub mod campaign;
+pub(crate) mod manifest;
+
+pub use manifest::{Entry, Manifest};
 
 /// Most runs of a sweep: as many as one folder can list. A guess.
 pub const RUNS_MAX: usize = 100_000;
@@ -340,64 +343,6 @@ fn slug(name: &str) -> String {
         &safe[..LENGTH_MAX - 9],
         &Digest::of(name.as_bytes()).to_string()[..8]
     )
-}
-
-/// How a run of a sweep ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Entry {
-    /// Name of its folder under `cells`.
-    pub slug: String,
-    /// Number of its cell.
-    pub cell: usize,
-    /// Its value on each axis.
-    pub values: Vec<String>,
-    /// Its world's seed.
-    pub seed: u64,
-    /// Why it failed, if it did.
-    pub failure: Option<String>,
-    /// Whether an earlier sweep's result was kept.
-    #[serde(default)]
-    pub kept: bool,
-    /// The command that runs it alone.
-    pub command: String,
-}
-
-/// The description of a sweep's folder: its `sweep.json`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Manifest {
-    /// The federation's name.
-    pub name: String,
-    /// The command that made it.
-    pub command: String,
-    /// Keys of the grid.
-    pub axes: Vec<String>,
-    /// Their values in short.
-    pub values: Vec<Vec<String>>,
-    /// Seeds of every cell's runs.
-    pub seeds: Vec<u64>,
-    /// Every run, in the order of the cells.
-    pub runs: Vec<Entry>,
-}
-
-impl Manifest {
-    /// Reads a sweep's folder.
-    ///
-    /// # Errors
-    /// When there is none, or it is not one of ours.
-    pub fn read(folder: &Path) -> io::Result<Manifest> {
-        serde_json::from_slice(&std::fs::read(folder.join("sweep.json"))?).map_err(io::Error::other)
-    }
-
-    /// Writes it into its folder.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn write(&self, folder: &Path) -> io::Result<()> {
-        replace(
-            &folder.join("sweep.json"),
-            &serde_json::to_vec_pretty(self).map_err(io::Error::other)?,
-        )
-    }
 }
 
 /// Runs `runs` of the experiment `text`, `jobs` at a time, into `folder/cells`. `ended` is called

@@ -14,7 +14,7 @@ use kith_consensus::topology::Graph;
 use kith_consensus::{PeerId, Seed};
 use kith_gossip::{Conduct, Publication, View};
 use kith_models::{Dataset, Images, Schema};
-use kith_simulations::attack::{Attacker, Direction, Oracle, attack_from_text, cover};
+use kith_simulations::attack::{Attacker, Direction, Oracle, attack_from_text, deviation_bound};
 use serde_json::Value;
 
 fn numbers(value: &Value) -> Vec<f64> {
@@ -85,7 +85,7 @@ fn dissensus(case: &Value) -> Vec<f32> {
         .collect();
     let oracle = Arc::new(Oracle::default());
     for (peer, row) in roster.iter().zip(std::iter::once(&target).chain(&honest)) {
-        oracle.tell(0, *peer, Arc::new(row.clone()));
+        oracle.record(0, *peer, Arc::new(row.clone()));
     }
     let (own, trained) = (roster[honest.len() + 1], vec![9.0; target.len()]);
     let view = View {
@@ -234,10 +234,11 @@ fn known_answers_attacks() {
             }
             "alie_zmax" => {
                 let size = |key: &str| params[key].as_u64().expect("a size") as usize;
-                let cover = cover(size("n"), size("f")).expect("a minority that can hide");
-                near(cover.supporters as f64, "supporters");
-                near(cover.share, "cdf");
-                near(cover.z, "z_max");
+                let bound =
+                    deviation_bound(size("n"), size("f")).expect("a minority that can hide");
+                near(bound.supporters as f64, "supporters");
+                near(bound.share, "cdf");
+                near(bound.z, "z_max");
                 run += 1;
                 continue;
             }

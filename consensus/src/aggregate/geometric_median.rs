@@ -74,7 +74,7 @@ impl Rule for GeometricMedian {
     }
 
     fn combine(&self, _: &Context<'_>, rows: &Rows<'_>) -> Result<Aggregate, AggregateError> {
-        let gram = Gram::at_the_medoid(rows);
+        let gram = rows.gram_at_the_medoid();
         let (shares, scores) = if self.from_zero {
             self.plain_steps(&gram, rows)
         } else {

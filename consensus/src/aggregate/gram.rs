@@ -4,9 +4,8 @@
 //! With bᵢⱼ = ⟨xᵢ − x_o, xⱼ − x_o⟩ for an origin o among the rows, every point Σ λᵢ xᵢ with Σ λᵢ =
 //! 1 has its distance to every row in n² operations, whatever d is. Products of differences lose
 //! digits only if the origin is far from the compared points, so a rule that needs the digits asks
-//! again from a nearer origin ([`Rows::gram`] costs one pass, [`Gram::seen_from`] none).
+//! again from a nearer origin ([`Rows::gram`](super::Rows::gram) costs one pass, [`Gram::seen_from`] none).
 
-use super::Rows;
 use super::kernel::{self, Lanes};
 
 /// The products bᵢⱼ of `n` rows.
@@ -96,32 +95,6 @@ impl Gram {
             .min_by(|a, b| sums[*a].total_cmp(&sums[*b]))
             .unwrap_or(0);
         (least, sums)
-    }
-
-    /// The products seen from [`Gram::medoid`], accurate to about 1e-12 of the squared lower median
-    /// distance from there.
-    pub(super) fn at_the_medoid(rows: &Rows<'_>) -> Gram {
-        /// How far away the origin may be, in squared median distances. Times the rounding of f64
-        /// that is 1e-12.
-        const FAR: f64 = 4096.0;
-        let mut gram = rows.gram(rows.central_row());
-        // Two rounds: if the first origin is far off, only the second may show which row is the
-        // medoid.
-        for _ in 0..2 {
-            let (medoid, _) = gram.medoid();
-            let median = gram.median_square(medoid);
-            if medoid != gram.origin() && gram.product(medoid, medoid) > FAR * median {
-                gram = rows.gram(medoid);
-            } else {
-                break;
-            }
-        }
-        let (medoid, _) = gram.medoid();
-        if medoid == gram.origin() {
-            gram
-        } else {
-            gram.seen_from(medoid)
-        }
     }
 
     /// The lower median of a row's squared distances to all rows but itself; 0 for a single row.

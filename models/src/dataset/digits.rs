@@ -2,7 +2,7 @@
 //! always works.
 
 use super::{DatasetEntry, DatasetFiles, Loaded, TestSize};
-use crate::data::Source;
+use crate::source::Source;
 use crate::source::images_from_csv;
 
 pub(super) const ENTRY: DatasetEntry = DatasetEntry {

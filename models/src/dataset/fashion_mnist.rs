@@ -4,8 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{DatasetEntry, DatasetFiles, DatasetOptions, Loaded, Split, TestSize};
-use crate::data::{Images, Source};
-use crate::source::{DataError, read_idx};
+use crate::source::{DataError, Images, Source, read_idx};
 
 /// Where Debian's package puts the files.
 const DEBIAN: &str = "/usr/share/datasets/fashion-mnist";

@@ -8,8 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::{DatasetEntry, DatasetFiles, Loaded, Site, TestSize};
-use crate::data::{RawTable, Source};
-use crate::source::DataError;
+use crate::source::{DataError, RawTable, Source};
 
 pub(super) const ENTRY: DatasetEntry = DatasetEntry {
     name: "heart",

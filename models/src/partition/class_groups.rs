@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use kith_consensus::Stream;
 
-use super::{Deal, PartitionEntry, PartitionError, Rows, cut, near_equal};
+use super::{PartitionEntry, PartitionError, Partitioner, Rows, cut, near_equal};
 
 pub(super) const ENTRY: PartitionEntry = PartitionEntry {
     name: "class-groups",
@@ -27,7 +27,7 @@ struct ClassGroups {
     groups: usize,
 }
 
-impl Deal for ClassGroups {
+impl Partitioner for ClassGroups {
     fn split(
         &self,
         rows: Rows<'_>,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use kith_consensus::{Seed, Stream};
 
-use super::{Deal, PartitionEntry, PartitionError, Place, Rows, equal_sizes, shuffled};
+use super::{PartitionEntry, PartitionError, Partitioner, Place, Rows, equal_sizes, shuffled};
 use crate::data::Dataset;
 
 pub(super) const ENTRY: PartitionEntry = PartitionEntry {
@@ -30,7 +30,7 @@ struct ConceptShift {
     clusters: usize,
 }
 
-impl Deal for ConceptShift {
+impl Partitioner for ConceptShift {
     fn split(
         &self,
         rows: Rows<'_>,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use kith_consensus::Stream;
 
-use super::{Deal, PartitionEntry, PartitionError, Rows, rows_by_class};
+use super::{PartitionEntry, PartitionError, Partitioner, Rows, rows_by_class};
 
 /// Draws before giving up on `min_rows`; a setting that fails a thousand times is hopeless, not
 /// unlucky.
@@ -33,7 +33,7 @@ struct Dirichlet {
     min_rows: usize,
 }
 
-impl Deal for Dirichlet {
+impl Partitioner for Dirichlet {
     fn split(
         &self,
         rows: Rows<'_>,

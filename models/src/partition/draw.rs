@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use kith_consensus::Stream;
 
-use super::{Deal, PartitionEntry, PartitionError, Rows};
+use super::{PartitionEntry, PartitionError, Partitioner, Rows};
 
 pub(super) const ENTRY: PartitionEntry = PartitionEntry {
     name: "draw",
@@ -29,7 +29,7 @@ struct Draw {
     rows: usize,
 }
 
-impl Deal for Draw {
+impl Partitioner for Draw {
     fn split(
         &self,
         rows: Rows<'_>,

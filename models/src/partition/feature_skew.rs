@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use kith_consensus::Stream;
 
-use super::{Deal, PartitionEntry, PartitionError, Place, Rows, equal_sizes, shuffled};
+use super::{PartitionEntry, PartitionError, Partitioner, Place, Rows, equal_sizes, shuffled};
 use crate::data::Dataset;
 
 pub(super) const ENTRY: PartitionEntry = PartitionEntry {
@@ -27,7 +27,7 @@ struct FeatureSkew {
     sigma: f64,
 }
 
-impl Deal for FeatureSkew {
+impl Partitioner for FeatureSkew {
     fn split(
         &self,
         rows: Rows<'_>,

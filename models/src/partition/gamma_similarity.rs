@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kith_consensus::Stream;
 
-use super::{Deal, PartitionEntry, PartitionError, Rows, cut, near_equal};
+use super::{PartitionEntry, PartitionError, Partitioner, Rows, cut, near_equal};
 
 pub(super) const ENTRY: PartitionEntry = PartitionEntry {
     name: "gamma-similarity",
@@ -25,7 +25,7 @@ struct GammaSimilarity {
     gamma: f64,
 }
 
-impl Deal for GammaSimilarity {
+impl Partitioner for GammaSimilarity {
     fn split(
         &self,
         rows: Rows<'_>,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kith_consensus::Stream;
 
-use super::{Deal, PartitionEntry, PartitionError, Rows, equal_sizes, shuffled};
+use super::{PartitionEntry, PartitionError, Partitioner, Rows, equal_sizes, shuffled};
 
 pub(super) const ENTRY: PartitionEntry = PartitionEntry {
     name: "iid",
@@ -24,7 +24,7 @@ struct Iid {
     rows_per_peer: usize,
 }
 
-impl Deal for Iid {
+impl Partitioner for Iid {
     fn split(
         &self,
         rows: Rows<'_>,
@@ -34,11 +34,4 @@ impl Deal for Iid {
         let rows = rows.labels.len();
         shuffled(rows, &equal_sizes(rows, peers, self.rows_per_peer)?, stream)
     }
-}
-
-/// Near-equal whole parts of `total`, the first ones larger by one.
-pub fn near_equal(total: usize, parts: usize) -> Vec<usize> {
-    (0..parts)
-        .map(|part| total / parts + usize::from(part < total % parts))
-        .collect()
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use kith_consensus::Stream;
 
 use super::{
-    Deal, PartitionEntry, PartitionError, Rows, draw_proportions, equal_sizes, rows_by_class,
+    PartitionEntry, PartitionError, Partitioner, Rows, draw_proportions, equal_sizes, rows_by_class,
 };
 
 pub(super) const ENTRY: PartitionEntry = PartitionEntry {
@@ -35,7 +35,7 @@ struct InnerDirichlet {
     rows_per_peer: usize,
 }
 
-impl Deal for InnerDirichlet {
+impl Partitioner for InnerDirichlet {
     fn split(
         &self,
         rows: Rows<'_>,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kith_consensus::Stream;
 
-use super::{Deal, PartitionEntry, PartitionError, Rows};
+use super::{PartitionEntry, PartitionError, Partitioner, Rows};
 
 pub(super) const ENTRY: PartitionEntry = PartitionEntry {
     name: "natural",
@@ -17,7 +17,7 @@ pub(super) const ENTRY: PartitionEntry = PartitionEntry {
 #[derive(Debug)]
 struct Natural;
 
-impl Deal for Natural {
+impl Partitioner for Natural {
     fn split(
         &self,
         rows: Rows<'_>,

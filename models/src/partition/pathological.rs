@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use kith_consensus::Stream;
 
-use super::{Deal, PartitionEntry, PartitionError, Rows, near_equal, rows_by_class};
+use super::{PartitionEntry, PartitionError, Partitioner, Rows, near_equal, rows_by_class};
 
 pub(super) const ENTRY: PartitionEntry = PartitionEntry {
     name: "pathological",
@@ -30,7 +30,7 @@ struct Pathological {
     classes_per_peer: usize,
 }
 
-impl Deal for Pathological {
+impl Partitioner for Pathological {
     fn split(
         &self,
         rows: Rows<'_>,

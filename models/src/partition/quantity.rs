@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use kith_consensus::{Section, Stream};
 
-use super::{Deal, PartitionEntry, PartitionError, Rows, cut, draw_proportions, largest_remainder};
+use super::{
+    PartitionEntry, PartitionError, Partitioner, Rows, cut, draw_proportions, largest_remainder,
+};
 
 pub(super) const ENTRY: PartitionEntry = PartitionEntry {
     name: "quantity",
@@ -66,7 +68,7 @@ impl Law {
     }
 }
 
-impl Deal for Quantity {
+impl Partitioner for Quantity {
     fn split(
         &self,
         rows: Rows<'_>,

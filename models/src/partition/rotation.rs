@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use kith_consensus::Stream;
 
-use super::{Deal, PartitionEntry, PartitionError, Place, Rows, equal_sizes, shuffled};
+use super::{PartitionEntry, PartitionError, Partitioner, Place, Rows, equal_sizes, shuffled};
 use crate::data::Dataset;
 
 pub(super) const ENTRY: PartitionEntry = PartitionEntry {
@@ -30,7 +30,7 @@ struct Rotation {
     groups: usize,
 }
 
-impl Deal for Rotation {
+impl Partitioner for Rotation {
     fn split(
         &self,
         rows: Rows<'_>,

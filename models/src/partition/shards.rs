@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kith_consensus::Stream;
 
-use super::{Deal, PartitionEntry, PartitionError, Rows};
+use super::{PartitionEntry, PartitionError, Partitioner, Rows};
 
 pub(super) const ENTRY: PartitionEntry = PartitionEntry {
     name: "shards",
@@ -25,7 +25,7 @@ struct Shards {
     per_peer: usize,
 }
 
-impl Deal for Shards {
+impl Partitioner for Shards {
     fn split(
         &self,
         rows: Rows<'_>,
@@ -46,7 +46,7 @@ impl Deal for Shards {
         sorted.sort_by_key(|row| rows.labels[*row]);
         let mut order: Vec<usize> = (0..shards).collect();
         stream.shuffle(&mut order);
-        let mut parts = deal_shards(count, self.per_peer, &order);
+        let mut parts = assign_shards(count, self.per_peer, &order);
         for part in &mut parts {
             part.iter_mut().for_each(|place| *place = sorted[*place]);
             part.sort_unstable();
@@ -57,9 +57,9 @@ impl Deal for Shards {
 
 /// Places in the label-sorted order, ascending, for each peer: peer i has the shards `order[i·s ..
 /// (i+1)·s]`.
-pub fn deal_shards(rows: usize, per_peer: usize, order: &[usize]) -> Vec<Vec<usize>> {
+pub fn assign_shards(rows: usize, per_peer: usize, order: &[usize]) -> Vec<Vec<usize>> {
     let size = rows / order.len();
-    let deal = |shards: &[usize]| {
+    let places = |shards: &[usize]| {
         let mut places: Vec<usize> = shards
             .iter()
             .flat_map(|shard| shard * size..(shard + 1) * size)
@@ -67,5 +67,5 @@ pub fn deal_shards(rows: usize, per_peer: usize, order: &[usize]) -> Vec<Vec<usi
         places.sort_unstable();
         places
     };
-    order.chunks(per_peer).map(deal).collect()
+    order.chunks(per_peer).map(places).collect()
 }

@@ -4,8 +4,10 @@ use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
 
-use super::{DATA_BYTES_MAX, DataError, Reading, content, read_values};
-use crate::data::{Dataset, Images};
+use super::error::DataError;
+use super::images::Images;
+use super::reading::{DATA_BYTES_MAX, Reading, content, read_values};
+use crate::data::Dataset;
 use crate::schema::Schema;
 
 const IDX_IMAGES: u32 = 0x0000_0803;

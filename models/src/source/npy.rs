@@ -3,7 +3,9 @@
 use std::io::Read;
 use std::path::Path;
 
-use super::{DATA_BYTES_MAX, DataError, Reading, compare_axes, content, read_values};
+use super::error::DataError;
+use super::images::compare_axes;
+use super::reading::{DATA_BYTES_MAX, Reading, content, read_values};
 use crate::data::Dataset;
 use crate::schema::Schema;
 
@@ -27,7 +29,6 @@ pub(super) fn read(
     labels: &Path,
     schema: &Schema,
 ) -> Result<(Dataset, Reading), DataError> {
-    let features = schema.features();
     let found = read_npy(rows)?;
     let shown = format!("an array of shape {:?}", found.shape);
     let [count, ref sides @ ..] = *found.shape else {
@@ -42,58 +43,44 @@ pub(super) fn read(
         axes,
         ..Reading::default()
     };
-    let classes = read_npy(labels)?;
-    if classes.shape != [count] {
-        return Err(DataError::format(
-            labels,
-            format!(
-                "expected shape [{count}] like the rows, found {:?}",
-                classes.shape
-            ),
-        ));
-    }
+    let labels = read_labels(labels, count, schema)?;
     if count == 0 {
         return Err(DataError::format(rows, "the array has no row"));
     }
-    let wrong = |row, found: String| DataError::Label {
-        path: labels.to_owned(),
-        row,
-        found,
-        classes: schema.classes,
+    let data = if found.kind == "u1" {
+        Dataset::from_bytes(found.bytes, labels, schema)
+    } else {
+        let numbers = found.normalised(rows, count, schema)?;
+        Dataset::from_numbers(numbers, labels, schema.features())
     };
+    Ok((data, reading))
+}
+
+/// The classes of `count` rows.
+fn read_labels(path: &Path, count: usize, schema: &Schema) -> Result<Vec<u32>, DataError> {
+    let classes = read_npy(path)?;
+    if classes.shape != [count] {
+        let found = &classes.shape;
+        let what = format!("expected shape [{count}] like the rows, found {found:?}");
+        return Err(DataError::format(path, what));
+    }
     let class = |row: usize| {
         let label = classes.integer(row).ok_or_else(|| {
-            DataError::format(
-                labels,
-                format!(
-                    "expected labels of type u1, i4 or i8, found {:?}",
-                    classes.kind
-                ),
-            )
+            let found = &classes.kind;
+            let what = format!("expected labels of type u1, i4 or i8, found {found:?}");
+            DataError::format(path, what)
         })?;
         u64::try_from(label)
             .ok()
             .and_then(|label| schema.class(label))
-            .ok_or_else(|| wrong(row, label.to_string()))
+            .ok_or_else(|| DataError::Label {
+                path: path.to_owned(),
+                row,
+                found: label.to_string(),
+                classes: schema.classes,
+            })
     };
-    let labels: Vec<u32> = (0..count).map(class).collect::<Result<_, _>>()?;
-    if found.kind == "u1" {
-        return Ok((Dataset::from_bytes(found.bytes, labels, schema), reading));
-    }
-    let mut numbers = Vec::with_capacity(count * features);
-    for index in 0..count * features {
-        let value = found.number(index);
-        let normalised = schema.normalise(index % features, value);
-        if !normalised.is_finite() {
-            let (row, feature) = (index / features, index % features);
-            return Err(DataError::format(
-                rows,
-                format!("row {row}, feature {feature}: expected a finite number, found {value}"),
-            ));
-        }
-        numbers.push(normalised);
-    }
-    Ok((Dataset::from_numbers(numbers, labels, features), reading))
+    (0..count).map(class).collect()
 }
 
 struct Npy {
@@ -104,6 +91,28 @@ struct Npy {
 }
 
 impl Npy {
+    /// The numbers of `count` rows, normalised by the schema.
+    fn normalised(
+        &self,
+        path: &Path,
+        count: usize,
+        schema: &Schema,
+    ) -> Result<Vec<f32>, DataError> {
+        let features = schema.features();
+        let number = |index: usize| {
+            let (row, feature) = (index / features, index % features);
+            let value = self.number(index);
+            let normalised = schema.normalise(feature, value);
+            if normalised.is_finite() {
+                return Ok(normalised);
+            }
+            let what =
+                format!("row {row}, feature {feature}: expected a finite number, found {value}");
+            Err(DataError::format(path, what))
+        };
+        (0..count * features).map(number).collect()
+    }
+
     fn cell<const N: usize>(&self, index: usize) -> [u8; N] {
         self.bytes[index * N..(index + 1) * N]
             .try_into()

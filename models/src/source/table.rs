@@ -1,11 +1,13 @@
 //! Tables: CSV with a header. Its columns are found by their names.
 
 use std::io::{BufRead, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use super::error::{DataError, TEXT_MAX, clip, listed};
+use super::images::Images;
 use super::quotes::Quotes;
-use super::{DataError, Reading, clip, content, listed, unpacked};
-use crate::data::{Dataset, Images, RawTable, Source};
+use super::reading::{Reading, content, unpacked};
+use crate::data::Dataset;
 use crate::schema::{ColumnKind, Schema};
 
 /// Cells of a table that mean "nothing was measured", in every schema; `data.missing` adds to them.
@@ -149,6 +151,14 @@ pub(super) fn read_csv(
     ))
 }
 
+/// A table as its file wrote it: missing values and spelling survive.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RawTable {
+    name: PathBuf,
+    header: csv::StringRecord,
+    rows: Vec<csv::StringRecord>,
+}
+
 impl RawTable {
     /// Reads CSV text with a header, gzip or not; `name` is what errors call it.
     ///
@@ -170,6 +180,66 @@ impl RawTable {
             header,
             rows,
         })
+    }
+
+    /// The names of the columns.
+    pub fn header(&self) -> impl Iterator<Item = &str> {
+        self.header.iter()
+    }
+
+    /// Number of rows, the header not counted.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The cells of a column, from the first row on; `None` if there is no such column.
+    pub fn column(&self, name: &str) -> Option<impl Iterator<Item = &str>> {
+        let index = self.header.iter().position(|column| column == name)?;
+        Some(self.rows.iter().map(move |row| &row[index]))
+    }
+
+    /// The rows at these positions, in this order.
+    pub fn select(&self, rows: &[usize]) -> RawTable {
+        let rows = rows.iter().map(|row| self.rows[*row].clone()).collect();
+        RawTable {
+            name: self.name.clone(),
+            header: self.header.clone(),
+            rows,
+        }
+    }
+
+    /// The class of each row.
+    pub(super) fn classes(&self, schema: &Schema) -> Result<Vec<u32>, DataError> {
+        let encoder = RowEncoder::new(&self.name, &self.header, schema, &[])?;
+        self.rows.iter().map(|row| encoder.label(row)).collect()
+    }
+
+    /// Writes the table as it was read.
+    pub(super) fn write(&self, path: &Path) -> Result<(), DataError> {
+        let records = std::iter::once(&self.header).chain(&self.rows);
+        write_records(path, records)
+    }
+}
+
+impl Dataset {
+    /// The rows of a table, read as the schema says.
+    ///
+    /// # Errors
+    /// The first cell that the schema does not allow, with its line and column.
+    pub fn from_table(table: &RawTable, schema: &Schema) -> Result<Dataset, DataError> {
+        let mut encoder = RowEncoder::new(&table.name, &table.header, schema, &[])?;
+        let mut numbers = Vec::with_capacity(table.rows.len() * schema.features());
+        let labels: Result<Vec<u32>, DataError> = table
+            .rows
+            .iter()
+            .map(|row| encoder.encode(row, &mut numbers))
+            .collect();
+        Ok(Dataset::from_numbers(numbers, labels?, schema.features()))
     }
 }
 
@@ -210,33 +280,26 @@ pub(crate) fn images_from_csv(
     Images::new(name, height, width, pixels, labels)
 }
 
-/// Writes rows as CSV with a header: a table as it was read; images as columns `p0`, `p1`, … and
-/// `label`.
-///
-/// # Errors
-/// When the file cannot be written.
-pub fn write_csv(path: &Path, source: &Source, label: &str) -> Result<(), DataError> {
+/// Writes images as columns `p0`, `p1`, … and `label`.
+pub(super) fn write_images(path: &Path, images: &Images, label: &str) -> Result<(), DataError> {
+    let size = images.height * images.width;
+    let names = (0..size).map(|pixel| format!("p{pixel}"));
+    let header: Vec<String> = names.chain([label.to_owned()]).collect();
+    let rows = images.pixels.chunks(size).zip(&images.labels);
+    let record = |(image, label): (&[u8], &u8)| -> Vec<String> {
+        image.iter().chain([label]).map(u8::to_string).collect()
+    };
+    write_records(path, std::iter::once(header).chain(rows.map(record)))
+}
+
+fn write_records<R>(path: &Path, records: impl Iterator<Item = R>) -> Result<(), DataError>
+where
+    R: IntoIterator<Item: AsRef<[u8]>>,
+{
     let failed = |error| csv_error(path, error);
     let mut writer = csv::Writer::from_path(path).map_err(failed)?;
-    match source {
-        Source::Table(table) => {
-            writer.write_record(&table.header).map_err(failed)?;
-            for row in &table.rows {
-                writer.write_record(row).map_err(failed)?;
-            }
-        }
-        Source::Images(images) => {
-            let size = images.height * images.width;
-            let header = (0..size)
-                .map(|pixel| format!("p{pixel}"))
-                .chain([label.to_owned()]);
-            writer.write_record(header).map_err(failed)?;
-            for (image, label) in images.pixels.chunks(size).zip(&images.labels) {
-                writer
-                    .write_record(image.iter().chain([label]).map(u8::to_string))
-                    .map_err(failed)?;
-            }
-        }
+    for record in records {
+        writer.write_record(record).map_err(failed)?;
     }
     writer.flush().map_err(|source| DataError::Io {
         path: path.to_owned(),
@@ -245,7 +308,7 @@ pub fn write_csv(path: &Path, source: &Source, label: &str) -> Result<(), DataEr
 }
 
 /// Turns the cells of a row into features and a class.
-pub(crate) struct RowEncoder<'a> {
+struct RowEncoder<'a> {
     path: &'a Path,
     header: &'a csv::StringRecord,
     schema: &'a Schema,
@@ -259,7 +322,7 @@ pub(crate) struct RowEncoder<'a> {
 impl<'a> RowEncoder<'a> {
     /// For a schema without named columns `columns` are the features' names in their order; none:
     /// the header's order.
-    pub(crate) fn new(
+    fn new(
         path: &'a Path,
         header: &'a csv::StringRecord,
         schema: &'a Schema,
@@ -330,11 +393,7 @@ impl<'a> RowEncoder<'a> {
     }
 
     /// Appends the features of `row` and returns its class.
-    pub(crate) fn encode(
-        &mut self,
-        row: &csv::StringRecord,
-        out: &mut Vec<f32>,
-    ) -> Result<u32, DataError> {
+    fn encode(&mut self, row: &csv::StringRecord, out: &mut Vec<f32>) -> Result<u32, DataError> {
         for (index, place) in self.positions.iter().enumerate() {
             let cell = &row[*place];
             let kind = self.schema.columns.get(index).map(|column| &column.kind);
@@ -384,7 +443,7 @@ impl<'a> RowEncoder<'a> {
         self.label(row)
     }
 
-    pub(crate) fn label(&self, row: &csv::StringRecord) -> Result<u32, DataError> {
+    fn label(&self, row: &csv::StringRecord) -> Result<u32, DataError> {
         let cell = &row[self.label];
         let names = &self.schema.class_names;
         if !names.is_empty() {
@@ -477,7 +536,7 @@ fn place_of(path: &Path, header: &csv::StringRecord, name: &str) -> Result<usize
 fn near(name: &str, header: &csv::StringRecord) -> Vec<String> {
     let plain = |text: &str| {
         text.chars()
-            .take(super::TEXT_MAX)
+            .take(TEXT_MAX)
             .collect::<String>()
             .to_lowercase()
     };

@@ -3,11 +3,11 @@
 //!
 //! `GET /status` (JSON), `/metrics` (Prometheus text), `/live`, `/ready`, `/log?count=N` (JSON
 //! lines), `POST /leave` and `/snapshot` (with the secret in the state folder's
-//! [`OWNER_TOKEN_FILE`](visitor::OWNER_TOKEN_FILE)). [`door`] bounds connections, [`visitor`] says
+//! [`OWNER_TOKEN_FILE`](access::OWNER_TOKEN_FILE)). [`listener`] bounds connections, [`access`] says
 //! who may ask.
 
-mod door;
-mod visitor;
+mod access;
+mod listener;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -29,9 +29,9 @@ use kith_gossip::{Command, Input};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use self::door::Door;
-pub use self::visitor::OWNER_TOKEN_FILE;
-use self::visitor::{OwnerToken, stranger};
+pub use self::access::OWNER_TOKEN_FILE;
+use self::access::{OwnerToken, refusal};
+use self::listener::StatusListener;
 use super::peer::PeerActor;
 use super::store::{ReadEvents, Snapshot, StoreActor};
 use crate::error::NodeError;
@@ -109,15 +109,15 @@ pub(crate) struct Served {
 
 /// What requests are checked and answered with.
 #[derive(Clone)]
-struct Desk {
+struct ServerState {
     address: SocketAddr,
     token: Arc<OwnerToken>,
     served: Served,
 }
 
-impl FromRef<Desk> for Served {
-    fn from_ref(desk: &Desk) -> Served {
-        desk.served.clone()
+impl FromRef<ServerState> for Served {
+    fn from_ref(state: &ServerState) -> Served {
+        state.served.clone()
     }
 }
 
@@ -145,7 +145,7 @@ impl Actor for StatusActor {
             token,
             address_file,
         } = socket;
-        let desk = Desk {
+        let state = ServerState {
             address,
             token,
             served,
@@ -162,11 +162,11 @@ impl Actor for StatusActor {
             .route("/leave", post(leave))
             .route("/snapshot", post(snapshot))
             .fallback(async || StatusCode::NOT_FOUND)
-            .layer(from_fn_with_state(desk.clone(), look))
-            .with_state(desk);
+            .layer(from_fn_with_state(state.clone(), look))
+            .with_state(state);
         let server = tokio::spawn(async move {
             let service = routes.into_make_service_with_connect_info::<From>();
-            if let Err(error) = axum::serve(Door::new(listener), service).await {
+            if let Err(error) = axum::serve(StatusListener::new(listener), service).await {
                 tracing::warn!("status is no longer served: {error}");
             }
         });
@@ -218,8 +218,8 @@ async fn log(State(served): State<Served>, RawQuery(query): RawQuery) -> Respons
     }
 }
 
-impl Desk {
-    /// The answer to a visitor that may not give orders; `None` for the peer's owner.
+impl ServerState {
+    /// The answer to a client that may not give orders; `None` for the peer's owner.
     fn refusal(&self, from: SocketAddr, headers: &HeaderMap) -> Option<Response> {
         let may = from.ip().is_loopback() && self.token.is_shown(headers);
         let what = "only this machine may ask that, with \"Authorization: Bearer\" and the secret in the state folder's owner.token\n";
@@ -229,28 +229,28 @@ impl Desk {
 
 /// Writes a copy of the state; answers with its folder.
 async fn snapshot(
-    State(desk): State<Desk>,
+    State(state): State<ServerState>,
     ConnectInfo(From(from)): ConnectInfo<From>,
     headers: HeaderMap,
 ) -> Response {
-    if let Some(refusal) = desk.refusal(from, &headers) {
+    if let Some(refusal) = state.refusal(from, &headers) {
         return refusal;
     }
-    match desk.served.store.ask(Snapshot).send().await {
+    match state.served.store.ask(Snapshot).send().await {
         Ok(folder) => format!("{}\n", folder.display()).into_response(),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
     }
 }
 
 async fn leave(
-    State(desk): State<Desk>,
+    State(state): State<ServerState>,
     ConnectInfo(From(from)): ConnectInfo<From>,
     headers: HeaderMap,
 ) -> Response {
-    if let Some(refusal) = desk.refusal(from, &headers) {
+    if let Some(refusal) = state.refusal(from, &headers) {
         return refusal;
     }
-    let _ = desk
+    let _ = state
         .served
         .peer
         .tell(Input::Command(Command::Leave))
@@ -260,9 +260,9 @@ async fn leave(
 }
 
 /// Looks at every request before any route does. Each connection serves one request: places at the
-/// [`Door`] are few.
-async fn look(State(desk): State<Desk>, request: Request, next: Next) -> Response {
-    let mut response = match stranger(desk.address, request.uri(), request.headers()) {
+/// [`StatusListener`] are few.
+async fn look(State(state): State<ServerState>, request: Request, next: Next) -> Response {
+    let mut response = match refusal(state.address, request.uri(), request.headers()) {
         Some(why) => (StatusCode::FORBIDDEN, format!("{why}\n")).into_response(),
         None => next.run(request).await,
     };
@@ -276,8 +276,8 @@ async fn look(State(desk): State<Desk>, request: Request, next: Next) -> Respons
 #[derive(Clone, Copy)]
 struct From(SocketAddr);
 
-impl Connected<IncomingStream<'_, Door>> for From {
-    fn connect_info(stream: IncomingStream<'_, Door>) -> From {
+impl Connected<IncomingStream<'_, StatusListener>> for From {
+    fn connect_info(stream: IncomingStream<'_, StatusListener>) -> From {
         From(*stream.remote_addr())
     }
 }

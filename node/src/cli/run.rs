@@ -216,12 +216,12 @@ fn leave_with_parent(leave: Arc<Notify>) {
 }
 
 async fn wait_or_leave(node: NodeHandle, leave: &Notify) -> Result<Option<Outcome>, NodeError> {
-    let leaver = node.leaver();
+    let leave_handle = node.leave_handle();
     let ended = node.wait();
     tokio::pin!(ended);
     tokio::select! {
         outcome = &mut ended => return outcome.map(Some),
-        () = leave.notified() => leaver.leave().await,
+        () = leave.notified() => leave_handle.leave().await,
     }
     match tokio::time::timeout(LEAVE_DEADLINE, ended).await {
         Ok(outcome) => outcome.map(Some),
@@ -275,7 +275,7 @@ fn watch(
     shown: &AtomicU64,
 ) -> Watched {
     let mut watched = Watched::default();
-    let mut reception = Reception::default();
+    let mut joining = Joining::default();
     let mut heard = true;
     loop {
         let line = match lines.blocking_recv() {
@@ -303,10 +303,10 @@ fn watch(
             What::Node(NodeEvent::Report { .. }) => return watched,
             what if watched.hopeless.is_none() => {
                 watched.hopeless = match what {
-                    What::Peer(event) => reception.refusal(event),
+                    What::Peer(event) => joining.refusal(event),
                     // A peer that is at work continues, and says so: the other process is the
                     // newcomer.
-                    What::Node(NodeEvent::OwnKeyElsewhere { address }) if !reception.at_work => {
+                    What::Node(NodeEvent::OwnKeyElsewhere { address }) if !joining.completed => {
                         Some(NodeError::KeyElsewhere {
                             address: address.clone(),
                         })
@@ -324,23 +324,23 @@ fn watch(
 
 /// How the federation received this peer before its first round.
 #[derive(Default)]
-struct Reception {
-    welcome: bool,
+struct Joining {
+    connected: bool,
     /// Whether it has completed a round since it was started.
-    at_work: bool,
+    completed: bool,
     missing: Vec<PeerId>,
     dismissed: BTreeMap<PeerId, String>,
 }
 
-impl Reception {
+impl Joining {
     /// Why it makes no sense to continue: everyone awaited runs another charter or another program,
     /// the roster is full, or all have finished.
     fn refusal(&mut self, event: &Event) -> Option<NodeError> {
         let mut alone = false;
         match event {
             Event::Over { round } => return Some(NodeError::Over { rounds: *round }),
-            Event::Aggregated { .. } | Event::Adopted { .. } => self.at_work = true,
-            Event::Connected { .. } => self.welcome = true,
+            Event::Aggregated { .. } | Event::Adopted { .. } => self.completed = true,
+            Event::Connected { .. } => self.connected = true,
             Event::Waiting { missing, ready, .. } => {
                 alone = *ready == 0 && !self.dismissed.is_empty();
                 self.missing.clone_from(missing);
@@ -364,7 +364,7 @@ impl Reception {
                 .missing
                 .iter()
                 .all(|peer| self.dismissed.contains_key(peer));
-        if self.welcome || self.dismissed.is_empty() || !(alone || nobody_left) {
+        if self.connected || self.dismissed.is_empty() || !(alone || nobody_left) {
             return None;
         }
         let reasons: Vec<String> = self
@@ -423,9 +423,9 @@ mod tests {
                 sections: vec!["training".to_owned()],
             },
         };
-        let mut reception = Reception::default();
+        let mut joining = Joining::default();
         assert!(
-            reception
+            joining
                 .refusal(&Event::Waiting {
                     ready: 0,
                     needed: 2,
@@ -433,45 +433,43 @@ mod tests {
                 })
                 .is_none()
         );
-        assert!(reception.refusal(&dismissed(one)).is_none());
+        assert!(joining.refusal(&dismissed(one)).is_none());
         assert!(
-            reception
+            joining
                 .refusal(&dismissed(two))
                 .is_some_and(|why| why.to_string().contains("training"))
         );
         // Nothing is known of one, and when the time to wait is over nobody else is there.
-        let mut reception = Reception::default();
+        let mut joining = Joining::default();
         let waiting = Event::Waiting {
             ready: 0,
             needed: 2,
             missing: vec![one, two],
         };
-        assert!(
-            reception.refusal(&waiting).is_none() && reception.refusal(&dismissed(one)).is_none()
-        );
-        assert!(reception.refusal(&waiting).is_some());
+        assert!(joining.refusal(&waiting).is_none() && joining.refusal(&dismissed(one)).is_none());
+        assert!(joining.refusal(&waiting).is_some());
     }
 
     #[test]
     fn a_peer_stays_where_somebody_shares_its_charter() {
         let (one, two) = (PeerId([1; 32]), PeerId([2; 32]));
-        let mut reception = Reception::default();
-        reception.refusal(&Event::Waiting {
+        let mut joining = Joining::default();
+        joining.refusal(&Event::Waiting {
             ready: 0,
             needed: 2,
             missing: vec![one, two],
         });
-        reception.refusal(&Event::Connected { peer: one });
+        joining.refusal(&Event::Connected { peer: one });
         let reason = Refusal::WrongFederation {
             sections: Vec::new(),
         };
         assert!(
-            reception
+            joining
                 .refusal(&Event::Dismissed { peer: two, reason })
                 .is_none()
         );
         assert!(
-            reception
+            joining
                 .refusal(&Event::Ready {
                     neighbours: 2,
                     connected: 0

@@ -1,6 +1,8 @@
 //! `kith sim`: experiments under virtual time.
 
+mod experiment;
 mod folder;
+mod options;
 mod rehearse;
 mod report;
 mod run;
@@ -17,7 +19,7 @@ use super::output::{Failure, Verdict};
 #[derive(Debug, Subcommand)]
 pub(crate) enum Sim {
     /// Run one experiment, or rehearse a charter in a world
-    Run(run::Run),
+    Run(options::Run),
     /// Run an experiment over a grid of settings and seeds, or over very many seeds
     Sweep(sweep::Sweep),
     /// Make the report of a run's or a sweep's folder again
@@ -52,7 +54,10 @@ fn parquet(asked: bool, folder: &Path) -> Result<(), Failure> {
 impl Sim {
     pub(crate) fn run(self) -> Verdict {
         match self {
-            Sim::Run(run) => run.run(),
+            Sim::Run(options) => match options.rehearsal() {
+                Some((charter, world)) => rehearse::rehearse(charter, world, &options),
+                None => run::run(&options),
+            },
             Sim::Sweep(sweep) => sweep.run(),
             Sim::Report(report) => report.run(),
         }

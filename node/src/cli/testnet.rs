@@ -1,5 +1,6 @@
 //! `kith testnet`: real peers on this machine, each its own process, and their results.
 
+mod answer;
 mod baseline;
 mod control;
 mod directory;

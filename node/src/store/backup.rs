@@ -17,10 +17,11 @@ use std::time::SystemTime;
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableHandle};
 
-use super::{
-    CHECKPOINTS, EVENTS, INTENTS, META, Store, StoreError, StoredIntent, database, lock,
-    read_checkpoints, vectors,
-};
+use super::error::StoreError;
+use super::lock::lock;
+use super::promise::StoredIntent;
+use super::tables::{CHECKPOINTS, EVENTS, EVIDENCE, FEDERATION, INTENTS, META, read_checkpoints};
+use super::{Store, database, folder, vectors};
 use crate::{checkpoint, private};
 
 /// Prefix of snapshot folders in the state folder; a number follows.
@@ -110,9 +111,9 @@ impl Store {
             copy_table(from, &into, EVENTS)?;
             if from
                 .list_tables()?
-                .any(|table| table.name() == life::EVIDENCE.name())
+                .any(|table| table.name() == EVIDENCE.name())
             {
-                copy_table(from, &into, life::EVIDENCE)?;
+                copy_table(from, &into, EVIDENCE)?;
             }
             into.commit()?;
             Ok(database.close()?)
@@ -122,7 +123,7 @@ impl Store {
 
     /// Removes leftover snapshots of a program that was ended meanwhile.
     pub(super) fn remove_old_snapshots(&self) -> Result<(), StoreError> {
-        for folder in database::files(&self.folder, |name| name.starts_with(SNAPSHOT))? {
+        for folder in folder::files(&self.folder, |name| name.starts_with(SNAPSHOT))? {
             // Left behind it only costs space.
             let _ = std::fs::remove_dir_all(folder);
         }
@@ -166,7 +167,7 @@ pub(crate) fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
             copy_file(&entry.path(), &into)?;
         }
     }
-    database::sync_folder(to)
+    folder::sync_folder(to)
 }
 
 /// Copies a file, durably and readable by its owner alone.
@@ -216,7 +217,7 @@ pub(crate) fn verify(folder: &Path, checkpoints: &Path) -> Result<Held, StoreErr
         let meta = || -> Result<Vec<u8>, redb::Error> {
             let table = transaction.open_table(META)?;
             Ok(table
-                .get(super::FEDERATION)?
+                .get(FEDERATION)?
                 .map(|value| value.value().to_vec())
                 .unwrap_or_default())
         };
@@ -311,7 +312,7 @@ mod tests {
                 round + 1
             );
         }
-        let left = database::files(&folder.path().join("state"), |name| {
+        let left = folder::files(&folder.path().join("state"), |name| {
             name.starts_with(SNAPSHOT)
         })
         .unwrap();

@@ -9,11 +9,12 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use redb::Database;
 
-use super::StoreError;
+use super::error::StoreError;
+use super::folder::{files, sync_folder};
 use crate::{checkpoint, private};
 
 /// Name of the file in the state folder.
@@ -175,11 +176,6 @@ fn make(
     })
 }
 
-/// Makes names in a folder durable.
-pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
 /// A file that cannot be used without the transactional file, if there is one.
 fn what_belongs_to_it(folder: &Path, checkpoints: &Path) -> Result<Option<String>, StoreError> {
     let found = files(checkpoints, checkpoint::is_file_name)?.pop();
@@ -190,31 +186,6 @@ fn what_belongs_to_it(folder: &Path, checkpoints: &Path) -> Result<Option<String
     Ok(found.map(|found| found.display().to_string()))
 }
 
-/// The files of a folder with such a name; none if there is no folder.
-pub(super) fn files(
-    folder: &Path,
-    wanted: impl Fn(&str) -> bool,
-) -> Result<Vec<PathBuf>, StoreError> {
-    let io = |source| StoreError::Io {
-        act: "read",
-        path: folder.to_owned(),
-        source,
-    };
-    let entries = match std::fs::read_dir(folder) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(io)?,
-    };
-    let mut found = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(io)?;
-        if entry.file_name().to_str().is_some_and(&wanted) {
-            found.push(entry.path());
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
 /// Whether a file stops before redb's mark, which redb writes last of all when it makes one.
 fn was_never_finished(path: &Path) -> io::Result<bool> {
     let mut start = Vec::new();
@@ -222,4 +193,88 @@ fn was_never_finished(path: &Path) -> io::Result<bool> {
         .take(MAGIC.len() as u64)
         .read_to_end(&mut start)?;
     Ok(start.iter().all(|byte| *byte == 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{checkpoint_record, open};
+    use super::*;
+
+    #[test]
+    fn a_damaged_store_is_named_and_never_begun_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path()).unwrap();
+        store.persist(&checkpoint_record(1)).unwrap();
+        drop(store);
+        let path = folder.path().join("state/kith.redb");
+        let whole = std::fs::read(&path).unwrap();
+        let mut cases: Vec<(String, Vec<u8>)> = vec![
+            ("empty".to_owned(), Vec::new()),
+            ("zeros".to_owned(), vec![0; 4096]),
+        ];
+        cases.push(("rubbish".to_owned(), b"rubbish".repeat(1000)));
+        for length in [1, 100, 512, 4096, 5000, whole.len() / 2, whole.len() - 1] {
+            cases.push((format!("cut to {length}"), whole[..length].to_vec()));
+        }
+        for (what, bytes) in cases {
+            std::fs::write(&path, &bytes).unwrap();
+            let error = open(folder.path())
+                .err()
+                .unwrap_or_else(|| panic!("{what} is opened"));
+            let text = error.to_string();
+            assert!(
+                matches!(error, StoreError::Damaged { .. }),
+                "{what}: {text}"
+            );
+            for part in ["kith.redb", "kith restore", "move "] {
+                assert!(text.contains(part), "{what}: {text}");
+            }
+            assert_eq!(
+                std::fs::read(&path).unwrap(),
+                bytes,
+                "{what}: it is left as it is"
+            );
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert!(
+            matches!(open(folder.path()), Err(StoreError::Damaged { .. })),
+            "missing beside a checkpoint"
+        );
+        // The way out that the message names works.
+        std::fs::rename(folder.path().join("state"), folder.path().join("state.old")).unwrap();
+        std::fs::rename(
+            folder.path().join("checkpoints"),
+            folder.path().join("checkpoints.old"),
+        )
+        .unwrap();
+        assert!(
+            open(folder.path())
+                .unwrap()
+                .resume()
+                .unwrap()
+                .checkpoint
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn a_store_that_was_never_finished_is_begun_anew() {
+        for half in [Vec::new(), vec![0; 3], vec![0; 1 << 16]] {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::create_dir(folder.path().join("state")).unwrap();
+            std::fs::write(folder.path().join("state/kith.redb"), &half).unwrap();
+            // A file of a program that was interrupted while it made one.
+            std::fs::write(folder.path().join("state/kith.redb.new"), &half).unwrap();
+            let store = open(folder.path()).unwrap();
+            assert!(
+                store
+                    .resume()
+                    .unwrap()
+                    .warnings
+                    .iter()
+                    .any(|text| text.contains("begun anew"))
+            );
+            store.persist(&checkpoint_record(1)).unwrap();
+        }
+    }
 }

@@ -4,14 +4,11 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use redb::{ReadableDatabase, ReadableTable, TableDefinition, TableError};
-
 use kith_consensus::PeerId;
+use redb::{ReadableDatabase, ReadableTable, TableError};
 
-use super::{META, Store, StoreError};
-
-/// Peer to the proof that it contradicted itself.
-pub(super) const EVIDENCE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("evidence");
+use super::tables::{EVIDENCE, META};
+use super::{Store, StoreError};
 
 const INCARNATION: &str = "incarnation";
 

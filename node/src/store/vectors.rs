@@ -14,7 +14,7 @@ use kith_consensus::Digest;
 use kith_gossip::{Carried, Intent, Parameters};
 use serde::{Deserialize, Serialize};
 
-use super::database::sync_folder;
+use super::folder::sync_folder;
 use crate::checkpoint::values_from_bytes;
 use crate::hashed::Hashed;
 use crate::private;

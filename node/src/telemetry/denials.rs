@@ -1,5 +1,5 @@
 //! Refused connections, reported without letting strangers fill the log: every one is counted. Of
-//! those with one address and one reason only the first of each [`TELL_AGAIN`] is a line, which
+//! those with one address and one reason only the first of each [`REPORT_AGAIN`] is a line, which
 //! says how many it stands for.
 
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use kith_consensus::PeerId;
 
 /// How long further denials of one address and reason are only counted.
-const TELL_AGAIN: Duration = Duration::from_secs(60);
+const REPORT_AGAIN: Duration = Duration::from_secs(60);
 /// Addresses and reasons that are told apart at a time; all others are reported as one.
 const APART_MAX: usize = 32;
 
@@ -23,8 +23,8 @@ pub(super) struct Denials {
 
 #[derive(Debug)]
 struct Recent {
-    told: Duration,
-    untold: u64,
+    reported: Duration,
+    unreported: u64,
     last: Denial,
 }
 
@@ -42,7 +42,7 @@ impl Denials {
     /// Notes a denial at `now` (since the start); returns the denial to report.
     pub(super) fn note(&mut self, now: Duration, denial: Denial) -> Option<Denial> {
         self.recent
-            .retain(|_, recent| recent.untold > 0 || now < recent.told + TELL_AGAIN);
+            .retain(|_, recent| recent.unreported > 0 || now < recent.reported + REPORT_AGAIN);
         let key = Some((host(denial.address.as_deref()), denial.why.clone()));
         let key = if self.recent.contains_key(&key) || self.recent.len() < APART_MAX {
             key
@@ -53,19 +53,19 @@ impl Denials {
             self.recent.insert(
                 key,
                 Recent {
-                    told: now,
-                    untold: 0,
+                    reported: now,
+                    unreported: 0,
                     last: denial.clone(),
                 },
             );
             return Some(denial);
         };
-        recent.untold += denial.count;
+        recent.unreported += denial.count;
         recent.last = denial;
-        if now < recent.told + TELL_AGAIN {
+        if now < recent.reported + REPORT_AGAIN {
             return None;
         }
-        recent.told = now;
+        recent.reported = now;
         recent.take()
     }
 
@@ -77,7 +77,7 @@ impl Denials {
 
 impl Recent {
     fn take(&mut self) -> Option<Denial> {
-        let count = std::mem::take(&mut self.untold);
+        let count = std::mem::take(&mut self.unreported);
         (count > 0).then(|| Denial {
             count,
             ..self.last.clone()
@@ -109,22 +109,23 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_is_counted_and_told_in_a_few_lines() {
+    fn a_flood_is_counted_and_reported_in_a_few_lines() {
         let mut denials = Denials::default();
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for index in 0..10_000u16 {
-            told.extend(denials.note(Duration::from_millis(u64::from(index) * 10), denial(index)));
+            reported
+                .extend(denials.note(Duration::from_millis(u64::from(index) * 10), denial(index)));
         }
-        told.extend(denials.rest());
+        reported.extend(denials.rest());
         assert_eq!(
-            told.iter().map(|denial| denial.count).sum::<u64>(),
+            reported.iter().map(|denial| denial.count).sum::<u64>(),
             10_000,
             "none is lost"
         );
         assert_eq!(
-            told.len(),
+            reported.len(),
             3,
-            "the first, one after a minute, the rest: {told:?}"
+            "the first, one after a minute, the rest: {reported:?}"
         );
         assert!(denials.rest().is_empty());
     }
@@ -132,14 +133,14 @@ mod tests {
     #[test]
     fn strangers_of_many_addresses_do_not_fill_memory() {
         let mut denials = Denials::default();
-        let mut told = 0;
+        let mut reported = 0;
         for index in 0..10_000u32 {
             let address = Some(format!(
                 "/ip4/198.51.{}.{}/tcp/1",
                 index / 256 % 256,
                 index % 256
             ));
-            told += u64::from(
+            reported += u64::from(
                 denials
                     .note(
                         Duration::from_secs(1),
@@ -151,7 +152,7 @@ mod tests {
                     .is_some(),
             );
         }
-        assert!(told <= APART_MAX as u64 + 1, "{told}");
+        assert!(reported <= APART_MAX as u64 + 1, "{reported}");
         assert!(denials.recent.len() <= APART_MAX + 1);
         // Later there is room for others again.
         assert!(denials.note(Duration::from_secs(120), denial(2)).is_some());

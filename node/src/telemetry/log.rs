@@ -10,7 +10,7 @@ use super::denials::Denial;
 use super::line::{NodeEvent, What};
 
 /// What a person has to know about irregular rounds; `None` if there were none.
-pub fn told(history: &History) -> Option<String> {
+pub fn irregular(history: &History) -> Option<String> {
     let mixed: u64 = history.mixed.values().sum();
     let parts = [
         (
@@ -36,12 +36,12 @@ pub fn told(history: &History) -> Option<String> {
             format!("{} rounds passed over", history.passed_over),
         ),
     ];
-    let told: Vec<String> = parts
+    let reported: Vec<String> = parts
         .into_iter()
         .filter(|(count, _)| *count > 0)
         .map(|(_, text)| text)
         .collect();
-    (!told.is_empty()).then(|| told.join("; "))
+    (!reported.is_empty()).then(|| reported.join("; "))
 }
 
 impl Telemetry {
@@ -97,8 +97,8 @@ impl Telemetry {
                 ..
             }) => {
                 tracing::info!("stopped: {why} ({wire_in_bytes} bytes in, {wire_out_bytes} out)");
-                if let Some(told) = told(history) {
-                    tracing::warn!("{told}");
+                if let Some(text) = irregular(history) {
+                    tracing::warn!("{text}");
                 }
             }
             What::Other(_) => {}
@@ -134,12 +134,12 @@ impl Telemetry {
             why: reason.name().to_owned(),
             count: 1,
         };
-        let told = self
+        let reported = self
             .refusals
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .note(self.now(), refusal);
-        match told.map(|told| told.count) {
+        match reported.map(|reported| reported.count) {
             None => tracing::debug!("refused a message of {who}: {reason}"),
             Some(0 | 1) => tracing::warn!("refused a message of {who}: {reason}"),
             Some(more) => {

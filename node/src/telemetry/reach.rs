@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// How long an obstacle must last before it is reported: peers that start together miss each other
 /// for a moment (guess).
-const TELL_AFTER: Duration = Duration::from_secs(1);
+const REPORT_AFTER: Duration = Duration::from_secs(1);
 /// Most addresses that are remembered; further ones are not reported.
 const ADDRESSES_MAX: usize = 256;
 
@@ -28,7 +28,7 @@ struct Trouble {
     obstacle: Obstacle,
     since: Duration,
     time: String,
-    told: bool,
+    reported: bool,
 }
 
 /// A peer that cannot be reached, as status shows it.
@@ -60,9 +60,9 @@ impl Reach {
             .get_mut(&target)
             .filter(|trouble| trouble.obstacle == obstacle)
         {
-            let tell = !trouble.told && now >= trouble.since + TELL_AFTER;
-            trouble.told |= tell;
-            return tell;
+            let report = !trouble.reported && now >= trouble.since + REPORT_AFTER;
+            trouble.reported |= report;
+            return report;
         }
         if self.troubles.len() < ADDRESSES_MAX || self.troubles.contains_key(&target) {
             self.troubles.insert(
@@ -71,7 +71,7 @@ impl Reach {
                     obstacle,
                     since: now,
                     time: time(),
-                    told: false,
+                    reported: false,
                 },
             );
         }
@@ -91,14 +91,15 @@ impl Reach {
 
     /// Everything that has lasted long enough to be reported.
     pub(super) fn unreached(&self, name: impl Fn(&PeerId) -> String) -> Vec<Unreached> {
-        let told = self.troubles.iter().filter(|(_, trouble)| trouble.told);
-        told.map(|((peer, address), trouble)| Unreached {
-            name: peer.as_ref().map(&name).unwrap_or_default(),
-            address: address.clone(),
-            why: trouble.obstacle.to_string(),
-            since: trouble.time.clone(),
-        })
-        .collect()
+        let reported = self.troubles.iter().filter(|(_, trouble)| trouble.reported);
+        reported
+            .map(|((peer, address), trouble)| Unreached {
+                name: peer.as_ref().map(&name).unwrap_or_default(),
+                address: address.clone(),
+                why: trouble.obstacle.to_string(),
+                since: trouble.time.clone(),
+            })
+            .collect()
     }
 }
 
@@ -107,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_cause_is_told_once_when_it_lasts_and_gone_when_the_peer_is_there() {
+    fn each_cause_is_reported_once_when_it_lasts_and_gone_when_the_peer_is_there() {
         let (bob, at) = (PeerId([2; 32]), "/ip4/10.0.0.2/tcp/1".to_owned());
         let mut reach = Reach::default();
         let fail = |reach: &mut Reach, obstacle: Obstacle, millis: u64| {
@@ -116,11 +117,15 @@ mod tests {
                 "noon".to_owned()
             })
         };
-        let told: Vec<bool> = (0..20)
+        let reported: Vec<bool> = (0..20)
             .map(|tenth| fail(&mut reach, Obstacle::Refused, tenth * 100))
             .collect();
-        assert_eq!(told.iter().filter(|told| **told).count(), 1, "{told:?}");
-        assert!(!told[9] && told[10]);
+        assert_eq!(
+            reported.iter().filter(|reported| **reported).count(),
+            1,
+            "{reported:?}"
+        );
+        assert!(!reported[9] && reported[10]);
         assert!(
             !fail(&mut reach, Obstacle::Silence, 5000) && fail(&mut reach, Obstacle::Silence, 6000),
             "another cause is news"

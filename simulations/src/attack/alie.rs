@@ -69,7 +69,7 @@ impl Alie {
     fn hiding(&self, scene: &Scene<'_>) -> f64 {
         let own = scene.view.roster.binary_search(&scene.view.own);
         let peers = own.map_or(1, |own| scene.view.graph.receives_from(own).len() + 1);
-        cover(peers, self.byzantine).map_or(0.0, |cover| cover.z.max(0.0))
+        deviation_bound(peers, self.byzantine).map_or(0.0, |bound| bound.z.max(0.0))
     }
 }
 
@@ -97,7 +97,7 @@ pub(super) fn moments(scene: &Scene<'_>) -> (Vec<f64>, Vec<f64>) {
 
 /// How far liars may be from the mean among a number of peers and still look like one of them.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Cover {
+pub struct DeviationBound {
     /// Honest peers that must be further out, so that the liars with them are a majority.
     pub supporters: usize,
     /// The share of honest peers that is nearer to the mean.
@@ -107,16 +107,16 @@ pub struct Cover {
     pub z: f64,
 }
 
-/// The cover that `byzantine` of `peers` have: s = ⌊n/2 + 1⌋ − f supporters, Φ(z) = (n − f − s) /
+/// The bound that `byzantine` of `peers` have: s = ⌊n/2 + 1⌋ − f supporters, Φ(z) = (n − f − s) /
 /// (n − f). `None` if the liars are a majority themselves, so that nothing bounds z, or if every
 /// honest peer would have to support them.
-pub fn cover(peers: usize, byzantine: usize) -> Option<Cover> {
+pub fn deviation_bound(peers: usize, byzantine: usize) -> Option<DeviationBound> {
     let supporters = (peers / 2 + 1)
         .checked_sub(byzantine)
         .filter(|supporters| *supporters > 0)?;
     let honest = peers - byzantine;
     let share = honest.checked_sub(supporters)? as f64 / honest as f64;
-    (share > 0.0).then(|| Cover {
+    (share > 0.0).then(|| DeviationBound {
         supporters,
         share,
         z: normal_quantile(share),
@@ -177,16 +177,16 @@ mod tests {
     }
 
     #[test]
-    fn a_majority_of_liars_needs_no_cover() {
-        assert_eq!(cover(4, 3), None);
-        assert_eq!(cover(1, 1), None);
+    fn a_majority_of_liars_has_no_bound() {
+        assert_eq!(deviation_bound(4, 3), None);
+        assert_eq!(deviation_bound(1, 1), None);
         assert_eq!(
-            cover(2, 1),
+            deviation_bound(2, 1),
             None,
             "the only honest peer would have to support it"
         );
         assert!(
-            cover(6, 1).is_some_and(|cover| cover.z < 0.0),
+            deviation_bound(6, 1).is_some_and(|bound| bound.z < 0.0),
             "one liar among six cannot hide at all"
         );
     }

@@ -7,27 +7,28 @@ use kith_consensus::charter::Charter;
 use kith_consensus::mode::Mode;
 use kith_consensus::{Digest, Seed};
 use kith_gossip::codec::TensorShape;
-use kith_gossip::effect::Record;
-use kith_gossip::{Conduct, Effect, Event, Federation, Honest, Input, Setup};
+use kith_gossip::{Conduct, Federation, Honest, Setup};
 
 use super::cast::Cast;
 use super::outcome::Outcome;
+use super::results::Results;
+use super::watchers::Watchers;
 use super::workload::{Reference, Workload};
 use super::{Experiment, ExperimentError};
 use crate::attack::{Attacker, Oracle, attack_from_text};
 use crate::check::{Promises, Scope};
 use crate::metrics::{Metrics, Mixing, PEER_ROWS_MAX};
-use crate::simulator::{Device, Ended, Fault, Meeting, Moment, Observer, Participant, Simulation};
+use crate::simulator::{Device, Ended, Fault, Meeting, Participant, Simulation};
 
 /// An experiment that runs.
 pub struct Run<'a> {
-    pub(super) experiment: &'a Experiment,
-    pub(super) simulation: Simulation<Watchers>,
-    pub(super) cast: Cast,
-    pub(super) reference: Reference,
-    pub(super) started: Instant,
-    pub(super) ready: Instant,
-    pub(super) ended: Ended,
+    experiment: &'a Experiment,
+    simulation: Simulation<Watchers>,
+    cast: Cast,
+    reference: Reference,
+    started: Instant,
+    ready: Instant,
+    ended: Ended,
 }
 
 impl Experiment {
@@ -42,7 +43,7 @@ impl Experiment {
         progress: &mut dyn FnMut(Duration, u64),
     ) -> Result<Outcome, ExperimentError> {
         let mut run = self.begin(threads)?;
-        run.go_on(self.world.limit, progress);
+        run.run_until(self.world.limit, progress);
         Ok(run.finish())
     }
 
@@ -213,7 +214,7 @@ fn lasts(fault: &Fault) -> Duration {
 impl Run<'_> {
     /// Runs until everybody has stopped or virtual time has passed `limit`, in slices, so that a
     /// waiting person sees progress.
-    pub fn go_on(&mut self, limit: Duration, progress: &mut dyn FnMut(Duration, u64)) {
+    pub fn run_until(&mut self, limit: Duration, progress: &mut dyn FnMut(Duration, u64)) {
         const SLICE: u64 = 50_000;
         self.ended = loop {
             match self.simulation.run_some(limit, SLICE) {
@@ -232,7 +233,16 @@ impl Run<'_> {
         let now = self.simulation.now();
         self.simulation.observer.promises.ended(now, &unfinished);
         let gaps = std::mem::take(&mut self.simulation.observer.mixing).gaps();
-        let mut outcome = self.outcome();
+        let results = Results {
+            experiment: self.experiment,
+            simulation: &self.simulation,
+            cast: &self.cast,
+            reference: &self.reference,
+            ended: self.ended,
+            wall: self.started.elapsed(),
+            running: self.ready.elapsed(),
+        };
+        let mut outcome = results.outcome();
         for row in &mut outcome.round_rows {
             let gap = row.round.checked_sub(1).and_then(|round| gaps.get(&round));
             row.spectral_gap = gap.copied().filter(|gap| gap.is_finite());
@@ -249,54 +259,5 @@ impl Run<'_> {
             .filter(|peer| simulation.is_running(*peer) && !simulation.is_stranded(*peer))
             .filter(|peer| simulation.peer(*peer).round() < rounds)
             .collect()
-    }
-}
-
-/// Everything that watches a run.
-pub(super) struct Watchers {
-    pub(super) metrics: Metrics,
-    mixing: Mixing,
-    pub(super) promises: Promises,
-    oracle: Option<Arc<Oracle>>,
-}
-
-impl Observer for Watchers {
-    fn event(&mut self, moment: &Moment<'_>, event: &Event) {
-        let scope = self.promises.scope();
-        self.metrics.event(moment, event, |peer| scope.number(peer));
-        self.mixing.event(scope, moment, event);
-        self.promises.event(moment, event);
-    }
-
-    fn input(&mut self, moment: &Moment<'_>, input: &Input) {
-        if let (
-            Some(oracle),
-            Input::Trained {
-                round, parameters, ..
-            },
-        ) = (&self.oracle, input)
-            && !self.promises.scope().lies[moment.member]
-        {
-            oracle.tell(*round, moment.peer.id(), Arc::clone(parameters));
-        }
-        self.metrics.input(moment, input);
-        self.promises.input(moment, input);
-    }
-
-    fn effect(&mut self, moment: &Moment<'_>, effect: &Effect) {
-        self.metrics.effect(moment, effect);
-        self.promises.effect(moment, effect);
-    }
-
-    fn stored(&mut self, moment: &Moment<'_>, record: &Record) {
-        self.promises.stored(moment, record);
-    }
-
-    fn crashed(&mut self, moment: &Moment<'_>) {
-        self.promises.crashed(moment);
-    }
-
-    fn sent(&mut self, _: usize, _: usize, bytes: usize) {
-        self.metrics.bytes.wire += bytes as u64;
     }
 }

@@ -41,7 +41,7 @@ pub(super) struct Reference {
 }
 
 /// A data set, split into rows for the peers and held-out rows.
-struct Parted {
+struct SplitRows {
     train: Dataset,
     test: Arc<Dataset>,
     /// The rows of each site among those for training, if the data set has sites.
@@ -96,12 +96,12 @@ impl Experiment {
     ) -> Result<Workload, ExperimentError> {
         let schema = task.schema();
         let (classes, peers) = (schema.classes, lies.len());
-        let parted = self.parted(schema, seed)?;
+        let split = self.split_rows(schema, seed)?;
         let partition = &self.world.partition;
         let dealt = partition
-            .datasets(&parted.train, classes, parted.sites.as_deref(), peers, seed)
+            .datasets(&split.train, classes, split.sites.as_deref(), peers, seed)
             .map_err(wrong)?;
-        let skew = skew(&dealt, classes, parted.train.len());
+        let skew = skew(&dealt, classes, split.train.len());
         let attack = attack_from_text(&self.world.attack).map_err(ExperimentError::Problems)?;
         let mut locals: Vec<Arc<dyn Local>> = Vec::with_capacity(peers);
         for (peer, own) in dealt.into_iter().enumerate() {
@@ -116,15 +116,15 @@ impl Experiment {
             } else {
                 own
             };
-            let held_out = evaluating[peer].then(|| self.held_out(&place, &parted.test));
+            let held_out = evaluating[peer].then(|| self.held_out(&place, &split.test));
             locals.push(Arc::new(learner(task, own, &place, held_out)?));
         }
         Ok(Workload {
             locals,
             dimension: task.layout().dimension,
             reference: Reference {
-                triggered: attack.triggered(&parted.test, schema).map_err(wrong)?,
-                guessing: guessing(&parted.test, classes),
+                triggered: attack.triggered(&split.test, schema).map_err(wrong)?,
+                guessing: guessing(&split.test, classes),
                 skew: Some(skew),
                 ..Reference::default()
             },
@@ -146,12 +146,12 @@ impl Experiment {
         })
     }
 
-    fn parted(&self, schema: &Schema, seed: &Seed) -> Result<Parted, ExperimentError> {
+    fn split_rows(&self, schema: &Schema, seed: &Seed) -> Result<SplitRows, ExperimentError> {
         let loaded = self.loaded()?;
         let all = loaded.dataset(schema).map_err(wrong)?;
         let test = (self.world.test_rows > 0).then_some(TestSize::Rows(self.world.test_rows));
         let split = loaded.split(schema, test, seed).map_err(wrong)?;
-        Ok(Parted {
+        Ok(SplitRows {
             train: all.select(&split.train),
             test: Arc::new(all.select(&split.test)),
             sites: loaded.sites_among(&split.train),

@@ -10,7 +10,7 @@ use crate::simulator::Moment;
 
 /// What a receiver has been sent by one sender.
 #[derive(Clone, Debug, Default)]
-struct Told {
+struct Sent {
     /// The newest round whose update was announced to it.
     newest: Option<u64>,
     /// The body that it pulled last.
@@ -21,7 +21,7 @@ struct Told {
 #[derive(Debug)]
 pub(super) struct Retransmissions {
     /// Per sender, by receiver.
-    told: Vec<BTreeMap<PeerId, Told>>,
+    sent: Vec<BTreeMap<PeerId, Sent>>,
     /// Pulls of a body that its asker has pulled before, and the newest round that was announced to
     /// it.
     again: BTreeMap<u64, u64>,
@@ -30,7 +30,7 @@ pub(super) struct Retransmissions {
 impl Retransmissions {
     pub(super) fn new(peers: usize) -> Retransmissions {
         Retransmissions {
-            told: vec![BTreeMap::new(); peers],
+            sent: vec![BTreeMap::new(); peers],
             again: BTreeMap::new(),
         }
     }
@@ -39,11 +39,11 @@ impl Retransmissions {
     /// that or a later one.
     pub(super) fn sent(&mut self, moment: &Moment<'_>, to: &PeerId, bytes: &Packet) -> Option<u64> {
         let round = moment.peer.announced_in(bytes)?;
-        let told = self.told[moment.member].entry(*to).or_default();
-        if told.newest.is_some_and(|newest| newest >= round) {
+        let sent = self.sent[moment.member].entry(*to).or_default();
+        if sent.newest.is_some_and(|newest| newest >= round) {
             return Some(round);
         }
-        told.newest = Some(round);
+        sent.newest = Some(round);
         None
     }
 
@@ -55,12 +55,12 @@ impl Retransmissions {
         digest: Digest,
         request: u64,
     ) {
-        let told = self.told[moment.member].entry(*from).or_default();
-        if told.body == Some(digest) {
+        let sent = self.sent[moment.member].entry(*from).or_default();
+        if sent.body == Some(digest) {
             self.again
-                .insert(request, told.newest.unwrap_or(moment.peer.round()));
+                .insert(request, sent.newest.unwrap_or(moment.peer.round()));
         }
-        told.body = Some(digest);
+        sent.body = Some(digest);
     }
 
     /// A body goes out: the round of its update, if the asker has been sent it before.
@@ -70,6 +70,6 @@ impl Retransmissions {
 
     /// A sender has lost its disk and begins anew.
     pub(super) fn forgets(&mut self, sender: usize) {
-        self.told[sender].clear();
+        self.sent[sender].clear();
     }
 }

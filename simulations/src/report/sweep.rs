@@ -12,7 +12,7 @@ use super::table::Table;
 use super::{bytes_text, keep, page as whole, spread_text};
 use crate::experiment::{Outcome, Range};
 use crate::plot::{Axis, Plot, Scale, Series, Unit, escape};
-use crate::sweep::{Entry, Manifest};
+use crate::sweep::manifest::{Entry, Manifest};
 
 /// One measured value of a run: name, title, and where in the outcome it is.
 struct Metric {

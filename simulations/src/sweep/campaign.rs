@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::{attempt, replace};
+use super::attempt;
 use crate::experiment::{Experiment, Setting};
+use crate::replace::replace;
 
 /// A campaign ends at this many failures: it has found what it was looking for.
 const FAILURES_MAX: usize = 10_000;

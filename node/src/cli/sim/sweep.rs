@@ -17,9 +17,10 @@ use serde_json::{Value, json};
 
 use super::super::done;
 use super::super::output::{Failure, Verdict, print, print_json, tell};
+use super::experiment::BROKEN;
 use super::folder::may_hold_runs;
+use super::options::shell_path;
 use super::report;
-use super::run::{BROKEN, shell_path};
 use crate::problems::BadFile;
 
 /// Run an experiment over a grid of settings and seeds, or over very many seeds
@@ -287,7 +288,7 @@ impl Sweep {
                 .for_each(|own| text.push_str(&format!(" --set {}", setting_to_text(own))));
             text
         };
-        let mut told = None;
+        let mut reported = None;
         for failure in &campaign.failures {
             tell(&format!(
                 "seed {}: {} broken by {}: {}",
@@ -296,10 +297,10 @@ impl Sweep {
                 place(failure.peer),
                 failure.what
             ));
-            if told != Some(failure.seed) {
+            if reported != Some(failure.seed) {
                 tell(&format!("  alone: {}", command(failure.seed)));
             }
-            told = Some(failure.seed);
+            reported = Some(failure.seed);
         }
     }
 }
@@ -389,7 +390,7 @@ struct Progress {
     count: u64,
     what: &'static str,
     started: Instant,
-    told: Mutex<Instant>,
+    reported: Mutex<Instant>,
 }
 
 impl Progress {
@@ -404,7 +405,7 @@ impl Progress {
             count,
             what,
             started: Instant::now(),
-            told: Mutex::new(Instant::now()),
+            reported: Mutex::new(Instant::now()),
         }
     }
 
@@ -414,13 +415,13 @@ impl Progress {
         } else {
             self.what.to_owned()
         };
-        match (&self.bar, self.told.lock()) {
+        match (&self.bar, self.reported.lock()) {
             (Some(bar), _) => {
                 bar.set_position(done);
                 bar.set_message(message);
             }
-            (None, Ok(mut told)) if told.elapsed() > Duration::from_secs(10) => {
-                *told = Instant::now();
+            (None, Ok(mut reported)) if reported.elapsed() > Duration::from_secs(10) => {
+                *reported = Instant::now();
                 let left = self.started.elapsed().as_secs_f64() / done.max(1) as f64
                     * (self.count - done.min(self.count)) as f64;
                 tell(&format!(

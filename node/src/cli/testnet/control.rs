@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use super::super::done;
 use super::super::output::{Failure, Verdict, print, print_json, table};
 use super::Up;
+use super::answer::{Answer, NodeStatus, Status};
 
 const SOCKET: &str = "control.sock";
 const RESULT: &str = "result.json";
@@ -67,7 +68,7 @@ impl Served {
 pub(super) fn serve<M: Send + 'static>(
     folder: &Path,
     messages: mpsc::Sender<M>,
-    wrap: fn(Request, oneshot::Sender<Value>) -> M,
+    wrap: fn(Request, oneshot::Sender<Answer>) -> M,
 ) -> Result<Served, Failure> {
     let path = folder.join(SOCKET);
     let listener = UnixListener::bind(&path).map_err(|error| {
@@ -91,16 +92,13 @@ pub(super) fn serve<M: Send + 'static>(
                             if messages.send(wrap(request, sender)).await.is_err() {
                                 return;
                             }
-                            answer.await.unwrap_or_else(
-                                |_| json!({"ok": false, "why": "the testnet has ended"}),
-                            )
+                            let ended = |_| Answer::refused("the testnet has ended");
+                            answer.await.unwrap_or_else(ended)
                         }
-                        Err(error) => {
-                            json!({"ok": false, "why": format!("not a request: {error}")})
-                        }
+                        Err(error) => Answer::refused(format!("not a request: {error}")),
                     };
                     if writer
-                        .write_all(format!("{answer}\n").as_bytes())
+                        .write_all(format!("{}\n", answer.to_line()).as_bytes())
                         .await
                         .is_err()
                     {
@@ -117,7 +115,11 @@ pub(super) fn serve<M: Send + 'static>(
     })
 }
 
-fn ask(folder: &Path, request: &Request) -> Result<Value, Failure> {
+/// Asks the testnet in `folder`.
+///
+/// # Errors
+/// When none runs there, or it refuses.
+fn ask(folder: &Path, request: &Request) -> Result<Answer, Failure> {
     let no_testnet = |error: std::io::Error| {
         Failure::with_help(
             format!("no testnet runs in {}: {error}", folder.display()),
@@ -139,17 +141,22 @@ fn ask(folder: &Path, request: &Request) -> Result<Value, Failure> {
     BufReader::new(stream)
         .read_line(&mut answer)
         .map_err(no_testnet)?;
-    let answer: Value = serde_json::from_str(&answer)
-        .map_err(|_| Failure::new("the testnet ended while it was asked"))?;
-    if answer["ok"] == json!(true) {
-        return Ok(answer);
+    match serde_json::from_str(&answer) {
+        Ok(Answer::Refused { why, .. }) => Err(Failure::new(why)),
+        Ok(answer) => Ok(answer),
+        Err(_) => Err(Failure::new("the testnet ended while it was asked")),
     }
-    Err(Failure::new(
-        answer["why"]
-            .as_str()
-            .unwrap_or("the testnet gave no reason")
-            .to_owned(),
-    ))
+}
+
+/// Where the testnet in `folder` stands.
+///
+/// # Errors
+/// When none runs there.
+fn ask_status(folder: &Path) -> Result<Status, Failure> {
+    match ask(folder, &Request::Status)? {
+        Answer::Status { status, .. } => Ok(status),
+        _ => Err(Failure::new("the testnet did not answer with its status")),
+    }
 }
 
 /// `kith testnet kill|restart|down`.
@@ -161,10 +168,10 @@ pub(super) fn order(folder: &Path, command: &str, node: Option<&str>, json: bool
         _ => Request::Down,
     };
     let answer = ask(folder, &request)?;
-    if json {
-        print_json(&answer)?;
-    } else {
-        print(&format!("{}\n", answer["what"].as_str().unwrap_or("done")))?;
+    match answer {
+        _ if json => print(&format!("{}\n", answer.to_line()))?,
+        Answer::Done { what, .. } => print(&format!("{what}\n"))?,
+        _ => print("done\n")?,
     }
     done()
 }
@@ -182,38 +189,39 @@ pub(super) fn status(folder: &Path, json: bool) -> Verdict {
         })?;
         return done();
     }
-    let answer = ask(folder, &Request::Status)?;
+    let status = ask_status(folder)?;
     if json {
-        print_json(&answer)?;
+        print_json(&json!(Answer::status(status)))?;
         return done();
     }
     let mut shown = table(&[
         "name", "role", "pid", "state", "rounds", "accuracy", "accepted", "refused", "restarts",
     ]);
-    for node in answer["nodes"].as_array().into_iter().flatten() {
-        let cell = |key: &str| match &node[key] {
-            Value::String(text) => text.clone(),
-            Value::Null => "–".to_owned(),
-            other => other.to_string(),
-        };
-        let keys = [
-            "name",
-            "role",
-            "pid",
-            "state",
-            "rounds",
-            "accuracy",
-            "updates_accepted",
-            "updates_refused",
-            "restarts",
-        ];
-        shown.add_row(keys.map(cell));
+    for node in &status.nodes {
+        shown.add_row(row(node));
     }
     print(&format!(
         "{shown}\nround {} of {}\n",
-        answer["round"], answer["rounds"]
+        status.round, status.rounds
     ))?;
     done()
+}
+
+fn row(node: &NodeStatus) -> [String; 9] {
+    let dash = || "–".to_owned();
+    [
+        node.name.clone(),
+        node.role.clone(),
+        node.pid.map_or_else(dash, |pid| pid.to_string()),
+        node.state.name().to_owned(),
+        node.rounds.to_string(),
+        // As in JSON: 1 is written 1.0.
+        node.accuracy
+            .map_or_else(dash, |accuracy| json!(accuracy).to_string()),
+        node.updates_accepted.to_string(),
+        node.updates_refused.to_string(),
+        node.restarts.to_string(),
+    ]
 }
 
 /// `kith testnet --detach`: the same command in the background.
@@ -246,10 +254,10 @@ pub(super) fn detach(up: &Up) -> Verdict {
             )));
         }
         if folder.join(SOCKET).exists()
-            && let Ok(answer) = ask(folder, &Request::Status)
-            && answer["ready"] == json!(true)
+            && let Ok(status) = ask_status(folder)
+            && status.ready
         {
-            show_ready(folder, &answer, up.json)?;
+            show_ready(folder, status, up.json)?;
             return done();
         }
         std::thread::sleep(READY_INTERVAL);
@@ -266,11 +274,11 @@ pub(super) fn detach(up: &Up) -> Verdict {
     )))
 }
 
-fn show_ready(folder: &Path, answer: &Value, json: bool) -> Result<(), Failure> {
+fn show_ready(folder: &Path, status: Status, json: bool) -> Result<(), Failure> {
+    let count = status.nodes.len();
     if json {
-        return print_json(answer);
+        return print_json(&json!(Answer::status(status)));
     }
-    let count = answer["nodes"].as_array().map_or(0, Vec::len);
     print(&format!(
         "{count} peers are connected; see `kith testnet status --dir {0}`, stop with `kith testnet down --dir {0}`\n",
         folder.display()

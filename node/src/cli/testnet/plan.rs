@@ -462,7 +462,7 @@ fn place(members: &mut [Member], agreement: &Agreement) -> Result<u64, Failure> 
     Ok(rounds)
 }
 
-type Dealt = (Vec<Vec<usize>>, Vec<usize>, Vec<Vec<u64>>);
+type Parts = (Vec<Vec<usize>>, Vec<usize>, Vec<Vec<u64>>);
 
 fn deal(
     loaded: &Loaded,
@@ -470,7 +470,7 @@ fn deal(
     partition: &str,
     peers: usize,
     seed: &Seed,
-) -> Result<Dealt, Failure> {
+) -> Result<Parts, Failure> {
     let failed = |what: &dyn std::fmt::Display| Failure::new(what.to_string());
     let schema = agreement.task.schema();
     let partition = Partition::parse(partition).map_err(|error| failed(&error))?;

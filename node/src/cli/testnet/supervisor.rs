@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::output::{Failure, print, tell};
+use super::answer::{Answer, NodeStatus, Status};
 use super::control::{self, Request};
 use super::directory::Places;
 use super::ending::Ending;
@@ -38,7 +38,7 @@ const SAMPLE: Duration = Duration::from_millis(1500);
 enum Message {
     Line(usize, Box<Line>),
     Exited(usize, Option<ExitStatus>),
-    Control(Request, oneshot::Sender<Value>),
+    Control(Request, oneshot::Sender<Answer>),
 }
 
 /// Where the table of connected peers goes.
@@ -65,7 +65,7 @@ struct Supervisor<'a> {
     stillborn: Option<String>,
     table: TableTo,
     /// The askers that asked to stop it.
-    down: Vec<oneshot::Sender<Value>>,
+    down: Vec<oneshot::Sender<Answer>>,
 }
 
 /// How the processes ended.
@@ -125,7 +125,7 @@ impl Supervisor<'_> {
         self.live.end();
         for answer in self.down.drain(..) {
             // The asker may be gone.
-            let _ = answer.send(json!({"ok": true, "what": "every peer has stopped"}));
+            let _ = answer.send(Answer::done("every peer has stopped"));
         }
         socket.end().await;
         ended?;
@@ -292,9 +292,9 @@ impl Supervisor<'_> {
         }
     }
 
-    fn control(&mut self, request: Request, answer: oneshot::Sender<Value>) {
+    fn control(&mut self, request: Request, answer: oneshot::Sender<Answer>) {
         let reply = match request {
-            Request::Status => self.status(),
+            Request::Status => Answer::status(self.status()),
             Request::Down => {
                 self.down.push(answer);
                 // A second request is answered as well, and does not make it kill processes that
@@ -336,7 +336,7 @@ impl Supervisor<'_> {
         &mut self,
         name: &str,
         act: fn(&mut Self, usize) -> Result<String, String>,
-    ) -> Value {
+    ) -> Answer {
         let names: Vec<&str> = self
             .plan
             .members
@@ -348,36 +348,39 @@ impl Supervisor<'_> {
             None => Err(kith_consensus::section::unknown("peer", name, &names)),
         };
         match result {
-            Ok(what) => json!({"ok": true, "what": what}),
-            Err(why) => json!({"ok": false, "why": why}),
+            Ok(what) => Answer::done(what),
+            Err(why) => Answer::refused(why),
         }
     }
 
-    fn status(&self) -> Value {
-        let node = |(member, node): (&super::plan::Member, &super::tally::NodeTally)| {
-            json!({
-                "name": member.name,
-                "peer_id": member.peer.to_string(),
-                "role": role(member.lies),
-                "pid": node.pid,
-                "state": node.state,
-                "round": node.known.round.unwrap_or_default(),
-                "rounds": node.known.completed,
-                "accuracy": node.known.accuracy,
-                "updates_accepted": node.known.accepted,
-                "updates_refused": node.refused(),
-                "restarts": node.restarts(),
-            })
+    fn status(&self) -> Status {
+        let node = |(member, node): (&super::plan::Member, &super::tally::NodeTally)| NodeStatus {
+            name: member.name.clone(),
+            peer_id: member.peer.to_string(),
+            role: role(member.lies).to_owned(),
+            pid: node.pid,
+            state: node.state,
+            round: node.known.round.unwrap_or_default(),
+            rounds: node.known.completed,
+            accuracy: node.known.accuracy,
+            updates_accepted: node.known.accepted,
+            updates_refused: node.refused(),
+            restarts: node.restarts(),
         };
-        json!({
-            "ok": true,
-            "ready": self.ready_after.is_some(),
-            "ready_seconds": self.ready_after.map(|after| after.as_secs_f64()),
-            "seconds": self.started.elapsed().as_secs_f64(),
-            "round": self.tally.common_round,
-            "rounds": self.plan.agreement.charter.rounds,
-            "nodes": self.plan.members.iter().zip(&self.tally.nodes).map(node).collect::<Vec<_>>(),
-        })
+        Status {
+            ready: self.ready_after.is_some(),
+            ready_seconds: self.ready_after.map(|after| after.as_secs_f64()),
+            seconds: self.started.elapsed().as_secs_f64(),
+            round: self.tally.common_round,
+            rounds: self.plan.agreement.charter.rounds,
+            nodes: self
+                .plan
+                .members
+                .iter()
+                .zip(&self.tally.nodes)
+                .map(node)
+                .collect(),
+        }
     }
 
     /// The first time asks the children to leave; the second time does not ask.

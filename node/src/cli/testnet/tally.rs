@@ -46,7 +46,7 @@ pub(super) fn counted(text: &str) -> Option<Line> {
 }
 
 /// The state of a peer's process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum State {
     /// Not yet connected to its neighbours.
@@ -58,6 +58,18 @@ pub(super) enum State {
     Finished,
     /// Its process ended before that.
     Ended,
+}
+
+impl State {
+    /// Its name, as in JSON.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            State::Starting => "starting",
+            State::Running => "running",
+            State::Finished => "finished",
+            State::Ended => "ended",
+        }
+    }
 }
 
 /// One peer.

@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::Cell;
+use super::cell::Cell;
+use super::figures::{number, percent};
 
 /// How far a federation must come to be said to learn: a fifth of the way from learning nothing to
 /// the best possible (guess: less is hard to tell from luck). With a model the way goes from the
@@ -61,8 +62,10 @@ pub(super) fn conditions(clean: &Cell, attacked: Option<&Cell>) -> Vec<Condition
         "worst_learns_attacked",
         "rounds_attacked",
     ];
-    let mut found = vec![promises([Some(clean), attacked].into_iter().flatten())];
-    let learns = clean.way().is_some_and(|way| way >= LEARNS_MIN);
+    let mut found = vec![invariants([Some(clean), attacked].into_iter().flatten())];
+    let learns = clean
+        .progress()
+        .is_some_and(|progress| progress >= LEARNS_MIN);
     for ([when, mean, worst, rounds], cell) in [(CLEAN, Some(clean)), (ATTACKED, attacked)] {
         let Some(cell) = cell else { continue };
         // If the model does not learn without liars, the liars are not to blame.
@@ -77,8 +80,8 @@ pub(super) fn conditions(clean: &Cell, attacked: Option<&Cell>) -> Vec<Condition
             "from the start to the optimum"
         };
         for (name, who, value) in [
-            (mean, "honest peers", cell.way()),
-            (worst, "the worst honest peer", cell.worst_way()),
+            (mean, "honest peers", cell.progress()),
+            (worst, "the worst honest peer", cell.worst_progress()),
         ] {
             let what = |value| {
                 let come = if value < 0.0 {
@@ -123,7 +126,7 @@ pub(super) fn conditions(clean: &Cell, attacked: Option<&Cell>) -> Vec<Condition
     found
 }
 
-fn promises<'a>(cells: impl Iterator<Item = &'a Cell>) -> Condition {
+fn invariants<'a>(cells: impl Iterator<Item = &'a Cell>) -> Condition {
     let outcomes: Vec<_> = cells.flat_map(|cell| &cell.outcomes).collect();
     let all: usize = outcomes
         .iter()
@@ -206,7 +209,7 @@ fn costs(clean: &Cell, attacked: &Cell) -> Vec<Condition> {
                 "liars cost {come} of the way to the optimum; expected at most {limit} (a formula has no accuracy)"
             )
         };
-        let (asked, value) = ("what liars cost", ensured(cost(Cell::way)));
+        let (asked, value) = ("what liars cost", ensured(cost(Cell::progress)));
         found.push(judged(
             "cost",
             asked,
@@ -260,22 +263,7 @@ fn judged(
     }
 }
 
-/// A share for people.
-pub(super) fn percent(value: f64) -> String {
-    format!("{} %", number(value))
-}
-
 /// The liars' cost, or 0 if it is negative.
 fn at_least_nothing(cost: f64) -> f64 {
     if cost < 0.0 { 0.0 } else { cost }
-}
-
-/// Hundredths for people, without a sign if they round to zero.
-fn number(value: f64) -> String {
-    let text = format!("{:.1}", 100.0 * value);
-    if text == "-0.0" {
-        "0.0".to_owned()
-    } else {
-        text
-    }
 }

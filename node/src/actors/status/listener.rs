@@ -1,7 +1,7 @@
-//! The socket for status, with limits such that no visitor can lock out another.
+//! The socket for status, with limits such that no client can lock out another.
 //!
-//! A connection lives at most [`VISIT`], whatever it does or leaves undone, and at most
-//! [`VISITS_MAX`] are open at once: when one more arrives, the oldest ends. So half-open requests
+//! A connection lives at most [`LIFETIME`], whatever it does or leaves undone, and at most
+//! [`CONNECTIONS_MAX`] are open at once: when one more arrives, the oldest ends. So half-open requests
 //! take neither the descriptors that the store and the neighbours need, nor the turn of a person
 //! who asks afterwards.
 
@@ -22,48 +22,48 @@ use tokio_util::sync::CancellationToken;
 
 /// Connections at once. Status is asked by a person, a scraper and a health check; the limit is a
 /// multiple of that (guess).
-pub(crate) const VISITS_MAX: usize = 32;
+pub(crate) const CONNECTIONS_MAX: usize = 32;
 /// Longest life of a connection: the request's head, its answer, and the end.
-pub(crate) const VISIT: Duration = Duration::from_secs(15);
+pub(crate) const LIFETIME: Duration = Duration::from_secs(15);
 /// Pause after a connection could not be accepted, for example because there are no free
 /// descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(500);
 
-/// A listening socket with room for [`VISITS_MAX`] visits.
-pub(crate) struct Door {
+/// A listening socket with room for [`CONNECTIONS_MAX`] connections.
+pub(crate) struct StatusListener {
     listener: TcpListener,
     places: Arc<Semaphore>,
     /// Oldest first.
-    visits: VecDeque<Weak<CancellationToken>>,
+    connections: VecDeque<Weak<CancellationToken>>,
     /// Longest life of a connection.
-    visit: Duration,
+    lifetime: Duration,
 }
 
 /// A connection that ends at its deadline, or when its place is needed.
-pub(crate) struct Visit {
+pub(crate) struct Connection {
     stream: TcpStream,
     end: Pin<Box<dyn Future<Output = ()> + Send>>,
     _token: Arc<CancellationToken>,
     _place: OwnedSemaphorePermit,
 }
 
-impl Door {
-    pub(crate) fn new(listener: TcpListener) -> Door {
-        Door {
+impl StatusListener {
+    pub(crate) fn new(listener: TcpListener) -> StatusListener {
+        StatusListener {
             listener,
-            places: Arc::new(Semaphore::new(VISITS_MAX)),
-            visits: VecDeque::new(),
-            visit: VISIT,
+            places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            connections: VecDeque::new(),
+            lifetime: LIFETIME,
         }
     }
 
-    /// A place for one more visit; if there is none, the oldest visit gives up its place.
+    /// A place for one more connection; if there is none, the oldest connection gives up its place.
     async fn place(&mut self) -> OwnedSemaphorePermit {
         loop {
             if let Ok(place) = self.places.clone().try_acquire_owned() {
                 return place;
             }
-            match self.visits.pop_front().map(|oldest| oldest.upgrade()) {
+            match self.connections.pop_front().map(|oldest| oldest.upgrade()) {
                 Some(Some(oldest)) => {
                     oldest.cancel();
                     drop(oldest);
@@ -79,25 +79,26 @@ impl Door {
     }
 }
 
-impl Listener for Door {
-    type Io = Visit;
+impl Listener for StatusListener {
+    type Io = Connection;
     type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (Visit, SocketAddr) {
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
         loop {
             match self.listener.accept().await {
                 Ok((stream, from)) => {
                     let place = self.place().await;
                     let token = Arc::new(CancellationToken::new());
-                    self.visits.retain(|visit| visit.strong_count() > 0);
-                    self.visits.push_back(Arc::downgrade(&token));
+                    self.connections
+                        .retain(|connection| connection.strong_count() > 0);
+                    self.connections.push_back(Arc::downgrade(&token));
                     let cancelled = CancellationToken::clone(&token).cancelled_owned();
-                    let visit = self.visit;
+                    let lifetime = self.lifetime;
                     let end = Box::pin(async move {
-                        let _ = tokio::time::timeout(visit, cancelled).await;
+                        let _ = tokio::time::timeout(lifetime, cancelled).await;
                     });
                     return (
-                        Visit {
+                        Connection {
                             stream,
                             end,
                             _token: token,
@@ -119,8 +120,8 @@ impl Listener for Door {
     }
 }
 
-impl Visit {
-    /// The stream, while the visit lasts.
+impl Connection {
+    /// The stream, while the connection lasts.
     fn stream(&mut self, context: &mut Context<'_>) -> io::Result<Pin<&mut TcpStream>> {
         match self.end.as_mut().poll(context) {
             Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
@@ -129,7 +130,7 @@ impl Visit {
     }
 }
 
-impl AsyncRead for Visit {
+impl AsyncRead for Connection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -139,7 +140,7 @@ impl AsyncRead for Visit {
     }
 }
 
-impl AsyncWrite for Visit {
+impl AsyncWrite for Connection {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -163,38 +164,41 @@ mod tests {
     use tokio::io::AsyncReadExt;
 
     #[tokio::test]
-    async fn more_visitors_than_places_end_the_oldest_and_never_hold_more_descriptors() {
+    async fn more_clients_than_places_end_the_oldest_and_never_hold_more_descriptors() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let mut door = Door::new(listener);
-        let places = door.places.clone();
-        let (mut visitors, mut visits) = (Vec::new(), Vec::new());
-        for _ in 0..3 * VISITS_MAX {
-            visitors.push(TcpStream::connect(address).await.unwrap());
-            let accepted = tokio::time::timeout(Duration::from_secs(20), door.accept());
+        let mut bounded = StatusListener::new(listener);
+        let places = bounded.places.clone();
+        let (mut clients, mut connections) = (Vec::new(), Vec::new());
+        for _ in 0..3 * CONNECTIONS_MAX {
+            clients.push(TcpStream::connect(address).await.unwrap());
+            let accepted = tokio::time::timeout(Duration::from_secs(20), bounded.accept());
             // What hyper does with each: it reads, and gives up when that fails.
-            let (mut visit, _) = accepted.await.expect("nobody waits for a place");
-            visits.push(tokio::spawn(async move {
-                visit.read_u8().await.map_err(|error| error.kind())
+            let (mut connection, _) = accepted.await.expect("nobody waits for a place");
+            connections.push(tokio::spawn(async move {
+                connection.read_u8().await.map_err(|error| error.kind())
             }));
         }
         assert_eq!(places.available_permits(), 0);
-        let first = visits.remove(0).await.unwrap();
+        let first = connections.remove(0).await.unwrap();
         assert_eq!(first, Err(io::ErrorKind::TimedOut));
-        assert!(!visits.last().unwrap().is_finished(), "the newest stays");
+        assert!(
+            !connections.last().unwrap().is_finished(),
+            "the newest stays"
+        );
     }
 
     #[tokio::test]
-    async fn a_visitor_that_says_nothing_is_gone_after_a_while() {
+    async fn a_client_that_says_nothing_is_gone_after_a_while() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let _visitor = TcpStream::connect(listener.local_addr().unwrap())
+        let _client = TcpStream::connect(listener.local_addr().unwrap())
             .await
             .unwrap();
-        let mut door = Door::new(listener);
-        door.visit = Duration::from_millis(20);
-        let (mut visit, _) = door.accept().await;
+        let mut bounded = StatusListener::new(listener);
+        bounded.lifetime = Duration::from_millis(20);
+        let (mut connection, _) = bounded.accept().await;
         assert_eq!(
-            visit.read_u8().await.map_err(|error| error.kind()),
+            connection.read_u8().await.map_err(|error| error.kind()),
             Err(io::ErrorKind::TimedOut)
         );
     }

@@ -22,7 +22,7 @@ pub const OWNER_TOKEN_FILE: &str = "owner.token";
 
 /// Why a request does not come from a program of this machine; `None` if it does. `served` is the
 /// address at which the server listens.
-pub(crate) fn stranger(served: SocketAddr, uri: &Uri, headers: &HeaderMap) -> Option<String> {
+pub(crate) fn refusal(served: SocketAddr, uri: &Uri, headers: &HeaderMap) -> Option<String> {
     let hosts: Vec<_> = headers.get_all(HOST).iter().collect();
     let [host] = hosts[..] else {
         return Some("expected one Host header".to_owned());
@@ -123,7 +123,7 @@ mod tests {
         for (name, value) in headers {
             map.append(name, HeaderValue::from_str(value).unwrap());
         }
-        stranger(served.parse().unwrap(), &Uri::from_static("/status"), &map).is_none()
+        refusal(served.parse().unwrap(), &Uri::from_static("/status"), &map).is_none()
     }
 
     #[test]
@@ -159,7 +159,7 @@ mod tests {
         let mut map = HeaderMap::new();
         map.insert(HOST, HeaderValue::from_static("127.0.0.1"));
         let absolute = Uri::from_static("http://evil.example/status");
-        assert!(stranger("127.0.0.1:9464".parse().unwrap(), &absolute, &map).is_some());
+        assert!(refusal("127.0.0.1:9464".parse().unwrap(), &absolute, &map).is_some());
     }
 
     #[test]
