@@ -7,6 +7,7 @@
 //!
 //! Start reading at [`peer`], then [`effect`] and [`event`].
 
+mod address;
 pub mod codec;
 pub mod conduct;
 pub mod effect;

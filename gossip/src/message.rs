@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use kith_consensus::{Digest, PeerId};
+use kith_consensus::Digest;
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteBuf, Bytes};
 
+use crate::address::{ADDRESS_BYTES_MAX, ADDRESSES_MAX, AddressRecord};
 use crate::refusal::Refusal;
 use crate::wire;
 
@@ -13,11 +14,13 @@ use crate::wire;
 /// room for the rest of a 64 KiB message.
 pub(crate) const INLINE_BYTES_MAX: usize = 48 * 1024;
 
-/// Most peers whose addresses one handshake carries, and most addresses of each.
-pub(crate) const ADDRESS_PEERS_MAX: usize = 64;
-/// See [`ADDRESS_PEERS_MAX`].
-pub(crate) const ADDRESSES_MAX: usize = 8;
-const ADDRESS_BYTES_MAX: usize = 256;
+/// Bytes of address records that one handshake carries: with the rest of it well below the largest
+/// message.
+pub(crate) const RECORD_BYTES_MAX: usize = 32 * 1024;
+
+/// Most address records of one handshake, as many as fit in [`RECORD_BYTES_MAX`].
+const RECORDS_MAX: usize = RECORD_BYTES_MAX / 120;
+
 const SECTIONS_MAX: usize = 32;
 
 /// Largest training loss, up or down, that an announcement may claim (guess: far above what
@@ -38,22 +41,41 @@ pub(crate) struct Hello {
     pub(crate) answered: bool,
     /// Digest of the sender's roster; zeros while it forms (open membership).
     pub(crate) roster: Digest,
-    /// Where members can be dialled, the sender included.
-    pub(crate) addresses: BTreeMap<PeerId, Vec<String>>,
+    /// Where the sender has reached the receiver, for the receiver to tell others.
+    pub(crate) reached: Vec<String>,
+    /// Where members can be dialled, as each of them has signed it.
+    pub(crate) records: Vec<AddressRecord>,
 }
 
 impl Hello {
     pub(crate) fn decode(payload: &[u8]) -> Result<Hello, Refusal> {
-        let mut hello: Hello = wire::decode(payload)?;
-        if hello.addresses.len() > ADDRESS_PEERS_MAX || hello.sections.len() > SECTIONS_MAX {
-            return Err(Refusal::TooMany {
-                what: "entries in a handshake".into(),
-                limit: ADDRESS_PEERS_MAX,
-            });
+        let hello: Hello = wire::decode(payload)?;
+        let bounds = [
+            (
+                "address records in a handshake",
+                hello.records.len(),
+                RECORDS_MAX,
+            ),
+            (
+                "sections in a handshake",
+                hello.sections.len(),
+                SECTIONS_MAX,
+            ),
+            ("addresses of one peer", hello.reached.len(), ADDRESSES_MAX),
+        ];
+        for (what, found, limit) in bounds {
+            if found > limit {
+                let what = what.into();
+                return Err(Refusal::TooMany { what, limit });
+            }
         }
-        for addresses in hello.addresses.values_mut() {
-            addresses.truncate(ADDRESSES_MAX);
-            addresses.retain(|address| address.len() <= ADDRESS_BYTES_MAX);
+        if hello
+            .reached
+            .iter()
+            .any(|text| text.len() > ADDRESS_BYTES_MAX)
+        {
+            let why = "an address is longer than addresses are".into();
+            return Err(Refusal::AddressRecord { why });
         }
         Ok(hello)
     }
@@ -269,10 +291,11 @@ mod tests {
             layout: Digest([3; 32]),
             answered: false,
             roster: Digest([4; 32]),
-            addresses: BTreeMap::new(),
+            reached: Vec::new(),
+            records: Vec::new(),
         };
         let parts = [
-            &[0xa7, 0, 1, 1][..],
+            &[0xa8, 0, 1, 1][..],
             &digest(1),
             &[2, 0xa1, 0x61, b'a'],
             &digest(2),
@@ -280,7 +303,7 @@ mod tests {
             &digest(3),
             &[4, 0xf4, 5],
             &digest(4),
-            &[6, 0xa0],
+            &[6, 0x80, 7, 0x80],
         ];
         assert_eq!(wire::encode(&hello), parts.concat());
     }

@@ -133,6 +133,10 @@ pub struct Peer {
     /// Rounds, from this peer's on, in which nothing will come from a neighbour: it says so, or its
     /// announcement was refused.
     turned_away: BTreeSet<(u64, PeerId)>,
+    /// When this peer began to wait for others in its round.
+    collects_since: Duration,
+    /// The round that closed last, and until when its deadline would have lasted.
+    closed: Option<(u64, Duration)>,
     /// Neighbours whose last update came too late for its round.
     late: BTreeSet<PeerId>,
     /// Rounds that a neighbour can be ahead while nobody fails.
@@ -209,6 +213,8 @@ impl Peer {
             choosing: Choosing::default(),
             suspicion: Suspicion::default(),
             turned_away: BTreeSet::new(),
+            collects_since: Duration::ZERO,
+            closed: None,
             late: BTreeSet::new(),
             lead,
             ahead,
@@ -304,7 +310,7 @@ impl Peer {
             Input::PeerUp { peer, addresses } => self.peer_up(peer, addresses, out),
             Input::PeerDown { peer } => self.peer_down(peer, out),
             Input::Listening { address } => {
-                self.overlay.learn_addresses(self.id, vec![address], true);
+                self.listens_at(address);
             }
             Input::TimerExpired(timer) => self.expired(timer, out),
             Input::Stored(stored) => self.stored(stored, out),

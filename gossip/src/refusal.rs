@@ -72,6 +72,9 @@ pub enum Refusal {
     /// Signed in an earlier life of its sender: an old recording, or news that has been overtaken.
     #[error("was signed before its sender's last start")]
     Replayed,
+    /// A record of where a peer can be dialled is not what it should be.
+    #[error("its address record: {why}")]
+    AddressRecord { why: String },
     /// The announcement contradicts its own header or the charter.
     #[error("the announcement is inconsistent: {why}")]
     Announcement { why: String },

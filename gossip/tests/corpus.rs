@@ -272,17 +272,36 @@ fn payloads() -> Files {
     let update = |body: &[u8]| of(UPDATE, &announcement(None, body));
     let handshake = Envelope::open(&Authenticator::from_secret(&secret(1)), hello(2));
     let handshake = handshake.expect("our own").payload;
-    // The last field, field 6: a map of peers' addresses.
-    assert_eq!(handshake[handshake.len() - 2..], [6, 0xa0], "no addresses");
-    let introduces = |addresses: &[u8]| {
-        of(
-            HELLO,
-            &[&handshake[..handshake.len() - 1], addresses].concat(),
-        )
+    // The last fields: where it has reached the receiver, and a list of address records.
+    assert_eq!(
+        handshake[handshake.len() - 4..],
+        [6, 0x80, 7, 0x80],
+        "no addresses"
+    );
+    let front = &handshake[..handshake.len() - 4];
+    let introduces =
+        |reached: &[u8], records: &[u8]| of(HELLO, &[front, &[6], reached, &[7], records].concat());
+    // A record by its fields in order: peer, incarnation, version, addresses, signature.
+    let record = |peer: u8, addresses: &[u8], signature: &[u8]| {
+        let peer = string(&[peer; 32]);
+        [
+            &[0xa5, 0],
+            &peer[..],
+            &[1, 1, 2, 0, 3],
+            addresses,
+            &[4],
+            signature,
+        ]
+        .concat()
     };
-    let crowd = |peers: u8, addresses: &[u8]| {
-        let entry = |peer: u8| [string(&[peer; 32]), addresses.to_vec()].concat();
-        introduces(&[vec![0xb8, peers], (0..peers).flat_map(entry).collect()].concat())
+    let unsigned = string(&[7; 64]);
+    let crowd = |peers: u16, addresses: &[u8]| {
+        let records = (0..peers).flat_map(|peer| record(peer as u8, addresses, &unsigned));
+        let [high, low] = peers.to_be_bytes();
+        introduces(
+            &[0x80],
+            &[vec![0x99, high, low], records.collect()].concat(),
+        )
     };
     let [one, other] = [b"one", b"two"].map(|what| {
         let state = Digest::of(what);
@@ -300,21 +319,39 @@ fn payloads() -> Files {
     vec![
         ("valid-hello", of(HELLO, &handshake)),
         (
-            "valid-hello-with-addresses",
-            crowd(3, &[0x81, 0x63, b'/', b'i', b'p']),
+            "valid-hello-reached",
+            introduces(&[0x81, 0x63, b'/', b'i', b'p'], &[0x80]),
         ),
-        ("refused-hello-of-a-crowd", crowd(65, &[0x80])),
+        ("refused-hello-of-a-crowd", crowd(300, &[0x80])),
         (
-            "hello-many-addresses",
+            "refused-hello-unsigned-record",
+            crowd(1, &[0x81, 0x63, b'/', b'i', b'p']),
+        ),
+        (
+            "refused-hello-short-signature",
+            introduces(
+                &[0x80],
+                &[&[0x81], &record(2, &[0x80], &string(&[7; 3]))[..]].concat(),
+            ),
+        ),
+        (
+            "refused-hello-many-addresses",
             crowd(1, &[vec![0x98, 200], [0x61, b'x'].repeat(200)].concat()),
         ),
         (
-            "hello-long-address",
+            "refused-hello-long-address",
             crowd(1, &[vec![0x81, 0x79, 0x08, 0], vec![b'x'; 0x800]].concat()),
         ),
         (
-            "refused-hello-length-of-map",
-            introduces(&[0xbb, 0, 0, 0, 1, 0, 0, 0, 0]),
+            "refused-hello-reached-long",
+            introduces(
+                &[vec![0x81, 0x79, 0x08, 0], vec![b'x'; 0x800]].concat(),
+                &[0x80],
+            ),
+        ),
+        (
+            "refused-hello-length-of-list",
+            introduces(&[0x80], &[0x9b, 0, 0, 0, 1, 0, 0, 0, 0]),
         ),
         ("valid-update", update(&inline(&little_endian(&VALUES)))),
         ("valid-update-pulled", update(&pulled(digest, 16))),

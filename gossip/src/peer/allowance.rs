@@ -24,6 +24,10 @@ const PULLS: u64 = 64;
 /// See [`PULLS`].
 const PULLS_PER_UPDATE: u64 = 8;
 
+/// Changes of a peer's addresses in one life that are passed on to its neighbours (guess: it listens
+/// at a few, and others reach it at a few more).
+const INTRODUCTIONS_MAX: u64 = 16;
+
 /// What a peer may still send.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Allowance {
@@ -31,6 +35,7 @@ pub(super) struct Allowance {
     used: [f32; 4],
     since: Duration,
     pulls: u64,
+    introduced: u64,
 }
 
 impl Allowance {
@@ -67,6 +72,18 @@ impl Allowance {
         }
         *used += 1.0;
         Ok(())
+    }
+
+    /// Counts a change of a peer's addresses that would be passed on; false when it is one too many
+    /// for one life of that peer.
+    pub(super) fn introduce(&mut self) -> bool {
+        self.introduced += 1;
+        self.introduced <= INTRODUCTIONS_MAX
+    }
+
+    /// It has begun another life: its addresses may change again.
+    pub(super) fn renew(&mut self) {
+        self.introduced = 0;
     }
 
     /// Counts a request for a body; false when it is one too many after `published` updates.

@@ -1,13 +1,14 @@
 //! Connections and handshakes: what two peers tell each other once connected, so that neither
 //! misses what the other sent before.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kith_consensus::mutant::{Mutant, planted};
 use kith_consensus::{Digest, PeerId};
 
 use super::{Peer, Phase};
+use crate::address::{ADDRESS_BYTES_MAX, ADDRESSES_MAX, AddressRecord};
 use crate::effect::{Effect, Timer};
 use crate::envelope::Kind;
 use crate::event::Event;
@@ -20,12 +21,21 @@ use crate::wire;
 /// restarting a peer).
 pub(super) const REDIAL: Duration = Duration::from_secs(2);
 
+/// Most addresses at which others have reached this peer that it tells further peers, besides those
+/// where it listens (guess).
+const REACHED_MAX: usize = 3;
+
+/// An address without the peer's id, with which this peer's own end; others name the place alone.
+fn place(address: &str) -> &str {
+    address.split("/p2p/").next().unwrap_or_default()
+}
+
 impl Peer {
     // --- connections ---
 
     pub(super) fn peer_up(&mut self, peer: PeerId, addresses: Vec<String>, out: &mut Vec<Effect>) {
         self.overlay.connected(peer);
-        self.overlay.learn_addresses(peer, addresses, true);
+        self.overlay.learn_addresses(peer, addresses);
         // Sent first, so that it arrives before the handshake that lets the peer begin. Sent once
         // more after the handshake, in case it is lost.
         self.give_back(peer, out);
@@ -112,13 +122,22 @@ impl Peer {
 
     // --- handshakes ---
 
-    /// Sends the handshake with all known addresses.
+    /// Sends the handshake with all known address records.
     fn greet(&mut self, peer: PeerId, out: &mut Vec<Effect>) {
-        let bytes = self.handshake(self.overlay.address_book(), self.overlay.is_ready(&peer));
+        let records = self
+            .overlay
+            .address_book(&peer, self.last_or_current_round());
+        let reached = self.overlay.own_addresses_of(&peer);
+        let bytes = self.handshake(records, reached, self.overlay.is_ready(&peer));
         out.push(Effect::Send { to: peer, bytes });
     }
 
-    fn handshake(&mut self, addresses: BTreeMap<PeerId, Vec<String>>, answered: bool) -> Packet {
+    fn handshake(
+        &mut self,
+        records: Vec<AddressRecord>,
+        reached: Vec<String>,
+        answered: bool,
+    ) -> Packet {
         let hello = Hello {
             height: self.charter.height,
             head: self.charter.id,
@@ -126,7 +145,8 @@ impl Peer {
             layout: self.layout,
             answered,
             roster: self.overlay.roster_digest(),
-            addresses,
+            reached,
+            records,
         };
         // Many peers get the same handshake at the same time.
         let payload = wire::encode(&hello);
@@ -152,16 +172,7 @@ impl Peer {
         }
         let round = envelope.header.round;
         let completed = self.overlay.enlist(sender);
-        for (peer, addresses) in hello.addresses {
-            if peer == self.id {
-                self.look_for_double(addresses, out);
-            } else if self
-                .overlay
-                .learn_addresses(peer, addresses, peer == sender)
-            {
-                self.introduce(peer, sender, out);
-            }
-        }
+        self.learn_where(sender, hello.reached, hello.records, out)?;
         let fresh = self.overlay.admit(sender);
         let incarnation = envelope.header.incarnation;
         self.overlay.lives(sender, incarnation);
@@ -213,10 +224,75 @@ impl Peer {
         }
     }
 
+    // --- addresses ---
+
+    /// This peer listens at an address: from now on it says so.
+    pub(super) fn listens_at(&mut self, address: String) {
+        if self.overlay.learn_addresses(self.id, vec![address]) {
+            self.sign_addresses();
+        }
+    }
+
+    /// Signs where this peer can be dialled: where it listens, then where others have reached it.
+    fn sign_addresses(&mut self) {
+        let mut addresses = self.overlay.own_addresses_of(&self.id);
+        addresses.truncate(ADDRESSES_MAX - REACHED_MAX);
+        let listens = |text: &String| addresses.iter().any(|own| place(own) == place(text));
+        let elsewhere = self.overlay.reached_at().into_iter();
+        let elsewhere = elsewhere.filter(|text| !listens(text)).take(REACHED_MAX);
+        let elsewhere: Vec<String> = elsewhere.collect();
+        addresses.extend(elsewhere);
+        addresses.retain(|text| text.len() <= ADDRESS_BYTES_MAX);
+        let before = self.overlay.record_of(&self.id);
+        if before
+            .as_ref()
+            .is_some_and(|before| before.addresses == addresses)
+        {
+            return;
+        }
+        let version = before.map_or(0, |before| before.version + 1);
+        let (federation, incarnation) = (self.charter.genesis, self.incarnation);
+        let signer = &self.authenticator;
+        let record = AddressRecord::sign(signer, federation, incarnation, version, addresses);
+        self.overlay.learn_record(record);
+    }
+
+    /// What `sender` says about addresses: where it has reached this peer, and records of others.
+    ///
+    /// # Errors
+    /// A record was not signed by the peer that it names.
+    fn learn_where(
+        &mut self,
+        sender: PeerId,
+        reached: Vec<String>,
+        records: Vec<AddressRecord>,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Refusal> {
+        if !reached.is_empty() {
+            self.overlay.was_reached(sender, reached.clone());
+            self.look_for_double(reached, out);
+            self.sign_addresses();
+        }
+        for record in records {
+            let peer = record.peer;
+            if peer == self.id || !self.overlay.is_news(&record) {
+                continue;
+            }
+            record.check(&self.authenticator, self.charter.genesis)?;
+            if self.overlay.learn_record(record) {
+                self.introduce(peer, sender, out);
+            }
+        }
+        Ok(())
+    }
+
     /// Tells a member's addresses to those of its neighbours that are connected here: two peers
     /// that know only this one must find each other, whichever came first.
     fn introduce(&mut self, peer: PeerId, told_by: PeerId, out: &mut Vec<Effect>) {
-        let bytes = self.handshake([(peer, self.overlay.addresses_of(&peer))].into(), true);
+        let Some(record) = self.overlay.record_of(&peer) else {
+            return;
+        };
+        let bytes = self.handshake(vec![(*record).clone()], Vec::new(), true);
         for to in self
             .overlay
             .neighbourhood_of(&peer, self.last_or_current_round())
@@ -233,13 +309,11 @@ impl Peer {
     /// Others have seen this peer's key at these addresses. Another process may have the same key
     /// at an address that is not this peer's: dialling it shows that.
     fn look_for_double(&mut self, mut addresses: Vec<String>, out: &mut Vec<Effect>) {
-        // This peer's addresses end with its id; others name the place alone.
-        let place = |address: &String| address.split("/p2p/").next().unwrap_or_default().to_owned();
-        let own = self.overlay.addresses_of(&self.id);
-        let known: BTreeSet<String> = own.iter().map(place).collect();
-        addresses.retain(|address| !known.contains(&place(address)));
+        let known = self.overlay.addresses_of(&self.id);
+        let known: BTreeSet<&str> = known.iter().map(|text| place(text)).collect();
+        addresses.retain(|address| !known.contains(place(address)));
         let peer = self.id;
-        if !addresses.is_empty() && self.overlay.learn_addresses(peer, addresses.clone(), false) {
+        if !addresses.is_empty() {
             out.push(Effect::Connect { peer, addresses });
         }
     }
@@ -248,7 +322,7 @@ impl Peer {
     fn roster_formed(&mut self, out: &mut Vec<Effect>) {
         let peers = self.overlay.roster().len();
         out.push(Effect::Emit(Event::RosterFormed { peers }));
-        let bytes = self.handshake(BTreeMap::new(), true);
+        let bytes = self.handshake(Vec::new(), Vec::new(), true);
         for to in self.overlay.everyone_ready() {
             out.push(Effect::Send {
                 to,

@@ -13,9 +13,10 @@ use kith_consensus::topology::Graph;
 use kith_consensus::{PeerId, Sorted};
 
 use super::allowance::Allowance;
+use crate::address::{ADDRESSES_MAX, AddressRecord};
 use crate::envelope::{Header, Kind};
 use crate::limits::BAN;
-use crate::message::{ADDRESS_PEERS_MAX, ADDRESSES_MAX};
+use crate::message::RECORD_BYTES_MAX;
 use crate::refusal::Refusal;
 use crate::roster::Roster;
 
@@ -75,8 +76,12 @@ struct Known {
     /// The highest round that it has signed in that life.
     claim: Option<u64>,
     punctuality: Punctuality,
-    /// Addresses at which it can be dialled.
+    /// Addresses at which this peer has reached it; of this peer itself, where it listens.
     addresses: Vec<String>,
+    /// Where it can be dialled, as it says itself.
+    record: Option<Arc<AddressRecord>>,
+    /// Where it says that it has reached this peer.
+    reached: Vec<String>,
 }
 
 /// How well a neighbour keeps deadlines.
@@ -107,6 +112,10 @@ pub(super) enum Patience {
 }
 
 impl Known {
+    fn is_addressed(&self) -> bool {
+        !self.addresses.is_empty() || self.record.is_some()
+    }
+
     fn is_dismissed(&self, now: Duration) -> bool {
         self.dismissed.is_some_and(|until| now < until)
     }
@@ -437,7 +446,7 @@ impl Overlay {
         let was_ready = known.ready;
         (known.up, known.ready, known.strikes) = (false, false, 0);
         // Nothing is remembered of strangers that could pile up.
-        if known.addresses.is_empty() && self.roster.index(peer).is_none() {
+        if !known.is_addressed() && self.roster.index(peer).is_none() {
             self.known.remove(peer);
         }
         was_ready
@@ -503,57 +512,113 @@ impl Overlay {
     /// While the roster forms, addresses of a few more peers are kept than will be on it: some may
     /// never answer.
     fn has_room(&self) -> bool {
-        let addressed = self
-            .known
-            .values()
-            .filter(|known| !known.addresses.is_empty());
+        let addressed = self.known.values().filter(|known| known.is_addressed());
         !self.is_formed() && addressed.count() < 2 * self.wanted
     }
 
-    /// Remembers where a member can be dialled; returns whether that is news. Peers beyond the
-    /// roster are not remembered, so the roster bounds this. `first_hand` says that the peer itself
-    /// named them, or that it was reached there.
-    pub(super) fn learn_addresses(
-        &mut self,
-        peer: PeerId,
-        addresses: Vec<String>,
-        first_hand: bool,
-    ) -> bool {
+    /// Remembers where a member was reached, or where this peer listens; returns whether that is
+    /// news. Peers beyond the roster are not remembered, so the roster bounds this.
+    pub(super) fn learn_addresses(&mut self, peer: PeerId, addresses: Vec<String>) -> bool {
         if !self.on_roster(&peer) && !self.has_room() {
             return false;
         }
         let known = &mut self.of(peer).addresses;
-        let mut fresh: Vec<String> = addresses
+        let fresh: Vec<String> = addresses
             .into_iter()
             .filter(|address| !known.contains(address))
             .collect();
-        if !first_hand {
-            // Addresses from others replace no known ones.
-            fresh.truncate(ADDRESSES_MAX.saturating_sub(known.len()));
-        }
         let news = !fresh.is_empty();
-        let place = if first_hand { 0 } else { known.len() };
-        known.splice(place..place, fresh);
+        known.splice(0..0, fresh);
         known.truncate(ADDRESSES_MAX);
         news
     }
 
-    /// Known addresses at which a member can be dialled.
-    pub(super) fn addresses_of(&self, peer: &PeerId) -> Vec<String> {
+    /// Remembers where a member says that it can be dialled, if that is newer than what it said
+    /// before. The caller has checked the record. Returns whether to tell the member's neighbours.
+    pub(super) fn learn_record(&mut self, record: AddressRecord) -> bool {
+        if !self.on_roster(&record.peer) && !self.has_room() {
+            return false;
+        }
+        let known = self.of(record.peer);
+        let before = known.record.as_ref();
+        if before.is_some_and(|before| record.incarnation > before.incarnation) {
+            known.allowance.renew();
+        }
+        let says_more = before.is_none_or(|before| before.addresses != record.addresses);
+        known.record = Some(Arc::new(record));
+        says_more && known.allowance.introduce()
+    }
+
+    /// Whether a record says something newer than the one that is known.
+    pub(super) fn is_news(&self, record: &AddressRecord) -> bool {
+        let known = self.record_of(&record.peer);
+        known.is_none_or(|known| record.is_newer_than(&known))
+    }
+
+    pub(super) fn record_of(&self, peer: &PeerId) -> Option<Arc<AddressRecord>> {
+        self.known.get(peer)?.record.clone()
+    }
+
+    /// Where `peer` says that it has reached this one.
+    pub(super) fn was_reached(&mut self, peer: PeerId, at: Vec<String>) {
+        self.of(peer).reached = at;
+    }
+
+    /// Where others have reached this peer, those that most of them name first.
+    pub(super) fn reached_at(&self) -> Vec<String> {
+        let mut votes: BTreeMap<&String, usize> = BTreeMap::new();
+        for address in self.known.values().flat_map(|known| &known.reached) {
+            *votes.entry(address).or_default() += 1;
+        }
+        let mut named: Vec<(&String, usize)> = votes.into_iter().collect();
+        named.sort_by_key(|(_, votes)| std::cmp::Reverse(*votes));
+        named
+            .into_iter()
+            .map(|(address, _)| address.clone())
+            .collect()
+    }
+
+    /// Addresses at which this peer has reached `peer`, or listens itself.
+    pub(super) fn own_addresses_of(&self, peer: &PeerId) -> Vec<String> {
         self.known
             .get(peer)
             .map(|known| known.addresses.clone())
             .unwrap_or_default()
     }
 
-    /// Addresses to tell others, bounded by what a handshake may carry.
-    pub(super) fn address_book(&self) -> BTreeMap<PeerId, Vec<String>> {
-        let told = self
+    /// Known addresses at which a member can be dialled: where it was reached, then where it says
+    /// that it is.
+    pub(super) fn addresses_of(&self, peer: &PeerId) -> Vec<String> {
+        let mut addresses = self.own_addresses_of(peer);
+        let record = self.record_of(peer);
+        for address in record.iter().flat_map(|record| &record.addresses) {
+            if !addresses.contains(address) {
+                addresses.push(address.clone());
+            }
+        }
+        addresses.truncate(ADDRESSES_MAX);
+        addresses
+    }
+
+    /// Records to tell `receiver`, bounded by what a handshake may carry: those of its neighbours
+    /// first.
+    pub(super) fn address_book(&self, receiver: &PeerId, round: u64) -> Vec<AddressRecord> {
+        let neighbours = self.neighbourhood_of(receiver, round);
+        let (near, far): (Vec<_>, Vec<_>) = self
             .known
             .iter()
-            .filter(|(_, known)| !known.addresses.is_empty());
-        told.take(ADDRESS_PEERS_MAX)
-            .map(|(peer, known)| (*peer, known.addresses.clone()))
+            .filter(|(peer, known)| *peer != receiver && known.record.is_some())
+            .partition(|(peer, _)| **peer == self.own || neighbours.contains(*peer));
+        let mut room = RECORD_BYTES_MAX;
+        let records = near.into_iter().chain(far);
+        records
+            .filter_map(|(_, known)| known.record.as_deref())
+            .take_while(|record| {
+                let fits = record.size() <= room;
+                room = room.saturating_sub(record.size());
+                fits
+            })
+            .cloned()
             .collect()
     }
 
@@ -562,7 +627,7 @@ impl Overlay {
         let neighbours = match self.is_formed() {
             true => self.neighbourhood(round),
             false => self
-                .those(|known| !known.addresses.is_empty())
+                .those(Known::is_addressed)
                 .into_iter()
                 .filter(|peer| *peer != self.own)
                 .collect(),

@@ -57,7 +57,10 @@ impl Peer {
         };
         self.asked_lately |= sender != self.id && kind != Kind::Goodbye;
         if let Err(reason) = outcome {
-            let malformed = matches!(reason, Refusal::Junk { .. } | Refusal::TooMany { .. });
+            let malformed = matches!(
+                reason,
+                Refusal::Junk { .. } | Refusal::TooMany { .. } | Refusal::AddressRecord { .. }
+            );
             self.refuse(sender, Some(kind), Some(round), reason, out);
             if malformed {
                 // The signer is to blame, never a peer that has passed its message on.

@@ -5,6 +5,7 @@
 //! its deadlines it closes with what it has, unless that is less than the charter asks for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kith_consensus::mutant::{Mutant, planted};
 use kith_consensus::{Digest, PeerId};
@@ -162,6 +163,7 @@ impl Peer {
             }
         }
         self.choosing.collects(round, self.now);
+        self.collects_since = self.now;
         if !planted(Mutant::NoDeadline) {
             let after = deadline.saturating_mul(self.mode.deadlines(&self.charter, round));
             out.push(Effect::SetTimer {
@@ -294,6 +296,10 @@ impl Peer {
             // late.
             self.exchange.release((round + 1).saturating_sub(self.lead));
         }
+        let until = self
+            .collects_since
+            .saturating_add(self.charter.round.deadline);
+        self.closed = Some((round, until));
         let missing = self.window.missing(|peer| self.overlay.is_up(peer));
         self.note_who_was_on_time(out);
         let (have, awaited) = (self.window.counted().count(), self.window.awaited());
@@ -324,9 +330,19 @@ impl Peer {
             let is_late = self.mode.expects(&self.window, &peer)
                 && !self.window.is_overtaken(&peer)
                 && !self.turned_away.contains(&(self.round, peer));
-            if is_in || is_late {
+            // A round that does not wait for a peer closes before it may be late.
+            if is_in || (is_late && self.overlay.is_awaited(&peer)) {
                 self.patience(peer, on_time, out);
             }
+        }
+    }
+
+    /// An update of `round` has come: of a neighbour for which the round did not wait, it may be in
+    /// time though the round is closed.
+    pub(super) fn note_in_time(&mut self, peer: PeerId, round: u64, out: &mut Vec<Effect>) {
+        let in_time = |(closed, until): &(u64, Duration)| *closed == round && self.now <= *until;
+        if self.closed.as_ref().is_some_and(in_time) && !self.overlay.is_awaited(&peer) {
+            self.patience(peer, true, out);
         }
     }
 

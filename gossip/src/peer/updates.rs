@@ -169,6 +169,7 @@ impl Peer {
         }));
         if applied.round < round && pace == Pace::InStep {
             self.late.insert(sender);
+            self.note_in_time(sender, applied.round, out);
         }
         self.choosing.heard(
             sender,
