@@ -40,7 +40,8 @@ pub struct Trained {
     /// Mean training loss over the rows of the round's batches, each at the parameters before its
     /// step.
     pub loss: f64,
-    /// What the optimizer carries to the next round, [`MomentumScope::memory_len`] values: the
-    /// velocity, or m̂ and then the start. `None` if it carries nothing.
+    /// What the optimizer carries to the next round, as many values as the momentum's scope says
+    /// ([`memory_len`](crate::MomentumScope::memory_len)): the velocity, or m̂ and then the start.
+    /// `None` if it carries nothing.
     pub memory: Option<Vec<f32>>,
 }
