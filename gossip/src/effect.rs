@@ -188,6 +188,13 @@ pub enum Effect {
         /// The peers to ask, in this order.
         sources: Vec<PeerId>,
     },
+    /// A body is no longer needed: its round is over, and a newer one waits behind it.
+    Abandon {
+        /// BLAKE3 of the body.
+        digest: Digest,
+        /// The peer that is being asked.
+        source: PeerId,
+    },
     /// Answer to [`Input::BodyRequested`]; `None` if this peer does not have it.
     Provide {
         /// Number of the request.

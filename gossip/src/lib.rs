@@ -13,6 +13,7 @@ pub mod conduct;
 pub mod effect;
 pub mod envelope;
 pub mod event;
+mod forwarding;
 pub mod limits;
 mod message;
 #[cfg(feature = "net")]
@@ -32,6 +33,7 @@ pub use conduct::{Conduct, Honest, Publication, View};
 pub use effect::{Carried, Checkpoint, Command, Effect, Input, Intent, Record, Stored, Timer};
 pub use envelope::{Authenticator, Envelope};
 pub use event::{Event, History};
+pub use forwarding::may_be_passed_on;
 pub use kith_consensus::Parameters;
 pub use packet::Packet;
 pub use peer::{Load, Peer};

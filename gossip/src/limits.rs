@@ -6,8 +6,15 @@
 
 use std::time::Duration;
 
-/// Messages that wait for one slow reader before its connection is cut: at 64 KiB each, 4 MiB.
-pub const SEND_QUEUE_MAX: usize = 64;
+/// Messages that wait for one slow reader before its connection is cut (guess: the headers of a
+/// few rounds in a large neighbourhood).
+pub const SEND_QUEUE_MAX: usize = 1024;
+
+/// Bytes of messages that wait for one slow reader before its connection is cut: 64 of the largest.
+pub const SEND_BYTES_MAX: usize = 64 * crate::envelope::ENVELOPE_BYTES_MAX;
+
+/// Messages of gossip that wait for one slow reader; further ones are not passed on to it.
+pub const GOSSIP_QUEUE_MAX: usize = 64;
 
 /// Inputs from streams that wait for a peer that is busy. The readers wait when it is full, and so
 /// do their senders.

@@ -21,10 +21,11 @@ use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 
 use crate::effect::{Effect, Input};
-use crate::envelope::{Authenticator, ENVELOPE_BYTES_MAX, Envelope, Kind};
+use crate::envelope::{Authenticator, ENVELOPE_BYTES_MAX};
+use crate::forwarding::may_be_passed_on;
 use crate::limits::{
-    BAN, CONNECTIONS_PER_PEER_MAX, DIALS_MAX, EVENT_QUEUE_MAX, FAREWELL, HANDSHAKE_MAX,
-    PING_INTERVAL, PING_TIMEOUT, SEND_QUEUE_MAX,
+    BAN, CONNECTIONS_PER_PEER_MAX, DIALS_MAX, EVENT_QUEUE_MAX, FAREWELL, GOSSIP_QUEUE_MAX,
+    HANDSHAKE_MAX, PING_INTERVAL, PING_TIMEOUT,
 };
 use crate::packet::Packet;
 
@@ -290,6 +291,7 @@ impl Network {
                 length,
                 sources,
             } => self.bodies.fetch(digest, length, sources),
+            Effect::Abandon { digest, source } => self.bodies.abandon(digest, source),
             Effect::Provide { request, body } => self.bodies.provide(request, body),
             Effect::Connect { peer, addresses } => self.connect(peer, &addresses),
             Effect::Disconnect { peer, .. } => {
@@ -609,21 +611,16 @@ impl Network {
                 message_id,
                 message,
             }) => {
-                // Forwarded only when it is a well-formed, correctly signed message of this
-                // federation.
-                let envelope = Envelope::open(&self.verifier, &message.data).ok();
-                let genuine = envelope.filter(|envelope| {
-                    let allowed = self
-                        .allowed
-                        .as_ref()
-                        .is_none_or(|allowed| allowed.contains(&envelope.header.sender));
-                    let kind = matches!(envelope.header.kind, Kind::Proof | Kind::Goodbye);
-                    envelope.header.federation == self.federation && kind && allowed
-                });
-                let acceptance = match genuine {
-                    Some(_) => gossipsub::MessageAcceptance::Accept,
-                    None => gossipsub::MessageAcceptance::Reject,
+                let allowed = |sender: &PeerId| {
+                    let list = self.allowed.as_ref();
+                    list.is_none_or(|allowed| allowed.contains(sender))
                 };
+                let (verifier, federation) = (&self.verifier, self.federation);
+                let acceptance =
+                    match may_be_passed_on(&message.data, verifier, federation, allowed) {
+                        true => gossipsub::MessageAcceptance::Accept,
+                        false => gossipsub::MessageAcceptance::Reject,
+                    };
                 let gossip = &mut self.swarm.behaviour_mut().gossip;
                 gossip.report_message_validation_result(
                     &message_id,
@@ -724,7 +721,7 @@ fn behaviour(
         .max_transmit_size(ENVELOPE_BYTES_MAX + 1024)
         .heartbeat_initial_delay(Duration::from_millis(500))
         .duplicate_cache_time(Duration::from_secs(600))
-        .connection_handler_queue_len(SEND_QUEUE_MAX)
+        .connection_handler_queue_len(GOSSIP_QUEUE_MAX)
         .message_id_fn(|message| {
             let mut hasher = blake3::Hasher::new_derive_key("kith.v1 gossip message");
             hasher

@@ -60,6 +60,7 @@ use crate::packet::Packet;
 use crate::setup::Setup;
 use algorithm::Algorithm;
 use choosing::Choosing;
+pub(crate) use evidence::examine;
 use exchange::{AHEAD_MIN, Exchange};
 pub use inspection::Load;
 use listening::Standing;

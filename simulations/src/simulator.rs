@@ -371,6 +371,7 @@ impl<O: Observer> Simulation<O> {
             Effect::Fetch {
                 digest, sources, ..
             } => self.pull(member, digest, &sources),
+            Effect::Abandon { digest, source } => self.abandon(member, digest, &source),
             Effect::Provide { request, body } => self.provide(member, request, body),
             Effect::Connect { peer, .. } => self.dial(member, &peer),
             Effect::Disconnect { peer, .. } => self.part_from(member, &peer),

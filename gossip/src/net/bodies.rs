@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures::{AsyncReadExt, AsyncWriteExt};
 use kith_consensus::{Digest, PeerId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use super::streams::{Control, Inbound, Protocol, Tied};
 use super::{NetworkEvent, from_libp2p, to_libp2p};
@@ -30,6 +30,7 @@ const NOT_HERE: u64 = u64::MAX;
 
 type Answers = BTreeMap<u64, oneshot::Sender<Option<Arc<Vec<u8>>>>>;
 type Waiting = Arc<Mutex<Answers>>;
+type Pulls = Arc<Mutex<BTreeMap<(Digest, PeerId), AbortHandle>>>;
 type Turns = Arc<Mutex<BTreeMap<PeerId, Arc<Semaphore>>>>;
 
 pub(super) struct Bodies {
@@ -37,6 +38,8 @@ pub(super) struct Bodies {
     events: mpsc::Sender<NetworkEvent>,
     /// The turns of those sources that are being asked.
     turns: Turns,
+    /// The pulls under way, by body and the first source.
+    pulls: Pulls,
     waiting: Waiting,
     bytes_max: usize,
 }
@@ -51,6 +54,7 @@ impl Bodies {
             control,
             events,
             turns: Turns::default(),
+            pulls: Pulls::default(),
             waiting: Waiting::default(),
             bytes_max,
         }
@@ -65,7 +69,9 @@ impl Bodies {
             Arc::clone(&self.turns),
         );
         let limit = self.bytes_max;
-        tokio::spawn(async move {
+        let name = sources.first().map(|source| (digest, *source));
+        let pulls = Arc::clone(&self.pulls);
+        let pull = tokio::spawn(async move {
             let outcome = if length > limit {
                 Err(format!("{length} bytes are more than the {limit} allowed"))
             } else {
@@ -82,8 +88,27 @@ impl Bodies {
                     why,
                 }),
             };
+            if let Some(name) = name {
+                pulls
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .remove(&name);
+            }
             let _ = events.send(event).await; // the network is shutting down when nobody listens
         });
+        if let Some(name) = name.filter(|_| !pull.is_finished()) {
+            let mut pulls = self.pulls.lock().unwrap_or_else(PoisonError::into_inner);
+            pulls.retain(|_, pull| !pull.is_finished());
+            pulls.insert(name, pull.abort_handle());
+        }
+    }
+
+    /// Ends a pull that nobody waits for any more, with the turn that it has or waits for.
+    pub(super) fn abandon(&self, digest: Digest, source: PeerId) {
+        let mut pulls = self.pulls.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pull) = pulls.remove(&(digest, source)) {
+            pull.abort();
+        }
     }
 
     // --- serving ---

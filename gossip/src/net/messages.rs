@@ -5,6 +5,9 @@
 //! peer gets a new outbox, since the line of an older one may be dead. Lost messages are not this
 //! module's concern: the peer sends again what may be missing.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use futures::{AsyncReadExt, AsyncWriteExt};
 use kith_consensus::PeerId;
 use tokio::sync::mpsc;
@@ -15,22 +18,29 @@ use crate::packet::Packet;
 use super::streams::{Control, Inbound, Protocol, Tied};
 use super::{ENVELOPE_BYTES_MAX, NetworkEvent, from_libp2p};
 use crate::effect::Input;
-use crate::limits::{SEND_QUEUE_MAX, WRITE_TIMEOUT};
+use crate::limits::{SEND_BYTES_MAX, SEND_QUEUE_MAX, WRITE_TIMEOUT};
 
 /// The queue of messages to one peer; its stream closes when this is dropped.
 pub(super) struct Outbox {
     queue: mpsc::Sender<Packet>,
+    /// Bytes that wait.
+    waiting: Arc<AtomicUsize>,
 }
 
 impl Outbox {
     pub(super) fn new(peer: libp2p::PeerId, control: Control) -> Outbox {
         let (queue, messages) = mpsc::channel(SEND_QUEUE_MAX);
-        tokio::spawn(write_all(peer, control, messages));
-        Outbox { queue }
+        let waiting = Arc::new(AtomicUsize::new(0));
+        tokio::spawn(write_all(peer, control, messages, Arc::clone(&waiting)));
+        Outbox { queue, waiting }
     }
 
     /// False when the queue is full.
     pub(super) fn push(&self, bytes: Packet) -> bool {
+        let length = bytes.len();
+        if self.waiting.fetch_add(length, Ordering::Relaxed) + length > SEND_BYTES_MAX {
+            return false;
+        }
         !matches!(
             self.queue.try_send(bytes),
             Err(mpsc::error::TrySendError::Full(_))
@@ -38,9 +48,15 @@ impl Outbox {
     }
 }
 
-async fn write_all(peer: libp2p::PeerId, control: Control, mut messages: mpsc::Receiver<Packet>) {
+async fn write_all(
+    peer: libp2p::PeerId,
+    control: Control,
+    mut messages: mpsc::Receiver<Packet>,
+    waiting: Arc<AtomicUsize>,
+) {
     let mut stream: Option<Tied> = None;
     while let Some(message) = messages.recv().await {
+        let _gone = Waiting(&waiting, message.len());
         for _attempt in 0..2 {
             let open = match stream.take() {
                 Some(open) => open,
@@ -61,6 +77,15 @@ async fn write_all(peer: libp2p::PeerId, control: Control, mut messages: mpsc::R
                 Err(_) => tracing::debug!(%peer, "the stream for messages stalls"),
             }
         }
+    }
+}
+
+/// Bytes that no longer wait once this is dropped.
+struct Waiting<'a>(&'a AtomicUsize, usize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(self.1, Ordering::Relaxed);
     }
 }
 

@@ -172,7 +172,7 @@ impl Peer {
 ///
 /// # Errors
 /// It is not a proof, or it proves nothing.
-pub(super) fn examine(
+pub(crate) fn examine(
     payload: &[u8],
     authenticator: &Authenticator,
     genesis: Genesis,

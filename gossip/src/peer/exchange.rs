@@ -167,6 +167,8 @@ pub(super) enum Progress {
         length: usize,
         keyframe: bool,
     },
+    /// A body that is being pulled is no longer worth it.
+    Abandoned(Digest),
     /// The update was applied.
     Applied(Applied),
     /// The update was refused.
@@ -575,13 +577,30 @@ impl Exchange {
         let Some(incoming) = self.incoming.get_mut(&sender) else {
             return Progress::Idle;
         };
-        if incoming.fetching.is_some() {
-            return Progress::Idle;
+        if let Some(digest) = incoming.fetching {
+            // A pull outlives its round, but only until the next update of its sender needs its
+            // place. A replica needs every body.
+            let stale = |(round, pending): &(&u64, &Pending)| {
+                **round < own_round && pending.is_pulled_by(digest)
+            };
+            let overtaken = form == Form::Stateless
+                && own_round < u64::MAX
+                && incoming.queue.iter().any(|entry| stale(&entry))
+                && incoming.queue.contains(&own_round)
+                && !planted(Mutant::KeepPulls);
+            if !overtaken {
+                return Progress::Idle;
+            }
+            incoming.fetching = None;
+            incoming.queue.retain(|round, _| *round >= own_round);
+            return Progress::Abandoned(digest);
         }
         // Where only the newest counts and each stands alone, nothing older is worth pulling.
         let newest_only = form == Form::Stateless && own_round == u64::MAX;
-        while newest_only && incoming.queue.len() > 1 && !planted(Mutant::EvictFetched) {
-            incoming.queue.pop_first();
+        if newest_only && !planted(Mutant::EvictFetched) {
+            let newest = incoming.queue.keys().next_back().copied();
+            let queue = &mut incoming.queue;
+            queue.retain(|round, pending| pending.body.is_some() || Some(*round) == newest);
         }
         let Some((round, pending)) = incoming
             .queue

@@ -50,6 +50,8 @@ struct Near {
     /// The mixing weight of each of those.
     weights: Vec<f64>,
     sends_to: Vec<PeerId>,
+    /// By sender, the peers between this receiver of it and others: see [`Overlay::between`].
+    between: RefCell<Sorted<usize, Vec<PeerId>>>,
 }
 
 /// What is known of a peer.
@@ -272,6 +274,7 @@ impl Overlay {
             receives_from,
             weights,
             sends_to,
+            between: RefCell::default(),
         }
     }
 
@@ -336,7 +339,8 @@ impl Overlay {
 
     /// The peers to which this peer shows headers of `sender` of that round. Of any two receivers
     /// one shows its header to the other, so each shows to about half of them. So every two honest,
-    /// connected receivers compare what they were told, for half of the messages.
+    /// connected receivers compare what they were told, for half of the messages. Two receivers
+    /// that are not connected both show theirs to a peer between them.
     pub(super) fn shown(&self, sender: &PeerId, round: u64) -> Vec<PeerId> {
         let Some(sender) = self.index(sender).filter(|_| self.is_formed()) else {
             return Vec::new();
@@ -349,7 +353,48 @@ impl Overlay {
         };
         // Known peers are stored here. The graph's lists name many that are not connected, and
         // their names are far away in memory.
-        self.those(|known| known.ready && known.place.is_some_and(shows))
+        let mut shown = self.those(|known| known.ready && known.place.is_some_and(shows));
+        if !self.charter.topology.changes() && !planted(Mutant::ShowReceiversOnly) {
+            let between = self.between(sender, round);
+            shown.extend(between.iter().filter(|peer| self.is_ready(peer)));
+        }
+        shown
+    }
+
+    /// Peers that are connected to this receiver of `sender` and to another one that is not
+    /// connected to this, one for each such other: the first that both have. If that receives from
+    /// the sender too, it compares with both anyway. Where graphs change, receivers change with
+    /// them, and nobody is in between for long.
+    fn between(&self, sender: usize, round: u64) -> Vec<PeerId> {
+        let near = self.near(round);
+        if let Some(known) = near.between.borrow().get(&sender) {
+            return known.clone();
+        }
+        let (own, graph) = (self.own_index(), &near.graph);
+        let touches = |a: usize, b: usize| {
+            graph.sends_to(a).binary_search(&b).is_ok()
+                || graph.receives_from(a).binary_search(&b).is_ok()
+        };
+        let receivers = graph.sends_to(sender);
+        let mut found = Vec::new();
+        if receivers.binary_search(&own).is_ok() {
+            let mut around = [graph.sends_to(own), graph.receives_from(own)].concat();
+            around.sort_unstable();
+            around.dedup();
+            for other in receivers.iter().filter(|other| **other != own) {
+                if touches(own, *other) {
+                    continue;
+                }
+                let joint = |peer: &&usize| **peer != sender && touches(**peer, *other);
+                let first = around.iter().find(joint);
+                let first = first.filter(|peer| receivers.binary_search(peer).is_err());
+                found.extend(first.map(|peer| self.roster[*peer]));
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        near.between.borrow_mut().insert(sender, found.clone());
+        found
     }
 
     pub(super) fn is_neighbour(&self, peer: &PeerId, round: u64) -> bool {
@@ -781,7 +826,8 @@ impl Overlay {
     /// that life, or in an earlier one.
     pub(super) fn claim(&mut self, peer: PeerId, incarnation: u64, round: u64) {
         let known = self.of(peer);
-        if !(known.met && incarnation >= known.incarnation) && !planted(Mutant::BelieveRecordings) {
+        let counts = known.met && incarnation >= known.incarnation;
+        if !(counts || planted(Mutant::BelieveRecordings)) {
             return;
         }
         if incarnation > known.incarnation {

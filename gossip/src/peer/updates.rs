@@ -122,6 +122,10 @@ impl Peer {
                 .advance(sender, self.mode.pace().newest(self.round))
             {
                 Progress::Idle => break,
+                Progress::Abandoned(digest) => out.push(Effect::Abandon {
+                    digest,
+                    source: sender,
+                }),
                 Progress::Fetch {
                     round,
                     digest,

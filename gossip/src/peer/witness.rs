@@ -247,7 +247,7 @@ impl Witness {
                 of_sender.pop_first();
             }
         }
-        self.seen.retain(|_, of_sender| of_sender.len() > 0);
+        self.seen.retain(|_, of_sender| !of_sender.is_empty());
     }
 
     /// Whether a round is one whose headers are kept.

@@ -72,6 +72,13 @@ pub(crate) fn peer_that(
     conduct: Box<dyn Conduct>,
 ) -> Peer {
     Peer::new(Setup {
+        conduct,
+        ..setup_of(number, charter, dimension)
+    })
+}
+
+pub(crate) fn setup_of(number: u8, charter: &Arc<Charter>, dimension: usize) -> Setup {
+    Setup {
         authenticator: Authenticator::from_secret(&secret(number)),
         charter: Arc::clone(charter),
         roster: Roster::new(charter.roster()),
@@ -81,11 +88,11 @@ pub(crate) fn peer_that(
         layout: Digest::of(b"layout"),
         initial: Arc::new(vec![0.0; dimension]),
         seed: Seed::from_number(u64::from(number)),
-        conduct,
+        conduct: Box::new(Honest),
         evaluate_every: 0,
         incarnation: 1,
         evidence: Vec::new(),
-    })
+    }
 }
 
 pub(crate) fn handle(peer: &mut Peer, input: Input) -> Vec<Effect> {
@@ -110,6 +117,7 @@ pub(crate) fn lines(effects: &[Effect]) -> Vec<String> {
             Effect::Send { to, .. } => format!("send to {}", name(to)),
             Effect::Announce { .. } => "announce".into(),
             Effect::Fetch { sources, .. } => format!("fetch from {}", name(&sources[0])),
+            Effect::Abandon { source, .. } => format!("abandon {}", name(source)),
             Effect::Provide { body, .. } => format!(
                 "provide {}",
                 if body.is_some() { "body" } else { "nothing" }

@@ -126,6 +126,7 @@ impl PeerActor {
             | Effect::Announce { .. }
             | Effect::Fetch { .. }
             | Effect::Provide { .. }
+            | Effect::Abandon { .. }
             | Effect::Connect { .. }
             | Effect::Disconnect { .. }) => {
                 if let Effect::Disconnect { peer, reason } = &carried {

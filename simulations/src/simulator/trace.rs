@@ -166,6 +166,11 @@ impl Trace {
                 self.digest_of(digest);
                 self.number(*length as u64);
             }
+            Effect::Abandon { digest, source } => {
+                self.tag(76);
+                self.digest_of(digest);
+                self.peer(source);
+            }
             Effect::Provide { request, body } => {
                 self.tag(69);
                 self.numbers(&[

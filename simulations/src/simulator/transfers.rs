@@ -151,6 +151,14 @@ impl<O: Observer> Simulation<O> {
         }
     }
 
+    /// A member no longer waits for a body: its pull ends without an answer.
+    pub(super) fn abandon(&mut self, asker: usize, digest: Digest, source: &PeerId) {
+        let source = self.member_of(source);
+        self.requests.retain(|_, pull| {
+            pull.asker != asker || pull.digest != digest || Some(pull.source) != source
+        });
+    }
+
     pub(super) fn pull_times_out(&mut self, request: u64) {
         if let Some(pull) = self.requests.remove(&request) {
             self.pull_failed(pull, "it stopped answering");

@@ -1,0 +1,759 @@
+//! What one member can do to the others with messages alone: contradict itself in ways that were
+//! not noticed, play recordings, send junk through others, say where others are, claim to be far
+//! ahead, and ask without end.
+
+#![cfg_attr(
+    feature = "mutants",
+    allow(dead_code, reason = "a driver runs them one by one")
+)]
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::*;
+use kith_consensus::charter::Charter;
+use kith_consensus::{Digest, PeerId};
+use kith_gossip::effect::Record;
+use kith_gossip::envelope::{Envelope, Header, Kind, PROTOCOL_VERSION};
+use kith_gossip::{
+    Authenticator, Effect, Event, Input, Peer, Setup, Stored, Timer, may_be_passed_on,
+};
+
+const FIRST_LIFE: u64 = 1;
+
+/// What a message says besides its kind and sender.
+#[derive(Clone, Copy)]
+struct Said {
+    incarnation: u64,
+    round: u64,
+    sequence: u64,
+    state: &'static [u8],
+    payload: &'static [u8],
+}
+
+const ONE: Said = Said {
+    incarnation: FIRST_LIFE,
+    round: 0,
+    sequence: 0,
+    state: b"one",
+    payload: b"payload",
+};
+
+fn sealed(number: u8, charter: &Charter, kind: Kind, said: Said) -> Envelope {
+    let authenticator = Authenticator::from_secret(&secret(number));
+    let state = match kind {
+        Kind::Update => Digest::of(said.state),
+        _ => Digest::default(),
+    };
+    let header = Header {
+        version: PROTOCOL_VERSION,
+        federation: charter.genesis,
+        kind,
+        sender: authenticator.peer(),
+        incarnation: said.incarnation,
+        round: said.round,
+        sequence: said.sequence,
+        state,
+        payload: Digest::of(said.payload),
+    };
+    Envelope::seal(&authenticator, header, said.payload.to_vec())
+}
+
+/// The header of an update, as another peer shows it.
+fn shown(number: u8, charter: &Charter, said: Said) -> Vec<u8> {
+    sealed(number, charter, Kind::Update, said).header_to_bytes()
+}
+
+fn receive(peer: &mut Peer, from: u8, bytes: Vec<u8>) -> Vec<Effect> {
+    let (from, bytes) = (id(from), bytes.into());
+    handle(peer, Input::Received { from, bytes })
+}
+
+fn convicts(effects: &[Effect]) -> bool {
+    let lines = lines(effects);
+    let said = [
+        "event equivocated",
+        "persist evidence against p2",
+        "announce",
+    ];
+    said.iter().all(|line| lines.contains(&(*line).to_owned()))
+}
+
+fn started(setup: Setup) -> Peer {
+    let mut peer = Peer::new(setup);
+    let (checkpoint, intent) = (None, None);
+    handle(&mut peer, Input::Start { checkpoint, intent });
+    peer
+}
+
+/// The handshake of `number` in this life, with this peer.
+fn meet(peer: &mut Peer, number: u8, charter: &Arc<Charter>, incarnation: u64) -> Vec<Effect> {
+    let up = |number: u8| Input::PeerUp {
+        peer: id(number),
+        addresses: vec![],
+    };
+    let mut effects = handle(peer, up(number));
+    let mut other = Peer::new(Setup {
+        incarnation,
+        ..setup_of(number, charter, 4)
+    });
+    let hello = sent_to(&handle(&mut other, up(1)), 1).remove(0);
+    effects.extend(receive(peer, number, hello));
+    effects
+}
+
+// --- contradictions ---
+
+#[cfg_attr(not(feature = "mutants"), test)]
+fn two_updates_of_a_round_convict_whatever_else_differs() {
+    let charter = charter(9, "rule = \"mean\"");
+    let others = [
+        (
+            "another sequence",
+            Said {
+                sequence: 1,
+                state: b"two",
+                ..ONE
+            },
+        ),
+        (
+            "another state",
+            Said {
+                state: b"two",
+                ..ONE
+            },
+        ),
+        (
+            "another payload",
+            Said {
+                payload: b"samples = 10^9",
+                ..ONE
+            },
+        ),
+    ];
+    for (what, other) in others {
+        let mut peer = in_round_zero(&charter);
+        receive(&mut peer, 3, shown(2, &charter, ONE));
+        let effects = receive(&mut peer, 3, shown(2, &charter, other));
+        assert!(convicts(&effects), "{what}: {:?}", lines(&effects));
+    }
+    // The same said twice, and the same again after a restart, is no contradiction.
+    for same in [
+        ONE,
+        Said {
+            incarnation: 2,
+            ..ONE
+        },
+    ] {
+        let mut peer = in_round_zero(&charter);
+        receive(&mut peer, 3, shown(2, &charter, ONE));
+        let effects = receive(&mut peer, 3, shown(2, &charter, same));
+        assert!(!lines(&effects).contains(&"event equivocated".to_owned()));
+    }
+}
+
+#[cfg_attr(not(feature = "mutants"), test)]
+fn two_lives_convict_nobody_and_the_newer_counts() {
+    let charter = charter(9, "rule = \"mean\"");
+    let newer = Said {
+        incarnation: 2,
+        state: b"two",
+        ..ONE
+    };
+    let mut peer = in_round_zero(&charter);
+    receive(&mut peer, 3, shown(2, &charter, ONE));
+    let second = receive(&mut peer, 3, shown(2, &charter, newer));
+    assert_eq!(refusals(&second), ["announcement"]);
+    let older = receive(&mut peer, 3, shown(2, &charter, ONE));
+    assert_eq!(refusals(&older), ["replayed"]);
+    for effects in [second, older] {
+        assert!(!lines(&effects).contains(&"event equivocated".to_owned()));
+    }
+}
+
+#[cfg_attr(not(feature = "mutants"), test)]
+fn at_a_free_pace_headers_of_any_round_convict() {
+    let charter = charter(400, "rule = \"mean\"\n[round]\nmode = \"asynchronous\"");
+    let mut peer = in_round_zero(&charter);
+    let far = |state| Said {
+        round: 40,
+        state,
+        ..ONE
+    };
+    receive(&mut peer, 3, shown(2, &charter, far(b"one")));
+    assert!(convicts(&receive(
+        &mut peer,
+        3,
+        shown(2, &charter, far(b"two"))
+    )));
+    // What is kept of one sender is bounded, however many rounds it claims.
+    for round in 41..399 {
+        receive(&mut peer, 3, shown(3, &charter, Said { round, ..ONE }));
+    }
+    assert!(peer.load().headers < 20, "{:?}", peer.load());
+}
+
+#[cfg_attr(not(feature = "mutants"), test)]
+fn a_message_whose_header_came_first_is_shown_to_others_as_any_other() {
+    let charter = charter(9, "rule = \"mean\"");
+    // Of two receivers one shows: of these two senders, this peer shows the header of one.
+    let shows = |sender: u8, shown_first: bool| {
+        let other = 5 - sender;
+        let update = announcement_of(sender, &charter, 2.0);
+        let mut peer = in_round_zero(&charter);
+        if shown_first {
+            let authenticator = Authenticator::from_secret(&secret(1));
+            let whole = Envelope::open(&authenticator, &update).expect("well formed");
+            receive(&mut peer, other, whole.header_to_bytes());
+        }
+        sent_to(&receive(&mut peer, sender, update), other).len()
+    };
+    let all = |shown_first| [2, 3].map(|sender| shows(sender, shown_first));
+    assert_eq!(all(true), all(false));
+    assert_eq!(all(false).iter().sum::<usize>(), 1);
+}
+
+#[cfg_attr(not(feature = "mutants"), test)]
+fn a_conviction_outlives_a_restart_and_newcomers_are_told() {
+    let charter = charter(9, "rule = \"mean\"");
+    let mut peer = in_round_zero(&charter);
+    receive(&mut peer, 3, shown(2, &charter, ONE));
+    let effects = receive(
+        &mut peer,
+        3,
+        shown(
+            2,
+            &charter,
+            Said {
+                state: b"two",
+                ..ONE
+            },
+        ),
+    );
+    let proof = effects.iter().find_map(|effect| match effect {
+        Effect::Persist(Record::Evidence { proof, .. }) => Some(proof.clone()),
+        _ => None,
+    });
+    let evidence = vec![proof.expect("a proof is stored"), b"a damaged one".to_vec()];
+    let mut again = started(Setup {
+        incarnation: 2,
+        evidence,
+        ..setup_of(1, &charter, 4)
+    });
+    meet(&mut again, 2, &charter, FIRST_LIFE);
+    let refused = receive(&mut again, 2, announcement_of(2, &charter, 2.0));
+    assert_eq!(refusals(&refused), ["equivocator"]);
+    // A peer that was not there is told at the handshake, and believes the proof, not the teller.
+    let told = sent_to(&meet(&mut again, 3, &charter, FIRST_LIFE), 3);
+    let mut late = started(setup_of(3, &charter, 4));
+    let up = Input::PeerUp {
+        peer: id(1),
+        addresses: vec![],
+    };
+    handle(&mut late, up);
+    let mut effects = Vec::new();
+    for bytes in told {
+        effects.extend(receive(&mut late, 1, bytes));
+    }
+    let lines = lines(&effects);
+    assert!(
+        lines.contains(&"persist evidence against p2".to_owned()),
+        "{lines:?}"
+    );
+}
+
+// --- recordings ---
+
+#[cfg_attr(not(feature = "mutants"), test)]
+fn what_was_signed_in_an_earlier_life_is_refused_from_others() {
+    let charter = charter(9, "rule = \"mean\"");
+    let mut peer = started(setup_of(1, &charter, 4));
+    meet(&mut peer, 2, &charter, 5);
+    meet(&mut peer, 3, &charter, 5);
+    let old = Said {
+        incarnation: 4,
+        round: 8,
+        ..ONE
+    };
+    let goodbye = Said {
+        payload: &[0xa1, 0, 0xf5],
+        ..old
+    };
+    for recording in [
+        shown(2, &charter, old),
+        sealed(2, &charter, Kind::Goodbye, goodbye).to_bytes(),
+    ] {
+        let effects = receive(&mut peer, 3, recording);
+        assert_eq!(refusals(&effects), ["replayed"]);
+        assert!(!lines(&effects).iter().any(|line| line.contains("jumped")));
+    }
+}
+
+#[cfg_attr(not(feature = "mutants"), test)]
+fn its_own_old_headers_do_not_silence_a_peer_unless_as_many_know_them_as_may_lie() {
+    let silenced = |by: &[u8]| {
+        let charter = charter(9, "rule = \"trimmed-mean\"\nbyzantine = 1");
+        let mut peer = started(Setup {
+            incarnation: 9,
+            ..setup_of(1, &charter, 4)
+        });
+        for number in [2, 3] {
+            meet(&mut peer, number, &charter, FIRST_LIFE);
+        }
+        for from in by {
+            let old = Said { round: 5, ..ONE };
+            receive(&mut peer, *from, shown(1, &charter, old));
+        }
+        let effects = handle(&mut peer, trained(0, 1.0));
+        !lines(&effects).contains(&"persist intent 0".to_owned())
+    };
+    assert!(!silenced(&[2]), "one may lie");
+    assert!(!silenced(&[2, 2]));
+    assert!(silenced(&[2, 3]), "two know it, and at most one lies");
+}
+
+#[cfg_attr(not(feature = "mutants"), test)]
+fn a_clock_that_was_set_back_is_made_up_for() {
+    let charter = charter(9, "rule = \"mean\"");
+    let mut peer = in_round_zero(&charter);
+    receive(
+        &mut peer,
+        2,
+        shown(
+            1,
+            &charter,
+            Said {
+                incarnation: 70,
+                ..ONE
+            },
+        ),
+    );
+    let up = Input::PeerUp {
+        peer: id(2),
+        addresses: vec![],
+    };
+    let told = sent_to(&handle(&mut peer, up), 2);
+    let verifier = Authenticator::from_secret(&secret(2));
+    let hello = told
+        .iter()
+        .map(|bytes| Envelope::open(&verifier, bytes).expect("well formed"));
+    let newest = hello.map(|hello| hello.header.incarnation).max();
+    assert_eq!(newest, Some(71));
+}
+
+// --- junk that others pass on ---
+
+#[cfg_attr(not(feature = "mutants"), test)]
+fn junk_counts_against_its_signer_and_never_against_the_peer_that_passed_it_on() {
+    let charter = charter(9, "rule = \"mean\"");
+    let junk = |round| Said {
+        round,
+        payload: b"no goodbye",
+        ..ONE
+    };
+    let mut peer = started(setup_of(1, &charter, 4));
+    meet(&mut peer, 3, &charter, FIRST_LIFE);
+    for round in 0..9 {
+        let bytes = sealed(2, &charter, Kind::Goodbye, junk(round)).to_bytes();
+        let verifier = Authenticator::from_secret(&secret(1));
+        assert!(!may_be_passed_on(
+            &bytes,
+            &verifier,
+            charter.genesis,
+            |_| true
+        ));
+        let effects = receive(&mut peer, 3, bytes);
+        assert_eq!(refusals(&effects), ["junk"]);
+        assert!(
+            !lines(&effects)
+                .iter()
+                .any(|line| line.starts_with("disconnect"))
+        );
+    }
+    // The signer itself is sent away once it is there.
+    meet(&mut peer, 2, &charter, FIRST_LIFE);
+    let all = (0..9).flat_map(|round| {
+        receive(
+            &mut peer,
+            3,
+            sealed(2, &charter, Kind::Goodbye, junk(round)).to_bytes(),
+        )
+    });
+    let all: Vec<Effect> = all.collect();
+    assert!(lines(&all).contains(&"disconnect p2: too-many".to_owned()));
+}
+
+#[cfg_attr(not(feature = "mutants"), test)]
+fn a_peer_that_was_sent_away_is_dialled_again_once_its_ban_is_over() {
+    let charter = charter(9, "rule = \"mean\"");
+    let mut peer = in_round_zero(&charter);
+    for _ in 0..9 {
+        receive(&mut peer, 2, b"junk".to_vec());
+    }
+    handle(&mut peer, Input::PeerDown { peer: id(2) });
+    let dials = |peer: &mut Peer, now: u64| {
+        let mut effects = Vec::new();
+        let redial = Input::TimerExpired(Timer::Redial);
+        peer.handle(redial, Duration::from_secs(now), &mut effects);
+        lines(&effects).contains(&"connect p2".to_owned())
+    };
+    assert!(!dials(&mut peer, 2));
+    assert!(dials(&mut peer, 11));
+}
+
+// --- claims ---
+
+#[cfg_attr(not(feature = "mutants"), test)]
+fn one_neighbour_cannot_make_a_peer_jump_when_another_could_confirm_it() {
+    let charter = charter(50, "rule = \"mean\"");
+    let far = Said { round: 49, ..ONE };
+    let jumps = |confirmed: bool| {
+        let mut peer = in_round_zero(&charter);
+        handle(&mut peer, trained(0, 1.0));
+        handle(&mut peer, Input::Stored(Stored::Intent { round: 0 }));
+        let mut effects = receive(&mut peer, 2, shown(2, &charter, far));
+        if confirmed {
+            effects.extend(receive(&mut peer, 3, shown(3, &charter, far)));
+        }
+        effects.extend(handle(
+            &mut peer,
+            Input::Stored(Stored::Checkpoint { round: 1 }),
+        ));
+        lines(&effects).contains(&"event jumped".to_owned())
+    };
+    assert!(!jumps(false));
+    assert!(jumps(true));
+    let mut peer = in_round_zero(&charter);
+    let beyond = Said {
+        round: u64::MAX,
+        ..ONE
+    };
+    let effects = receive(&mut peer, 2, shown(2, &charter, beyond));
+    assert_eq!(refusals(&effects), ["future-round"]);
+}
+
+// --- floods ---
+
+#[cfg_attr(not(feature = "mutants"), test)]
+fn a_peer_that_asks_without_end_is_sent_away_and_one_that_asks_as_rounds_need_is_not() {
+    let charter = charter(9, "rule = \"mean\"");
+    let want = |round: u64| {
+        let said = Said {
+            round,
+            payload: &[0xa1, 0, 0],
+            ..ONE
+        };
+        sealed(2, &charter, Kind::Want, said).to_bytes()
+    };
+    let mut peer = in_round_zero(&charter);
+    let mut sent = 0;
+    let away = (0..10_000).position(|_| {
+        let effects = receive(&mut peer, 2, want(0));
+        sent += sent_to(&effects, 2).len();
+        lines(&effects).contains(&"disconnect p2: too-many".to_owned())
+    });
+    assert!(away.is_some_and(|times| times < 100), "{away:?}");
+    assert!(sent <= 100, "{sent} answers");
+    // Four times in a deadline, for as long as it takes.
+    let mut peer = in_round_zero(&charter);
+    for time in 0..1_000u64 {
+        let mut effects = Vec::new();
+        let (from, bytes) = (id(2), want(0).into());
+        let now = charter.round.deadline / 4 * u32::try_from(time).expect("few");
+        peer.handle(Input::Received { from, bytes }, now, &mut effects);
+        assert!(refusals(&effects).is_empty(), "{time}");
+    }
+}
+
+#[cfg_attr(not(feature = "mutants"), test)]
+fn bodies_are_for_those_that_an_update_is_for() {
+    // A star: the hub's update is for everyone, a leaf's for the hub alone.
+    let charter = charter_on("star", 9, "rule = \"mean\"");
+    let mut leaf = 1;
+    let neighbours = |number: u8| peer_of(number, &charter).neighbours().len();
+    while neighbours(leaf) > 1 {
+        leaf += 1;
+    }
+    let hub: PeerId = peer_of(leaf, &charter)
+        .neighbours()
+        .into_iter()
+        .next()
+        .expect("one");
+    let other = (1..=3)
+        .map(id)
+        .find(|peer| *peer != hub && *peer != id(leaf));
+    let mut peer = started(setup_of(leaf, &charter, 40_000));
+    let addresses = vec![];
+    handle(
+        &mut peer,
+        Input::PeerUp {
+            peer: hub,
+            addresses,
+        },
+    );
+    handle(&mut peer, Input::TimerExpired(Timer::Start));
+    let Input::Trained {
+        samples,
+        local_steps,
+        loss,
+        rate,
+        memory,
+        ..
+    } = trained(0, 1.0)
+    else {
+        unreachable!("it is a result of training")
+    };
+    let parameters = Arc::new(vec![1.0; 40_000]);
+    let result = Input::Trained {
+        round: 0,
+        parameters,
+        samples,
+        local_steps,
+        loss,
+        rate,
+        memory,
+    };
+    let effects = handle(&mut peer, result);
+    let body = effects.iter().find_map(|effect| match effect {
+        Effect::Persist(Record::Intent(intent)) => Some(Digest::of(&intent.body)),
+        _ => None,
+    });
+    let digest = body.expect("an update with a body");
+    handle(&mut peer, Input::Stored(Stored::Intent { round: 0 }));
+    let mut asks = |from: PeerId| {
+        let request = Input::BodyRequested {
+            from,
+            digest,
+            request: 1,
+        };
+        lines(&handle(&mut peer, request))
+    };
+    assert_eq!(asks(hub), ["provide body"]);
+    assert_eq!(asks(other.expect("three peers")), ["provide nothing"]);
+    let served = (0..1_000).filter(|_| asks(hub) == ["provide body"]).count();
+    assert!(served < 100, "{served} times");
+}
+
+// --- bodies that are slow ---
+
+/// The announcement of an update all of whose values are `round`, with a body to be pulled, and that
+/// body.
+fn large(number: u8, charter: &Charter, round: u64, dimension: u32) -> (Vec<u8>, Digest, Vec<u8>) {
+    let values = vec![round as f32; dimension as usize];
+    let body: Vec<u8> = values
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect();
+    let digest = Digest::of(&body);
+    let length = u32::try_from(body.len()).expect("small");
+    let mut payload = vec![0xa4, 1, 0x1a];
+    payload.extend(dimension.to_be_bytes());
+    payload.extend([2, 10, 3, 2, 4, 0x83, 1, 0x58, 32]);
+    payload.extend(digest.0);
+    payload.push(0x1a);
+    payload.extend(length.to_be_bytes());
+    let bytes = update(number, charter, round, &values, payload);
+    (bytes, digest, body)
+}
+
+fn update(number: u8, charter: &Charter, round: u64, values: &[f32], payload: Vec<u8>) -> Vec<u8> {
+    let authenticator = Authenticator::from_secret(&secret(number));
+    let header = Header {
+        version: PROTOCOL_VERSION,
+        federation: charter.genesis,
+        kind: Kind::Update,
+        sender: authenticator.peer(),
+        incarnation: FIRST_LIFE,
+        round,
+        sequence: round,
+        state: Digest::of_values(values),
+        payload: Digest::of(&payload),
+    };
+    Envelope::seal(&authenticator, header, payload).to_bytes()
+}
+
+/// An update of four values that travel inside it.
+fn small(number: u8, charter: &Charter, round: u64) -> Vec<u8> {
+    let values = [round as f32; 4];
+    let mut payload = vec![0xa4, 1, 4, 2, 10, 3, 2, 4, 0x82, 0, 0x50];
+    payload.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    update(number, charter, round, &values, payload)
+}
+
+const LARGE: u32 = 40_000;
+
+/// A peer of the large model that has met peers 2 and 3 and trained in round 0.
+fn large_peer(charter: &Arc<Charter>) -> Peer {
+    let mut peer = started(setup_of(1, charter, LARGE as usize));
+    for number in [2, 3] {
+        meet(&mut peer, number, charter, FIRST_LIFE);
+    }
+    peer
+}
+
+fn train_large(peer: &mut Peer, round: u64) -> Vec<Effect> {
+    let parameters = Arc::new(vec![1.0; LARGE as usize]);
+    let (samples, local_steps, loss, rate, memory) = (10, 2, 0.5, 0.1, None);
+    let result = Input::Trained {
+        round,
+        parameters,
+        samples,
+        local_steps,
+        loss,
+        rate,
+        memory,
+    };
+    let mut effects = handle(peer, result);
+    effects.extend(handle(peer, Input::Stored(Stored::Intent { round })));
+    effects
+}
+
+#[cfg_attr(not(feature = "mutants"), test)]
+fn a_sender_that_is_faster_than_its_bodies_is_heard() {
+    let charter = charter(400, "rule = \"mean\"\n[round]\nmode = \"asynchronous\"");
+    let mut peer = large_peer(&charter);
+    let (first, digest, body) = large(2, &charter, 0, LARGE);
+    let mut effects = receive(&mut peer, 2, first);
+    for round in 1..40 {
+        effects.extend(receive(&mut peer, 2, large(2, &charter, round, LARGE).0));
+    }
+    let fetches = |effects: &[Effect]| {
+        let all = lines(effects);
+        all.iter().filter(|line| *line == "fetch from p2").count()
+    };
+    assert_eq!(fetches(&effects), 1, "one at a time");
+    let bytes = Arc::new(body);
+    let effects = handle(&mut peer, Input::Fetched { digest, bytes });
+    assert!(
+        lines(&effects).contains(&"event accepted".to_owned()),
+        "{:?}",
+        lines(&effects)
+    );
+    // Then the newest, and none of those between.
+    let next = effects.iter().find_map(|effect| match effect {
+        Effect::Fetch { digest, .. } => Some(*digest),
+        _ => None,
+    });
+    assert_eq!(next, Some(large(2, &charter, 39, LARGE).1));
+}
+
+#[cfg_attr(not(feature = "mutants"), test)]
+fn a_pull_makes_room_for_the_next_round_s() {
+    let charter = charter(9, "rule = \"mean\"");
+    let mut peer = large_peer(&charter);
+    receive(&mut peer, 2, large(2, &charter, 0, LARGE).0);
+    train_large(&mut peer, 0);
+    handle(&mut peer, Input::TimerExpired(Timer::Deadline { round: 0 }));
+    let mut effects = handle(&mut peer, Input::Stored(Stored::Checkpoint { round: 1 }));
+    assert!(
+        !lines(&effects).contains(&"abandon p2".to_owned()),
+        "nothing waits behind it"
+    );
+    effects = receive(&mut peer, 2, large(2, &charter, 1, LARGE).0);
+    let lines = lines(&effects);
+    assert!(
+        lines.ends_with(&["abandon p2".to_owned(), "fetch from p2".to_owned()]),
+        "{lines:?}"
+    );
+}
+
+// --- deadlines ---
+
+#[cfg_attr(not(feature = "mutants"), test)]
+fn a_neighbour_that_is_late_every_other_time_is_not_waited_for_in_the_end() {
+    let charter = charter(60, "rule = \"mean\"");
+    let mut peer = in_round_zero(&charter);
+    let mut lost = 0;
+    for round in 0..40u64 {
+        handle(&mut peer, trained(round, 1.0));
+        handle(&mut peer, Input::Stored(Stored::Intent { round }));
+        let mut effects = receive(&mut peer, 3, small(3, &charter, round));
+        if round % 2 == 0 {
+            effects.extend(receive(&mut peer, 2, small(2, &charter, round)));
+        }
+        effects.extend(handle(
+            &mut peer,
+            Input::TimerExpired(Timer::Deadline { round }),
+        ));
+        effects.extend(handle(
+            &mut peer,
+            Input::Stored(Stored::Checkpoint { round: round + 1 }),
+        ));
+        lost += effects
+            .iter()
+            .filter(|effect| matches!(effect, Effect::Emit(Event::NoLongerAwaited { .. })))
+            .count();
+    }
+    assert!(lost >= 1, "never");
+}
+
+// --- the same faults, put back ---
+
+/// Each fault that these tests were written for makes one of them fail.
+#[cfg(feature = "mutants")]
+#[test]
+fn every_fault_that_is_put_back_is_found() {
+    use kith_gossip::mutant::{Mutant, plant};
+    let faults: [(Mutant, fn()); 13] = [
+        (
+            Mutant::ForgiveOtherSequence,
+            two_updates_of_a_round_convict_whatever_else_differs,
+        ),
+        (
+            Mutant::CompareStateOnly,
+            two_updates_of_a_round_convict_whatever_else_differs,
+        ),
+        (
+            Mutant::ForgetFarRounds,
+            at_a_free_pace_headers_of_any_round_convict,
+        ),
+        (
+            Mutant::PassOnFirstOnly,
+            a_message_whose_header_came_first_is_shown_to_others_as_any_other,
+        ),
+        (
+            Mutant::BelieveRecordings,
+            what_was_signed_in_an_earlier_life_is_refused_from_others,
+        ),
+        (
+            Mutant::BlameForwarder,
+            junk_counts_against_its_signer_and_never_against_the_peer_that_passed_it_on,
+        ),
+        (
+            Mutant::DismissForever,
+            a_peer_that_was_sent_away_is_dialled_again_once_its_ban_is_over,
+        ),
+        (
+            Mutant::BelieveSoleClaim,
+            one_neighbour_cannot_make_a_peer_jump_when_another_could_confirm_it,
+        ),
+        (
+            Mutant::AllowFloods,
+            a_peer_that_asks_without_end_is_sent_away_and_one_that_asks_as_rounds_need_is_not,
+        ),
+        (
+            Mutant::ServeAnybody,
+            bodies_are_for_those_that_an_update_is_for,
+        ),
+        (
+            Mutant::ForgiveAtOnce,
+            a_neighbour_that_is_late_every_other_time_is_not_waited_for_in_the_end,
+        ),
+        (
+            Mutant::EvictFetched,
+            a_sender_that_is_faster_than_its_bodies_is_heard,
+        ),
+        (Mutant::KeepPulls, a_pull_makes_room_for_the_next_round_s),
+    ];
+    let missed = faults.iter().filter(|(fault, test)| {
+        plant(Some(*fault));
+        let found = std::panic::catch_unwind(test).is_err();
+        plant(None);
+        test();
+        !found
+    });
+    let missed: Vec<Mutant> = missed.map(|(fault, _)| *fault).collect();
+    assert!(missed.is_empty(), "not found: {missed:?}");
+}
