@@ -42,6 +42,16 @@ const ONE: Said = Said {
 };
 
 fn sealed(number: u8, charter: &Charter, kind: Kind, said: Said) -> Envelope {
+    sealed_with(number, charter, kind, said, said.payload.to_vec())
+}
+
+fn sealed_with(
+    number: u8,
+    charter: &Charter,
+    kind: Kind,
+    said: Said,
+    payload: Vec<u8>,
+) -> Envelope {
     let authenticator = Authenticator::from_secret(&secret(number));
     let state = match kind {
         Kind::Update => Digest::of(said.state),
@@ -56,9 +66,9 @@ fn sealed(number: u8, charter: &Charter, kind: Kind, said: Said) -> Envelope {
         round: said.round,
         sequence: said.sequence,
         state,
-        payload: Digest::of(said.payload),
+        payload: Digest::of(&payload),
     };
-    Envelope::seal(&authenticator, header, said.payload.to_vec())
+    Envelope::seal(&authenticator, header, payload)
 }
 
 /// The header of an update, as another peer shows it.
@@ -403,6 +413,106 @@ fn a_peer_that_was_sent_away_is_dialled_again_once_its_ban_is_over() {
     assert!(dials(&mut peer, 11));
 }
 
+// --- meeting again, and leaving ---
+
+#[cfg_attr(not(feature = "mutants"), test)]
+fn a_handshake_that_waits_for_one_is_answered_over_a_standing_connection() {
+    let charter = charter(9, "rule = \"mean\"");
+    let mut peer = in_round_zero(&charter);
+    handle(&mut peer, trained(0, 1.0));
+    handle(&mut peer, Input::Stored(Stored::Intent { round: 0 }));
+    // The other peer has started again, and nobody noticed that its connection had ended.
+    let mut restarted = Peer::new(Setup {
+        incarnation: 2,
+        ..setup_of(2, &charter, 4)
+    });
+    let up = Input::PeerUp {
+        peer: id(1),
+        addresses: vec![],
+    };
+    let hello = sent_to(&handle(&mut restarted, up), 1).remove(0);
+    let told = sent_to(&receive(&mut peer, 2, hello), 2);
+    let verifier = Authenticator::from_secret(&secret(2));
+    let kinds = told
+        .iter()
+        .map(|bytes| Envelope::open(&verifier, bytes).expect("well formed"));
+    let kinds: Vec<Kind> = kinds.map(|message| message.header.kind).collect();
+    assert!(
+        kinds.contains(&Kind::Hello) && kinds.contains(&Kind::Update),
+        "{kinds:?}"
+    );
+}
+
+#[cfg_attr(not(feature = "mutants"), test)]
+fn a_goodbye_that_others_pass_on_does_not_undo_what_came_after_it() {
+    let charter = charter(50, "rule = \"mean\"");
+    let departs = |round: u64| {
+        let mut peer = in_round_zero(&charter);
+        receive(&mut peer, 2, shown(2, &charter, Said { round: 3, ..ONE }));
+        handle(&mut peer, Input::PeerDown { peer: id(2) });
+        let said = Said {
+            round,
+            payload: &[0xa1, 0, 0xf5],
+            ..ONE
+        };
+        let effects = receive(
+            &mut peer,
+            3,
+            sealed(2, &charter, Kind::Goodbye, said).to_bytes(),
+        );
+        lines(&effects).contains(&"event departed".to_owned())
+    };
+    assert!(departs(4), "the newest that is known of it");
+    assert!(!departs(2), "an old one");
+}
+
+// --- spelling and hearsay ---
+
+#[cfg_attr(not(feature = "mutants"), test)]
+fn an_envelope_has_one_spelling() {
+    let charter = charter(9, "rule = \"mean\"");
+    let mut peer = in_round_zero(&charter);
+    let whole = sealed(
+        2,
+        &charter,
+        Kind::Skip,
+        Said {
+            payload: &[0xa1, 0, 0],
+            ..ONE
+        },
+    );
+    let canonical = whole.to_bytes();
+    // The same parts, with a tag that the decoder skips.
+    let tagged = [&canonical[..1], &[0xd8, 0x2a], &canonical[1..]].concat();
+    assert_eq!(refusals(&receive(&mut peer, 2, tagged)), ["junk"]);
+    assert!(refusals(&receive(&mut peer, 2, canonical)).is_empty());
+}
+
+#[cfg_attr(not(feature = "mutants"), test)]
+fn nobody_says_where_another_peer_is() {
+    let charter = charter(9, "rule = \"mean\"");
+    let mut peer = in_round_zero(&charter);
+    let up = Input::PeerUp {
+        peer: id(1),
+        addresses: vec![],
+    };
+    let hello = sent_to(&handle(&mut peer_of(2, &charter), up), 1).remove(0);
+    let verifier = Authenticator::from_secret(&secret(1));
+    let honest = Envelope::open(&verifier, &hello)
+        .expect("well formed")
+        .payload;
+    let front = honest
+        .strip_suffix(&[7, 0x80])
+        .expect("a list of records, last");
+    let mut payload = [front, &[7, 0x81, 0xa5, 0, 0x58, 32], &id(3).0].concat();
+    payload.extend([1, 9, 2, 0, 3, 0x81, 0x64]);
+    payload.extend(*b"/x/y");
+    payload.extend([4, 0x58, 64]);
+    payload.extend([7; 64]);
+    let forged = sealed_with(2, &charter, Kind::Hello, ONE, payload).to_bytes();
+    assert_eq!(refusals(&receive(&mut peer, 2, forged)), ["address-record"]);
+}
+
 // --- claims ---
 
 #[cfg_attr(not(feature = "mutants"), test)]
@@ -696,7 +806,21 @@ fn a_neighbour_that_is_late_every_other_time_is_not_waited_for_in_the_end() {
 #[test]
 fn every_fault_that_is_put_back_is_found() {
     use kith_gossip::mutant::{Mutant, plant};
-    let faults: [(Mutant, fn()); 13] = [
+    let faults: [(Mutant, fn()); 18] = [
+        (Mutant::AcceptAnySpelling, an_envelope_has_one_spelling),
+        (Mutant::BelieveHearsay, nobody_says_where_another_peer_is),
+        (
+            Mutant::IgnoreUnanswered,
+            a_handshake_that_waits_for_one_is_answered_over_a_standing_connection,
+        ),
+        (
+            Mutant::BelieveOldGoodbye,
+            a_goodbye_that_others_pass_on_does_not_undo_what_came_after_it,
+        ),
+        (
+            Mutant::ForgetExpulsion,
+            a_conviction_outlives_a_restart_and_newcomers_are_told,
+        ),
         (
             Mutant::ForgiveOtherSequence,
             two_updates_of_a_round_convict_whatever_else_differs,

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use kith_gossip::mutant::{MUTANTS, plant};
+use kith_gossip::mutant::{MUTANTS, Mutant, plant};
 use kith_simulations::experiment::Outcome;
 use kith_simulations::simulator::Ended;
 use worlds::Play;
@@ -17,8 +17,31 @@ use worlds::Play;
 /// Seeds in which every scene is played.
 const SEEDS: u64 = 12;
 
-/// So many bugs are noticed: all.
-const FOUND_MIN: usize = MUTANTS.len();
+/// Bugs that show only under messages that no peer of a simulation sends. A driver in gossip's
+/// `tests/liars.rs` plants each and finds it.
+const ELSEWHERE: &[Mutant] = &[
+    Mutant::AcceptAnySpelling,
+    Mutant::ForgiveOtherSequence,
+    Mutant::CompareStateOnly,
+    Mutant::PassOnFirstOnly,
+    Mutant::ForgetFarRounds,
+    Mutant::BlameForwarder,
+    Mutant::DismissForever,
+    Mutant::BelieveRecordings,
+    Mutant::BelieveOldGoodbye,
+    Mutant::BelieveHearsay,
+    Mutant::EvictFetched,
+    Mutant::BelieveSoleClaim,
+    Mutant::KeepPulls,
+    Mutant::IgnoreUnanswered,
+    Mutant::ForgetExpulsion,
+    Mutant::AllowFloods,
+    Mutant::ForgiveAtOnce,
+    Mutant::ServeAnybody,
+];
+
+/// So many bugs are noticed here: all others.
+const FOUND_MIN: usize = MUTANTS.len() - ELSEWHERE.len();
 
 /// Most consensus distance that is left: without a planted bug 2.8 is (measured).
 const DISTANCE_MAX: f64 = 4.0;
@@ -68,6 +91,20 @@ const SCENES: &[Scene] = &[
             &[
                 "aggregation.rule=trimmed-mean",
                 "aggregation.byzantine=1",
+                "world.adversaries=1",
+                "world.attack=equivocation",
+            ],
+        )
+    },
+    // Receivers that are not connected to each other: peers between them compare.
+    Scene {
+        convicts: true,
+        ..scene(
+            "clear",
+            &[
+                "topology.kind=hypercube",
+                "world.peers=16",
+                "aggregation.rule=mean",
                 "world.adversaries=1",
                 "world.attack=equivocation",
             ],
@@ -309,7 +346,8 @@ fn planted_bugs_are_noticed_and_none_is_seen_where_none_is() {
         "{:<22} {:<22} {:>4} {:>6}  {:<10} the bug",
         "mutant", "found by", "seed", "plays", "world"
     );
-    for (mutant, name, what) in MUTANTS {
+    let here = |(mutant, ..): &&(Mutant, &str, &str)| !ELSEWHERE.contains(mutant);
+    for (mutant, name, what) in MUTANTS.iter().filter(here) {
         plant(Some(*mutant));
         let found = first_broken(&plays);
         match &found {
@@ -336,15 +374,13 @@ fn planted_bugs_are_noticed_and_none_is_seen_where_none_is() {
     }
     plant(None);
     std::panic::set_hook(loud);
-    let found = MUTANTS.len() - survivors.len();
+    let found = FOUND_MIN - survivors.len();
     println!(
-        "{found} of {} found, {:.1} s; not found: {survivors:?}",
-        MUTANTS.len(),
+        "{found} of {FOUND_MIN} found, {:.1} s; not found: {survivors:?}",
         began.elapsed().as_secs_f64()
     );
     assert!(
         found >= FOUND_MIN,
-        "{found} of {} planted bugs are noticed, expected at least {FOUND_MIN}",
-        MUTANTS.len()
+        "{found} of {FOUND_MIN} planted bugs are noticed"
     );
 }

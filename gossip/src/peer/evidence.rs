@@ -135,6 +135,9 @@ impl Peer {
     /// Takes proofs back from the store. One that proves nothing is left out: the file may be
     /// damaged.
     pub(super) fn take_evidence(&mut self, proofs: Vec<Vec<u8>>) {
+        if planted(Mutant::ForgetExpulsion) {
+            return;
+        }
         for proof in proofs {
             if let Ok((_, [first, _])) = self.examine(&proof) {
                 self.overlay.expel(first.sender);

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kith_consensus::mutant::{Mutant, planted};
 use kith_consensus::{PeerId, Sorted};
 use kith_gossip::{Checkpoint, Input, Intent, Peer, Record, Setup, Stored};
 
@@ -93,13 +92,9 @@ impl Member {
 
     /// The peer anew, in the life that now begins, with what its disk holds against others.
     pub(super) fn reborn(&self) -> Peer {
-        let evidence = match planted(Mutant::ForgetExpulsion) {
-            true => Vec::new(),
-            false => self.evidence.values().cloned().collect(),
-        };
         Peer::new(Setup {
             incarnation: u64::from(self.life) + 1,
-            evidence,
+            evidence: self.evidence.values().cloned().collect(),
             ..(self.setup)()
         })
     }
