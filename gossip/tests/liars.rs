@@ -353,6 +353,19 @@ fn a_clock_that_was_set_back_is_made_up_for() {
     assert_eq!(newest, Some(71));
 }
 
+#[cfg_attr(not(feature = "mutants"), test)]
+fn a_peer_that_comes_back_is_given_its_newest_header() {
+    let charter = charter(9, "rule = \"mean\"");
+    let mut peer = in_round_zero(&charter);
+    let known = shown(2, &charter, ONE);
+    receive(&mut peer, 3, known.clone());
+    let up = Input::PeerUp {
+        peer: id(2),
+        addresses: vec![],
+    };
+    assert!(sent_to(&handle(&mut peer, up), 2).contains(&known));
+}
+
 // --- junk that others pass on ---
 
 #[cfg_attr(not(feature = "mutants"), test)]
@@ -806,7 +819,15 @@ fn a_neighbour_that_is_late_every_other_time_is_not_waited_for_in_the_end() {
 #[test]
 fn every_fault_that_is_put_back_is_found() {
     use kith_gossip::mutant::{Mutant, plant};
-    let faults: [(Mutant, fn()); 18] = [
+    let faults: [(Mutant, fn()); 20] = [
+        (
+            Mutant::KeepHeaders,
+            a_peer_that_comes_back_is_given_its_newest_header,
+        ),
+        (
+            Mutant::ForgetSigned,
+            its_own_old_headers_do_not_silence_a_peer_unless_as_many_know_them_as_may_lie,
+        ),
         (Mutant::AcceptAnySpelling, an_envelope_has_one_spelling),
         (Mutant::BelieveHearsay, nobody_says_where_another_peer_is),
         (

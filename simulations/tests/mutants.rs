@@ -38,6 +38,8 @@ const ELSEWHERE: &[Mutant] = &[
     Mutant::AllowFloods,
     Mutant::ForgiveAtOnce,
     Mutant::ServeAnybody,
+    Mutant::ForgetSigned,
+    Mutant::KeepHeaders,
 ];
 
 /// So many bugs are noticed here: all others.

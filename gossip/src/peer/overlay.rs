@@ -873,10 +873,10 @@ impl Overlay {
         let claims = asked.filter_map(claim).filter(went_on);
         let mut claims: Vec<u64> = claims.map(|(_, claim)| claim).collect();
         claims.sort_unstable_by(|a, b| b.cmp(a));
-        let mut needed = byzantine.saturating_sub(usize::from(planted(Mutant::BelieveOne)));
-        if can_confirm >= 2 && !planted(Mutant::BelieveSoleClaim) {
-            needed = needed.max(1);
-        }
-        claims.get(needed).copied()
+        let confirmed = can_confirm >= 2 && !planted(Mutant::BelieveSoleClaim);
+        let needed = byzantine.max(usize::from(confirmed));
+        claims
+            .get(needed.saturating_sub(usize::from(planted(Mutant::BelieveOne))))
+            .copied()
     }
 }

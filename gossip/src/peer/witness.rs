@@ -134,7 +134,7 @@ impl Witness {
                 return Testimony::Forgotten(oldest);
             }
             of_sender.insert(round, fresh);
-            while of_sender.len() > most {
+            while of_sender.len() > most && !planted(Mutant::KeepSeen) {
                 of_sender.pop_first();
             }
             return if is_whole {
