@@ -76,3 +76,9 @@ pub const PING_INTERVAL: Duration = Duration::from_secs(4);
 
 /// How long a peer may take to answer a ping (guess).
 pub const PING_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Bytes that a stream may have on its way while its reader waits: yamux's initial window.
+pub const STREAM_WINDOW_BYTES: usize = 256 * 1024;
+
+/// Bytes of a body that are read or written between two looks at the clock.
+pub const CHUNK_BYTES: usize = 256 * 1024;

@@ -29,6 +29,8 @@ mod inside_the_hull;
 mod jumps_are_credible;
 mod mixes_as_agreed;
 mod no_contradiction;
+mod no_dismissal;
+mod no_stall;
 mod not_too_early;
 mod nothing_stale;
 mod over_is_true;
@@ -71,6 +73,8 @@ pub static CHECKS: Registry<NewCheck> = Registry::new(
         inside_the_hull::ENTRY,
         finite::ENTRY,
         bounded::ENTRY,
+        no_dismissal::ENTRY,
+        no_stall::ENTRY,
         finds_back::ENTRY,
         heals::ENTRY,
     ],
@@ -87,6 +91,8 @@ pub struct Scope {
     pub lies: Vec<bool>,
     /// Whether links lose or spoil nothing and no fault is drawn: then stricter invariants hold.
     pub clear: bool,
+    /// Whether links lose nothing and lines carry everything at once.
+    pub prompt: bool,
     /// The values between which every coordinate of an honest model must stay, if the objectives
     /// bound it and the rule tolerates the liars.
     pub hull: Option<(f32, f32)>,

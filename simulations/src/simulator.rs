@@ -8,19 +8,24 @@
 //! that shows it.
 //!
 //! This file holds the queue's loop and routes the peers' requests. `member` is a peer's process
-//! and disk, `connections` which peers are connected, `transfers` messages and bodies on their way,
-//! `work` what devices compute, `faults` what goes wrong.
+//! and disk, `connections` which peers are connected, `transfers` messages on their way, `gossip`
+//! those that concern everyone, `pulls` bodies, `mailbox` what waits for a busy peer, `carrier` which
+//! of the real carrier's limits a world has, `work` what devices compute, `faults` what goes wrong.
 //!
 //! Not here: the world file (`world`), measurements (`metrics`) and invariants (`check`). The last
 //! two watch as [`Observer`]s.
+mod carrier;
 mod connections;
 mod entry;
 mod faults;
+mod gossip;
+mod mailbox;
 mod member;
 mod network;
 mod observer;
 mod participant;
 mod pool;
+mod pulls;
 mod queue;
 mod trace;
 mod transfers;
@@ -29,11 +34,14 @@ mod work;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use kith_consensus::charter::Admission;
 use kith_consensus::{Digest, PeerId, Seed};
-use kith_gossip::{Effect, Event, Input, Packet, Parameters, Peer, Roster, Timer};
+use kith_gossip::{Effect, Event, Input, Parameters, Peer, Roster, Timer};
 use serde::{Deserialize, Serialize};
 
-pub use connections::Meeting;
+use carrier::Chance;
+pub use carrier::{Carrier, Gossip, Weather};
+pub use connections::{Meeting, Reach};
 use entry::Entry;
 pub use faults::Fault;
 use member::{Member, Process};
@@ -44,7 +52,7 @@ pub use participant::{Device, Local, Participant};
 use pool::Pool;
 use queue::{Nanoseconds, Queue};
 use trace::Trace;
-use transfers::Pull;
+use transfers::Kept;
 use work::{Computed, Job};
 
 /// How a run ended.
@@ -77,8 +85,19 @@ pub struct Simulation<O> {
     /// Whether a disk will be rolled back, so that the checkpoint before the newest is kept.
     rolls_back: bool,
     device_seed: Seed,
-    requests: BTreeMap<u64, Pull>,
+    /// The carrier's draws.
+    chance: Chance,
+    /// Numbers of the next connection and of the next pull or request.
+    next_link: u32,
     next_request: u64,
+    /// Whether a connection has ended: until then none has to be looked for.
+    links_end: bool,
+    /// Connections over which nothing arrives any more, though their ends may not know.
+    broken: BTreeSet<u32>,
+    /// Messages that cuts keep, in order.
+    kept: Vec<Kept>,
+    gossip: gossip::Messages,
+    judge: gossip::Judge,
     pool: Pool<Computed>,
     /// Liars' results that wait for others', and, in the next field, when the first of those came
     /// in each of the newest rounds.
@@ -101,7 +120,7 @@ impl<O: Observer> Simulation<O> {
     /// A simulation of these participants, training on `threads` threads besides the calling one.
     ///
     /// # Panics
-    /// When two participants have one key.
+    /// When two participants have one key, or there is none.
     pub fn new(
         participants: Vec<Participant>,
         meeting: Meeting,
@@ -117,6 +136,7 @@ impl<O: Observer> Simulation<O> {
             .iter()
             .map(|participant| participant.line)
             .collect();
+        let judge = judge(&participants);
         let members: Vec<Member> = participants.into_iter().map(Member::new).collect();
         let ids: Vec<PeerId> = members.iter().map(|member| member.peer.id()).collect();
         let roster: Roster = ids.iter().copied().collect();
@@ -130,12 +150,18 @@ impl<O: Observer> Simulation<O> {
             queue,
             now: 0,
             device_seed: Seed::from_number(links.seed).child("devices"),
+            chance: Chance::new(links.seed),
             network: Network::new(links, lines),
             meeting,
             faults: Vec::new(),
             rolls_back: false,
-            requests: BTreeMap::new(),
+            next_link: 0,
             next_request: 0,
+            links_end: false,
+            broken: BTreeSet::new(),
+            kept: Vec::new(),
+            gossip: gossip::Messages::default(),
+            judge,
             pool: Pool::new(threads),
             held_back: Vec::new(),
             first_results: BTreeMap::new(),
@@ -287,19 +313,59 @@ impl<O: Observer> Simulation<O> {
         match entry {
             Entry::Start(member) => self.start(member),
             Entry::Deliver { to, messages, .. } => self.receive(to as usize, messages),
-            Entry::Input { member, input, .. } => self.handle(member as usize, *input),
+            Entry::Input { member, input, .. } => self.take_in(member as usize, *input, None),
             Entry::Timer { member, timer, .. } => {
-                self.handle(member as usize, Input::TimerExpired(timer))
+                self.take_in(member as usize, Input::TimerExpired(timer), None)
             }
+            Entry::Ready { member, .. } => self.ready(member as usize),
             Entry::Trained(job) => self.result(job),
             Entry::Patience(job) => self.patience_ends(job),
             Entry::Evaluated(job) => self.evaluated(job),
             Entry::Judged(job) => self.judged(job),
             Entry::Durable { member, record, .. } => self.durable(member as usize, *record),
-            Entry::PullTimeout { request } => self.pull_times_out(request),
             Entry::Fault(number) => self.fault(number),
             Entry::FaultEnds(number) => self.fault_ends(number),
-            Entry::CutNoticed(number) => self.cut_noticed(number),
+            other => self.carry(other),
+        }
+    }
+
+    /// What happens to connections and streams.
+    fn carry(&mut self, entry: Entry) {
+        match entry {
+            Entry::Gossip {
+                to,
+                from,
+                link,
+                number,
+                ..
+            } => self.hear_gossip(to as usize, from as usize, link, number),
+            Entry::DialEnds { member, other, .. } => {
+                self.dial_ends(member as usize, other as usize)
+            }
+            Entry::LinkEnds {
+                member,
+                other,
+                link,
+                ..
+            } => self.link_ends(member as usize, other as usize, link),
+            Entry::Unanswered {
+                member,
+                other,
+                link,
+                ..
+            } => self.unanswered(member as usize, other as usize, link),
+            Entry::FarewellEnds { member, other, .. } => {
+                self.farewell_ends(member as usize, other as usize)
+            }
+            Entry::PullGoesOn { member, pull, .. } => self.try_next(member as usize, pull),
+            Entry::PullSilent(of) => self.pull_is_silent(*of),
+            Entry::Asked(asked) => self.asked(asked.0, asked.2, asked.3),
+            Entry::Answered(answered) => self.answered(answered.0, answered.1),
+            Entry::Abandoned(abandoned) => self.abandoned(abandoned.0),
+            Entry::SendPart {
+                member, request, ..
+            } => self.send_part(member as usize, request),
+            _ => unreachable!("the entry is not the carrier's"),
         }
     }
 
@@ -316,21 +382,16 @@ impl<O: Observer> Simulation<O> {
                 return None;
             }
             if state.paused_until > self.now {
+                if let Entry::Deliver { messages, .. } = &entry {
+                    messages
+                        .iter()
+                        .for_each(|message| state.not_read(message.from, message.bytes.len()));
+                }
                 state.held.push(entry);
                 return None;
             }
         }
         Some(entry)
-    }
-
-    fn receive(&mut self, to: usize, messages: Vec<(u32, Packet)>) {
-        for (from, bytes) in messages {
-            // A message may be the last that it takes.
-            if self.members[to].process == Process::Up {
-                let from = self.id(from as usize);
-                self.handle(to, Input::Received { from, bytes });
-            }
-        }
     }
 
     fn handle(&mut self, member: usize, input: Input) {
@@ -369,9 +430,11 @@ impl<O: Observer> Simulation<O> {
             Effect::Send { to, bytes } => self.send(member, &to, bytes),
             Effect::Announce { bytes } => self.announce(member, &bytes),
             Effect::Fetch {
-                digest, sources, ..
-            } => self.pull(member, digest, &sources),
-            Effect::Abandon { digest, source } => self.abandon(member, digest, &source),
+                digest,
+                length,
+                sources,
+            } => self.pull(member, digest, length, sources),
+            Effect::Abandon { digest, source } => self.give_up(member, digest, &source),
             Effect::Provide { request, body } => self.provide(member, request, body),
             Effect::Connect { peer, .. } => self.dial(member, &peer),
             Effect::Disconnect { peer, .. } => self.part_from(member, &peer),
@@ -414,6 +477,138 @@ fn places(roster: &Roster, ids: &[PeerId]) -> Vec<u32> {
     member_at
 }
 
+/// What the carriers of these participants know: they are of one federation.
+fn judge(participants: &[Participant]) -> gossip::Judge {
+    let setup = participants
+        .first()
+        .map(|participant| (participant.setup)());
+    let setup = setup.expect("a simulation has a participant");
+    let members = || Roster::new(setup.charter.roster());
+    gossip::Judge {
+        allowed: (setup.charter.membership.mode == Admission::Members).then(members),
+        federation: setup.charter.genesis,
+        verifier: setup.authenticator,
+    }
+}
+
 fn nanoseconds(duration: Duration) -> Nanoseconds {
     Nanoseconds::try_from(duration.as_nanos()).unwrap_or(Nanoseconds::MAX / 4)
+}
+
+/// Peers on a bare carrier, for tests: nobody is started, so all that happens is what the test does.
+#[cfg(test)]
+mod bare {
+    use super::*;
+    use crate::experiment::Experiment;
+    use kith_consensus::Digest;
+    use kith_gossip::{Authenticator, Federation, Packet, Setup};
+    use kith_models::{Request, Trained};
+
+    struct Nothing;
+
+    impl Local for Nothing {
+        fn train(&self, _: &Request<'_>) -> Result<Trained, String> {
+            Err("nothing to train on".to_owned())
+        }
+        fn loss(&self, _: &[f32]) -> Option<f64> {
+            None
+        }
+        fn evaluate(&self, _: &[f32]) -> Option<(f64, f64, u64)> {
+            None
+        }
+    }
+
+    /// What goes into peers: when, into which, and what.
+    #[derive(Default)]
+    pub(super) struct Inputs(pub(super) Vec<(Duration, usize, Input)>);
+
+    impl Observer for Inputs {
+        fn event(&mut self, _: &Moment<'_>, _: &Event) {}
+        fn input(&mut self, moment: &Moment<'_>, input: &Input) {
+            self.0.push((moment.now, moment.member, input.clone()));
+        }
+    }
+
+    const TEXT: &str = "[federation]\nname = \"bare\"\nrounds = 2\n[topology]\nkind = \"complete\"\n[world]\npeers = 40\n\
+                        [world.trainer]\nkind = \"quadratic\"\ndimension = 4\n";
+
+    /// So many peers that run, none of them connected.
+    pub(super) fn peers(count: usize, links: Links, line: Line) -> Simulation<Inputs> {
+        let charter = Experiment::parse(TEXT, &[])
+            .expect("a good experiment")
+            .charter;
+        let secret = [7; 32];
+        let key = |peer: usize| PeerId([peer as u8 + 1; 32]);
+        let ids = Roster::new((0..40).map(key).collect());
+        let federation = Federation::new(charter, Digest::of(b"bare"), vec![0.0; 4], []);
+        let participant = |peer: usize| {
+            let (federation, ids) = (federation.clone(), ids.clone());
+            let setup = move || Setup {
+                roster: ids.clone(),
+                ..federation.peer(Authenticator::KeyedHash {
+                    peer: key(peer),
+                    secret,
+                })
+            };
+            let mut participant = Participant::new(setup, Nothing);
+            participant.starts = Duration::from_secs(1_000_000);
+            participant.line = line;
+            participant
+        };
+        let participants = (0..count).map(participant).collect();
+        let inputs = Inputs::default();
+        let mut simulation = Simulation::new(participants, Meeting::Everyone, links, 0, inputs);
+        for member in &mut simulation.members {
+            member.process = Process::Up;
+        }
+        simulation
+    }
+
+    impl Simulation<Inputs> {
+        /// One more connection between two peers.
+        pub(super) fn connect_two(&mut self, a: usize, b: usize) {
+            self.begin_dial(a, b);
+            self.pass(Duration::from_secs(1));
+        }
+
+        /// Lets time pass.
+        pub(super) fn pass(&mut self, time: Duration) {
+            let until = self.now + nanoseconds(time);
+            self.queue.push(until, Entry::FaultEnds(usize::MAX));
+            while self.now < until {
+                self.step(until);
+            }
+        }
+
+        /// Sends bytes that no peer would send by itself.
+        pub(super) fn say(&mut self, from: usize, to: usize, bytes: Vec<u8>) {
+            let to = self.id(to);
+            self.send(from, &to, Packet::from(bytes));
+        }
+
+        /// The lengths of the messages that a peer has taken in from another, those that begin with
+        /// 0 alone: peers send none of these.
+        pub(super) fn heard(&self, member: usize, sender: usize) -> Vec<usize> {
+            let sender = self.id(sender);
+            let inputs = self.observer.0.iter().filter(|(_, by, _)| *by == member);
+            let lengths = inputs.filter_map(|(_, _, input)| match input {
+                Input::Received { from, bytes } if *from == sender && bytes[0] == 0 => {
+                    Some(bytes.len())
+                }
+                _ => None,
+            });
+            lengths.collect()
+        }
+
+        /// When a peer was told that a connection began (true) or that the last one ended.
+        pub(super) fn news(&self, member: usize) -> Vec<(Duration, bool)> {
+            let inputs = self.observer.0.iter().filter(|(_, by, _)| *by == member);
+            let news = inputs.filter_map(|(at, _, input)| match input {
+                Input::PeerUp { .. } => Some((*at, true)),
+                Input::PeerDown { .. } => Some((*at, false)),
+                _ => None,
+            });
+            news.collect()
+        }
+    }
 }

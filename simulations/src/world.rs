@@ -11,7 +11,7 @@ use kith_models::partition::Partition;
 use serde::{Deserialize, Serialize};
 
 use crate::attack::attack_from_text;
-use crate::simulator::{Cut, Device, Fault, Jitter, Line, Links};
+use crate::simulator::{Carrier, Cut, Device, Fault, Jitter, Line, Links, Reach, Weather};
 use crate::trainer::TrainerSection;
 
 /// Most peers of a world; the limit is the memory of one process.
@@ -182,7 +182,10 @@ impl World {
             // Guess: some hundred days, so that only a run that hangs is ended.
             limit: seconds(section, "limit_seconds", 1e7),
             heals_within: seconds(section, "heals_within_seconds", 86_400.0),
-            links: section.table("links", |section| read_links(section, seed)),
+            links: Links {
+                carrier: read_carrier(section),
+                ..section.table("links", |section| read_links(section, seed))
+            },
             line: section.table("lines", read_line),
             devices: section.table("devices", |section| Devices {
                 step: Duration::from_secs_f64(
@@ -233,6 +236,15 @@ impl World {
             starts = special.starts;
         }
         (device, line, starts)
+    }
+
+    /// Whether links lose nothing and the lines of `peers` peers have no limit.
+    pub fn is_prompt(&self, peers: usize) -> bool {
+        let unlimited = |peer: usize| {
+            let (_, line, _) = self.machine(peer);
+            line.up == 0.0 && line.down == 0.0
+        };
+        self.links.loss == 0.0 && (0..peers).all(unlimited)
     }
 
     /// How a peer descends, if the world has an objective of its own.
@@ -360,6 +372,10 @@ fn kind_of(fault: &Fault) -> &'static str {
         Fault::Loss { .. } => "loss",
         Fault::SlowDisk { .. } => "slow-disk",
         Fault::Clock { .. } => "clock",
+        Fault::StoreFails { .. } => "store-fails",
+        Fault::Break { .. } => "break",
+        Fault::Address { .. } => "address",
+        Fault::Busy { .. } => "busy",
         Fault::Heal => "heal",
     }
 }
@@ -370,6 +386,10 @@ fn peers_of(fault: &Fault) -> Vec<usize> {
         | Fault::Rollback { peer, .. }
         | Fault::Pause { peer, .. }
         | Fault::SlowDisk { peer, .. }
+        | Fault::StoreFails { peer, .. }
+        | Fault::Break { peer, .. }
+        | Fault::Address { peer, .. }
+        | Fault::Busy { peer, .. }
         | Fault::Clock { peer, .. } => {
             vec![*peer]
         }
@@ -414,7 +434,17 @@ fn read_links(section: &mut Section<'_>, seed: u64) -> Links {
         duplication: section.number("duplication", Some(0.0), 0.0..=1.0),
         reordering: section.flag("reordering", Some(false)),
         seed,
+        carrier: Carrier::default(),
     }
+}
+
+/// Worlds that draw faults have the whole carrier, the others what costs little.
+fn read_carrier(section: &mut Section<'_>) -> Carrier {
+    let weather = match section.has("chaos") {
+        true => Weather::Chaos,
+        false => Weather::Calm,
+    };
+    section.table("carrier", |section| Carrier::read(section, weather))
 }
 
 /// 1 Mbit/s in bytes a second.
@@ -452,7 +482,7 @@ fn read_churn(section: &mut Section<'_>) -> Churn {
 }
 
 /// Kinds of `[[world.fault]]`.
-const FAULTS: [&str; 8] = [
+const FAULTS: [&str; 12] = [
     "crash",
     "rollback",
     "pause",
@@ -460,6 +490,10 @@ const FAULTS: [&str; 8] = [
     "loss",
     "slow-disk",
     "clock",
+    "store-fails",
+    "break",
+    "address",
+    "busy",
     "heal",
 ];
 
@@ -520,6 +554,25 @@ fn read_fault(section: &mut Section<'_>) -> Option<(Duration, Fault)> {
             peer: peer(section),
             rate: section.number("rate", None, 0.01..=100.0),
         },
+        "store-fails" => Fault::StoreFails {
+            peer: peer(section),
+            records: section.integer("records", Some(0), 0..=1_000_000_000),
+            back: lasts(section),
+        },
+        "break" => Fault::Break {
+            peer: peer(section),
+            silent: section.flag("silent", Some(false)),
+        },
+        "address" => Fault::Address {
+            peer: peer(section),
+            reach: read_reach(section),
+            lasts: lasts(section),
+        },
+        "busy" => Fault::Busy {
+            peer: peer(section),
+            factor: section.number("factor", None, 1.0..=1e9),
+            lasts: lasts(section),
+        },
         "heal" => Fault::Heal,
         other => {
             section.note("kind", unknown("fault", other, &FAULTS));
@@ -527,6 +580,15 @@ fn read_fault(section: &mut Section<'_>) -> Option<(Duration, Fault)> {
         }
     };
     Some((at, fault))
+}
+
+/// What answers at an address while a fault lasts.
+fn read_reach(section: &mut Section<'_>) -> Reach {
+    let known = ["other-key", "behind-router"];
+    match section.choice("reach", None, &known).as_str() {
+        "other-key" => Reach::OtherKey,
+        _ => Reach::BehindRouter,
+    }
 }
 
 impl Churn {
@@ -557,7 +619,7 @@ impl Chaos {
     /// one and none of another.
     fn draw(&self, peers: usize, seed: &Seed, timeline: &mut Vec<(Duration, Fault)>) {
         let mut random = seed.stream("kith.v1 chaos");
-        let weights: Vec<f64> = (0..6)
+        let weights: Vec<f64> = (0..DRAWN.len())
             .map(|_| {
                 if random.unit() < 0.4 {
                     0.0
@@ -574,45 +636,95 @@ impl Chaos {
         for _ in 0..self.faults {
             let at = Duration::from_secs_f64(until * random.unit());
             let lasts = Duration::from_secs_f64(0.5 * until * random.unit());
-            let peer = random.bounded(peers as u64) as usize;
             let mut place = total * random.unit();
             let kind = weights.iter().position(|weight| {
                 place -= weight;
                 place < 0.0
             });
-            let fault = match kind.unwrap_or(0) {
-                0 => Fault::Crash {
-                    peer,
-                    back: Some(lasts),
-                    keeps_disk: random.unit() < 0.8,
-                },
-                1 => Fault::Pause { peer, lasts },
-                2 => {
-                    let share = random.unit();
-                    let group = (0..peers).filter(|_| random.unit() < share).collect();
-                    Fault::Partition {
-                        cut: Cut {
-                            group,
-                            one_way: random.unit() < 0.3,
-                        },
-                        lasts,
-                    }
-                }
-                3 => Fault::Loss {
-                    share: 0.5 * random.unit(),
-                    lasts,
-                },
-                4 => Fault::SlowDisk {
-                    peer,
-                    write: Duration::from_secs_f64(2.0 * random.unit()),
-                    lasts,
-                },
-                _ => Fault::Clock {
-                    peer,
-                    rate: 0.5 + random.unit(),
-                },
+            let draw = Draw {
+                peers,
+                peer: random.bounded(peers as u64) as usize,
+                lasts,
+                random: &mut random,
             };
-            timeline.push((at, fault));
+            timeline.push((at, DRAWN[kind.unwrap_or(0)](draw)));
         }
     }
 }
+
+/// What a random fault is made of.
+struct Draw<'a> {
+    peers: usize,
+    peer: usize,
+    lasts: Duration,
+    random: &'a mut Stream,
+}
+
+/// Draws a fault of one kind.
+type Drawn = fn(Draw<'_>) -> Fault;
+
+/// The kinds of faults that chaos draws.
+const DRAWN: [Drawn; 11] = [
+    |draw| Fault::Crash {
+        peer: draw.peer,
+        back: Some(draw.lasts),
+        keeps_disk: draw.random.unit() < 0.8,
+    },
+    |draw| Fault::Pause {
+        peer: draw.peer,
+        lasts: draw.lasts,
+    },
+    |draw| {
+        let share = draw.random.unit();
+        let group = (0..draw.peers)
+            .filter(|_| draw.random.unit() < share)
+            .collect();
+        Fault::Partition {
+            cut: Cut {
+                group,
+                one_way: draw.random.unit() < 0.3,
+            },
+            lasts: draw.lasts,
+        }
+    },
+    |draw| Fault::Loss {
+        share: 0.5 * draw.random.unit(),
+        lasts: draw.lasts,
+    },
+    |draw| Fault::SlowDisk {
+        peer: draw.peer,
+        write: Duration::from_secs_f64(2.0 * draw.random.unit()),
+        lasts: draw.lasts,
+    },
+    |draw| Fault::Clock {
+        peer: draw.peer,
+        rate: 0.5 + draw.random.unit(),
+    },
+    |draw| Fault::Rollback {
+        peer: draw.peer,
+        back: draw.lasts,
+    },
+    |draw| Fault::StoreFails {
+        peer: draw.peer,
+        records: draw.random.bounded(4),
+        back: draw.lasts,
+    },
+    |draw| Fault::Break {
+        peer: draw.peer,
+        silent: draw.random.unit() < 0.5,
+    },
+    |draw| Fault::Address {
+        peer: draw.peer,
+        reach: match draw.random.unit() < 0.5 {
+            true => Reach::OtherKey,
+            false => Reach::BehindRouter,
+        },
+        lasts: draw.lasts,
+    },
+    // Up to a second for every message: a mailbox of 256 overflows within a few rounds.
+    |draw| Fault::Busy {
+        peer: draw.peer,
+        factor: 10f64.powf(4.0 * draw.random.unit()),
+        lasts: draw.lasts,
+    },
+];

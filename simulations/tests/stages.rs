@@ -281,7 +281,8 @@ fn heads(seed: u64, cluster: usize, period: u64) -> Vec<usize> {
     groups.max_by_key(Vec::len).expect("a cluster has heads")
 }
 
-/// [`CLUSTERS`] with peers that crash at these times, for so long or for good.
+/// [`CLUSTERS`] with peers that crash at these times, for so long or for good. Their systems reset
+/// their connections: a silent death costs others the time until pings show it.
 fn with_crashes(seed: u64, crashes: &[(usize, f64)], back: Option<f64>, threads: usize) -> Outcome {
     let stays = back.map_or("forever = true".to_owned(), |seconds| {
         format!("lasts_seconds = {seconds}")
@@ -293,7 +294,12 @@ fn with_crashes(seed: u64, crashes: &[(usize, f64)], back: Option<f64>, threads:
         "{CLUSTERS}{}",
         crashes.iter().map(crash).collect::<String>()
     );
-    let outcome = run_on(threads, &text, &[&format!("world.seed={seed}")]);
+    let settings = [
+        format!("world.seed={seed}"),
+        "world.carrier.silent_deaths=0".to_owned(),
+    ];
+    let settings = settings.each_ref().map(String::as_str);
+    let outcome = run_on(threads, &text, &settings);
     assert_eq!(outcome.checks.failed, [], "seed {seed}, {crashes:?}");
     outcome
 }

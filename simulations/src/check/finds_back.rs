@@ -25,8 +25,9 @@ pub(super) const ENTRY: CheckEntry = CheckEntry {
     },
 };
 
-/// Several times the time that a peer takes to dial again (guess).
-const PATIENCE: Duration = Duration::from_secs(15);
+/// The time in which a dead connection is noticed (24 s), a ban (10 s), and several times the time
+/// that a peer takes to dial again (guess).
+const PATIENCE: Duration = Duration::from_secs(45);
 
 struct FindsBack {
     connected: Vec<BTreeSet<PeerId>>,

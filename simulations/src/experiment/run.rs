@@ -18,7 +18,7 @@ use super::{Experiment, ExperimentError};
 use crate::attack::{Attacker, Oracle, attack_from_text};
 use crate::check::{Promises, Scope};
 use crate::metrics::{Metrics, Mixing, PEER_ROWS_MAX};
-use crate::simulator::{Device, Ended, Fault, Meeting, Participant, Simulation};
+use crate::simulator::{Device, Ended, Meeting, Participant, Simulation};
 
 /// An experiment that runs.
 pub struct Run<'a> {
@@ -92,12 +92,13 @@ impl Experiment {
     fn watchers(&self, cast: &Cast, reference: &Reference) -> Watchers {
         let timeline = self.world.timeline(self.peers());
         let links = &self.world.links;
-        let healed = timeline.iter().map(|(at, fault)| *at + lasts(fault));
+        let healed = timeline.iter().map(|(at, fault)| *at + fault.lasts());
         let scope = Scope {
             charter: Arc::clone(&self.charter),
             ids: cast.roster.clone(),
             lies: cast.lies.clone(),
             clear: timeline.is_empty() && links.loss == 0.0 && links.duplication == 0.0,
+            prompt: self.world.is_prompt(self.peers()),
             hull: reference.hull.filter(|_| self.stays_in_hull()),
             healed_at: healed.max().unwrap_or(Duration::ZERO),
             heals_within: self.world.heals_within,
@@ -196,18 +197,6 @@ fn conduct(
                 attack_from_text(text).expect("the world was refused unless its attack is known");
             Box::new(Attacker::new(attack, oracle.clone()).under(charter))
         }
-    }
-}
-
-fn lasts(fault: &Fault) -> Duration {
-    match fault {
-        Fault::Crash { back, .. } => back.unwrap_or(Duration::ZERO),
-        Fault::Rollback { back, .. } => *back,
-        Fault::Pause { lasts, .. }
-        | Fault::Partition { lasts, .. }
-        | Fault::Loss { lasts, .. }
-        | Fault::SlowDisk { lasts, .. } => *lasts,
-        Fault::Clock { .. } | Fault::Heal => Duration::ZERO,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::connections::DETECTION;
+use super::connections::{End, Reach};
 use super::entry::Entry;
 use super::member::Process;
 use super::network::Cut;
@@ -18,9 +18,31 @@ pub enum Fault {
         back: Option<Duration>,
         keeps_disk: bool,
     },
-    /// A process dies; it starts again after `back` with its newest intent and the checkpoint
-    /// before its newest one.
+    /// A process dies and its newest checkpoint is damaged; it starts again after `back` with the
+    /// checkpoint before that one and with what is left of its newest promise.
     Rollback { peer: usize, back: Duration },
+    /// The disk takes `records` more records and fails at the next, which ends the process; it
+    /// starts again `back` after that, on a disk that works.
+    StoreFails {
+        peer: usize,
+        records: u64,
+        back: Duration,
+    },
+    /// One of a peer's connections breaks: both ends are reset, or (`silent`) nothing arrives any
+    /// more and they notice it by their pings.
+    Break { peer: usize, silent: bool },
+    /// For `lasts` something else answers at a peer's address, or nothing.
+    Address {
+        peer: usize,
+        reach: Reach,
+        lasts: Duration,
+    },
+    /// For `lasts` a peer takes `factor` times as long as usual for every input.
+    Busy {
+        peer: usize,
+        factor: f64,
+        lasts: Duration,
+    },
     /// A process stands still (SIGSTOP) for `lasts`.
     Pause { peer: usize, lasts: Duration },
     /// Peers cannot reach each other for `lasts`.
@@ -38,6 +60,23 @@ pub enum Fault {
     /// Every process that is down starts again, cuts heal, disks and clocks are right: from now on everything
     /// works.
     Heal,
+}
+
+impl Fault {
+    /// How long after its beginning it has ended.
+    pub fn lasts(&self) -> Duration {
+        match self {
+            Fault::Crash { back, .. } => back.unwrap_or(Duration::ZERO),
+            Fault::Rollback { back, .. } | Fault::StoreFails { back, .. } => *back,
+            Fault::Pause { lasts, .. }
+            | Fault::Partition { lasts, .. }
+            | Fault::Loss { lasts, .. }
+            | Fault::Address { lasts, .. }
+            | Fault::Busy { lasts, .. }
+            | Fault::SlowDisk { lasts, .. } => *lasts,
+            Fault::Clock { .. } | Fault::Break { .. } | Fault::Heal => Duration::ZERO,
+        }
+    }
 }
 
 impl<O: Observer> Simulation<O> {
@@ -69,7 +108,8 @@ impl<O: Observer> Simulation<O> {
                 keeps_disk,
             } => {
                 if self.members[peer].process == Process::Up {
-                    self.crash(peer, keeps_disk);
+                    let how = self.death();
+                    self.crash(peer, keeps_disk, how);
                     match back {
                         Some(back) => self.ends_after(number, back),
                         None => self.is_gone(peer),
@@ -78,22 +118,41 @@ impl<O: Observer> Simulation<O> {
             }
             Fault::Rollback { peer, back } => {
                 if self.members[peer].process == Process::Up {
-                    self.crash(peer, true);
+                    let how = self.death();
+                    self.crash(peer, true, how);
+                    // The node falls back to the checkpoint before.
                     let state = &mut self.members[peer];
                     state.checkpoint = state.before.take();
-                    state.intent = state.promised.clone();
                     self.ends_after(number, back);
                 }
+            }
+            Fault::StoreFails { peer, records, .. } => {
+                self.members[peer].fails_after = Some((records, number));
+            }
+            Fault::Break { peer, silent } => {
+                self.break_one(peer, if silent { End::Silence } else { End::Reset });
+            }
+            Fault::Address { peer, reach, lasts } => {
+                self.members[peer].reach = reach;
+                self.ends_after(number, lasts);
+            }
+            Fault::Busy {
+                peer,
+                factor,
+                lasts,
+            } => {
+                self.members[peer].slowness = factor;
+                self.ends_after(number, lasts);
             }
             Fault::Pause { peer, lasts } => {
                 let until = &mut self.members[peer].paused_until;
                 *until = (*until).max(self.now + nanoseconds(lasts));
                 self.ends_after(number, lasts);
+                self.notice_pause(peer, lasts);
             }
             Fault::Partition { cut, lasts } => {
                 self.network.cut(number, &cut);
-                let noticed = self.now + nanoseconds(DETECTION);
-                self.queue.push(noticed, Entry::CutNoticed(number));
+                self.notice_cut(&cut.group);
                 self.ends_after(number, lasts);
             }
             Fault::Loss { share, lasts } => {
@@ -122,13 +181,23 @@ impl<O: Observer> Simulation<O> {
     }
 
     pub(super) fn fault_ends(&mut self, number: usize) {
-        match self.faults[number].clone() {
-            Fault::Crash { peer, .. } | Fault::Rollback { peer, .. }
+        let Some(fault) = self.faults.get(number).cloned() else {
+            return;
+        };
+        match fault {
+            Fault::Crash { peer, .. }
+            | Fault::Rollback { peer, .. }
+            | Fault::StoreFails { peer, .. }
                 if self.members[peer].process == Process::Down =>
             {
                 self.revive(peer);
             }
-            Fault::Partition { .. } => self.network.heal(number),
+            Fault::Partition { .. } => {
+                self.network.heal(number);
+                self.send_kept();
+            }
+            Fault::Address { peer, .. } => self.members[peer].reach = Reach::Open,
+            Fault::Busy { peer, .. } => self.members[peer].slowness = 1.0,
             Fault::Pause { peer, .. } => self.wake(peer),
             Fault::Loss { .. } => self.network.extra_loss = 0.0,
             Fault::SlowDisk { peer, .. } => self.members[peer].write = 0,
@@ -136,29 +205,51 @@ impl<O: Observer> Simulation<O> {
         }
     }
 
-    fn crash(&mut self, member: usize, keeps_disk: bool) {
+    /// How a process's death shows to others: its system resets its connections, or the machine is
+    /// gone with it.
+    fn death(&mut self) -> End {
+        match self.chance.happens(self.network.carrier.silent_deaths) {
+            true => End::Silence,
+            false => End::Reset,
+        }
+    }
+
+    fn crash(&mut self, member: usize, keeps_disk: bool, how: End) {
         let moment = self.members[member].moment(self.now, member);
         self.observer.crashed(&moment);
-        self.hang_up(member);
+        self.hang_up(member, how);
+        let held = std::mem::take(&mut self.members[member].held);
+        // No held entry is meant for another life; the queue drops it, with its result.
+        for entry in held {
+            self.queue.push(self.now, entry);
+        }
         let state = &mut self.members[member];
-        state.life += 1;
-        state.process = Process::Down;
-        state.disk_free = 0;
-        state.paused_until = 0;
+        state.forget_process();
         if !keeps_disk {
             (state.checkpoint, state.before) = (None, None);
-            (state.intent, state.promised) = (None, None);
+            state.intent = None;
             state.evidence.clear();
         }
-        self.wake(member); // no held entry is meant for another life
         self.drop_results(member);
+    }
+
+    /// A record could not be written: the process ends, as a node does.
+    pub(super) fn store_fails(&mut self, member: usize, fault: usize) {
+        self.members[member].fails_after = None;
+        let back = self.faults[fault].lasts();
+        self.crash(member, true, End::Reset);
+        self.ends_after(fault, back);
     }
 
     /// A process that no longer stands still first takes the entries that came meanwhile.
     fn wake(&mut self, member: usize) {
         let state = &mut self.members[member];
         if state.paused_until <= self.now {
-            for entry in state.held.drain(..) {
+            for entry in std::mem::take(&mut state.held) {
+                if let Entry::Deliver { messages, .. } = &entry {
+                    let each = messages.iter();
+                    each.for_each(|message| state.read(message.from, message.bytes.len()));
+                }
                 self.queue.push(self.now, entry);
             }
         }
@@ -172,9 +263,11 @@ impl<O: Observer> Simulation<O> {
 
     fn heal(&mut self) {
         self.network.heal_all();
+        self.send_kept();
         for member in 0..self.members.len() {
             let state = &mut self.members[member];
-            (state.write, state.clock) = (0, 1.0);
+            (state.write, state.clock, state.slowness) = (0, 1.0, 1.0);
+            (state.reach, state.fails_after) = (Reach::Open, None);
             state.paused_until = state.paused_until.min(self.now);
             self.wake(member);
             let state = &mut self.members[member];

@@ -1,14 +1,17 @@
 //! One peer with its process and its disk: it starts, waits, stores and stops.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use kith_consensus::{PeerId, Sorted};
 use kith_gossip::{Checkpoint, Input, Intent, Peer, Record, Setup, Stored};
 
-use super::connections::Connection;
+use super::connections::{Connection, End, Reach};
 use super::entry::Entry;
+use super::gossip::Heard;
+use super::mailbox::Waiting;
+use super::pulls::Bodies;
 use super::queue::Nanoseconds;
 use super::{Device, Local, Moment, Observer, Participant, Simulation, nanoseconds};
 
@@ -36,11 +39,12 @@ pub(super) struct Member {
     pub(super) checkpoint: Option<Box<Checkpoint>>,
     /// The one before; kept only if a rollback is to come.
     pub(super) before: Option<Box<Checkpoint>>,
-    /// The newest intent, also of a round that is complete; kept only if a rollback is to come.
-    pub(super) promised: Option<Box<Intent>>,
+    /// The newest intent; that of a round that is complete is kept only if a rollback is to come.
     pub(super) intent: Option<Box<Intent>>,
     /// Proofs against others, on its disk.
     pub(super) evidence: BTreeMap<PeerId, Vec<u8>>,
+    /// Whether the intent's vectors were in a file of their own, which is gone.
+    pub(super) vectors_gone: bool,
     /// Counts deaths: entries for an earlier life are dropped.
     pub(super) life: u32,
     pub(super) process: Process,
@@ -58,6 +62,30 @@ pub(super) struct Member {
     /// By peer, when it hears last that a connection began or ended: such news arrives in this
     /// order.
     pub(super) news: BTreeMap<u32, Nanoseconds>,
+    /// What answers at its address.
+    pub(super) reach: Reach,
+    /// Members that it dials.
+    pub(super) dialling: BTreeSet<u32>,
+    /// Members that it has sent away, and that may still read why.
+    pub(super) dismissed: BTreeSet<u32>,
+    /// Members that it lets in again only then.
+    pub(super) banned: BTreeMap<u32, Nanoseconds>,
+    /// What it pulls and serves.
+    pub(super) bodies: Bodies,
+    /// What it has heard of gossip.
+    pub(super) heard: Heard,
+    /// When it has done with the input that it works on.
+    pub(super) busy_until: Nanoseconds,
+    /// Inputs that wait for that, in order.
+    pub(super) mailbox: VecDeque<Waiting>,
+    /// By sender, the messages and bytes that have come and are not read.
+    pub(super) unread: BTreeMap<u32, (usize, usize)>,
+    /// How many times as long as usual its inputs take.
+    pub(super) slowness: f64,
+    /// When its trainer has done its work so far.
+    pub(super) trainer_free: Nanoseconds,
+    /// Records that its disk still takes before one fails.
+    pub(super) fails_after: Option<(u64, usize)>,
 }
 
 impl Member {
@@ -74,9 +102,9 @@ impl Member {
             trained: None,
             checkpoint: None,
             before: None,
-            promised: None,
             intent: None,
             evidence: BTreeMap::new(),
+            vectors_gone: false,
             life: 0,
             process: Process::Waiting,
             paused_until: 0,
@@ -87,6 +115,50 @@ impl Member {
             connections: Sorted::default(),
             delivery: None,
             news: BTreeMap::new(),
+            reach: Reach::Open,
+            dialling: BTreeSet::new(),
+            dismissed: BTreeSet::new(),
+            banned: BTreeMap::new(),
+            bodies: Bodies::default(),
+            heard: Heard::default(),
+            busy_until: 0,
+            mailbox: VecDeque::new(),
+            unread: BTreeMap::new(),
+            slowness: 1.0,
+            trainer_free: 0,
+            fails_after: None,
+        }
+    }
+
+    /// Its process is gone, and all that was only in memory.
+    pub(super) fn forget_process(&mut self) {
+        self.life += 1;
+        self.process = Process::Down;
+        self.disk_free = 0;
+        self.paused_until = 0;
+        (self.busy_until, self.trainer_free) = (0, 0);
+        self.heard = Heard::default();
+        self.dialling.clear();
+        self.dismissed.clear();
+        self.banned.clear();
+        self.mailbox.clear();
+        self.unread.clear();
+        self.held.clear();
+    }
+
+    /// Messages that have come for it and that nobody reads yet.
+    pub(super) fn not_read(&mut self, from: u32, bytes: usize) {
+        let (count, sum) = self.unread.entry(from).or_default();
+        (*count, *sum) = (*count + 1, *sum + bytes);
+    }
+
+    /// One of them is read.
+    pub(super) fn read(&mut self, from: u32, bytes: usize) {
+        if let Some((count, sum)) = self.unread.get_mut(&from) {
+            (*count, *sum) = (count.saturating_sub(1), sum.saturating_sub(bytes));
+            if *count == 0 {
+                self.unread.remove(&from);
+            }
         }
     }
 
@@ -115,7 +187,10 @@ impl<O: Observer> Simulation<O> {
         self.stranded.clear(); // somebody is back
         let state = &mut self.members[member];
         state.process = Process::Up;
-        let (checkpoint, intent) = (state.checkpoint.clone(), state.intent.clone());
+        let checkpoint = state.checkpoint.clone();
+        let next = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.round);
+        let intent = state.intent.clone();
+        let intent = intent.and_then(|intent| found(intent, next, state.vectors_gone));
         self.push_input(member, Input::Start { checkpoint, intent }, 0);
         self.meet(member);
     }
@@ -125,7 +200,7 @@ impl<O: Observer> Simulation<O> {
         self.members[member].process = Process::Stopped;
         self.stranded.remove(&member);
         self.running -= 1;
-        self.hang_up(member);
+        self.hang_up(member, End::Closed);
         self.let_in();
     }
 
@@ -164,6 +239,12 @@ impl<O: Observer> Simulation<O> {
     }
 
     pub(super) fn durable(&mut self, member: usize, record: Record) {
+        if let Some((records, fault)) = self.members[member].fails_after {
+            match records.checked_sub(1) {
+                None => return self.store_fails(member, fault),
+                Some(left) => self.members[member].fails_after = Some((left, fault)),
+            }
+        }
         let rolls_back = self.rolls_back;
         let state = &mut self.members[member];
         let moment = state.moment(self.now, member);
@@ -171,19 +252,19 @@ impl<O: Observer> Simulation<O> {
         let stored = match record {
             Record::Intent(intent) => {
                 let round = intent.round;
-                if rolls_back {
-                    state.promised = Some(intent.clone());
-                }
-                state.intent = Some(intent);
+                (state.intent, state.vectors_gone) = (Some(intent), false);
                 Stored::Intent { round }
             }
             Record::Checkpoint(checkpoint) => {
                 let round = checkpoint.round;
-                // A promise for a round that is complete is never needed again.
-                state.intent = state.intent.take().filter(|intent| intent.round >= round);
                 let newest = state.checkpoint.replace(checkpoint);
                 if rolls_back {
                     state.before = newest;
+                    let mixed = state.intent.as_ref().filter(|intent| intent.round < round);
+                    state.vectors_gone |= mixed.is_some_and(|intent| has_own_file(intent));
+                } else {
+                    // A promise for a round that is complete is never needed again.
+                    state.intent = state.intent.take().filter(|intent| intent.round >= round);
                 }
                 Stored::Checkpoint { round }
             }
@@ -192,6 +273,70 @@ impl<O: Observer> Simulation<O> {
                 Stored::Evidence { peer }
             }
         };
-        self.handle(member, Input::Stored(stored));
+        self.take_in(member, Input::Stored(stored), None);
+    }
+}
+
+/// Bytes from which a promise's vectors are in a file of their own, which goes once a checkpoint has
+/// taken them in; as in the node's store.
+const OWN_FILE_BYTES: usize = 64 << 10;
+
+fn has_own_file(intent: &Intent) -> bool {
+    let carried = intent.carried.values().map(|values| values.len());
+    let values = intent.own.len() + carried.sum::<usize>();
+    4 * values + intent.body.len() >= OWN_FILE_BYTES
+}
+
+/// What a node that opens round `next` finds of its newest promise: the whole of it, if it is for
+/// that round and its vectors are there, otherwise only that it must not be contradicted.
+fn found(intent: Box<Intent>, next: u64, vectors_gone: bool) -> Option<Box<Intent>> {
+    if intent.round < next {
+        return None;
+    }
+    if intent.round == next && !vectors_gone {
+        return Some(intent);
+    }
+    Some(Box::new(Intent {
+        round: intent.round + u64::from(intent.round == next),
+        body: Arc::default(),
+        own: Arc::default(),
+        carried: Default::default(),
+        ..*intent
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kith_consensus::Digest;
+
+    fn intent(round: u64, values: usize) -> Box<Intent> {
+        Box::new(Intent {
+            round,
+            sequence: round,
+            state: Digest::default(),
+            announcement: vec![1].into(),
+            body: Arc::default(),
+            own: Arc::new(vec![1.0; values]),
+            carried: Default::default(),
+        })
+    }
+
+    #[test]
+    fn a_promise_is_sent_again_only_in_its_round_and_with_its_vectors() {
+        let of = |intent: Option<Box<Intent>>| intent.map(|of| (of.round, of.own.len()));
+        assert_eq!(of(found(intent(3, 8), 4, false)), None, "it is mixed");
+        assert_eq!(of(found(intent(3, 8), 3, false)), Some((3, 8)));
+        assert_eq!(
+            of(found(intent(3, 8), 3, true)),
+            Some((4, 0)),
+            "nothing is said in 3"
+        );
+        assert_eq!(
+            of(found(intent(3, 8), 2, false)),
+            Some((3, 0)),
+            "nor before"
+        );
+        assert!(has_own_file(&intent(3, OWN_FILE_BYTES / 4)) && !has_own_file(&intent(3, 8)));
     }
 }

@@ -7,6 +7,7 @@
 
 use kith_consensus::{Seed, Stream};
 
+use super::carrier::Carrier;
 use super::queue::Nanoseconds;
 
 /// How a link's latency varies.
@@ -50,6 +51,8 @@ pub struct Links {
     pub reordering: bool,
     /// Seed of all draws.
     pub seed: u64,
+    /// In what the carrier is unkind besides.
+    pub carrier: Carrier,
 }
 
 impl Links {
@@ -69,6 +72,7 @@ impl Links {
             duplication,
             reordering: true,
             seed,
+            carrier: Carrier::default(),
         }
     }
 }
@@ -98,6 +102,7 @@ pub(super) struct Network {
     cuts: Vec<(usize, Vec<bool>, bool)>,
     /// Loss in addition to the links' own, while a fault lasts.
     pub(super) extra_loss: f64,
+    pub(super) carrier: Carrier,
 }
 
 impl Network {
@@ -112,6 +117,7 @@ impl Network {
             })
             .collect();
         Network {
+            carrier: links.carrier,
             links,
             ends,
             random,
@@ -154,19 +160,21 @@ impl Network {
         }
     }
 
-    /// When a message of `bytes` bytes that is ready `now` has arrived.
+    /// When a message of `bytes` bytes that is ready `now` has left the sender's line, and when it
+    /// has arrived.
     pub(super) fn arrival(
         &mut self,
         now: Nanoseconds,
         from: usize,
         to: usize,
         bytes: usize,
-    ) -> Nanoseconds {
+    ) -> (Nanoseconds, Nanoseconds) {
         let end = &mut self.ends[from];
         let sent = occupy(&mut end.up_free, end.line.up, now, bytes);
         let there = sent + self.latency(from, to);
         let end = &mut self.ends[to];
-        occupy(&mut end.down_free, end.line.down, there, bytes)
+        let arrived = occupy(&mut end.down_free, end.line.down, there, bytes);
+        (sent, arrived)
     }
 
     pub(super) fn cut(&mut self, number: usize, cut: &Cut) {
@@ -218,17 +226,17 @@ mod tests {
         let mut network = Network::new(links, vec![slow, Line::default()]);
         assert_eq!(
             network.arrival(0, 0, 1, 2_000),
-            3_500_000,
+            (2_000_000, 3_500_000),
             "2 ms on the line, 1.5 ms on the way"
         );
         assert_eq!(
             network.arrival(0, 0, 1, 2_000),
-            5_500_000,
+            (4_000_000, 5_500_000),
             "the second waits for the first"
         );
         assert_eq!(
             network.arrival(0, 1, 0, 2_000),
-            1_500_000,
+            (0, 1_500_000),
             "the other direction is free"
         );
     }

@@ -57,14 +57,26 @@ impl<O: Observer> Simulation<O> {
             };
             Computed::Trained(local.train_again(&request, life))
         });
-        self.queue.push(self.now + takes, Entry::Trained(job));
+        let at = self.trainer_has_done(member, takes);
+        self.queue.push(at, Entry::Trained(job));
+    }
+
+    /// When a member's trainer, which does one piece of work after the other, has done one more.
+    fn trainer_has_done(&mut self, member: usize, takes: Nanoseconds) -> Nanoseconds {
+        let free = &mut self.members[member].trainer_free;
+        *free = (*free).max(self.now) + takes;
+        *free
     }
 
     pub(super) fn evaluate(&mut self, member: usize, round: u64, parameters: Parameters) {
-        let local = Arc::clone(&self.members[member].local);
+        let state = &self.members[member];
+        let local = Arc::clone(&state.local);
+        let training = nanoseconds(state.device.step) * local.steps();
+        let takes = (training as f64 * self.network.carrier.evaluation) as Nanoseconds;
         let work = move || Computed::Evaluated(local.evaluate(&parameters));
         let job = self.submit(member, round, work);
-        self.queue.push(self.now, Entry::Evaluated(job));
+        let at = self.trainer_has_done(member, takes);
+        self.queue.push(at, Entry::Evaluated(job));
     }
 
     pub(super) fn judge(&mut self, member: usize, round: u64, models: Vec<Parameters>) {
@@ -74,7 +86,8 @@ impl<O: Observer> Simulation<O> {
         let takes = nanoseconds(state.device.step) * models.len() as u64 / 3;
         let losses = move || models.iter().map(|model| local.loss(model)).collect();
         let job = self.submit(member, round, move || Computed::Judged(losses()));
-        self.queue.push(self.now + takes, Entry::Judged(job));
+        let at = self.trainer_has_done(member, takes);
+        self.queue.push(at, Entry::Judged(job));
     }
 
     fn submit(
@@ -182,7 +195,7 @@ impl<O: Observer> Simulation<O> {
             },
             Err(why) => Input::TrainingFailed { round, why },
         };
-        self.handle(member, input);
+        self.take_in(member, input, None);
         self.let_in();
     }
 
@@ -200,7 +213,7 @@ impl<O: Observer> Simulation<O> {
             },
             None => Input::NotEvaluated { round },
         };
-        self.handle(job.member as usize, input);
+        self.take_in(job.member as usize, input, None);
     }
 
     pub(super) fn judged(&mut self, job: Job) {
@@ -208,7 +221,7 @@ impl<O: Observer> Simulation<O> {
             unreachable!("the job was to judge")
         };
         let round = job.round;
-        self.handle(job.member as usize, Input::Judged { round, losses });
+        self.take_in(job.member as usize, Input::Judged { round, losses }, None);
     }
 
     /// A result has waited for others' long enough.
