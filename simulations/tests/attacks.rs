@@ -349,8 +349,8 @@ fn on_a_ring_dissensus_is_not_noticed_drives_the_mean_apart_and_not_clipped_goss
     }
 }
 
-/// The rounds of the peers that are not among `liars`, without their times: a repetition takes the
-/// line for a while.
+/// The rounds of the peers that are not among `liars`, in the order of rounds and peers and without
+/// their times: a repetition takes the line for a while.
 fn rounds_of_others(outcome: &Outcome, liars: &[usize]) -> Vec<PeerRow> {
     let mut rows: Vec<PeerRow> = outcome
         .peer_rows
@@ -359,6 +359,7 @@ fn rounds_of_others(outcome: &Outcome, liars: &[usize]) -> Vec<PeerRow> {
         .cloned()
         .collect();
     rows.iter_mut().for_each(|row| row.virtual_seconds = 0.0);
+    rows.sort_by_key(|row| (row.round, row.peer));
     rows
 }
 

@@ -34,13 +34,13 @@ impl Peer {
     // --- connections ---
 
     pub(super) fn peer_up(&mut self, peer: PeerId, addresses: Vec<String>, out: &mut Vec<Effect>) {
-        self.overlay.connected(peer);
+        let is_further = self.overlay.connected(peer);
         self.overlay.learn_addresses(peer, addresses);
         // Sent first, so that it arrives before the handshake that lets the peer begin. Sent once
         // more after the handshake, in case it is lost.
         self.give_back(peer, out);
         self.greet(peer, out);
-        if self.overlay.is_ready(&peer) {
+        if is_further && self.overlay.is_ready(&peer) {
             // A further connection, or the last of several: messages on another one may be lost.
             self.send_all_again(peer, 0, out);
         }

@@ -61,6 +61,8 @@ struct Known {
     place: Option<usize>,
     /// Whether it is connected.
     up: bool,
+    /// Whether the carrier has said so; its first messages may come before.
+    announced: bool,
     /// The handshake is complete.
     ready: bool,
     /// It was complete at some time.
@@ -466,9 +468,11 @@ impl Overlay {
 
     // --- connections and handshakes ---
 
-    pub(super) fn connected(&mut self, peer: PeerId) {
+    /// Returns whether there was a connection that the carrier had announced.
+    pub(super) fn connected(&mut self, peer: PeerId) -> bool {
         let known = self.of(peer);
         (known.up, known.dismissed) = (true, None);
+        std::mem::replace(&mut known.announced, true)
     }
 
     /// A peer was sent away at time `now`: it is not dialled while it is banned; it may come back
@@ -489,7 +493,8 @@ impl Overlay {
             return false;
         };
         let was_ready = known.ready;
-        (known.up, known.ready, known.strikes) = (false, false, 0);
+        (known.up, known.announced) = (false, false);
+        (known.ready, known.strikes) = (false, 0);
         // Nothing is remembered of strangers that could pile up.
         if !known.is_addressed() && self.roster.index(peer).is_none() {
             self.known.remove(peer);
