@@ -38,7 +38,10 @@ pub use poison::{Corner, Patch, PoisonError, flip_labels};
 pub use schema::{Column, ColumnKind, Schema};
 pub use skew::{LabelSkew, SkewReport};
 pub use source::{DataError, Opening, Reading, open, open_as, open_idx, write_csv, write_idx};
-pub use task::{ClassReport, Evaluation, ModelError, Request, Task, Trained, Trainer, auc};
+pub use task::{
+    ClassReport, Evaluation, ModelError, PrivateError, PrivateTraining, PrivatelyTrained, Request,
+    Task, Trained, Trainer, Units, auc, fresh_release_key,
+};
 pub use training::{
     Local, MOMENTUM_SCOPES, MomentumEntry, MomentumScope, OBJECTIVES, Objective, ObjectiveEntry,
     TrainingSection,

@@ -9,6 +9,8 @@
 //! gradient as soon as that is known, while it is in the cache: memory traffic limits a large
 //! model.
 
+mod private;
+
 use std::cell::Cell;
 use std::ops::Range;
 use std::sync::Arc;
@@ -25,6 +27,8 @@ use crate::model::{
 };
 use crate::schema::Schema;
 use crate::training::{MomentumScope, TrainingSection};
+
+pub use private::{PrivateError, PrivateTraining, PrivatelyTrained, Units, fresh_release_key};
 
 /// Rows evaluated at once: two of the widest vectors, so that a product reads its weights once and
 /// its inputs stay in the cache.
