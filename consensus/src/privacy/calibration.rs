@@ -16,11 +16,11 @@ pub enum Accountant {
     Pld,
 }
 
-/// Relative width of the interval in which the result is the upper end: a thousandth of what people
-/// write (guess).
-const WIDTH: f64 = 1e-5;
+/// Relative width of the interval whose upper end is the result: more digits than people write
+/// (guess).
+const WIDTH: f64 = 1e-4;
 
-/// The smallest noise multiplier, up to a relative 10⁻⁵ and never below it, with which `steps` steps
+/// The smallest noise multiplier, up to a relative 10⁻⁴ and never below it, with which `steps` steps
 /// at `sampling_rate` stay within the budget.
 ///
 /// # Errors

@@ -125,19 +125,9 @@ fn view<G: Borrow<Graph>>(
     observers: &[usize],
     peers: usize,
 ) -> Result<DMatrix<f64>, TooLarge> {
-    let senders = |graph: &Graph| {
-        let all = observers.iter().flat_map(|to| graph.receives_from(*to));
-        let mut senders: Vec<usize> = all
-            .copied()
-            .filter(|from| !observers.contains(from))
-            .collect();
-        senders.sort_unstable();
-        senders.dedup();
-        senders
-    };
     let messages = rounds
         .iter()
-        .map(|round| senders(round.graph.borrow()).len())
+        .map(|round| senders(round.graph.borrow(), observers).len())
         .sum::<usize>();
     let columns = peers * rounds.len();
     let work = (messages * messages) as f64 * (columns + messages) as f64
@@ -158,7 +148,7 @@ fn view<G: Borrow<Graph>>(
         if round.contribution == Contribution::Noised {
             (0..peers).for_each(|peer| states[(peer, number * peers + peer)] += 1.0);
         }
-        for from in senders(graph) {
+        for from in senders(graph, observers) {
             view.set_row(row, &states.row(from));
             row += 1;
         }
@@ -166,6 +156,18 @@ fn view<G: Borrow<Graph>>(
         states = mixing * states;
     }
     Ok(view)
+}
+
+/// The peers that send to the observers, themselves excluded, in order.
+fn senders(graph: &Graph, observers: &[usize]) -> Vec<usize> {
+    let all = observers.iter().flat_map(|to| graph.receives_from(*to));
+    let mut senders: Vec<usize> = all
+        .copied()
+        .filter(|from| !observers.contains(from))
+        .collect();
+    senders.sort_unstable();
+    senders.dedup();
+    senders
 }
 
 #[cfg(test)]

@@ -39,15 +39,21 @@ const DOTS: i64 = 2048;
 /// Standard deviations of the tilted distribution to either side of its mean.
 const REACH: f64 = 10.0;
 
-/// How many times as wide as without a tilt the tilted distribution may be: the first that leaves
-/// small errors counts (guesses).
+/// How many times as wide as without a tilt the tilted distribution may be (guesses). The first
+/// that leaves no error to speak of counts, else the best of those that leave little.
 const WIDTHS: [f64; 3] = [3.0, 10.0, 1e9];
 
 /// The measured error is multiplied by this and added to δ.
 const CAUTION: f64 = 10.0;
 
+/// Errors, relative to δ, that are too small to look for better, and too large to accept.
+const ERRORS: std::ops::Range<f64> = 1e-4..1e-2;
+
+/// How much coarser than usual the grid becomes before a δ is refused (guess).
+const COARSEST: f64 = 1024.0;
+
 /// Most points of a transform; beyond, the grid becomes coarser, and ε a little larger.
-const POINTS_MAX: usize = 1 << 20;
+const POINTS_MAX: usize = 1 << 22;
 
 /// The smallest ε ≥ 0 at `delta` of a composition; 0 for no phase.
 ///
@@ -59,29 +65,32 @@ pub fn epsilon(phases: &[Phase], delta: Delta) -> Result<f64, PrivacyError> {
         .iter()
         .all(|phase| phase.mechanism.sampling_rate == 1.0)
     {
-        let square = |phase: &Phase| {
-            let sigma = phase.mechanism.noise_multiplier;
-            phase.steps as f64 / (sigma * sigma)
-        };
-        return Ok(gaussian::epsilon(
-            sqrt(phases.iter().map(square).sum::<f64>()),
-            delta,
-        ));
+        return Ok(gaussian::epsilon(distance(&phases), delta));
     }
     let steps: f64 = phases.iter().map(|phase| phase.steps as f64).sum();
     let reach = sqrt(-2.0 * log(delta.get() * TRUNCATED / steps));
-    let mut spacing = phases
+    let finest = phases
         .iter()
         .map(|phase| spacing(phase.mechanism))
         .fold(f64::INFINITY, f64::min);
+    let mut spacing = finest;
     loop {
-        let both = [Direction::Add, Direction::Remove].map(|direction| {
-            Composition::new(&phases, direction, spacing, reach).epsilon(delta.get())
-        });
+        let in_direction =
+            |direction| Composition::new(&phases, direction, spacing, reach).epsilon(delta.get());
+        let both = in_direction(Direction::Add)
+            .and_then(|add| Ok(add.max(in_direction(Direction::Remove)?)));
         match both {
-            [Ok(add), Ok(remove)] => return Ok(add.max(remove)),
-            [Err(Failure::TooFine), _] | [_, Err(Failure::TooFine)] => spacing *= 2.0,
-            [Err(Failure::Unresolved { least }), _] | [_, Err(Failure::Unresolved { least })] => {
+            Ok(epsilon) => return Ok(epsilon),
+            Err(Failure::TooFine) if spacing < COARSEST * finest => spacing *= 2.0,
+            Err(Failure::TooFine) => {
+                return Err(PrivacyError::Unresolved {
+                    delta: delta.get(),
+                    least: delta.get(),
+                });
+            }
+            // Fewer points leave fewer errors.
+            Err(Failure::Unresolved { .. }) if spacing < COARSEST * finest => spacing *= 4.0,
+            Err(Failure::Unresolved { least }) => {
                 return Err(PrivacyError::Unresolved {
                     delta: delta.get(),
                     least,
@@ -89,6 +98,15 @@ pub fn epsilon(phases: &[Phase], delta: Delta) -> Result<f64, PrivacyError> {
             }
         }
     }
+}
+
+/// μ of phases without sampling: how far neighbours' outcomes are apart, in deviations of the noise.
+fn distance(phases: &[Phase]) -> f64 {
+    let square = |phase: &Phase| {
+        let sigma = phase.mechanism.noise_multiplier;
+        phase.steps as f64 / (sigma * sigma)
+    };
+    sqrt(phases.iter().map(square).sum::<f64>())
 }
 
 /// The distance between dots: a tenth of the loss's standard deviation, and caps for little noise.
@@ -110,7 +128,7 @@ enum Direction {
 
 /// The loss of one step on the grid.
 struct Loss {
-    /// Pairs of a dot's place on the grid and its mass, by place.
+    /// Pairs of a dot's place on the grid and the logarithm of its mass, by place.
     dots: Vec<(i64, f64)>,
     /// Mass of a loss beyond all dots.
     infinite: f64,
@@ -119,17 +137,7 @@ struct Loss {
 impl Loss {
     fn new(mechanism: SampledGaussian, direction: Direction, spacing: f64, reach: f64) -> Loss {
         let sampled = Sampled { mechanism };
-        let (sigma, rate) = (mechanism.noise_multiplier, mechanism.sampling_rate);
-        let loss = |z: f64| ln_ratio(rate, (2.0 * z - 1.0) / (2.0 * sigma * sigma));
-        let (least, most) = (loss(-reach * sigma), loss(1.0 + reach * sigma));
-        let ends = match direction {
-            Direction::Remove => [least, most],
-            Direction::Add => [-most, -least],
-        };
-        let places = places(
-            (ends[0] / spacing).floor() as i64,
-            (ends[1] / spacing).ceil() as i64,
-        );
+        let places = sampled.places(direction, spacing, reach);
         let mut dots: Vec<(i64, f64)> = places.iter().map(|place| (*place, 0.0)).collect();
         // What lies below the first dot is moved up to it, which can only raise ε.
         let (below, _) = sampled.masses(direction, f64::NEG_INFINITY, places[0] as f64 * spacing);
@@ -145,22 +153,25 @@ impl Loss {
         }
         let last = places[places.len() - 1] as f64 * spacing;
         let (infinite, _) = sampled.masses(direction, last, f64::INFINITY);
+        dots.retain(|(_, mass)| *mass > 0.0);
+        dots.iter_mut().for_each(|(_, mass)| *mass = log(*mass));
         Loss { dots, infinite }
     }
 
     /// ln Σ mass · e^(λ·loss), and mean and variance of the loss under those weights.
     fn moments(&self, lambda: f64, spacing: f64) -> [f64; 3] {
-        let exponent = |place: i64| lambda * spacing * place as f64;
+        let exponent = |(place, ln_mass): &(i64, f64)| lambda * spacing * *place as f64 + ln_mass;
         let largest = self
             .dots
             .iter()
-            .filter(|(_, mass)| *mass > 0.0)
-            .map(|(place, mass)| exponent(*place) + log(*mass))
+            .map(exponent)
             .fold(f64::NEG_INFINITY, f64::max);
         let (mut sum, mut first, mut second) = (0.0, 0.0, 0.0);
-        for (place, mass) in self.dots.iter().filter(|(_, mass)| *mass > 0.0) {
-            let weight = mass * exp(exponent(*place) - largest);
-            let loss = spacing * *place as f64;
+        for dot in &self.dots {
+            // Below e^(−50), what is left out is less than rounding.
+            let below = exponent(dot) - largest;
+            let weight = if below > -50.0 { exp(below) } else { 0.0 };
+            let loss = spacing * dot.0 as f64;
             sum += weight;
             first += weight * loss;
             second += weight * loss * loss;
@@ -199,6 +210,22 @@ struct Sampled {
 }
 
 impl Sampled {
+    /// Places of dots for outcomes up to `reach` deviations of the noise away.
+    fn places(&self, direction: Direction, spacing: f64, reach: f64) -> Vec<i64> {
+        let rate = self.mechanism.sampling_rate;
+        let sigma = self.mechanism.noise_multiplier;
+        let loss = |z: f64| ln_ratio(rate, (2.0 * z - 1.0) / (2.0 * sigma * sigma));
+        let (least, most) = (loss(-reach * sigma), loss(1.0 + reach * sigma));
+        let [first, last] = match direction {
+            Direction::Remove => [least, most],
+            Direction::Add => [-most, -least],
+        };
+        places(
+            (first / spacing).floor() as i64,
+            (last / spacing).ceil() as i64,
+        )
+    }
+
     /// The mass of losses in (from, to], under the neighbour that the outcome comes from and under
     /// the other.
     fn masses(&self, direction: Direction, from: f64, to: f64) -> (f64, f64) {
@@ -284,21 +311,36 @@ impl Composition {
             return Err(Failure::Unresolved { least: infinite });
         }
         let rest = delta - infinite;
-        let mut least = infinite;
+        let (mut best, mut least) = (None::<f64>, f64::INFINITY);
         for width in WIDTHS {
             let tilt = self.tilt(rest, width);
             if tilt.epsilon <= 0.0 {
                 return Ok(0.0);
             }
-            let window = self.window(&tilt, rest)?;
-            let masses = self.compose(&tilt, window.points);
-            let found = self.crossing(&tilt, &window, &masses);
-            if found.error <= 1.0 / CAUTION {
-                return Ok(found.epsilon);
+            let found = self.look(&tilt, rest)?;
+            if found.error < ERRORS.end {
+                best = Some(best.map_or(found.epsilon, |best| best.min(found.epsilon)));
             }
-            least = infinite + CAUTION * found.error * rest;
+            if found.error < ERRORS.start {
+                break;
+            }
+            least = least.min(infinite + found.error / ERRORS.end * rest);
         }
-        Err(Failure::Unresolved { least })
+        best.ok_or(Failure::Unresolved { least })
+    }
+
+    /// The ε of the distribution so tilted; looked for down to 0 if it lies below the usual window, as
+    /// it does where λ is small.
+    fn look(&self, tilt: &Tilt, delta: f64) -> Result<Crossing, Failure> {
+        let usual = tilt.mean - REACH * tilt.deviation;
+        for lowest in [usual, usual.min(0.0)] {
+            let window = self.window(tilt, lowest, delta)?;
+            let masses = self.compose(tilt, window.points);
+            if let Some(found) = self.crossing(tilt, &window, &masses) {
+                return Ok(found);
+            }
+        }
+        Err(Failure::TooFine)
     }
 
     /// ln M, mean and variance of the tilted distribution.
@@ -318,19 +360,23 @@ impl Composition {
     fn tilt(&self, delta: f64, width: f64) -> Tilt {
         let goal = -log(delta);
         let widest = width * width * self.moments(0.0)[2];
-        // Tilting by more than a factor e from one place to the next resolves nothing more.
-        let (mut low, mut high) = (log(1e-6), -log(self.spacing));
-        for _ in 0..50 {
-            let middle = (low + high) / 2.0;
-            let lambda = exp(middle);
+        let fits = |lambda: f64| {
             let [ln_moment, mean, variance] = self.moments(lambda);
-            if lambda * mean - ln_moment < goal && variance <= widest {
-                low = middle;
-            } else {
-                high = middle;
+            lambda * mean - ln_moment < goal && variance <= widest
+        };
+        // From below, since a distribution that is too wide may become narrow again, far off. Tilting
+        // by more than a factor e from one place to the next resolves nothing more.
+        let most = 1.0 / self.spacing;
+        let mut lambda = 1e-3 / sqrt(self.moments(0.0)[2]);
+        while lambda * 1.4 < most && fits(lambda * 1.4) {
+            lambda *= 1.4;
+        }
+        for exponent in 2..12 {
+            let larger = lambda * exp(0.34 / f64::from(1 << exponent) * 2.0);
+            if larger < most && fits(larger) {
+                lambda = larger;
             }
         }
-        let lambda = exp(low);
         let [ln_moment, mean, variance] = self.moments(lambda);
         Tilt {
             lambda,
@@ -340,27 +386,27 @@ impl Composition {
         }
     }
 
-    /// The places that are looked at.
-    fn window(&self, tilt: &Tilt, delta: f64) -> Result<Window, Failure> {
-        let first = ((tilt.mean - REACH * tilt.deviation) / self.spacing).floor() - 8.0;
-        let least = 2.0 * REACH * tilt.deviation / self.spacing + 16.0;
+    /// The places that are looked at, from a loss of `lowest` on.
+    fn window(&self, tilt: &Tilt, lowest: f64, delta: f64) -> Result<Window, Failure> {
+        let first = (lowest / self.spacing).floor() - 8.0;
+        let highest = tilt.mean + REACH * tilt.deviation;
+        let least = (highest - lowest) / self.spacing + 16.0;
         let mut points = 1024;
         while (points as f64) < least {
             points *= 2;
         }
         while points <= POINTS_MAX {
-            // Mass above the window falls on lower places, where it is lost.
-            let top = (first + points as f64) * self.spacing;
-            let bound = |factor: f64| {
+            // Mass above the window falls on lower places, where it counts for more: at most by the
+            // factor that the tilt makes over the whole window.
+            let length = points as f64 * self.spacing;
+            let top = first * self.spacing + length;
+            let ln_above = |factor: f64| {
                 let lambda = tilt.lambda * factor;
-                exp(self.moments(lambda)[0] - lambda * top - log(delta))
+                self.moments(lambda)[0] - lambda * top - log(delta)
             };
-            let above = [1.25, 1.5, 2.0, 3.0, 5.0]
-                .map(bound)
-                .into_iter()
-                .fold(1.0, f64::min);
-            if above < 1e-4 {
-                let first = first as i64;
+            let mut bounds = [1.5, 2.0, 1.25, 3.0, 5.0].into_iter().map(ln_above);
+            if let Some(ln_above) = bounds.find(|ln| *ln + tilt.lambda * length < log(1e-4)) {
+                let (first, above) = (first as i64, exp(ln_above));
                 return Ok(Window {
                     first,
                     points,
@@ -385,9 +431,9 @@ impl Composition {
         for (loss, steps) in &self.losses {
             let [ln_moment, ..] = loss.moments(tilt.lambda, self.spacing);
             masses.fill(0.0);
-            for (place, mass) in &loss.dots {
-                let tilted = tilt.lambda * self.spacing * *place as f64 - ln_moment;
-                masses[place.rem_euclid(points as i64) as usize] += mass * exp(tilted);
+            for (place, ln_mass) in &loss.dots {
+                let tilted = tilt.lambda * self.spacing * *place as f64 + ln_mass - ln_moment;
+                masses[place.rem_euclid(points as i64) as usize] += exp(tilted);
             }
             forward
                 .process(&mut masses, &mut spectrum)
@@ -409,8 +455,8 @@ impl Composition {
     }
 
     /// The ε at which δ(ε) = P(∞) + Σ_{loss > ε} (1 − e^(ε − loss)) · mass is as asked for, all
-    /// relative to δ and seen from above.
-    fn crossing(&self, tilt: &Tilt, window: &Window, masses: &[f64]) -> Crossing {
+    /// relative to δ and seen from above; `None` if it lies below the window.
+    fn crossing(&self, tilt: &Tilt, window: &Window, masses: &[f64]) -> Option<Crossing> {
         let points = window.points as i64;
         let (mut sum, mut reduced, mut error) = (window.above, 0.0, 0.0);
         for place in (window.first..window.first + points).rev() {
@@ -424,16 +470,15 @@ impl Composition {
             let all = sum + CAUTION * error;
             let epsilon = if all - exp(below - tilt.epsilon) * reduced >= 1.0 {
                 (tilt.epsilon + log((all - 1.0) / reduced)).clamp(below, loss)
-            } else if below <= 0.0 || place == window.first {
-                // Even here δ(ε) is smaller than asked for, so this is a bound.
-                below
+            } else if below <= 0.0 {
+                0.0
             } else {
                 continue;
             };
             let epsilon = epsilon.max(0.0);
-            return Crossing { epsilon, error };
+            return Some(Crossing { epsilon, error });
         }
-        unreachable!("a window has a first place")
+        None
     }
 }
 
