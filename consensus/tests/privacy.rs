@@ -138,6 +138,23 @@ fn little_noise_and_little_delta_are_resolved() {
     }
 }
 
+/// For one step δ(ε) has a closed form, which an independent program was asked for. Mass that wraps
+/// round a window would give 0.098 for the first.
+#[test]
+fn one_step_with_rare_participation_has_its_closed_form() {
+    for (sigma, rate, exponent, expected) in [
+        (1.1789738455000007, 1e-3, 8.95, 0.054051541866480306),
+        (1.0717944050000006, 1e-3, 8.95, 0.08477523004373957),
+        (0.8857805, 1.65e-4, 11.0, 0.08119475233037761),
+    ] {
+        let found = pld::epsilon(&[phase(sigma, rate, 1)], delta(exponent)).unwrap();
+        assert!(
+            found >= expected * (1.0 - 1e-9) && found <= expected * 1.003 + 1e-5,
+            "{sigma} {rate}: {found} {expected}"
+        );
+    }
+}
+
 #[test]
 fn every_impossible_value_has_its_error() {
     let sigma = |found: f64| SampledGaussian::new(found, 0.5);
