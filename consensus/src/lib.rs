@@ -7,7 +7,8 @@
 //!
 //! Start reading at [`section`] (how files are read), then [`charter`], [`aggregate`],
 //! [`topology`]; [`mode`] is how peers keep step, [`selection`] is whose updates a round mixes,
-//! [`optimization`] what happens to models besides their aggregation.
+//! [`optimization`] what happens to models besides their aggregation, [`privacy`] what noised
+//! releases cost.
 
 pub mod aggregate;
 mod arithmetic;
@@ -18,6 +19,7 @@ pub mod mode;
 pub mod mutant;
 pub mod optimization;
 mod parameters;
+pub mod privacy;
 pub mod random;
 pub mod registry;
 pub mod section;

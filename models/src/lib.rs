@@ -46,7 +46,10 @@ pub use source::{
     write_idx,
 };
 pub use task::{ModelError, Task};
-pub use trainer::{Request, Trained, Trainer};
+pub use trainer::{
+    PrivateError, PrivateTraining, PrivatelyTrained, Request, Trained, Trainer, Units,
+    fresh_release_key,
+};
 pub use training::{
     Local, MOMENTUM_SCOPES, MomentumEntry, MomentumScope, OBJECTIVES, Objective, ObjectiveEntry,
     TrainingSection,

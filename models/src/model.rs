@@ -24,7 +24,7 @@ use kith_consensus::{Digest, Section, Seed, Stream};
 
 pub(crate) use exponential::exp_negative;
 pub(crate) use kernel::dispatch;
-pub(crate) use network::Step;
+pub(crate) use network::{Clipping, Step};
 pub use network::{Network, Workspace};
 
 /// Most parameters a model may have: a bound on what a charter can make a peer allocate (1 GiB of

@@ -121,6 +121,11 @@ impl Task {
         )
     }
 
+    /// The model as a network, if it is one; else candle computes it.
+    pub(crate) fn network(&self) -> Option<&Network> {
+        self.inner.network.as_ref()
+    }
+
     /// Calls `visit` with each row's position and logits.
     pub(crate) fn for_each_row(
         &self,

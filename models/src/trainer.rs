@@ -9,6 +9,7 @@
 
 mod batches;
 mod optimizer;
+mod private;
 mod request;
 
 use std::cell::Cell;
@@ -18,6 +19,9 @@ use kith_consensus::Seed;
 
 use self::batches::Batches;
 use self::optimizer::Optimizer;
+pub use self::private::{
+    PrivateError, PrivateTraining, PrivatelyTrained, Units, fresh_release_key,
+};
 pub use self::request::{Request, Trained};
 use crate::data::Dataset;
 use crate::model::Workspace;

@@ -11,6 +11,7 @@ mod list;
 mod log;
 mod model;
 mod output;
+mod privacy;
 mod run;
 mod sim;
 mod status;
@@ -89,6 +90,9 @@ enum Verb {
     /// Analyse a topology
     #[command(subcommand)]
     Topology(topology::Topology),
+    /// Account for differential privacy
+    #[command(subcommand)]
+    Privacy(privacy::Privacy),
     /// Robustly combine model files
     Aggregate(aggregate::Aggregate),
     /// Look into a model file, or evaluate it
@@ -123,6 +127,7 @@ pub fn main() -> ExitCode {
         Verb::Restore(verb) => verb.run(),
         Verb::Sim(verb) => verb.run(),
         Verb::Topology(verb) => verb.run(),
+        Verb::Privacy(verb) => verb.run(),
         Verb::Aggregate(verb) => verb.run(),
         Verb::Model(verb) => verb.run(),
         Verb::List(verb) => verb.run(),

@@ -20,6 +20,8 @@
 // pass them through memory.
 #![allow(clippy::needless_range_loop, clippy::manual_memcpy)]
 
+pub(super) mod per_row;
+
 use std::sync::OnceLock;
 
 use pulp::{Arch, Simd, WithSimd};
@@ -744,21 +746,31 @@ impl ConvolutionWeights<'_> {
         output: usize,
         channel: usize,
     ) {
+        self.add_quad::<S, N, O, C>(simd, [output, channel]);
+        let (channels, kernel) = (self.channels, self.plane.kernel);
+        for (place, sums) in self.sums.chunks_exact(SUMS).enumerate() {
+            let (tap, o, c) = (place / (O * C), place / C % O, place % C);
+            let target = ((output + o) * channels + channel + c) * kernel * kernel + tap;
+            self.gradient[target] = sums.iter().sum();
+        }
+    }
+
+    /// The partial sums of `O` outputs and `C` channels, in `sums`.
+    #[inline(always)]
+    fn add_quad<S: Simd, const N: usize, const O: usize, const C: usize>(
+        &mut self,
+        simd: S,
+        place: [usize; 2],
+    ) {
         let Plane { height, kernel, .. } = self.plane;
         self.sums.clear();
         self.sums.resize(kernel * kernel * O * C * SUMS, 0.0);
         for y in 0..height {
             for down in self.plane.taps(y, height) {
                 for right in 0..kernel {
-                    self.run::<S, N, O, C>(simd, [output, channel], y, [down, right]);
+                    self.run::<S, N, O, C>(simd, place, y, [down, right]);
                 }
             }
-        }
-        let channels = self.channels;
-        for (place, sums) in self.sums.chunks_exact(SUMS).enumerate() {
-            let (tap, o, c) = (place / (O * C), place / C % O, place % C);
-            let target = ((output + o) * channels + channel + c) * kernel * kernel + tap;
-            self.gradient[target] = sums.iter().sum();
         }
     }
 

@@ -13,10 +13,14 @@
 //! Cost of a step on n rows: 2·n·w multiplications for w weights of linear layers, and n·w more for
 //! every layer but the first; a convolution's weights count once for each pixel.
 
+mod clipped;
+
 use std::ops::Range;
 
 use super::kernel::{self, Plane, ROOM, Rows, SUMS};
 use super::{Layout, TensorSpec};
+
+pub(crate) use clipped::Clipping;
 
 /// Values of a gradient that go to the optimizer at once, for each thread: a quarter of a usual
 /// second cache.
