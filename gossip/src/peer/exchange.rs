@@ -89,6 +89,26 @@ struct Incoming {
     newest: Option<u64>,
 }
 
+impl Incoming {
+    /// Gives up a body that is being pulled, and every update as old, if the next update of its
+    /// sender needs its place: a pull outlives its round only until then. A replica needs every
+    /// body.
+    fn gives_up(&mut self, digest: Digest, form: Form, own_round: u64) -> bool {
+        let is_old =
+            |(round, pending): (&u64, &Pending)| *round < own_round && pending.is_pulled_by(digest);
+        let overtaken = form == Form::Stateless
+            && own_round < u64::MAX
+            && self.queue.contains(&own_round)
+            && self.queue.iter().any(is_old)
+            && !planted(Mutant::KeepPulls);
+        if overtaken {
+            self.fetching = None;
+            self.queue.retain(|round, _| *round >= own_round);
+        }
+        overtaken
+    }
+}
+
 /// An update of this peer.
 #[derive(Clone, Debug)]
 pub(super) struct Outgoing {
@@ -578,26 +598,13 @@ impl Exchange {
             return Progress::Idle;
         };
         if let Some(digest) = incoming.fetching {
-            // A pull outlives its round, but only until the next update of its sender needs its
-            // place. A replica needs every body.
-            let stale = |(round, pending): &(&u64, &Pending)| {
-                **round < own_round && pending.is_pulled_by(digest)
+            return match incoming.gives_up(digest, form, own_round) {
+                true => Progress::Abandoned(digest),
+                false => Progress::Idle,
             };
-            let overtaken = form == Form::Stateless
-                && own_round < u64::MAX
-                && incoming.queue.iter().any(|entry| stale(&entry))
-                && incoming.queue.contains(&own_round)
-                && !planted(Mutant::KeepPulls);
-            if !overtaken {
-                return Progress::Idle;
-            }
-            incoming.fetching = None;
-            incoming.queue.retain(|round, _| *round >= own_round);
-            return Progress::Abandoned(digest);
         }
         // Where only the newest counts and each stands alone, nothing older is worth pulling.
-        let newest_only = form == Form::Stateless && own_round == u64::MAX;
-        if newest_only && !planted(Mutant::EvictFetched) {
+        if form == Form::Stateless && own_round == u64::MAX && !planted(Mutant::EvictFetched) {
             let newest = incoming.queue.keys().next_back().copied();
             let queue = &mut incoming.queue;
             queue.retain(|round, pending| pending.body.is_some() || Some(*round) == newest);

@@ -848,6 +848,19 @@ impl Overlay {
         })
     }
 
+    /// Of these neighbours, those whose claims count: a peer that has finished is in no round, and
+    /// is asked only if no other is there.
+    fn asked(&self, neighbours: &BTreeSet<PeerId>) -> Vec<PeerId> {
+        let is_running = |peer: &PeerId| !self.is(peer, |known| known.finished);
+        let is_there = |known: &Known| known.ready && known.claim.is_some();
+        let others_run = |peer: &PeerId| is_running(peer) && self.is(peer, is_there);
+        let some_run = neighbours.iter().any(others_run);
+        let asked = neighbours
+            .iter()
+            .filter(|peer| !some_run || is_running(peer));
+        asked.copied().collect()
+    }
+
     /// The (byzantine + 1)-th highest round that distinct neighbours have claimed: at least one
     /// honest peer got that far. Two must agree in any case, if there are two to ask. A peer that
     /// has finished is in no round, and is asked only if there is no other. If the graph changes, a claim counts only if the neighbour
@@ -867,13 +880,8 @@ impl Overlay {
                 || *claim > round.saturating_add(lead)
                 || (round + 1..*claim).any(needs)
         };
-        let is_running = |peer: &&PeerId| !self.is(peer, |known| known.finished);
-        let others_run = neighbours.iter().any(|peer| {
-            is_running(&peer) && self.is(peer, |known| known.ready && known.claim.is_some())
-        });
-        let asked = neighbours
-            .iter()
-            .filter(|peer| !others_run || is_running(peer));
+        let asked = self.asked(&neighbours);
+        let asked = asked.iter();
         let can_confirm = asked.clone().filter_map(claim).count();
         let claims = asked.filter_map(claim).filter(went_on);
         let mut claims: Vec<u64> = claims.map(|(_, claim)| claim).collect();

@@ -14,7 +14,7 @@ use super::Peer;
 use super::overlay::Overlay;
 use super::progress::BEHIND_MIN;
 use crate::effect::Effect;
-use crate::envelope::Kind;
+use crate::envelope::{Header, Kind};
 use crate::event::Event;
 use crate::message::Hello;
 use crate::packet::{Opened, Packet};
@@ -33,20 +33,11 @@ impl Peer {
                 return self.strike(from, out);
             }
         };
+        if !self.lets_in(from, &envelope, out) {
+            return;
+        }
         let header = envelope.header;
         let (kind, round, sender) = (header.kind, header.round, header.sender);
-        if let Err(reason) = self.admit(from, &envelope, out) {
-            // A peer that passes on what another signed has done nothing wrong.
-            let theirs = matches!(reason, Refusal::Equivocator | Refusal::FutureRound { .. });
-            let blamed = if theirs { sender } else { from };
-            return self.refuse(blamed, Some(kind), Some(round), reason, out);
-        }
-        // What travels by gossip counts against its signer, else against the peer at the other end.
-        let speaker = if kind == Kind::Proof { sender } else { from };
-        if let Err(reason) = self.overlay.spend(speaker, kind, self.now) {
-            self.refuse(speaker, Some(kind), Some(round), reason, out);
-            return self.strike(speaker, out);
-        }
         let outcome = match kind {
             Kind::Hello => self.hello(sender, &envelope, out),
             Kind::Update => self.update(from, &envelope, out),
@@ -57,23 +48,7 @@ impl Peer {
         };
         self.asked_lately |= sender != self.id && kind != Kind::Goodbye;
         if let Err(reason) = outcome {
-            let malformed = matches!(
-                reason,
-                Refusal::Junk { .. } | Refusal::TooMany { .. } | Refusal::AddressRecord { .. }
-            );
-            self.refuse(sender, Some(kind), Some(round), reason, out);
-            if malformed {
-                // The signer is to blame, never a peer that has passed its message on.
-                let blamed = if planted(Mutant::BlameForwarder) {
-                    from
-                } else {
-                    sender
-                };
-                self.strike(blamed, out);
-            }
-            if kind == Kind::Update && sender == from {
-                self.give_up_on(&sender, out);
-            }
+            self.turn_down(from, header, reason, out);
         }
         if sender != self.id && self.overlay.is_ready(&sender) {
             self.overlay.claim(sender, header.incarnation, round);
@@ -81,6 +56,45 @@ impl Peer {
                 self.jump_if_behind(out);
             }
         }
+    }
+
+    /// A message that came in is refused for what it says.
+    fn turn_down(&mut self, from: PeerId, header: &Header, reason: Refusal, out: &mut Vec<Effect>) {
+        let (kind, round, sender) = (header.kind, header.round, header.sender);
+        let malformed = matches!(
+            reason,
+            Refusal::Junk { .. } | Refusal::TooMany { .. } | Refusal::AddressRecord { .. }
+        );
+        self.refuse(sender, Some(kind), Some(round), reason, out);
+        if malformed {
+            // The signer is to blame, never a peer that has passed its message on.
+            let forwarder = planted(Mutant::BlameForwarder);
+            self.strike(if forwarder { from } else { sender }, out);
+        }
+        if kind == Kind::Update && sender == from {
+            self.give_up_on(&sender, out);
+        }
+    }
+
+    /// Whether a verified message comes in, and is not one too many. If not, it is refused.
+    fn lets_in(&mut self, from: PeerId, envelope: &Opened<'_>, out: &mut Vec<Effect>) -> bool {
+        let header = envelope.header;
+        let (kind, round, sender) = (header.kind, header.round, header.sender);
+        if let Err(reason) = self.admit(from, envelope, out) {
+            // A peer that passes on what another signed has done nothing wrong.
+            let theirs = matches!(reason, Refusal::Equivocator | Refusal::FutureRound { .. });
+            let blamed = if theirs { sender } else { from };
+            self.refuse(blamed, Some(kind), Some(round), reason, out);
+            return false;
+        }
+        // What travels by gossip counts against its signer, else against the peer at the other end.
+        let speaker = if kind == Kind::Proof { sender } else { from };
+        if let Err(reason) = self.overlay.spend(speaker, kind, self.now) {
+            self.refuse(speaker, Some(kind), Some(round), reason, out);
+            self.strike(speaker, out);
+            return false;
+        }
+        true
     }
 
     /// Whether a verified message may come in at all: federation, roster, and which peers may hand
@@ -111,18 +125,7 @@ impl Peer {
             }
             return Err(Refusal::UnknownSender);
         }
-        if header.round > self.charter.rounds {
-            let (theirs, ours) = (header.round, self.round);
-            return Err(Refusal::FutureRound { theirs, ours });
-        }
-        // What a peer signed before its last start is a recording, unless it brings it itself.
-        let is_old = relayed
-            && self
-                .overlay
-                .is_of_earlier_life(&header.sender, header.incarnation);
-        if is_old && header.kind != Kind::Proof && !planted(Mutant::BelieveRecordings) {
-            return Err(Refusal::Replayed);
-        }
+        self.admit_time(header, relayed)?;
         if self.overlay.is_expelled(&header.sender) && header.kind == Kind::Update {
             return Err(Refusal::Equivocator);
         }
@@ -134,6 +137,24 @@ impl Peer {
             Err(Refusal::NotTheSigner)
         } else {
             Ok(())
+        }
+    }
+
+    /// Whether a message is of this run: of a round that there is, and of the life that its sender
+    /// is in.
+    fn admit_time(&self, header: &Header, relayed: bool) -> Result<(), Refusal> {
+        if header.round > self.charter.rounds {
+            let (theirs, ours) = (header.round, self.round);
+            return Err(Refusal::FutureRound { theirs, ours });
+        }
+        // What a peer signed before its last start is a recording, unless it brings it itself.
+        let is_old = relayed
+            && self
+                .overlay
+                .is_of_earlier_life(&header.sender, header.incarnation);
+        match is_old && header.kind != Kind::Proof && !planted(Mutant::BelieveRecordings) {
+            true => Err(Refusal::Replayed),
+            false => Ok(()),
         }
     }
 

@@ -32,6 +32,27 @@ struct Seen {
     disputed: bool,
 }
 
+impl Seen {
+    /// The same was said again, perhaps in a later life, perhaps for the first time as a whole.
+    fn repeated(&mut self, fresh: Seen) -> Testimony {
+        let is_new = fresh.is_whole && !self.is_whole && !planted(Mutant::PassOnFirstOnly);
+        let (is_whole, disputed) = (self.is_whole | fresh.is_whole, self.disputed);
+        self.is_whole = is_whole;
+        if fresh.incarnation > self.incarnation {
+            *self = Seen {
+                is_whole,
+                disputed,
+                ..fresh
+            };
+        }
+        if is_new {
+            Testimony::New
+        } else {
+            Testimony::Known
+        }
+    }
+}
+
 /// What a header means next to the ones already seen.
 #[derive(Debug)]
 pub(super) enum Testimony {
@@ -144,39 +165,26 @@ impl Witness {
             };
         };
         if (seen.state, seen.payload) == (fresh.state, fresh.payload) {
-            let is_new = is_whole && !seen.is_whole && !planted(Mutant::PassOnFirstOnly);
-            seen.is_whole |= is_whole;
-            if fresh.incarnation > seen.incarnation {
-                let (is_whole, disputed) = (seen.is_whole, seen.disputed);
-                *seen = Seen {
-                    is_whole,
-                    disputed,
-                    ..fresh
-                };
-            }
-            return if is_new {
-                Testimony::New
-            } else {
-                Testimony::Known
-            };
+            return seen.repeated(fresh);
         }
         if fresh.incarnation > seen.incarnation {
             let disputed = seen.is_whole;
             *seen = Seen { disputed, ..fresh };
             return Testimony::Second;
         }
-        let held = seen.clone();
-        if fresh.incarnation < held.incarnation {
-            return Testimony::Older(self.spell(round, &sender, &held).into());
-        }
-        let forgiven = planted(Mutant::ForgiveOtherSequence) && fresh.sequence != held.sequence
-            || planted(Mutant::CompareStateOnly) && fresh.state == held.state;
+        let forgiven = planted(Mutant::ForgiveOtherSequence) && fresh.sequence != seen.sequence
+            || planted(Mutant::CompareStateOnly) && fresh.state == seen.state;
         if forgiven {
             return Testimony::Known;
         }
-        seen.disputed = true;
-        let first = ByteBuf::from(self.spell(round, &sender, &held));
-        let proof = Proof(first, ByteBuf::from(message.header_alone().to_vec()));
+        seen.disputed |= fresh.incarnation == seen.incarnation;
+        let held = seen.clone();
+        let spelled = self.spell(round, &sender, &held);
+        if fresh.incarnation < held.incarnation {
+            return Testimony::Older(spelled.into());
+        }
+        let (first, second) = (spelled, message.header_alone().to_vec());
+        let proof = Proof(ByteBuf::from(first), ByteBuf::from(second));
         Testimony::Contradiction(Box::new(proof), [held.state, header.state])
     }
 
