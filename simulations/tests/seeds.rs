@@ -213,7 +213,6 @@ fn signatures_are_real() {
 /// listens there. In a hierarchy that round may have no neighbours. Then nobody can be heard, and
 /// the peer waits for ever, and with it the neighbour that waits for it in the next round.
 #[test]
-#[ignore = "a peer that listens in a round without neighbours never leaves it"]
 fn a_peer_that_is_rolled_back_into_a_round_without_neighbours_continues() {
     let settings = [
         "world.links.loss=0",

@@ -59,6 +59,7 @@ impl Peer {
     /// Dials neighbours that are not connected, and greets those that are and have not answered.
     pub(super) fn redial(&mut self, out: &mut Vec<Effect>) {
         self.dial(self.last_or_current_round(), out);
+        self.dial_for_later(out);
         for peer in self.overlay.speechless(self.now) {
             self.greet(peer, out);
         }
@@ -67,6 +68,22 @@ impl Peer {
                 timer: Timer::Redial,
                 after: REDIAL,
             });
+        }
+    }
+
+    /// A peer that is connected with nobody dials the neighbours of the next round that has some: it
+    /// may be in a round in which it exchanges with nobody.
+    fn dial_for_later(&self, out: &mut Vec<Effect>) {
+        /// Rounds that are looked through (guess: no topology leaves a peer alone for longer).
+        const ROUNDS: u64 = 64;
+        let round = self.last_or_current_round();
+        if !self.charter.topology.changes() || !self.overlay.everyone_ready().is_empty() {
+            return;
+        }
+        let rounds = (0..self.charter.rounds).cycle();
+        let mut later = rounds.skip(round as usize + 1).take(ROUNDS as usize);
+        if let Some(later) = later.find(|round| !self.overlay.neighbourhood(*round).is_empty()) {
+            self.dial(later, out);
         }
     }
 
