@@ -173,10 +173,13 @@ fn two_lives_convict_nobody_and_the_newer_counts() {
         ..ONE
     };
     let mut peer = in_round_zero(&charter);
-    receive(&mut peer, 3, shown(2, &charter, ONE));
+    let first = small(2, &charter, 0);
+    receive(&mut peer, 2, first.clone());
     let second = receive(&mut peer, 3, shown(2, &charter, newer));
     assert_eq!(refusals(&second), ["announcement"]);
-    let older = receive(&mut peer, 3, shown(2, &charter, ONE));
+    let verifier = Authenticator::from_secret(&secret(1));
+    let first = Envelope::open(&verifier, &first).expect("well formed");
+    let older = receive(&mut peer, 3, first.header_to_bytes());
     assert_eq!(refusals(&older), ["replayed"]);
     for effects in [second, older] {
         assert!(!lines(&effects).contains(&"event equivocated".to_owned()));
@@ -357,8 +360,13 @@ fn a_clock_that_was_set_back_is_made_up_for() {
 fn a_peer_that_comes_back_is_given_its_newest_header() {
     let charter = charter(9, "rule = \"mean\"");
     let mut peer = in_round_zero(&charter);
-    let known = shown(2, &charter, ONE);
-    receive(&mut peer, 3, known.clone());
+    let update = small(2, &charter, 0);
+    receive(&mut peer, 2, update.clone());
+    let verifier = Authenticator::from_secret(&secret(1));
+    let update = Envelope::open(&verifier, &update).expect("well formed");
+    let known = update.header_to_bytes();
+    // A header that only others have shown may be a recording, and is not given back.
+    receive(&mut peer, 3, shown(2, &charter, Said { round: 2, ..ONE }));
     let up = Input::PeerUp {
         peer: id(2),
         addresses: vec![],
@@ -366,7 +374,81 @@ fn a_peer_that_comes_back_is_given_its_newest_header() {
     assert!(sent_to(&handle(&mut peer, up), 2).contains(&known));
 }
 
+#[cfg_attr(not(feature = "mutants"), test)]
+fn recordings_that_come_before_their_signer_do_not_silence_it() {
+    let charter = charter(400, "rule = \"mean\"\n[round]\nmode = \"asynchronous\"");
+    let mut peer = started(setup_of(1, &charter, 4));
+    meet(&mut peer, 3, &charter, FIRST_LIFE);
+    for round in 40..60 {
+        let old = Said {
+            incarnation: 0,
+            round,
+            ..ONE
+        };
+        receive(&mut peer, 3, shown(2, &charter, old));
+    }
+    let old = Said {
+        incarnation: 0,
+        ..ONE
+    };
+    receive(&mut peer, 3, shown(2, &charter, old));
+    let goodbye = Said {
+        incarnation: 0,
+        round: 60,
+        payload: &[0xa1, 0, 0xf5],
+        ..ONE
+    };
+    let effects = receive(
+        &mut peer,
+        3,
+        sealed(2, &charter, Kind::Goodbye, goodbye).to_bytes(),
+    );
+    assert!(!lines(&effects).contains(&"event departed".to_owned()));
+    meet(&mut peer, 2, &charter, FIRST_LIFE);
+    for round in 0..2 {
+        let effects = receive(&mut peer, 2, small(2, &charter, round));
+        assert!(
+            refusals(&effects).is_empty(),
+            "{round}: {:?}",
+            refusals(&effects)
+        );
+    }
+}
+
 // --- junk that others pass on ---
+
+#[cfg_attr(not(feature = "mutants"), test)]
+fn nobody_is_sent_away_for_what_others_repeat_or_flood() {
+    let charter = charter(9, "rule = \"mean\"");
+    let mut peer = in_round_zero(&charter);
+    let header = |state| shown(2, &charter, Said { state, ..ONE });
+    let text = |bytes: Vec<u8>| [&[0x58, bytes.len() as u8], &bytes[..]].concat();
+    let headers = [text(header(b"one")), text(header(b"two"))].concat();
+    let proof = sealed_with(
+        3,
+        &charter,
+        Kind::Proof,
+        ONE,
+        [&[0x82], &headers[..]].concat(),
+    );
+    let mut effects = Vec::new();
+    for sequence in 0..1_000 {
+        let said = Said {
+            sequence,
+            payload: &[0xa1, 0, 0xf4],
+            ..ONE
+        };
+        let goodbye = sealed(2, &charter, Kind::Goodbye, said).to_bytes();
+        effects.extend(receive(&mut peer, 3, goodbye));
+        effects.extend(receive(&mut peer, 2, proof.to_bytes()));
+    }
+    let lines = lines(&effects);
+    assert!(
+        lines.contains(&"event equivocated".to_owned()),
+        "the proof is one"
+    );
+    assert!(!lines.iter().any(|line| line.starts_with("disconnect")));
+}
 
 #[cfg_attr(not(feature = "mutants"), test)]
 fn junk_counts_against_its_signer_and_never_against_the_peer_that_passed_it_on() {

@@ -19,11 +19,9 @@ use super::streams::{Control, Inbound, Protocol, Tied};
 use super::{NetworkEvent, from_libp2p, to_libp2p};
 use crate::effect::Input;
 use crate::limits::{
-    BYTES_PER_SECOND_MIN, PASS_PAUSE, PASSES, PULLS_PER_SOURCE, SERVED_MAX, SILENCE_MAX,
+    BYTES_PER_SECOND_MIN, CHUNK_BYTES, PASS_PAUSE, PASSES, PULLS_PER_SOURCE, SERVED_MAX,
+    SILENCE_MAX,
 };
-
-/// Bytes read or written between two looks at the clock.
-const CHUNK_BYTES: usize = 256 * 1024;
 
 /// Marks "I do not have it" where the length would stand.
 const NOT_HERE: u64 = u64::MAX;

@@ -1,8 +1,8 @@
 //! How much a peer may say: a token bucket for each kind of message of which one honest message
 //! could be answered, checked or passed on at another's cost.
 //!
-//! Updates and skips have none. There is one of each for a round, a second one is a duplicate or a
-//! contradiction, and both are refused before they cost anything.
+//! Updates and skips have none. There is one of each for a round. A second one is a duplicate or a
+//! contradiction, and is answered and passed on to nobody.
 
 use std::time::Duration;
 
@@ -24,9 +24,10 @@ const PULLS: u64 = 64;
 /// See [`PULLS`].
 const PULLS_PER_UPDATE: u64 = 8;
 
-/// Changes of a peer's addresses in one life that are passed on to its neighbours (guess: it listens
-/// at a few, and others reach it at a few more).
-const INTRODUCTIONS_MAX: u64 = 16;
+/// Changes of a peer's addresses in a deadline that are passed on to its neighbours (guess: it
+/// listens at a few, and others reach it at a few more). Fewer than [`PER_PEER`]: a peer that passes
+/// on as much of everybody must not become one that greets too often.
+const INTRODUCTIONS_MAX: f32 = 6.0;
 
 /// What a peer may still send.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +36,8 @@ pub(super) struct Allowance {
     used: [f32; 4],
     since: Duration,
     pulls: u64,
-    introduced: u64,
+    introduced: f32,
+    introduced_at: Duration,
 }
 
 impl Allowance {
@@ -74,16 +76,18 @@ impl Allowance {
         Ok(())
     }
 
-    /// Counts a change of a peer's addresses that would be passed on; false when it is one too many
-    /// for one life of that peer.
-    pub(super) fn introduce(&mut self) -> bool {
-        self.introduced += 1;
-        self.introduced <= INTRODUCTIONS_MAX
-    }
-
-    /// It has begun another life: its addresses may change again.
-    pub(super) fn renew(&mut self) {
-        self.introduced = 0;
+    /// Counts a change of a peer's addresses that would be passed on at time `now`; false when it is
+    /// one too many. Time makes up for all of them once in `period`.
+    pub(super) fn introduce(&mut self, now: Duration, period: Duration) -> bool {
+        let passed = now.saturating_sub(self.introduced_at).as_secs_f32();
+        let made_up = INTRODUCTIONS_MAX * passed / period.as_secs_f32().max(1e-3);
+        self.introduced_at = now;
+        self.introduced = (self.introduced - made_up).max(0.0);
+        if self.introduced + 1.0 > INTRODUCTIONS_MAX {
+            return false;
+        }
+        self.introduced += 1.0;
+        true
     }
 
     /// Counts a request for a body; false when it is one too many after `published` updates.

@@ -48,12 +48,12 @@ impl Peer {
                 self.convict(sender, round, states, *proof, Found::Here, out);
                 return Err(Refusal::Equivocator);
             }
-            Testimony::Second => {
+            Testimony::Second(is_first) => {
                 if round == self.round {
                     self.window.remove(&sender);
                     self.close_if_complete(out);
                 }
-                if !envelope.is_header_only() {
+                if is_first && !envelope.is_header_only() {
                     self.pass_on(envelope, out);
                 }
                 let why = "it is the second update of its round".into();

@@ -271,7 +271,7 @@ impl Peer {
         let (federation, incarnation) = (self.charter.genesis, self.incarnation);
         let signer = &self.authenticator;
         let record = AddressRecord::sign(signer, federation, incarnation, version, addresses);
-        self.overlay.learn_record(record);
+        self.overlay.learn_record(record, self.now);
     }
 
     /// What `sender` says about addresses: where it has reached this peer, and records of others.
@@ -296,7 +296,7 @@ impl Peer {
                 continue;
             }
             record.check(&self.authenticator, self.charter.genesis)?;
-            if self.overlay.learn_record(record) {
+            if self.overlay.learn_record(record, self.now) {
                 self.introduce(peer, sender, out);
             }
         }

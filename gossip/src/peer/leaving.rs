@@ -128,7 +128,8 @@ impl Peer {
         let sender = envelope.header.sender;
         // A peer that is connected here says goodbye itself. Of one that is not, a copy that others
         // hand over may be older than what is known of it.
-        let is_overtaken = self.overlay.has_claimed_more(&sender, envelope.header)
+        // Of one that was never met, nobody can tell.
+        let is_overtaken = self.overlay.may_have_said_more(&sender, envelope.header)
             && !planted(Mutant::BelieveOldGoodbye);
         if from != sender && (self.overlay.is_ready(&sender) || is_overtaken) {
             return Ok(());

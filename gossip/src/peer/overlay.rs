@@ -585,18 +585,16 @@ impl Overlay {
 
     /// Remembers where a member says that it can be dialled, if that is newer than what it said
     /// before. The caller has checked the record. Returns whether to tell the member's neighbours.
-    pub(super) fn learn_record(&mut self, record: AddressRecord) -> bool {
+    pub(super) fn learn_record(&mut self, record: AddressRecord, now: Duration) -> bool {
+        let period = self.charter.round.deadline;
         if !self.on_roster(&record.peer) && !self.has_room() {
             return false;
         }
         let known = self.of(record.peer);
         let before = known.record.as_ref();
-        if before.is_some_and(|before| record.incarnation > before.incarnation) {
-            known.allowance.renew();
-        }
         let says_more = before.is_none_or(|before| before.addresses != record.addresses);
         known.record = Some(Arc::new(record));
-        says_more && known.allowance.introduce()
+        says_more && known.allowance.introduce(now, period)
     }
 
     /// Whether a record says something newer than the one that is known.
@@ -650,22 +648,25 @@ impl Overlay {
         addresses
     }
 
-    /// Records to tell `receiver`, bounded by what a handshake may carry: those of its neighbours
-    /// first.
+    /// Records to tell `receiver`, bounded by what a handshake may carry: this peer's own first, then
+    /// those of the receiver's neighbours.
     pub(super) fn address_book(&self, receiver: &PeerId, round: u64) -> Vec<AddressRecord> {
         let neighbours = self.neighbourhood_of(receiver, round);
+        let others = |peer: &PeerId| peer != receiver && *peer != self.own;
         let (near, far): (Vec<_>, Vec<_>) = self
             .known
             .iter()
-            .filter(|(peer, known)| *peer != receiver && known.record.is_some())
-            .partition(|(peer, _)| **peer == self.own || neighbours.contains(*peer));
+            .filter(|(peer, known)| others(peer) && known.record.is_some())
+            .partition(|(peer, _)| neighbours.contains(*peer));
         let mut room = RECORD_BYTES_MAX;
-        let records = near.into_iter().chain(far);
-        records
-            .filter_map(|(_, known)| known.record.as_deref())
-            .take_while(|record| {
+        let own = self.known.get(&self.own);
+        let others = near.into_iter().chain(far).map(|(_, known)| known);
+        own.into_iter()
+            .chain(others)
+            .filter_map(|known| known.record.as_deref())
+            .filter(|record| {
                 let fits = record.size() <= room;
-                room = room.saturating_sub(record.size());
+                room -= if fits { record.size() } else { 0 };
                 fits
             })
             .cloned()
@@ -841,10 +842,12 @@ impl Overlay {
         known.claim = known.claim.max(Some(round));
     }
 
-    /// Whether more is known of the signer of this header than the header says.
-    pub(super) fn has_claimed_more(&self, peer: &PeerId, header: &Header) -> bool {
-        self.is(peer, |known| {
-            (header.incarnation, Some(header.round)) < (known.incarnation, known.claim)
+    /// Whether the signer of this header may have said more since: more is known of it, or it was
+    /// never met.
+    pub(super) fn may_have_said_more(&self, peer: &PeerId, header: &Header) -> bool {
+        let said = (header.incarnation, Some(header.round));
+        !self.is(peer, |known| {
+            known.met && said >= (known.incarnation, known.claim)
         })
     }
 

@@ -87,11 +87,13 @@ impl Peer {
             self.refuse(blamed, Some(kind), Some(round), reason, out);
             return false;
         }
-        // What travels by gossip counts against its signer, else against the peer at the other end.
-        let speaker = if kind == Kind::Proof { sender } else { from };
-        if let Err(reason) = self.overlay.spend(speaker, kind, self.now) {
-            self.refuse(speaker, Some(kind), Some(round), reason, out);
-            self.strike(speaker, out);
+        // What a peer signed counts as its own, whoever brings it. But only what it brings itself is
+        // held against it: others can repeat it without end.
+        if let Err(reason) = self.overlay.spend(sender, kind, self.now) {
+            self.refuse(sender, Some(kind), Some(round), reason, out);
+            if from == sender {
+                self.strike(sender, out);
+            }
             return false;
         }
         true

@@ -74,10 +74,11 @@ impl Peer {
         let round = header.round;
         // A clock that was set back gives this life a number that an earlier one had.
         if header.incarnation > self.incarnation {
-            self.incarnation = header.incarnation + 1;
+            self.incarnation = header.incarnation.saturating_add(1);
         }
         let is_known = self.exchange.outgoing(round).is_some() || round < self.round;
-        if is_known || planted(Mutant::ForgetSigned) {
+        let can_tell = self.overlay.is_ready(&from) && self.overlay.on_roster(&from);
+        if is_known || !can_tell || planted(Mutant::ForgetSigned) {
             return;
         }
         let needed = match header.incarnation == self.incarnation {

@@ -60,8 +60,9 @@ pub(super) enum Testimony {
     New,
     /// Nothing that was not known, or a header alone.
     Known,
-    /// It says something else than one of an earlier life, which counts no longer.
-    Second,
+    /// It says something else than one of an earlier life, which counts no longer; whether it is
+    /// the first that does.
+    Second(bool),
     /// It says something else than this one of a later life, which is the one that counts.
     Older(Packet),
     /// It is older than every header that is still kept of its sender.
@@ -150,6 +151,11 @@ impl Witness {
             disputed: false,
         };
         let Some(seen) = of_sender.get_mut(&round) else {
+            if of_sender.len() >= most {
+                // What is left of earlier lives makes room first: it may be a recording.
+                let life = fresh.incarnation;
+                of_sender.retain(|_, seen| seen.incarnation >= life);
+            }
             let oldest = of_sender.keys().next().copied().unwrap_or(0);
             if of_sender.len() >= most && round < oldest {
                 return Testimony::Forgotten(oldest);
@@ -168,9 +174,15 @@ impl Witness {
             return seen.repeated(fresh);
         }
         if fresh.incarnation > seen.incarnation {
-            let disputed = seen.is_whole;
+            let (was_whole, is_first) = (seen.is_whole, !seen.disputed);
+            let disputed = was_whole || seen.disputed;
             *seen = Seen { disputed, ..fresh };
-            return Testimony::Second;
+            return match (was_whole, is_whole) {
+                (true, _) => Testimony::Second(is_first),
+                // Of the earlier life came a header alone, which may be a recording.
+                (false, true) => Testimony::New,
+                (false, false) => Testimony::Known,
+            };
         }
         let forgiven = planted(Mutant::ForgiveOtherSequence) && fresh.sequence != seen.sequence
             || planted(Mutant::CompareStateOnly) && fresh.state == seen.state;
@@ -232,9 +244,11 @@ impl Witness {
             && self.seen(header.round, &header.sender).is_some_and(is_same)
     }
 
-    /// The newest header of a peer, to give back to it when it returns without its state.
+    /// The newest header of a peer, to give back to it when it returns without its state. Only of a
+    /// message that came whole, from the peer itself: a header alone may be a recording.
     pub(super) fn newest(&self, peer: &PeerId) -> Option<Packet> {
-        let (round, seen) = self.seen.get(peer)?.iter().next_back()?;
+        let mut headers = self.seen.get(peer)?.iter().rev();
+        let (round, seen) = headers.find(|(_, seen)| seen.is_whole)?;
         Some(self.spell(*round, peer, seen).into())
     }
 
