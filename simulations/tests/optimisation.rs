@@ -296,9 +296,11 @@ fn fednova_ends_near_the_optimum_where_peers_that_take_more_steps_pull_plain_ave
                 "seed {seed}, {more}: {plain} and {normalised}"
             );
             // What is left is drift within the steps; in a ring, also what unlike data leave of
-            // plain mixing.
+            // plain mixing. A loss in the last round leaves a peer apart from the others: up to
+            // 0.07 in ten seeds, and up to 0.052 in ten seeds of a queue without a carrier.
+            let bound = if more == lossy { 0.1 } else { 0.05 };
             assert!(
-                more == ring || normalised < 0.05,
+                more == ring || normalised < bound,
                 "seed {seed}, {more}: {normalised}"
             );
         }

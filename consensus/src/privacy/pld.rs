@@ -192,12 +192,14 @@ fn places(first: i64, last: i64) -> Vec<i64> {
         let step = move |place: i64| (place / DOTS).max(1);
         std::iter::from_fn(move || {
             (place < end).then(|| {
-                place += step(place);
+                place = i64::saturating_add(place, step(place));
                 place
             })
         })
     };
-    let mut places: Vec<i64> = outwards(-first).map(|place| -place).collect();
+    let mut places: Vec<i64> = outwards(first.saturating_neg())
+        .map(|place| -place)
+        .collect();
     places.reverse();
     places.push(0);
     places.extend(outwards(last));
