@@ -1,6 +1,6 @@
 //! The noise for a budget: the smallest noise multiplier whose ε is within it.
 //!
-//! Cost: some twenty accountings; 0.1 s by [`rdp`](super::rdp), and by [`pld`](super::pld) up to
+//! Cost: some twenty accountings; 0.1 s by [`super::rdp`], and by [`super::pld`] up to
 //! half a second more.
 
 use libm::{exp, log};

@@ -8,7 +8,7 @@
 //!
 //! Box and Muller turn 192 uniform bits into two normal numbers; 128 bits of them decide the
 //! distance from 0, which therefore reaches 13.3 deviations. Whatever lies within 2⁻³⁰ of the border
-//! between two cells of the grid is decided again by [`exact`], from the same bits, in twice the
+//! between two cells of the grid is decided again by `exact`, from the same bits, in twice the
 //! precision: drawing anew would only move the border. What is left of the finite number of bits is
 //! [`slack`].
 //!
