@@ -61,7 +61,7 @@ struct Known {
     place: Option<usize>,
     /// Whether it is connected.
     up: bool,
-    /// Whether the carrier has said so; its first messages may come before.
+    /// Whether the carrier has said that it is connected. Its first messages may come before that.
     announced: bool,
     /// The handshake is complete.
     ready: bool,
@@ -75,7 +75,7 @@ struct Known {
     /// Malformed messages over this connection.
     strikes: u32,
     allowance: Allowance,
-    /// Its life, as its own messages over a connection with it have shown.
+    /// Which life it is in, as its handshake or a newer signed header has shown.
     incarnation: u64,
     /// The highest round that it has signed in that life.
     claim: Option<u64>,
@@ -101,7 +101,7 @@ struct Punctuality {
     debt: u64,
     /// Updates in time that it still takes to be waited for again; 0 if it is waited for.
     owed: u64,
-    /// How often it has lost patience, as a power of two.
+    /// How often rounds have ceased to wait for it, at most log₂ [`REGAIN_MAX`].
     lapses: u32,
 }
 
