@@ -17,6 +17,7 @@ use crate::simulator::Moment;
 mod adopts_as_agreed;
 mod awaited_again;
 mod bounded;
+mod charged_first;
 mod chooses_as_agreed;
 mod counted_once;
 mod evidence_spreads;
@@ -56,6 +57,7 @@ pub static CHECKS: Registry<NewCheck> = Registry::new(
         nothing_stale::ENTRY,
         over_is_true::ENTRY,
         promised_first::ENTRY,
+        charged_first::ENTRY,
         promise_kept::ENTRY,
         no_contradiction::ENTRY,
         expelled_is_out::ENTRY,
