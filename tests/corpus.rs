@@ -8,7 +8,9 @@
 //!
 //! For each input, mutated or not, a decoder must return, and the process's memory must not grow by
 //! more than [`Target::growth_max`]. `KITH_CORPUS=write` writes the files anew from the functions beside
-//! the decoders.
+//! the decoders. `KITH_FUZZ=SECONDS` goes on for so long with each decoder after the files are through:
+//! mutations of mutations, and files spliced with each other; inputs that were accepted stay, and are
+//! mutated further.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,6 +22,7 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use kith_consensus::{Seed, Stream};
 
@@ -32,6 +35,8 @@ const TRUNCATIONS: usize = 256;
 const FLIPPED_BYTES: usize = 48;
 /// Further mutations that are drawn for each file.
 const DRAWN: usize = 192;
+/// Longest input that is mutated further, in bytes.
+const LENGTH_MAX: usize = 8192;
 
 /// Names and bytes of files.
 pub type Files = Vec<(&'static str, Vec<u8>)>;
@@ -55,9 +60,17 @@ pub fn drive(targets: &[Target]) {
     if std::env::var_os("KITH_CORPUS").is_some_and(|value| value == "write") {
         targets.iter().for_each(write);
     }
+    let seconds = std::env::var("KITH_FUZZ").ok();
+    let seconds: f64 = seconds.map_or(0.0, |text| text.parse().expect("KITH_FUZZ is seconds"));
     let harmed: Vec<&str> = targets
         .iter()
-        .filter(|target| catch_unwind(AssertUnwindSafe(|| try_all(target))).is_err())
+        .filter(|target| {
+            let all = || {
+                try_all(target);
+                fuzz(target, Duration::from_secs_f64(seconds));
+            };
+            catch_unwind(AssertUnwindSafe(all)).is_err()
+        })
         .map(|target| target.name)
         .collect();
     assert!(harmed.is_empty(), "harmed: {harmed:?}; why is told above");
@@ -92,12 +105,71 @@ fn try_all(target: &Target) {
     println!("{}: {} files, {inputs} inputs", target.name, files.len());
 }
 
+/// Mutates on for some time.
+fn fuzz(target: &Target, time: Duration) {
+    /// Inputs that are kept to be mutated further.
+    const KEPT: usize = 4096;
+    /// Inputs between two looks at the process's memory and the clock.
+    const BETWEEN: usize = 1024;
+    let began = Instant::now();
+    let drawn = began.elapsed().subsec_nanos() as u64 ^ u64::from(std::process::id());
+    let mut random = Seed::from_number(drawn).child(target.name).stream("fuzz");
+    let mut pool: Vec<Vec<u8>> = read(target).into_values().collect();
+    let files = pool.len();
+    let (mut inputs, mut accepted) = (0_u64, 0_u64);
+    while began.elapsed() < time {
+        let before = peak();
+        for _ in 0..BETWEEN {
+            let mut input = pool[random.bounded(pool.len() as u64) as usize].clone();
+            if random.bounded(8) == 0 {
+                let other = &pool[random.bounded(pool.len() as u64) as usize];
+                let from = random.bounded(other.len() as u64 + 1) as usize;
+                let to = random.bounded(input.len() as u64 + 1) as usize;
+                input.truncate(to);
+                input.extend(&other[from..]);
+            }
+            input = changed(&input, &mut random);
+            let outcome = catch_unwind(AssertUnwindSafe(|| (target.decode)(&input)));
+            let is_accepted =
+                outcome.unwrap_or_else(|_| panic!("a panic at {}", shown(target, "fuzz", &input)));
+            inputs += 1;
+            if is_accepted && input.len() <= LENGTH_MAX {
+                accepted += 1;
+                match pool.len() < files + KEPT {
+                    true => pool.push(input),
+                    false => {
+                        let place = files + random.bounded(KEPT as u64) as usize;
+                        pool[place] = input;
+                    }
+                }
+            }
+        }
+        let growth = peak().saturating_sub(before);
+        // The pool grows too.
+        let most = target.growth_max + (BETWEEN * LENGTH_MAX) as u64;
+        assert!(
+            growth <= most,
+            "{}: {growth} bytes more in {BETWEEN} inputs",
+            target.name
+        );
+    }
+    if inputs > 0 {
+        let seconds = began.elapsed().as_secs_f64();
+        println!(
+            "{}: fuzzed {inputs} inputs in {seconds:.0} s, {accepted} accepted",
+            target.name
+        );
+    }
+}
+
+fn shown(target: &Target, name: &str, bytes: &[u8]) -> String {
+    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{}: {name}, {} bytes: {digits}", target.name, bytes.len())
+}
+
 /// Decodes one input; whether it was accepted.
 fn feed(target: &Target, name: &str, bytes: &[u8]) -> bool {
-    let shown = || {
-        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("{}: {name}, {} bytes: {digits}", target.name, bytes.len())
-    };
+    let shown = || shown(target, name, bytes);
     let before = peak();
     let accepted = catch_unwind(AssertUnwindSafe(|| (target.decode)(bytes)))
         .unwrap_or_else(|_| panic!("a panic at {}", shown()));
@@ -134,35 +206,43 @@ fn mutations(bytes: &[u8], random: &mut Stream) -> Vec<Vec<u8>> {
         }
     }
     for _ in 0..if length == 0 { 0 } else { DRAWN } {
-        let mut changed = bytes.to_vec();
-        for _ in 0..=random.bounded(3) {
-            let place = random.bounded(changed.len() as u64) as usize;
-            let word = random.next_u64();
-            match random.bounded(6) {
-                0 => changed[place] ^= 1 << (word % 8),
-                1 => changed[place] = [0, 1, 0x7f, 0x80, 0xfe, 0xff][word as usize % 6],
-                2 => changed.insert(place, word as u8),
-                3 => {
-                    // A length, perhaps, that is far too large.
-                    let end = (place + [2, 4, 8][word as usize % 3]).min(changed.len());
-                    changed[place..end].fill(if word & 8 == 0 { 0xff } else { 0x7f });
-                }
-                4 => {
-                    let end = (place + 1 + word as usize % 16).min(changed.len());
-                    let part = changed[place..end].to_vec();
-                    changed.splice(place..place, part);
-                }
-                _ => {
-                    changed.remove(place);
-                    if changed.is_empty() {
-                        changed.push(word as u8);
-                    }
+        mutated.push(changed(bytes, random));
+    }
+    mutated
+}
+
+/// One to four random changes.
+fn changed(bytes: &[u8], random: &mut Stream) -> Vec<u8> {
+    let mut changed = bytes.to_vec();
+    if changed.is_empty() {
+        changed.push(random.next_u64() as u8);
+    }
+    for _ in 0..=random.bounded(3) {
+        let place = random.bounded(changed.len() as u64) as usize;
+        let word = random.next_u64();
+        match random.bounded(6) {
+            0 => changed[place] ^= 1 << (word % 8),
+            1 => changed[place] = [0, 1, 0x7f, 0x80, 0xfe, 0xff][word as usize % 6],
+            2 => changed.insert(place, word as u8),
+            3 => {
+                // A length, perhaps, that is far too large.
+                let end = (place + [2, 4, 8][word as usize % 3]).min(changed.len());
+                changed[place..end].fill(if word & 8 == 0 { 0xff } else { 0x7f });
+            }
+            4 => {
+                let end = (place + 1 + word as usize % 16).min(changed.len());
+                let part = changed[place..end].to_vec();
+                changed.splice(place..place, part);
+            }
+            _ => {
+                changed.remove(place);
+                if changed.is_empty() {
+                    changed.push(word as u8);
                 }
             }
         }
-        mutated.push(changed);
     }
-    mutated
+    changed
 }
 
 fn folder(target: &Target) -> PathBuf {

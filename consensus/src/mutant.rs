@@ -64,7 +64,7 @@ mutants! {
     PassOnFirstOnly "pass-on-first-only" "a message whose header came first is not shown to others",
     ForgetFarRounds "forget-far-rounds" "at a free pace, headers of rounds far from this peer's are not kept",
     ShowReceiversOnly "show-receivers-only" "headers are shown to connected receivers only, not to a peer between two",
-    BlameForwarder "blame-forwarder" "a malformed message counts against the peer that passed it on",
+    BlameForwarder "blame-forwarder" "a malformed message is passed on, and counts against the peer that did so",
     DismissForever "dismiss-forever" "a peer that was sent away is not dialled again after the ban",
     BelieveRecordings "believe-recordings" "what a peer signed in an earlier life is taken for what it says now",
     BelieveOldGoodbye "believe-old-goodbye" "a goodbye that others pass on is believed though newer headers are known",
@@ -79,6 +79,11 @@ mutants! {
     ServeAnybody "serve-anybody" "any member may pull any body",
     FreshLedger "fresh-ledger" "a privacy ledger is read as an empty one",
     ChargeAfterSend "charge-after-send" "a private release is charged once it has been sent",
+    BareTensor "bare-tensor" "the first values of a private release get no noise",
+    FixedLots "fixed-lots" "lots have a fixed size, as shuffled batches have",
+    NoClip "no-clip" "the gradients of rows are not clipped",
+    SharePulls "share-pulls" "pulls wait in one queue for all sources (in the simulated carrier)",
+    DropRequests "drop-requests" "a request for a body is dropped while another one is served (in the simulated carrier)",
 }
 
 #[cfg(feature = "mutants")]

@@ -937,6 +937,11 @@ fn it_is_said_by_name_whom_rounds_no_longer_wait_for() {
 fn a_peer_that_is_asked_to_leave_says_that_it_may_come_back() {
     let charter = federation(9);
     let mut peer = in_round_zero(&charter);
+    let up = |number| Input::PeerUp {
+        peer: id(number),
+        addresses: vec![],
+    };
+    let hello = sent_to(&handle(&mut peer, up(2)), 2);
     let effects = handle(&mut peer, Input::Command(Command::Leave));
     let bytes = sent_to(&effects, 2).remove(0);
     let mut other = peer_of(2, &charter);
@@ -947,6 +952,11 @@ fn a_peer_that_is_asked_to_leave_says_that_it_may_come_back() {
             intent: None,
         },
     );
+    handle(&mut other, up(1));
+    for bytes in hello {
+        let (from, bytes) = (id(1), bytes.into());
+        handle(&mut other, Input::Received { from, bytes });
+    }
     let told = events(&handle(
         &mut other,
         Input::Received {

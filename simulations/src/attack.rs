@@ -4,17 +4,18 @@
 //! continues to train and mix like everyone else. Each attack states what it may know, since a
 //! result depends on it. [`Attacker`] makes a peer's [`Conduct`] of an [`Attack`].
 //!
-//! Four kinds: vectors that lie (`sign-flip` to `infinity`), vectors that hide among the honest
+//! Five kinds: vectors that lie (`sign-flip` to `infinity`), vectors that hide among the honest
 //! (`alie`, `mimic`, `slow-drift`, `free-rider`), rows that lie (`label-flip`, `backdoor`,
 //! `model-replacement`), and conduct that breaks the protocol (`dissensus`, `equivocation`,
-//! `false-state`, `wrong-shape`, `forgery`, `replay`, `silence`, `mute`).
+//! `false-state`, `wrong-shape`, `forgery`, `replay`, `silence`, `mute`), and messages that no peer
+//! would send (`odd-spelling`, `two-sequences`, `two-claims`, `header-first`, `far-ahead`,
+//! `junk-gossip`, `recordings`, `false-addresses`, `far-claims`, `flood`, `late`, `foreign-bodies`,
+//! `slow-bodies`). The last kind needs a simulation, whose [`Adversary`] speaks beside the peer; each
+//! names the invariant that it must not break.
 //!
 //! If the charter selects by claimed losses, every attacker claims the highest that receivers
 //! accept.
 //!
-//! Not here: malformed bytes, since a peer sends what it has sealed (gossip's tests cover such
-//! bytes on receipt).
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -26,31 +27,46 @@ use kith_gossip::{Conduct, Parameters, Publication, View};
 use kith_models::poison;
 use kith_models::{Dataset, Schema};
 
+use crate::simulator::Adversary;
+
 mod alie;
 mod backdoor;
+mod contradiction;
 mod dissensus;
 mod equivocation;
 mod fall_of_empires;
+pub(crate) mod false_addresses;
 mod false_state;
+mod far_claims;
+mod flood;
+mod foreign_bodies;
 mod forgery;
 mod free_rider;
 mod gaussian;
 mod infinity;
 mod inner_product;
+mod junk_gossip;
 mod label_flip;
+mod late;
+mod messages;
 mod mimic;
 mod model_replacement;
 mod mute;
 mod not_a_number;
+mod odd_spelling;
 mod optimal;
 mod random;
+mod recordings;
 mod replay;
 mod sign_flip;
 mod silence;
+mod slow_bodies;
 mod slow_drift;
 mod sybil;
 mod wrong_shape;
 mod zero;
+
+pub use messages::{Collusion, LIVED, Speaker};
 
 pub use alie::{DeviationBound, deviation_bound};
 pub use mimic::Direction;
@@ -289,10 +305,26 @@ pub type AttackEntry = Entry<AttackKind>;
 pub struct AttackKind {
     /// How much the attacker knows.
     pub knowledge: Knowledge,
-    /// Whether it lies about rows, so that it needs a world that trains on rows.
-    pub poisons: bool,
+    /// With what it lies.
+    pub means: Means,
     /// Reads its parameters and builds it.
     pub build: fn(&mut Section<'_>) -> Box<dyn Attack>,
+}
+
+/// With what an attack lies.
+#[derive(Clone, Copy, Debug)]
+pub enum Means {
+    /// The peer's updates.
+    Updates,
+    /// Its rows, so that it needs a world that trains on rows.
+    Rows,
+    /// Messages beside its peer's or in their place: it needs a simulation.
+    Messages {
+        /// Lets a liar speak.
+        speak: fn(Speaker) -> Box<dyn Adversary>,
+        /// The invariant that it must not break.
+        fails: &'static str,
+    },
 }
 
 /// Every attack.
@@ -325,6 +357,19 @@ pub static ATTACKS: Registry<AttackKind> = Registry::new(
         replay::ENTRY,
         silence::ENTRY,
         mute::ENTRY,
+        odd_spelling::ENTRY,
+        contradiction::SEQUENCE,
+        contradiction::CLAIMS,
+        contradiction::HEADER_FIRST,
+        contradiction::FAR_AHEAD,
+        junk_gossip::ENTRY,
+        recordings::ENTRY,
+        false_addresses::ENTRY,
+        far_claims::ENTRY,
+        flood::ENTRY,
+        late::ENTRY,
+        foreign_bodies::ENTRY,
+        slow_bodies::ENTRY,
     ],
 );
 

@@ -12,28 +12,37 @@ use kith_consensus::registry::{Entry, Registry};
 use kith_gossip::{Effect, Event, Input, Record, Roster};
 use serde::{Deserialize, Serialize};
 
+use crate::attack::{AttackEntry, Means};
 use crate::simulator::Moment;
 
 mod adopts_as_agreed;
 mod awaited_again;
+mod bodies_for_receivers;
 mod bounded;
 mod charged_first;
 mod chooses_as_agreed;
+mod contradictions_convict;
 mod counted_once;
+mod departures_are_true;
 mod evidence_spreads;
 mod expelled_is_out;
 mod finds_back;
 mod finite;
+mod floods_are_cut;
+mod free_pace_is_heard;
 mod heals;
 mod honest_are_heard;
 mod inside_the_hull;
 mod jumps_are_credible;
+mod lateness_is_bounded;
 mod mixes_as_agreed;
 mod no_contradiction;
 mod no_dismissal;
 mod no_stall;
+mod nobody_is_silenced;
 mod not_too_early;
 mod nothing_stale;
+mod one_spelling;
 mod over_is_true;
 mod promise_kept;
 mod promised_first;
@@ -41,6 +50,7 @@ mod quorum_is_kept;
 mod replicas_agree;
 mod round_goes_on;
 mod rule_has_enough;
+mod true_addresses;
 
 /// Begins to watch an invariant.
 pub type NewCheck = fn(&Scope) -> Box<dyn Check>;
@@ -77,6 +87,15 @@ pub static CHECKS: Registry<NewCheck> = Registry::new(
         bounded::ENTRY,
         no_dismissal::ENTRY,
         no_stall::ENTRY,
+        nobody_is_silenced::ENTRY,
+        one_spelling::ENTRY,
+        contradictions_convict::ENTRY,
+        departures_are_true::ENTRY,
+        true_addresses::ENTRY,
+        floods_are_cut::ENTRY,
+        free_pace_is_heard::ENTRY,
+        lateness_is_bounded::ENTRY,
+        bodies_for_receivers::ENTRY,
         finds_back::ENTRY,
         heals::ENTRY,
     ],
@@ -91,6 +110,8 @@ pub struct Scope {
     pub ids: Roster,
     /// Whether each peer lies, by number.
     pub lies: Vec<bool>,
+    /// What the liars do, if there are any.
+    pub attack: Option<&'static AttackEntry>,
     /// Whether links lose or spoil nothing and no fault is drawn: then stricter invariants hold.
     pub clear: bool,
     /// Whether links lose nothing and lines carry everything at once.
@@ -122,6 +143,19 @@ impl Scope {
     /// Whether a peer is an honest one of this world.
     pub fn is_honest(&self, peer: &PeerId) -> bool {
         self.number(peer).is_some_and(|number| !self.lies[number])
+    }
+
+    /// Whether the liars' attack is one that must not break this invariant.
+    fn is_attacked(&self, check: &str) -> bool {
+        self.attack.is_some_and(
+            |attack| matches!(attack.new.means, Means::Messages { fails, .. } if fails == check),
+        )
+    }
+
+    /// Whether the liars attack with messages.
+    fn is_spoken_to(&self) -> bool {
+        self.attack
+            .is_some_and(|attack| matches!(attack.new.means, Means::Messages { .. }))
     }
 
     /// How many of the peers that `member` exchanges updates with in `round` can have said that

@@ -10,10 +10,11 @@
 //! This file holds the queue's loop and routes the peers' requests. `member` is a peer's process
 //! and disk, `connections` which peers are connected, `transfers` messages on their way, `gossip`
 //! those that concern everyone, `pulls` bodies, `mailbox` what waits for a busy peer, `carrier` which
-//! of the real carrier's limits a world has, `work` what devices compute, `faults` what goes wrong.
+//! of the real carrier's limits a world has, `adversary` members that say what they like, `work` what devices compute, `faults` what goes wrong.
 //!
 //! Not here: the world file (`world`), measurements (`metrics`) and invariants (`check`). The last
 //! two watch as [`Observer`]s.
+mod adversary;
 mod carrier;
 mod connections;
 mod entry;
@@ -41,6 +42,7 @@ use kith_consensus::{Digest, PeerId, Seed};
 use kith_gossip::{Effect, Event, Input, Parameters, Peer, Roster, Timer};
 use serde::{Deserialize, Serialize};
 
+pub use adversary::{Acts, Adversary, Cue, Scene};
 use carrier::Chance;
 pub use carrier::{Carrier, Gossip, Weather};
 pub use connections::{Meeting, Reach};
@@ -106,6 +108,7 @@ pub struct Simulation<O> {
     held_back: Vec<Job>,
     first_results: BTreeMap<u64, Nanoseconds>,
     trace: Trace,
+    /// Members that have not stopped, those with an adversary left out: nothing ends these.
     running: usize,
     /// Members that wait for neighbours that have all gone through every round and stopped: as in
     /// reality, nothing more comes from them.
@@ -143,7 +146,10 @@ impl<O: Observer> Simulation<O> {
         let ids: Vec<PeerId> = members.iter().map(|member| member.peer.id()).collect();
         let roster: Roster = ids.iter().copied().collect();
         Simulation {
-            running: members.len(),
+            running: members
+                .iter()
+                .filter(|member| member.adversary.is_none())
+                .count(),
             stranded: BTreeSet::new(),
             member_at: places(&roster, &ids),
             ids,
@@ -227,7 +233,8 @@ impl<O: Observer> Simulation<O> {
         self.is_over().then_some(Ended::Stopped)
     }
 
-    /// Whether all members have stopped by themselves, except for those that wait for them.
+    /// Whether all members have stopped by themselves, except for those that wait for them and those
+    /// that have an adversary.
     fn is_over(&self) -> bool {
         self.running == self.stranded.len()
     }
@@ -336,6 +343,8 @@ impl<O: Observer> Simulation<O> {
             Entry::Evaluated(job) => self.evaluated(job),
             Entry::Judged(job) => self.judged(job),
             Entry::Durable { member, record, .. } => self.durable(member as usize, *record),
+            Entry::Tick { member, .. } => self.tick(member as usize),
+            Entry::Act { member, effect, .. } => self.perform(member as usize, *effect),
             Entry::Fault(number) => self.fault(number),
             Entry::FaultEnds(number) => self.fault_ends(number),
             other => self.carry(other),
@@ -420,7 +429,9 @@ impl<O: Observer> Simulation<O> {
             now.mul_f64(clock)
         };
         let mut effects = std::mem::take(&mut self.effects);
+        let seen = state.adversary.is_some().then(|| input.clone());
         state.peer.handle(input, local, &mut effects);
+        self.bend(member, seen.as_ref(), &mut effects);
         for effect in effects.drain(..) {
             self.perform(member, effect);
         }

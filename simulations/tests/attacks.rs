@@ -8,7 +8,7 @@
 use kith_consensus::topology::Graph;
 use kith_consensus::{PeerId, Seed};
 use kith_gossip::{Conduct, Publication, View};
-use kith_simulations::attack::{ATTACKS, Attacker, Knowledge, attack_from_text};
+use kith_simulations::attack::{ATTACKS, Attacker, Knowledge, Means, attack_from_text};
 use kith_simulations::experiment::{Experiment, Outcome};
 use kith_simulations::metrics::PeerRow;
 use kith_simulations::simulator::Ended;
@@ -503,7 +503,10 @@ fn under_every_attack_and_codec_the_honest_finish_and_every_promise_holds() {
         "kind = \"top-k\"\nshare = 0.3",
         "kind = \"random-k\"\nshare = 0.3",
     ];
-    for entry in ATTACKS.iter().filter(|entry| !entry.new.poisons) {
+    for entry in ATTACKS
+        .iter()
+        .filter(|entry| !matches!(entry.new.means, Means::Rows))
+    {
         for (seed, codec) in (0..).zip(codecs) {
             let world = Parabolas {
                 peers: 7,
@@ -519,7 +522,10 @@ fn under_every_attack_and_codec_the_honest_finish_and_every_promise_holds() {
 
 #[test]
 fn rows_cannot_be_poisoned_where_there_are_none() {
-    for entry in ATTACKS.iter().filter(|entry| entry.new.poisons) {
+    for entry in ATTACKS
+        .iter()
+        .filter(|entry| matches!(entry.new.means, Means::Rows))
+    {
         let problems =
             Experiment::parse(&RING.text(0, entry.name, 1, MEAN), &[]).expect_err("no rows");
         assert_eq!(problems[0].key, "world.attack", "{}", entry.name);

@@ -178,7 +178,7 @@ fn rounds_are_counted_alike_for_each_peer_and_for_all() {
 #[test]
 fn rounds_that_a_peer_left_out_are_counted() {
     let paused =
-        "[[world.fault]]\nkind = \"pause\"\npeer = 2\nat_seconds = 0.0005\nlasts_seconds = 0.15\n";
+        "[[world.fault]]\nkind = \"pause\"\npeer = 2\nat_seconds = 0.01\nlasts_seconds = 0.15\n";
     let short = ["federation.rounds=60", "round.deadline_seconds=0.05"];
     let outcome = run(&format!("{RING}{paused}"), &short);
     let done = outcome.peer_rows.len() as u64;

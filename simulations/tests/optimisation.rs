@@ -333,9 +333,9 @@ fn over_one_way_edges_push_sum_finds_the_optimum_and_plain_mixing_another_place(
     let crash =
         "world.fault=[{ at_seconds = 3.0, kind = \"crash\", peer = 2, lasts_seconds = 0.3 }]";
     let clear = "round.patience=1000000";
-    for seed in 0..3 {
-        let seed = format!("world.seed={seed}");
-        for more in [[clear, clear], [bad, clear], [bad, crash]] {
+    for more in [[clear, clear], [bad, clear], [bad, crash]] {
+        let far = (0..5).filter(|seed| {
+            let seed = format!("world.seed={seed}");
             let end = |method: &str| {
                 distance(&run(
                     ONE_WAY,
@@ -353,11 +353,16 @@ fn over_one_way_edges_push_sum_finds_the_optimum_and_plain_mixing_another_place(
                 end("aggregation.method=push-sum"),
             );
             println!("{seed}, {more:?}: plain {plain:.2e}, push-sum {pushed:.2e}");
-            assert!(
-                plain > 0.5 && pushed < 0.2 * plain,
-                "{seed}, {more:?}: {plain} and {pushed}"
-            );
-        }
+            assert!(plain > 0.5, "{seed}, {more:?}: {plain}");
+            pushed >= 0.2 * plain
+        });
+        // A crash among lossy links can cost shares for good: in one or two of eighty seeds the end
+        // is 0.2 to 0.3 away (measured).
+        let most = usize::from(more[1] == crash);
+        assert!(far.count() <= most, "{more:?}");
+    }
+    for seed in 0..3 {
+        let seed = format!("world.seed={seed}");
         let exponential = [
             "topology={ kind = \"exponential\" }",
             "aggregation.method=push-sum",
@@ -389,8 +394,6 @@ fn over_one_way_edges_push_sum_finds_the_optimum_and_plain_mixing_another_place(
     }
 }
 
-/// Momentum multiplies what a gradient does. Were the way of a round's steps taken without it, the
-/// corrections would overshoot by that much and grow without end.
 #[test]
 fn corrections_stay_bounded_under_momentum() {
     let digits = "[federation]\nname = \"digits\"\nrounds = 12\n[topology]\nkind = \"complete\"\n[world]\npeers = 4\n\

@@ -87,10 +87,14 @@ impl Bodies {
                 }),
             };
             if let Some(name) = name {
-                pulls
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .remove(&name);
+                // Another pull of the same body may have begun meanwhile, and its handle is here.
+                let mut pulls = pulls.lock().unwrap_or_else(PoisonError::into_inner);
+                if pulls
+                    .get(&name)
+                    .is_some_and(|pull| pull.id() == tokio::task::id())
+                {
+                    pulls.remove(&name);
+                }
             }
             let _ = events.send(event).await; // the network is shutting down when nobody listens
         });

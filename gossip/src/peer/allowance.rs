@@ -18,16 +18,21 @@ const AT_ONCE: f64 = 64.0;
 const PER_PEER: f64 = 8.0;
 
 /// Bodies that one peer may pull besides [`PULLS_PER_UPDATE`] for each update that was published:
-/// those are the ones that it may lack (guess: the carrier asks six times at most).
+/// those are the ones that it may lack (guess: a body is given up after three pulls, each of which
+/// asks twice, and a keyframe after as many).
 const PULLS: u64 = 64;
 
 /// See [`PULLS`].
-const PULLS_PER_UPDATE: u64 = 8;
+const PULLS_PER_UPDATE: u64 = 12;
 
 /// Changes of a peer's addresses in a deadline that are passed on to its neighbours (guess: it
 /// listens at a few, and others reach it at a few more). Fewer than [`PER_PEER`]: a peer that passes
 /// on as much of everybody must not become one that greets too often.
 const INTRODUCTIONS_MAX: f32 = 6.0;
+
+/// A bucket fills up at least once in this time, also where deadlines are hours (guess: a person
+/// that restarts a peer a few times does not wait longer).
+const PERIOD_MAX: Duration = Duration::from_secs(60);
 
 /// What a peer may still send.
 #[derive(Clone, Debug, Default)]
@@ -36,13 +41,34 @@ pub(super) struct Allowance {
     used: [f32; 4],
     since: Duration,
     pulls: u64,
-    introduced: f32,
-    introduced_at: Duration,
+    introduced: Bucket,
+    moved: Bucket,
+}
+
+/// Changes beyond what time has made up for.
+#[derive(Clone, Debug, Default)]
+struct Bucket {
+    used: f32,
+    since: Duration,
+}
+
+impl Bucket {
+    /// Counts one more at time `now`; false when it is one too many. Time makes up for `most` of
+    /// them in `period`.
+    fn take(&mut self, most: f32, now: Duration, period: Duration) -> bool {
+        let passed = now.saturating_sub(self.since).as_secs_f32();
+        let period = period.min(PERIOD_MAX).as_secs_f32().max(1e-3);
+        self.since = now;
+        self.used = (self.used - most * passed / period).max(0.0);
+        let fits = self.used + 1.0 <= most;
+        self.used += f32::from(u8::from(fits));
+        fits
+    }
 }
 
 impl Allowance {
     /// Counts a message at time `now` among `peers` participants. The bucket fills up once in
-    /// `period`, the charter's deadline.
+    /// `period`, the charter's deadline, or in a minute if that is shorter.
     ///
     /// # Errors
     /// It is one too many.
@@ -62,7 +88,8 @@ impl Allowance {
         };
         let most = AT_ONCE + PER_PEER * peers as f64;
         let passed = now.saturating_sub(self.since).as_secs_f64();
-        let made_up = most * passed / period.as_secs_f64().max(1e-3);
+        let period = period.min(PERIOD_MAX).as_secs_f64().max(1e-3);
+        let made_up = most * passed / period;
         for used in &mut self.used {
             *used = (f64::from(*used) - made_up).max(0.0) as f32;
         }
@@ -79,15 +106,13 @@ impl Allowance {
     /// Counts a change of a peer's addresses that would be passed on at time `now`; false when it is
     /// one too many. Time makes up for all of them once in `period`.
     pub(super) fn introduce(&mut self, now: Duration, period: Duration) -> bool {
-        let passed = now.saturating_sub(self.introduced_at).as_secs_f32();
-        let made_up = INTRODUCTIONS_MAX * passed / period.as_secs_f32().max(1e-3);
-        self.introduced_at = now;
-        self.introduced = (self.introduced - made_up).max(0.0);
-        if self.introduced + 1.0 > INTRODUCTIONS_MAX {
-            return false;
-        }
-        self.introduced += 1.0;
-        true
+        self.introduced.take(INTRODUCTIONS_MAX, now, period)
+    }
+
+    /// Counts a change at time `now` of where the peer says that it has reached this one; false when
+    /// it is one too many.
+    pub(super) fn moves(&mut self, now: Duration, period: Duration) -> bool {
+        self.moved.take(INTRODUCTIONS_MAX, now, period)
     }
 
     /// Counts a request for a body; false when it is one too many after `published` updates.
@@ -125,6 +150,19 @@ mod tests {
     fn bodies_may_be_pulled_as_often_as_there_are_updates() {
         let mut allowance = Allowance::default();
         let taken = (0..1_000).filter(|_| allowance.pull(2)).count();
-        assert_eq!(taken, 80);
+        assert_eq!(taken, 64 + 2 * 12);
+    }
+
+    #[test]
+    fn a_bucket_is_full_again_after_a_minute_however_long_a_deadline_is() {
+        let mut allowance = Allowance::default();
+        let hour = Duration::from_secs(3600);
+        let mut taken = |now| {
+            (0..1_000)
+                .filter(|_| allowance.spend(Kind::Hello, now, hour, 2).is_ok())
+                .count()
+        };
+        assert_eq!(taken(Duration::ZERO), 80);
+        assert_eq!(taken(Duration::from_secs(60)), 80);
     }
 }

@@ -133,13 +133,14 @@ impl Peer {
     }
 
     /// Takes proofs back from the store. One that proves nothing is left out: the file may be
-    /// damaged.
+    /// damaged. While a roster forms, the peer need not be on it yet.
     pub(super) fn take_evidence(&mut self, proofs: Vec<Vec<u8>>) {
         if planted(Mutant::ForgetExpulsion) {
             return;
         }
         for proof in proofs {
-            if let Ok((_, [first, _])) = self.examine(&proof) {
+            let examined = examine(&proof, &self.authenticator, self.charter.genesis);
+            if let Ok((_, [first, _])) = examined {
                 self.overlay.expel(first.sender);
                 self.evidence.insert(first.sender, proof);
             }

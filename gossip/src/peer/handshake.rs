@@ -112,7 +112,7 @@ impl Peer {
         if self.has_none_of(self.round) {
             self.send_outgoing(peer, self.round, out);
         }
-        if self.phase == Phase::Lingering || self.round >= self.charter.rounds {
+        if self.phase == Phase::Lingering {
             let bytes = self.farewell(true);
             out.push(Effect::Send { to: peer, bytes });
         }
@@ -135,6 +135,8 @@ impl Peer {
             reason: reason.clone(),
         }));
         out.push(Effect::Disconnect { peer, reason });
+        // No round waits for it until it has been on time again.
+        self.close_if_complete(out);
     }
 
     // --- handshakes ---
@@ -144,7 +146,8 @@ impl Peer {
         let records = self
             .overlay
             .address_book(&peer, self.last_or_current_round());
-        let reached = self.overlay.own_addresses_of(&peer);
+        let mut reached = self.overlay.own_addresses_of(&peer);
+        reached.retain(|text| text.len() <= ADDRESS_BYTES_MAX);
         let bytes = self.handshake(records, reached, self.overlay.is_ready(&peer));
         out.push(Effect::Send { to: peer, bytes });
     }
@@ -286,9 +289,12 @@ impl Peer {
         out: &mut Vec<Effect>,
     ) -> Result<(), Refusal> {
         if !reached.is_empty() {
-            self.overlay.was_reached(sender, reached.clone());
-            self.look_for_double(reached, out);
-            self.sign_addresses();
+            // Each change costs dials: as many are followed as are passed on.
+            let is_news = self.overlay.was_reached(sender, reached.clone(), self.now);
+            if is_news {
+                self.look_for_double(reached, out);
+                self.sign_addresses();
+            }
         }
         for record in records {
             let peer = record.peer;

@@ -126,12 +126,14 @@ impl Peer {
     ) -> Result<(), Refusal> {
         let Goodbye { finished } = wire::decode(envelope.payload())?;
         let sender = envelope.header.sender;
-        // A peer that is connected here says goodbye itself. Of one that is not, a copy that others
-        // hand over may be older than what is known of it.
-        // Of one that was never met, nobody can tell.
+        // A peer that is connected here says goodbye itself, after its handshake. Of one that is
+        // not, a copy that others hand over, or that it passes on itself, may be older than what is
+        // known of it. Of one that was never met, nobody can tell.
         let is_overtaken = self.overlay.may_have_said_more(&sender, envelope.header)
             && !planted(Mutant::BelieveOldGoodbye);
-        if from != sender && (self.overlay.is_ready(&sender) || is_overtaken) {
+        let is_ready = self.overlay.is_ready(&sender);
+        let says_itself = from == sender && is_ready;
+        if !says_itself && (is_ready || is_overtaken) {
             return Ok(());
         }
         if !finished || self.overlay.finish(sender) {

@@ -70,6 +70,8 @@ struct Known {
     /// It said goodbye after its last round.
     finished: bool,
     expelled: bool,
+    /// It was waited for before the first round, and did not come.
+    absent: bool,
     /// It was sent away, and is not dialled until then.
     dismissed: Option<Duration>,
     /// Malformed messages over this connection.
@@ -93,7 +95,8 @@ struct Known {
 /// A missed one counts twice and one that was kept takes one away, so that a neighbour that is late
 /// every other time is not waited for in the end. The first time that it is no longer waited for,
 /// one update in time is enough to be waited for again. Each further time it takes twice as many,
-/// up to [`REGAIN_MAX`].
+/// up to [`REGAIN_MAX`], and one missed deadline is enough to lose that, unless it has kept many
+/// since.
 #[derive(Clone, Debug, Default)]
 struct Punctuality {
     /// Deadlines missed in a row.
@@ -103,6 +106,14 @@ struct Punctuality {
     owed: u64,
     /// How often rounds have ceased to wait for it, at most log₂ [`REGAIN_MAX`].
     lapses: u32,
+}
+
+impl Punctuality {
+    /// Rounds cease to wait for it.
+    fn lapse(&mut self) {
+        self.owed = (1 << self.lapses).min(REGAIN_MAX).max(self.owed);
+        self.lapses = (self.lapses + 1).min(REGAIN_MAX.ilog2());
+    }
 }
 
 /// Most updates in time that it takes to be waited for again (guess).
@@ -476,14 +487,17 @@ impl Overlay {
     }
 
     /// A peer was sent away at time `now`: it is not dialled while it is banned; it may come back
-    /// by itself.
+    /// by itself. Rounds do not wait for it until it has been on time again, as often as if it had
+    /// been late.
     pub(super) fn dismiss(&mut self, peer: PeerId, now: Duration) {
         if self.on_roster(&peer) {
             let until = match planted(Mutant::DismissForever) {
                 true => Duration::MAX,
                 false => now + BAN,
             };
-            self.of(peer).dismissed = Some(until);
+            let known = self.of(peer);
+            known.dismissed = Some(until);
+            known.punctuality.lapse();
         }
     }
 
@@ -507,6 +521,7 @@ impl Overlay {
         let known = self.of(peer);
         let fresh = !known.ready;
         (known.up, known.finished, known.ready, known.met) = (true, false, true, true);
+        known.absent = false;
         fresh
     }
 
@@ -550,7 +565,7 @@ impl Overlay {
             return false;
         };
         known.strikes += 1;
-        known.strikes >= STRIKES_MAX
+        known.strikes == STRIKES_MAX // it is sent away once
     }
 
     pub(super) fn strikes_max() -> usize {
@@ -607,9 +622,16 @@ impl Overlay {
         self.known.get(peer)?.record.clone()
     }
 
-    /// Where `peer` says that it has reached this one.
-    pub(super) fn was_reached(&mut self, peer: PeerId, at: Vec<String>) {
-        self.of(peer).reached = at;
+    /// Where `peer` says at time `now` that it has reached this one; whether that is news that counts:
+    /// a peer may change its mind a few times in a deadline.
+    pub(super) fn was_reached(&mut self, peer: PeerId, at: Vec<String>, now: Duration) -> bool {
+        let period = self.charter.round.deadline;
+        let known = self.of(peer);
+        let is_news = known.reached != at && known.allowance.moves(now, period);
+        if is_news {
+            known.reached = at;
+        }
+        is_news
     }
 
     /// Where others have reached this peer, those that most of them name first.
@@ -779,15 +801,14 @@ impl Overlay {
             let was_owed = of_peer.owed;
             of_peer.owed = was_owed.saturating_sub(1);
             if was_owed == 1 {
-                of_peer.debt = 0;
+                of_peer.debt = most.saturating_sub(1);
                 return Some(Patience::Regained);
             }
         } else if !on_time {
             of_peer.missed += 1;
             of_peer.debt = (of_peer.debt + 2).min(most);
             if of_peer.debt >= most && of_peer.owed == 0 {
-                of_peer.owed = (1 << of_peer.lapses).min(REGAIN_MAX);
-                of_peer.lapses = (of_peer.lapses + 1).min(REGAIN_MAX.ilog2());
+                of_peer.lapse();
                 return Some(Patience::Lost);
             }
         }
@@ -864,11 +885,34 @@ impl Overlay {
         asked.copied().collect()
     }
 
+    /// These neighbours were waited for before the first round, and are not there.
+    pub(super) fn are_absent(&mut self, missing: &[PeerId]) {
+        for peer in missing {
+            self.of(*peer).absent = true;
+        }
+    }
+
+    /// Whether a neighbour may still come and say in which round it is: it is not there, and has not
+    /// been waited for in vain.
+    fn may_speak(&self, peer: &PeerId) -> bool {
+        let in_vain = |known: &Known| known.ready || known.absent || known.punctuality.missed > 0;
+        self.may_come(peer) && !self.is(peer, in_vain)
+    }
+
+    /// Whether a single neighbour claims to be in round `claimed` or later, and another may still
+    /// come and say so too.
+    pub(super) fn may_be_confirmed(&self, claimed: u64, round: u64) -> bool {
+        let neighbours = self.neighbourhood(round);
+        let is_there = |peer: &&PeerId| self.is(peer, |known| known.claim >= Some(claimed));
+        let ahead = neighbours.iter().filter(is_there).count();
+        ahead == 1 && neighbours.iter().any(|peer| self.may_speak(peer))
+    }
+
     /// The (byzantine + 1)-th highest round that distinct neighbours have claimed: at least one
-    /// honest peer got that far. Two must agree in any case, if there are two to ask. A peer that
-    /// has finished is in no round, and is asked only if there is no other. If the graph changes, a claim counts only if the neighbour
-    /// continued without this peer's update. A neighbour that does not need it may be ahead by the
-    /// topology's `lead` while nobody fails.
+    /// honest peer got that far. Two must agree in any case, if there are two to ask, or may be soon.
+    /// A peer that has finished is in no round, and is asked only if there is no other. If the graph
+    /// changes, a claim counts only if the neighbour continued without this peer's update. A
+    /// neighbour that does not need it may be ahead by the topology's `lead` while nobody fails.
     pub(super) fn credible_round(&self, round: u64, byzantine: usize, lead: u64) -> Option<u64> {
         // Mostly nobody is ahead.
         if self.known.values().all(|known| known.claim <= Some(round)) {
@@ -885,7 +929,8 @@ impl Overlay {
         };
         let asked = self.asked(&neighbours);
         let asked = asked.iter();
-        let can_confirm = asked.clone().filter_map(claim).count();
+        let to_come = neighbours.iter().filter(|peer| self.may_speak(peer));
+        let can_confirm = asked.clone().filter_map(claim).count() + to_come.count();
         let claims = asked.filter_map(claim).filter(went_on);
         let mut claims: Vec<u64> = claims.map(|(_, claim)| claim).collect();
         claims.sort_unstable_by(|a, b| b.cmp(a));

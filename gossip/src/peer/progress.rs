@@ -133,11 +133,19 @@ impl Peer {
         let alone = self.overlay.everyone_ready().len() < self.others_needed();
         let goes_on = self.mode.pace() == Pace::Free && self.round > 0;
         let enough = goes_on && connected >= self.needs_to_hear().max(1);
+        // One says that it is far ahead: another that is still to come may confirm that.
+        let enough = enough
+            && !self
+                .overlay
+                .may_be_confirmed(self.round + BEHIND_MIN, self.round);
         if missing.is_empty() || enough || (waited_enough && !alone) {
             out.push(Effect::Emit(Event::Ready {
                 neighbours: neighbours.len(),
                 connected,
             }));
+            if waited_enough {
+                self.overlay.are_absent(&missing);
+            }
             return self.open_round_or_jump(out);
         }
         out.push(Effect::Emit(Event::Waiting {

@@ -111,7 +111,10 @@ impl Peer {
         let relayed = header.sender != from;
         if header.federation != self.charter.genesis {
             let theirs = match header.kind {
-                Kind::Hello => Hello::decode(envelope.payload())?.sections,
+                // Its handshake may be of a form that this program does not know.
+                Kind::Hello => Hello::decode(envelope.payload())
+                    .map(|hello| hello.sections)
+                    .unwrap_or_default(),
                 _ => BTreeMap::new(),
             };
             let sections = self.charter.differing_sections(&theirs);
@@ -127,7 +130,7 @@ impl Peer {
             }
             return Err(Refusal::UnknownSender);
         }
-        self.admit_time(header, relayed)?;
+        self.admit_time(header, from)?;
         if self.overlay.is_expelled(&header.sender) && header.kind == Kind::Update {
             return Err(Refusal::Equivocator);
         }
@@ -144,13 +147,15 @@ impl Peer {
 
     /// Whether a message is of this run: of a round that there is, and of the life that its sender
     /// is in.
-    fn admit_time(&self, header: &Header, relayed: bool) -> Result<(), Refusal> {
+    fn admit_time(&self, header: &Header, from: PeerId) -> Result<(), Refusal> {
         if header.round > self.charter.rounds {
             let (theirs, ours) = (header.round, self.round);
             return Err(Refusal::FutureRound { theirs, ours });
         }
-        // What a peer signed before its last start is a recording, unless it brings it itself.
-        let is_old = relayed
+        // What a peer signed before its last start is a recording, even if it comes from the peer
+        // itself, which passes gossip on as everybody does. Only a handshake shows a life.
+        let shows_life = header.sender == from && header.kind == Kind::Hello;
+        let is_old = !shows_life
             && self
                 .overlay
                 .is_of_earlier_life(&header.sender, header.incarnation);

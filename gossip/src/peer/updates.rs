@@ -69,7 +69,7 @@ impl Peer {
     /// A neighbour shows what this peer has signed. If this peer's store does not know it, this peer
     /// says nothing else of that round. What it signed in an earlier life may be of an earlier run,
     /// in which it says nothing about this one: then as many neighbours must know it as can be
-    /// believed.
+    /// believed, and two if there are two.
     fn learn_of_itself(&mut self, from: PeerId, header: &Header) {
         let round = header.round;
         // A clock that was set back gives this life a number that an earlier one had.
@@ -83,7 +83,11 @@ impl Peer {
         }
         let needed = match header.incarnation == self.incarnation {
             true => 1,
-            false => self.charter.aggregation.byzantine + 1,
+            false => {
+                let neighbours = self.overlay.neighbourhood(round);
+                let two = if neighbours.len() > 1 { 2 } else { 1 };
+                two.max(self.charter.aggregation.byzantine + 1)
+            }
         };
         self.standing.learn_signed(from, round, needed);
     }

@@ -14,6 +14,7 @@
 
 use kith_consensus::Problem;
 use kith_consensus::charter::ExampleLevel;
+use kith_consensus::mutant::{Mutant, planted};
 use kith_consensus::privacy::ledger::Slack;
 use kith_consensus::privacy::noise::{self, Noise, NoiseScale, ReleaseKey};
 use kith_consensus::privacy::sampling::PoissonSampling;
@@ -230,6 +231,9 @@ impl PrivateTraining {
     /// in spite of rounding: 2·10⁻⁵ for a row's norm and scale, and for each of both sums 15
     /// roundings of 2⁻²⁴ in a block of 16 rows.
     fn clip(&self) -> f64 {
+        if planted(Mutant::NoClip) {
+            return 1e9;
+        }
         let roundings = 2.0 * 15.0 / (1u64 << 24) as f64;
         self.scale.clip() * (1.0 - 2e-5 - roundings * self.lot_max() as f64)
     }
@@ -373,6 +377,9 @@ impl Trainer {
         for step in 0..private.steps {
             private.sampling.draw(&key, step, units.len(), &mut lot);
             lot.truncate(private.lot_max());
+            if planted(Mutant::FixedLots) {
+                lot = (0..(private.sampling.rate() * units.len() as f64) as usize).collect();
+            }
             let sums = lots.sums(&parameters, units, &lot);
             let mut noise = Noise::new(&key, step, private.scale);
             let mut block = [0.0; BLOCK];
@@ -380,6 +387,10 @@ impl Trainer {
                 let range = first..(first + BLOCK).min(sums.len());
                 let gradient = &mut block[..range.len()];
                 noise.release(&sums[range.clone()], gradient);
+                if first == 0 && planted(Mutant::BareTensor) {
+                    let sums = &sums[range.clone()];
+                    (gradient.iter_mut().zip(sums)).for_each(|(value, sum)| *value = *sum as f32);
+                }
                 let scale = 1.0 / private.lot as f32;
                 gradient.iter_mut().for_each(|value| *value *= scale);
                 let (start, here) = (

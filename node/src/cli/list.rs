@@ -10,7 +10,7 @@ use kith_consensus::selection::SELECTIONS;
 use kith_consensus::topology::TOPOLOGIES;
 use kith_gossip::codec::CODECS;
 use kith_models::{DATASETS, MODELS, MOMENTUM_SCOPES, OBJECTIVES, PARTITIONS};
-use kith_simulations::attack::ATTACKS;
+use kith_simulations::attack::{ATTACKS, Means};
 use kith_simulations::check::CHECKS;
 use kith_simulations::trainer::TRAINERS;
 use serde_json::{Value, json};
@@ -81,7 +81,11 @@ impl Table {
         match self {
             Table::Rules => {
                 let before = PRE_AGGREGATORS.iter().map(|entry| {
-                    (format!("{}+RULE", entry.name), entry.help, json!({"source": entry.source, "pre_aggregator": true}))
+                    (
+                        format!("{}+RULE", entry.name),
+                        entry.help,
+                        json!({"source": entry.source, "pre_aggregator": true}),
+                    )
                 });
                 rows!(RULES).chain(before).collect()
             }
@@ -97,7 +101,11 @@ impl Table {
                 };
                 // A number and no scope, but people who look for momentum look here.
                 let (key, source) = ("aggregation.momentum", server_momentum::SOURCE);
-                let server = (key.to_owned(), server_momentum::HELP, json!({"source": source, "key": key}));
+                let server = (
+                    key.to_owned(),
+                    server_momentum::HELP,
+                    json!({"source": source, "key": key}),
+                );
                 rows!(MOMENTUM_SCOPES).map(scope).chain([server]).collect()
             }
             Table::Objectives => rows!(OBJECTIVES).collect(),
@@ -105,23 +113,49 @@ impl Table {
             Table::Models => rows!(MODELS).collect(),
             Table::Datasets => DATASETS
                 .iter()
-                .map(|entry| (entry.name.to_owned(), entry.help, json!({"source": entry.source, "defaults": entry.new.defaults})))
+                .map(|entry| {
+                    (
+                        entry.name.to_owned(),
+                        entry.help,
+                        json!({"source": entry.source, "defaults": entry.new.defaults}),
+                    )
+                })
                 .collect(),
             Table::Partitions => PARTITIONS
                 .iter()
-                .map(|entry| (entry.name.to_owned(), entry.help, json!({"source": entry.source, "parameter": entry.main_key})))
+                .map(|entry| {
+                    (
+                        entry.name.to_owned(),
+                        entry.help,
+                        json!({"source": entry.source, "parameter": entry.main_key}),
+                    )
+                })
                 .collect(),
             Table::Attacks => ATTACKS
                 .iter()
                 .map(|entry| {
                     let knowledge = entry.new.knowledge.to_string();
-                    let more = json!({"source": entry.source, "knowledge": knowledge, "parameter": entry.main_key});
+                    let (means, fails) = match entry.new.means {
+                        Means::Updates => ("updates", None),
+                        Means::Rows => ("rows", None),
+                        Means::Messages { fails, .. } => ("messages", Some(fails)),
+                    };
+                    let more = json!({
+                        "source": entry.source,
+                        "knowledge": knowledge,
+                        "parameter": entry.main_key,
+                        "means": means,
+                        "invariant": fails,
+                    });
                     (entry.name.to_owned(), entry.help, more)
                 })
                 .collect(),
             Table::Trainers => rows!(TRAINERS).collect(),
             // The invariants are Kith's own.
-            Table::Checks => CHECKS.iter().map(|entry| (entry.name.to_owned(), entry.help, json!({}))).collect(),
+            Table::Checks => CHECKS
+                .iter()
+                .map(|entry| (entry.name.to_owned(), entry.help, json!({})))
+                .collect(),
         }
     }
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use kith_consensus::{Charter, Section, Stream};
 use kith_gossip::Publication;
 
-use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Means, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "alie",
@@ -25,7 +25,7 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     // 1.5: byzfl's default.
     new: AttackKind {
         knowledge: Knowledge::Omniscient,
-        poisons: false,
+        means: Means::Updates,
         build: |section: &mut Section<'_>| {
             Box::new(Alie {
                 z: section.number("z", Some(1.5), -100.0..=100.0),

@@ -10,7 +10,7 @@ use kith_gossip::Publication;
 use kith_models::poison::{Corner, Patch, PoisonError};
 use kith_models::{Dataset, Schema};
 
-use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Means, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "backdoor",
@@ -19,7 +19,7 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     main_key: Some("target"),
     new: AttackKind {
         knowledge: Knowledge::Own,
-        poisons: true,
+        means: Means::Rows,
         build: |section: &mut Section<'_>| Box::new(Backdoor::read(section, 1.0)),
     },
 };

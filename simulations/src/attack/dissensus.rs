@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
 
-use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Means, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "dissensus",
@@ -24,7 +24,7 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     // 1.5: the paper's runs.
     new: AttackKind {
         knowledge: Knowledge::Omniscient,
-        poisons: false,
+        means: Means::Updates,
         build: |section: &mut Section<'_>| {
             Box::new(Dissensus {
                 epsilon: section.number("epsilon", Some(1.5), 0.0..=1e6),

@@ -7,7 +7,7 @@
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
 
-use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Means, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "equivocation",
@@ -17,7 +17,7 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     // 10: as `sign-flip`.
     new: AttackKind {
         knowledge: Knowledge::Own,
-        poisons: false,
+        means: Means::Updates,
         build: |section: &mut Section<'_>| {
             Box::new(Equivocation {
                 scale: section.number("scale", Some(10.0), 0.0..=1e6),
@@ -27,8 +27,8 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
 };
 
 #[derive(Debug)]
-struct Equivocation {
-    scale: f64,
+pub(super) struct Equivocation {
+    pub(super) scale: f64,
 }
 
 impl Attack for Equivocation {

@@ -6,7 +6,7 @@
 use kith_consensus::Section;
 
 use super::inner_product::InnerProduct;
-use super::{AttackEntry, AttackKind, Knowledge};
+use super::{AttackEntry, AttackKind, Knowledge, Means};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "foe",
@@ -16,7 +16,7 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     // 3: the default of `ipm`.
     new: AttackKind {
         knowledge: Knowledge::Omniscient,
-        poisons: false,
+        means: Means::Updates,
         build: |section: &mut Section<'_>| {
             Box::new(InnerProduct {
                 epsilon: section.number("tau", Some(3.0), 0.0..=1e6) - 1.0,

@@ -9,7 +9,7 @@ use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
 use kith_gossip::conduct::Fraud;
 
-use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Means, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "false-state",
@@ -19,7 +19,7 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     // 10: as `sign-flip`.
     new: AttackKind {
         knowledge: Knowledge::Own,
-        poisons: false,
+        means: Means::Updates,
         build: |section: &mut Section<'_>| {
             Box::new(FalseState {
                 scale: section.number("scale", Some(10.0), 0.0..=1e6),

@@ -8,7 +8,7 @@
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
 
-use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Means, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "free-rider",
@@ -17,7 +17,7 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     main_key: Some("noise"),
     new: AttackKind {
         knowledge: Knowledge::Own,
-        poisons: false,
+        means: Means::Updates,
         build: |section: &mut Section<'_>| {
             Box::new(FreeRider {
                 noise: section.number("noise", Some(0.0), 0.0..=1e6),

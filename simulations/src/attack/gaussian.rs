@@ -3,7 +3,7 @@
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
 
-use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Means, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "gaussian",
@@ -13,7 +13,7 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     // 1: far above a model's weights, which are about 0.1 (guess).
     new: AttackKind {
         knowledge: Knowledge::Own,
-        poisons: false,
+        means: Means::Updates,
         build: |section: &mut Section<'_>| {
             Box::new(Gaussian {
                 deviation: section.number("deviation", Some(1.0), 0.0..=1e6),

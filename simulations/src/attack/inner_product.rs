@@ -8,7 +8,7 @@
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
 
-use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Means, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "ipm",
@@ -18,7 +18,7 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     // 2: byzfl's default.
     new: AttackKind {
         knowledge: Knowledge::Omniscient,
-        poisons: false,
+        means: Means::Updates,
         build: |section: &mut Section<'_>| {
             Box::new(InnerProduct {
                 epsilon: section.number("epsilon", Some(2.0), 0.0..=1e6),

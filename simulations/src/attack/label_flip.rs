@@ -9,7 +9,7 @@ use kith_gossip::Publication;
 use kith_models::poison::{PoisonError, flip_labels};
 use kith_models::{Dataset, Schema};
 
-use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Means, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "label-flip",
@@ -18,7 +18,7 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     main_key: None,
     new: AttackKind {
         knowledge: Knowledge::Own,
-        poisons: true,
+        means: Means::Rows,
         build: |_| Box::new(LabelFlip),
     },
 };

@@ -13,7 +13,7 @@
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
 
-use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Means, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "mimic",
@@ -22,7 +22,7 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     main_key: Some("target"),
     new: AttackKind {
         knowledge: Knowledge::Omniscient,
-        poisons: false,
+        means: Means::Updates,
         build: |section: &mut Section<'_>| {
             let target = section
                 .has("target")

@@ -7,7 +7,7 @@
 use kith_consensus::Section;
 
 use super::backdoor::Backdoor;
-use super::{AttackEntry, AttackKind, Knowledge};
+use super::{AttackEntry, AttackKind, Knowledge, Means};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "model-replacement",
@@ -17,7 +17,7 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     // 8: the models in a small neighbourhood's mean (guess).
     new: AttackKind {
         knowledge: Knowledge::Own,
-        poisons: true,
+        means: Means::Rows,
         build: |section: &mut Section<'_>| {
             let boost = section.number("boost", Some(8.0), -1e6..=1e6);
             Box::new(Backdoor::read(section, boost))

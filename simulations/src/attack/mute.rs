@@ -6,7 +6,7 @@
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
 
-use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Means, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "mute",
@@ -15,7 +15,7 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     main_key: Some("round"),
     new: AttackKind {
         knowledge: Knowledge::Own,
-        poisons: false,
+        means: Means::Updates,
         build: |section: &mut Section<'_>| {
             Box::new(Mute {
                 from: section.integer("round", Some(0), 0..=u64::from(u32::MAX)),

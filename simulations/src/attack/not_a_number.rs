@@ -4,7 +4,7 @@
 use kith_consensus::Stream;
 use kith_gossip::Publication;
 
-use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Means, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "not-a-number",
@@ -13,7 +13,7 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     main_key: None,
     new: AttackKind {
         knowledge: Knowledge::Own,
-        poisons: false,
+        means: Means::Updates,
         build: |_| Box::new(NotANumber),
     },
 };

@@ -20,7 +20,7 @@ use kith_consensus::{Charter, PeerId, Stream};
 use kith_gossip::Publication;
 
 use super::alie::moments;
-use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Means, Scene};
 
 pub(super) const INNER_PRODUCT: AttackEntry = AttackEntry {
     name: "optimal-ipm",
@@ -29,7 +29,7 @@ pub(super) const INNER_PRODUCT: AttackEntry = AttackEntry {
     main_key: None,
     new: AttackKind {
         knowledge: Knowledge::Omniscient,
-        poisons: false,
+        means: Means::Updates,
         build: |_| {
             Box::new(Optimal {
                 line: Line::InnerProduct,
@@ -46,7 +46,7 @@ pub(super) const ALIE: AttackEntry = AttackEntry {
     main_key: None,
     new: AttackKind {
         knowledge: Knowledge::Omniscient,
-        poisons: false,
+        means: Means::Updates,
         build: |_| {
             Box::new(Optimal {
                 line: Line::Alie,

@@ -7,7 +7,7 @@
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
 
-use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Means, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "replay",
@@ -16,7 +16,7 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     main_key: Some("age"),
     new: AttackKind {
         knowledge: Knowledge::Own,
-        poisons: false,
+        means: Means::Updates,
         build: |section: &mut Section<'_>| {
             Box::new(Replay {
                 age: section.integer("age", Some(1), 1..=2),

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use kith_consensus::{PeerId, Section, Stream};
 use kith_gossip::Publication;
 
-use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Means, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "silence",
@@ -19,7 +19,7 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     // Half: neither mute nor honest (guess).
     new: AttackKind {
         knowledge: Knowledge::Own,
-        poisons: false,
+        means: Means::Updates,
         build: |section: &mut Section<'_>| {
             Box::new(Silence {
                 share: section.number("share", Some(0.5), 0.0..=1.0),

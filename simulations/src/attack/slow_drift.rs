@@ -9,7 +9,7 @@
 use kith_consensus::{Section, Seed, Stream};
 use kith_gossip::Publication;
 
-use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Means, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "slow-drift",
@@ -19,7 +19,7 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     // 0.1: less than a small model's step in a round (guess).
     new: AttackKind {
         knowledge: Knowledge::Own,
-        poisons: false,
+        means: Means::Updates,
         build: |section: &mut Section<'_>| {
             Box::new(SlowDrift {
                 step: section.number("step", Some(0.1), 0.0..=1e6),

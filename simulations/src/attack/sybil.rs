@@ -9,7 +9,7 @@
 use kith_consensus::{Section, Stream};
 use kith_gossip::Publication;
 
-use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Means, Scene};
 
 /// Deviation of the noise, as a share of the step's root mean square (guess: vectors differ, and
 /// stay far closer than honest peers' do).
@@ -23,7 +23,7 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     // 10: as `sign-flip`.
     new: AttackKind {
         knowledge: Knowledge::Omniscient,
-        poisons: false,
+        means: Means::Updates,
         build: |section: &mut Section<'_>| {
             Box::new(Sybil {
                 scale: section.number("scale", Some(10.0), 0.0..=1e6),

@@ -8,7 +8,7 @@ use kith_consensus::Stream;
 use kith_gossip::Publication;
 use kith_gossip::conduct::Fraud;
 
-use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Means, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "wrong-shape",
@@ -17,7 +17,7 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     main_key: None,
     new: AttackKind {
         knowledge: Knowledge::Own,
-        poisons: false,
+        means: Means::Updates,
         build: |_| Box::new(WrongShape),
     },
 };

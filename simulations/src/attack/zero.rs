@@ -6,7 +6,7 @@
 use kith_consensus::Stream;
 use kith_gossip::Publication;
 
-use super::{Attack, AttackEntry, AttackKind, Knowledge, Scene};
+use super::{Attack, AttackEntry, AttackKind, Knowledge, Means, Scene};
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
     name: "zero",
@@ -15,7 +15,7 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     main_key: None,
     new: AttackKind {
         knowledge: Knowledge::Own,
-        poisons: false,
+        means: Means::Updates,
         build: |_| Box::new(Zero),
     },
 };

@@ -1,12 +1,12 @@
 //! `expelled-is-out`: from the moment that a peer convicts another, nothing from the other counts
-//! there.
+//! there, also after a restart with the proof on its disk.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Breach, Check, CheckEntry, Scope};
 use crate::simulator::Moment;
 use kith_consensus::PeerId;
-use kith_gossip::Event;
+use kith_gossip::{Event, Record};
 
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "expelled-is-out",
@@ -16,6 +16,7 @@ pub(super) const ENTRY: CheckEntry = CheckEntry {
     new: |_| {
         Box::new(ExpelledIsOut {
             expelled: BTreeMap::new(),
+            stored: BTreeMap::new(),
         })
     },
 };
@@ -23,16 +24,27 @@ pub(super) const ENTRY: CheckEntry = CheckEntry {
 struct ExpelledIsOut {
     /// By peer, those that it has convicted in this life.
     expelled: BTreeMap<usize, BTreeSet<PeerId>>,
+    /// By peer, those against which it has a proof on its disk.
+    stored: BTreeMap<usize, BTreeSet<PeerId>>,
 }
 
 impl Check for ExpelledIsOut {
     fn event(&mut self, _: &Scope, moment: &Moment<'_>, event: &Event) -> Breach {
-        if let Event::Equivocated { peer, .. } = event {
-            self.expelled
-                .entry(moment.member)
-                .or_default()
-                .insert(*peer);
-            return None;
+        match event {
+            Event::Equivocated { peer, .. } => {
+                self.expelled
+                    .entry(moment.member)
+                    .or_default()
+                    .insert(*peer);
+                return None;
+            }
+            // Its disk may be gone, and the proofs with it.
+            Event::Started { resumed: false, .. } => {
+                self.stored.remove(&moment.member);
+                self.expelled.remove(&moment.member);
+                return None;
+            }
+            _ => {}
         }
         let expelled = self.expelled.get(&moment.member)?;
         match event {
@@ -53,7 +65,16 @@ impl Check for ExpelledIsOut {
         }
     }
 
+    fn stored(&mut self, _: &Scope, moment: &Moment<'_>, record: &Record) -> Breach {
+        if let Record::Evidence { peer, .. } = record {
+            self.stored.entry(moment.member).or_default().insert(*peer);
+        }
+        None
+    }
+
     fn crashed(&mut self, _: &Scope, moment: &Moment<'_>) {
-        self.expelled.remove(&moment.member);
+        let stored = self.stored.get(&moment.member).cloned();
+        self.expelled
+            .insert(moment.member, stored.unwrap_or_default());
     }
 }

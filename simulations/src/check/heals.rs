@@ -1,23 +1,47 @@
 //! `heals`: once faults have stopped, every honest peer that runs goes through every round within
 //! the world's bound.
+//!
+//! It also leaves within that bound, unless a liar that goes on talking keeps it: a peer that has
+//! finished stays for neighbours that have not.
 
 use std::time::Duration;
 
+use kith_gossip::Event;
+
 use super::{Breach, Check, CheckEntry, Scope};
+use crate::simulator::Moment;
 
 pub(super) const ENTRY: CheckEntry = CheckEntry {
     name: "heals",
     help: "once faults stop, everybody finishes within the world's bound",
     source: "own",
     main_key: None,
-    new: |_| Box::new(Heals),
+    new: |_| {
+        Box::new(Heals {
+            finished: Duration::ZERO,
+        })
+    },
 };
 
-struct Heals;
+struct Heals {
+    /// When the last peer finished.
+    finished: Duration,
+}
 
 impl Check for Heals {
+    fn event(&mut self, _: &Scope, moment: &Moment<'_>, event: &Event) -> Breach {
+        if let Event::Finished { .. } | Event::Over { .. } = event {
+            self.finished = moment.now;
+        }
+        None
+    }
+
     fn ended(&mut self, scope: &Scope, now: Duration, unfinished: &[usize]) -> Breach {
-        let late = now.saturating_sub(scope.healed_at);
+        let over = match scope.is_spoken_to() {
+            true => self.finished,
+            false => now,
+        };
+        let late = over.saturating_sub(scope.healed_at);
         if let Some(first) = unfinished.first() {
             let (count, round) = (unfinished.len(), scope.charter.rounds);
             return Some(format!(

@@ -10,7 +10,7 @@ use kith_consensus::{PeerId, Seed};
 use kith_gossip::{Authenticator, Roster};
 
 use super::Experiment;
-use crate::attack::{Knowledge, Oracle, entry_of};
+use crate::attack::{Collusion, Knowledge, Means, Oracle, entry_of};
 use crate::world::Signatures;
 
 /// All peers, in the order of ids, so that a peer's number is its place in the graph.
@@ -24,6 +24,8 @@ pub(super) struct Cast {
     pub(super) evaluating: Vec<bool>,
     /// What honest peers publish, for liars whose attack is omniscient.
     pub(super) oracle: Option<Arc<Oracle>>,
+    /// What liars that attack with messages share.
+    pub(super) collusion: Option<Arc<Collusion>>,
 }
 
 impl Cast {
@@ -34,9 +36,13 @@ impl Cast {
         let lies: Vec<bool> = (0..keys.len())
             .map(|peer| liars.binary_search(&peer).is_ok())
             .collect();
-        let omniscient = entry_of(&experiment.world.attack)
-            .is_some_and(|entry| entry.new.knowledge == Knowledge::Omniscient);
-        let oracle = omniscient && !liars.is_empty();
+        let attack = entry_of(&experiment.world.attack).filter(|_| !liars.is_empty());
+        let oracle = attack.is_some_and(|attack| attack.new.knowledge == Knowledge::Omniscient);
+        let speaks =
+            attack.is_some_and(|attack| matches!(attack.new.means, Means::Messages { .. }));
+        let honest = keys.iter().zip(&lies).filter(|(_, lies)| !**lies);
+        let honest = honest.map(|(key, _)| key.clone());
+        let collusion = speaks.then(|| Arc::new(Collusion::new(honest.collect())));
         Cast {
             names: experiment.names(&ids),
             evaluating: experiment.evaluating(seed, &lies),
@@ -44,6 +50,7 @@ impl Cast {
             keys,
             lies,
             oracle: oracle.then(|| Arc::new(Oracle::default())),
+            collusion,
         }
     }
 

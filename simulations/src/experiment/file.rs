@@ -10,7 +10,7 @@ use kith_gossip::codec::codec_from_section;
 use kith_models::{DATASETS, ModelSection, Schema, Task, TrainingSection};
 
 use super::Experiment;
-use crate::attack::entry_of;
+use crate::attack::{Means, entry_of};
 use crate::remembered::Remembered;
 use crate::world::{Signatures, World};
 
@@ -159,7 +159,8 @@ fn misfits(charter: &Charter, world: &World, training: Training) -> Vec<(&'stati
         found.push(("world.peers", what));
     }
     let lying = world.adversaries > 0 || !world.liars.is_empty();
-    let poisons = entry_of(&world.attack).is_some_and(|entry| entry.new.poisons);
+    let poisons =
+        entry_of(&world.attack).is_some_and(|entry| matches!(entry.new.means, Means::Rows));
     if training == Training::Formula && lying && poisons {
         let what = format!(
             "{:?} poisons rows, and [world.trainer] has none; expected an attack on vectors",

@@ -15,7 +15,7 @@ use super::results::Results;
 use super::watchers::Watchers;
 use super::workload::{Reference, Workload};
 use super::{Experiment, ExperimentError};
-use crate::attack::{Attacker, Oracle, attack_from_text};
+use crate::attack::{Attacker, LIVED, Means, Oracle, Speaker, attack_from_text, entry_of};
 use crate::check::{Promises, Scope};
 use crate::metrics::{Metrics, Mixing, PEER_ROWS_MAX};
 use crate::simulator::{Device, Ended, Meeting, Participant, Simulation};
@@ -69,6 +69,7 @@ impl Experiment {
                 let setup = self.setup(&federation, &cast, &seed, peer);
                 let mut participant = Participant::sharing(setup, local);
                 self.place(&cast, slowest, peer, &mut participant);
+                self.let_speak(&cast, peer, &mut participant);
                 participant
             });
         let meeting = Meeting::Neighbours(Arc::clone(&self.charter));
@@ -97,6 +98,7 @@ impl Experiment {
             charter: Arc::clone(&self.charter),
             ids: cast.roster.clone(),
             lies: cast.lies.clone(),
+            attack: cast.liars().next().and(entry_of(&self.world.attack)),
             clear: timeline.is_empty() && links.loss == 0.0 && links.duplication == 0.0,
             prompt: self.world.is_prompt(self.peers()),
             hull: reference.hull.filter(|_| self.stays_in_hull()),
@@ -163,6 +165,25 @@ impl Experiment {
             evaluate_every,
             ..federation.peer(key.clone())
         })
+    }
+
+    /// In a world whose liars attack with messages: a liar speaks, and everybody has lived before,
+    /// so that there are recordings.
+    fn let_speak(&self, cast: &Cast, peer: usize, participant: &mut Participant) {
+        let means = entry_of(&self.world.attack).map(|entry| entry.new.means);
+        let (Some(collusion), Some(Means::Messages { speak, .. })) = (&cast.collusion, means)
+        else {
+            return;
+        };
+        participant.lived = LIVED;
+        participant.adversary = cast.lies[peer].then(|| {
+            speak(Speaker {
+                key: cast.keys[peer].clone(),
+                charter: Arc::clone(&self.charter),
+                roster: cast.roster.clone(),
+                collusion: Arc::clone(collusion),
+            })
+        });
     }
 
     /// Puts a participant on its device and line.

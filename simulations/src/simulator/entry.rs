@@ -1,7 +1,7 @@
 //! The entries of the queue.
 
 use kith_consensus::PeerId;
-use kith_gossip::{Input, Record, Timer};
+use kith_gossip::{Effect, Input, Record, Timer};
 
 use super::pulls::{Answer, Question, Try};
 use super::transfers::Message;
@@ -96,6 +96,17 @@ pub(super) enum Entry {
         life: u32,
         request: u64,
     },
+    /// Time has passed for a member with an adversary.
+    Tick {
+        member: u32,
+        life: u32,
+    },
+    /// An adversary does what it has put off.
+    Act {
+        member: u32,
+        life: u32,
+        effect: Box<Effect>,
+    },
     Fault(usize),
     /// The end of a fault that lasts for some time.
     FaultEnds(usize),
@@ -113,6 +124,8 @@ impl Entry {
             }
             | Entry::Input { member, life, .. }
             | Entry::Timer { member, life, .. }
+            | Entry::Tick { member, life }
+            | Entry::Act { member, life, .. }
             | Entry::Ready { member, life }
             | Entry::DialEnds { member, life, .. }
             | Entry::LinkEnds { member, life, .. }

@@ -176,7 +176,7 @@ impl<O: Observer> Simulation<O> {
     /// A dead process will not start again.
     fn is_gone(&mut self, peer: usize) {
         self.members[peer].process = Process::Gone;
-        self.running -= 1;
+        self.running -= usize::from(self.members[peer].adversary.is_none());
         self.let_in();
     }
 
@@ -272,7 +272,7 @@ impl<O: Observer> Simulation<O> {
             self.wake(member);
             let state = &mut self.members[member];
             if state.process == Process::Gone {
-                self.running += 1;
+                self.running += usize::from(state.adversary.is_none());
             }
             if matches!(state.process, Process::Down | Process::Gone) {
                 self.revive(member);

@@ -14,7 +14,7 @@ use super::gossip::Heard;
 use super::mailbox::Waiting;
 use super::pulls::Bodies;
 use super::queue::Nanoseconds;
-use super::{Device, Local, Moment, Observer, Participant, Simulation, nanoseconds};
+use super::{Adversary, Device, Local, Moment, Observer, Participant, Simulation, nanoseconds};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Process {
@@ -32,6 +32,10 @@ pub(super) struct Member {
     pub(super) peer: Peer,
     pub(super) setup: Box<dyn Fn() -> Setup>,
     pub(super) local: Arc<dyn Local>,
+    /// What it does besides its peer.
+    pub(super) adversary: Option<Box<dyn Adversary>>,
+    /// Lives before the first of this run.
+    pub(super) lived: u64,
     pub(super) device: Device,
     /// See [`Participant::waits`].
     pub(super) waits: Option<Nanoseconds>,
@@ -97,11 +101,13 @@ impl Member {
     pub(super) fn new(participant: Participant) -> Member {
         Member {
             peer: Peer::new(Setup {
-                incarnation: 1,
+                incarnation: participant.lived + 1,
                 ..(participant.setup)()
             }),
             setup: participant.setup,
             local: participant.local,
+            adversary: participant.adversary,
+            lived: participant.lived,
             device: participant.device,
             waits: participant.waits.map(nanoseconds),
             trained: None,
@@ -198,10 +204,15 @@ impl Member {
         }
     }
 
+    /// Which life it is in, counting those of earlier runs.
+    pub(super) fn incarnation(&self) -> u64 {
+        self.lived + u64::from(self.life) + 1
+    }
+
     /// The peer anew, in the life that now begins, with what its disk holds against others.
     pub(super) fn reborn(&self) -> Peer {
         Peer::new(Setup {
-            incarnation: u64::from(self.life) + 1,
+            incarnation: self.incarnation(),
             evidence: self.evidence.values().cloned().collect(),
             ..(self.setup)()
         })
@@ -229,13 +240,14 @@ impl<O: Observer> Simulation<O> {
         let intent = intent.and_then(|intent| found(intent, next, state.vectors_gone));
         self.push_input(member, Input::Start { checkpoint, intent }, 0);
         self.meet(member);
+        self.ticks(member);
     }
 
     /// A peer has stopped by itself.
     pub(super) fn stopped(&mut self, member: usize) {
         self.members[member].process = Process::Stopped;
         self.stranded.remove(&member);
-        self.running -= 1;
+        self.running -= usize::from(self.members[member].adversary.is_none());
         self.hang_up(member, End::Closed);
         self.let_in();
     }
@@ -253,7 +265,8 @@ impl<O: Observer> Simulation<O> {
                 .map(|number| self.members[number].process);
             matches!(neighbour, Some(Process::Stopped | Process::Gone))
         };
-        if !neighbours.is_empty() && neighbours.iter().all(gone) {
+        let counts = self.members[member].adversary.is_none();
+        if counts && !neighbours.is_empty() && neighbours.iter().all(gone) {
             self.stranded.insert(member);
         }
     }

@@ -7,6 +7,7 @@ use kith_consensus::privacy::ledger::Account;
 use kith_gossip::Setup;
 use kith_models::{Request, Trained};
 
+use super::Adversary;
 use super::network::Line;
 
 /// What a peer trains and evaluates on: candle models or a formula. A pure function of its
@@ -76,6 +77,10 @@ pub struct Participant {
     /// every peer of the same round that does not wait like this and can still come, but at most
     /// this long after the first of those.
     pub waits: Option<Duration>,
+    /// What it does besides its peer, if it breaks the protocol with messages.
+    pub adversary: Option<Box<dyn Adversary>>,
+    /// Lives of its peer before the first of this run, from which others may have recordings.
+    pub lived: u64,
 }
 
 impl Participant {
@@ -94,6 +99,8 @@ impl Participant {
             line: Line::default(),
             starts: Duration::ZERO,
             waits: None,
+            adversary: None,
+            lived: 0,
         }
     }
 }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use kith_consensus::mutant::{Mutant, planted};
 use kith_consensus::{Digest, PeerId};
 use kith_gossip::Input;
 use kith_gossip::limits::{
@@ -109,6 +110,14 @@ impl Bodies {
     }
 }
 
+/// The queue in which pulls from a source wait for each other: its own.
+fn queue_of(source: u32) -> u32 {
+    if planted(Mutant::SharePulls) {
+        return 0;
+    }
+    source
+}
+
 impl<O: Observer> Simulation<O> {
     // --- asking ---
 
@@ -153,7 +162,8 @@ impl<O: Observer> Simulation<O> {
         if !self.network.carrier.pull_limits {
             return self.ask(asker, number, source);
         }
-        let turn = self.members[asker].bodies.turns.entry(source).or_default();
+        let turns = &mut self.members[asker].bodies.turns;
+        let turn = turns.entry(queue_of(source)).or_default();
         turn.push_back(number);
         if turn.len() == 1 {
             self.ask(asker, number, source);
@@ -287,13 +297,17 @@ impl<O: Observer> Simulation<O> {
     /// The next pull may ask that source.
     fn turn_ends(&mut self, asker: usize, source: u32, number: u64) {
         let turns = &mut self.members[asker].bodies.turns;
-        let Some(turn) = turns.get_mut(&source) else {
+        let queue = queue_of(source);
+        let Some(turn) = turns.get_mut(&queue) else {
             return;
         };
         turn.retain(|waiting| *waiting != number);
         match turn.front().copied() {
-            Some(next) => self.ask(asker, next, source),
-            None => drop(turns.remove(&source)),
+            Some(next) => {
+                let source = self.source_of(asker, next).unwrap_or(source);
+                self.ask(asker, next, source);
+            }
+            None => drop(turns.remove(&queue)),
         }
     }
 
@@ -347,10 +361,11 @@ impl<O: Observer> Simulation<O> {
         }
         let carrier = self.network.carrier;
         let services = &mut self.members[source].bodies.services;
+        let taken = planted(Mutant::DropRequests) && !services.is_empty();
         let streams = services
             .values()
             .filter(|service| (service.of.asker, service.of.link) == (of.asker, of.link));
-        if carrier.stream_limits && streams.count() >= BODY_STREAMS_MAX {
+        if taken || carrier.stream_limits && streams.count() >= BODY_STREAMS_MAX {
             self.answer_after(of, 0, Answer::Ended("it dropped the stream"));
             return;
         }

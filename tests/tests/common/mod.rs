@@ -145,7 +145,8 @@ pub struct Federation {
     pub ports: Vec<u16>,
 }
 
-pub const NAMES: [&str; 4] = ["ada", "bob", "cyd", "dan"];
+/// There are four hospitals; further peers have the rows of the first ones once more.
+pub const NAMES: [&str; 6] = ["ada", "bob", "cyd", "dan", "eve", "fay"];
 
 impl Federation {
     /// Made with `kith init` and `kith charter new`; `options` go to the latter.
@@ -170,7 +171,7 @@ impl Federation {
         for (index, name) in names.iter().enumerate() {
             let rows = loaded
                 .source
-                .select(&sites[index].rows)
+                .select(&sites[index % sites.len()].rows)
                 .write(folder.path(), name)
                 .expect("rows are written");
             let dir = folder.path().join(name);

@@ -7,7 +7,7 @@ use kith_consensus::{PeerId, Seed, Stream};
 use kith_gossip::Authenticator;
 use kith_models::dataset::Site;
 use kith_models::{DATASETS, DatasetEntry, DatasetOptions, Loaded, Partition, Rows};
-use kith_simulations::attack::{attack_from_text, entry_of};
+use kith_simulations::attack::{Means, attack_from_text, entry_of};
 use toml::{Table, Value};
 
 use super::super::guard;
@@ -277,16 +277,19 @@ fn check_numbers(peers: usize, adversaries: usize) -> Result<(), Failure> {
 fn check_attack(attack: &str) -> Result<(), Failure> {
     attack_from_text(attack)
         .map_err(|problems| Failure::of_problems("--attack cannot be used", &problems))?;
-    if entry_of(attack).is_some_and(|entry| entry.new.poisons) {
-        let what = format!(
-            "--attack {attack:?} poisons the rows that a liar trains on, and a testnet's processes read theirs as they are"
-        );
-        return Err(Failure::with_help(
-            what,
-            "`kith sim run` runs it: set world.attack",
-        ));
-    }
-    Ok(())
+    let what = match entry_of(attack).map(|entry| entry.new.means) {
+        Some(Means::Rows) => {
+            "poisons the rows that a liar trains on, and a testnet's processes read theirs as they are"
+        }
+        Some(Means::Messages { .. }) => {
+            "sends messages that no peer would send, and a testnet's processes are peers"
+        }
+        Some(Means::Updates) | None => return Ok(()),
+    };
+    Err(Failure::with_help(
+        format!("--attack {attack:?} {what}"),
+        "`kith sim run` runs it: set world.attack",
+    ))
 }
 
 /// Peers that are sites get the sites' names; a name is a folder name as well.
