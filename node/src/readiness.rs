@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::time::Duration;
 
-use kith_consensus::PeerId;
+use kith_consensus::{Charter, PeerId};
 
 use crate::agreement::Agreement;
 use crate::config::Config;
@@ -67,6 +67,25 @@ pub fn look(config: &Config, agreement: &Agreement, peer: Option<PeerId>) -> Rea
         }
     }
     found
+        .notes
+        .extend(unseen_contradictions(&agreement.charter));
+    found
+}
+
+/// In a graph without short cycles a peer that tells its neighbours different things is not found
+/// out.
+fn unseen_contradictions(charter: &Charter) -> Option<String> {
+    let peers = charter.membership.peers;
+    let graph = charter.topology.graph(peers, 0).ok()?;
+    let unseen = (0..peers)
+        .filter(|peer| !graph.contradictions_show(*peer))
+        .count();
+    (unseen > 0 && !charter.topology.changes()).then(|| {
+        format!(
+            "{unseen} of {peers} peers could tell their neighbours different things unnoticed: no two of these exchange with each \
+             other or with another peer in common; graphs with short cycles, such as \"complete\" or \"hypercube\", have such pairs"
+        )
+    })
 }
 
 /// Why nothing can listen at an address.
@@ -128,6 +147,26 @@ fn place(text: &str) -> Option<((String, u16), Kind)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ring_in_which_contradictions_stay_unseen_is_told() {
+        let charter = |topology: &str, members: usize| {
+            let member = |number: usize| {
+                let key = crate::Identity::from_secret([number as u8 + 1; 32]).peer();
+                format!("[[membership.member]]\nname = \"p{number}\"\nkey = \"{key}\"\n")
+            };
+            let members: String = (0..members).map(member).collect();
+            let text = format!(
+                "[federation]\nname = \"t\"\nrounds = 2\n[data]\nshape = [64]\nclasses = 10\n[model]\nkind = \"softmax\"\n\
+                 [topology]\nkind = \"{topology}\"\n{members}"
+            );
+            Agreement::parse(&text).expect("a good charter").charter
+        };
+        let told = |topology, members| unseen_contradictions(&charter(topology, members));
+        assert!(told("ring", 6).is_some_and(|note| note.contains("6 of 6 peers")));
+        assert_eq!(told("ring", 4), None);
+        assert_eq!(told("complete", 6), None);
+    }
 
     #[test]
     fn ports_that_are_taken_and_places_that_do_not_answer_are_told() {

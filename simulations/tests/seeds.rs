@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use kith_simulations::attack::{ATTACKS, Means};
 use worlds::{PAIRED, Play, STAGED};
 
 /// Plays `count` seeds from 0 on and says what broke.
@@ -162,6 +163,40 @@ fn selecting(seed: u64) -> Play {
 #[test]
 fn peers_select() {
     play("selecting", seeds(60), selecting);
+}
+
+/// A world in which one peer attacks with messages: in calm, and among all other faults.
+fn attacked(seed: u64) -> Play {
+    let mut attacks = ATTACKS.iter().filter_map(|entry| match entry.new.means {
+        Means::Messages { .. } => Some(entry.name),
+        _ => None,
+    });
+    let count = attacks.clone().count() as u64;
+    let attack = attacks
+        .nth((seed / 2 % count) as usize)
+        .expect("one of them");
+    let file = if seed % 2 == 0 { "attacked" } else { "chaos" };
+    let free = attack == "far-ahead";
+    let mut play = Play::draw(file, seed, 6..=12);
+    let liar = |setting: &String| {
+        setting.starts_with("world.adversaries") || setting.starts_with("world.attack")
+    };
+    play.settings.retain(|setting| !liar(setting));
+    play.settings.push("world.adversaries=1".to_owned());
+    play.settings.push(format!("world.attack={attack}"));
+    if free {
+        play.settings.push("round.mode=asynchronous".to_owned());
+        play.settings.retain(|setting| !setting.contains("replica"));
+    }
+    match play.experiment() {
+        Ok(_) => play,
+        Err(_) => attacked(seed + 2 * count),
+    }
+}
+
+#[test]
+fn one_attacks_with_messages() {
+    play("attacked", seeds(130), attacked);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A graph with mixing weights.
 
 use std::borrow::Borrow;
+use std::collections::BTreeSet;
 
 use super::{TopologyError, remainder};
 
@@ -357,6 +358,27 @@ impl Graph {
         self.sends.peers.len()
     }
 
+    /// Whether two receivers of this peer's updates can compare what they were told: they exchange
+    /// with each other, or both with another peer. If none can, a peer that tells them different
+    /// things is not found out. True of a peer with one receiver, which has nobody to differ from.
+    pub fn contradictions_show(&self, sender: usize) -> bool {
+        let around = |peer: usize| -> BTreeSet<usize> {
+            let both = self.sends_to(peer).iter().chain(self.receives_from(peer));
+            both.copied().filter(|other| *other != sender).collect()
+        };
+        let receivers = self.sends_to(sender);
+        let surroundings: Vec<BTreeSet<usize>> =
+            receivers.iter().map(|peer| around(*peer)).collect();
+        let mut pairs = surroundings
+            .iter()
+            .enumerate()
+            .flat_map(|(place, a)| (place + 1..receivers.len()).map(move |other| (a, other)));
+        receivers.len() < 2
+            || pairs.any(|(a, other)| {
+                a.contains(&receivers[other]) || !a.is_disjoint(&surroundings[other])
+            })
+    }
+
     /// Whether an edge may carry updates one way only.
     pub fn is_directed(&self) -> bool {
         self.receives.is_some()
@@ -416,4 +438,28 @@ fn check_edge(peers: usize, from: usize, to: usize) -> Result<(), TopologyError>
         return Ok(());
     };
     Err(TopologyError::BadEdge { from, to, reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contradictions_show_where_two_receivers_meet_or_have_a_peer_in_common() {
+        let ring = |peers: usize| (0..peers).map(move |peer| (peer, (peer + 1) % peers));
+        let shows = |peers: usize, edges: Vec<(usize, usize)>| {
+            let graph = Graph::new_undirected(peers, edges).expect("a connected graph");
+            (0..peers).all(|peer| graph.contradictions_show(peer))
+        };
+        assert!(
+            shows(3, ring(3).collect()),
+            "the two receivers are neighbours"
+        );
+        assert!(shows(4, ring(4).collect()), "both have the peer opposite");
+        assert!(!shows(5, ring(5).collect()));
+        assert!(
+            shows(2, vec![(0, 1)]),
+            "one receiver has nobody to differ from"
+        );
+    }
 }

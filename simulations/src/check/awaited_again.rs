@@ -157,6 +157,12 @@ impl Check for AwaitedAgain {
                 seat.lapsed.insert(*peer, 0);
                 None
             }
+            // It takes as long as if it had been late once more until it is waited for again.
+            Event::Dismissed { peer, .. } => {
+                *seat.lapses.entry(*peer).or_default() += 1;
+                seat.lapsed.insert(*peer, 0);
+                None
+            }
             Event::AwaitedAgain { peer } => {
                 seat.lapsed.remove(peer);
                 None

@@ -1,7 +1,7 @@
 //! `lateness-is-bounded`: a liar that is late in every second round costs few deadlines.
 //!
 //! Rounds cease to wait for it, and each time it takes twice as many updates in time until they wait
-//! again.
+//! again. Where a rule needs every neighbour, rounds wait for all in any case.
 
 use std::time::Duration;
 
@@ -50,9 +50,16 @@ impl Check for LatenessIsBounded {
         if !scope.clear || !scope.is_attacked(NAME) {
             return None;
         }
+        let graph = scope.charter.topology.graph(scope.ids.len(), 0).ok()?;
+        let needed = scope.charter.aggregation.rule.minimum().max(2);
+        let has_enough = |member: usize| {
+            let senders = graph.receives_from(member).iter();
+            senders.filter(|sender| !scope.lies[**sender]).count() + 1 >= needed
+        };
         let mut members = self.rounds.iter().enumerate();
         let (member, (rounds, late)) = members.find(|(member, (rounds, late))| {
-            !scope.lies[*member] && *rounds >= ROUNDS_MIN && 3 * late > *rounds
+            let watched = !scope.lies[*member] && has_enough(*member);
+            watched && *rounds >= ROUNDS_MIN && 3 * late > *rounds
         })?;
         Some(format!(
             "{late} of {rounds} rounds of peer {member} lasted until the deadline for want of liars"

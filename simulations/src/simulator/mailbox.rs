@@ -65,12 +65,19 @@ impl<O: Observer> Simulation<O> {
     /// A peer has done with one input and takes the next.
     pub(super) fn ready(&mut self, member: usize) {
         let state = &mut self.members[member];
-        let Some(Waiting { input, unread }) = state.mailbox.pop_front() else {
-            return;
-        };
-        if let Some((from, bytes)) = unread {
+        let input = loop {
+            let Some(Waiting { input, unread }) = state.mailbox.pop_front() else {
+                return;
+            };
+            let Some((from, bytes)) = unread else {
+                break input;
+            };
             state.read(from, bytes);
-        }
+            // The carrier hands nothing over any more of a peer that was sent away.
+            if !state.dismissed.contains(&from) {
+                break input;
+            }
+        };
         let life = state.life;
         self.work_on(member, input);
         let state = &self.members[member];
