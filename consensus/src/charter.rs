@@ -10,7 +10,7 @@
 //! the id of its first charter: everything that outlives an amendment is named by that. Today
 //! nothing amends a charter, so every charter is its federation's first.
 //!
-//! One file a section: `round`, `aggregation`, `membership`. `compatibility` says which parts do
+//! One file a section: `round`, `aggregation`, `privacy`, `membership`. `compatibility` says which parts do
 //! not go together; `canonical` holds the bytes that are hashed. Not here: amendments, signatures,
 //! and what is local to a member (`kith.toml`).
 
@@ -18,6 +18,7 @@ mod aggregation;
 mod canonical;
 mod compatibility;
 mod membership;
+mod privacy;
 mod round;
 
 use std::collections::BTreeMap;
@@ -30,9 +31,11 @@ use crate::topology::TopologySection;
 
 pub use aggregation::{Aggregation, Space, Weighting};
 pub use membership::{Admission, Member, Membership};
+pub use privacy::ExampleLevel;
 pub use round::RoundSection;
 
 use compatibility::{Parts, checked_graphs, misfits, neighbourhoods};
+use privacy::Terms;
 
 /// A resolved charter. Equal ids mean equal agreements.
 #[derive(Debug)]
@@ -54,6 +57,8 @@ pub struct Charter {
     pub round: RoundSection,
     /// `[aggregation]`
     pub aggregation: Aggregation,
+    /// `[privacy]`; `None` without a guarantee.
+    pub privacy: Option<ExampleLevel>,
     /// `[membership]`
     pub membership: Membership,
     /// What the sections that other crates read declare.
@@ -77,6 +82,12 @@ pub struct Declared {
     pub codec_is_exact: bool,
     /// The local optimizer, which determines how far training leads.
     pub optimizer: Optimizer,
+    /// Local steps of a round; `None` if they follow from a peer's rows.
+    pub local_steps: Option<u64>,
+    /// Rows in a batch.
+    pub batch_size: usize,
+    /// Whether gradients of whole batches are clipped.
+    pub clips_batches: bool,
 }
 
 impl Default for Declared {
@@ -85,6 +96,9 @@ impl Default for Declared {
         Declared {
             codec_is_exact: true,
             optimizer: Optimizer::default(),
+            local_steps: None,
+            batch_size: 1,
+            clips_batches: false,
         }
     }
 }
@@ -163,6 +177,7 @@ impl Charter {
             }
             Some(aggregation)
         });
+        let terms = document.section("privacy", Terms::read);
         if let Some(aggregation) = &aggregation {
             let (topology, round, declared) = (&topology, &round, &declared);
             for (key, what) in misfits(&Parts {
@@ -171,12 +186,17 @@ impl Charter {
                 round,
                 aggregation,
                 declared,
+                is_private: terms.is_some(),
             }) {
                 document.note(key, what);
             }
         }
-        document.section("privacy", |section| {
-            section.choice("mechanism", Some("none"), &["none"])
+        let steps = declared.local_steps.filter(|steps| *steps > 0);
+        let privacy = terms.zip(steps).and_then(|(terms, steps)| {
+            let releases = rounds_that_train(&topology, rounds);
+            ExampleLevel::new(terms, steps, declared.batch_size, releases)
+                .map_err(|error| document.note("privacy.epsilon_budget", error.to_string()))
+                .ok()
         });
         let (others, mut canonical): (toml::Table, toml::Table) = document
             .finish()?
@@ -194,6 +214,7 @@ impl Charter {
             topology,
             round,
             aggregation: aggregation.expect("a charter without problems has its rule"),
+            privacy,
             membership,
             declared,
             genesis: Genesis(id),
@@ -277,6 +298,14 @@ impl Charter {
         names.sort_unstable();
         names
     }
+}
+
+/// Rounds in which peers train. Of a charter of very many rounds, those beyond the first million
+/// all count.
+fn rounds_that_train(topology: &TopologySection, rounds: u64) -> u64 {
+    const COUNTED: u64 = 1 << 20;
+    let counted = (0..rounds.min(COUNTED)).filter(|round| topology.trains(*round));
+    counted.count() as u64 + rounds.saturating_sub(COUNTED)
 }
 
 /// The members in the order of their keys, however they are listed.

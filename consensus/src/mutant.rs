@@ -77,6 +77,11 @@ mutants! {
     AllowFloods "allow-floods" "a peer may send as much as it likes",
     ForgiveAtOnce "forgive-at-once" "one update in time makes up for all deadlines missed",
     ServeAnybody "serve-anybody" "any member may pull any body",
+    FreshLedger "fresh-ledger" "a privacy ledger is read as an empty one",
+    ChargeAfterSend "charge-after-send" "a private release is charged once it has been sent",
+    BareTensor "bare-tensor" "the first values of a private release get no noise",
+    FixedLots "fixed-lots" "lots have a fixed size, as shuffled batches have",
+    NoClip "no-clip" "the gradients of rows are not clipped",
     SharePulls "share-pulls" "pulls wait in one queue for all sources (in the simulated carrier)",
     DropRequests "drop-requests" "a request for a body is dropped while another one is served (in the simulated carrier)",
 }

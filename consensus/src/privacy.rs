@@ -15,7 +15,9 @@
 //! - [`noise`] makes the noise and [`update`] releases a whole update; both take 32 bytes that the
 //!   caller has drawn from the operating system.
 //!
-//! Not here: per-example gradients (`kith-models`), the ledger, and the charter's `[privacy]`.
+//! - [`ledger`] keeps what has been released of a data set, and refuses what its budget cannot bear.
+//!
+//! Not here: per-example gradients (`kith-models`) and the charter's `[privacy]`.
 //! Nothing holds for shuffled or fixed-size batches, nor for neighbours by substitution: their ε can
 //! be ten times as large (Lebeda et al. 2024, arXiv 2405.20769), so such claims are refused, not
 //! adjusted.
@@ -24,6 +26,7 @@ pub mod calibration;
 pub mod filter;
 pub mod gaussian;
 pub mod graph;
+pub mod ledger;
 pub mod noise;
 pub mod pld;
 pub mod rdp;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kith_consensus::privacy::ledger::{Decision, Spent};
 use kith_consensus::{Digest, PeerId};
 use serde::{Deserialize, Serialize};
 
@@ -29,11 +30,11 @@ pub enum Input {
         round: u64,
         /// Parameters after training.
         parameters: Parameters,
-        /// Number of local examples used, for sample weights.
+        /// Number of local examples used, for sample weights; ignored under a privacy guarantee.
         samples: u64,
         /// Number of optimizer steps taken.
         local_steps: u64,
-        /// Mean training loss over the round.
+        /// Mean training loss over the round; ignored under a privacy guarantee.
         loss: f64,
         /// Step size that turned gradients into the change.
         rate: f64,
@@ -255,6 +256,15 @@ pub enum Timer {
 /// A record to be made durable.
 #[derive(Clone, Debug)]
 pub enum Record {
+    /// Before a round's training under a privacy guarantee: what it will have told of the rows. The
+    /// driver's ledger answers whether the budget bears it.
+    Charge {
+        /// The round to train in.
+        round: u64,
+        /// The newest round of which others hold an update of this peer that its own state does not
+        /// know, if there is one: then a copy was put back, perhaps of the ledger too.
+        known: Option<u64>,
+    },
     /// Before an update is sent.
     Intent(Box<Intent>),
     /// After a round is aggregated.
@@ -269,8 +279,17 @@ pub enum Record {
 }
 
 /// Which record is durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Stored {
+    /// The ledger's answer to the charge of this round; if it is charged, durably.
+    Charge {
+        /// The round to train in.
+        round: u64,
+        /// Whether the release may be made.
+        decision: Decision,
+        /// What is spent of the rows, this release included if it may be made.
+        spent: Spent,
+    },
     /// The intent of this round.
     Intent {
         /// The round of the stored update.

@@ -393,7 +393,7 @@ impl Authenticator {
     }
 
     /// The signature over something that `domain` names the kind of.
-    pub(crate) fn sign(&self, domain: &[u8], what: &[u8]) -> Vec<u8> {
+    pub fn sign(&self, domain: &[u8], what: &[u8]) -> Vec<u8> {
         match self {
             Authenticator::Ed25519(key) => key.sign(&[domain, what].concat()).to_bytes().to_vec(),
             Authenticator::KeyedHash { peer, secret } => keyed(secret, peer, domain, what),
@@ -401,13 +401,7 @@ impl Authenticator {
     }
 
     /// Whether `sender` signed this, as something of the kind that `domain` names.
-    pub(crate) fn verify(
-        &self,
-        sender: &PeerId,
-        domain: &[u8],
-        what: &[u8],
-        signature: &[u8],
-    ) -> bool {
+    pub fn verify(&self, sender: &PeerId, domain: &[u8], what: &[u8], signature: &[u8]) -> bool {
         match self {
             Authenticator::Ed25519(_) => {
                 let key = VerifyingKey::from_bytes(&sender.0);

@@ -88,10 +88,25 @@ pub enum Event {
     /// Every neighbour has finished, and nothing more can come from them: the federation is over
     /// for this peer.
     Over { round: u64 },
+    /// The training of a round was charged to the ledger of this peer's rows: `epsilon` of `budget`
+    /// is spent, both at the charter's delta.
+    PrivacySpent {
+        round: u64,
+        epsilon: f64,
+        budget: f64,
+    },
+    /// The training of a round would have exceeded the privacy budget. The peer releases nothing in
+    /// this round, and mixes what it gets.
+    BudgetExhausted {
+        round: u64,
+        epsilon: f64,
+        budget: f64,
+    },
     /// Local training ended.
     Trained {
         round: u64,
-        loss: f64,
+        /// Mean training loss; `None` under a privacy guarantee, which does not cover it.
+        loss: Option<f64>,
         samples: u64,
         local_steps: u64,
     },

@@ -79,6 +79,8 @@ enum Phase {
     Created,
     /// Waits for neighbours before its first round.
     Gathering,
+    /// Waits until its training is charged to the privacy ledger.
+    Charging,
     /// Waits for the trainer.
     Training,
     /// Waits until the intent is on disk.

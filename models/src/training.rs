@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use kith_consensus::Section;
+use kith_consensus::charter::Declared;
 use kith_consensus::optimization::Optimizer;
 use kith_consensus::registry::{Entry, Registry};
 
@@ -185,7 +186,18 @@ pub struct TrainingSection {
 }
 
 impl TrainingSection {
-    /// The part that other crates need: how far gradients lead.
+    /// Declares what the rest of the charter needs to know.
+    pub fn declare(&self, declared: &mut Declared) {
+        declared.optimizer = self.optimizer();
+        declared.local_steps = match self.local {
+            Local::Epochs(_) => None,
+            Local::Steps(steps) => Some(steps),
+        };
+        declared.batch_size = self.batch_size;
+        declared.clips_batches = self.clip_norm != 0.0;
+    }
+
+    /// How far gradients lead.
     pub fn optimizer(&self) -> Optimizer {
         Optimizer {
             momentum: self.momentum,

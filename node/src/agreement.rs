@@ -53,7 +53,7 @@ impl Agreement {
                 }),
                 ("training", &mut |section, declared| {
                     let read = training.insert(TrainingSection::read(section));
-                    declared.optimizer = read.optimizer();
+                    read.declare(declared);
                 }),
                 ("codec", &mut |section, declared| {
                     let read = codec.insert(codec_from_section(section));
@@ -67,6 +67,7 @@ impl Agreement {
             model.expect(CALLED),
             training.expect(CALLED),
         )?;
+        task.check_guarantee(charter.privacy.as_ref())?;
         let mut codec = codec.expect(CALLED);
         codec.shape(&matrices(&task));
         Ok(Agreement {

@@ -6,6 +6,7 @@ mod backup;
 mod charter;
 mod check;
 mod completions;
+mod guard;
 mod init;
 mod list;
 mod log;

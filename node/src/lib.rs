@@ -15,6 +15,7 @@ mod cli;
 pub mod config;
 pub mod data;
 pub mod error;
+pub mod guarantee;
 mod hashed;
 pub mod identity;
 pub mod node;

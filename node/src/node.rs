@@ -21,6 +21,7 @@ use crate::agreement::Agreement;
 use crate::config::Config;
 use crate::data;
 use crate::error::NodeError;
+use crate::guarantee::Guarantee;
 use crate::identity::Identity;
 use crate::store::Store;
 use crate::telemetry::{Known, Line, NodeEvent, Telemetry, What};
@@ -53,6 +54,8 @@ pub struct NodeSettings {
     pub data: Dataset,
     /// Rows to evaluate on.
     pub held_out: Option<Dataset>,
+    /// The guarantee for the rows to train on, under a charter that gives one.
+    pub guarantee: Option<Guarantee>,
     /// How it behaves: honest, except for a testnet's liars.
     pub conduct: Box<dyn Conduct>,
 }
@@ -100,7 +103,9 @@ impl NodeSettings {
             agreement.task.schema(),
             agreement.charter.peer_seed(&peer),
         )?;
+        let guarantee = Guarantee::of(&agreement, &config.data, data.len())?;
         Ok(NodeSettings {
+            guarantee,
             config,
             agreement,
             identity,
@@ -177,18 +182,25 @@ impl Node {
             identity,
             data,
             held_out,
+            guarantee,
             conduct,
         } = settings;
         let charter = agreement.charter.clone();
         let peer_id = identity.peer();
         trainer::check_threads()?;
-        let store = Store::open(
+        let mut store = Store::open(
             &config.state,
             &config.checkpoints,
             agreement.shapes(),
             charter.genesis,
         )?;
         let resumed = store.resume()?;
+        if let Some(guarantee) = &guarantee {
+            if resumed.checkpoint.is_none() && resumed.intent.is_none() {
+                guarantee.check_budget(&guarantee.charging.file.read()?)?;
+            }
+            store.charge_to(guarantee.charging.clone())?;
+        }
         let network = Network::new(network_settings(&config, &agreement, &identity)?)?;
         let socket = status::Socket::bind(config.status_listen, &config.state).await?;
         let status_address = socket.address().to_string();
@@ -227,6 +239,7 @@ impl Node {
             task: agreement.task,
             data,
             held_out,
+            private: guarantee.map(|guarantee| guarantee.training),
             seed,
             peer: peer_ref.clone().recipient(),
             telemetry: telemetry.clone(),

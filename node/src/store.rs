@@ -1,7 +1,8 @@
 //! The state that a peer must not forget: its round, its promises, its checkpoints and its events.
 //!
 //! One transactional file (`state/kith.redb`), made and opened in `database`, next to the
-//! checkpoint files (`checkpoints`) and the vectors of a promise (`promise`, `vectors`). Everything that [`Store::persist`]
+//! checkpoint files (`checkpoints`) and the vectors of a promise (`promise`, `vectors`). The privacy
+//! ledger (`ledger`) stands beside the rows instead. Everything that [`Store::persist`]
 //! returned from is on disk. A second program on the same folder is refused by a file lock, which
 //! ends with the process however that ends. `backup` copies all of it and puts a copy back.
 
@@ -10,6 +11,7 @@ mod checkpoints;
 mod database;
 mod error;
 mod folder;
+mod ledger;
 mod life;
 mod lock;
 mod log;
@@ -27,6 +29,7 @@ use kith_gossip::{Record, Stored};
 use redb::{Database, ReadableTable};
 
 pub use self::error::StoreError;
+pub use self::ledger::{Charging, LedgerFile};
 use self::lock::lock;
 pub use self::log::read_events;
 pub use self::resume::Resumed;
@@ -48,6 +51,8 @@ pub struct Store {
     cause: OnceLock<(std::io::ErrorKind, String)>,
     /// Warnings from when it was opened.
     warnings: Vec<String>,
+    /// The privacy ledger, under a charter with a guarantee.
+    charging: Option<Charging>,
     _lock: File,
 }
 
@@ -83,6 +88,7 @@ impl Store {
             federation,
             cause: OnceLock::new(),
             warnings,
+            charging: None,
             _lock: lock,
         };
         store.check_federation()?;
@@ -131,6 +137,7 @@ impl Store {
             federation: Genesis::default(),
             cause: OnceLock::new(),
             warnings: Vec::new(),
+            charging: None,
             _lock: lock,
         })
     }
@@ -233,6 +240,7 @@ impl Store {
     /// promise.
     pub fn persist(&self, record: &Record) -> Result<Stored, StoreError> {
         match record {
+            Record::Charge { round, known } => self.charge(*round, *known),
             Record::Intent(intent) => {
                 self.persist_intent(intent)?;
                 Ok(Stored::Intent {

@@ -31,8 +31,8 @@ use kith_gossip::net::Obstacle;
 use tokio::sync::broadcast;
 
 use self::denials::{Denial, Denials};
-pub use self::known::{Bytes, Dropped, Known};
-use self::line::time_of_day;
+pub use self::known::{Budget, Bytes, Dropped, Known};
+pub(crate) use self::line::time_of_day;
 pub use self::line::{Line, NodeEvent, What};
 pub use self::log::irregular;
 use self::metrics::{Counted, Metrics};
@@ -117,7 +117,12 @@ impl Telemetry {
     pub fn peer_event(&self, mut event: Event) -> Line {
         // JSON knows no infinity: a number that is not finite is shown as the largest number.
         if let Event::Aggregated { spread: number, .. }
-        | Event::Trained { loss: number, .. }
+        | Event::Trained {
+            loss: Some(number), ..
+        }
+        | Event::BudgetExhausted {
+            epsilon: number, ..
+        }
         | Event::Evaluated { loss: number, .. } = &mut event
             && !number.is_finite()
         {

@@ -19,6 +19,7 @@ mod adopts_as_agreed;
 mod awaited_again;
 mod bodies_for_receivers;
 mod bounded;
+mod charged_first;
 mod chooses_as_agreed;
 mod contradictions_convict;
 mod counted_once;
@@ -66,6 +67,7 @@ pub static CHECKS: Registry<NewCheck> = Registry::new(
         nothing_stale::ENTRY,
         over_is_true::ENTRY,
         promised_first::ENTRY,
+        charged_first::ENTRY,
         promise_kept::ENTRY,
         no_contradiction::ENTRY,
         expelled_is_out::ENTRY,

@@ -3,7 +3,12 @@
 use std::sync::Arc;
 
 use kith_consensus::Seed;
-use kith_models::{Dataset, ModelError, Request, Task, Trained, Trainer};
+use kith_consensus::charter::Charter;
+use kith_consensus::privacy::ledger::Account;
+use kith_consensus::privacy::noise::ReleaseKey;
+use kith_models::{
+    Dataset, ModelError, PrivateError, PrivateTraining, Request, Task, Trained, Trainer, Units,
+};
 
 use crate::simulator::Local;
 
@@ -12,6 +17,16 @@ pub struct Learner {
     task: Task,
     trainer: Trainer,
     held_out: Option<Arc<Dataset>>,
+    private: Option<Private>,
+}
+
+/// Training under a guarantee for each row.
+struct Private {
+    training: PrivateTraining,
+    units: Units,
+    account: Account,
+    /// The keys of releases come from it, where a node takes them from the operating system.
+    keys: Seed,
 }
 
 impl Learner {
@@ -29,7 +44,31 @@ impl Learner {
             task: task.clone(),
             trainer: task.trainer(rows, seed)?,
             held_out,
+            private: None,
         })
+    }
+
+    /// The same under the charter's `[privacy]`, if it gives a guarantee. The keys of releases follow
+    /// from `keys`, so that a run repeats; nothing that is released may be kept secret by them.
+    ///
+    /// # Errors
+    /// When this model or this number of rows cannot be trained so.
+    pub fn under(self, charter: &Charter, keys: Seed) -> Result<Learner, PrivateError> {
+        let Some(terms) = &charter.privacy else {
+            return Ok(self);
+        };
+        let training = self.task.private_training(terms)?;
+        let units = Units::rows(self.trainer.data().len());
+        training.check_units(units.len())?;
+        let slack = training.slack(self.task.layout().dimension);
+        let account = Account::new(charter, slack);
+        let private = account.map(|account| Private {
+            training,
+            units,
+            account,
+            keys,
+        });
+        Ok(Learner { private, ..self })
     }
 
     /// What these rows alone teach: `rounds` rounds of local training without anybody else.
@@ -55,6 +94,24 @@ impl Local for Learner {
         self.trainer
             .train(request)
             .map_err(|error| error.to_string())
+    }
+
+    fn train_again(&self, request: &Request<'_>, life: u32) -> Result<Trained, String> {
+        let Some(private) = &self.private else {
+            return self.train(request);
+        };
+        // A process trains a round once, so no key is used for two releases.
+        let key = private.keys.child(&format!("{life} {}", request.round));
+        let key = ReleaseKey::new(key.0);
+        let trained = self
+            .trainer
+            .train_privately(request, &private.training, &private.units, key);
+        let trained = trained.map_err(|error| error.to_string())?;
+        Ok(trained.trained(&private.training))
+    }
+
+    fn account(&self) -> Option<&Account> {
+        self.private.as_ref().map(|private| &private.account)
     }
 
     fn steps(&self) -> u64 {

@@ -84,6 +84,8 @@ pub struct PeerRow {
     /// Bytes of its updates that it sent once more to a peer that had been sent them before, while
     /// it was in this round.
     pub retransmitted_bytes: u64,
+    /// What was spent of its privacy budget by then, ε at the charter's δ.
+    pub epsilon: Option<f64>,
     #[serde(skip)]
     staleness_sum: u64,
 }
@@ -92,7 +94,10 @@ impl PeerRow {
     /// Notes an event of the row's peer, while the row is its newest.
     fn note(&mut self, moment: &Moment<'_>, event: &Event) {
         match event {
-            Event::Trained { loss, .. } => self.train_loss = Some(*loss),
+            Event::Trained { loss, .. } => self.train_loss = *loss,
+            Event::PrivacySpent { epsilon, .. } | Event::BudgetExhausted { epsilon, .. } => {
+                self.epsilon = Some(*epsilon)
+            }
             Event::Accepted {
                 staleness,
                 payload_bytes,
@@ -171,6 +176,8 @@ pub struct RoundRow {
     /// Spectral gap of the mixing that was in force among the honest peers that made the round;
     /// empty in worlds of more than [`GAP_PEERS_MAX`] peers.
     pub spectral_gap: Option<f64>,
+    /// The most that an honest peer had spent of its privacy budget, ε at the charter's δ.
+    pub epsilon: Option<f64>,
 }
 
 /// Sums from which a [`RoundRow`] is made.
@@ -379,7 +386,16 @@ impl Metrics {
         number_of: impl Fn(&kith_consensus::PeerId) -> Option<usize>,
     ) {
         match event {
-            Event::Trained { round, loss, .. } => self.round(*round + 1).train_loss.add(*loss),
+            Event::Trained {
+                round,
+                loss: Some(loss),
+                ..
+            } => self.round(*round + 1).train_loss.add(*loss),
+            Event::PrivacySpent { round, epsilon, .. }
+            | Event::BudgetExhausted { round, epsilon, .. } => {
+                let most = &mut self.round(*round + 1).row.epsilon;
+                *most = Some(most.map_or(*epsilon, |most| most.max(*epsilon)));
+            }
             Event::RoundClosed {
                 round,
                 why: Closed::Deadline,

@@ -36,6 +36,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use kith_consensus::charter::Admission;
+use kith_consensus::privacy::PrivacyError;
+use kith_consensus::privacy::ledger::{Account, Statement};
 use kith_consensus::{Digest, PeerId, Seed};
 use kith_gossip::{Effect, Event, Input, Parameters, Peer, Roster, Timer};
 use serde::{Deserialize, Serialize};
@@ -260,6 +262,17 @@ impl<O: Observer> Simulation<O> {
     /// The parameters that a peer's last completed round led to.
     pub fn parameters(&self, member: usize) -> &Parameters {
         self.members[member].peer.parameters()
+    }
+
+    /// What may be said of the releases of a member's rows; `None` without a privacy guarantee.
+    ///
+    /// # Errors
+    /// When 64-bit arithmetic cannot resolve δ.
+    pub fn privacy(&self, member: usize) -> Result<Option<Statement>, PrivacyError> {
+        let state = &self.members[member];
+        let account = state.local.account();
+        let statement = |account: &Account| account.statement(&state.ledger);
+        account.map(statement).transpose()
     }
 
     /// The identity of a member.

@@ -162,9 +162,47 @@ impl Sites<'_> {
 
     /// The model that each site ends with.
     fn federate(&self, train: &[Dataset], seed: &Seed) -> Result<Vec<Vec<f32>>, String> {
+        let Sites {
+            charter,
+            task,
+            federation,
+            secrets,
+            ..
+        } = self;
+        let together = Together {
+            charter,
+            task,
+            federation,
+            secrets,
+        };
+        together.train(train, seed)
+    }
+}
+
+/// A federation in memory, without faults or delays, whose members' secrets are known.
+pub struct Together<'a> {
+    /// What its members agreed on.
+    pub charter: &'a Charter,
+    /// The learning task.
+    pub task: &'a Task,
+    /// What its peers have in common.
+    pub federation: &'a Federation,
+    /// Secrets of the members' keys.
+    pub secrets: &'a [[u8; 32]],
+}
+
+impl Together<'_> {
+    /// The model that each member ends with; `train` holds their rows in the order of the secrets.
+    ///
+    /// # Errors
+    /// What went wrong, in words for people.
+    pub fn train(&self, train: &[Dataset], seed: &Seed) -> Result<Vec<Vec<f32>>, String> {
         let mut members = Vec::new();
-        for (secret, rows) in self.secrets.iter().zip(train) {
+        for (index, (secret, rows)) in self.secrets.iter().zip(train).enumerate() {
+            let keys = seed.child(&format!("release keys {index}"));
             let learner = Learner::new(self.task, rows.clone(), seed.child("own"), None)
+                .map_err(|error| error.to_string())?
+                .under(self.charter, keys)
                 .map_err(|error| error.to_string())?;
             let (federation, secret, seed) =
                 (self.federation.clone(), *secret, seed.child("codec"));

@@ -25,6 +25,10 @@ const ELSEWHERE: &[Mutant] = &[
     Mutant::IgnoreUnanswered,
     Mutant::ForgetSigned,
     Mutant::KeepHeaders,
+    // In models' `tests/mutants.rs`.
+    Mutant::BareTensor,
+    Mutant::FixedLots,
+    Mutant::NoClip,
 ];
 
 /// So many bugs are noticed here: all others.
@@ -291,6 +295,7 @@ const SCENES: &[Scene] = &[
         )
     },
     scene("rollback", &[]),
+    scene("private", &[]),
     scene(
         "slow",
         &[

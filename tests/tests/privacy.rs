@@ -1,8 +1,9 @@
-//! `kith privacy`: what it answers, and what it refuses.
+//! `kith privacy`: what it answers, and what it refuses; and federations under a guarantee, over real
+//! processes.
 
 mod common;
 
-use common::{Folder, run, told};
+use common::{Federation, Folder, Running, kith, run, told};
 use serde_json::Value;
 
 const EPSILON: [&str; 11] = [
@@ -188,4 +189,297 @@ fn impossible_values_are_refused_with_one_line_each() {
         folder.refused(&arguments, &[expected]);
     }
     folder.refused(&["privacy", "graph", "nowhere.toml"], &["nowhere.toml"]);
+}
+
+// --- federations under a guarantee ---
+
+const GUARDED: [&str; 6] = [
+    "--privacy",
+    "example-level",
+    "--rows",
+    "310",
+    "--deadline",
+    "5",
+];
+
+fn guarded(peers: usize, rounds: &str) -> Federation {
+    let federation = Federation::new(peers, &[&GUARDED[..], &["--rounds", rounds]].concat());
+    for name in &federation.names {
+        federation.edit(name, "kith.toml", "holdout = 0.2", "holdout = 0.0");
+    }
+    federation
+}
+
+fn start_all(federation: &Federation) -> Vec<Running> {
+    let names = federation.names.iter();
+    names.map(|name| federation.start(name)).collect()
+}
+
+fn ledger(federation: &Federation, name: &str) -> Value {
+    let dir = federation.dir(name);
+    let folder = Folder::new();
+    folder.json(&[
+        "privacy",
+        "ledger",
+        "--json",
+        "--dir",
+        dir.to_str().expect("text"),
+    ])
+}
+
+/// Beside the rows of a member.
+fn beside_rows(federation: &Federation, name: &str, ending: &str) -> std::path::PathBuf {
+    let entries = std::fs::read_dir(federation.folder.path()).expect("a folder");
+    let mut paths = entries.map(|entry| entry.expect("an entry").path());
+    let is_it = |path: &std::path::PathBuf| {
+        let file = path
+            .file_name()
+            .and_then(|file| file.to_str())
+            .unwrap_or_default();
+        file.starts_with(name) && file.ends_with(ending)
+    };
+    paths
+        .find(is_it)
+        .unwrap_or_else(|| panic!("{name}: a file {ending}"))
+}
+
+#[test]
+fn peers_stop_releasing_at_their_budget_by_themselves_and_go_on_receiving() {
+    let federation = guarded(3, "12");
+    for name in &federation.names {
+        federation.edit(
+            name,
+            "charter.toml",
+            "epsilon_budget = 4.0",
+            "epsilon_budget = 2.0",
+        );
+    }
+    let mut peers = start_all(&federation);
+    for (name, peer) in federation.names.iter().zip(&mut peers) {
+        peer.until_event("finished");
+        assert_eq!(peer.end(), Some(0));
+        let count = |event: &str| {
+            peer.seen
+                .iter()
+                .filter(|line| line["event"] == event)
+                .count()
+        };
+        let (spent, refused) = (count("privacy-spent"), count("budget-exhausted"));
+        assert!(
+            spent > 0 && refused > 0 && spent + refused == 12,
+            "{spent} {refused}"
+        );
+        let trained: Vec<&Value> = peer
+            .seen
+            .iter()
+            .filter(|line| line["event"] == "trained")
+            .collect();
+        assert!(
+            trained
+                .iter()
+                .all(|line| line["loss"].is_null() && line["samples"] == 310),
+            "{trained:?}"
+        );
+        let found = ledger(&federation, name);
+        assert_eq!(
+            found["privacy"]["releases"].as_u64(),
+            Some(spent as u64),
+            "{found}"
+        );
+        let epsilon = number(&found["privacy"], "epsilon_rdp");
+        assert!(epsilon <= 2.0 && epsilon > 1.0, "{found}");
+        assert!(
+            number(&found["privacy"], "epsilon_pld") < epsilon,
+            "{found}"
+        );
+        // Another run on these rows is refused before it begins.
+        let dir = federation.dir(name);
+        for part in ["state", "checkpoints"] {
+            std::fs::remove_dir_all(dir.join(part)).expect("it was there");
+        }
+        for verb in ["check", "run"] {
+            let output = kith()
+                .args([verb, "--dir"])
+                .arg(&dir)
+                .output()
+                .expect("starts");
+            assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+            assert!(
+                told(&output).contains("the privacy budget of these rows is spent"),
+                "{}",
+                told(&output)
+            );
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_is_killed_again_and_again_counts_every_release() {
+    let federation = guarded(3, "40");
+    let mut peers = start_all(&federation);
+    let mut trained = 0;
+    for after in 1..=4u64 {
+        let spent = |line: &Value| line["event"] == "privacy-spent";
+        (0..after).for_each(|_| _ = peers[1].until("a charge", spent));
+        peers[1].kill();
+        peers[1].read();
+        trained += peers[1]
+            .seen
+            .iter()
+            .filter(|line| line["event"] == "trained")
+            .count() as u64;
+        peers[1] = federation.start("bob");
+    }
+    for peer in &mut peers {
+        peer.until_event("finished");
+        assert_eq!(peer.end(), Some(0));
+        assert!(!peer.has("equivocated"));
+    }
+    trained += peers[1]
+        .seen
+        .iter()
+        .filter(|line| line["event"] == "trained")
+        .count() as u64;
+    let found = ledger(&federation, "bob");
+    let releases = found["privacy"]["releases"].as_u64().expect("a number");
+    assert!(releases >= trained, "{releases} {trained}");
+    assert!(number(&found["privacy"], "epsilon_rdp") <= 4.0, "{found}");
+}
+
+#[test]
+fn a_ledger_that_is_gone_older_or_damaged_ends_a_start_and_is_never_begun_anew() {
+    let federation = guarded(2, "4");
+    let mut peers = start_all(&federation);
+    for peer in &mut peers {
+        peer.until_event("finished");
+        assert_eq!(peer.end(), Some(0));
+    }
+    let (path, dir) = (
+        beside_rows(&federation, "ada", ".ledger"),
+        federation.dir("ada"),
+    );
+    let whole = std::fs::read(&path).expect("a ledger");
+    let refused = |words: &str| {
+        for verb in [&["run"][..], &["privacy", "ledger"]] {
+            let output = kith()
+                .args(verb)
+                .arg("--dir")
+                .arg(&dir)
+                .output()
+                .expect("starts");
+            assert_ne!(output.status.code(), Some(0), "{verb:?}");
+            let told = told(&output);
+            assert!(
+                told.contains("privacy ledger") && told.contains(words),
+                "{words}: {told}"
+            );
+        }
+    };
+    std::fs::remove_file(&path).expect("removed");
+    refused("gone or empty");
+    let mut damaged = whole.clone();
+    damaged[100] ^= 1;
+    std::fs::write(&path, &damaged).expect("written");
+    refused("entry 0 is damaged");
+    let other = beside_rows(&federation, "bob", ".ledger");
+    std::fs::copy(&other, &path).expect("copied");
+    refused("belongs to data set");
+    // An older copy is whole, and only the peer's state knows better.
+    let records = whole.len() - 48;
+    std::fs::write(&path, &whole[..48 + records / 4 * 2]).expect("written");
+    let output = kith()
+        .arg("run")
+        .arg("--dir")
+        .arg(&dir)
+        .output()
+        .expect("starts");
+    assert!(told(&output).contains("an older copy"), "{}", told(&output));
+}
+
+#[test]
+fn settings_that_show_rows_outside_a_guarantee_and_budgets_that_are_none_are_refused() {
+    let federation = guarded(2, "4");
+    federation.edit("ada", "kith.toml", "holdout = 0.0", "holdout = 0.2");
+    let dir = federation.dir("ada");
+    let output = kith()
+        .arg("check")
+        .arg("--dir")
+        .arg(&dir)
+        .output()
+        .expect("starts");
+    assert!(
+        told(&output).contains("evaluated outside the guarantee"),
+        "{}",
+        told(&output)
+    );
+    let output = kith()
+        .arg("check")
+        .arg("--dir")
+        .arg(federation.dir("bob"))
+        .output()
+        .expect("starts");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    for part in [
+        "each row, epsilon 4 at delta 1e-5",
+        "the budget pays for 4 more",
+        "on every coordinate",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let folder = Folder::new();
+    let new = [
+        "charter",
+        "new",
+        "--name",
+        "x",
+        "--open",
+        "4",
+        "--privacy",
+        "example-level",
+    ];
+    for (options, words) in [
+        (["--epsilon", "0"], "a budget of 0 permits no release"),
+        (["--delta", "1"], "delta 1: expected above 0 and below 1"),
+        (["--epsilon", "1e-9"], "is too small for a filter"),
+    ] {
+        folder.refused(&[&new[..], &options].concat(), &[words]);
+    }
+}
+
+/// The main job: its answer names what is spent and by which accountant, beside the run without.
+#[test]
+fn a_testnet_under_a_guarantee_tells_what_it_spends_and_what_that_costs() {
+    let folder = Folder::new();
+    let found = folder.json(&[
+        "testnet",
+        "--privacy",
+        "example-level",
+        "--epsilon",
+        "4",
+        "--delta",
+        "1e-5",
+        "--json",
+    ]);
+    let privacy = &found["privacy"];
+    assert_eq!(
+        (privacy["mechanism"].as_str(), privacy["unit"].as_str()),
+        (Some("example-level"), Some("row"))
+    );
+    assert_eq!(
+        (privacy["releases"].as_u64(), number(privacy, "delta")),
+        (Some(30), 1e-5)
+    );
+    let (rdp, pld) = (
+        number(privacy, "epsilon_rdp"),
+        number(privacy, "epsilon_pld"),
+    );
+    assert!(
+        pld < rdp && rdp <= number(privacy, "budget") && rdp > 3.9,
+        "{privacy}"
+    );
+    let (with, without) = (
+        number(&found["accuracy"], "mean"),
+        number(&found, "accuracy_without_privacy"),
+    );
+    assert!(with > 0.75 && without > with, "{with} {without}");
 }

@@ -26,6 +26,8 @@ pub(super) struct Parts<'a> {
     pub(super) round: &'a RoundSection,
     pub(super) aggregation: &'a Aggregation,
     pub(super) declared: &'a Declared,
+    /// Whether releases have a guarantee for each row.
+    pub(super) is_private: bool,
 }
 
 impl Parts<'_> {
@@ -239,6 +241,36 @@ static MISFITS: &[Misfit] = &[
         holds: |of| of.method() == Method::PushSum && !of.declared.codec_is_exact,
         what: "push-sum sends sums over all rounds, of which a codec has to say every bit; expected \
                codec.kind = \"identity\" without replica",
+    },
+    Misfit {
+        key: "training.local_epochs",
+        holds: |of| of.is_private && of.declared.local_steps.is_none(),
+        what: "under privacy.mechanism = \"example-level\" the number of steps may not tell how many \
+               rows a peer has; expected local_steps, and local_epochs = 0",
+    },
+    Misfit {
+        key: "training.clip_norm",
+        holds: |of| of.is_private && of.declared.clips_batches,
+        what: "under privacy.mechanism = \"example-level\" each row's gradient is clipped, to \
+               privacy.clip_norm; expected 0",
+    },
+    Misfit {
+        key: "aggregation.rule",
+        holds: |of| of.is_private && of.aggregation.rule.needs_losses(),
+        what: "rule RULE chooses models by their losses on a peer's own rows, which privacy.mechanism \
+               = \"example-level\" does not cover; expected a rule that looks at models alone",
+    },
+    Misfit {
+        key: "round.selection",
+        holds: |of| of.is_private && of.round.selection.needs_losses(),
+        what: "selection SELECTION has peers tell the losses on their own rows, which \
+               privacy.mechanism = \"example-level\" does not cover; expected \"all\"",
+    },
+    Misfit {
+        key: "aggregation.weighting",
+        holds: |of| of.is_private && of.aggregation.weighting != Weighting::Mixing,
+        what: "weights by samples tell how many rows a peer has, which privacy.mechanism = \
+               \"example-level\" does not cover; expected \"mixing\"",
     },
 ];
 

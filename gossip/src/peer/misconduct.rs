@@ -14,7 +14,6 @@ use std::sync::Arc;
 use kith_consensus::{Digest, PeerId, Stream};
 
 use super::Peer;
-use super::privacy::clear;
 use super::release::Sealed;
 use crate::Parameters;
 use crate::conduct::{Conduct, Fraud, Publication, View};
@@ -93,7 +92,7 @@ impl Peer {
         let end = Arc::new(vector);
         let row = self.row(Arc::clone(&end), &end, reach);
         let (told, _) = self.algorithm.share(&row, self.round);
-        let cleared = clear(told, self.own.claims);
+        let cleared = self.clear(told);
         let encoded = self.encode(&cleared)?;
         let mut statement = self.statement(&encoded, &cleared);
         let (round, loss) = (self.round, statement.claims.loss);
@@ -262,6 +261,9 @@ fn begins_own_part(effect: &Effect) -> bool {
     };
     matches!(
         event,
-        Event::RoundOpened { .. } | Event::Trained { .. } | Event::TrainingFailed { .. }
+        Event::RoundOpened { .. }
+            | Event::BudgetExhausted { .. }
+            | Event::Trained { .. }
+            | Event::TrainingFailed { .. }
     )
 }

@@ -6,7 +6,7 @@
 //! | [`Peer::trained`] | checks what the trainer returned, and has the algorithm make a row of it |
 //! | [`Peer::release`] | lists the stages that follow |
 //! | [`Peer::share`] | the part of the row that the algorithm tells others |
-//! | [`clear`] | privacy: what may be released (see `privacy`) |
+//! | [`Peer::clear`] | privacy: what may be released (see `privacy`) |
 //! | [`Peer::encode`] | the codec's body, and what receivers will make of it |
 //! | [`Peer::announce`] | the announcement, signed |
 //! | [`Peer::promise`] | makes it durable before anybody sees it |
@@ -22,7 +22,7 @@ use serde_bytes::Bytes;
 
 use super::algorithm::Training;
 use super::exchange::{Encoded, Outgoing, check_values};
-use super::privacy::{Claims, Cleared, clear};
+use super::privacy::{Claims, Cleared};
 use super::{Peer, Phase};
 use crate::Parameters;
 use crate::codec::Randomness;
@@ -81,9 +81,19 @@ impl Peer {
             memory,
         } = trained;
         self.memory = memory;
+        let claims = self.claims(Claims {
+            samples,
+            local_steps,
+            loss,
+        });
+        let Claims {
+            samples,
+            local_steps,
+            ..
+        } = claims;
         out.push(Effect::Emit(Event::Trained {
             round: self.round,
-            loss,
+            loss: self.charter.privacy.is_none().then_some(loss),
             samples,
             local_steps,
         }));
@@ -108,14 +118,7 @@ impl Peer {
             let why = "the training loss, by which others select, is not a number";
             return self.training_failed(why.to_owned(), out);
         }
-        self.own = Own {
-            row,
-            claims: Claims {
-                samples,
-                local_steps,
-                loss,
-            },
-        };
+        self.own = Own { row, claims };
         self.release(model, reach, out);
     }
 
@@ -162,7 +165,7 @@ impl Peer {
             return self.misbehave(&model, reach, out);
         }
         let shared = self.share();
-        let cleared = clear(shared, self.own.claims);
+        let cleared = self.clear(shared);
         let encoded = self
             .encode(&cleared)
             .expect("a finite vector encodes, and decodes again");
@@ -302,6 +305,9 @@ impl Peer {
             receivers,
         };
         out.push(Effect::Emit(published));
+        if planted(Mutant::ChargeAfterSend) && self.charter.privacy.is_some() {
+            self.charge(out);
+        }
         self.collect(out);
     }
 

@@ -123,6 +123,14 @@ impl Peer {
         if !self.trains() {
             return self.exchange_only(out);
         }
+        if self.charter.privacy.is_some() && !planted(Mutant::ChargeAfterSend) {
+            return self.charge(out);
+        }
+        self.train(out);
+    }
+
+    pub(super) fn train(&mut self, out: &mut Vec<Effect>) {
+        self.phase = Phase::Training;
         out.push(Effect::Train {
             round: self.round,
             parameters: Arc::clone(&self.parameters),
@@ -390,6 +398,11 @@ impl Peer {
 
     pub(super) fn stored(&mut self, stored: Stored, out: &mut Vec<Effect>) {
         match stored {
+            Stored::Charge {
+                round,
+                decision,
+                spent,
+            } if self.is_in(Phase::Charging, round) => self.charged(decision, spent, out),
             Stored::Intent { round } if self.phase == Phase::Promising && round == self.round => {
                 self.send_update(out);
             }

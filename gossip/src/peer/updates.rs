@@ -116,7 +116,7 @@ impl Peer {
         // While gathering or storing, no window is open: early updates wait.
         let open = matches!(
             self.phase,
-            Phase::Training | Phase::Promising | Phase::Collecting
+            Phase::Charging | Phase::Training | Phase::Promising | Phase::Collecting
         );
         if !open || self.overlay.is_expelled(&sender) {
             return;

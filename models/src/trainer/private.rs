@@ -12,14 +12,18 @@
 //!
 //! Not here: what it costs (`kith_consensus::privacy`), and who permits it.
 
+use kith_consensus::Problem;
+use kith_consensus::charter::ExampleLevel;
+use kith_consensus::mutant::{Mutant, planted};
+use kith_consensus::privacy::ledger::Slack;
 use kith_consensus::privacy::noise::{self, Noise, NoiseScale, ReleaseKey};
 use kith_consensus::privacy::sampling::PoissonSampling;
 use kith_consensus::privacy::{Phase, PrivacyError, SampledGaussian};
 
 use super::optimizer::Optimizer;
-use super::{Request, Trainer};
+use super::{Request, Trained, Trainer};
 use crate::model::{Clipping, Network, Workspace, exp_negative};
-use crate::task::ModelError;
+use crate::task::{ModelError, Task};
 
 /// Why private training is refused.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +40,18 @@ pub enum PrivateError {
     LotSize {
         /// What was given.
         found: usize,
+    },
+    /// So few units that most lots are empty.
+    #[error(
+        "{units} units at sampling rate {rate} make lots of {expected:.2}; expected at least one unit in a lot: raise the rate or bring more rows"
+    )]
+    TooFewUnits {
+        /// The peer's units.
+        units: usize,
+        /// The sampling rate.
+        rate: f64,
+        /// Their product.
+        expected: f64,
     },
     /// More units than the lot size and the sampling rate allow for.
     #[error(
@@ -139,6 +155,45 @@ impl PrivateTraining {
         Ok(private)
     }
 
+    /// What a charter says.
+    fn of(terms: &ExampleLevel) -> Result<PrivateTraining, PrivateError> {
+        let steps = terms.release().steps();
+        PrivateTraining::new(terms.scale(), terms.sampling(), terms.lot(), steps)
+    }
+
+    /// Whether a peer with so many units can take part: lots of no fewer than one unit and of no
+    /// more than the lot size are expected.
+    ///
+    /// # Errors
+    /// Too few units, or too many.
+    pub fn check_units(&self, units: usize) -> Result<(), PrivateError> {
+        let rate = self.sampling.rate();
+        let expected = rate * units as f64;
+        // The rate is rounded down a little, so that exactly one row may come out just below 1.
+        if expected < 1.0 - 1e-6 {
+            return Err(PrivateError::TooFewUnits {
+                units,
+                rate,
+                expected,
+            });
+        }
+        self.check_most(units)
+    }
+
+    fn check_most(&self, units: usize) -> Result<(), PrivateError> {
+        let (rate, lot) = (self.sampling.rate(), self.lot);
+        let expected = rate * units as f64;
+        if expected > lot as f64 {
+            return Err(PrivateError::TooManyUnits {
+                units,
+                rate,
+                expected,
+                lot,
+            });
+        }
+        Ok(())
+    }
+
     /// What has to be accounted for one call of [`Trainer::train_privately`], besides
     /// [`PrivateTraining::slack`].
     ///
@@ -155,12 +210,15 @@ impl PrivateTraining {
     /// What has to be added to ε and δ for a model of `dimension` parameters: the noise's finite
     /// number of bits, and lots that are cut off. The latter is Bennett's bound for a sum of
     /// independent indicators of mean L to go beyond the cap, for each step: below 10⁻¹³.
-    pub fn slack(&self, dimension: usize) -> (f64, f64) {
+    pub fn slack(&self, dimension: usize) -> Slack {
         let (epsilon, delta) = noise::slack(dimension as u64 * self.steps);
         let lot = self.lot as f64;
         let beyond = self.lot_max() as f64 / lot - 1.0;
         let cut = (-lot * ((1.0 + beyond) * beyond.ln_1p() - beyond)).exp();
-        (epsilon, delta + self.steps as f64 * cut)
+        Slack {
+            epsilon,
+            delta: delta + self.steps as f64 * cut,
+        }
     }
 
     /// Most units of a lot; further ones are left out. L + 8√L alone would cut off one lot of a
@@ -173,6 +231,9 @@ impl PrivateTraining {
     /// in spite of rounding: 2·10⁻⁵ for a row's norm and scale, and for each of both sums 15
     /// roundings of 2⁻²⁴ in a block of 16 rows.
     fn clip(&self) -> f64 {
+        if planted(Mutant::NoClip) {
+            return 1e9;
+        }
         let roundings = 2.0 * 15.0 / (1u64 << 24) as f64;
         self.scale.clip() * (1.0 - 2e-5 - roundings * self.lot_max() as f64)
     }
@@ -250,6 +311,49 @@ pub struct PrivatelyTrained {
     pub memory: Option<Vec<f32>>,
 }
 
+impl PrivatelyTrained {
+    /// The same as the result of any training. The number of samples is the charter's lot size, and
+    /// there is no loss: both would tell of the rows.
+    pub fn trained(self, private: &PrivateTraining) -> Trained {
+        Trained {
+            parameters: self.parameters,
+            samples: private.lot as u64,
+            local_steps: self.local_steps,
+            rate: self.rate,
+            loss: f64::NAN,
+            memory: self.memory,
+        }
+    }
+}
+
+impl Task {
+    /// How its peers train under a guarantee for each row.
+    ///
+    /// # Errors
+    /// A model without gradients for each row, a lot size outside 1 to 4096.
+    pub fn private_training(&self, terms: &ExampleLevel) -> Result<PrivateTraining, PrivateError> {
+        self.network().ok_or(PrivateError::Architecture)?;
+        PrivateTraining::of(terms)
+    }
+
+    /// Whether a charter's guarantee can be kept with its model and its training.
+    ///
+    /// # Errors
+    /// What [`Task::private_training`] refuses, as a problem of the charter.
+    pub fn check_guarantee(&self, terms: Option<&ExampleLevel>) -> Result<(), Vec<Problem>> {
+        let Some(error) = terms.and_then(|terms| self.private_training(terms).err()) else {
+            return Ok(());
+        };
+        Err(vec![Problem {
+            key: "privacy.mechanism".to_owned(),
+            line: 0,
+            column: 0,
+            span: None,
+            what: error.to_string(),
+        }])
+    }
+}
+
 impl Trainer {
     /// Trains for one round and releases the result, once: the key is used up. The release has to
     /// be charged before.
@@ -273,6 +377,9 @@ impl Trainer {
         for step in 0..private.steps {
             private.sampling.draw(&key, step, units.len(), &mut lot);
             lot.truncate(private.lot_max());
+            if planted(Mutant::FixedLots) {
+                lot = (0..(private.sampling.rate() * units.len() as f64) as usize).collect();
+            }
             let sums = lots.sums(&parameters, units, &lot);
             let mut noise = Noise::new(&key, step, private.scale);
             let mut block = [0.0; BLOCK];
@@ -280,6 +387,10 @@ impl Trainer {
                 let range = first..(first + BLOCK).min(sums.len());
                 let gradient = &mut block[..range.len()];
                 noise.release(&sums[range.clone()], gradient);
+                if first == 0 && planted(Mutant::BareTensor) {
+                    let sums = &sums[range.clone()];
+                    (gradient.iter_mut().zip(sums)).for_each(|(value, sum)| *value = *sum as f32);
+                }
                 let scale = 1.0 / private.lot as f32;
                 gradient.iter_mut().for_each(|value| *value *= scale);
                 let (start, here) = (
@@ -313,16 +424,7 @@ impl Trainer {
         if clip_norm != 0.0 {
             return Err(PrivateError::ClipNorm { found: clip_norm });
         }
-        let rate = private.sampling.rate();
-        let expected = rate * units.len() as f64;
-        if expected > private.lot as f64 {
-            return Err(PrivateError::TooManyUnits {
-                units: units.len(),
-                rate,
-                expected,
-                lot: private.lot,
-            });
-        }
+        private.check_most(units.len())?;
         self.task.network().ok_or(PrivateError::Architecture)
     }
 }

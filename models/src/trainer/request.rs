@@ -31,14 +31,15 @@ impl<'a> Request<'a> {
 pub struct Trained {
     /// The parameters afterwards.
     pub parameters: Vec<f32>,
-    /// Number of the peer's rows, the n_i of sample weights.
+    /// Number of the peer's rows, the n_i of sample weights; under a privacy guarantee a constant of
+    /// the charter.
     pub samples: u64,
     /// Number of optimizer steps done.
     pub local_steps: u64,
     /// The round's step size.
     pub rate: f64,
     /// Mean training loss over the rows of the round's batches, each at the parameters before its
-    /// step.
+    /// step. Not a number under a privacy guarantee, which does not cover it.
     pub loss: f64,
     /// What the optimizer carries to the next round, as many values as the momentum's scope says
     /// ([`memory_len`](crate::MomentumScope::memory_len)): the velocity, or m̂ and then the start.

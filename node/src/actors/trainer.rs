@@ -8,7 +8,10 @@ use kameo::actor::{ActorRef, Recipient};
 use kameo::message::{Context, Message};
 use kith_consensus::Seed;
 use kith_gossip::{Input, Parameters};
-use kith_models::{Dataset, Request, Task, Trainer};
+use kith_models::{
+    Dataset, PrivateError, PrivateTraining, Request, Task, Trained, Trainer, Units,
+    fresh_release_key,
+};
 use tokio::sync::oneshot;
 
 use crate::error::NodeError;
@@ -23,6 +26,8 @@ pub(crate) struct Arguments {
     pub(crate) task: Task,
     pub(crate) data: Dataset,
     pub(crate) held_out: Option<Dataset>,
+    /// How it trains under a privacy guarantee, if there is one.
+    pub(crate) private: Option<PrivateTraining>,
     pub(crate) seed: Seed,
     pub(crate) peer: Recipient<Input>,
     pub(crate) telemetry: Arc<Telemetry>,
@@ -119,10 +124,11 @@ impl Actor for TrainerActor {
             .task
             .trainer(arguments.data.clone(), arguments.seed)?;
         let (task, held_out) = (arguments.task.clone(), arguments.held_out.clone());
+        let private = arguments.private;
         std::thread::Builder::new()
             .name("training".to_owned())
             .stack_size(STACK_BYTES)
-            .spawn(move || run(task, trainer, held_out, work))
+            .spawn(move || run(task, trainer, held_out, private, work))
             .map_err(TrainerError::Thread)?;
         Ok(TrainerActor { arguments, thread })
     }
@@ -132,6 +138,7 @@ fn run(
     task: Task,
     trainer: Trainer,
     held_out: Option<Dataset>,
+    private: Option<PrivateTraining>,
     work: Receiver<(Work, oneshot::Sender<Input>)>,
 ) {
     for (work, answer) in work {
@@ -146,6 +153,7 @@ fn run(
                 let correction = correction.as_deref().map(Vec::as_slice);
                 train(
                     &trainer,
+                    private.as_ref(),
                     &Request {
                         start: &parameters,
                         round,
@@ -171,9 +179,15 @@ fn run(
     }
 }
 
-fn train(trainer: &Trainer, request: &Request<'_>) -> Input {
+fn train(trainer: &Trainer, private: Option<&PrivateTraining>, request: &Request<'_>) -> Input {
     let round = request.round;
-    match trainer.train(request) {
+    let trained = match private {
+        None => trainer.train(request).map_err(|error| error.to_string()),
+        Some(private) => {
+            train_privately(trainer, private, request).map_err(|error| error.to_string())
+        }
+    };
+    match trained {
         Ok(trained) => Input::Trained {
             round,
             parameters: Arc::new(trained.parameters),
@@ -183,11 +197,20 @@ fn train(trainer: &Trainer, request: &Request<'_>) -> Input {
             rate: trained.rate,
             memory: trained.memory.map(Arc::new),
         },
-        Err(error) => Input::TrainingFailed {
-            round,
-            why: error.to_string(),
-        },
+        Err(why) => Input::TrainingFailed { round, why },
     }
+}
+
+/// Every release has a key of its own, which is stored nowhere: a key that came back with an older
+/// copy of the state would release two sums under one noise, and their difference is exact.
+fn train_privately(
+    trainer: &Trainer,
+    private: &PrivateTraining,
+    request: &Request<'_>,
+) -> Result<Trained, PrivateError> {
+    let units = Units::rows(trainer.data().len());
+    let trained = trainer.train_privately(request, private, &units, fresh_release_key()?)?;
+    Ok(trained.trained(private))
 }
 
 fn evaluate(task: &Task, held_out: Option<&Dataset>, round: u64, parameters: &[f32]) -> Input {

@@ -10,7 +10,8 @@ use serde_json::json;
 use toml::{Table, Value};
 
 use super::done;
-use super::output::{Failure, Verdict, print, print_json};
+use super::guard::{Guard, Plan};
+use super::output::{Failure, Verdict, print, print_json, tell};
 use super::text;
 use crate::agreement::Agreement;
 use crate::problems::BadFile;
@@ -58,6 +59,7 @@ pub(crate) struct Diff {
 Examples:
   kith charter new --name clinic --dataset heart --rounds 20 --member ada=12D3Koo… --member bob=12D3Koo…@Hospital > charter.toml
   kith charter new --name clinic --dataset digits --member-file ada.member --member-file bob.member --topology complete
+  kith charter new --name clinic --dataset heart --privacy example-level --epsilon 4 --delta 1e-5 --rows 300 --member-file …
 
 What `kith init` prints can be given as a file with --member-file. Everything can be edited afterwards; `kith check` tells
 whether it fits.")]
@@ -101,6 +103,11 @@ pub(crate) struct New {
     /// A file with [[membership.member]] as `kith init` prints it
     #[arg(long = "member-file", value_name = "FILE")]
     member_files: Vec<PathBuf>,
+    #[command(flatten)]
+    guard: Guard,
+    /// With --privacy: training rows of the member that has most; one with more cannot take part
+    #[arg(long, requires = "privacy", default_value_t = 1000)]
+    rows: u64,
     /// Where to write it; without it, to stdout
     #[arg(long)]
     out: Option<PathBuf>,
@@ -140,9 +147,7 @@ impl Charter {
 
 impl New {
     fn run(self) -> Verdict {
-        let text = self.table()?.to_string();
-        let agreement = Agreement::parse(&text)
-            .map_err(|problems| Failure::of_problems("this charter cannot work", &problems))?;
+        let agreement = self.agreement()?;
         let written = agreement.charter.to_toml();
         if let Some(out) = &self.out {
             if out.exists() {
@@ -163,6 +168,23 @@ impl New {
             print(&written)?;
         }
         done()
+    }
+
+    /// The agreement, with its noise calibrated if it has a guarantee.
+    fn agreement(&self) -> Result<Agreement, Failure> {
+        let parse = |table: &Table| {
+            Agreement::parse(&table.to_string())
+                .map_err(|problems| Failure::of_problems("this charter cannot work", &problems))
+        };
+        let mut table = self.table()?;
+        let agreement = parse(&table)?;
+        if !self.guard.is_wanted() {
+            return Ok(agreement);
+        }
+        let terms = self.guard.terms(Plan::of(&agreement, self.rows, 0))?;
+        terms.write(&mut table);
+        tell(&terms.words());
+        parse(&table)
     }
 
     fn table(&self) -> Result<Table, Failure> {

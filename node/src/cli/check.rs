@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use clap::Args;
 use kith_consensus::PeerId;
 use kith_consensus::charter::{Admission, Charter};
+use kith_consensus::privacy::rdp;
 use kith_consensus::topology::Graph;
 use kith_gossip::codec::Form;
 use kith_models::{Dataset, Schema, rows_in_both};
@@ -22,6 +23,7 @@ use crate::agreement::Agreement;
 use crate::config::{CONFIG_FILE, Config};
 use crate::data::{self, OwnRows};
 use crate::error::NodeError;
+use crate::guarantee::Guarantee;
 use crate::identity::Identity;
 use crate::node::may_lie;
 use crate::readiness;
@@ -136,6 +138,7 @@ impl Findings {
         if let Some(rows) = self.keep(data::read(&config.data, schema, seed)) {
             self.look_at_rows(config, schema, &rows);
             self.estimate(&agreement, peer, &rows.train, rows.held_out.as_ref());
+            self.look_at_privacy(config, &agreement, rows.train.len());
         }
     }
 
@@ -203,6 +206,43 @@ impl Findings {
         });
     }
 
+    /// What a guarantee asks of these rows, and what is left of their budget.
+    fn look_at_privacy(&mut self, config: &Config, agreement: &Agreement, rows: usize) {
+        let guarantee = self.keep(Guarantee::of(agreement, &config.data, rows));
+        let Some(guarantee) = guarantee.flatten() else {
+            return;
+        };
+        let Some(ledger) = self.keep(guarantee.charging.file.read().map_err(NodeError::from))
+        else {
+            return;
+        };
+        if !has_begun(config) {
+            self.keep(guarantee.check_budget(&ledger));
+        }
+        let account = &guarantee.charging.account;
+        let terms = account.terms();
+        let planned = rdp::Curve::of(&[terms.plan()], &[terms.filter().order()]);
+        let planned = planned.map(|curve| curve.epsilon(terms.delta()).epsilon);
+        let (scale, rate) = (terms.scale(), terms.sampling().rate());
+        self.document.privacy = Some(document::Privacy {
+            mechanism: "example-level",
+            clip_norm: scale.clip(),
+            noise_multiplier: scale.noise_multiplier(),
+            sampling_rate: rate,
+            lot: terms.lot(),
+            expected_lot: rate * rows as f64,
+            steps_per_release: terms.release().steps(),
+            delta: terms.delta().get(),
+            epsilon_budget: terms.budget().get(),
+            epsilon_planned: planned.unwrap_or(f64::INFINITY),
+            rounds_affordable: account.affordable(&ledger),
+            rounds_planned: terms.releases(),
+            epsilon_spent: account.spent(&ledger).epsilon,
+            noise_per_coordinate: scale.deviation() / terms.lot() as f64,
+            ledger: guarantee.charging.file.path().display().to_string(),
+        });
+    }
+
     fn estimate(
         &mut self,
         agreement: &Agreement,
@@ -234,6 +274,12 @@ impl Findings {
             local_steps_per_round: agreement.task.training().steps(rows.len()),
         });
     }
+}
+
+/// Whether the peer has a state, so that a start resumes it.
+fn has_begun(config: &Config) -> bool {
+    let checkpoints = std::fs::read_dir(&config.checkpoints);
+    checkpoints.is_ok_and(|mut entries| entries.next().is_some())
 }
 
 /// How many peers this peer hears in the first round, and how many hear it; 0 if that is unknown.

@@ -1,5 +1,10 @@
 //! `kith privacy`: what noised releases cost, how much noise a budget needs, and what a graph tells
-//! of a peer. Nothing here looks at rows or at a running peer.
+//! of a peer, none of which looks at rows or at a running peer. `ledger` shows what was released of a
+//! peer's rows, and `report` makes documents of it.
+
+mod ledger;
+mod pages;
+mod report;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,6 +35,14 @@ pub(crate) enum Privacy {
     Calibrate(Calibrate),
     /// What one peer's view tells of another's contributions
     Graph(View),
+    /// What has been released of a peer's rows
+    Ledger(ledger::Show),
+    /// Write a signed report about the privacy of a peer's rows
+    Report(report::Make),
+    /// Check the signature of a report
+    Verify(report::Verify),
+    /// Draft the record of processing activities (GDPR, Article 30)
+    ProcessingRecord(report::Record),
 }
 
 /// The epsilon of training with noise
@@ -131,6 +144,10 @@ impl Privacy {
             Privacy::Epsilon(spent) => spent.run(),
             Privacy::Calibrate(calibrate) => calibrate.run(),
             Privacy::Graph(view) => view.run(),
+            Privacy::Ledger(show) => show.run(),
+            Privacy::Report(make) => make.run(),
+            Privacy::Verify(verify) => verify.run(),
+            Privacy::ProcessingRecord(record) => record.run(),
         }
     }
 }

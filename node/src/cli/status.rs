@@ -13,7 +13,7 @@ use crate::config::{CONFIG_FILE, Config};
 use crate::error::NodeError;
 use crate::identity::Identity;
 use crate::node::{OWNER_TOKEN_FILE, STATUS_ADDRESS_FILE};
-use crate::telemetry::{self, Unreached};
+use crate::telemetry::{self, Budget, Unreached};
 
 /// Longest wait for a running peer's answer.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(15);
@@ -95,8 +95,23 @@ fn lines(status: &telemetry::Status) -> Vec<(&'static str, String)> {
         lines.push(("given up", format!("rounds no longer wait for {given_up}")));
     }
     lines.extend(status.unreached.iter().map(unreached));
+    lines.extend(status.privacy.map(privacy));
     lines.extend(counts(status));
     lines
+}
+
+fn privacy(privacy: Budget) -> (&'static str, String) {
+    let rest = match privacy.exhausted {
+        true => "; another release would exceed it, so nothing more is released",
+        false => "",
+    };
+    let Budget {
+        epsilon, budget, ..
+    } = privacy;
+    (
+        "privacy",
+        format!("epsilon {epsilon:.4} of {budget} is spent{rest}"),
+    )
 }
 
 fn unreached(unreached: &Unreached) -> (&'static str, String) {

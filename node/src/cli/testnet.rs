@@ -16,6 +16,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use super::guard::Guard;
 use super::output::{Verdict, print, tell};
 use super::text;
 use baseline::Baselines;
@@ -42,6 +43,7 @@ Examples:
   kith testnet --peers 12 --topology random-regular:7 --byzantine 3 --adversaries 3
   kith testnet --dataset fashion-mnist --peers 10 --topology ring
   kith testnet --dataset heart                          four hospitals as four peers
+  kith testnet --privacy example-level --epsilon 4      each row protected by noise, and what that costs
   kith testnet --charter charter.toml                   rehearse a real agreement with keys of a testnet
   kith testnet --dir net --detach && kith testnet kill peer-3 --dir net
 
@@ -117,6 +119,8 @@ struct Up {
     /// Seconds that a round waits for updates
     #[arg(long, conflicts_with = "charter")]
     deadline: Option<f64>,
+    #[command(flatten)]
+    guard: Guard,
     /// The rows (`kith list datasets`)
     #[arg(long, default_value = "digits")]
     dataset: String,

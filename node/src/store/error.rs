@@ -69,9 +69,23 @@ pub enum StoreError {
         /// What is wrong with each.
         why: String,
     },
+    /// The privacy ledger of the rows cannot be used.
+    #[error("the privacy ledger {} cannot be used: {why}{}; nothing is released without it: make it readable, or put its newest copy back", path.display(), because(source.as_ref()))]
+    Ledger {
+        /// Path of the ledger.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+        /// What the operating system said, if it did.
+        source: Option<std::io::Error>,
+    },
     /// A checkpoint could not be written.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+}
+
+fn because(source: Option<&std::io::Error>) -> String {
+    source.map_or(String::new(), |source| format!(": {source}"))
 }
 
 impl StoreError {
@@ -79,6 +93,7 @@ impl StoreError {
     /// disk.
     pub fn cause(&self) -> Option<&std::io::Error> {
         match self {
+            StoreError::Ledger { source, .. } => source.as_ref(),
             StoreError::Io { source, .. }
             | StoreError::Checkpoint(CheckpointError::Io { source, .. }) => Some(source),
             _ => None,

@@ -14,6 +14,8 @@ pub(super) const EVIDENCE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::
 
 pub(super) const FEDERATION: &str = "federation";
 pub(super) const SEQUENCE: &str = "sequence";
+/// Identity of the rows whose privacy ledger this peer has charged, and hash of its newest entry then.
+pub(super) const LEDGER: &str = "privacy-ledger";
 
 /// What a new file holds.
 pub(super) fn begin(database: &Database, federation: Genesis) -> Result<(), redb::Error> {

@@ -60,6 +60,17 @@ impl Dropped {
     }
 }
 
+/// What is spent of a privacy budget.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Budget {
+    /// ε that is spent of the peer's rows, at the charter's δ.
+    pub epsilon: f64,
+    /// ε that may be spent.
+    pub budget: f64,
+    /// Whether a release was refused because it would have exceeded the budget.
+    pub exhausted: bool,
+}
+
 /// What is known about a peer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Known {
@@ -87,6 +98,8 @@ pub struct Known {
     pub history: History,
     /// Addresses at which it listens.
     pub listening: Vec<String>,
+    /// What is spent of the privacy budget; `None` without a guarantee, or before the first charge.
+    pub privacy: Option<Budget>,
     /// Mean training loss, newest.
     pub training_loss: Option<f64>,
     /// Loss on held-out rows, newest.
@@ -150,7 +163,8 @@ impl Known {
 
     fn apply_event(&mut self, event: &Event) {
         match event {
-            Event::Trained { loss, .. } => self.training_loss = Some(*loss),
+            Event::Trained { loss, .. } => self.training_loss = *loss,
+            Event::PrivacySpent { .. } | Event::BudgetExhausted { .. } => self.spends(event),
             Event::Accepted { .. } => self.accepts(event),
             Event::Refused { reason, .. } => *self.refused.entry(reason.name()).or_default() += 1,
             Event::Evaluated { loss, accuracy, .. } => {
@@ -164,6 +178,23 @@ impl Known {
             | Event::NoLongerAwaited { .. }
             | Event::AwaitedAgain { .. } => self.neighbours(event),
             _ => self.rounds(event),
+        }
+    }
+
+    /// What is spent of the privacy budget.
+    fn spends(&mut self, event: &Event) {
+        if let Event::PrivacySpent {
+            epsilon, budget, ..
+        }
+        | Event::BudgetExhausted {
+            epsilon, budget, ..
+        } = event
+        {
+            self.privacy = Some(Budget {
+                epsilon: *epsilon,
+                budget: *budget,
+                exhausted: matches!(event, Event::BudgetExhausted { .. }),
+            });
         }
     }
 

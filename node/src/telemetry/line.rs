@@ -173,7 +173,7 @@ impl What {
 }
 
 /// Now, in UTC, to the millisecond (RFC 3339).
-pub(super) fn time_of_day() -> String {
+pub(crate) fn time_of_day() -> String {
     let now = OffsetDateTime::from(SystemTime::now());
     let (year, month, day) = (now.year(), u8::from(now.month()), now.day());
     let (hour, minute, second, millisecond) = now.to_hms_milli();

@@ -244,11 +244,29 @@ impl Telemetry {
                 loss,
                 samples,
                 local_steps,
-            } => {
-                tracing::info!(
+            } => match loss {
+                Some(loss) => tracing::info!(
                     "round {round}: trained {local_steps} steps on {samples} rows, loss {loss:.4}"
-                );
-            }
+                ),
+                None => tracing::info!(
+                    "round {round}: trained {local_steps} steps with noise, lots of {samples}"
+                ),
+            },
+            Event::PrivacySpent {
+                round,
+                epsilon,
+                budget,
+            } => tracing::info!(
+                "round {round}: charged; epsilon {epsilon:.4} of {budget} is spent of these rows"
+            ),
+            Event::BudgetExhausted {
+                round,
+                epsilon,
+                budget,
+            } => tracing::warn!(
+                "round {round}: another release would exceed the privacy budget (epsilon {epsilon:.4} of {budget} is spent); \
+                 nothing is released, and others' updates are still taken"
+            ),
             Event::TrainingFailed { round, why } => {
                 tracing::error!("round {round}: training failed: {why}")
             }

@@ -28,6 +28,8 @@ pub(super) struct Metrics {
     connected: Gauge,
     accuracy: Optional<Gauge<f64, AtomicU64>>,
     loss: Optional<Gauge<f64, AtomicU64>>,
+    epsilon: Optional<Gauge<f64, AtomicU64>>,
+    budget: Optional<Gauge<f64, AtomicU64>>,
     wire: Family<Labels, Gauge>,
     denied: Counter,
 }
@@ -57,6 +59,8 @@ impl Metrics {
             connected: Gauge::default(),
             accuracy: Family::default(),
             loss: Family::default(),
+            epsilon: Family::default(),
+            budget: Family::default(),
             wire: Family::default(),
             denied: Counter::default(),
         };
@@ -102,6 +106,16 @@ impl Metrics {
             "loss",
             "Mean loss on held-out rows, newest",
             self.loss.clone(),
+        );
+        registry.register(
+            "privacy_epsilon_spent",
+            "Epsilon spent of this peer's rows, at the charter's delta",
+            self.epsilon.clone(),
+        );
+        registry.register(
+            "privacy_epsilon_budget",
+            "Epsilon that may be spent of this peer's rows",
+            self.budget.clone(),
         );
         registry.register(
             "wire_bytes",
@@ -155,7 +169,13 @@ impl Metrics {
             let round = i64::try_from(round).unwrap_or(i64::MAX);
             self.round.get_or_create(&[]).set(round);
         }
-        for (gauge, value) in [(&self.accuracy, known.accuracy), (&self.loss, known.loss)] {
+        let privacy = known.privacy;
+        for (gauge, value) in [
+            (&self.accuracy, known.accuracy),
+            (&self.loss, known.loss),
+            (&self.epsilon, privacy.map(|privacy| privacy.epsilon)),
+            (&self.budget, privacy.map(|privacy| privacy.budget)),
+        ] {
             if let Some(value) = value {
                 gauge.get_or_create(&[]).set(value);
             }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kith_consensus::PeerId;
 use serde::{Deserialize, Serialize};
 
-use super::known::{Bytes, Known};
+use super::known::{Budget, Bytes, Known};
 use super::reach::Unreached;
 
 /// The state of a node, as `/status` and `kith status --json` show it.
@@ -42,6 +42,9 @@ pub struct Status {
     pub loss: Option<f64>,
     /// Accuracy on held-out rows, newest.
     pub accuracy: Option<f64>,
+    /// What is spent of the privacy budget, under a charter with a guarantee.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub privacy: Option<Budget>,
     /// Number of updates accepted.
     pub updates_accepted: u64,
     /// Refusals by reason; `denied` among them are connections, see [`Status::denied`].
@@ -80,6 +83,7 @@ impl Status {
             listening: known.listening.clone(),
             loss: known.loss,
             accuracy: known.accuracy,
+            privacy: known.privacy,
             updates_accepted: known.accepted,
             refused,
             bytes: Bytes {

@@ -41,7 +41,8 @@ impl Check for NobodyIsSilenced {
             Event::Published { .. }
             | Event::CatchingUp { .. }
             | Event::Jumped { .. }
-            | Event::TrainingFailed { .. } => *silent = None,
+            | Event::TrainingFailed { .. }
+            | Event::BudgetExhausted { .. } => *silent = None,
             Event::RoundClosed { round, .. } if *silent == Some(*round) => {
                 return Some(format!("it published nothing in round {round}"));
             }

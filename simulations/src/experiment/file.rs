@@ -98,7 +98,9 @@ impl Experiment {
         let mut read_model =
             |section: &mut Section<'_>, _: &mut Declared| model = Some(ModelSection::read(section));
         let mut read_training = |section: &mut Section<'_>, declared: &mut Declared| {
-            declared.optimizer = local.insert(TrainingSection::read(section)).optimizer();
+            local
+                .insert(TrainingSection::read(section))
+                .declare(declared);
         };
         let mut read_codec = |section: &mut Section<'_>, declared: &mut Declared| {
             declared.codec_is_exact = codec_from_section(section).is_exact();
@@ -115,7 +117,11 @@ impl Experiment {
             Charter::read(document, &mut resolvers, &mut [("world", &mut read_world)])?;
         let world: World = world.expect("every resolver is called once");
         let task = match (schema, model, local) {
-            (Some(schema), Some(model), Some(local)) => Some(Task::new(schema, model, local)?),
+            (Some(schema), Some(model), Some(local)) => {
+                let task = Task::new(schema, model, local)?;
+                task.check_guarantee(charter.privacy.as_ref())?;
+                Some(task)
+            }
             _ => None,
         };
         let misfits = misfits(&charter, &world, training);
@@ -140,6 +146,10 @@ fn misfits(charter: &Charter, world: &World, training: Training) -> Vec<(&'stati
     if membership.mode == Admission::Members && world.signatures == Signatures::Ed25519 {
         let what = "the members' secrets are theirs; expected \"keyed-hash\" for a charter that lists members";
         found.push(("world.signatures", what.to_owned()));
+    }
+    if training == Training::Formula && charter.privacy.is_some() {
+        let what = "[world.trainer] has no rows that a guarantee could protect; expected \"none\"";
+        found.push(("privacy.mechanism", what.to_owned()));
     }
     if world.peers != 0 && world.peers != membership.peers {
         let what = format!(

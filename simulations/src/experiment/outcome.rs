@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use kith_consensus::Digest;
+use kith_consensus::privacy::ledger::Statement;
 use kith_models::SkewReport;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -89,6 +90,9 @@ pub struct Outcome {
     pub loss: Option<Range>,
     pub consensus_distance: Option<f64>,
     pub optimum_distance: Option<Range>,
+    /// What the honest peer that spent most of its privacy budget may say of its releases.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub privacy: Option<Statement>,
     pub bytes: Bytes,
     pub mixing_skipped: u64,
     pub rounds_by_deadline: u64,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use kith_consensus::privacy::ledger::Statement;
+
 use super::Experiment;
 use super::cast::Cast;
 use super::outcome::{Checks, Outcome, Range};
@@ -66,6 +68,7 @@ impl Results<'_> {
             adversaries: cast.liars().count(),
             liars: cast.liars().map(|peer| cast.names[peer].clone()).collect(),
             known_to_liars: oracle.and_then(|oracle| oracle.known_share()),
+            privacy: self.privacy(),
             bytes: metrics.bytes,
             mixing_skipped: metrics.mixing_skipped,
             rounds_by_deadline: metrics.by_deadline,
@@ -90,6 +93,18 @@ impl Results<'_> {
             peer_rows: metrics.peer_rows().to_vec(),
             ..Outcome::default()
         }
+    }
+
+    /// The statement of the honest peer that spent most.
+    fn privacy(&self) -> Option<Statement> {
+        let statements = self
+            .cast
+            .honest()
+            .filter_map(|peer| self.simulation.privacy(peer).ok()?);
+        statements.reduce(|most, other| match other.epsilon_rdp > most.epsilon_rdp {
+            true => other,
+            false => most,
+        })
     }
 
     /// The quality of the honest peers' models.

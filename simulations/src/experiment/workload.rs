@@ -117,7 +117,11 @@ impl Experiment {
                 own
             };
             let held_out = evaluating[peer].then(|| self.held_out(&place, &split.test));
-            locals.push(Arc::new(learner(task, own, &place, held_out)?));
+            let learner = learner(task, own, &place, held_out)?;
+            let keys = seed.child(&format!("release keys {peer}"));
+            let learner = learner.under(&self.charter, keys);
+            let learner = learner.map_err(|error| wrong(format!("peer {peer}: {error}")))?;
+            locals.push(Arc::new(learner));
         }
         Ok(Workload {
             locals,

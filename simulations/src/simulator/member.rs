@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kith_consensus::{PeerId, Sorted};
+use kith_consensus::privacy::ledger::Ledger;
+use kith_consensus::{Digest, PeerId, Sorted};
 use kith_gossip::{Checkpoint, Input, Intent, Peer, Record, Setup, Stored};
 
 use super::connections::{Connection, End, Reach};
@@ -47,6 +48,10 @@ pub(super) struct Member {
     pub(super) intent: Option<Box<Intent>>,
     /// Proofs against others, on its disk.
     pub(super) evidence: BTreeMap<PeerId, Vec<u8>>,
+    /// The privacy ledger beside its rows: neither a crash nor an older copy of the state touches it.
+    pub(super) ledger: Ledger,
+    /// Whether an entry of the ledger is being written.
+    pub(super) charging: bool,
     /// Whether the intent's vectors were in a file of their own, which is gone.
     pub(super) vectors_gone: bool,
     /// Counts deaths: entries for an earlier life are dropped.
@@ -110,6 +115,8 @@ impl Member {
             before: None,
             intent: None,
             evidence: BTreeMap::new(),
+            ledger: Ledger::new(Digest::of(b"the rows of a simulated peer")),
+            charging: false,
             vectors_gone: false,
             life: 0,
             process: Process::Waiting,
@@ -139,6 +146,9 @@ impl Member {
     /// Its process is gone, and all that was only in memory.
     pub(super) fn forget_process(&mut self) {
         self.life += 1;
+        if std::mem::take(&mut self.charging) {
+            self.tear();
+        }
         self.process = Process::Down;
         self.disk_free = 0;
         self.paused_until = 0;
@@ -165,6 +175,32 @@ impl Member {
             if *count == 0 {
                 self.unread.remove(&from);
             }
+        }
+    }
+
+    /// The process died while it wrote an entry of the ledger, if there was one to write.
+    fn tear(&mut self) {
+        let account = self.local.account();
+        let verdict = account.map(|account| account.charge(&self.ledger, 0, None));
+        if verdict.is_some_and(|verdict| !verdict.entries.is_empty()) {
+            self.ledger.tear();
+        }
+    }
+
+    /// Charges the training of a round to the ledger of its rows.
+    fn charge(&mut self, round: u64, known: Option<u64>) -> Stored {
+        let account = self.local.account();
+        let account =
+            account.expect("a peer under a guarantee trains on rows that have an account");
+        let verdict = account.charge(&self.ledger, round, known);
+        for entry in verdict.entries {
+            self.ledger.append(entry);
+        }
+        self.charging = false;
+        Stored::Charge {
+            round,
+            decision: verdict.decision,
+            spent: verdict.spent,
         }
     }
 
@@ -239,6 +275,7 @@ impl<O: Observer> Simulation<O> {
     pub(super) fn persist(&mut self, member: usize, record: Record) {
         let state = &mut self.members[member];
         state.disk_free = state.disk_free.max(self.now) + state.write;
+        state.charging |= matches!(record, Record::Charge { .. });
         let entry = Entry::Durable {
             member: member as u32,
             life: state.life,
@@ -263,6 +300,7 @@ impl<O: Observer> Simulation<O> {
         let moment = state.moment(self.now, member);
         self.observer.stored(&moment, &record);
         let stored = match record {
+            Record::Charge { round, known } => state.charge(round, known),
             Record::Intent(intent) => {
                 let round = intent.round;
                 (state.intent, state.vectors_gone) = (Some(intent), false);
@@ -321,7 +359,6 @@ fn found(intent: Box<Intent>, next: u64, vectors_gone: bool) -> Option<Box<Inten
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kith_consensus::Digest;
 
     fn intent(round: u64, values: usize) -> Box<Intent> {
         Box::new(Intent {

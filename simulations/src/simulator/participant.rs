@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kith_consensus::privacy::ledger::Account;
 use kith_gossip::Setup;
 use kith_models::{Request, Trained};
 
@@ -24,6 +25,11 @@ pub trait Local: Send + Sync {
     /// See [`Local::train`].
     fn train_again(&self, request: &Request<'_>, _life: u32) -> Result<Trained, String> {
         self.train(request)
+    }
+
+    /// What its releases cost, under a privacy guarantee.
+    fn account(&self) -> Option<&Account> {
+        None
     }
 
     /// Local steps of a round; a round takes this many times the device's step time.

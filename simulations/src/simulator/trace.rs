@@ -128,6 +128,7 @@ impl Trace {
                     kith_gossip::Stored::Intent { round } => (0, *round),
                     kith_gossip::Stored::Checkpoint { round } => (1, *round),
                     kith_gossip::Stored::Evidence { .. } => (2, 0),
+                    kith_gossip::Stored::Charge { round, .. } => (3, *round),
                 };
                 self.numbers(&[kind, round]);
             }
@@ -205,6 +206,9 @@ impl Trace {
                         self.numbers(&[2]);
                         self.peer(peer);
                     }
+                    Record::Charge { round, known } => {
+                        self.numbers(&[3, *round, known.map_or(u64::MAX, |known| known)]);
+                    }
                 }
             }
             Effect::Emit(event) => {
@@ -262,6 +266,12 @@ impl Trace {
             } => {
                 self.numbers(&[9, *round, *models as u64]);
                 self.digest_of(&state.digest());
+            }
+            Event::PrivacySpent { round, epsilon, .. } => {
+                self.numbers(&[11, *round, epsilon.to_bits()])
+            }
+            Event::BudgetExhausted { round, epsilon, .. } => {
+                self.numbers(&[12, *round, epsilon.to_bits()])
             }
             Event::Over { round } => self.numbers(&[10, *round]),
             Event::Kept { round, expected } => self.numbers(&[8, *round, u64::from(*expected)]),

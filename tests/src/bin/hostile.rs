@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kith_consensus::privacy::ledger::{Decision, Spent};
 use kith_consensus::{PeerId, Seed, Stream};
 use kith_gossip::net::{Network, NetworkEvent, NetworkSettings};
 use kith_gossip::{Authenticator, Effect, Input, Packet, Peer, Record, Setup, Stored, Timer};
@@ -369,6 +370,15 @@ impl Member {
                     round: checkpoint.round,
                 },
                 Record::Evidence { peer, .. } => Stored::Evidence { peer },
+                // It has no rows of its own to protect.
+                Record::Charge { round, .. } => Stored::Charge {
+                    round,
+                    decision: Decision::Charged,
+                    spent: Spent {
+                        epsilon: 0.0,
+                        entries: 0,
+                    },
+                },
             })),
             Effect::Emit(_) | Effect::Stop => {}
             other => {

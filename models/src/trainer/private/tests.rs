@@ -463,12 +463,32 @@ fn what_cannot_be_private_is_refused_by_name() {
     assert!(PrivateTraining::new(scale, sampling, 5, 0).is_err());
 }
 
+#[test]
+fn a_peer_takes_part_with_lots_from_one_row_up_to_the_lot_size() {
+    let private = private(1.0, 1.0, 0.01, 5, 1);
+    assert!(
+        [100, 500]
+            .iter()
+            .all(|units| private.check_units(*units).is_ok())
+    );
+    let few = private.check_units(99).unwrap_err().to_string();
+    assert!(
+        few.contains("99 units") && few.contains("at least one"),
+        "{few}"
+    );
+    let many = private.check_units(501).unwrap_err().to_string();
+    assert!(
+        many.contains("501 units") && many.contains("lot size 5"),
+        "{many}"
+    );
+}
+
 /// The cut-off lots and the rounding stay small.
 #[test]
 fn the_slack_is_small_and_the_clip_norm_hardly_lower() {
     for lot in [1, 32, 256, LOT_MAX] {
         let private = private(1.0, 1.0, 0.01, lot, 1000);
-        let (epsilon, delta) = private.slack(110_000);
+        let Slack { epsilon, delta } = private.slack(110_000);
         assert!(epsilon < 3e-6 && delta < 1e-10, "{lot}: {epsilon} {delta}");
         assert!(
             (0.99..1.0).contains(&private.clip()),

@@ -21,6 +21,9 @@ pub(super) struct Document {
     pub(super) expected: Option<Expected>,
     /// Whether `kith run` could start.
     pub(super) ok: bool,
+    /// What is released of the rows, and what that spends; absent without a guarantee.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) privacy: Option<Privacy>,
     /// What is wrong; one in a file has its place.
     pub(super) problems: Vec<Value>,
 }
@@ -132,6 +135,32 @@ pub(super) struct LargeValue {
     pub(super) column: String,
     pub(super) value: f64,
     pub(super) median: f64,
+}
+
+/// A guarantee for each row.
+#[derive(Serialize)]
+pub(super) struct Privacy {
+    pub(super) mechanism: &'static str,
+    pub(super) clip_norm: f64,
+    pub(super) noise_multiplier: f64,
+    pub(super) sampling_rate: f64,
+    /// By which noised sums are divided.
+    pub(super) lot: usize,
+    /// Rows of this peer that are expected in a lot.
+    pub(super) expected_lot: f64,
+    pub(super) steps_per_release: u64,
+    pub(super) delta: f64,
+    pub(super) epsilon_budget: f64,
+    /// ε that all rounds would spend, by the filter.
+    pub(super) epsilon_planned: f64,
+    /// Rounds that the rest of the budget pays for, of those in which peers train.
+    pub(super) rounds_affordable: u64,
+    pub(super) rounds_planned: u64,
+    /// ε that is spent of these rows already.
+    pub(super) epsilon_spent: f64,
+    /// Standard deviation of the noise on every coordinate of a step's mean gradient.
+    pub(super) noise_per_coordinate: f64,
+    pub(super) ledger: String,
 }
 
 /// What a run is expected to cost; bytes are those of one round.

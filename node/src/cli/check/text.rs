@@ -1,6 +1,8 @@
 //! What `kith check` finds, for people.
 
-use super::document::{Agreement, Data, Document, Expected, File, LargeValue, Neighbourhood};
+use super::document::{
+    Agreement, Data, Document, Expected, File, LargeValue, Neighbourhood, Privacy,
+};
 use crate::cli::output::{bytes, table};
 
 /// Most names of columns in a line.
@@ -18,6 +20,7 @@ pub(super) fn text(document: &Document) -> String {
     lines.extend(document.agreement.iter().flat_map(agreement_lines));
     lines.extend(document.data.iter().flat_map(data_lines));
     lines.extend(document.expected.iter().flat_map(expected_lines));
+    lines.extend(document.privacy.iter().flat_map(privacy_lines));
     let lines = lines
         .into_iter()
         .map(|(name, value)| format!("{name:<16}{value}\n"));
@@ -178,6 +181,41 @@ fn expected_lines(expected: &Expected) -> Vec<Line> {
         lines.push(("a new edge", cost));
     }
     lines
+}
+
+fn privacy_lines(privacy: &Privacy) -> [Line; 3] {
+    let Privacy {
+        rounds_affordable,
+        rounds_planned,
+        ..
+    } = privacy;
+    [
+        (
+            "privacy",
+            format!(
+                "each row, epsilon {} at delta {:e}; {:.4} is spent, {}",
+                privacy.epsilon_budget, privacy.delta, privacy.epsilon_spent, privacy.ledger
+            ),
+        ),
+        (
+            "of the plan",
+            format!(
+                "epsilon {:.4} for {rounds_planned} rounds; the budget pays for {rounds_affordable} more",
+                privacy.epsilon_planned
+            ),
+        ),
+        (
+            "noise",
+            format!(
+                "{} times the clip norm {} on each sum: {:.2e} on every coordinate of a mean gradient; lots of about {:.0} rows, divided by {}",
+                privacy.noise_multiplier,
+                privacy.clip_norm,
+                privacy.noise_per_coordinate,
+                privacy.expected_lot,
+                privacy.lot
+            ),
+        ),
+    ]
 }
 
 fn neighbourhood_table(neighbourhoods: &[Neighbourhood]) -> String {

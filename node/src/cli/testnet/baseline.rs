@@ -3,12 +3,14 @@
 use kith_consensus::Seed;
 use kith_models::{Dataset, Loaded, Task};
 use kith_simulations::learner::Learner;
-use kith_simulations::sites::{SiteRow, Sites};
+use kith_simulations::sites::{SiteRow, Sites, Together};
 
 use super::super::output::{Failure, tell};
 use super::directory::Places;
 use super::plan::Plan;
+use super::tally::mean;
 use crate::actors::trainer::STACK_BYTES;
+use crate::agreement::Agreement;
 
 /// Splits into training and test rows over which sites are compared.
 pub(super) const SPLITS: u64 = 20;
@@ -20,11 +22,16 @@ pub(super) struct Baselines {
     pub(super) local_only: f64,
     /// One model on all honest peers' rows together.
     pub(super) pooled: f64,
+    /// Mean over the honest peers of the same federation without a privacy guarantee; `None` if it
+    /// has none.
+    pub(super) unprotected: Option<f64>,
 }
 
 /// Trains on two threads; `None` if training failed.
 pub(super) fn measure(plan: &Plan, places: &Places) -> Option<Baselines> {
-    let task = &plan.agreement.task;
+    // Without noise: what the rows could teach.
+    let unprotected = plan.unprotected.as_ref();
+    let task = &unprotected.unwrap_or(&plan.agreement).task;
     let rounds = plan.agreement.charter.rounds;
     let shards: Vec<(Dataset, Seed)> = plan
         .honest()
@@ -60,11 +67,37 @@ pub(super) fn measure(plan: &Plan, places: &Places) -> Option<Baselines> {
                 accuracies.map(|accuracies| accuracies.iter().sum::<f64>() / count)
             })
             .ok()?;
+        let (local_only, pooled) = (alone.join().ok()??, pooled.join().ok()??);
+        let together = big().spawn_scoped(scope, move || {
+            unprotected.and_then(|agreement| federated(plan, agreement, places))
+        });
         Some(Baselines {
-            local_only: alone.join().ok()??,
-            pooled: pooled.join().ok()??,
+            local_only,
+            pooled,
+            unprotected: together.ok()?.join().ok()?,
         })
     })
+}
+
+/// Mean accuracy of the honest peers' models under another agreement, without liars, in memory.
+fn federated(plan: &Plan, agreement: &Agreement, places: &Places) -> Option<f64> {
+    let members = &plan.members;
+    let secrets: Vec<[u8; 32]> = members.iter().map(|member| member.secret).collect();
+    let rows: Vec<Dataset> = places.nodes.iter().map(|node| node.rows.clone()).collect();
+    let together = Together {
+        charter: &agreement.charter,
+        task: &agreement.task,
+        federation: &agreement.federation(),
+        secrets: &secrets,
+    };
+    let seed = Seed::from_number(agreement.charter.seed).child("without privacy");
+    let models = together.train(&rows, &seed).ok()?;
+    let accuracy = |index: usize| {
+        let found = agreement.task.evaluate(&models[index], &places.test);
+        found.ok().map(|found| found.accuracy)
+    };
+    let accuracies: Option<Vec<f64>> = plan.honest().map(accuracy).collect();
+    mean(accuracies?.into_iter())
 }
 
 /// Accuracy of local training alone: as a peer trains, with its optimizer's state carried from

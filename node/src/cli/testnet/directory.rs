@@ -11,6 +11,7 @@ use super::super::output::Failure;
 use super::plan::{Member, Plan};
 use crate::config::CONFIG_FILE;
 use crate::identity::{Identity, KEY_FILE};
+use crate::store::LedgerFile;
 
 /// The agreement, in the testnet's folder and in every peer's.
 const CHARTER_FILE: &str = "charter.toml";
@@ -25,6 +26,8 @@ pub(super) struct Directory {
 pub(super) struct Place {
     pub(super) folder: PathBuf,
     pub(super) address: String,
+    /// The privacy ledger beside its rows.
+    pub(super) ledger: LedgerFile,
     /// Its rows, for comparison with training alone.
     pub(super) rows: Dataset,
 }
@@ -97,6 +100,7 @@ impl Directory {
             nodes.push(Place {
                 folder,
                 address: addresses[index].clone(),
+                ledger: LedgerFile::beside(&rows),
                 rows: source.dataset(schema).map_err(data)?,
             });
         }

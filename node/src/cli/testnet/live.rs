@@ -8,6 +8,7 @@ use super::super::output::{table, tell};
 use super::directory::Places;
 use super::plan::Plan;
 use super::tally::{Group, Tally};
+use crate::telemetry::Budget;
 
 /// Progress over the rounds, on stderr.
 pub(super) struct Live {
@@ -43,10 +44,16 @@ impl Live {
             ),
             _ => String::new(),
         };
-        let text = format!(
-            "training loss {}{accuracy}{dropped}",
-            number(tally.training_loss())
-        );
+        // Under a guarantee no loss is told.
+        let text = match tally.privacy() {
+            Some(Budget {
+                epsilon, budget, ..
+            }) => format!("epsilon {epsilon:.3} of {budget}{accuracy}{dropped}"),
+            None => format!(
+                "training loss {}{accuracy}{dropped}",
+                number(tally.training_loss())
+            ),
+        };
         match &self.bar {
             Some(bar) => {
                 bar.set_position(tally.common_round);

@@ -10,6 +10,7 @@ use kith_models::{DATASETS, DatasetEntry, DatasetOptions, Loaded, Partition, Row
 use kith_simulations::attack::{Means, attack_from_text, entry_of};
 use toml::{Table, Value};
 
+use super::super::guard;
 use super::super::output::{Failure, tell};
 use super::super::text;
 use super::Up;
@@ -23,6 +24,8 @@ const GRAPHS_MAX: u64 = 64;
 /// A testnet before it exists.
 pub(super) struct Plan {
     pub(super) agreement: Agreement,
+    /// The same without a guarantee, for comparison, if it has one.
+    pub(super) unprotected: Option<Agreement>,
     pub(super) members: Vec<Member>,
     pub(super) attack: String,
     pub(super) dataset: String,
@@ -83,6 +86,17 @@ const FASHION_MNIST: Suggestion = Suggestion {
     partition: "iid:600",
     rounds: 10,
 };
+/// Noise is averaged over all peers, and all have the same number of rows: then a guarantee costs
+/// least (measured, docs/guides/privacy-accounting.md).
+const PROTECTED: Suggestion = Suggestion {
+    adversaries: 0,
+    byzantine: 0,
+    rule: "mean",
+    topology: "complete",
+    codec: "identity",
+    partition: "iid",
+    ..DIGITS
+};
 /// Four hospitals that trust each other; all exchange with all.
 const HEART: Suggestion = Suggestion {
     peers: 4,
@@ -95,8 +109,9 @@ const HEART: Suggestion = Suggestion {
     rounds: 30,
 };
 
-fn suggestion(dataset: &str) -> &'static Suggestion {
+fn suggestion(dataset: &str, protected: bool) -> &'static Suggestion {
     match dataset {
+        "digits" if protected => &PROTECTED,
         "fashion-mnist" => &FASHION_MNIST,
         "heart" => &HEART,
         _ => &DIGITS,
@@ -107,12 +122,18 @@ impl Plan {
     /// Makes the plan; also returns the rows that the shards point into.
     pub(super) fn new(up: &Up) -> Result<(Plan, Loaded), Failure> {
         let entry = DATASETS.find(&up.dataset).map_err(Failure::new)?;
+        if up.guard.is_wanted() && up.charter.is_some() {
+            return Err(Failure::with_help(
+                "--privacy would change the charter that --charter gives",
+                "write [privacy] into the charter (`kith charter new --privacy example-level` shows how), or leave --charter out",
+            ));
+        }
         let written = up
             .charter
             .as_ref()
             .map(|path| read_charter(path))
             .transpose()?;
-        let suggested = suggestion(&up.dataset);
+        let suggested = suggestion(&up.dataset, up.guard.is_wanted());
         let peers = up
             .peers
             .or(written.as_ref().and_then(members_of))
@@ -142,7 +163,7 @@ impl Plan {
             Some(table) => table,
             None => charter_table(up, entry, suggested, peers, adversaries)?,
         };
-        let agreement = resolve(table, &members)?;
+        let agreement = resolve(table.clone(), &members)?;
         let graphs = place(&mut members, &agreement)?;
         debug_assert!(graphs > 0, "a charter has rounds");
 
@@ -159,8 +180,19 @@ impl Plan {
             }
             dealt => (wanted, dealt?),
         };
+        let (agreement, unprotected) = if up.guard.is_wanted() {
+            let protected = protect(up, table, &agreement, &members, &shards)?;
+            (protected, Some(agreement))
+        } else if agreement.charter.privacy.is_some() {
+            let mut table = table;
+            table.remove("privacy");
+            (agreement, Some(resolve(table, &members)?))
+        } else {
+            (agreement, None)
+        };
         let plan = Plan {
             agreement,
+            unprotected,
             members,
             attack: up.attack.clone(),
             dataset: up.dataset.clone(),
@@ -436,6 +468,24 @@ fn resolve(mut table: Table, members: &[Member]) -> Result<Agreement, Failure> {
     table.insert("membership".to_owned(), Value::Table(membership));
     Agreement::parse(&table.to_string())
         .map_err(|problems| Failure::of_problems("this testnet cannot work", &problems))
+}
+
+/// The agreement with a guarantee for each row.
+fn protect(
+    up: &Up,
+    mut table: Table,
+    agreement: &Agreement,
+    members: &[Member],
+    shards: &[Vec<usize>],
+) -> Result<Agreement, Failure> {
+    let sizes = || shards.iter().map(|shard| shard.len() as u64);
+    let (most, fewest) = (sizes().max().unwrap_or(0), sizes().min().unwrap_or(0));
+    let terms = up
+        .guard
+        .terms(guard::Plan::of(agreement, most, fewest.max(1)))?;
+    terms.write(&mut table);
+    tell(&terms.words());
+    resolve(table, members)
 }
 
 /// Notes everyone's neighbours and the liars among them; returns the number of graphs looked at.

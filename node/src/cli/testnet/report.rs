@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
+use kith_consensus::privacy::ledger::Statement;
 use kith_models::read_model;
 use kith_simulations::sites::{self, SiteRow, WAYS};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::super::guard::TRUST;
 use super::super::output::{bytes, table};
 use super::baseline::{Baselines, SPLITS};
 use super::directory::Places;
@@ -15,6 +17,7 @@ use super::plan::Plan;
 use super::supervisor::Ended;
 use super::tally::{Group, Tally, mean};
 use crate::checkpoint;
+use crate::guarantee::account;
 use crate::telemetry::Known;
 
 /// Everything that the report shows.
@@ -95,6 +98,21 @@ impl Report<'_> {
         Some((square / count).sqrt())
     }
 
+    /// What the honest peer that spent most of its privacy budget may say of its releases; `None`
+    /// without a guarantee.
+    fn privacy(&self) -> Option<Statement> {
+        let account = account(&self.plan.agreement)?;
+        let statement = |index: usize| {
+            let ledger = self.places.nodes[index].ledger.read().ok()?;
+            account.statement(&ledger).ok()
+        };
+        let statements = self.plan.honest().filter_map(statement);
+        statements.reduce(|most, other| match other.epsilon_rdp > most.epsilon_rdp {
+            true => other,
+            false => most,
+        })
+    }
+
     /// The object that `--json` ends with.
     pub(super) fn to_json(&self) -> Value {
         let (plan, tally) = (self.plan, self.tally());
@@ -122,9 +140,11 @@ impl Report<'_> {
             "training_seconds": self.work(|known| known.training_seconds),
             "evaluation_seconds": self.work(|known| known.evaluation_seconds),
             "accuracy": self.spread(|known| known.accuracy),
+            "accuracy_without_privacy": self.baselines.and_then(|baselines| baselines.unprotected),
             "accuracy_local_only": self.baselines.map(|baselines| baselines.local_only),
             "accuracy_pooled": self.baselines.map(|baselines| baselines.pooled),
             "loss": self.spread(|known| known.loss),
+            "privacy": self.privacy(),
             "consensus_distance": self.consensus_distance(),
             "dropped_share": {
                 "adversaries": tally.dropped_share_of(Group::Liars),
@@ -219,6 +239,13 @@ impl Report<'_> {
                 baselines.local_only
             );
             let pooled = format!("{:.4} one model on all honest rows", baselines.pooled);
+            let without = baselines.unprotected.map(|accuracy| {
+                (
+                    "  without privacy",
+                    format!("{accuracy:.4} the same federation without noise"),
+                )
+            });
+            lines.extend(without);
             lines.extend([("  each alone", alone), ("  all rows pooled", pooled)]);
         }
         if self.plan.members.iter().any(|member| member.lies) {
@@ -230,6 +257,7 @@ impl Report<'_> {
             );
             lines.push(("dropped", dropped));
         }
+        lines.extend(self.privacy().iter().flat_map(privacy_lines));
         lines.push(("refused", self.refused()));
         lines.push(("consensus distance", number(self.consensus_distance())));
         lines
@@ -319,6 +347,30 @@ impl Report<'_> {
         });
         format!("\n{folder}What to try next:\n{steps}")
     }
+}
+
+/// What is spent of a row's privacy, and whom one has to trust for that.
+fn privacy_lines(statement: &Statement) -> [(&'static str, String); 2] {
+    let Statement {
+        epsilon_rdp,
+        epsilon_pld,
+        delta,
+        budget,
+        releases,
+        ..
+    } = statement;
+    let tight = epsilon_pld.map_or(String::new(), |epsilon| {
+        format!(", {epsilon:.3} by privacy loss distributions")
+    });
+    [
+        (
+            "privacy of each row",
+            format!(
+                "epsilon {epsilon_rdp:.3} of {budget} at delta {delta:e} (Rényi{tight}), {releases} releases"
+            ),
+        ),
+        ("  trust", TRUST.to_owned()),
+    ]
 }
 
 fn percent(share: Option<f64>) -> String {

@@ -8,14 +8,16 @@ use kith_gossip::Event;
 use serde::{Deserialize, Serialize};
 
 use super::plan::Plan;
-use crate::telemetry::{Bytes, Dropped, Known, Line, What};
+use crate::telemetry::{Budget, Bytes, Dropped, Known, Line, What};
 
 /// Events that are counted, by name. The others are not even read: in a large testnet most lines
 /// say which other peers are missing.
-const COUNTED: [&str; 16] = [
+const COUNTED: [&str; 18] = [
     "started",
     "ready",
     "round-opened",
+    "privacy-spent",
+    "budget-exhausted",
     "trained",
     "accepted",
     "refused",
@@ -195,6 +197,15 @@ impl Tally {
         let mut sum = Bytes::default();
         self.nodes.iter().for_each(|node| sum += node.known.bytes);
         sum
+    }
+
+    /// The most that an honest peer has spent of its privacy budget, and the budget.
+    pub(super) fn privacy(&self) -> Option<Budget> {
+        let spent = self.honest().filter_map(|node| node.known.privacy);
+        spent.reduce(|most, other| match other.epsilon > most.epsilon {
+            true => other,
+            false => most,
+        })
     }
 
     /// Mean training loss of honest peers, newest.

@@ -1,0 +1,82 @@
+//! What a charter's privacy guarantee asks of this node: training with noise, the ledger beside its
+//! rows, and settings that do not go round the guarantee. `kith check` and `kith run` ask alike.
+
+use kith_consensus::privacy::ledger::{Account, Decision, Ledger};
+use kith_models::PrivateTraining;
+
+use crate::agreement::Agreement;
+use crate::config::DataConfig;
+use crate::error::NodeError;
+use crate::store::{Charging, LedgerFile};
+
+/// A guarantee for the rows of this peer.
+#[derive(Clone, Debug)]
+pub struct Guarantee {
+    /// How a round is trained.
+    pub training: PrivateTraining,
+    /// Where releases are charged.
+    pub charging: Charging,
+}
+
+impl Guarantee {
+    /// The guarantee that the charter gives to `rows` rows to train on; `None` if it gives none.
+    ///
+    /// # Errors
+    /// When these rows cannot be trained so, or a setting would show them outside the guarantee.
+    pub fn of(
+        agreement: &Agreement,
+        data: &DataConfig,
+        rows: usize,
+    ) -> Result<Option<Guarantee>, NodeError> {
+        let Some(terms) = &agreement.charter.privacy else {
+            return Ok(None);
+        };
+        if data.holdout > 0.0 {
+            let what = "[data] holdout: under privacy.mechanism = \"example-level\" rows that are held out of a peer's own would be \
+                        evaluated outside the guarantee; expected 0, or a test_path with rows that need no protection";
+            return Err(NodeError::Unfit(what.to_owned()));
+        }
+        let unfit = |error: kith_models::PrivateError| NodeError::Data {
+            path: data.path.clone(),
+            why: error.to_string(),
+        };
+        let training = agreement.task.private_training(terms).map_err(unfit)?;
+        training.check_units(rows).map_err(unfit)?;
+        Ok(Some(Guarantee {
+            training,
+            charging: Charging {
+                file: LedgerFile::beside(&data.path),
+                account: account(agreement).expect("the charter has a guarantee"),
+            },
+        }))
+    }
+
+    /// Refuses to begin a run that can release nothing. A peer that is in the middle of its rounds
+    /// goes on receiving instead.
+    ///
+    /// # Errors
+    /// When the budget is spent.
+    pub fn check_budget(&self, ledger: &Ledger) -> Result<(), NodeError> {
+        let account = &self.charging.account;
+        let verdict = account.charge(ledger, 0, None);
+        if verdict.decision == Decision::Charged {
+            return Ok(());
+        }
+        let budget = account.terms().budget().get();
+        Err(NodeError::Unfit(format!(
+            "the privacy budget of these rows is spent: epsilon {:.4} of {budget}, and a release would exceed it; the ledger is {} \
+             (`kith privacy ledger` shows it). A charter with a larger privacy.epsilon_budget would permit more, and protect less",
+            verdict.spent.epsilon,
+            self.charging.file.path().display()
+        )))
+    }
+}
+
+/// The account of a charter's federation; `None` without a guarantee, or if this model cannot be
+/// trained under it.
+pub fn account(agreement: &Agreement) -> Option<Account> {
+    let terms = agreement.charter.privacy.as_ref()?;
+    let training = agreement.task.private_training(terms).ok()?;
+    let slack = training.slack(agreement.task.layout().dimension);
+    Account::new(&agreement.charter, slack)
+}

@@ -1,0 +1,298 @@
+//! The privacy ledger of a data set: one file beside the rows, which every federation that trains on
+//! them shares, and beside it the identity of the rows.
+//!
+//! For `rows.csv` these are `rows.csv.ledger` and `rows.csv.identity`. They belong to the rows and not
+//! to the state of a peer, so that an older copy of the state, or a state begun anew, does not forget
+//! what was released. A charge reads the file, decides and appends under one lock, and returns once
+//! the entry is on disk. What an entry says and costs is in [`kith_consensus::privacy::ledger`].
+//!
+//! A file that cannot be read is an error. It is begun anew only if there is neither an identity nor
+//! an entry. The state remembers how far the ledger had come ([`Store::charge`]), so that a ledger
+//! that was removed or replaced by an older copy is noticed. What nobody can notice: rows that are
+//! copied, or exported again, together with a new state.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use kith_consensus::Digest;
+use kith_consensus::privacy::ledger::{Account, Entry, Ledger, LedgerError, Verdict};
+use kith_gossip::Stored;
+use redb::ReadableTable;
+
+use super::Store;
+use super::error::StoreError;
+use super::folder::sync_folder;
+use super::tables::{LEDGER, META};
+use crate::private;
+
+/// The ledger beside a file of rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedgerFile {
+    ledger: PathBuf,
+    identity: PathBuf,
+}
+
+impl LedgerFile {
+    /// The ledger of the rows at `path`. Links are followed: the same rows have one ledger, however
+    /// they are named.
+    pub fn beside(path: &Path) -> LedgerFile {
+        let rows = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let with = |ending: &str| {
+            let mut name: OsString = rows.clone().into_os_string();
+            name.push(ending);
+            PathBuf::from(name)
+        };
+        LedgerFile {
+            ledger: with(".ledger"),
+            identity: with(".identity"),
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.ledger
+    }
+
+    /// What it holds, without changing anything; an empty ledger if nothing has been begun.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is not that of these rows.
+    pub fn read(&self) -> Result<Ledger, StoreError> {
+        match std::fs::read(&self.ledger) {
+            Ok(bytes) if bytes.len() < Ledger::new(Digest::default()).start().len() => {
+                self.nothing_yet()
+            }
+            Ok(bytes) => self.parse(&bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.nothing_yet(),
+            Err(source) => Err(self.io("read", &self.ledger, source)),
+        }
+    }
+
+    /// Begins the ledger if there is none, so that a charge has nothing to fail on but the disk.
+    ///
+    /// # Errors
+    /// When it cannot be read or written, or is not that of these rows.
+    pub fn begin(&self) -> Result<Ledger, StoreError> {
+        self.locked().map(|(_, ledger)| ledger)
+    }
+
+    /// Charges the training of a round; what it adds is on disk when this returns.
+    ///
+    /// # Errors
+    /// When it cannot be read or written. Then nothing may be released.
+    pub fn charge(
+        &self,
+        account: &Account,
+        round: u64,
+        known: Option<u64>,
+    ) -> Result<(Verdict, Ledger), StoreError> {
+        let (mut file, mut ledger) = self.locked()?;
+        let verdict = account.charge(&ledger, round, known);
+        for entry in &verdict.entries {
+            self.append(&mut file, &ledger, entry)
+                .map_err(|source| self.io("write", &self.ledger, source))?;
+            ledger.append(entry.clone());
+        }
+        Ok((verdict, ledger))
+    }
+
+    /// Each entry is synced before the next is written, so that at most the last one can be torn.
+    fn append(&self, file: &mut File, ledger: &Ledger, entry: &Entry) -> io::Result<()> {
+        file.set_len(ledger.whole_bytes())?;
+        file.seek(SeekFrom::Start(ledger.whole_bytes()))?;
+        file.write_all(&entry.record())?;
+        file.sync_all()
+    }
+
+    /// The file, open and locked until it is dropped, and what it holds. Other processes wait for a
+    /// charge, which takes milliseconds.
+    fn locked(&self) -> Result<(File, Ledger), StoreError> {
+        let mut file =
+            private::open(&self.ledger).map_err(|source| self.io("open", &self.ledger, source))?;
+        file.lock()
+            .map_err(|source| self.io("lock", &self.ledger, source))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)
+            .map_err(|source| self.io("read", &self.ledger, source))?;
+        // Shorter than its first bytes: it was just made, or the program died while it wrote them.
+        let ledger = if bytes.len() < Ledger::new(Digest::default()).start().len() {
+            self.begin_in(&mut file)?
+        } else {
+            self.parse(&bytes)?
+        };
+        if !self.identity.exists() {
+            // The program died before it wrote this. Nothing has been charged yet.
+            self.write_identity(ledger.dataset())?;
+        }
+        Ok((file, ledger))
+    }
+
+    fn begin_in(&self, file: &mut File) -> Result<Ledger, StoreError> {
+        self.nothing_yet()?;
+        let mut identity = [0; 32];
+        getrandom::fill(&mut identity).map_err(|error| {
+            self.refused(format!(
+                "the operating system gives no random bytes: {error}"
+            ))
+        })?;
+        let ledger = Ledger::new(Digest(identity));
+        let written = file
+            .set_len(0)
+            .and_then(|()| file.seek(SeekFrom::Start(0)))
+            .and_then(|_| file.write_all(&ledger.start()))
+            .and_then(|()| file.sync_all())
+            .and_then(|()| sync_folder(folder_of(&self.ledger)));
+        written.map_err(|source| self.io("write", &self.ledger, source))?;
+        Ok(ledger)
+    }
+
+    fn write_identity(&self, identity: Digest) -> Result<(), StoreError> {
+        let written = private::create(&self.identity)
+            .and_then(|mut file| {
+                writeln!(file, "{identity}")?;
+                file.sync_all()
+            })
+            .and_then(|()| sync_folder(folder_of(&self.identity)));
+        written.map_err(|source| self.io("write", &self.identity, source))
+    }
+
+    /// An empty ledger, unless the rows have an identity already.
+    fn nothing_yet(&self) -> Result<Ledger, StoreError> {
+        match self.known_identity()? {
+            None => Ok(Ledger::new(Digest::default())),
+            Some(_) => Err(self.refused(format!(
+                "it is gone or empty, and {} says that there was one",
+                self.identity.display()
+            ))),
+        }
+    }
+
+    fn known_identity(&self) -> Result<Option<Digest>, StoreError> {
+        match std::fs::read_to_string(&self.identity) {
+            Ok(text) => match text.trim().parse() {
+                Ok(identity) => Ok(Some(identity)),
+                Err(_) => Err(self.refused(format!(
+                    "{} does not hold an identity of 64 hexadecimal digits",
+                    self.identity.display()
+                ))),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(self.io("read", &self.identity, source)),
+        }
+    }
+
+    fn parse(&self, bytes: &[u8]) -> Result<Ledger, StoreError> {
+        let of_ledger = |error: LedgerError| self.refused(error.to_string());
+        let known = self.known_identity()?;
+        let identity = match known {
+            Some(identity) => identity,
+            None => Ledger::identity(bytes).map_err(of_ledger)?,
+        };
+        let ledger = Ledger::read(bytes, identity).map_err(of_ledger)?;
+        if known.is_none() && (ledger.is_torn() || !ledger.entries().is_empty()) {
+            return Err(self.refused(format!(
+                "the rows' identity, {}, is gone",
+                self.identity.display()
+            )));
+        }
+        Ok(ledger)
+    }
+
+    fn io(&self, act: &'static str, path: &Path, source: io::Error) -> StoreError {
+        StoreError::Ledger {
+            path: self.ledger.clone(),
+            why: format!("cannot {act} {}", path.display()),
+            source: Some(source),
+        }
+    }
+
+    fn refused(&self, why: String) -> StoreError {
+        StoreError::Ledger {
+            path: self.ledger.clone(),
+            why,
+            source: None,
+        }
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// A ledger, and what this peer's federation may charge it.
+#[derive(Clone, Debug)]
+pub struct Charging {
+    /// The file.
+    pub file: LedgerFile,
+    /// The account.
+    pub account: Account,
+}
+
+impl Store {
+    /// Charges releases to this ledger from now on.
+    ///
+    /// # Errors
+    /// When the ledger cannot be used, or is not the one, or an older copy of the one, that this
+    /// peer has charged before.
+    pub fn charge_to(&mut self, charging: Charging) -> Result<(), StoreError> {
+        let ledger = charging.file.begin()?;
+        if let Some(why) = self.remembers_more(&ledger)? {
+            return Err(charging.file.refused(why));
+        }
+        self.charging = Some(charging);
+        Ok(())
+    }
+
+    /// Charges the training of a round.
+    pub(super) fn charge(&self, round: u64, known: Option<u64>) -> Result<Stored, StoreError> {
+        let charging = self.charging.as_ref();
+        let charging = charging.expect("a peer charges under a guarantee, and then has a ledger");
+        let (verdict, ledger) = charging.file.charge(&charging.account, round, known)?;
+        self.remember(&ledger)?;
+        Ok(Stored::Charge {
+            round,
+            decision: verdict.decision,
+            spent: verdict.spent,
+        })
+    }
+
+    /// How the ledger lacks what this peer has charged, if it does.
+    fn remembers_more(&self, ledger: &Ledger) -> Result<Option<String>, StoreError> {
+        let remembered = self.transact(|transaction| {
+            let meta = transaction.open_table(META)?;
+            let value = meta.get(LEDGER)?.map(|value| value.value().to_vec());
+            Ok(value)
+        })?;
+        let Some(remembered) = remembered else {
+            return Ok(None);
+        };
+        let (identity, head) = remembered.split_at(remembered.len().min(32));
+        if identity != ledger.dataset().0 {
+            return Ok(Some(
+                "it is the ledger of another data set than this peer has charged; a peer's state belongs to its rows".to_owned(),
+            ));
+        }
+        let heads = ledger.entries().iter().rev().map(Entry::digest);
+        let is_there = head == ledger.dataset().0 || heads.into_iter().any(|entry| head == entry.0);
+        Ok((!is_there)
+            .then(|| "it is an older copy: it lacks entries that this peer has charged".to_owned()))
+    }
+
+    fn remember(&self, ledger: &Ledger) -> Result<(), StoreError> {
+        let value = [ledger.dataset().0, ledger.head().0].concat();
+        self.transact(|transaction| {
+            transaction
+                .open_table(META)?
+                .insert(LEDGER, value.as_slice())?;
+            Ok(())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
