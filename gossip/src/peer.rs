@@ -148,6 +148,8 @@ pub struct Peer {
     ahead: u64,
     /// While the peer lingers: whether it has heard a neighbour since it last looked.
     asked_lately: bool,
+    /// Whether it gives nothing in this round and waits for what others give, in any mode.
+    only_hears: bool,
     history: History,
     /// The last handshake that was sent.
     greeting: Option<(Header, Packet)>,
@@ -222,6 +224,7 @@ impl Peer {
             lead,
             ahead,
             asked_lately: false,
+            only_hears: false,
             history: History::default(),
             greeting: None,
             evaluating: None,

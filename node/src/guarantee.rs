@@ -2,7 +2,7 @@
 //! rows, and settings that do not go round the guarantee. `kith check` and `kith run` ask alike.
 
 use kith_consensus::privacy::ledger::{Account, Decision, Ledger};
-use kith_models::PrivateTraining;
+use kith_models::{Dataset, PrivateTraining, rows_in_both};
 
 use crate::agreement::Agreement;
 use crate::config::DataConfig;
@@ -19,18 +19,45 @@ pub struct Guarantee {
 }
 
 impl Guarantee {
-    /// The guarantee that the charter gives to `rows` rows to train on; `None` if it gives none.
+    /// The guarantee that the charter gives to these rows to train on, beside those that are held out;
+    /// `None` if it gives none.
     ///
     /// # Errors
     /// When these rows cannot be trained so, or a setting would show them outside the guarantee.
     pub fn of(
         agreement: &Agreement,
         data: &DataConfig,
-        rows: usize,
+        (rows, held_out): (&Dataset, Option<&Dataset>),
     ) -> Result<Option<Guarantee>, NodeError> {
+        let file = LedgerFile::beside(&data.path);
         let Some(terms) = &agreement.charter.privacy else {
-            return Ok(None);
+            // What is trained without noise is in no ledger, and would make each of its statements
+            // false.
+            return match file.path().exists() {
+                false => Ok(None),
+                true => Err(NodeError::Unfit(format!(
+                    "{} says that these rows are trained on under a privacy guarantee, and this charter gives none; expected \
+                     [privacy] mechanism = \"example-level\", or rows without a ledger",
+                    file.path().display()
+                ))),
+            };
         };
+        let shown = held_out.map_or(0, |held_out| rows_in_both(rows, held_out));
+        if shown > 0 {
+            let what = format!(
+                "[data] test_path: {shown} of its rows are rows to train on, and what is measured on them is shown each round, outside \
+                 the guarantee; expected rows that need no protection"
+            );
+            return Err(NodeError::Unfit(what));
+        }
+        let rows = rows.len();
+        if terms.delta().get() * rows as f64 >= 1.0 {
+            return Err(NodeError::Unfit(format!(
+                "privacy.delta {} permits to publish one of this peer's {rows} rows; expected less than 1 in the number of rows, {:e}",
+                terms.delta().get(),
+                1.0 / rows as f64
+            )));
+        }
         if data.holdout > 0.0 {
             let what = "[data] holdout: under privacy.mechanism = \"example-level\" rows that are held out of a peer's own would be \
                         evaluated outside the guarantee; expected 0, or a test_path with rows that need no protection";
@@ -45,7 +72,7 @@ impl Guarantee {
         Ok(Some(Guarantee {
             training,
             charging: Charging {
-                file: LedgerFile::beside(&data.path),
+                file,
                 account: account(agreement).expect("the charter has a guarantee"),
             },
         }))

@@ -103,7 +103,7 @@ impl NodeSettings {
             agreement.task.schema(),
             agreement.charter.peer_seed(&peer),
         )?;
-        let guarantee = Guarantee::of(&agreement, &config.data, data.len())?;
+        let guarantee = Guarantee::of(&agreement, &config.data, (&data, held_out.as_ref()))?;
         Ok(NodeSettings {
             guarantee,
             config,

@@ -58,6 +58,13 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// A file to read and write that is there already.
+pub(crate) fn open_existing(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    restrict(&file)?;
+    Ok(file)
+}
+
 /// A new or emptied file to write.
 pub(crate) fn create(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new()

@@ -76,13 +76,16 @@ pub fn look(config: &Config, agreement: &Agreement, peer: Option<PeerId>) -> Rea
 /// out.
 fn unseen_contradictions(charter: &Charter) -> Option<String> {
     let peers = charter.membership.peers;
+    if charter.topology.changes() {
+        return None;
+    }
     let graph = charter.topology.graph(peers, 0).ok()?;
     let unseen = (0..peers)
         .filter(|peer| !graph.contradictions_show(*peer))
         .count();
-    (unseen > 0 && !charter.topology.changes()).then(|| {
+    (unseen > 0).then(|| {
         format!(
-            "{unseen} of {peers} peers could tell their neighbours different things unnoticed: no two of these exchange with each \
+            "{unseen} of {peers} peers could tell their neighbours different things unnoticed: not all of these exchange with each \
              other or with another peer in common; graphs with short cycles, such as \"complete\" or \"hypercube\", have such pairs"
         )
     })

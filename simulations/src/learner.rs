@@ -91,6 +91,9 @@ impl Learner {
 
 impl Local for Learner {
     fn train(&self, request: &Request<'_>) -> Result<Trained, String> {
+        if self.private.is_some() {
+            return Err("under a guarantee a training has the noise of its process".to_owned());
+        }
         self.trainer
             .train(request)
             .map_err(|error| error.to_string())

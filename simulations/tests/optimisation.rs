@@ -394,6 +394,8 @@ fn over_one_way_edges_push_sum_finds_the_optimum_and_plain_mixing_another_place(
     }
 }
 
+/// Momentum multiplies what a gradient does. Were the way of a round's steps taken without it, the
+/// corrections would overshoot by that much and grow without end.
 #[test]
 fn corrections_stay_bounded_under_momentum() {
     let digits = "[federation]\nname = \"digits\"\nrounds = 12\n[topology]\nkind = \"complete\"\n[world]\npeers = 4\n\

@@ -243,6 +243,12 @@ static MISFITS: &[Misfit] = &[
                codec.kind = \"identity\" without replica",
     },
     Misfit {
+        key: "aggregation.method",
+        holds: |of| of.is_private && of.method() == Method::PushSum,
+        what: "under push-sum a peer whose privacy budget is spent would take shares and give none; \
+               expected another method, or privacy.mechanism = \"none\"",
+    },
+    Misfit {
         key: "training.local_epochs",
         holds: |of| of.is_private && of.declared.local_steps.is_none(),
         what: "under privacy.mechanism = \"example-level\" the number of steps may not tell how many \

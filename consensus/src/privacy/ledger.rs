@@ -476,25 +476,32 @@ impl Account {
             |entry: &&Entry| entry.federation == self.federation && entry.kind == Kind::Release;
         let releases = ledger.entries.iter().filter(own).count() as u64;
         let sum = self.fold(ledger);
-        let is_planned = releases == sum.entries && releases <= self.terms.releases();
+        // Only a schedule that was fixed beforehand: all releases of the plan, however many there
+        // have been, and no round twice.
+        let planned = self.terms.releases();
+        let again = ledger.entries.iter().any(|entry| entry.attempt > 0);
+        let is_planned = releases == sum.entries && releases <= planned && !again;
         Ok(Statement {
             mechanism: "example-level".to_owned(),
             unit: "row".to_owned(),
             epsilon_rdp: sum.spent(self).epsilon,
-            epsilon_pld: is_planned.then(|| self.tight(releases, sum)).transpose()?,
+            epsilon_pld: is_planned.then(|| self.tight(planned)).transpose()?,
             delta: self.terms.delta().get(),
             budget: self.terms.budget().get(),
             releases,
         })
     }
 
-    /// ε of so many of this federation's releases by privacy loss distributions.
-    fn tight(&self, releases: u64, sum: Sum) -> Result<f64, PrivacyError> {
+    /// ε of all the releases that the charter plans by privacy loss distributions.
+    fn tight(&self, releases: u64) -> Result<f64, PrivacyError> {
         if releases == 0 {
             return Ok(0.0);
         }
+        let mut sum = Sum::default();
+        let cost = self.cost.times(releases);
+        sum.add(cost, self.step_cost(cost));
         let delta = Delta::new(self.terms.delta().get() - sum.slack.delta)?;
-        let epsilon = pld::epsilon(&[self.cost.times(releases).release], delta)?;
+        let epsilon = pld::epsilon(&[cost.release], delta)?;
         Ok(epsilon + sum.slack.epsilon)
     }
 

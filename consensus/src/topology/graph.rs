@@ -358,25 +358,35 @@ impl Graph {
         self.sends.peers.len()
     }
 
-    /// Whether two receivers of this peer's updates can compare what they were told: they exchange
-    /// with each other, or both with another peer. If none can, a peer that tells them different
-    /// things is not found out. True of a peer with one receiver, which has nobody to differ from.
+    /// Whether the receivers of this peer's updates can compare what they were told, however it splits
+    /// them: two can if they exchange with each other, or both with another peer, and all are linked
+    /// by such pairs. If not, a peer that tells them different things may not be found out. True of a
+    /// peer with one receiver, which has nobody to differ from.
     pub fn contradictions_show(&self, sender: usize) -> bool {
         let around = |peer: usize| -> BTreeSet<usize> {
             let both = self.sends_to(peer).iter().chain(self.receives_from(peer));
             both.copied().filter(|other| *other != sender).collect()
         };
-        let receivers = self.sends_to(sender);
-        let surroundings: Vec<BTreeSet<usize>> =
-            receivers.iter().map(|peer| around(*peer)).collect();
-        let mut pairs = surroundings
-            .iter()
-            .enumerate()
-            .flat_map(|(place, a)| (place + 1..receivers.len()).map(move |other| (a, other)));
-        receivers.len() < 2
-            || pairs.any(|(a, other)| {
-                a.contains(&receivers[other]) || !a.is_disjoint(&surroundings[other])
-            })
+        // Receivers are reached from the first one, over peers that two of them have in common.
+        let receivers: BTreeSet<usize> = self.sends_to(sender).iter().copied().collect();
+        let mut linked: BTreeSet<usize> = receivers.first().copied().into_iter().collect();
+        let mut next: Vec<usize> = linked.iter().copied().collect();
+        let mut passed = BTreeSet::new();
+        while let Some(receiver) = next.pop() {
+            if linked.len() == receivers.len() {
+                return true;
+            }
+            let near = around(receiver);
+            let further = near.iter().filter(|peer| passed.insert(**peer));
+            let beyond = further.flat_map(|peer| around(*peer));
+            let reached: BTreeSet<usize> = near.iter().copied().chain(beyond).collect();
+            for other in reached.intersection(&receivers) {
+                if linked.insert(*other) {
+                    next.push(*other);
+                }
+            }
+        }
+        linked.len() == receivers.len()
     }
 
     /// Whether an edge may carry updates one way only.

@@ -129,7 +129,8 @@ impl Peer {
 
     /// Sends a peer away.
     pub(super) fn dismiss(&mut self, peer: PeerId, reason: Refusal, out: &mut Vec<Effect>) {
-        self.overlay.dismiss(peer, self.now);
+        let misbehaved = matches!(reason, Refusal::TooMany { .. });
+        self.overlay.dismiss(peer, misbehaved, self.now);
         out.push(Effect::Emit(Event::Dismissed {
             peer,
             reason: reason.clone(),

@@ -95,8 +95,8 @@ struct Known {
 /// A missed one counts twice and one that was kept takes one away, so that a neighbour that is late
 /// every other time is not waited for in the end. The first time that it is no longer waited for,
 /// one update in time is enough to be waited for again. Each further time it takes twice as many,
-/// up to [`REGAIN_MAX`], and one missed deadline is enough to lose that, unless it has kept many
-/// since.
+/// up to [`REGAIN_MAX`], a missed deadline counts three times, and one is enough to lose that again,
+/// unless it has kept several since.
 #[derive(Clone, Debug, Default)]
 struct Punctuality {
     /// Deadlines missed in a row.
@@ -487,9 +487,9 @@ impl Overlay {
     }
 
     /// A peer was sent away at time `now`: it is not dialled while it is banned; it may come back
-    /// by itself. Rounds do not wait for it until it has been on time again, as often as if it had
-    /// been late.
-    pub(super) fn dismiss(&mut self, peer: PeerId, now: Duration) {
+    /// by itself. Rounds do not wait for it until it has been on time again: as often as if it had
+    /// been late, if it sent too much or what is malformed; once, if it only did not fit.
+    pub(super) fn dismiss(&mut self, peer: PeerId, misbehaved: bool, now: Duration) {
         if self.on_roster(&peer) {
             let until = match planted(Mutant::DismissForever) {
                 true => Duration::MAX,
@@ -497,7 +497,10 @@ impl Overlay {
             };
             let known = self.of(peer);
             known.dismissed = Some(until);
-            known.punctuality.lapse();
+            match misbehaved {
+                true => known.punctuality.lapse(),
+                false => known.punctuality.owed = known.punctuality.owed.max(1),
+            }
         }
     }
 
@@ -806,7 +809,9 @@ impl Overlay {
             }
         } else if !on_time {
             of_peer.missed += 1;
-            of_peer.debt = (of_peer.debt + 2).min(most);
+            // One that rounds have ceased to wait for before is not given as much again.
+            let weight = if of_peer.lapses > 0 { 3 } else { 2 };
+            of_peer.debt = (of_peer.debt + weight).min(most);
             if of_peer.debt >= most && of_peer.owed == 0 {
                 of_peer.lapse();
                 return Some(Patience::Lost);
@@ -885,7 +890,7 @@ impl Overlay {
         asked.copied().collect()
     }
 
-    /// These neighbours were waited for before the first round, and are not there.
+    /// These neighbours were waited for, before the first round or until a deadline, and are not there.
     pub(super) fn are_absent(&mut self, missing: &[PeerId]) {
         for peer in missing {
             self.of(*peer).absent = true;
@@ -895,17 +900,22 @@ impl Overlay {
     /// Whether a neighbour may still come and say in which round it is: it is not there, and has not
     /// been waited for in vain.
     fn may_speak(&self, peer: &PeerId) -> bool {
-        let in_vain = |known: &Known| known.ready || known.absent || known.punctuality.missed > 0;
-        self.may_come(peer) && !self.is(peer, in_vain)
+        let spoken = |known: &Known| {
+            let punctuality = &known.punctuality;
+            let in_vain = known.absent || punctuality.missed > 0 || punctuality.owed > 0;
+            known.ready || known.claim.is_some() || known.dismissed.is_some() || in_vain
+        };
+        self.may_come(peer) && !self.is(peer, spoken)
     }
 
-    /// Whether a single neighbour claims to be in round `claimed` or later, and another may still
-    /// come and say so too.
+    /// Whether neighbours claim to be in round `claimed` or later, too few to be believed, and
+    /// another may still come and say so too.
     pub(super) fn may_be_confirmed(&self, claimed: u64, round: u64) -> bool {
         let neighbours = self.neighbourhood(round);
         let is_there = |peer: &&PeerId| self.is(peer, |known| known.claim >= Some(claimed));
         let ahead = neighbours.iter().filter(is_there).count();
-        ahead == 1 && neighbours.iter().any(|peer| self.may_speak(peer))
+        let needed = (self.charter.aggregation.byzantine + 1).max(2);
+        (1..needed).contains(&ahead) && neighbours.iter().any(|peer| self.may_speak(peer))
     }
 
     /// The (byzantine + 1)-th highest round that distinct neighbours have claimed: at least one

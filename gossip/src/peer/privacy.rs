@@ -78,6 +78,7 @@ impl Peer {
                 };
                 out.push(Effect::Emit(event));
                 self.own = self.untrained();
+                self.only_hears = true;
                 self.skip(out);
                 self.collect(out);
             }

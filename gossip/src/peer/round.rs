@@ -73,6 +73,7 @@ impl Peer {
 
     pub(super) fn open_round(&mut self, out: &mut Vec<Effect>) {
         let round = self.round;
+        self.only_hears = false;
         self.witness.forget(round);
         let neighbours = self.overlay.receives_from(round);
         let (awaited, selected) =
@@ -159,7 +160,7 @@ impl Peer {
     pub(super) fn collect(&mut self, out: &mut Vec<Effect>) {
         self.phase = Phase::Collecting;
         let (round, deadline) = (self.round, self.charter.round.deadline);
-        let wait = match self.standing.listens() {
+        let wait = match self.standing.listens() || self.only_hears {
             true => Wait::Window, // in any mode it waits for others
             false => self.ask_mode(|mode, scene| mode.wait(scene)),
         };
@@ -194,10 +195,11 @@ impl Peer {
             return;
         }
         self.stop_waiting_for_the_late();
-        let needs = if self.standing.listens() {
-            self.needs_to_hear()
-        } else {
-            0
+        // One that gives nothing would go through its rounds without a pause where nobody waits.
+        let needs = match (self.standing.listens(), self.only_hears) {
+            (true, _) => self.needs_to_hear(),
+            (false, true) if self.mode.pace() == Pace::Free => self.needs_to_hear().max(1),
+            (false, _) => 0,
         };
         if !self.mode.is_complete(&self.scene(), needs) {
             return;
@@ -277,6 +279,9 @@ impl Peer {
     /// charter asks for.
     fn deadline(&mut self, out: &mut Vec<Effect>) {
         let round = self.round;
+        let mut absent: Vec<PeerId> = self.overlay.neighbourhood(round).into_iter().collect();
+        absent.retain(|peer| !self.overlay.is_ready(peer));
+        self.overlay.are_absent(&absent);
         match self.too_few() {
             None => self.close(Closed::Deadline, out),
             Some(_) if self.is_over() => self.end_alone(out),

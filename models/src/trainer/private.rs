@@ -19,6 +19,7 @@ use kith_consensus::privacy::ledger::Slack;
 use kith_consensus::privacy::noise::{self, Noise, NoiseScale, ReleaseKey};
 use kith_consensus::privacy::sampling::PoissonSampling;
 use kith_consensus::privacy::{Phase, PrivacyError, SampledGaussian};
+use zeroize::Zeroize;
 
 use super::optimizer::Optimizer;
 use super::{Request, Trained, Trainer};
@@ -117,7 +118,7 @@ pub fn fresh_release_key() -> Result<ReleaseKey, PrivateError> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|error| PrivateError::Entropy(error.to_string()))?;
     let key = ReleaseKey::new(bytes);
-    bytes.fill(0);
+    bytes.zeroize();
     Ok(key)
 }
 

@@ -138,7 +138,7 @@ impl Findings {
         if let Some(rows) = self.keep(data::read(&config.data, schema, seed)) {
             self.look_at_rows(config, schema, &rows);
             self.estimate(&agreement, peer, &rows.train, rows.held_out.as_ref());
-            self.look_at_privacy(config, &agreement, rows.train.len());
+            self.look_at_privacy(config, &agreement, &rows);
         }
     }
 
@@ -207,8 +207,9 @@ impl Findings {
     }
 
     /// What a guarantee asks of these rows, and what is left of their budget.
-    fn look_at_privacy(&mut self, config: &Config, agreement: &Agreement, rows: usize) {
-        let guarantee = self.keep(Guarantee::of(agreement, &config.data, rows));
+    fn look_at_privacy(&mut self, config: &Config, agreement: &Agreement, rows: &OwnRows) {
+        let both = (&rows.train, rows.held_out.as_ref());
+        let guarantee = self.keep(Guarantee::of(agreement, &config.data, both));
         let Some(guarantee) = guarantee.flatten() else {
             return;
         };
@@ -230,7 +231,7 @@ impl Findings {
             noise_multiplier: scale.noise_multiplier(),
             sampling_rate: rate,
             lot: terms.lot(),
-            expected_lot: rate * rows as f64,
+            expected_lot: rate * rows.train.len() as f64,
             steps_per_release: terms.release().steps(),
             delta: terms.delta().get(),
             epsilon_budget: terms.budget().get(),

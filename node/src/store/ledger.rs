@@ -75,20 +75,31 @@ impl LedgerFile {
     /// # Errors
     /// When it cannot be read or written, or is not that of these rows.
     pub fn begin(&self) -> Result<Ledger, StoreError> {
-        self.locked().map(|(_, ledger)| ledger)
+        let file = private::open(&self.ledger);
+        let file = file.map_err(|source| self.io("open", &self.ledger, source))?;
+        self.locked(file, Beginning::Allowed)
+            .map(|(_, ledger)| ledger)
     }
 
-    /// Charges the training of a round; what it adds is on disk when this returns.
+    /// Charges the training of a round; what it adds is on disk when this returns. `fault` says what
+    /// is wrong with the ledger that is there, if anything is: it is asked under the lock.
     ///
     /// # Errors
-    /// When it cannot be read or written. Then nothing may be released.
+    /// When it cannot be read or written, or is gone. Then nothing may be released.
     pub fn charge(
         &self,
         account: &Account,
         round: u64,
         known: Option<u64>,
+        fault: impl FnOnce(&Ledger) -> Result<Option<String>, StoreError>,
     ) -> Result<(Verdict, Ledger), StoreError> {
-        let (mut file, mut ledger) = self.locked()?;
+        // A ledger that has vanished since the start is never begun anew.
+        let file = private::open_existing(&self.ledger);
+        let file = file.map_err(|source| self.io("open", &self.ledger, source))?;
+        let (mut file, mut ledger) = self.locked(file, Beginning::Refused)?;
+        if let Some(why) = fault(&ledger)? {
+            return Err(self.refused(why));
+        }
         let verdict = account.charge(&ledger, round, known);
         for entry in &verdict.entries {
             self.append(&mut file, &ledger, entry)
@@ -108,19 +119,18 @@ impl LedgerFile {
 
     /// The file, open and locked until it is dropped, and what it holds. Other processes wait for a
     /// charge, which takes milliseconds.
-    fn locked(&self) -> Result<(File, Ledger), StoreError> {
-        let mut file =
-            private::open(&self.ledger).map_err(|source| self.io("open", &self.ledger, source))?;
+    fn locked(&self, mut file: File, beginning: Beginning) -> Result<(File, Ledger), StoreError> {
         file.lock()
             .map_err(|source| self.io("lock", &self.ledger, source))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)
             .map_err(|source| self.io("read", &self.ledger, source))?;
         // Shorter than its first bytes: it was just made, or the program died while it wrote them.
-        let ledger = if bytes.len() < Ledger::new(Digest::default()).start().len() {
-            self.begin_in(&mut file)?
-        } else {
-            self.parse(&bytes)?
+        let is_begun = bytes.len() >= Ledger::new(Digest::default()).start().len();
+        let ledger = match (is_begun, beginning) {
+            (true, _) => self.parse(&bytes)?,
+            (false, Beginning::Allowed) => self.begin_in(&mut file)?,
+            (false, Beginning::Refused) => return Err(self.refused("it is empty".to_owned())),
         };
         if !self.identity.exists() {
             // The program died before it wrote this. Nothing has been charged yet.
@@ -217,6 +227,13 @@ impl LedgerFile {
     }
 }
 
+/// Whether a ledger may be begun where there is none.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Beginning {
+    Allowed,
+    Refused,
+}
+
 fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -244,6 +261,7 @@ impl Store {
         if let Some(why) = self.remembers_more(&ledger)? {
             return Err(charging.file.refused(why));
         }
+        self.remember(&ledger)?;
         self.charging = Some(charging);
         Ok(())
     }
@@ -252,7 +270,9 @@ impl Store {
     pub(super) fn charge(&self, round: u64, known: Option<u64>) -> Result<Stored, StoreError> {
         let charging = self.charging.as_ref();
         let charging = charging.expect("a peer charges under a guarantee, and then has a ledger");
-        let (verdict, ledger) = charging.file.charge(&charging.account, round, known)?;
+        let fault = |ledger: &Ledger| self.remembers_more(ledger);
+        let account = &charging.account;
+        let (verdict, ledger) = charging.file.charge(account, round, known, fault)?;
         self.remember(&ledger)?;
         Ok(Stored::Charge {
             round,

@@ -26,41 +26,29 @@ pub(super) const ENTRY: CheckEntry = CheckEntry {
         Box::new(ContradictionsConvict {
             convicted: BTreeSet::new(),
             told: BTreeMap::new(),
-            contradicts: BTreeSet::new(),
+            contradicts: BTreeMap::new(),
         })
     },
 };
 
 struct ContradictionsConvict {
     convicted: BTreeSet<PeerId>,
-    /// What each liar told somebody first of each round.
-    told: BTreeMap<(PeerId, u64), (Digest, Digest)>,
-    /// Liars that have told two peers different things.
-    contradicts: BTreeSet<PeerId>,
+    /// By liar and round: by member, what it was told first.
+    told: BTreeMap<(PeerId, u64), BTreeMap<usize, (Digest, Digest)>>,
+    /// By liar, pairs of members that it has told different things.
+    contradicts: BTreeMap<PeerId, BTreeSet<(usize, usize)>>,
 }
 
-/// Whether two receivers of a liar's updates, one of them in an even place and one in an odd one,
-/// can compare what they were told.
-fn can_be_compared(scope: &Scope, liar: usize) -> Option<bool> {
+/// Whether two honest receivers of a liar's updates can compare what they were told.
+fn can_compare(scope: &Scope, liar: usize, a: usize, b: usize) -> Option<bool> {
     let graph = scope.charter.topology.graph(scope.ids.len(), 0).ok()?;
     let around = |peer: usize| -> BTreeSet<usize> {
         let both = graph.sends_to(peer).iter().chain(graph.receives_from(peer));
         both.copied().filter(|other| *other != liar).collect()
     };
-    let receivers = graph.sends_to(liar);
-    let pairs = receivers.iter().enumerate().flat_map(|(place, a)| {
-        receivers
-            .iter()
-            .skip(place + 1)
-            .step_by(2)
-            .map(move |b| (*a, *b))
-    });
-    let mut honest = pairs.filter(|(a, b)| !scope.lies[*a] && !scope.lies[*b]);
-    Some(honest.any(|(a, b)| {
-        let of_a = around(a);
-        let between = of_a.intersection(&around(b)).any(|peer| !scope.lies[*peer]);
-        of_a.contains(&b) || between
-    }))
+    let of_a = around(a);
+    let between = of_a.intersection(&around(b)).any(|peer| !scope.lies[*peer]);
+    Some(of_a.contains(&b) || between)
 }
 
 impl Check for ContradictionsConvict {
@@ -79,9 +67,12 @@ impl Check for ContradictionsConvict {
             header.kind == Kind::Update && header.sender == *from && kept
         })?;
         let said = (header.state, header.payload);
-        let first = self.told.entry((*from, header.round)).or_insert(said);
-        if *first != said {
-            self.contradicts.insert(*from);
+        let told = self.told.entry((*from, header.round)).or_default();
+        let differ = told.iter().filter(|(_, first)| **first != said);
+        let pairs: Vec<(usize, usize)> = differ.map(|(other, _)| (*other, moment.member)).collect();
+        told.entry(moment.member).or_insert(said);
+        if !pairs.is_empty() {
+            self.contradicts.entry(*from).or_default().extend(pairs);
         }
         None
     }
@@ -100,9 +91,11 @@ impl Check for ContradictionsConvict {
         let liars = (0..scope.ids.len()).filter(|peer| scope.lies[*peer]);
         let mut free = liars.filter(|liar| {
             let id = &scope.ids[*liar];
-            self.contradicts.contains(id) && !self.convicted.contains(id)
+            let pairs = self.contradicts.get(id).into_iter().flatten();
+            let mut compared = pairs.map(|(a, b)| can_compare(scope, *liar, *a, *b));
+            !self.convicted.contains(id) && compared.any(|can| can == Some(true))
         });
-        let free = free.find(|liar| can_be_compared(scope, *liar) == Some(true))?;
+        let free = free.next()?;
         Some(format!(
             "nobody convicted peer {free}, which contradicts itself"
         ))

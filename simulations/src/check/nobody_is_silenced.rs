@@ -1,7 +1,8 @@
 //! `nobody-is-silenced`: where nothing fails, an honest peer publishes in every round that it opens,
 //! whatever others show it.
 //!
-//! Watched where every peer publishes in every round: peers keep step, and rounds have no stages.
+//! Watched where every peer publishes in every round: peers keep step, rounds have no stages, and the
+//! graph stays.
 
 use kith_consensus::mode::Mode;
 use kith_gossip::Event;
@@ -18,7 +19,7 @@ pub(super) const ENTRY: CheckEntry = CheckEntry {
         let in_step = matches!(scope.charter.round.mode, Mode::Synchronous);
         let staged = scope.charter.topology.has_stages(scope.ids.len());
         Box::new(NobodyIsSilenced {
-            watches: scope.clear && in_step && !staged,
+            watches: scope.clear && in_step && !staged && !scope.charter.topology.changes(),
             silent: vec![None; scope.ids.len()],
         })
     },

@@ -126,6 +126,9 @@ impl Tape {
             let length = (message.len() as u32).to_le_bytes();
             length.into_iter().chain(message.iter().copied())
         });
+        if self.messages.is_empty() {
+            return Ok(());
+        }
         std::fs::write(path, framed.collect::<Vec<u8>>())
     }
 }

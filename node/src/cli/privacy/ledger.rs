@@ -57,6 +57,12 @@ impl Found {
             )
         })?;
         let file = LedgerFile::beside(&config.data.path);
+        if !file.path().exists() {
+            return Err(Failure::with_help(
+                format!("there is no ledger at {}", file.path().display()),
+                "`kith run` begins it. If these rows were ever trained on under a guarantee, it was lost: put its newest copy back",
+            ));
+        }
         let ledger = file.read().map_err(crate::error::NodeError::from)?;
         Ok(Found {
             config,

@@ -221,7 +221,7 @@ fn sentence(statement: &Statement) -> String {
         format!(" ({epsilon:.4} by privacy loss distributions)")
     });
     format!(
-        "Everything that was released of these rows is ({:.4}, {:e})-differentially private for each row, of a budget of epsilon {}{tight}.",
+        "Everything that was charged to this ledger is ({:.4}, {:e})-differentially private for each row, of a budget of epsilon {}{tight}.",
         statement.epsilon_rdp, statement.delta, statement.budget
     )
 }

@@ -68,15 +68,22 @@ fn a_ledger_that_is_gone_changed_or_unreadable_is_refused_and_never_begun_anew()
     let folder = tempfile::tempdir().unwrap();
     let charging = charging(folder.path());
     let file = &charging.file;
-    file.charge(&charging.account, 0, None).unwrap();
-    file.charge(&charging.account, 1, None).unwrap();
+    file.charge(&charging.account, 0, None, |_| Ok(None))
+        .unwrap();
+    file.charge(&charging.account, 1, None, |_| Ok(None))
+        .unwrap();
     let (bytes, identity) = (
         std::fs::read(&file.ledger).unwrap(),
         std::fs::read(&file.identity).unwrap(),
     );
     let refuses = |words: &str| {
         says(&file.read().unwrap_err(), words);
-        says(&file.charge(&charging.account, 2, None).unwrap_err(), words);
+        says(
+            &file
+                .charge(&charging.account, 2, None, |_| Ok(None))
+                .unwrap_err(),
+            words,
+        );
     };
     std::fs::remove_file(&file.ledger).unwrap();
     refuses("is gone or empty");
@@ -107,9 +114,11 @@ fn a_program_that_dies_while_it_writes_never_counts_less() {
     let file = &charging.file;
     file.begin().unwrap();
     let empty = std::fs::read(&file.ledger).unwrap();
-    file.charge(&charging.account, 0, None).unwrap();
+    file.charge(&charging.account, 0, None, |_| Ok(None))
+        .unwrap();
     let one = std::fs::read(&file.ledger).unwrap();
-    file.charge(&charging.account, 1, None).unwrap();
+    file.charge(&charging.account, 1, None, |_| Ok(None))
+        .unwrap();
     let two = std::fs::read(&file.ledger).unwrap();
     for written in empty.len()..=two.len() {
         std::fs::write(&file.ledger, &two[..written]).unwrap();
@@ -122,7 +131,9 @@ fn a_program_that_dies_while_it_writes_never_counts_less() {
         };
         let spent = charging.account.spent(&file.read().unwrap());
         assert_eq!(spent.entries, entries, "{written}");
-        let (verdict, ledger) = file.charge(&charging.account, 2, None).unwrap();
+        let (verdict, ledger) = file
+            .charge(&charging.account, 2, None, |_| Ok(None))
+            .unwrap();
         assert_eq!(verdict.spent.entries, entries + 1, "{written}");
         assert_eq!(file.read().unwrap(), ledger, "{written}");
     }
@@ -151,7 +162,10 @@ fn a_state_notices_another_ledger_and_an_older_copy_of_its_own() {
     let other = super::tests::charging(elsewhere.path());
     says(&reopened(&other).unwrap_err(), "another data set");
     // Another one that went on from the older copy.
-    charging.file.charge(&charging.account, 2, None).unwrap();
+    charging
+        .file
+        .charge(&charging.account, 2, None, |_| Ok(None))
+        .unwrap();
     says(&reopened(&charging).unwrap_err(), "older copy");
 }
 
@@ -177,7 +191,7 @@ fn processes_that_charge_one_ledger_at_a_time_lose_no_entry() {
                 for round in 0..5 {
                     charging
                         .file
-                        .charge(&charging.account, round, None)
+                        .charge(&charging.account, round, None, |_| Ok(None))
                         .unwrap();
                 }
             });
