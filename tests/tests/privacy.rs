@@ -446,6 +446,72 @@ fn settings_that_show_rows_outside_a_guarantee_and_budgets_that_are_none_are_ref
     }
 }
 
+#[test]
+fn a_report_is_signed_in_all_its_forms_and_a_change_to_any_is_noticed() {
+    let federation = guarded(2, "4");
+    let (dir, folder) = (federation.dir("ada"), Folder::new());
+    let dir = dir.to_str().expect("text");
+    let report = folder.json(&["privacy", "report", "--dir", dir, "--out", "out", "--json"]);
+    for key in [
+        "statement",
+        "setting",
+        "released",
+        "unit",
+        "adjacency",
+        "assumptions",
+        "accesses",
+        "layers",
+        "origin",
+    ] {
+        assert!(!report[key].is_null(), "{key}: {report}");
+    }
+    assert_eq!(report["privacy"]["releases"].as_u64(), Some(0), "{report}");
+    let signed = folder.json(&["privacy", "verify", "out", "--json"]);
+    assert_eq!(
+        signed["signed_by"],
+        report["origin"]["peer"].as_str().expect("text")[4..]
+    );
+    for ending in ["md", "html", "json"] {
+        let path = folder.path(&format!("out/privacy-report.{ending}"));
+        let text = std::fs::read_to_string(&path).expect("written");
+        assert!(
+            text.contains("differentially private for each row"),
+            "{ending}"
+        );
+        std::fs::write(
+            &path,
+            text.replace("not covered", "covered")
+                .replace("false", "true"),
+        )
+        .expect("written");
+        folder.refused(&["privacy", "verify", "out"], &["is not as it was signed"]);
+        std::fs::write(&path, text).expect("written");
+    }
+    let other = folder.json(&[
+        "privacy",
+        "report",
+        "--dir",
+        federation.dir("bob").to_str().expect("text"),
+        "--out",
+        "other",
+        "--json",
+    ]);
+    assert_ne!(other["origin"]["peer"], report["origin"]["peer"]);
+    let name = "privacy-report.signature.json";
+    let text = std::fs::read_to_string(folder.path(&format!("out/{name}"))).expect("written");
+    let (bob, ada) = (
+        other["origin"]["peer"].as_str().expect("text"),
+        report["origin"]["peer"].as_str().expect("text"),
+    );
+    folder.write(&format!("out/{name}"), &text.replace(&ada[4..], &bob[4..]));
+    folder.refused(&["privacy", "verify", "out"], &["was not signed by"]);
+    let record = folder.json(&["privacy", "processing-record", "--dir", dir, "--json"]);
+    assert!(
+        record["d"].as_str().expect("text").contains("bob")
+            && record["a"].as_str().expect("text").contains("operator")
+    );
+}
+
 /// The main job: its answer names what is spent and by which accountant, beside the run without.
 #[test]
 fn a_testnet_under_a_guarantee_tells_what_it_spends_and_what_that_costs() {
