@@ -175,7 +175,11 @@ fn attacked(seed: u64) -> Play {
     let attack = attacks
         .nth((seed / 2 % count) as usize)
         .expect("one of them");
-    let file = if seed.is_multiple_of(2) { "attacked" } else { "chaos" };
+    let file = if seed.is_multiple_of(2) {
+        "attacked"
+    } else {
+        "chaos"
+    };
     let free = attack == "far-ahead";
     let mut play = Play::draw(file, seed, 6..=12);
     let liar = |setting: &String| {

@@ -476,9 +476,9 @@ impl Account {
             |entry: &&Entry| entry.federation == self.federation && entry.kind == Kind::Release;
         let releases = ledger.entries.iter().filter(own).count() as u64;
         let sum = self.fold(ledger);
-        // Only a schedule that was fixed beforehand: all releases of the plan, however many there
-        // have been, and no round twice.
-        let planned = self.terms.releases();
+        // Only a schedule that was fixed beforehand: all releases that the plan and the budget permit,
+        // however many there have been, and no round twice.
+        let planned = self.affordable(&Ledger::new(Digest::default()));
         let again = ledger.entries.iter().any(|entry| entry.attempt > 0);
         let is_planned = releases == sum.entries && releases <= planned && !again;
         Ok(Statement {
@@ -492,7 +492,7 @@ impl Account {
         })
     }
 
-    /// ε of all the releases that the charter plans by privacy loss distributions.
+    /// ε of so many of this federation's releases by privacy loss distributions.
     fn tight(&self, releases: u64) -> Result<f64, PrivacyError> {
         if releases == 0 {
             return Ok(0.0);

@@ -94,8 +94,10 @@ impl LedgerFile {
         fault: impl FnOnce(&Ledger) -> Result<Option<String>, StoreError>,
     ) -> Result<(Verdict, Ledger), StoreError> {
         // A ledger that has vanished since the start is never begun anew.
-        let file = private::open_existing(&self.ledger);
-        let file = file.map_err(|source| self.io("open", &self.ledger, source))?;
+        let file = private::open_existing(&self.ledger).map_err(|source| {
+            let gone = self.nothing_yet().err();
+            gone.unwrap_or_else(|| self.io("open", &self.ledger, source))
+        })?;
         let (mut file, mut ledger) = self.locked(file, Beginning::Refused)?;
         if let Some(why) = fault(&ledger)? {
             return Err(self.refused(why));
@@ -130,7 +132,10 @@ impl LedgerFile {
         let ledger = match (is_begun, beginning) {
             (true, _) => self.parse(&bytes)?,
             (false, Beginning::Allowed) => self.begin_in(&mut file)?,
-            (false, Beginning::Refused) => return Err(self.refused("it is empty".to_owned())),
+            (false, Beginning::Refused) => {
+                self.nothing_yet()?;
+                return Err(self.refused("it is empty".to_owned()));
+            }
         };
         if !self.identity.exists() {
             // The program died before it wrote this. Nothing has been charged yet.

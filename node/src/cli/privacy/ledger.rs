@@ -57,10 +57,10 @@ impl Found {
             )
         })?;
         let file = LedgerFile::beside(&config.data.path);
-        if !file.path().exists() {
+        if config.state.exists() && !file.path().exists() {
             return Err(Failure::with_help(
                 format!("there is no ledger at {}", file.path().display()),
-                "`kith run` begins it. If these rows were ever trained on under a guarantee, it was lost: put its newest copy back",
+                "this peer has run, so there was one: put its newest copy back",
             ));
         }
         let ledger = file.read().map_err(crate::error::NodeError::from)?;

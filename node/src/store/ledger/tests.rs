@@ -68,6 +68,7 @@ fn a_ledger_that_is_gone_changed_or_unreadable_is_refused_and_never_begun_anew()
     let folder = tempfile::tempdir().unwrap();
     let charging = charging(folder.path());
     let file = &charging.file;
+    file.begin().unwrap();
     file.charge(&charging.account, 0, None, |_| Ok(None))
         .unwrap();
     file.charge(&charging.account, 1, None, |_| Ok(None))
@@ -155,6 +156,11 @@ fn a_state_notices_another_ledger_and_an_older_copy_of_its_own() {
     store.charge(0, None).unwrap();
     let copy = std::fs::read(&charging.file.ledger).unwrap();
     store.charge(1, None).unwrap();
+    std::fs::write(&charging.file.ledger, &copy).unwrap();
+    // Also while it runs.
+    says(&store.charge(2, None).unwrap_err(), "older copy");
+    std::fs::remove_file(&charging.file.ledger).unwrap();
+    says(&store.charge(2, None).unwrap_err(), "is gone or empty");
     std::fs::write(&charging.file.ledger, &copy).unwrap();
     let mut reopened = |charging: &Charging| store.charge_to(charging.clone());
     says(&reopened(&charging).unwrap_err(), "older copy");
