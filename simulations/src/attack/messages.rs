@@ -29,7 +29,7 @@ impl Attack for Truthful {
 pub struct Collusion {
     /// The honest peers' keys, with which nothing is signed but what they said in an earlier run.
     recorded: Vec<Authenticator>,
-    /// Bodies that were announced to a liar: their lengths and who has them.
+    /// Bodies that were announced to a liar: their lengths and the peers that have them.
     overheard: Mutex<BTreeMap<Digest, (usize, PeerId)>>,
 }
 
