@@ -70,7 +70,7 @@ struct Known {
     /// It said goodbye after its last round.
     finished: bool,
     expelled: bool,
-    /// It was waited for before the first round, and did not come.
+    /// It was waited for, before the first round or until a deadline, and did not come.
     absent: bool,
     /// It was sent away, and is not dialled until then.
     dismissed: Option<Duration>,
