@@ -3,6 +3,7 @@
 
 mod worlds;
 
+use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -10,10 +11,15 @@ use std::time::Instant;
 use kith_simulations::attack::{ATTACKS, Means};
 use worlds::{PAIRED, Play, STAGED};
 
-/// Plays `count` seeds from 0 on and says what broke.
-fn play(name: &str, count: u64, draw: impl Fn(u64) -> Play + Sync) {
+/// Plays these seeds and says what broke.
+fn play(name: &str, seeds: Range<u64>, draw: impl Fn(u64) -> Play + Sync) {
     let began = Instant::now();
-    let (next, inputs, rounds) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let count = seeds.end.saturating_sub(seeds.start);
+    let (next, inputs, rounds) = (
+        AtomicU64::new(seeds.start),
+        AtomicU64::new(0),
+        AtomicU64::new(0),
+    );
     let failures = Mutex::new(Vec::new());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
@@ -21,7 +27,7 @@ fn play(name: &str, count: u64, draw: impl Fn(u64) -> Play + Sync) {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= count {
+                    if seed >= seeds.end {
                         break;
                     }
                     let play = draw(seed);
@@ -74,12 +80,14 @@ fn play(name: &str, count: u64, draw: impl Fn(u64) -> Play + Sync) {
     );
 }
 
-/// So many seeds, or as many as are asked for.
-fn seeds(count: u64) -> u64 {
-    std::env::var("KITH_SEEDS")
-        .ok()
-        .and_then(|count| count.parse().ok())
-        .unwrap_or(count)
+/// The first `count` seeds, or those that `KITH_SEEDS` asks for: so many, or `FROM..TO`.
+fn seeds(count: u64) -> Range<u64> {
+    let asked = std::env::var("KITH_SEEDS").ok();
+    let range = asked.and_then(|asked| match asked.split_once("..") {
+        Some((from, to)) => Some(from.parse().ok()?..to.parse().ok()?),
+        None => Some(0..asked.parse().ok()?),
+    });
+    range.unwrap_or(0..count)
 }
 
 #[test]
@@ -227,7 +235,7 @@ fn a_lie_that_its_codec_cannot_say_is_not_sent() {
         .chain(["world.attack=infinity"])
         .map(str::to_owned)
         .collect();
-    play("infinity", 3, |seed| Play {
+    play("infinity", 0..3, |seed| Play {
         file: "simulations/tests/worlds/chaos.toml".into(),
         seed,
         settings: settings.clone(),
@@ -260,9 +268,32 @@ fn a_peer_that_is_rolled_back_into_a_round_without_neighbours_continues() {
         "world.limit_seconds=400",
     ];
     let settings: Vec<String> = settings.into_iter().map(str::to_owned).collect();
-    play("rolled back", 1, |_| Play {
+    play("rolled back", 0..1, |_| Play {
         file: "simulations/tests/worlds/stages.toml".into(),
         seed: 266,
+        settings: settings.clone(),
+    });
+}
+
+/// In asynchronous rounds a peer that starts late has updates waiting of senders that have gone on,
+/// and no replica that those build on. It asked for the oldest one's, which nobody keeps any more,
+/// until the next was too old as well, and so never heard one of its neighbours.
+#[test]
+fn a_late_peer_asks_for_the_newest_replica() {
+    let settings = [
+        "world.peers=10",
+        "topology.kind=random-regular",
+        "topology.degree=4",
+        "codec.kind=power-sgd",
+        "aggregation.rule=mean",
+        "world.adversaries=1",
+        "world.attack=far-ahead",
+        "round.mode=asynchronous",
+    ];
+    let settings: Vec<String> = settings.into_iter().map(str::to_owned).collect();
+    play("late", 2218..2219, |seed| Play {
+        file: "simulations/tests/worlds/attacked.toml".into(),
+        seed,
         settings: settings.clone(),
     });
 }

@@ -109,6 +109,36 @@ impl Incoming {
     }
 }
 
+impl Incoming {
+    /// Whether the update leads to the replica that is held: it may have come another way, as a
+    /// keyframe for instance.
+    fn is_known(&self, form: Form, pending: &Pending) -> bool {
+        form == Form::Replica && pending.state == self.state
+    }
+
+    /// Whether the update's body can be applied to what is held.
+    fn fits(&self, form: Form, pending: &Pending) -> bool {
+        form == Form::Stateless
+            || self.is_known(form, pending)
+            || pending.base == Some(self.state)
+            || planted(Mutant::SkipBase)
+    }
+
+    /// Drops what is not worth pulling where only the newest update counts: of updates that stand
+    /// alone, every older one without a body; of those that build on each other, all older ones
+    /// if the oldest needs a replica, which a sender that has gone on no longer has.
+    fn keep_worth_pulling(&mut self, form: Form) {
+        let newest = self.queue.keys().next_back().copied();
+        let lacks_replica =
+            |(_, first): (&u64, &Pending)| !self.fits(form, first) && first.keyframe.is_none();
+        let from_newest = self.queue.first().is_some_and(lacks_replica);
+        let stands_alone = form == Form::Stateless;
+        self.queue.retain(|round, pending| {
+            Some(*round) == newest || !from_newest && (!stands_alone || pending.body.is_some())
+        });
+    }
+}
+
 /// An update of this peer.
 #[derive(Clone, Debug)]
 pub(super) struct Outgoing {
@@ -603,11 +633,8 @@ impl Exchange {
                 false => Progress::Idle,
             };
         }
-        // Where only the newest counts and each stands alone, nothing older is worth pulling.
-        if form == Form::Stateless && own_round == u64::MAX && !planted(Mutant::EvictFetched) {
-            let newest = incoming.queue.keys().next_back().copied();
-            let queue = &mut incoming.queue;
-            queue.retain(|round, pending| pending.body.is_some() || Some(*round) == newest);
+        if own_round == u64::MAX && !planted(Mutant::EvictFetched) {
+            incoming.keep_worth_pulling(form);
         }
         let Some((round, pending)) = incoming
             .queue
@@ -619,12 +646,8 @@ impl Exchange {
         if round > own_round + u64::from(planted(Mutant::AcceptFuture)) {
             return Progress::Idle;
         }
-        // The same update may have come another way, as a keyframe for instance.
-        let known = form == Form::Replica && pending.state == incoming.state;
-        let fits = form == Form::Stateless
-            || known
-            || pending.base == Some(incoming.state)
-            || planted(Mutant::SkipBase);
+        let known = incoming.is_known(form, pending);
+        let fits = incoming.fits(form, pending);
         if !fits && pending.keyframe.is_none() {
             let digest = pending.state;
             incoming.fetching = Some(digest);

@@ -908,6 +908,11 @@ impl Overlay {
         self.may_come(peer) && !self.is(peer, spoken)
     }
 
+    /// Whether a neighbour is there and can say what it knows, or may still come.
+    pub(super) fn may_tell(&self, peer: &PeerId) -> bool {
+        self.is_ready(peer) || self.may_speak(peer)
+    }
+
     /// Whether neighbours claim to be in round `claimed` or later, too few to be believed, and
     /// another may still come and say so too.
     pub(super) fn may_be_confirmed(&self, claimed: u64, round: u64) -> bool {

@@ -69,7 +69,7 @@ impl Peer {
     /// A neighbour shows what this peer has signed. If this peer's store does not know it, this peer
     /// says nothing else of that round. What it signed in an earlier life may be of an earlier run,
     /// in which it says nothing about this one: then as many neighbours must know it as can be
-    /// believed, and two if there are two that it sends to.
+    /// believed, and two if there are two that it sends to, there or still to come.
     fn learn_of_itself(&mut self, from: PeerId, header: &Header) {
         let round = header.round;
         // A clock that was set back gives this life a number that an earlier one had.
@@ -85,7 +85,7 @@ impl Peer {
             true => 1,
             false => {
                 let receivers = self.overlay.audience(&self.id, round).into_iter();
-                let can_know = receivers.filter(|peer| self.overlay.is_ready(peer)).count();
+                let can_know = receivers.filter(|peer| self.overlay.may_tell(peer)).count();
                 can_know
                     .clamp(1, 2)
                     .max(self.charter.aggregation.byzantine + 1)

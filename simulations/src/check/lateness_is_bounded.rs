@@ -33,33 +33,46 @@ struct LatenessIsBounded {
     rounds: Vec<(u64, u64)>,
 }
 
+impl LatenessIsBounded {
+    /// Whether a member's graph of that round has enough honest senders, so that it could do without
+    /// the liars.
+    fn has_enough(scope: &Scope, member: usize, round: u64) -> Option<bool> {
+        let graph = scope.charter.topology.graph(scope.ids.len(), round).ok()?;
+        let needed = scope.charter.aggregation.rule.minimum().max(2);
+        let senders = graph.receives_from(member).iter();
+        Some(senders.filter(|sender| !scope.lies[**sender]).count() + 1 >= needed)
+    }
+}
+
 impl Check for LatenessIsBounded {
     fn event(&mut self, scope: &Scope, moment: &Moment<'_>, event: &Event) -> Breach {
-        let Event::RoundClosed { why, missing, .. } = event else {
+        let Event::RoundClosed {
+            round,
+            why,
+            missing,
+            ..
+        } = event
+        else {
             return None;
         };
-        let (rounds, late) = &mut self.rounds[moment.member];
-        *rounds += 1;
+        let member = moment.member;
+        self.rounds[member].0 += 1;
         let waited = *why == Closed::Deadline && !missing.is_empty();
         let for_liars = missing.iter().all(|peer| !scope.is_honest(peer));
-        *late += u64::from(waited && for_liars);
+        if waited && for_liars && scope.is_attacked(NAME) {
+            let in_vain = Self::has_enough(scope, member, *round)?;
+            self.rounds[member].1 += u64::from(in_vain);
+        }
         None
     }
 
     fn ended(&mut self, scope: &Scope, _: Duration, _: &[usize]) -> Breach {
-        if !scope.clear || !scope.is_attacked(NAME) {
+        if !scope.clear {
             return None;
         }
-        let graph = scope.charter.topology.graph(scope.ids.len(), 0).ok()?;
-        let needed = scope.charter.aggregation.rule.minimum().max(2);
-        let has_enough = |member: usize| {
-            let senders = graph.receives_from(member).iter();
-            senders.filter(|sender| !scope.lies[**sender]).count() + 1 >= needed
-        };
         let mut members = self.rounds.iter().enumerate();
         let (member, (rounds, late)) = members.find(|(member, (rounds, late))| {
-            let watched = !scope.lies[*member] && has_enough(*member);
-            watched && *rounds >= ROUNDS_MIN && 3 * late > *rounds
+            !scope.lies[*member] && *rounds >= ROUNDS_MIN && 3 * late > *rounds
         })?;
         Some(format!(
             "{late} of {rounds} rounds of peer {member} lasted until the deadline for want of liars"
