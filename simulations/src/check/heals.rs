@@ -2,8 +2,10 @@
 //! the world's bound.
 //!
 //! It also leaves within that bound, unless a liar that goes on talking keeps it: a peer that has
-//! finished stays for neighbours that have not.
+//! finished stays for neighbours that have not. A peer that comes back when every other honest one
+//! has left has nobody but liars to go through its rounds with, and may take as long as they like.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kith_gossip::Event;
@@ -19,19 +21,34 @@ pub(super) const ENTRY: CheckEntry = CheckEntry {
     new: |_| {
         Box::new(Heals {
             finished: Duration::ZERO,
+            left: BTreeSet::new(),
         })
     },
 };
 
 struct Heals {
-    /// When the last peer finished.
+    /// When the last peer finished that had others.
     finished: Duration,
+    /// The members that have left.
+    left: BTreeSet<usize>,
 }
 
 impl Check for Heals {
-    fn event(&mut self, _: &Scope, moment: &Moment<'_>, event: &Event) -> Breach {
-        if let Event::Finished { .. } | Event::Over { .. } = event {
-            self.finished = moment.now;
+    fn event(&mut self, scope: &Scope, moment: &Moment<'_>, event: &Event) -> Breach {
+        match event {
+            Event::Finished { .. } | Event::Over { .. } => {
+                let mut others = (0..scope.ids.len()).filter(|other| *other != moment.member);
+                if others.any(|other| !scope.lies[other] && !self.left.contains(&other)) {
+                    self.finished = moment.now;
+                }
+            }
+            Event::Left { .. } => {
+                self.left.insert(moment.member);
+            }
+            Event::Started { .. } => {
+                self.left.remove(&moment.member);
+            }
+            _ => {}
         }
         None
     }
