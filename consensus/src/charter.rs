@@ -31,11 +31,11 @@ use crate::topology::TopologySection;
 
 pub use aggregation::{Aggregation, Space, Weighting};
 pub use membership::{Admission, Member, Membership};
-pub use privacy::ExampleLevel;
+pub use privacy::{Guarantee, Mechanism, Unit};
 pub use round::RoundSection;
 
 use compatibility::{Parts, checked_graphs, misfits, neighbourhoods};
-use privacy::Terms;
+use privacy::Asked;
 
 /// A resolved charter. Equal ids mean equal agreements.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ pub struct Charter {
     /// `[aggregation]`
     pub aggregation: Aggregation,
     /// `[privacy]`; `None` without a guarantee.
-    pub privacy: Option<ExampleLevel>,
+    pub privacy: Option<Guarantee>,
     /// `[membership]`
     pub membership: Membership,
     /// What the sections that other crates read declare.
@@ -177,7 +177,7 @@ impl Charter {
             }
             Some(aggregation)
         });
-        let terms = document.section("privacy", Terms::read);
+        let asked = document.section("privacy", Asked::read);
         if let Some(aggregation) = &aggregation {
             let (topology, round, declared) = (&topology, &round, &declared);
             for (key, what) in misfits(&Parts {
@@ -186,15 +186,15 @@ impl Charter {
                 round,
                 aggregation,
                 declared,
-                is_private: terms.is_some(),
+                protects: asked.map(|asked| asked.unit()),
             }) {
                 document.note(key, what);
             }
         }
         let steps = declared.local_steps.filter(|steps| *steps > 0);
-        let privacy = terms.zip(steps).and_then(|(terms, steps)| {
+        let privacy = asked.zip(steps).and_then(|(asked, steps)| {
             let releases = rounds_that_train(&topology, rounds);
-            ExampleLevel::new(terms, steps, declared.batch_size, releases)
+            Guarantee::new(asked, steps, declared.batch_size, releases)
                 .map_err(|error| document.note("privacy.epsilon_budget", error.to_string()))
                 .ok()
         });

@@ -1,6 +1,7 @@
 //! What a charter's privacy guarantee asks of this node: training with noise, the ledger beside its
 //! rows, and settings that do not go round the guarantee. `kith check` and `kith run` ask alike.
 
+use kith_consensus::charter::Unit;
 use kith_consensus::privacy::ledger::{Account, Decision, Ledger};
 use kith_models::{Dataset, PrivateTraining, rows_in_both};
 
@@ -37,7 +38,7 @@ impl Guarantee {
                 false => Ok(None),
                 true => Err(NodeError::Unfit(format!(
                     "{} says that these rows are trained on under a privacy guarantee, and this charter gives none; expected \
-                     [privacy] mechanism = \"example-level\", or rows without a ledger",
+                     a [privacy] mechanism, or rows without a ledger",
                     file.path().display()
                 ))),
             };
@@ -51,15 +52,9 @@ impl Guarantee {
             return Err(NodeError::Unfit(what));
         }
         let rows = rows.len();
-        if terms.delta().get() * rows as f64 >= 1.0 {
-            return Err(NodeError::Unfit(format!(
-                "privacy.delta {} permits to publish one of this peer's {rows} rows; expected less than 1 in the number of rows, {:e}",
-                terms.delta().get(),
-                1.0 / rows as f64
-            )));
-        }
+        check_delta(agreement, terms, rows)?;
         if data.holdout > 0.0 {
-            let what = "[data] holdout: under privacy.mechanism = \"example-level\" rows that are held out of a peer's own would be \
+            let what = "[data] holdout: under a privacy.mechanism rows that are held out of a peer's own would be \
                         evaluated outside the guarantee; expected 0, or a test_path with rows that need no protection";
             return Err(NodeError::Unfit(what.to_owned()));
         }
@@ -85,6 +80,13 @@ impl Guarantee {
     /// When the budget is spent.
     pub fn check_budget(&self, ledger: &Ledger) -> Result<(), NodeError> {
         let account = &self.charging.account;
+        if account.is_undercut(ledger) {
+            return Err(NodeError::Unfit(format!(
+                "{} has releases that protect single rows, and this charter promises to protect all rows of the peer together, which \
+                 they may have shown already; expected mechanism = \"example-level\", or rows that nothing was released of",
+                self.charging.file.path().display()
+            )));
+        }
         let verdict = account.charge(ledger, 0, None);
         if verdict.decision == Decision::Charged {
             return Ok(());
@@ -97,6 +99,30 @@ impl Guarantee {
             self.charging.file.path().display()
         )))
     }
+}
+
+/// Refuses a δ that would permit to publish a unit outright.
+fn check_delta(
+    agreement: &Agreement,
+    guarantee: &kith_consensus::charter::Guarantee,
+    rows: usize,
+) -> Result<(), NodeError> {
+    let delta = guarantee.delta().get();
+    let (units, what) = match guarantee.unit() {
+        Unit::Row => (rows, format!("one of this peer's {rows} rows")),
+        Unit::Peer => {
+            let peers = agreement.charter.membership.peers;
+            (peers, format!("all rows of one of {peers} peers"))
+        }
+    };
+    if delta * units as f64 >= 1.0 {
+        return Err(NodeError::Unfit(format!(
+            "privacy.delta {delta} permits to publish {what}; expected less than 1 in the number of {}s, {:e}",
+            guarantee.unit().name(),
+            1.0 / units as f64
+        )));
+    }
+    Ok(())
 }
 
 /// The account of a charter's federation; `None` without a guarantee, or if this model cannot be

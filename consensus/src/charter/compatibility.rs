@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Aggregation, Declared, RoundSection, Space, Weighting};
+use super::{Aggregation, Declared, RoundSection, Space, Unit, Weighting};
 use crate::aggregate::{AggregateError, Rule};
 use crate::mode::Mode;
 use crate::optimization::Method;
@@ -26,8 +26,8 @@ pub(super) struct Parts<'a> {
     pub(super) round: &'a RoundSection,
     pub(super) aggregation: &'a Aggregation,
     pub(super) declared: &'a Declared,
-    /// Whether releases have a guarantee for each row.
-    pub(super) is_private: bool,
+    /// What the guarantee of releases protects; `None` without one.
+    pub(super) protects: Option<Unit>,
 }
 
 impl Parts<'_> {
@@ -60,6 +60,10 @@ impl Parts<'_> {
         )
     }
 
+    fn is_private(&self) -> bool {
+        self.protects.is_some()
+    }
+
     fn is_scaffold(&self) -> bool {
         matches!(self.method(), Method::Scaffold { .. })
     }
@@ -74,6 +78,7 @@ impl Parts<'_> {
             .replace("SELECTION", &format!("{:?}", self.round.selection.name()))
             .replace("TOPOLOGY", self.topology.kind.name())
             .replace("METHOD", method)
+            .replace("MECHANISM", self.protects.map_or("none", Unit::mechanism))
     }
 }
 
@@ -82,7 +87,8 @@ struct Misfit {
     /// The key to change.
     key: &'static str,
     holds: fn(&Parts<'_>) -> bool,
-    /// Why, and what is expected. RULE, SELECTION, TOPOLOGY and METHOD stand for the charter's.
+    /// Why, and what is expected. RULE, SELECTION, TOPOLOGY, METHOD and MECHANISM stand for the
+    /// charter's.
     what: &'static str,
 }
 
@@ -244,39 +250,46 @@ static MISFITS: &[Misfit] = &[
     },
     Misfit {
         key: "aggregation.method",
-        holds: |of| of.is_private && of.method() == Method::PushSum,
+        holds: |of| of.is_private() && of.method() == Method::PushSum,
         what: "under push-sum a peer whose privacy budget is spent would take shares and give none; \
                expected another method, or privacy.mechanism = \"none\"",
     },
     Misfit {
         key: "training.local_epochs",
-        holds: |of| of.is_private && of.declared.local_steps.is_none(),
-        what: "under privacy.mechanism = \"example-level\" the number of steps may not tell how many \
+        holds: |of| of.is_private() && of.declared.local_steps.is_none(),
+        what: "under privacy.mechanism = \"MECHANISM\" the number of steps may not tell how many \
                rows a peer has; expected local_steps, and local_epochs = 0",
     },
     Misfit {
         key: "training.clip_norm",
-        holds: |of| of.is_private && of.declared.clips_batches,
-        what: "under privacy.mechanism = \"example-level\" each row's gradient is clipped, to \
+        holds: |of| of.protects == Some(Unit::Row) && of.declared.clips_batches,
+        what: "under privacy.mechanism = \"MECHANISM\" each row's gradient is clipped, to \
                privacy.clip_norm; expected 0",
     },
     Misfit {
+        key: "training.momentum_scope",
+        holds: |of| of.protects == Some(Unit::Peer) && of.declared.optimizer.is_lasting,
+        what: "under privacy.mechanism = \"MECHANISM\" only the parameters are noised, and what the \
+               optimizer keeps beside them would carry bare gradients into later rounds; expected \
+               \"round\"",
+    },
+    Misfit {
         key: "aggregation.rule",
-        holds: |of| of.is_private && of.aggregation.rule.needs_losses(),
+        holds: |of| of.is_private() && of.aggregation.rule.needs_losses(),
         what: "rule RULE chooses models by their losses on a peer's own rows, which privacy.mechanism \
-               = \"example-level\" does not cover; expected a rule that looks at models alone",
+               = \"MECHANISM\" does not cover; expected a rule that looks at models alone",
     },
     Misfit {
         key: "round.selection",
-        holds: |of| of.is_private && of.round.selection.needs_losses(),
+        holds: |of| of.is_private() && of.round.selection.needs_losses(),
         what: "selection SELECTION has peers tell the losses on their own rows, which \
-               privacy.mechanism = \"example-level\" does not cover; expected \"all\"",
+               privacy.mechanism = \"MECHANISM\" does not cover; expected \"all\"",
     },
     Misfit {
         key: "aggregation.weighting",
-        holds: |of| of.is_private && of.aggregation.weighting != Weighting::Mixing,
+        holds: |of| of.is_private() && of.aggregation.weighting != Weighting::Mixing,
         what: "weights by samples tell how many rows a peer has, which privacy.mechanism = \
-               \"example-level\" does not cover; expected \"mixing\"",
+               \"MECHANISM\" does not cover; expected \"mixing\"",
     },
 ];
 

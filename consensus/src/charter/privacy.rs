@@ -1,8 +1,10 @@
 //! `[privacy]`: which guarantee the releases of a federation have, and how much of it may be spent.
 //!
-//! All that is released of a round under `example-level` follows from this section and from
-//! `[training]`: the same for every peer, whatever its rows. Not here: the arithmetic
-//! ([`crate::privacy`]) and what is done with the rows (`kith-models`).
+//! All that is released of a round follows from this section and from `[training]`: the same for
+//! every peer, whatever its rows. Not here: the arithmetic ([`crate::privacy`]) and what is done
+//! with the rows (`kith-models`).
+
+use serde::{Deserialize, Serialize};
 
 use crate::privacy::filter::RdpFilter;
 use crate::privacy::noise::NoiseScale;
@@ -10,36 +12,128 @@ use crate::privacy::sampling::PoissonSampling;
 use crate::privacy::{Delta, Epsilon, Phase, PrivacyError, SampledGaussian};
 use crate::section::Section;
 
-/// What `[privacy]` itself says of `example-level`.
+/// What is protected: neighbouring data sets differ by one of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unit {
+    /// A row of one peer, added or removed.
+    Row,
+    /// All rows of one peer: with them, or as if its training had changed nothing.
+    Peer,
+}
+
+impl Unit {
+    /// Its name in statements: `row` or `peer`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Unit::Row => "row",
+            Unit::Peer => "peer",
+        }
+    }
+
+    /// The value of `privacy.mechanism` that protects it: `example-level` or `update-level`.
+    pub fn mechanism(self) -> &'static str {
+        match self {
+            Unit::Row => "example-level",
+            Unit::Peer => "update-level",
+        }
+    }
+}
+
+/// How releases come about.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Terms {
+pub enum Mechanism {
+    /// DP-SGD (Abadi et al. 2016, arXiv 1607.00133). In each local step a row takes part with the
+    /// probability of `sampling`, its gradient is clipped to norm C, noise of deviation σ·C is added
+    /// to the sum, and the sum is divided by `lot`.
+    ExampleLevel {
+        /// How rows take part in a step.
+        sampling: PoissonSampling,
+        /// The number by which a step's noised sum is divided: `training.batch_size`. A peer with
+        /// this many rows over the sampling rate takes steps of the usual length; with fewer rows
+        /// its steps are shorter, and one with more does not take part.
+        lot: usize,
+    },
+    /// What a round's training changed is clipped to norm C as one vector, and noise of deviation
+    /// σ·C is added to each value ([`crate::privacy::update`]).
+    UpdateLevel,
+}
+
+impl Mechanism {
+    /// What it protects.
+    pub fn unit(self) -> Unit {
+        match self {
+            Mechanism::ExampleLevel { .. } => Unit::Row,
+            Mechanism::UpdateLevel => Unit::Peer,
+        }
+    }
+
+    /// Share of the units that take part in a step: all, for a peer that publishes is seen to do so.
+    pub fn sampling_rate(self) -> f64 {
+        match self {
+            Mechanism::ExampleLevel { sampling, .. } => sampling.rate(),
+            Mechanism::UpdateLevel => 1.0,
+        }
+    }
+
+    /// By what a noised value is divided before it moves a parameter.
+    pub fn divisor(self) -> f64 {
+        match self {
+            Mechanism::ExampleLevel { lot, .. } => lot as f64,
+            Mechanism::UpdateLevel => 1.0,
+        }
+    }
+}
+
+/// What `[privacy]` itself says of a guarantee.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Asked {
     scale: NoiseScale,
-    sampling: PoissonSampling,
+    /// `None` at the update level.
+    sampling: Option<PoissonSampling>,
     delta: Delta,
     epsilon: Epsilon,
 }
 
-impl Terms {
+impl Asked {
     /// `None` without a guarantee, or if something is wrong, which is noted.
-    pub(super) fn read(section: &mut Section<'_>) -> Option<Terms> {
-        let mechanism = section.choice("mechanism", Some("none"), &["none", "example-level"]);
-        if mechanism != "example-level" {
+    pub(super) fn read(section: &mut Section<'_>) -> Option<Asked> {
+        let names = ["none", Unit::Row.mechanism(), Unit::Peer.mechanism()];
+        let mechanism = section.choice("mechanism", Some("none"), &names);
+        if mechanism == "none" {
             return None;
         }
+        let samples = mechanism == Unit::Row.mechanism();
         let clip = positive(section, "clip_norm", |clip| NoiseScale::new(1.0, clip));
         let sigma = positive(section, "noise_multiplier", |sigma| {
             NoiseScale::new(sigma, 1.0)
         });
-        let sampling = positive(section, "sampling_rate", PoissonSampling::new);
+        let sampling = match samples {
+            true => Some(positive(section, "sampling_rate", PoissonSampling::new)?),
+            false => None,
+        };
+        if !samples && section.has("sampling_rate") {
+            let what = "at the update level every round counts in full, since neighbours see who \
+                        takes part; expected no sampling_rate";
+            section.note("sampling_rate", what);
+        }
         let delta = positive(section, "delta", Delta::new);
         let epsilon = positive(section, "epsilon_budget", Epsilon::new);
         let (clip, sigma) = (clip?.clip(), sigma?.noise_multiplier());
-        Some(Terms {
+        Some(Asked {
             scale: NoiseScale::new(sigma, clip).ok()?,
-            sampling: sampling?,
+            sampling,
             delta: delta?,
             epsilon: epsilon?,
         })
+    }
+
+    /// What is to be protected.
+    pub(super) fn unit(&self) -> Unit {
+        match self.sampling {
+            Some(_) => Unit::Row,
+            None => Unit::Peer,
+        }
     }
 }
 
@@ -64,65 +158,71 @@ fn positive<T>(
     }
 }
 
-/// `mechanism = "example-level"`: each row of a peer is protected (DP-SGD, Abadi et al. 2016,
-/// arXiv 1607.00133).
-///
-/// In each local step a row takes part with probability q, its gradient is clipped to norm C,
-/// noise of deviation σ·C is added to the sum, and the sum is divided by the lot size. Neighbouring
-/// data sets differ by one row of one peer that is added or removed.
+/// The guarantee of a charter: each unit of a peer is protected, against everybody else.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ExampleLevel {
+pub struct Guarantee {
+    mechanism: Mechanism,
     scale: NoiseScale,
-    sampling: PoissonSampling,
     delta: Delta,
     epsilon: Epsilon,
-    lot: usize,
+    local_steps: u64,
     release: Phase,
     releases: u64,
     /// Nothing is spent of it.
     filter: RdpFilter,
 }
 
-impl ExampleLevel {
+impl Guarantee {
+    /// The guarantee of `releases` rounds of `local_steps` steps on batches of about `lot` rows.
+    ///
     /// # Errors
     /// When the budget does not even pay for one release.
     pub(super) fn new(
-        terms: Terms,
-        steps: u64,
+        asked: Asked,
+        local_steps: u64,
         lot: usize,
         releases: u64,
-    ) -> Result<ExampleLevel, PrivacyError> {
-        let Terms {
+    ) -> Result<Guarantee, PrivacyError> {
+        let Asked {
             scale,
             sampling,
             delta,
             epsilon,
-        } = terms;
-        let mechanism = SampledGaussian::new(scale.noise_multiplier(), sampling.rate())?;
-        let release = Phase::new(mechanism, steps)?;
-        let plan = Phase::new(mechanism, steps.saturating_mul(releases.max(1)))?;
+        } = asked;
+        let (mechanism, steps) = match sampling {
+            Some(sampling) => (Mechanism::ExampleLevel { sampling, lot }, local_steps),
+            None => (Mechanism::UpdateLevel, 1),
+        };
+        let gaussian = SampledGaussian::new(scale.noise_multiplier(), mechanism.sampling_rate())?;
+        let release = Phase::new(gaussian, steps)?;
+        let plan = Phase::new(gaussian, steps.saturating_mul(releases.max(1)))?;
         let filter = RdpFilter::for_plan(epsilon, delta, &[plan])?;
         filter.clone().charge(&release)?;
-        Ok(ExampleLevel {
+        Ok(Guarantee {
+            mechanism,
             scale,
-            sampling,
             delta,
             epsilon,
-            lot,
+            local_steps,
             release,
             releases,
             filter,
         })
     }
 
+    /// How releases come about.
+    pub fn mechanism(&self) -> Mechanism {
+        self.mechanism
+    }
+
+    /// What is protected.
+    pub fn unit(&self) -> Unit {
+        self.mechanism.unit()
+    }
+
     /// Clip norm C and noise multiplier σ.
     pub fn scale(&self) -> NoiseScale {
         self.scale
-    }
-
-    /// How rows take part in a step.
-    pub fn sampling(&self) -> PoissonSampling {
-        self.sampling
     }
 
     /// δ of the guarantee.
@@ -135,14 +235,20 @@ impl ExampleLevel {
         self.epsilon
     }
 
-    /// The number by which a step's noised sum is divided: `training.batch_size`. A peer with this
-    /// many rows over q takes steps of the usual length; with fewer rows its steps are shorter, and
-    /// one with more does not take part.
-    pub fn lot(&self) -> usize {
-        self.lot
+    /// Local steps of a round.
+    pub fn local_steps(&self) -> u64 {
+        self.local_steps
     }
 
-    /// What one release costs: the local steps of a round.
+    /// The number of rows that every peer names, whatever it has.
+    pub fn samples(&self) -> u64 {
+        match self.mechanism {
+            Mechanism::ExampleLevel { lot, .. } => lot as u64,
+            Mechanism::UpdateLevel => 1,
+        }
+    }
+
+    /// What one release costs: that of a round.
     pub fn release(&self) -> Phase {
         self.release
     }

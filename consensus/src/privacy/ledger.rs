@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Delta, Phase, PrivacyError, SampledGaussian, pld, rdp};
-use crate::charter::{Charter, ExampleLevel};
+use crate::charter::{Charter, Guarantee, Unit};
 use crate::identity::{Digest, Genesis};
 use crate::mutant::{Mutant, planted};
 
@@ -78,10 +78,12 @@ pub enum Kind {
     Torn,
 }
 
-/// What is charged: steps of the Gaussian mechanism on a Poisson sample of the rows, for neighbours
-/// that differ by one row added or removed, with noise that this peer alone has added.
+/// What is charged: steps of the Gaussian mechanism, for neighbours that differ by one unit, with
+/// noise that this peer alone has added.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cost {
+    /// What was protected.
+    pub unit: Unit,
     /// What has to be accounted.
     pub release: Phase,
     /// C; it costs nothing, and is kept for the report.
@@ -138,6 +140,7 @@ impl Entry {
 
     fn encode(&self) -> Vec<u8> {
         let Cost {
+            unit,
             release,
             clip_norm,
             slack,
@@ -154,8 +157,10 @@ impl Entry {
             Kind::Recovered => 1,
             Kind::Torn => 2,
         });
-        // The mechanism: the only one that there is.
-        bytes.push(0);
+        bytes.push(match unit {
+            Unit::Row => 0,
+            Unit::Peer => 1,
+        });
         let mechanism = release.mechanism();
         for number in [
             mechanism.noise_multiplier(),
@@ -216,10 +221,11 @@ impl Fields<'_> {
     }
 
     fn cost(&mut self) -> Result<Cost, String> {
-        let [mechanism] = self.take();
-        if mechanism != 0 {
-            return Err(format!("{mechanism} is no mechanism"));
-        }
+        let unit = match self.take() {
+            [0] => Unit::Row,
+            [1] => Unit::Peer,
+            [other] => return Err(format!("{other} is no mechanism")),
+        };
         let (sigma, clip_norm, rate) = (self.number(), self.number(), self.number());
         let steps = self.integer();
         let slack = Slack {
@@ -234,6 +240,7 @@ impl Fields<'_> {
             .and_then(|mechanism| Phase::new(mechanism, steps))
             .map_err(|error| error.to_string())?;
         Ok(Cost {
+            unit,
             release,
             clip_norm,
             slack,
@@ -402,10 +409,10 @@ pub struct Verdict {
 /// What may be said of the releases of a peer's rows, as one federation measures them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Statement {
-    /// `example-level`.
+    /// `example-level` or `update-level`.
     pub mechanism: String,
-    /// What is protected: a row.
-    pub unit: String,
+    /// What is protected.
+    pub unit: Unit,
     /// ε by the filter (Rényi, at the order of the charter), all federations' releases together.
     pub epsilon_rdp: f64,
     /// ε by privacy loss distributions, which hold for a schedule fixed beforehand; `None` if other
@@ -424,7 +431,7 @@ pub struct Statement {
 pub struct Account {
     federation: Genesis,
     height: u64,
-    terms: ExampleLevel,
+    terms: Guarantee,
     cost: Cost,
     /// The filter's.
     order: f64,
@@ -438,6 +445,7 @@ impl Account {
             federation: charter.genesis,
             height: charter.height,
             cost: Cost {
+                unit: terms.unit(),
                 release: terms.release(),
                 clip_norm: terms.scale().clip(),
                 slack,
@@ -448,7 +456,7 @@ impl Account {
     }
 
     /// What the charter says.
-    pub fn terms(&self) -> &ExampleLevel {
+    pub fn terms(&self) -> &Guarantee {
         &self.terms
     }
 
@@ -460,6 +468,12 @@ impl Account {
     /// The federation.
     pub fn federation(&self) -> Genesis {
         self.federation
+    }
+
+    /// Whether the ledger has releases that protected less than this federation promises to.
+    pub fn is_undercut(&self, ledger: &Ledger) -> bool {
+        let mut costs = ledger.entries.iter().map(|entry| entry.cost);
+        costs.any(|cost| cost.unit < self.cost.unit)
     }
 
     /// What the entries come to.
@@ -482,8 +496,8 @@ impl Account {
         let again = ledger.entries.iter().any(|entry| entry.attempt > 0);
         let is_planned = releases == sum.entries && releases <= planned && !again;
         Ok(Statement {
-            mechanism: "example-level".to_owned(),
-            unit: "row".to_owned(),
+            mechanism: self.terms.unit().mechanism().to_owned(),
+            unit: self.terms.unit(),
             epsilon_rdp: sum.spent(self).epsilon,
             epsilon_pld: is_planned.then(|| self.tight(planned)).transpose()?,
             delta: self.terms.delta().get(),
@@ -597,18 +611,24 @@ impl Account {
         )
     }
 
+    /// What a step of it costs this account's unit. A row is protected by what protects all rows of
+    /// its peer, but not the other way: then nothing is left to be protected.
     fn step_cost(&self, cost: Cost) -> f64 {
+        if cost.unit < self.cost.unit {
+            return f64::INFINITY;
+        }
         rdp::step_cost(cost.release.mechanism(), self.order).expect("the filter's order is one")
     }
 
     fn fold(&self, ledger: &Ledger) -> Sum {
         let mut sum = Sum::default();
         // Entries of a federation are all alike, and the cost of a step takes a while.
-        let mut step_costs: BTreeMap<(u64, u64), f64> = BTreeMap::new();
+        let mut step_costs: BTreeMap<(Unit, u64, u64), f64> = BTreeMap::new();
         let torn = ledger.is_torn.then(|| self.most_expensive(ledger));
         for cost in ledger.entries.iter().map(|entry| entry.cost).chain(torn) {
             let mechanism = cost.release.mechanism();
             let key = (
+                cost.unit,
                 mechanism.noise_multiplier().to_bits(),
                 mechanism.sampling_rate().to_bits(),
             );

@@ -923,38 +923,29 @@ impl Overlay {
         (1..needed).contains(&ahead) && neighbours.iter().any(|peer| self.may_speak(peer))
     }
 
-    /// The neighbours that are asked how far they are, and the number of them that have said so or
-    /// may still. Where graphs are re-drawn, a round may have a single neighbour: then everybody
-    /// that is connected is asked.
-    fn asked_how_far(&self, round: u64) -> (Vec<PeerId>, usize) {
-        let count = |neighbours: &BTreeSet<PeerId>| {
-            let asked = self.asked(neighbours);
-            let to_come = neighbours.iter().filter(|peer| self.may_speak(peer));
-            let has_claimed = |peer: &&PeerId| self.is(peer, |known| known.claim.is_some());
-            let can_confirm = asked.iter().filter(has_claimed).count() + to_come.count();
-            (asked, can_confirm)
-        };
-        let mut neighbours = self.neighbourhood(round);
-        let (asked, can_confirm) = count(&neighbours);
-        if can_confirm >= 2 || !self.charter.topology.changes() {
-            return (asked, can_confirm);
-        }
-        let ready = self.known.iter().filter(|(_, known)| known.ready);
-        neighbours.extend(ready.map(|(peer, _)| *peer));
-        count(&neighbours)
+    /// The newest round that connected peers claim which are no neighbours in this round; `None` if
+    /// there is none. Where graphs are re-drawn, a round may have a single neighbour, and these
+    /// are all that can confirm what it says.
+    fn newest_of_others(&self, neighbours: &BTreeSet<PeerId>) -> Option<u64> {
+        let others = self
+            .known
+            .iter()
+            .filter(|(peer, known)| known.ready && !known.finished && !neighbours.contains(*peer));
+        others.filter_map(|(_, known)| known.claim).max()
     }
 
     /// The (byzantine + 1)-th highest round that distinct neighbours have claimed: at least one
     /// honest peer got that far. Two must agree in any case, if there are two to ask, or may be soon.
     /// A peer that has finished is in no round, and is asked only if there is no other. If the graph
     /// changes, a claim counts only if the neighbour continued without this peer's update. A
-    /// neighbour that does not need it may be ahead by the topology's `lead` while nobody fails.
+    /// neighbour that does not need it may be ahead by the topology's `lead` while nobody fails; and a
+    /// round's only neighbour is believed as far as another peer has come.
     pub(super) fn credible_round(&self, round: u64, byzantine: usize, lead: u64) -> Option<u64> {
         // Mostly nobody is ahead.
         if self.known.values().all(|known| known.claim <= Some(round)) {
             return None;
         }
-        let (asked, can_confirm) = self.asked_how_far(round);
+        let neighbours = self.neighbourhood(round);
         let claim = |peer: &PeerId| Some((*peer, self.known.get(peer)?.claim?));
         let went_on = |(peer, claim): &(PeerId, u64)| {
             let needs = |at: u64| self.needs_own(peer, at);
@@ -963,13 +954,20 @@ impl Overlay {
                 || *claim > round.saturating_add(lead)
                 || (round + 1..*claim).any(needs)
         };
+        let asked = self.asked(&neighbours);
+        let to_come = neighbours.iter().filter(|peer| self.may_speak(peer));
+        let can_confirm = asked.iter().filter_map(claim).count() + to_come.count();
         let claims = asked.iter().filter_map(claim).filter(went_on);
         let mut claims: Vec<u64> = claims.map(|(_, claim)| claim).collect();
         claims.sort_unstable_by(|a, b| b.cmp(a));
         let confirmed = can_confirm >= 2 && !planted(Mutant::BelieveSoleClaim);
         let needed = byzantine.max(usize::from(confirmed));
-        claims
+        let credible = claims
             .get(needed.saturating_sub(usize::from(planted(Mutant::BelieveOne))))
-            .copied()
+            .copied();
+        match self.charter.topology.changes() && can_confirm < 2 {
+            true => credible.min(self.newest_of_others(&neighbours).or(credible)),
+            false => credible,
+        }
     }
 }

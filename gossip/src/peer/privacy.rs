@@ -1,7 +1,7 @@
 //! Privacy: the one stage between what a peer has learned from its rows and what anybody else gets to
 //! see.
 //!
-//! Under `[privacy] mechanism = "example-level"` the trainer returns values that are noised already,
+//! Under a `[privacy] mechanism` the trainer returns values that are noised already,
 //! so that no exact one ever enters a peer, and all that a peer makes of them costs nothing more.
 //! Two things are decided here. Before each training [`Peer::charge`] asks the ledger of the peer's
 //! rows; if the budget does not bear the round, the peer does not train and says that nothing comes
@@ -90,8 +90,8 @@ impl Peer {
         match &self.charter.privacy {
             None => true_claims,
             Some(terms) => Claims {
-                samples: terms.lot() as u64,
-                local_steps: terms.release().steps(),
+                samples: terms.samples(),
+                local_steps: terms.local_steps(),
                 loss: 0.0,
             },
         }

@@ -1,7 +1,7 @@
-//! Local training with differential privacy for each example: DP-SGD (Abadi et al. 2016, arXiv
-//! 1607.00133).
+//! Local training with differential privacy: for each example by DP-SGD (Abadi et al. 2016, arXiv
+//! 1607.00133), or for all rows of a peer together (`update`).
 //!
-//! A step draws a lot by Poisson sampling, clips each unit's gradient to norm C, adds noise of
+//! In DP-SGD a step draws a lot by Poisson sampling, clips each unit's gradient to norm C, adds noise of
 //! deviation σ·C to their sum and divides by a constant. From there on the noised gradient is used
 //! as any gradient is: momentum, weight decay and corrections look at nothing else. What comes out
 //! holds nothing that was not noised: no loss, no number of rows, no size of a lot. A gradient that
@@ -13,13 +13,15 @@
 //! Not here: what it costs (`kith_consensus::privacy`), and who permits it.
 
 use kith_consensus::Problem;
-use kith_consensus::charter::ExampleLevel;
+use kith_consensus::charter::{Guarantee, Mechanism};
 use kith_consensus::mutant::{Mutant, planted};
 use kith_consensus::privacy::ledger::Slack;
 use kith_consensus::privacy::noise::{self, Noise, NoiseScale, ReleaseKey};
 use kith_consensus::privacy::sampling::PoissonSampling;
 use kith_consensus::privacy::{Phase, PrivacyError, SampledGaussian};
 use zeroize::Zeroize;
+
+mod update;
 
 use super::optimizer::Optimizer;
 use super::{Request, Trained, Trainer};
@@ -126,8 +128,7 @@ pub fn fresh_release_key() -> Result<ReleaseKey, PrivateError> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PrivateTraining {
     scale: NoiseScale,
-    sampling: PoissonSampling,
-    lot: usize,
+    mechanism: Mechanism,
     steps: u64,
 }
 
@@ -146,10 +147,26 @@ impl PrivateTraining {
         if !(1..=LOT_MAX).contains(&lot) {
             return Err(PrivateError::LotSize { found: lot });
         }
+        let mechanism = Mechanism::ExampleLevel { sampling, lot };
+        PrivateTraining::by(mechanism, scale, steps)
+    }
+
+    /// `steps` steps as without a guarantee, whose whole change then gets noise of `scale`.
+    ///
+    /// # Errors
+    /// No step.
+    pub fn of_updates(scale: NoiseScale, steps: u64) -> Result<PrivateTraining, PrivateError> {
+        PrivateTraining::by(Mechanism::UpdateLevel, scale, steps)
+    }
+
+    fn by(
+        mechanism: Mechanism,
+        scale: NoiseScale,
+        steps: u64,
+    ) -> Result<PrivateTraining, PrivateError> {
         let private = PrivateTraining {
             scale,
-            sampling,
-            lot,
+            mechanism,
             steps,
         };
         private.phase()?;
@@ -157,9 +174,22 @@ impl PrivateTraining {
     }
 
     /// What a charter says.
-    fn of(terms: &ExampleLevel) -> Result<PrivateTraining, PrivateError> {
-        let steps = terms.release().steps();
-        PrivateTraining::new(terms.scale(), terms.sampling(), terms.lot(), steps)
+    fn of(guarantee: &Guarantee) -> Result<PrivateTraining, PrivateError> {
+        let (scale, steps) = (guarantee.scale(), guarantee.local_steps());
+        match guarantee.mechanism() {
+            Mechanism::ExampleLevel { sampling, lot } => {
+                PrivateTraining::new(scale, sampling, lot, steps)
+            }
+            Mechanism::UpdateLevel => PrivateTraining::of_updates(scale, steps),
+        }
+    }
+
+    /// The number of samples that every peer names.
+    fn samples(&self) -> u64 {
+        match self.mechanism {
+            Mechanism::ExampleLevel { lot, .. } => lot as u64,
+            Mechanism::UpdateLevel => 1,
+        }
     }
 
     /// Whether a peer with so many units can take part: lots of no fewer than one unit and of no
@@ -168,7 +198,10 @@ impl PrivateTraining {
     /// # Errors
     /// Too few units, or too many.
     pub fn check_units(&self, units: usize) -> Result<(), PrivateError> {
-        let rate = self.sampling.rate();
+        let Mechanism::ExampleLevel { sampling, lot } = self.mechanism else {
+            return Ok(());
+        };
+        let rate = sampling.rate();
         let expected = rate * units as f64;
         // The rate is rounded down a little, so that exactly one row may come out just below 1.
         if expected < 1.0 - 1e-6 {
@@ -178,21 +211,7 @@ impl PrivateTraining {
                 expected,
             });
         }
-        self.check_most(units)
-    }
-
-    fn check_most(&self, units: usize) -> Result<(), PrivateError> {
-        let (rate, lot) = (self.sampling.rate(), self.lot);
-        let expected = rate * units as f64;
-        if expected > lot as f64 {
-            return Err(PrivateError::TooManyUnits {
-                units,
-                rate,
-                expected,
-                lot,
-            });
-        }
-        Ok(())
+        check_most(sampling, lot, units)
     }
 
     /// What has to be accounted for one call of [`Trainer::train_privately`], besides
@@ -202,42 +221,69 @@ impl PrivateTraining {
     /// A noise multiplier or a number of steps that cannot be accounted.
     pub fn phase(&self) -> Result<Phase, PrivacyError> {
         let sigma = self.scale.noise_multiplier();
-        Phase::new(
-            SampledGaussian::new(sigma, self.sampling.rate())?,
-            self.steps,
-        )
+        let rate = self.mechanism.sampling_rate();
+        Phase::new(SampledGaussian::new(sigma, rate)?, self.noised_steps())
+    }
+
+    /// Times that noise is added.
+    fn noised_steps(&self) -> u64 {
+        match self.mechanism {
+            Mechanism::ExampleLevel { .. } => self.steps,
+            // No step at all would release noise alone, which is refused as a mistake.
+            Mechanism::UpdateLevel => self.steps.min(1),
+        }
     }
 
     /// What has to be added to ε and δ for a model of `dimension` parameters: the noise's finite
     /// number of bits, and lots that are cut off. The latter is Bennett's bound for a sum of
     /// independent indicators of mean L to go beyond the cap, for each step: below 10⁻¹³.
     pub fn slack(&self, dimension: usize) -> Slack {
-        let (epsilon, delta) = noise::slack(dimension as u64 * self.steps);
-        let lot = self.lot as f64;
-        let beyond = self.lot_max() as f64 / lot - 1.0;
-        let cut = (-lot * ((1.0 + beyond) * beyond.ln_1p() - beyond)).exp();
+        let steps = self.noised_steps();
+        let (epsilon, delta) = noise::slack(dimension as u64 * steps);
+        let cut = match self.mechanism {
+            Mechanism::ExampleLevel { lot, .. } => {
+                let beyond = lot_max(lot) as f64 / lot as f64 - 1.0;
+                (-(lot as f64) * ((1.0 + beyond) * beyond.ln_1p() - beyond)).exp()
+            }
+            Mechanism::UpdateLevel => 0.0,
+        };
         Slack {
             epsilon,
-            delta: delta + self.steps as f64 * cut,
+            delta: delta + steps as f64 * cut,
         }
     }
+}
 
-    /// Most units of a lot; further ones are left out. L + 8√L alone would cut off one lot of a
-    /// hundred thousand where L is 1, since small lots vary less evenly.
-    fn lot_max(&self) -> usize {
-        self.lot + (8.0 * (self.lot as f64).sqrt()).ceil() as usize + 16
+/// Whether a peer with so many units has lots of no more than the lot size.
+fn check_most(sampling: PoissonSampling, lot: usize, units: usize) -> Result<(), PrivateError> {
+    let rate = sampling.rate();
+    let expected = rate * units as f64;
+    if expected > lot as f64 {
+        return Err(PrivateError::TooManyUnits {
+            units,
+            rate,
+            expected,
+            lot,
+        });
     }
+    Ok(())
+}
 
-    /// The norm to which units are clipped, such that sums differ by at most C between neighbours
-    /// in spite of rounding: 2·10⁻⁵ for a row's norm and scale, and for each of both sums 15
-    /// roundings of 2⁻²⁴ in a block of 16 rows.
-    fn clip(&self) -> f64 {
-        if planted(Mutant::NoClip) {
-            return 1e9;
-        }
-        let roundings = 2.0 * 15.0 / (1u64 << 24) as f64;
-        self.scale.clip() * (1.0 - 2e-5 - roundings * self.lot_max() as f64)
+/// Most units of a lot; further ones are left out. L + 8√L alone would cut off one lot of a hundred
+/// thousand where L is 1, since small lots vary less evenly.
+fn lot_max(lot: usize) -> usize {
+    lot + (8.0 * (lot as f64).sqrt()).ceil() as usize + 16
+}
+
+/// The norm to which units are clipped, such that sums differ by at most C between neighbours in
+/// spite of rounding: 2·10⁻⁵ for a row's norm and scale, and for each of both sums 15 roundings of
+/// 2⁻²⁴ in a block of 16 rows.
+fn clip(scale: NoiseScale, lot: usize) -> f64 {
+    if planted(Mutant::NoClip) {
+        return 1e9;
     }
+    let roundings = 2.0 * 15.0 / (1u64 << 24) as f64;
+    scale.clip() * (1.0 - 2e-5 - roundings * lot_max(lot) as f64)
 }
 
 /// Which rows make a unit: neighbouring data sets differ by one unit.
@@ -313,12 +359,12 @@ pub struct PrivatelyTrained {
 }
 
 impl PrivatelyTrained {
-    /// The same as the result of any training. The number of samples is the charter's lot size, and
-    /// there is no loss: both would tell of the rows.
+    /// The same as the result of any training. The number of samples is one for all peers, and there
+    /// is no loss: both would tell of the rows.
     pub fn trained(self, private: &PrivateTraining) -> Trained {
         Trained {
             parameters: self.parameters,
-            samples: private.lot as u64,
+            samples: private.samples(),
             local_steps: self.local_steps,
             rate: self.rate,
             loss: f64::NAN,
@@ -328,21 +374,24 @@ impl PrivatelyTrained {
 }
 
 impl Task {
-    /// How its peers train under a guarantee for each row.
+    /// How its peers train under a guarantee.
     ///
     /// # Errors
-    /// A model without gradients for each row, a lot size outside 1 to 4096.
-    pub fn private_training(&self, terms: &ExampleLevel) -> Result<PrivateTraining, PrivateError> {
-        self.network().ok_or(PrivateError::Architecture)?;
-        PrivateTraining::of(terms)
+    /// At the example level a model without gradients for each row, a lot size outside 1 to 4096.
+    pub fn private_training(&self, guarantee: &Guarantee) -> Result<PrivateTraining, PrivateError> {
+        if let Mechanism::ExampleLevel { .. } = guarantee.mechanism() {
+            self.network().ok_or(PrivateError::Architecture)?;
+        }
+        PrivateTraining::of(guarantee)
     }
 
     /// Whether a charter's guarantee can be kept with its model and its training.
     ///
     /// # Errors
     /// What [`Task::private_training`] refuses, as a problem of the charter.
-    pub fn check_guarantee(&self, terms: Option<&ExampleLevel>) -> Result<(), Vec<Problem>> {
-        let Some(error) = terms.and_then(|terms| self.private_training(terms).err()) else {
+    pub fn check_guarantee(&self, guarantee: Option<&Guarantee>) -> Result<(), Vec<Problem>> {
+        let error = guarantee.and_then(|guarantee| self.private_training(guarantee).err());
+        let Some(error) = error else {
             return Ok(());
         };
         Err(vec![Problem {
@@ -369,20 +418,38 @@ impl Trainer {
         units: &Units,
         key: ReleaseKey,
     ) -> Result<PrivatelyTrained, PrivateError> {
-        let network = self.check_privately(request, private, units)?;
+        match private.mechanism {
+            Mechanism::ExampleLevel { sampling, lot } => {
+                let lots = (sampling, lot);
+                self.train_by_examples(request, (private.scale, private.steps), lots, (units, key))
+            }
+            Mechanism::UpdateLevel => self.train_by_update(request, private.scale, key),
+        }
+    }
+
+    /// DP-SGD: `steps` steps with noise of `scale`, on lots of units.
+    fn train_by_examples(
+        &self,
+        request: &Request<'_>,
+        (scale, steps): (NoiseScale, u64),
+        (sampling, lot_size): (PoissonSampling, usize),
+        (units, key): (&Units, ReleaseKey),
+    ) -> Result<PrivatelyTrained, PrivateError> {
+        let network = self.check_examples(request, units)?;
+        check_most(sampling, lot_size, units.len())?;
         let training = self.task.training();
-        let mut optimizer = Optimizer::new(training, request, private.steps, Vec::new());
+        let mut optimizer = Optimizer::new(training, request, steps, Vec::new());
         let mut parameters = request.start.to_vec();
-        let mut lots = Lots::new(self, network, private.clip(), parameters.len());
+        let mut lots = Lots::new(self, network, clip(scale, lot_size), parameters.len());
         let mut lot = Vec::new();
-        for step in 0..private.steps {
-            private.sampling.draw(&key, step, units.len(), &mut lot);
-            lot.truncate(private.lot_max());
+        for step in 0..steps {
+            sampling.draw(&key, step, units.len(), &mut lot);
+            lot.truncate(lot_max(lot_size));
             if planted(Mutant::FixedLots) {
-                lot = (0..(private.sampling.rate() * units.len() as f64) as usize).collect();
+                lot = (0..(sampling.rate() * units.len() as f64) as usize).collect();
             }
             let sums = lots.sums(&parameters, units, &lot);
-            let mut noise = Noise::new(&key, step, private.scale);
+            let mut noise = Noise::new(&key, step, scale);
             let mut block = [0.0; BLOCK];
             for first in (0..sums.len()).step_by(BLOCK) {
                 let range = first..(first + BLOCK).min(sums.len());
@@ -392,7 +459,7 @@ impl Trainer {
                     let sums = &sums[range.clone()];
                     (gradient.iter_mut().zip(sums)).for_each(|(value, sum)| *value = *sum as f32);
                 }
-                let scale = 1.0 / private.lot as f32;
+                let scale = 1.0 / lot_size as f32;
                 gradient.iter_mut().for_each(|value| *value *= scale);
                 let (start, here) = (
                     &request.start[range.clone()],
@@ -404,16 +471,15 @@ impl Trainer {
         }
         Ok(PrivatelyTrained {
             parameters,
-            local_steps: private.steps,
+            local_steps: steps,
             rate: training.rate(request.round),
             memory: optimizer.memory(request.start, &mut Default::default()),
         })
     }
 
-    fn check_privately(
+    fn check_examples(
         &self,
         request: &Request<'_>,
-        private: &PrivateTraining,
         units: &Units,
     ) -> Result<&Network, PrivateError> {
         self.check(request)?;
@@ -425,7 +491,6 @@ impl Trainer {
         if clip_norm != 0.0 {
             return Err(PrivateError::ClipNorm { found: clip_norm });
         }
-        private.check_most(units.len())?;
         self.task.network().ok_or(PrivateError::Architecture)
     }
 }

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use kith_consensus::PeerId;
+use kith_consensus::charter::Mechanism;
 use kith_consensus::charter::{Admission, Charter};
 use kith_consensus::privacy::rdp;
 use kith_consensus::topology::Graph;
@@ -224,22 +225,29 @@ impl Findings {
         let terms = account.terms();
         let planned = rdp::Curve::of(&[terms.plan()], &[terms.filter().order()]);
         let planned = planned.map(|curve| curve.epsilon(terms.delta()).epsilon);
-        let (scale, rate) = (terms.scale(), terms.sampling().rate());
+        let (scale, mechanism) = (terms.scale(), terms.mechanism());
+        let sampling = match mechanism {
+            Mechanism::ExampleLevel { sampling, lot } => Some(document::Sampling {
+                sampling_rate: sampling.rate(),
+                lot,
+                expected_lot: sampling.rate() * rows.train.len() as f64,
+            }),
+            Mechanism::UpdateLevel => None,
+        };
         self.document.privacy = Some(document::Privacy {
-            mechanism: "example-level",
+            mechanism: terms.unit().mechanism(),
+            unit: terms.unit().name(),
             clip_norm: scale.clip(),
             noise_multiplier: scale.noise_multiplier(),
-            sampling_rate: rate,
-            lot: terms.lot(),
-            expected_lot: rate * rows.train.len() as f64,
-            steps_per_release: terms.release().steps(),
+            sampling,
+            steps_per_release: terms.local_steps(),
             delta: terms.delta().get(),
             epsilon_budget: terms.budget().get(),
             epsilon_planned: planned.unwrap_or(f64::INFINITY),
             rounds_affordable: account.affordable(&ledger),
             rounds_planned: terms.releases(),
             epsilon_spent: account.spent(&ledger).epsilon,
-            noise_per_coordinate: scale.deviation() / terms.lot() as f64,
+            noise_per_coordinate: scale.deviation() / mechanism.divisor(),
             ledger: guarantee.charging.file.path().display().to_string(),
         });
     }

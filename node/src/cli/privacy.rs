@@ -2,6 +2,7 @@
 //! of a peer, none of which looks at rows or at a running peer. `ledger` shows what was released of a
 //! peer's rows, and `report` makes documents of it.
 
+mod claims;
 mod ledger;
 mod pages;
 mod report;

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use kith_consensus::privacy::update::release_update;
 use kith_consensus::section::Document;
 use kith_consensus::{Seed, Stream};
 
@@ -263,9 +264,10 @@ fn private_training_is_what_its_definition_says() {
         .train_privately(&request, &private, &units, key(1))
         .unwrap();
     let mut expected = start.clone();
+    let sampling = PoissonSampling::new(0.2).unwrap();
     for step in 0..4 {
         let mut lot = Vec::new();
-        private.sampling.draw(&key(1), step, 60, &mut lot);
+        sampling.draw(&key(1), step, 60, &mut lot);
         let alone: Vec<Vec<usize>> = lot.iter().map(|row| vec![*row]).collect();
         let sums = clipped(&task, &data, &expected, &alone, 0.7);
         let mut noised = vec![0.0; sums.len()];
@@ -452,7 +454,7 @@ fn what_cannot_be_private_is_refused_by_name() {
         &start,
     );
     assert!(said.contains("training.clip_norm is 2"), "{said}");
-    let (scale, sampling) = (usual.scale, usual.sampling);
+    let (scale, sampling) = (usual.scale, PoissonSampling::new(0.01).unwrap());
     for lot in [0, LOT_MAX + 1] {
         let refused = PrivateTraining::new(scale, sampling, lot, 1);
         assert!(
@@ -491,9 +493,9 @@ fn the_slack_is_small_and_the_clip_norm_hardly_lower() {
         let Slack { epsilon, delta } = private.slack(110_000);
         assert!(epsilon < 3e-6 && delta < 1e-10, "{lot}: {epsilon} {delta}");
         assert!(
-            (0.99..1.0).contains(&private.clip()),
+            (0.99..1.0).contains(&clip(private.scale, lot)),
             "{lot}: {}",
-            private.clip()
+            clip(private.scale, lot)
         );
         assert_eq!(private.phase().unwrap().steps(), 1000);
     }
@@ -512,4 +514,40 @@ fn keys_of_the_operating_system_differ() {
             .unwrap()
     };
     assert_ne!(train(), train());
+}
+
+/// What the same steps change without a guarantee, clipped and noised as one vector.
+#[test]
+fn an_update_is_released_as_one_vector_with_nothing_beside_it() {
+    let task = task(
+        MODELS[1],
+        "learning_rate = 0.3\nmomentum = 0.9\nlocal_steps = 6\nlocal_epochs = 0",
+    );
+    let (data, start) = (numbers(&task, 40), parameters(&task));
+    let (trainer, units) = (trainer(&task, &data), Units::rows(40));
+    let scale = NoiseScale::new(0.5, 0.2).unwrap();
+    let private = PrivateTraining::of_updates(scale, 6).unwrap();
+    let request = Request::new(&start, 3);
+    let released = |trainer: &Trainer| {
+        trainer
+            .train_privately(&request, &private, &units, key(1))
+            .unwrap()
+    };
+    let found = released(&trainer);
+    let bare = trainer.train(&request).unwrap().parameters;
+    let expected = release_update(&start, &bare, scale, key(1));
+    assert_eq!(found.parameters, expected);
+    let found = found.trained(&private);
+    assert_eq!(
+        (found.samples, found.local_steps, found.memory),
+        (1, 6, None)
+    );
+    assert!(found.loss.is_nan());
+    // Rows on which training fails are released like those that change nothing.
+    let broken = data.changed(|_, values| values.fill(f32::INFINITY));
+    let found = released(&task.trainer(broken, Seed::from_number(0)).unwrap());
+    assert_eq!(
+        found.parameters,
+        release_update(&start, &start, scale, key(1))
+    );
 }

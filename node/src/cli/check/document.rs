@@ -141,13 +141,13 @@ pub(super) struct LargeValue {
 #[derive(Serialize)]
 pub(super) struct Privacy {
     pub(super) mechanism: &'static str,
+    /// What is protected.
+    pub(super) unit: &'static str,
     pub(super) clip_norm: f64,
     pub(super) noise_multiplier: f64,
-    pub(super) sampling_rate: f64,
-    /// By which noised sums are divided.
-    pub(super) lot: usize,
-    /// Rows of this peer that are expected in a lot.
-    pub(super) expected_lot: f64,
+    /// `None` at the update level.
+    #[serde(flatten)]
+    pub(super) sampling: Option<Sampling>,
     pub(super) steps_per_release: u64,
     pub(super) delta: f64,
     pub(super) epsilon_budget: f64,
@@ -158,9 +158,20 @@ pub(super) struct Privacy {
     pub(super) rounds_planned: u64,
     /// ε that is spent of these rows already.
     pub(super) epsilon_spent: f64,
-    /// Standard deviation of the noise on every coordinate of a step's mean gradient.
+    /// Standard deviation of the noise on every coordinate of a step's mean gradient, or of a round's
+    /// update.
     pub(super) noise_per_coordinate: f64,
     pub(super) ledger: String,
+}
+
+/// How rows take part in a step at the example level.
+#[derive(Serialize)]
+pub(super) struct Sampling {
+    pub(super) sampling_rate: f64,
+    /// By which noised sums are divided.
+    pub(super) lot: usize,
+    /// Rows of this peer that are expected in a lot.
+    pub(super) expected_lot: f64,
 }
 
 /// What a run is expected to cost; bytes are those of one round.

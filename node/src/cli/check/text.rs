@@ -193,8 +193,12 @@ fn privacy_lines(privacy: &Privacy) -> [Line; 3] {
         (
             "privacy",
             format!(
-                "each row, epsilon {} at delta {:e}; {:.4} is spent, {}",
-                privacy.epsilon_budget, privacy.delta, privacy.epsilon_spent, privacy.ledger
+                "each {}, epsilon {} at delta {:e}; {:.4} is spent, {}",
+                privacy.unit,
+                privacy.epsilon_budget,
+                privacy.delta,
+                privacy.epsilon_spent,
+                privacy.ledger
             ),
         ),
         (
@@ -204,18 +208,27 @@ fn privacy_lines(privacy: &Privacy) -> [Line; 3] {
                 privacy.epsilon_planned
             ),
         ),
-        (
-            "noise",
-            format!(
-                "{} times the clip norm {} on each sum: {:.2e} on every coordinate of a mean gradient; lots of about {:.0} rows, divided by {}",
-                privacy.noise_multiplier,
-                privacy.clip_norm,
-                privacy.noise_per_coordinate,
-                privacy.expected_lot,
-                privacy.lot
-            ),
-        ),
+        ("noise", noise_words(privacy)),
     ]
+}
+
+fn noise_words(privacy: &Privacy) -> String {
+    let Privacy {
+        noise_multiplier,
+        clip_norm,
+        noise_per_coordinate,
+        ..
+    } = privacy;
+    match &privacy.sampling {
+        Some(sampling) => format!(
+            "{noise_multiplier} times the clip norm {clip_norm} on each sum: {noise_per_coordinate:.2e} on every coordinate of a mean \
+             gradient; lots of about {:.0} rows, divided by {}",
+            sampling.expected_lot, sampling.lot
+        ),
+        None => format!(
+            "{noise_multiplier} times the clip norm {clip_norm} on each round's update: {noise_per_coordinate:.2e} on every coordinate"
+        ),
+    }
 }
 
 fn neighbourhood_table(neighbourhoods: &[Neighbourhood]) -> String {

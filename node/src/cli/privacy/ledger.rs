@@ -101,6 +101,7 @@ impl Show {
             "federation",
             "round",
             "kind",
+            "unit",
             "noise",
             "rate",
             "steps",
@@ -112,6 +113,7 @@ impl Show {
                 entry.federation.to_string()[..8].to_owned(),
                 entry.round.to_string(),
                 kind(entry.kind).to_owned(),
+                entry.cost.unit.name().to_owned(),
                 format!("{:.4}", mechanism.noise_multiplier()),
                 format!("{:.4}", mechanism.sampling_rate()),
                 entry.cost.release.steps().to_string(),
@@ -127,12 +129,13 @@ impl Show {
             false => "",
         };
         print(&format!(
-            "{shown}\n{torn}ledger    {}\ndata set  {}\nspent     epsilon {:.4} of {} at delta {:e}, of each row (Rényi{tight})\nreleases  {} of this federation\n",
+            "{shown}\n{torn}ledger    {}\ndata set  {}\nspent     epsilon {:.4} of {} at delta {:e}, for each {} (Rényi{tight})\nreleases  {} of this federation\n",
             file.path().display(),
             ledger.dataset(),
             statement.epsilon_rdp,
             statement.budget,
             statement.delta,
+            statement.unit.name(),
             statement.releases,
         ))?;
         done()
@@ -156,6 +159,7 @@ fn entry_json(entry: &Entry) -> Value {
         "round": entry.round,
         "attempt": entry.attempt,
         "kind": kind(entry.kind),
+        "unit": entry.cost.unit.name(),
         "noise_multiplier": mechanism.noise_multiplier(),
         "clip_norm": entry.cost.clip_norm,
         "sampling_rate": mechanism.sampling_rate(),

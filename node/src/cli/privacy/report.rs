@@ -8,6 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use kith_consensus::charter::Mechanism;
 use kith_consensus::privacy::ledger::{Kind, Statement};
 use kith_consensus::{Digest, PeerId};
 use kith_gossip::Authenticator;
@@ -16,6 +17,7 @@ use serde_json::json;
 
 use super::super::guard::TRUST;
 use super::super::output::{Failure, Verdict, print, print_json};
+use super::claims::{ACCESSES, claims};
 use super::ledger::Found;
 use super::pages::{Block, html, markdown};
 use crate::cli::done;
@@ -221,106 +223,13 @@ fn sentence(statement: &Statement) -> String {
         format!(" ({epsilon:.4} by privacy loss distributions)")
     });
     format!(
-        "Everything that was charged to this ledger is ({:.4}, {:e})-differentially private for each row, of a budget of epsilon {}{tight}.",
-        statement.epsilon_rdp, statement.delta, statement.budget
+        "Everything that was charged to this ledger is ({:.4}, {:e})-differentially private for {}, of a budget of epsilon {}{tight}.",
+        statement.epsilon_rdp,
+        statement.delta,
+        claims(statement.unit).protected,
+        statement.budget
     )
 }
-
-/// Each assumption of the statement, and the code that enforces it.
-const ASSUMPTIONS: [(&str, &str); 7] = [
-    (
-        "Poisson sampling: each row takes part in a step independently of all others",
-        "the lot is drawn row by row from bits of the release's own key; no other way to make lots exists under a guarantee",
-    ),
-    (
-        "each row's gradient has at most the clip norm",
-        "per-row clipping before the sum; a gradient that is not finite counts as zero",
-    ),
-    (
-        "noise is drawn anew for every release and is known to nobody",
-        "32 bytes of the operating system for each release, kept in memory only and erased",
-    ),
-    (
-        "steps, rate, lot size and noise are fixed beforehand and are the same whatever the rows are",
-        "constants of the charter; announcements carry these constants instead of a peer's own numbers",
-    ),
-    (
-        "every release is charged before it is made",
-        "the entry is on disk before training begins; at worst a crash counts one release too many",
-    ),
-    (
-        "releases end at the budget",
-        "a Rényi filter at an order fixed by the charter refuses the release that would exceed it",
-    ),
-    (
-        "the ledger has forgotten nothing",
-        "a hash chain beside the rows; an unreadable, missing or older ledger is refused, and nothing is released without it",
-    ),
-];
-
-/// Accesses to the rows.
-const ACCESSES: [(&str, &str, &str); 5] = [
-    (
-        "training of every round",
-        "covered",
-        "charged to the ledger",
-    ),
-    (
-        "evaluation on held-out rows",
-        "not covered",
-        "test_path must name rows that need no protection; holding out a peer's own rows is refused",
-    ),
-    (
-        "normalisation and imputation values",
-        "not covered",
-        "they stand in the charter; how the members chose them is theirs to say",
-    ),
-    (
-        "trial runs, and choosing the learning rate or the clip norm by looking at results",
-        "not covered",
-        "only runs of this program that charge this ledger are counted",
-    ),
-    (
-        "`kith check` and other local commands",
-        "not covered",
-        "what they show stays on this machine",
-    ),
-];
-
-/// The layers of NIST SP 800-226, from the statement down.
-const LAYERS: [(&str, &str, &str); 7] = [
-    (
-        "epsilon and unit",
-        "covered",
-        "one row; a person with several rows has a larger epsilon",
-    ),
-    ("sampling and noise", "covered", "as the assumptions say"),
-    (
-        "arithmetic of the noise",
-        "covered",
-        "released on a grid; what finite arithmetic adds is charged",
-    ),
-    (
-        "side channels",
-        "not covered",
-        "time of training, memory and power; who takes part and when; sizes of messages",
-    ),
-    (
-        "copies of the rows",
-        "not covered",
-        "rows that are copied, exported again or held by another organisation have a ledger of their own, and epsilons add up",
-    ),
-    (
-        "access to the machine",
-        "not covered",
-        "rows, exact gradients and keys are in this peer's memory; protect the machine",
-    ),
-    (
-        "collection of the data",
-        "not covered",
-        "consent and purpose are the operator's",
-    ),
-];
 
 fn setting(found: &Found) -> String {
     let charter = &found.agreement.charter;
@@ -344,10 +253,6 @@ fn capitalised(text: &str) -> String {
     first.unwrap_or_default() + letters.as_str()
 }
 
-const RELEASED: &str = "Every update of every round, not only the last model: whoever sees all of them learns no more of a row than the statement says.";
-const ADJACENCY: &str =
-    "Two data sets are neighbours if one has one row more than the other (add or remove).";
-
 fn owned(pairs: &[(&str, &str)]) -> Vec<Vec<String>> {
     let row = |(one, other): &(&str, &str)| vec![(*one).to_owned(), (*other).to_owned()];
     pairs.iter().map(row).collect()
@@ -367,20 +272,18 @@ fn blocks(found: &Found, statement: &Statement, peer: &PeerId) -> Vec<Block> {
         header: vec!["what", "covered", "how, or why not"],
         rows: rows(lines),
     };
+    let claims = claims(statement.unit);
     vec![
         heading("Statement"),
         Block::Paragraph(sentence(statement)),
         heading("Setting"),
         Block::Paragraph(setting(found)),
         heading("What is released"),
-        paragraph(RELEASED),
+        paragraph(claims.released),
         heading("Unit and adjacency"),
         Block::List(vec![
-            (
-                "unit".to_owned(),
-                "a row of the table that this peer trains on".to_owned(),
-            ),
-            ("adjacency".to_owned(), ADJACENCY.to_owned()),
+            ("unit".to_owned(), claims.unit.to_owned()),
+            ("adjacency".to_owned(), claims.adjacency.to_owned()),
         ]),
         heading("Accountants"),
         Block::Table {
@@ -392,12 +295,12 @@ fn blocks(found: &Found, statement: &Statement, peer: &PeerId) -> Vec<Block> {
         heading("Assumptions, and how the code enforces each"),
         Block::Table {
             header: vec!["assumption", "enforced by"],
-            rows: owned(&ASSUMPTIONS),
+            rows: owned(&claims.assumptions()),
         },
         heading("Which accesses to the rows are covered"),
         coverage(&ACCESSES),
         heading("Below epsilon (layers of NIST SP 800-226)"),
-        coverage(&LAYERS),
+        coverage(&claims.layers()),
         heading("Origin"),
         Block::List(origin(found, peer)),
     ]
@@ -424,21 +327,19 @@ fn accountants(statement: &Statement) -> Vec<Vec<String>> {
 fn mechanism(found: &Found) -> Vec<(String, String)> {
     let terms = found.account.terms();
     let named = |name: &str, value: String| (name.to_owned(), value);
-    vec![
-        named(
-            "algorithm",
-            "DP-SGD (Abadi et al. 2016, arXiv 1607.00133), example level".to_owned(),
-        ),
-        named("clip norm", terms.scale().clip().to_string()),
-        named(
-            "noise multiplier",
-            terms.scale().noise_multiplier().to_string(),
-        ),
-        named("sampling rate", terms.sampling().rate().to_string()),
-        named("divisor (lot size)", terms.lot().to_string()),
-        named("steps of a release", terms.release().steps().to_string()),
-        named("releases planned", terms.releases().to_string()),
-    ]
+    let scale = terms.scale();
+    let mut found = vec![
+        named("algorithm", claims(terms.unit()).algorithm.to_owned()),
+        named("clip norm", scale.clip().to_string()),
+        named("noise multiplier", scale.noise_multiplier().to_string()),
+    ];
+    if let Mechanism::ExampleLevel { sampling, lot } = terms.mechanism() {
+        found.push(named("sampling rate", sampling.rate().to_string()));
+        found.push(named("divisor (lot size)", lot.to_string()));
+    }
+    found.push(named("steps of a release", terms.local_steps().to_string()));
+    found.push(named("releases planned", terms.releases().to_string()));
+    found
 }
 
 fn origin(found: &Found, peer: &PeerId) -> Vec<(String, String)> {
@@ -492,7 +393,9 @@ fn document(found: &Found, statement: &Statement, peer: &PeerId) -> serde_json::
         let one = |(what, covered, why): &(&str, &str, &str)| json!({"what": what, "covered": *covered == "covered", "why": why});
         lines.iter().map(one).collect()
     };
-    let assumptions: Vec<serde_json::Value> = ASSUMPTIONS
+    let claims = claims(statement.unit);
+    let assumptions: Vec<serde_json::Value> = claims
+        .assumptions()
         .iter()
         .map(|(assumption, enforced)| json!({"assumption": assumption, "enforced_by": enforced}))
         .collect();
@@ -500,13 +403,13 @@ fn document(found: &Found, statement: &Statement, peer: &PeerId) -> serde_json::
         "statement": sentence(statement),
         "privacy": statement,
         "setting": setting(found),
-        "released": RELEASED,
-        "unit": "row",
-        "adjacency": ADJACENCY,
+        "released": claims.released,
+        "unit": statement.unit,
+        "adjacency": claims.adjacency,
         "mechanism": map(mechanism(found)),
         "assumptions": assumptions,
         "accesses": coverage(&ACCESSES),
-        "layers": coverage(&LAYERS),
+        "layers": coverage(&claims.layers()),
         "origin": map(origin(found, peer)),
     })
 }

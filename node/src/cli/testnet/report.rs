@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use kith_consensus::charter::Unit;
 use kith_consensus::privacy::ledger::Statement;
 use kith_models::read_model;
 use kith_simulations::sites::{self, SiteRow, WAYS};
@@ -349,7 +350,7 @@ impl Report<'_> {
     }
 }
 
-/// What is spent of a row's privacy, and whom one has to trust for that.
+/// What is spent of a unit's privacy, and whom one has to trust for that.
 fn privacy_lines(statement: &Statement) -> [(&'static str, String); 2] {
     let Statement {
         epsilon_rdp,
@@ -357,14 +358,19 @@ fn privacy_lines(statement: &Statement) -> [(&'static str, String); 2] {
         delta,
         budget,
         releases,
+        unit,
         ..
     } = statement;
+    let of = match unit {
+        Unit::Row => "privacy of each row",
+        Unit::Peer => "privacy of each peer",
+    };
     let tight = epsilon_pld.map_or(String::new(), |epsilon| {
         format!(", {epsilon:.3} by privacy loss distributions")
     });
     [
         (
-            "privacy of each row",
+            of,
             format!(
                 "epsilon {epsilon_rdp:.3} of {budget} at delta {delta:e} (Rényi{tight}), {releases} releases"
             ),
