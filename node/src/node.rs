@@ -26,7 +26,8 @@ use crate::identity::Identity;
 use crate::store::Store;
 use crate::telemetry::{Known, Line, NodeEvent, Telemetry, What};
 
-pub use crate::actors::status::{OWNER_TOKEN_FILE, STATUS_ADDRESS_FILE};
+pub use crate::actors::status::STATUS_ADDRESS_FILE;
+pub use crate::token::OWNER_TOKEN_FILE;
 
 /// How often the training thread may panic before the node gives up: more is a bug, not an
 /// accident.
@@ -202,7 +203,7 @@ impl Node {
             store.charge_to(guarantee.charging.clone())?;
         }
         let network = Network::new(network_settings(&config, &agreement, &identity)?)?;
-        let socket = status::Socket::bind(config.status_listen, &config.state).await?;
+        let socket = status::Socket::bind(&config).await?;
         let status_address = socket.address().to_string();
 
         let names = charter

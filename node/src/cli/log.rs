@@ -40,11 +40,10 @@ impl Log {
             Ok(lines) => lines,
             Err(StoreError::InUse { .. }) => {
                 let asked = self.count.min(RUNNING_MAX);
-                let lines: Vec<String> =
-                    status::get(&config.state, &format!("/log?count={asked}"))?
-                        .lines()
-                        .map(str::to_owned)
-                        .collect();
+                let lines: Vec<String> = status::get(&config, &format!("/log?count={asked}"))?
+                    .lines()
+                    .map(str::to_owned)
+                    .collect();
                 if asked < self.count && lines.len() == asked {
                     tell(&format!(
                         "a running peer gives its last {RUNNING_MAX} events at most, of the {} asked for; all that it keeps can be \
