@@ -39,6 +39,8 @@ pub struct Config {
     pub network: NetworkConfig,
     /// `[status]`
     pub status: StatusConfig,
+    /// Whether the status server has `/metrics`.
+    pub metrics: bool,
     /// Threads for training; by default as many as the machine has cores.
     pub threads: usize,
     /// Evaluate after every this many rounds; 0: after the last one only.
@@ -134,6 +136,7 @@ impl Config {
         let data = document.section("data", |section| DataConfig::read(section, folder));
         let network = document.section("network", NetworkConfig::read);
         let status = document.section("status", |section| StatusConfig::read(section, folder));
+        let metrics = document.section("metrics", |section| section.flag("enabled", Some(true)));
         let threads = document.section("resources", |section| {
             section.integer("threads", Some(cores() as u64), 1..=1024)
         }) as usize;
@@ -151,6 +154,7 @@ impl Config {
             data,
             network,
             status,
+            metrics,
             threads,
             evaluate_every,
             attack,

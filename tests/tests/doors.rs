@@ -131,6 +131,24 @@ fn a_peer_that_other_machines_may_ask_tells_nothing_without_its_secret() {
 }
 
 #[test]
+fn a_peer_serves_no_metrics_if_its_configuration_says_so() {
+    let federation = Federation::new(1, &["--rounds", "1000000"]);
+    let dir = federation.dir("ada");
+    federation.edit(
+        "ada",
+        "kith.toml",
+        "[status]",
+        "[metrics]\nenabled = false\n\n[status]",
+    );
+    let mut ada = federation.start("ada");
+    let here = address(&dir);
+    let host = ("Host", here.as_str());
+    assert_eq!(code(&here, "GET /metrics", &[host]), "404");
+    assert_eq!(code(&here, "GET /status", &[host]), "200");
+    ada.kill();
+}
+
+#[test]
 fn many_half_open_requests_neither_stop_the_peer_nor_keep_others_from_asking() {
     let federation = Federation::new(2, &["--rounds", "100000", "--deadline", "5"]);
     let mut ada = federation.start("ada");

@@ -109,6 +109,8 @@ pub(crate) struct Served {
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) peer: ActorRef<PeerActor>,
     pub(crate) store: ActorRef<StoreActor>,
+    /// Whether metrics are among them.
+    pub(crate) metrics: bool,
 }
 
 /// Owns the server's task.
@@ -134,12 +136,15 @@ impl Actor for StatusActor {
             guard,
             address_file,
         } = socket;
-        let routes = Router::new()
+        let mut routes = Router::new();
+        if served.metrics {
+            routes = routes.route("/metrics", get(metrics));
+        }
+        let routes = routes
             .route(
                 "/status",
                 get(async |State(served): State<Served>| Json(served.telemetry.status())),
             )
-            .route("/metrics", get(metrics))
             .route("/live", get(async || "live\n"))
             .route("/ready", get(ready))
             .route("/log", get(log))
