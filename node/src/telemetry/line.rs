@@ -173,7 +173,7 @@ impl What {
 }
 
 /// Seconds since 1970 of a time of day as [`time_of_day`] writes it; `None` for any other text.
-pub(super) fn unix_seconds(text: &str) -> Option<f64> {
+pub(crate) fn unix_seconds(text: &str) -> Option<f64> {
     let number = |from: usize, to: usize| text.get(from..to)?.parse::<u16>().ok();
     let small = |from, to| u8::try_from(number(from, to)?).ok();
     let month = Month::try_from(small(5, 7)?).ok()?;
