@@ -392,11 +392,13 @@ fn a_real_prometheus_shows_every_expression_and_a_killed_peer() {
         println!("valid, without a series unless a message is refused: {expression}");
     }
     println!("{} expressions have had a series", must.len());
-    let firing = |peer: &str| {
-        format!("ALERTS{{alertname=\"KithDown\", alertstate=\"firing\", instance=\"{peer}\"}}")
+    let firing = |alert: &str, of: &str| {
+        format!("ALERTS{{alertname=\"{alert}\", alertstate=\"firing\", {of}}}")
     };
-    assert!(prometheus.series(&firing(&targets[0])).is_empty());
+    let down = |target: &str| firing("KithDown", &format!("instance=\"{target}\""));
+    let missed = firing("KithNeighbourMissing", "name=\"ada\"");
+    assert!(prometheus.series(&down(&targets[0])).is_empty());
     peers[0].kill();
-    prometheus.until_each_has_had_a_series(&[firing(&targets[0])]);
-    assert!(prometheus.series(&firing(&targets[1])).is_empty());
+    prometheus.until_each_has_had_a_series(&[down(&targets[0]), missed]);
+    assert!(prometheus.series(&down(&targets[1])).is_empty());
 }

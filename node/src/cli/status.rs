@@ -91,6 +91,9 @@ fn lines(status: &telemetry::Status) -> Vec<(&'static str, String)> {
         ),
         ("waiting for", named(status, &status.missing)),
     ];
+    if !status.last_closed.is_empty() {
+        lines.push(("last closed", status.last_closed.clone()));
+    }
     if !status.no_longer_awaited.is_empty() {
         let given_up = named(status, &status.no_longer_awaited);
         lines.push(("given up", format!("rounds no longer wait for {given_up}")));
@@ -98,6 +101,8 @@ fn lines(status: &telemetry::Status) -> Vec<(&'static str, String)> {
     lines.extend(status.unreached.iter().map(unreached));
     lines.extend(status.privacy.map(privacy));
     lines.extend(counts(status));
+    let free = status.state_free_bytes;
+    lines.extend(free.map(|free| ("disk", format!("{} free for the state", bytes(free)))));
     lines
 }
 
