@@ -37,8 +37,10 @@ pub struct Config {
     pub data: DataConfig,
     /// `[network]`
     pub network: NetworkConfig,
-    /// Where status and metrics are served.
-    pub status_listen: SocketAddr,
+    /// `[status]`
+    pub status: StatusConfig,
+    /// Whether the status server has `/metrics`.
+    pub metrics: bool,
     /// Threads for training; by default as many as the machine has cores.
     pub threads: usize,
     /// Evaluate after every this many rounds; 0: after the last one only.
@@ -60,6 +62,18 @@ pub struct DataConfig {
     pub test_labels: Option<PathBuf>,
     /// Share of this peer's rows that is held out instead, if there is no `test_path`.
     pub holdout: f64,
+}
+
+/// `[status]`: where status and metrics are served, and who may ask.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StatusConfig {
+    /// Address of the status server.
+    pub listen: SocketAddr,
+    /// Hosts, or hosts with a port, that requests may name besides the address itself: how a
+    /// scraper or a proxy calls this machine.
+    pub names: Vec<String>,
+    /// File with the secret; `None` for a new secret with each run.
+    pub token: Option<PathBuf>,
 }
 
 /// `[network]`: where to listen and which addresses to dial.
@@ -121,7 +135,8 @@ impl Config {
         });
         let data = document.section("data", |section| DataConfig::read(section, folder));
         let network = document.section("network", NetworkConfig::read);
-        let status_listen = document.section("status", read_status);
+        let status = document.section("status", |section| StatusConfig::read(section, folder));
+        let metrics = document.section("metrics", |section| section.flag("enabled", Some(true)));
         let threads = document.section("resources", |section| {
             section.integer("threads", Some(cores() as u64), 1..=1024)
         }) as usize;
@@ -138,7 +153,8 @@ impl Config {
             checkpoints,
             data,
             network,
-            status_listen,
+            status,
+            metrics,
             threads,
             evaluate_every,
             attack,
@@ -226,7 +242,30 @@ impl NetworkConfig {
     }
 }
 
-fn read_status(section: &mut Section<'_>) -> SocketAddr {
+impl StatusConfig {
+    fn read(section: &mut Section<'_>, folder: &Path) -> StatusConfig {
+        let listen = read_status_listen(section);
+        let names = section.texts("names", Some(&[]));
+        for name in names.iter().filter(|name| !is_host(name)) {
+            section.note(
+                "names",
+                format!(
+                    "expected a host such as \"kith.example.org\" or \"kith.example.org:9464\", found {name:?}"
+                ),
+            );
+        }
+        let token = Some(section.text("token", Some("")))
+            .filter(|text| !text.is_empty())
+            .map(|text| folder.join(text));
+        StatusConfig {
+            listen,
+            names,
+            token,
+        }
+    }
+}
+
+fn read_status_listen(section: &mut Section<'_>) -> SocketAddr {
     let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
     let text = section.text("listen", Some("127.0.0.1:0"));
     let exposed = section.flag("allow_other_machines", Some(false));
@@ -238,10 +277,24 @@ fn read_status(section: &mut Section<'_>) -> SocketAddr {
         return loopback;
     };
     if !address.ip().is_loopback() && !exposed {
-        section
-            .note("listen", "this lets other machines read status and metrics; say allow_other_machines = true if that is meant");
+        section.note(
+            "listen",
+            "this lets other machines that have the token read status and metrics; say allow_other_machines = true if that is meant",
+        );
     }
     address
+}
+
+/// Whether a text can be the `Host` of a request: a name or an address, and a port if it has one.
+fn is_host(text: &str) -> bool {
+    let is_sign = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    !host.is_empty()
+        && text.bytes().all(is_sign)
+        && port.is_none_or(|port| port.parse::<u16>().is_ok())
 }
 
 fn read_attack(section: &mut Section<'_>, network: &NetworkConfig) -> Option<String> {
@@ -288,7 +341,7 @@ mod tests {
         .unwrap();
         assert_eq!(config.data.path, Path::new("/home/ada/rows.csv"));
         assert_eq!(config.key, Path::new("/home/ada/identity.key"));
-        assert!(config.status_listen.ip().is_loopback());
+        assert!(config.status.listen.ip().is_loopback());
         assert!(!config.network.mdns);
         assert!(!config.is_loopback());
     }
@@ -315,6 +368,33 @@ mod tests {
                 .any(|text| text.contains("allow_other_machines")),
             "{found:?}"
         );
+    }
+
+    #[test]
+    fn names_of_the_status_server_are_hosts() {
+        for name in [
+            "kith.example.org",
+            "kith.example.org:9464",
+            "10.0.0.7:80",
+            "[::1]:80",
+            "[::1]",
+        ] {
+            assert!(is_host(name), "{name}");
+        }
+        for name in [
+            "",
+            ":80",
+            "http://kith.example.org",
+            "kith.example.org:port",
+            "a b",
+            "kith/",
+        ] {
+            assert!(!is_host(name), "{name}");
+        }
+        let found = problems(
+            "[peer]\nname = \"ada\"\n[data]\npath = \"x\"\n[status]\nnames = [\"http://x\"]\n",
+        );
+        assert!(found[0].contains("expected a host such as"), "{found:?}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::identity::IdentityError;
 use crate::problems::BadFiles;
 use crate::secrets::redacted;
 use crate::store::StoreError;
+use crate::token::TokenError;
 
 /// Why a node could not start or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +35,9 @@ pub enum NodeError {
     /// The key file cannot be used.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// The secret for the status server cannot be used.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// The state folder cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -25,6 +25,7 @@ pub mod readiness;
 mod secrets;
 pub mod store;
 pub mod telemetry;
+pub mod token;
 
 pub use agreement::Agreement;
 pub use cli::main;

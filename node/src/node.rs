@@ -24,9 +24,10 @@ use crate::error::NodeError;
 use crate::guarantee::Guarantee;
 use crate::identity::Identity;
 use crate::store::Store;
-use crate::telemetry::{Known, Line, NodeEvent, Telemetry, What};
+use crate::telemetry::{Activity, Known, Line, NodeEvent, Telemetry, What};
 
-pub use crate::actors::status::{OWNER_TOKEN_FILE, STATUS_ADDRESS_FILE};
+pub use crate::actors::status::STATUS_ADDRESS_FILE;
+pub use crate::token::OWNER_TOKEN_FILE;
 
 /// How often the training thread may panic before the node gives up: more is a bug, not an
 /// accident.
@@ -202,17 +203,12 @@ impl Node {
             store.charge_to(guarantee.charging.clone())?;
         }
         let network = Network::new(network_settings(&config, &agreement, &identity)?)?;
-        let socket = status::Socket::bind(config.status_listen, &config.state).await?;
+        let socket = status::Socket::bind(&config).await?;
         let status_address = socket.address().to_string();
 
-        let names = charter
-            .membership
-            .members
-            .iter()
-            .map(|member| (member.key, member.name.clone()))
-            .collect();
         let telemetry = Telemetry::new(&config.name, peer_id, charter.genesis, charter.rounds)
-            .with_names(names);
+            .with_charter(&charter)
+            .with_state(&config.state);
         let telemetry = Arc::new(telemetry);
         let lines = telemetry.subscribe();
         let newest: peer::Newest = Arc::new(Mutex::new(
@@ -252,6 +248,7 @@ impl Node {
         let store = watched(&supervisor, store::MAILBOX).await.start_in_thread((
             store,
             peer_ref.clone().recipient(),
+            telemetry.clone(),
             alive.clone(),
         ));
         let prepared_network = watched(&supervisor, network::MAILBOX).await;
@@ -268,7 +265,7 @@ impl Node {
                 store: store.clone(),
             },
         });
-        tokio::spawn(keep_lines(telemetry.subscribe(), store.clone()));
+        tokio::spawn(keep_lines(telemetry.clone(), store.clone()));
         telemetry.node_event(NodeEvent::RunStarted {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             process: std::process::id(),
@@ -293,6 +290,7 @@ impl Node {
             telemetry: telemetry.clone(),
             peer: peer_ref.clone(),
             store: store.clone(),
+            metrics: config.metrics,
         };
         let status = watched(&supervisor, status::MAILBOX)
             .await
@@ -322,7 +320,8 @@ impl Node {
 
 /// Keeps the node's own lines in the event log, up to the report, which its maker keeps. (The
 /// peer's actor keeps the peer's lines, in the order of its records.)
-async fn keep_lines(mut lines: broadcast::Receiver<Line>, store: ActorRef<store::StoreActor>) {
+async fn keep_lines(telemetry: Arc<Telemetry>, store: ActorRef<store::StoreActor>) {
+    let mut lines = telemetry.subscribe();
     loop {
         match lines.recv().await {
             Ok(Line {
@@ -334,10 +333,13 @@ async fn keep_lines(mut lines: broadcast::Receiver<Line>, store: ActorRef<store:
                 let Ok(text) = serde_json::to_string(&line) else {
                     continue;
                 };
-                let _ = store.tell(store::Append(vec![text])).try_send();
+                if store.tell(store::Append(vec![text])).try_send().is_err() {
+                    telemetry.add_lost(1);
+                }
             }
-            // Lagging loses lines of the log, not the peer's time.
-            _ => {}
+            // Lagging loses lines of the log, not the peer's time. Some of them were not to be kept.
+            Err(broadcast::error::RecvError::Lagged(lines)) => telemetry.add_lost(lines),
+            Ok(_) => {}
         }
     }
 }
@@ -454,7 +456,8 @@ impl NodeHandle {
     /// The last line.
     fn report(&self, known: Known, finished: bool, why: String) -> NodeEvent {
         let (wire_in_bytes, wire_out_bytes) = self.telemetry.wire();
-        let (training_seconds, evaluation_seconds) = self.telemetry.work_seconds();
+        let [training_seconds, evaluation_seconds] =
+            [Activity::Training, Activity::Evaluation].map(|activity| known.took(activity).sum());
         NodeEvent::Report {
             finished,
             rounds: known.completed,

@@ -11,7 +11,7 @@ const FOLDER: u32 = 0o700;
 /// Mode of a private file.
 const FILE: u32 = 0o600;
 /// Permission bits that others may not have on either.
-const OTHERS: u32 = 0o077;
+pub(crate) const OTHERS: u32 = 0o077;
 
 /// Makes the folder if it is not there. A folder that was there keeps its mode, which may be meant;
 /// the answer is a warning if others can look into it.

@@ -11,6 +11,7 @@ use crate::agreement::Agreement;
 use crate::config::Config;
 use crate::error::NodeError;
 use crate::store::{Store, StoreError};
+use crate::token::Token;
 
 /// Longest wait for a peer that is dialled.
 const DIAL_DEADLINE: Duration = Duration::from_secs(2);
@@ -44,11 +45,16 @@ pub fn look(config: &Config, agreement: &Agreement, peer: Option<PeerId>) -> Rea
     found
         .problems
         .extend(config.network.listen.iter().filter_map(|text| busy(text)));
-    if let Err(source) = TcpListener::bind(config.status_listen) {
+    if let Err(source) = TcpListener::bind(config.status.listen) {
         found.problems.push(NodeError::Status {
-            address: config.status_listen,
+            address: config.status.listen,
             source,
         });
+    }
+    if let Some(Err(error)) = config.status.token.as_deref().map(Token::read)
+        && !error.is_absence()
+    {
+        found.problems.push(error.into());
     }
     for text in &config.network.bootstrap {
         let own = peer.is_some_and(|peer| {

@@ -8,34 +8,42 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `line` | the lines |
-//! | `known` | what they add up to |
-//! | `status`, `metrics`, `log` | the same for those that ask, for Prometheus, in words |
+//! | `known`, `histogram` | what they add up to |
+//! | `status`, `log` | the same for those that ask, and in words |
+//! | `metrics`, `exposition` | the same for Prometheus: the table, and its text |
+//! | `process` | what the operating system says about the process |
 //! | `denials`, `reach` | which lines are not repeated |
 
 mod denials;
+mod exposition;
+mod histogram;
 mod known;
 mod line;
 mod log;
 mod metrics;
+mod process;
 mod reach;
 mod status;
 
-use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use kith_consensus::{Genesis, PeerId};
+use kith_consensus::{Charter, Genesis, PeerId};
 use kith_gossip::Event;
 use kith_gossip::net::Obstacle;
 use tokio::sync::broadcast;
 
 use self::denials::{Denial, Denials};
-pub use self::known::{Budget, Bytes, Dropped, Known};
-pub(crate) use self::line::time_of_day;
+pub use self::histogram::{Histogram, Rounds, Scale, Seconds};
+pub use self::known::{Activity, Budget, Bytes, ClosedRounds, Dropped, Known};
 pub use self::line::{Line, NodeEvent, What};
+pub(crate) use self::line::{time_of_day, unix_seconds};
 pub use self::log::irregular;
-use self::metrics::{Counted, Metrics};
+use self::metrics::{Facts, Seen, Surroundings};
+pub use self::metrics::{Kind, METRICS, Metric};
+use self::process::{Process, free_bytes};
 use self::reach::Reach;
 pub use self::reach::Unreached;
 pub use self::status::Status;
@@ -46,12 +54,9 @@ const LINES_MAX: usize = 8192;
 /// The one place that every line of a node goes through.
 pub struct Telemetry {
     peer: PeerId,
-    federation: Genesis,
-    /// For people: of the peer, and of the charter's members.
-    name: String,
-    names: BTreeMap<PeerId, String>,
-    /// Rounds of the charter.
-    rounds: u64,
+    facts: Facts,
+    /// The state folder, if there is one.
+    state: Option<PathBuf>,
     denials: Mutex<Denials>,
     reach: Mutex<Reach>,
     /// Refused messages, which the log reports as it reports denials.
@@ -59,11 +64,8 @@ pub struct Telemetry {
     started: Instant,
     lines: broadcast::Sender<Line>,
     known: Mutex<Known>,
-    metrics: Metrics,
     denied: AtomicU64,
     wire: [AtomicU64; 2],
-    /// Nanoseconds of training and of evaluation.
-    work: [AtomicU64; 2],
 }
 
 impl Telemetry {
@@ -71,33 +73,48 @@ impl Telemetry {
     pub fn new(name: &str, peer: PeerId, federation: Genesis, rounds: u64) -> Telemetry {
         Telemetry {
             peer,
-            federation,
-            name: name.to_owned(),
-            names: BTreeMap::new(),
-            rounds,
+            facts: Facts {
+                peer: peer.to_string(),
+                name: name.to_owned(),
+                federation: federation.to_string(),
+                rounds,
+                ..Facts::default()
+            },
+            state: None,
             denials: Mutex::default(),
             reach: Mutex::default(),
             refusals: Mutex::default(),
             started: Instant::now(),
             lines: broadcast::channel(LINES_MAX).0,
             known: Mutex::default(),
-            metrics: Metrics::new(),
             denied: AtomicU64::new(0),
             wire: [AtomicU64::new(0), AtomicU64::new(0)],
-            work: [AtomicU64::new(0), AtomicU64::new(0)],
         }
     }
 
-    /// The same with the members' names, for people.
+    /// The same with what a charter says: its name and deadline, and the members' names.
     #[must_use]
-    pub fn with_names(mut self, names: BTreeMap<PeerId, String>) -> Telemetry {
-        self.names = names;
+    pub fn with_charter(mut self, charter: &Charter) -> Telemetry {
+        let members = charter.membership.members.iter();
+        self.facts.names = members
+            .map(|member| (member.key, member.name.clone()))
+            .collect();
+        self.facts.federation_name = charter.name.clone();
+        self.facts.deadline_seconds = Some(charter.round.deadline.as_secs_f64());
+        self
+    }
+
+    /// The same with the folder whose disk is watched.
+    #[must_use]
+    pub fn with_state(mut self, folder: &Path) -> Telemetry {
+        self.state = Some(folder.to_owned());
         self
     }
 
     /// What people call a peer: its name in the charter, or the end of its id.
     pub fn name_of(&self, peer: &PeerId) -> String {
-        self.names
+        self.facts
+            .names
             .get(peer)
             .cloned()
             .unwrap_or_else(|| peer.short())
@@ -210,8 +227,7 @@ impl Telemetry {
             node: self.peer,
             what,
         };
-        self.metrics.count(&line.what);
-        self.lock().apply(&line.what);
+        self.lock().apply(&line);
         self.log(&line.what);
         // Without subscribers the line is dropped.
         let _ = self.lines.send(line.clone());
@@ -232,16 +248,14 @@ impl Telemetry {
         )
     }
 
-    /// Notes time spent on training, or on evaluation.
-    pub(crate) fn add_work(&self, training: bool, time: Duration) {
-        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        self.work[usize::from(!training)].fetch_add(nanoseconds, Ordering::Relaxed);
+    /// Notes the time that a piece of work took.
+    pub(crate) fn add_work(&self, activity: Activity, time: Duration) {
+        self.lock().add_work(activity, time);
     }
 
-    /// Seconds spent so far: (training, evaluation).
-    pub fn work_seconds(&self) -> (f64, f64) {
-        let seconds = |index: usize| self.work[index].load(Ordering::Relaxed) as f64 * 1e-9;
-        (seconds(0), seconds(1))
+    /// Notes lines that will be missing from the event log.
+    pub(crate) fn add_lost(&self, lines: u64) {
+        self.lock().events_lost += lines;
     }
 
     /// The sums of the lines so far.
@@ -252,12 +266,14 @@ impl Telemetry {
     /// The node's state, for `/status`.
     pub fn status(&self) -> Status {
         let (incoming, outgoing) = self.wire();
-        let names = self.names.iter();
+        let facts = &self.facts;
+        let names = facts.names.iter();
         let status = Status {
-            name: self.name.clone(),
-            peer: self.peer.to_string(),
-            federation: self.federation.to_string(),
-            rounds: self.rounds,
+            name: facts.name.clone(),
+            peer: facts.peer.clone(),
+            federation: facts.federation.clone(),
+            rounds: facts.rounds,
+            state_free_bytes: self.free_bytes(),
             unreached: self.lock_reach().unreached(|peer| self.name_of(peer)),
             denied: self.denied.load(Ordering::Relaxed),
             names: names
@@ -275,11 +291,21 @@ impl Telemetry {
 
     /// The metrics as Prometheus text.
     pub fn metrics(&self) -> String {
-        let counted = Counted {
+        let surroundings = Surroundings {
             denied: self.denied.load(Ordering::Relaxed),
             wire: self.wire(),
+            free_bytes: self.free_bytes(),
+            process: Process::now(),
         };
-        self.metrics.text(&self.lock(), &counted)
+        exposition::exposed(&Seen {
+            known: &self.known(),
+            facts: &self.facts,
+            surroundings: &surroundings,
+        })
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        self.state.as_deref().and_then(free_bytes)
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -296,6 +322,8 @@ impl std::fmt::Debug for Telemetry {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use kith_gossip::{History, Refusal};
 
     use super::*;
@@ -378,10 +406,19 @@ mod tests {
         let peer = PeerId([7; 32]);
         let telemetry = Telemetry::new("ada", peer, Genesis(Digest::of(b"federation")), 9);
         let mut lines = telemetry.subscribe();
-        for unknown in ["kith_accuracy ", "kith_loss ", "kith_round "] {
+        for unknown in [
+            "kith_held_out",
+            "kith_training_loss",
+            "kith_round ",
+            "kith_neighbours_expected",
+            "kith_last_round",
+            "kith_round_duration",
+            "kith_privacy",
+            "kith_state_free_bytes",
+        ] {
             assert!(
                 !telemetry.metrics().contains(unknown),
-                "{unknown}is not known yet: {}",
+                "{unknown} is not known yet: {}",
                 telemetry.metrics()
             );
         }
@@ -410,11 +447,125 @@ mod tests {
         );
         let text = telemetry.metrics();
         assert!(
-            text.contains("kith_refused_total{kind=\"signature\"} 1"),
+            text.contains("kith_refusals_total{reason=\"signature\"} 1"),
             "{text}"
         );
-        assert!(text.contains("kith_accuracy 0.75"), "{text}");
+        for line in [
+            "kith_held_out_accuracy_ratio 0.75",
+            "kith_held_out_loss 0.25",
+            "kith_network_bytes_total{direction=\"out\"} 20",
+            "kith_events_total{event=\"refused\"} 1",
+            "kith_rounds_planned 9.0",
+            "kith_mixings_skipped_total 0",
+        ] {
+            assert!(text.contains(line), "{line} is missing: {text}");
+        }
     }
+
+    #[test]
+    fn a_number_that_is_not_finite_is_infinite_in_metrics_and_large_in_lines() {
+        let telemetry = Telemetry::new(
+            "ada",
+            PeerId([7; 32]),
+            Genesis(Digest::of(b"federation")),
+            9,
+        );
+        for loss in [f64::INFINITY, f64::NAN] {
+            let line = telemetry.peer_event(Event::Trained {
+                round: 1,
+                loss: Some(loss),
+                samples: 1,
+                local_steps: 1,
+            });
+            let text = serde_json::to_string(&line).unwrap();
+            assert!(text.contains("\"loss\":1.7976931348623157e+308"), "{text}");
+            let metrics = telemetry.metrics();
+            assert!(metrics.contains("kith_training_loss +Inf\n"), "{metrics}");
+        }
+    }
+
+    /// Every metric of the table is served under its name and kind once something is known, with
+    /// its labels, and nothing is served that the table does not have.
+    #[test]
+    fn what_is_served_is_the_table() {
+        let telemetry = telling_everything();
+        let text = telemetry.metrics();
+        let mut served = BTreeMap::new();
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let (sample, _) = line.rsplit_once(' ').unwrap();
+            let (name, labels) = sample.split_once('{').unwrap_or((sample, ""));
+            let labels: Vec<&str> = labels
+                .trim_end_matches('}')
+                .split(',')
+                .filter_map(|label| Some(label.split_once('=')?.0))
+                .filter(|label| *label != "le")
+                .collect();
+            let name = ["_bucket", "_sum", "_count"]
+                .iter()
+                .find_map(|suffix| {
+                    let base = name.strip_suffix(suffix)?;
+                    text.contains(&format!("# TYPE {base} histogram"))
+                        .then_some(base)
+                })
+                .unwrap_or(name);
+            served.insert(name.to_owned(), labels);
+        }
+        for metric in METRICS {
+            let labels = served.remove(metric.name);
+            assert_eq!(labels.as_deref(), Some(metric.labels), "{}", metric.name);
+            let bare = metric.name.trim_end_matches("_total");
+            let bare = bare.trim_end_matches("_info");
+            let kind = format!("# TYPE {bare} {}\n", metric.kind.name());
+            assert!(text.contains(&kind), "{kind}");
+        }
+        assert!(served.is_empty(), "not in the table: {served:?}");
+        let names: Vec<&str> = METRICS.iter().map(|metric| metric.name).collect();
+        let unique: std::collections::BTreeSet<&&str> = names.iter().collect();
+        assert_eq!(unique.len(), names.len(), "each name once");
+    }
+
+    /// A stream with at least one line for each metric.
+    fn telling_everything() -> Telemetry {
+        let (peer, other) = (PeerId([7; 32]), PeerId([8; 32]));
+        let mut telemetry = Telemetry::new("ada", peer, Genesis(Digest::of(b"federation")), 9)
+            .with_state(&std::env::temp_dir());
+        telemetry.facts.deadline_seconds = Some(30.0);
+        for event in [
+            r#"{"event": "round-opened", "round": 0, "neighbours": 1, "selected": 1}"#,
+            r#"{"event": "trained", "round": 0, "loss": 0.5, "samples": 1, "local_steps": 1}"#,
+            r#"{"event": "accepted", "round": 0, "peer": "OTHER", "of": 0, "staleness": 0,
+                "payload_bytes": 1, "keyframe_bytes": 2, "envelope_bytes": 3, "dense_bytes": 4}"#,
+            r#"{"event": "refused", "peer": "OTHER", "reason": {"refused": "duplicate"}}"#,
+            r#"{"event": "round-closed", "round": 0, "why": "quorum", "have": 1, "awaited": 1, "missing": []}"#,
+            r#"{"event": "evaluated", "round": 1, "loss": 0.5, "accuracy": 0.5, "samples": 1}"#,
+            r#"{"event": "privacy-spent", "round": 0, "epsilon": 0.5, "budget": 8.0}"#,
+        ] {
+            let event = event.replace("OTHER", &other.to_string());
+            telemetry.peer_event(serde_json::from_str(&event).expect(&event));
+        }
+        let share = kith_gossip::event::DroppedShare {
+            peer: other,
+            share: 0.5,
+            influence: 0.5,
+        };
+        telemetry.peer_event(Event::Aggregated {
+            round: 0,
+            state: Digest::of(b"model").into(),
+            models: 2,
+            dropped: vec![share],
+            spread: 0.1,
+        });
+        for activity in [
+            Activity::Training,
+            Activity::Evaluation,
+            Activity::Aggregation,
+            Activity::Storing,
+        ] {
+            telemetry.add_work(activity, Duration::from_millis(3));
+        }
+        telemetry
+    }
+
     #[test]
     fn lines_that_nobody_has_read_hold_no_model() {
         let peer = PeerId([7; 32]);
@@ -469,7 +620,9 @@ mod tests {
             (100, 100)
         );
         assert!(
-            telemetry.metrics().contains("kith_denied_total 100"),
+            telemetry
+                .metrics()
+                .contains("kith_connections_denied_total 100"),
             "{}",
             telemetry.metrics()
         );

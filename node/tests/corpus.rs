@@ -190,7 +190,7 @@ fn line(bytes: &[u8]) -> bool {
         return false;
     };
     let mut known = Known::default();
-    known.apply(&line.what);
+    known.apply(&line);
     serde_json::to_string(&line).unwrap();
     true
 }

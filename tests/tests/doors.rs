@@ -35,6 +35,119 @@ fn asked(address: &str, request: &str) -> std::io::Result<String> {
     Ok(answer)
 }
 
+/// The status code of the answer to a request with these headers.
+fn code(address: &str, what: &str, headers: &[(&str, &str)]) -> String {
+    let headers: String = headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\r\n"))
+        .collect();
+    let request = format!("{what} HTTP/1.1\r\n{headers}Content-Length: 0\r\n\r\n");
+    let answer = asked(address, &request).expect("an answer");
+    answer.split(' ').nth(1).unwrap_or_default().to_owned()
+}
+
+#[test]
+fn no_page_and_no_stranger_reads_or_orders_a_peer() {
+    let federation = Federation::new(1, &["--rounds", "1000000"]);
+    let dir = federation.dir("ada");
+    let mut ada = federation.start("ada");
+    let here = address(&dir);
+    let read = |headers: &[_]| code(&here, "GET /status", headers);
+    assert_eq!(read(&[("Host", &here)]), "200");
+    for headers in [
+        &[][..],
+        &[("Host", "evil.example")],
+        &[("Host", "127.0.0.1:1")],
+        &[("Host", &here), ("Host", "evil.example")],
+        &[("Host", &here), ("Origin", "http://evil.example")],
+        &[("Host", &here), ("Sec-Fetch-Site", "cross-site")],
+    ] {
+        assert_eq!(read(headers), "403", "{headers:?}");
+    }
+    for path in ["GET /metrics", "GET /log", "GET /live", "GET /nothing"] {
+        assert_eq!(code(&here, path, &[("Host", "evil.example")]), "403");
+    }
+    let token = common::text_of(&dir.join("state/owner.token"));
+    let bearer = format!("Bearer {}", token.trim());
+    let shown = ("Authorization", bearer.as_str());
+    let leave = |headers: &[_]| code(&here, "POST /leave", headers);
+    assert_eq!(leave(&[("Host", &here)]), "401");
+    let foreign = ("Origin", "http://evil.example");
+    assert_eq!(leave(&[("Host", &here), foreign, shown]), "403");
+    assert_eq!(leave(&[("Host", "evil.example"), shown]), "403");
+    assert_eq!(leave(&[("Host", &here), shown]), "202");
+    assert_eq!(ada.end(), Some(0));
+}
+
+#[test]
+fn a_peer_that_other_machines_may_ask_tells_nothing_without_its_secret() {
+    use std::os::unix::fs::PermissionsExt;
+    let federation = Federation::new(1, &["--rounds", "1000000"]);
+    let dir = federation.dir("ada");
+    federation.edit(
+        "ada",
+        "kith.toml",
+        "listen = \"127.0.0.1:0\"",
+        "listen = \"0.0.0.0:0\"\nallow_other_machines = true\nnames = [\"ada.example\"]\ntoken = \"scrape.token\"",
+    );
+    let token = federation.dir("ada").join("scrape.token");
+    std::fs::write(&token, "0123456789abcdef0123456789abcdef\n").expect("written");
+    let mode = |mode| {
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(&token, mode).expect("a file");
+    };
+    mode(0o644);
+    for verb in ["run", "check"] {
+        let output = kith()
+            .args([verb, "--dir"])
+            .arg(&dir)
+            .output()
+            .expect("starts");
+        assert_eq!(output.status.code(), Some(1), "{verb}");
+        assert!(told(&output).contains("chmod 600"), "{}", told(&output));
+    }
+    mode(0o600);
+    let mut ada = federation.start("ada");
+    let port = address(&dir).rsplit(':').next().expect("a port").to_owned();
+    let here = format!("127.0.0.1:{port}");
+    let host = ("Host", "ada.example");
+    let shown = ("Authorization", "Bearer 0123456789abcdef0123456789abcdef");
+    for path in ["GET /status", "GET /metrics", "GET /log"] {
+        assert_eq!(code(&here, path, &[host]), "401", "{path}");
+        assert_eq!(code(&here, path, &[host, shown]), "200", "{path}");
+        assert_eq!(code(&here, path, &[("Host", "evil.example"), shown]), "403");
+    }
+    assert_eq!(code(&here, "GET /live", &[host]), "200");
+    // The commands on this machine show the secret by themselves.
+    for verb in ["status", "log"] {
+        let output = kith()
+            .args([verb, "--dir"])
+            .arg(&dir)
+            .output()
+            .expect("starts");
+        assert!(output.status.success(), "{verb}: {}", told(&output));
+    }
+    ada.kill();
+}
+
+#[test]
+fn a_peer_serves_no_metrics_if_its_configuration_says_so() {
+    let federation = Federation::new(1, &["--rounds", "1000000"]);
+    let dir = federation.dir("ada");
+    federation.edit(
+        "ada",
+        "kith.toml",
+        "[status]",
+        "[metrics]\nenabled = false\n\n[status]",
+    );
+    let mut ada = federation.start("ada");
+    let here = address(&dir);
+    let host = ("Host", here.as_str());
+    assert_eq!(code(&here, "GET /metrics", &[host]), "404");
+    assert_eq!(code(&here, "GET /status", &[host]), "200");
+    ada.kill();
+}
+
 #[test]
 fn many_half_open_requests_neither_stop_the_peer_nor_keep_others_from_asking() {
     let federation = Federation::new(2, &["--rounds", "100000", "--deadline", "5"]);

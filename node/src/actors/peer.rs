@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use kameo::Actor;
 use kameo::actor::ActorRef;
@@ -13,7 +14,7 @@ use super::network::NetworkActor;
 use super::store::{Append, StoreActor};
 use super::supervisor::{Ended, Supervisor};
 use super::trainer::{TrainerActor, Work};
-use crate::telemetry::{Line, Telemetry};
+use crate::telemetry::{Activity, Line, Telemetry};
 
 /// Inputs that wait for the peer (guess: a round's messages of a large neighbourhood).
 pub(crate) const MAILBOX: usize = 256;
@@ -70,9 +71,17 @@ impl Message<Input> for PeerActor {
     async fn handle(&mut self, input: Input, context: &mut Context<Self, ()>) {
         tracing::trace!(?input, "input");
         let mut effects = std::mem::take(&mut self.effects);
+        let started = Instant::now();
+        let telemetry = &self.arguments.telemetry;
         self.arguments
             .peer
-            .handle(input, self.arguments.telemetry.now(), &mut effects);
+            .handle(input, telemetry.now(), &mut effects);
+        // The peer reads no clock. Where an input ends in an aggregation, nearly all of its time is
+        // the rule's.
+        let aggregated = |effect: &Effect| matches!(effect, Effect::Emit(Event::Aggregated { .. }));
+        if effects.iter().any(aggregated) {
+            telemetry.add_work(Activity::Aggregation, started.elapsed());
+        }
         for effect in effects.drain(..) {
             self.execute(effect, context).await;
         }
@@ -193,6 +202,7 @@ impl PeerActor {
             .is_err()
         {
             tracing::warn!("the disk is behind: {count} events are missing from the log");
+            self.arguments.telemetry.add_lost(count as u64);
         }
     }
 }

@@ -2,21 +2,20 @@
 //! otherwise.
 //!
 //! `GET /status` (JSON), `/metrics` (Prometheus text), `/live`, `/ready`, `/log?count=N` (JSON
-//! lines), `POST /leave` and `/snapshot` (with the secret in the state folder's
-//! [`OWNER_TOKEN_FILE`](access::OWNER_TOKEN_FILE)). [`listener`] bounds connections, [`access`] says
-//! who may ask.
+//! lines), `POST /leave` and `/snapshot`. [`listener`] bounds connections, [`access`] says who may
+//! ask.
 
 mod access;
 mod listener;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::extract::connect_info::Connected;
-use axum::extract::{ConnectInfo, FromRef, RawQuery, Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::extract::{ConnectInfo, RawQuery, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -29,14 +28,15 @@ use kith_gossip::{Command, Input};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-pub use self::access::OWNER_TOKEN_FILE;
-use self::access::{OwnerToken, refusal};
+use self::access::Guard;
 use self::listener::StatusListener;
 use super::peer::PeerActor;
 use super::store::{ReadEvents, Snapshot, StoreActor};
+use crate::config::Config;
 use crate::error::NodeError;
 use crate::private;
 use crate::telemetry::Telemetry;
+use crate::token::Token;
 
 /// File in the state folder that names where status is served.
 pub const STATUS_ADDRESS_FILE: &str = "status.address";
@@ -50,8 +50,7 @@ const LOG_LINES_MAX: usize = 10_000;
 /// A bound socket, and the file in the state folder that names it while it is served.
 pub(crate) struct Socket {
     listener: TcpListener,
-    address: SocketAddr,
-    token: Arc<OwnerToken>,
+    guard: Guard,
     address_file: AddressFile,
 }
 
@@ -66,30 +65,35 @@ impl Drop for AddressFile {
 }
 
 impl Socket {
-    /// Listens at `address` and notes it in the state folder.
+    /// Listens where the configuration says and notes the address in the state folder.
     ///
     /// # Errors
-    /// When the address is not available, or the state folder cannot be written.
-    pub(crate) async fn bind(address: SocketAddr, state: &Path) -> Result<Socket, NodeError> {
+    /// When the address is not available, the token file cannot be used, or the state folder cannot
+    /// be written.
+    pub(crate) async fn bind(config: &Config) -> Result<Socket, NodeError> {
+        let address = config.status.listen;
         let failed = |source| NodeError::Status { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let token = Arc::new(OwnerToken::create(state)?);
-        let path = state.join(STATUS_ADDRESS_FILE);
+        let token = Token::of(config)?;
+        let path = config.state.join(STATUS_ADDRESS_FILE);
         let text = format!("{address}\n");
         private::write(&path, text.as_bytes())
             .map_err(|error| NodeError::io("write", &path, error))?;
         Ok(Socket {
             listener,
-            address,
-            token,
+            guard: Guard {
+                served: address,
+                names: config.status.names.clone(),
+                token,
+            },
             address_file: AddressFile(path, text),
         })
     }
 
     /// The address at which it listens.
     pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+        self.guard.served
     }
 }
 
@@ -105,20 +109,8 @@ pub(crate) struct Served {
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) peer: ActorRef<PeerActor>,
     pub(crate) store: ActorRef<StoreActor>,
-}
-
-/// What requests are checked and answered with.
-#[derive(Clone)]
-struct ServerState {
-    address: SocketAddr,
-    token: Arc<OwnerToken>,
-    served: Served,
-}
-
-impl FromRef<ServerState> for Served {
-    fn from_ref(state: &ServerState) -> Served {
-        state.served.clone()
-    }
+    /// Whether metrics are among them.
+    pub(crate) metrics: bool,
 }
 
 /// Owns the server's task.
@@ -141,29 +133,26 @@ impl Actor for StatusActor {
     ) -> Result<Self, Infallible> {
         let Socket {
             listener,
-            address,
-            token,
+            guard,
             address_file,
         } = socket;
-        let state = ServerState {
-            address,
-            token,
-            served,
-        };
-        let routes = Router::new()
+        let mut routes = Router::new();
+        if served.metrics {
+            routes = routes.route("/metrics", get(metrics));
+        }
+        let routes = routes
             .route(
                 "/status",
                 get(async |State(served): State<Served>| Json(served.telemetry.status())),
             )
-            .route("/metrics", get(metrics))
             .route("/live", get(async || "live\n"))
             .route("/ready", get(ready))
             .route("/log", get(log))
             .route("/leave", post(leave))
             .route("/snapshot", post(snapshot))
             .fallback(async || StatusCode::NOT_FOUND)
-            .layer(from_fn_with_state(state.clone(), look))
-            .with_state(state);
+            .layer(from_fn_with_state(Arc::new(guard), look))
+            .with_state(served);
         let server = tokio::spawn(async move {
             let service = routes.into_make_service_with_connect_info::<From>();
             if let Err(error) = axum::serve(StatusListener::new(listener), service).await {
@@ -218,53 +207,32 @@ async fn log(State(served): State<Served>, RawQuery(query): RawQuery) -> Respons
     }
 }
 
-impl ServerState {
-    /// The answer to a client that may not give orders; `None` for the peer's owner.
-    fn refusal(&self, from: SocketAddr, headers: &HeaderMap) -> Option<Response> {
-        let may = from.ip().is_loopback() && self.token.is_shown(headers);
-        let what = "only this machine may ask that, with \"Authorization: Bearer\" and the secret in the state folder's owner.token\n";
-        (!may).then(|| (StatusCode::FORBIDDEN, what).into_response())
-    }
-}
-
 /// Writes a copy of the state; answers with its folder.
-async fn snapshot(
-    State(state): State<ServerState>,
-    ConnectInfo(From(from)): ConnectInfo<From>,
-    headers: HeaderMap,
-) -> Response {
-    if let Some(refusal) = state.refusal(from, &headers) {
-        return refusal;
-    }
-    match state.served.store.ask(Snapshot).send().await {
+async fn snapshot(State(served): State<Served>) -> Response {
+    match served.store.ask(Snapshot).send().await {
         Ok(folder) => format!("{}\n", folder.display()).into_response(),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
     }
 }
 
-async fn leave(
-    State(state): State<ServerState>,
-    ConnectInfo(From(from)): ConnectInfo<From>,
-    headers: HeaderMap,
-) -> Response {
-    if let Some(refusal) = state.refusal(from, &headers) {
-        return refusal;
-    }
-    let _ = state
-        .served
-        .peer
-        .tell(Input::Command(Command::Leave))
-        .send()
-        .await;
-    (StatusCode::ACCEPTED, "leaving\n").into_response()
+async fn leave(State(served): State<Served>) -> (StatusCode, &'static str) {
+    let leave = Input::Command(Command::Leave);
+    let _ = served.peer.tell(leave).send().await;
+    (StatusCode::ACCEPTED, "leaving\n")
 }
 
 /// Looks at every request before any route does. Each connection serves one request: places at the
 /// [`StatusListener`] are few.
-async fn look(State(state): State<ServerState>, request: Request, next: Next) -> Response {
-    let mut response = match refusal(state.address, request.uri(), request.headers()) {
-        Some(why) => (StatusCode::FORBIDDEN, format!("{why}\n")).into_response(),
-        None => next.run(request).await,
+async fn look(
+    State(guard): State<Arc<Guard>>,
+    ConnectInfo(From(from)): ConnectInfo<From>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let asked = (request.method(), request.uri());
+    let mut response = match guard.admit(from, asked, request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(refused) => refused.into_response(),
     };
     response
         .headers_mut()

@@ -2,6 +2,8 @@
 
 use std::convert::Infallible;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
 
 use kameo::Actor;
 use kameo::actor::{ActorRef, Recipient, WeakActorRef};
@@ -11,6 +13,7 @@ use kith_gossip::{Input, Record};
 
 use super::Alive;
 use crate::store::{Store, StoreError};
+use crate::telemetry::{Activity, Telemetry};
 
 /// Records and lines that wait for the disk.
 pub(crate) const MAILBOX: usize = 256;
@@ -19,6 +22,7 @@ pub(crate) const MAILBOX: usize = 256;
 pub(crate) struct StoreActor {
     store: Store,
     peer: Recipient<Input>,
+    telemetry: Arc<Telemetry>,
     _alive: Alive,
 }
 
@@ -33,7 +37,7 @@ pub(crate) struct ReadEvents(pub(crate) usize);
 pub(crate) struct Snapshot;
 
 impl Actor for StoreActor {
-    type Args = (Store, Recipient<Input>, Alive);
+    type Args = (Store, Recipient<Input>, Arc<Telemetry>, Alive);
     type Error = Infallible;
 
     fn name() -> &'static str {
@@ -41,12 +45,13 @@ impl Actor for StoreActor {
     }
 
     async fn on_start(
-        (store, peer, alive): Self::Args,
+        (store, peer, telemetry, alive): Self::Args,
         _: ActorRef<Self>,
     ) -> Result<Self, Infallible> {
         Ok(StoreActor {
             store,
             peer,
+            telemetry,
             _alive: alive,
         })
     }
@@ -68,7 +73,10 @@ impl Message<Record> for StoreActor {
 
     /// An error ends the node: a peer that continues without its record could forget its promise.
     async fn handle(&mut self, record: Record, _: &mut Context<Self, Self::Reply>) -> Self::Reply {
+        let started = Instant::now();
         let stored = self.store.persist(&record)?;
+        self.telemetry
+            .add_work(Activity::Storing, started.elapsed());
         let peer = self.peer.clone();
         // Not awaited here: the peer may be waiting for room in this mailbox.
         tokio::spawn(async move { peer.tell(Input::Stored(stored)).send().await });
@@ -89,6 +97,7 @@ impl Message<Append> for StoreActor {
         match self.store.append_events(&lines) {
             Err(error) if error.cause().is_none() => {
                 tracing::warn!("{} events are missing from the log: {error}", lines.len());
+                self.telemetry.add_lost(lines.len() as u64);
                 Ok(())
             }
             other => other,

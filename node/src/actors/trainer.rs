@@ -15,7 +15,7 @@ use kith_models::{
 use tokio::sync::oneshot;
 
 use crate::error::NodeError;
-use crate::telemetry::{NodeEvent, Telemetry};
+use crate::telemetry::{Activity, NodeEvent, Telemetry};
 
 /// candle's backward pass recurses through the graph; on a default stack a deep model overflows it.
 pub(crate) const STACK_BYTES: usize = 64 << 20;
@@ -80,6 +80,13 @@ impl Work {
             Work::Train { round, .. }
             | Work::Evaluate { round, .. }
             | Work::Judge { round, .. } => *round,
+        }
+    }
+
+    fn activity(&self) -> Activity {
+        match self {
+            Work::Train { .. } => Activity::Training,
+            Work::Evaluate { .. } | Work::Judge { .. } => Activity::Evaluation,
         }
     }
 
@@ -239,14 +246,16 @@ impl Message<Work> for TrainerActor {
     /// An error here is a panic of the thread: the supervisor starts the actor again.
     async fn handle(&mut self, work: Work, _: &mut Context<Self, Self::Reply>) -> Self::Reply {
         let (answer, result) = oneshot::channel();
-        let (round, trains) = (work.round(), matches!(work, Work::Train { .. }));
+        let (round, activity) = (work.round(), work.activity());
         let failed = work.failed("the training thread panicked");
         let started = std::time::Instant::now();
         // The thread works on one piece at a time and this actor waits for it, so there is always
         // room.
         let sent = self.thread.try_send((work, answer)).is_ok();
         let result = if sent { result.await.ok() } else { None };
-        self.arguments.telemetry.add_work(trains, started.elapsed());
+        self.arguments
+            .telemetry
+            .add_work(activity, started.elapsed());
         let peer = &self.arguments.peer;
         match result {
             Some(input) => {

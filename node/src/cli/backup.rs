@@ -87,7 +87,7 @@ impl Backup {
         let snapshot = match backup::snapshot_of(&config.state, &config.checkpoints) {
             Ok(snapshot) => snapshot,
             Err(StoreError::InUse { .. }) => {
-                PathBuf::from(status::order(&config.state, "/snapshot")?.trim())
+                PathBuf::from(status::order(&config, "/snapshot")?.trim())
             }
             Err(error) => return Err(NodeError::from(error).into()),
         };

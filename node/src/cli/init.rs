@@ -184,9 +184,13 @@ impl Init {
              listen = [{}]\n\
              bootstrap = [{}]\n\
              mdns = false\n\n\
-             # Status and metrics; port 0 takes a free one and writes it to state/status.address.\n\
+             # Status and metrics; port 0 takes a free one and writes it to state/status.address. Other machines need the secret\n\
+             # in the file that `token` names, and may call this one by `names`.\n\
              [status]\n\
-             listen = \"127.0.0.1:0\"\n\n\
+             listen = \"127.0.0.1:0\"\n\
+             # allow_other_machines = true\n\
+             # names = [\"kith.example.org\"]\n\
+             # token = \"status.token\"\n\n\
              # Threads for training; as many as the machine has cores, where nothing is said.\n\
              [resources]\n\
              # threads = 1\n",

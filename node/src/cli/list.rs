@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::done;
 use super::output::{Verdict, print, print_json};
+use crate::telemetry::METRICS;
 
 /// List rules, topologies, codecs and everything else that files can name
 #[derive(Debug, Args)]
@@ -64,6 +65,8 @@ enum Table {
     Trainers,
     /// Invariants that every simulated run must keep
     Checks,
+    /// Numbers that a running peer serves for Prometheus
+    Metrics,
 }
 
 /// Name, one line of help, and what else the table says.
@@ -155,6 +158,15 @@ impl Table {
             Table::Checks => CHECKS
                 .iter()
                 .map(|entry| (entry.name.to_owned(), entry.help, json!({})))
+                .collect(),
+            Table::Metrics => METRICS
+                .iter()
+                .map(|metric| {
+                    let kind = metric.kind.name();
+                    let more =
+                        json!({"kind": kind, "labels": metric.labels, "source": metric.source});
+                    (metric.name.to_owned(), metric.help, more)
+                })
                 .collect(),
         }
     }

@@ -1,61 +1,54 @@
 //! `kith log`: a peer's event log, from the running peer or from its state folder.
 
+mod tensorboard;
+
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::output::{Verdict, print, tell};
+use super::output::{Failure, Verdict, print, print_json, tell};
 use super::{done, status};
 use crate::agreement::Agreement;
 use crate::config::{CONFIG_FILE, Config};
 use crate::error::NodeError;
 use crate::store::{StoreError, read_events};
+use crate::telemetry::Line;
 
 /// Lines that a running peer gives in one answer; its store gives all.
 const RUNNING_MAX: usize = 10_000;
 
+/// Events that are shown if no other number is asked for.
+const SHOWN: usize = 100;
+
 /// Show a peer's event log
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  kith log --dir ada --count 20\n  kith log --dir ada --json | jq 'select(.event == \"refused\")'"
+    after_help = "Examples:\n  kith log --dir ada --count 20\n  kith log --dir ada --json | jq 'select(.event == \"refused\")'\n  kith log --dir net --tensorboard curves"
 )]
 pub(crate) struct Log {
-    /// The peer's folder
+    /// The peer's folder; with --tensorboard a testnet's too
     #[arg(long, default_value = ".")]
     dir: PathBuf,
-    /// How many of the last events
-    #[arg(long, default_value_t = 100)]
-    count: usize,
+    /// How many of the last events; 100 if this is not given, with --tensorboard all
+    #[arg(long)]
+    count: Option<usize>,
     /// JSON lines as they are stored
     #[arg(long)]
     json: bool,
+    /// Write the rounds' numbers into this folder, for TensorBoard, instead of showing the log
+    #[arg(long, value_name = "DIR")]
+    tensorboard: Option<PathBuf>,
 }
 
 impl Log {
     pub(crate) fn run(self) -> Verdict {
+        if let Some(out) = &self.tensorboard {
+            return self.export(out);
+        }
         let config = Config::load(&self.dir.join(CONFIG_FILE))?;
-        let lines: Vec<String> = match read_events(&config.state, self.count) {
-            Ok(lines) => lines,
-            Err(StoreError::InUse { .. }) => {
-                let asked = self.count.min(RUNNING_MAX);
-                let lines: Vec<String> =
-                    status::get(&config.state, &format!("/log?count={asked}"))?
-                        .lines()
-                        .map(str::to_owned)
-                        .collect();
-                if asked < self.count && lines.len() == asked {
-                    tell(&format!(
-                        "a running peer gives its last {RUNNING_MAX} events at most, of the {} asked for; all that it keeps can be \
-                         read when it has stopped",
-                        self.count
-                    ));
-                }
-                lines
-            }
-            Err(error) => return Err(NodeError::from(error).into()),
-        };
+        let lines = read(&config, self.count.unwrap_or(SHOWN))?;
         // If the charter cannot be read, ids are shown instead of names.
         let names = if self.json {
             BTreeMap::new()
@@ -70,6 +63,76 @@ impl Log {
             })?;
         }
         done()
+    }
+
+    /// Writes a file for TensorBoard into a folder for each peer.
+    fn export(&self, out: &Path) -> Verdict {
+        let mut written = Vec::new();
+        for folder in peers(&self.dir)? {
+            let config = Config::load(&folder.join(CONFIG_FILE))?;
+            let lines: Vec<Line> = read(&config, self.count.unwrap_or(usize::MAX))?
+                .iter()
+                .filter_map(|line| serde_json::from_str(line).ok())
+                .collect();
+            let folder = out.join(config.name.replace('/', "-"));
+            let path = folder.join(tensorboard::file_name(&lines));
+            std::fs::create_dir_all(&folder)
+                .and_then(|()| std::fs::write(&path, tensorboard::file(&lines, &names(&config))))
+                .map_err(|error| NodeError::io("write", &path, error))?;
+            written.push(path);
+        }
+        if self.json {
+            print_json(&json!({"written": written}))?;
+        } else {
+            let paths = written.iter().map(|path| format!("{}\n", path.display()));
+            print(&paths.collect::<String>())?;
+            tell(&format!(
+                "look at them with `tensorboard --logdir {}`",
+                out.display()
+            ));
+        }
+        done()
+    }
+}
+
+/// The folder itself if a peer's configuration is in it; else, in a testnet's folder, those of its
+/// peers.
+fn peers(dir: &Path) -> Result<Vec<PathBuf>, NodeError> {
+    if dir.join(CONFIG_FILE).exists() {
+        return Ok(vec![dir.to_owned()]);
+    }
+    let entries = std::fs::read_dir(dir).map_err(|error| NodeError::io("read", dir, error))?;
+    let mut folders: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.join(CONFIG_FILE).exists())
+        .collect();
+    folders.sort();
+    if folders.is_empty() {
+        let path = dir.join(CONFIG_FILE);
+        return Err(NodeError::NoConfig { path });
+    }
+    Ok(folders)
+}
+
+/// The last lines of a peer's log, from its state or, while it runs, from itself.
+fn read(config: &Config, count: usize) -> Result<Vec<String>, Failure> {
+    match read_events(&config.state, count) {
+        Ok(lines) => Ok(lines),
+        Err(StoreError::InUse { .. }) => {
+            let asked = count.min(RUNNING_MAX);
+            let lines: Vec<String> = status::get(config, &format!("/log?count={asked}"))?
+                .lines()
+                .map(str::to_owned)
+                .collect();
+            if asked < count && lines.len() == asked {
+                tell(&format!(
+                    "a running peer gives its last {RUNNING_MAX} events at most; all that it keeps can be \
+                     read when it has stopped"
+                ));
+            }
+            Ok(lines)
+        }
+        Err(error) => Err(NodeError::from(error).into()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -12,8 +12,9 @@ use super::output::{Failure, Verdict, bytes, print};
 use crate::config::{CONFIG_FILE, Config};
 use crate::error::NodeError;
 use crate::identity::Identity;
-use crate::node::{OWNER_TOKEN_FILE, STATUS_ADDRESS_FILE};
+use crate::node::STATUS_ADDRESS_FILE;
 use crate::telemetry::{self, Budget, Unreached};
+use crate::token::{self, Token};
 
 /// Longest wait for a running peer's answer.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(15);
@@ -39,7 +40,7 @@ pub(crate) struct Status {
 impl Status {
     pub(crate) fn run(self) -> Verdict {
         let config = Config::load(&self.dir.join(CONFIG_FILE))?;
-        let answer = get(&config.state, "/status")?;
+        let answer = get(&config, "/status")?;
         let status: telemetry::Status = serde_json::from_str(&answer)
             .map_err(|error| Failure::new(format!("the answer is not JSON: {error}")))?;
         let own = Identity::load(&config.key)
@@ -90,6 +91,9 @@ fn lines(status: &telemetry::Status) -> Vec<(&'static str, String)> {
         ),
         ("waiting for", named(status, &status.missing)),
     ];
+    if !status.last_closed.is_empty() {
+        lines.push(("last closed", status.last_closed.clone()));
+    }
     if !status.no_longer_awaited.is_empty() {
         let given_up = named(status, &status.no_longer_awaited);
         lines.push(("given up", format!("rounds no longer wait for {given_up}")));
@@ -97,6 +101,8 @@ fn lines(status: &telemetry::Status) -> Vec<(&'static str, String)> {
     lines.extend(status.unreached.iter().map(unreached));
     lines.extend(status.privacy.map(privacy));
     lines.extend(counts(status));
+    let free = status.state_free_bytes;
+    lines.extend(free.map(|free| ("disk", format!("{} free for the state", bytes(free)))));
     lines
 }
 
@@ -165,60 +171,52 @@ fn named(status: &telemetry::Status, peers: &[String]) -> String {
 /// The body of the running peer's answer.
 ///
 /// # Errors
-/// When no peer runs on this state.
-pub(super) fn get(state: &Path, path: &str) -> Result<String, Failure> {
-    ask(state, "GET", path, "")
+/// When no peer runs on this state, or it refuses.
+pub(super) fn get(config: &Config, path: &str) -> Result<String, Failure> {
+    ask(config, Ask::Read, path)
 }
 
 /// The body of the answer to an order, which only the state's owner can give.
 ///
 /// # Errors
 /// When no peer runs on this state, or it refuses.
-pub(super) fn order(state: &Path, path: &str) -> Result<String, Failure> {
-    let file = state.join(OWNER_TOKEN_FILE);
-    let token = std::fs::read_to_string(&file).map_err(|error| {
-        Failure::new(format!(
-            "the running peer cannot be asked: {}: {error}",
-            file.display()
-        ))
-    })?;
-    ask(
-        state,
-        "POST",
-        path,
-        &format!(
-            "Authorization: Bearer {}\r\nContent-Length: 0\r\n",
-            token.trim()
-        ),
-    )
+pub(super) fn order(config: &Config, path: &str) -> Result<String, Failure> {
+    ask(config, Ask::Order, path)
 }
 
-fn ask(state: &Path, method: &str, path: &str, headers: &str) -> Result<String, Failure> {
+/// What is asked of the running peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ask {
+    Read,
+    Order,
+}
+
+fn ask(config: &Config, ask: Ask, path: &str) -> Result<String, Failure> {
     let not_running = |why: String| {
         Failure::with_help(
-            format!("no peer runs on {}: {why}", state.display()),
+            format!("no peer runs on {}: {why}", config.state.display()),
             "start it with `kith run --dir …`",
         )
     };
-    let file = state.join(STATUS_ADDRESS_FILE);
-    let address = std::fs::read_to_string(&file)
-        .map_err(|error| not_running(format!("{}: {error}", file.display())))?;
-    let address: std::net::SocketAddr = address
-        .trim()
-        .parse()
-        .map_err(|_| not_running(format!("{} holds no address", file.display())))?;
-    let exchange = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect_timeout(&reachable(address), ANSWER_DEADLINE)?;
-        stream.set_read_timeout(Some(ANSWER_DEADLINE))?;
-        write!(
-            stream,
-            "{method} {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n{headers}\r\n"
-        )?;
-        let mut answer = String::new();
-        stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
-        Ok(answer)
+    let served = served_at(config).map_err(&not_running)?;
+    // Shown only where it is needed: the address may be another program's by now.
+    let token = match (ask, served.ip().is_loopback()) {
+        (Ask::Read, true) => None,
+        _ => Some(
+            Token::read(&token::path(config))
+                .map_err(NodeError::from)?
+                .header(),
+        ),
     };
-    let answer = exchange().map_err(|error| not_running(format!("{address}: {error}")))?;
+    let token = token.as_deref().map_or("", String::as_str);
+    let address = reachable(served);
+    let head = match ask {
+        Ask::Read => format!("GET {path} HTTP/1.0\r\n"),
+        Ask::Order => format!("POST {path} HTTP/1.0\r\nContent-Length: 0\r\n"),
+    };
+    let head = format!("{head}Host: {address}\r\nConnection: close\r\n{token}\r\n");
+    let answer =
+        exchange(address, &head).map_err(|error| not_running(format!("{address}: {error}")))?;
     let (head, body) = answer
         .split_once("\r\n\r\n")
         .ok_or_else(|| not_running("the answer is not HTTP".to_owned()))?;
@@ -229,6 +227,25 @@ fn ask(state: &Path, method: &str, path: &str, headers: &str) -> Result<String, 
         )));
     }
     Ok(body.to_owned())
+}
+
+/// Where the running peer serves its status; the error says why no peer runs.
+fn served_at(config: &Config) -> Result<SocketAddr, String> {
+    let file = config.state.join(STATUS_ADDRESS_FILE);
+    let address =
+        std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let address = address.trim().parse();
+    address.map_err(|_| format!("{} holds no address", file.display()))
+}
+
+/// The whole answer to a request.
+fn exchange(address: SocketAddr, request: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, ANSWER_DEADLINE)?;
+    stream.set_read_timeout(Some(ANSWER_DEADLINE))?;
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 /// The address to dial for a server that listens on every address.

@@ -3,14 +3,16 @@
 //! Status, metrics and the testnet's table and JSON all show numbers of this fold, so they cannot
 //! disagree. Its memory does not grow with the rounds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use kith_consensus::PeerId;
-use kith_gossip::event::DroppedShare;
+use kith_gossip::event::{Closed, DroppedShare};
 use kith_gossip::{Event, History};
 use serde::{Deserialize, Serialize};
 
-use super::line::{NodeEvent, What};
+use super::histogram::{Histogram, Rounds, Seconds};
+use super::line::{Line, NodeEvent, What};
 
 /// Bytes by purpose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +73,46 @@ pub struct Budget {
     pub exhausted: bool,
 }
 
+/// Work whose time is measured where it is done, since no line marks both of its ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Activity {
+    /// Local training of a round.
+    Training,
+    /// Evaluation on held-out rows, or of others' models on the peer's own rows.
+    Evaluation,
+    /// Combining the models of a round.
+    Aggregation,
+    /// Making a record durable.
+    Storing,
+}
+
+impl Activity {
+    const COUNT: usize = 4;
+}
+
+/// Rounds closed, by what closed them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClosedRounds {
+    /// Enough of the awaited neighbours were in.
+    pub quorum: u64,
+    /// The deadline passed.
+    pub deadline: u64,
+}
+
+impl ClosedRounds {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.quorum + self.deadline
+    }
+}
+
+/// The last round that was opened.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Opened {
+    round: u64,
+    at_seconds: f64,
+}
+
 /// What is known about a peer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Known {
@@ -79,7 +121,12 @@ pub struct Known {
     /// Number of completed rounds.
     pub completed: u64,
     /// Rounds that it closed since it started.
-    pub closed: u64,
+    pub closed: ClosedRounds,
+    /// Time of day at which it closed the last one, as its line has it.
+    pub last_closed: Option<String>,
+    /// How long its rounds were open.
+    pub round_seconds: Histogram<Seconds>,
+    opened: Option<Opened>,
     /// Rounds among them with too few models to mix.
     pub mixing_skipped: u64,
     /// Whether its neighbours were connected, and the first round could begin.
@@ -90,6 +137,10 @@ pub struct Known {
     pub finished: bool,
     /// Connected peers, in the order in which they came.
     pub connected: Vec<PeerId>,
+    /// Number of neighbours in the newest graph.
+    pub neighbours: Option<usize>,
+    /// Neighbours whose updates came or were missed.
+    pub neighbourhood: BTreeSet<PeerId>,
     /// The peers that an open round waits for.
     pub missing: Vec<PeerId>,
     /// Neighbours that rounds no longer wait for.
@@ -100,12 +151,22 @@ pub struct Known {
     pub listening: Vec<String>,
     /// What is spent of the privacy budget; `None` without a guarantee, or before the first charge.
     pub privacy: Option<Budget>,
+    /// Number of lines by the event's name; those of other programs are `other`.
+    pub events: BTreeMap<String, u64>,
+    /// Lines that are missing from the event log.
+    pub events_lost: u64,
+    /// Peers that signed two different updates for one round.
+    pub equivocations: u64,
     /// Mean training loss, newest.
     pub training_loss: Option<f64>,
     /// Loss on held-out rows, newest.
     pub loss: Option<f64>,
     /// Accuracy on held-out rows, newest.
     pub accuracy: Option<f64>,
+    /// Root mean square distance of the models combined last to their mean.
+    pub spread: Option<f64>,
+    /// Rounds that accepted updates were old.
+    pub staleness: Histogram<Rounds>,
     /// Number of updates accepted.
     pub accepted: u64,
     /// Refused messages and updates, by reason.
@@ -122,15 +183,50 @@ pub struct Known {
     pub training_seconds: f64,
     /// Time spent on evaluation, known when it stops.
     pub evaluation_seconds: f64,
+    activities: [Histogram<Seconds>; Activity::COUNT],
 }
 
 impl Known {
     /// Adds what a line says.
-    pub fn apply(&mut self, what: &What) {
-        match what {
-            What::Peer(event) => self.apply_event(event),
+    pub fn apply(&mut self, line: &Line) {
+        let name = match &line.what {
+            What::Other(_) => "other".to_owned(),
+            what => what.name(),
+        };
+        *self.events.entry(name).or_default() += 1;
+        match &line.what {
+            What::Peer(event) => {
+                self.times(event, line);
+                self.apply_event(event);
+            }
             What::Node(event) => self.apply_node(event),
             What::Other(_) => {}
+        }
+    }
+
+    /// Adds a piece of work of this process.
+    pub fn add_work(&mut self, activity: Activity, time: Duration) {
+        self.activities[activity as usize].add_time(time);
+    }
+
+    /// How long the pieces of work of this process took.
+    pub fn took(&self, activity: Activity) -> &Histogram<Seconds> {
+        &self.activities[activity as usize]
+    }
+
+    /// When rounds opened and closed.
+    fn times(&mut self, event: &Event, line: &Line) {
+        let at_seconds = line.at_seconds;
+        match *event {
+            Event::Started { .. } => self.opened = None,
+            Event::RoundOpened { round, .. } => self.opened = Some(Opened { round, at_seconds }),
+            Event::RoundClosed { round, .. } => {
+                self.last_closed = Some(line.time.clone()).filter(|time| !time.is_empty());
+                if let Some(opened) = self.opened.take().filter(|opened| opened.round == round) {
+                    self.round_seconds.add(at_seconds - opened.at_seconds);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -175,6 +271,7 @@ impl Known {
             | Event::Waiting { .. }
             | Event::TooFew { .. }
             | Event::Stalled { .. }
+            | Event::Departed { .. }
             | Event::NoLongerAwaited { .. }
             | Event::AwaitedAgain { .. } => self.neighbours(event),
             _ => self.rounds(event),
@@ -200,6 +297,8 @@ impl Known {
 
     fn accepts(&mut self, event: &Event) {
         if let Event::Accepted {
+            peer,
+            staleness,
             payload_bytes,
             keyframe_bytes,
             envelope_bytes,
@@ -208,6 +307,8 @@ impl Known {
         } = event
         {
             self.accepted += 1;
+            self.neighbourhood.insert(*peer);
+            self.staleness.add(*staleness as f64);
             self.bytes += Bytes {
                 payload: *payload_bytes as u64,
                 keyframes: *keyframe_bytes as u64,
@@ -227,11 +328,27 @@ impl Known {
             Event::Disconnected { peer } => self.connected.retain(|known| known != peer),
             Event::Waiting { missing, .. }
             | Event::TooFew { missing, .. }
-            | Event::Stalled { missing, .. } => self.missing = missing.clone(),
+            | Event::Stalled { missing, .. } => {
+                self.neighbourhood.extend(missing);
+                self.missing = missing.clone();
+            }
+            // It is gone for good, and nobody misses it.
+            Event::Departed {
+                peer,
+                finished: true,
+            } => drop(self.neighbourhood.remove(peer)),
             Event::NoLongerAwaited { peer, .. } => self.no_longer_awaited.push(*peer),
             Event::AwaitedAgain { peer } => self.no_longer_awaited.retain(|known| known != peer),
             _ => {}
         }
+    }
+
+    fn closes(&mut self, why: Closed, missing: &[PeerId]) {
+        match why {
+            Closed::Quorum => self.closed.quorum += 1,
+            Closed::Deadline => self.closed.deadline += 1,
+        }
+        self.neighbourhood.extend(missing);
     }
 
     fn drops(&mut self, dropped: &[DroppedShare]) {
@@ -250,19 +367,25 @@ impl Known {
                 (self.round, self.completed) = (Some(*round), *round);
             }
             Event::Ready { neighbours, .. } => {
-                (self.ready, self.needs_others) = (true, *neighbours > 0)
+                (self.ready, self.needs_others) = (true, *neighbours > 0);
+                self.neighbours = Some(*neighbours);
             }
             // A peer that resumes opens its round at once.
             Event::RoundOpened {
                 round, neighbours, ..
             } => {
                 (self.ready, self.needs_others) = (true, self.needs_others || *neighbours > 0);
-                self.round = Some(*round);
+                (self.round, self.neighbours) = (Some(*round), Some(*neighbours));
                 self.missing.clear();
             }
-            Event::RoundClosed { .. } => self.closed += 1,
-            Event::Aggregated { round, dropped, .. } => {
-                self.completed = round + 1;
+            Event::RoundClosed { why, missing, .. } => self.closes(*why, missing),
+            Event::Aggregated {
+                round,
+                dropped,
+                spread,
+                ..
+            } => {
+                (self.completed, self.spread) = (round + 1, Some(*spread));
                 self.drops(dropped);
             }
             Event::MixingSkipped { round, .. } => {
@@ -274,6 +397,7 @@ impl Known {
             | Event::Kept { round, .. } => self.completed = round + 1,
             Event::Finished { rounds, .. } => (self.completed, self.finished) = (*rounds, true),
             Event::Left { history, .. } => self.history = history.clone(),
+            Event::Equivocated { .. } => self.equivocations += 1,
             _ => {}
         }
     }
@@ -282,6 +406,69 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn line(at_seconds: f64, what: What) -> Line {
+        Line {
+            time: format!("2026-01-02T03:04:{at_seconds:06.3}Z"),
+            at_seconds,
+            node: PeerId([1; 32]),
+            what,
+        }
+    }
+
+    #[test]
+    fn rounds_are_timed_by_their_own_lines_and_not_across_restarts() {
+        let opened = |round| Event::RoundOpened {
+            round,
+            neighbours: 2,
+            selected: 2,
+        };
+        let missing = PeerId([8; 32]);
+        let closed = |round, why| Event::RoundClosed {
+            round,
+            why,
+            have: 1,
+            awaited: 2,
+            missing: vec![missing],
+        };
+        let started = Event::Started {
+            round: 2,
+            resumed: true,
+            federation: Default::default(),
+        };
+        let mut known = Known::default();
+        for (at_seconds, event) in [
+            (10.0, opened(0)),
+            (12.0, closed(0, Closed::Quorum)),
+            (12.0, opened(1)),
+            (0.5, started),
+            (0.6, closed(1, Closed::Deadline)),
+            (1.0, opened(2)),
+            (1.25, closed(2, Closed::Deadline)),
+        ] {
+            known.apply(&line(at_seconds, What::Peer(event)));
+        }
+        let seconds = &known.round_seconds;
+        assert_eq!((seconds.count(), seconds.sum()), (2, 2.25));
+        assert_eq!(
+            known.closed,
+            ClosedRounds {
+                quorum: 1,
+                deadline: 2
+            }
+        );
+        assert_eq!(
+            known.last_closed.as_deref(),
+            Some("2026-01-02T03:04:01.250Z")
+        );
+        assert_eq!(known.neighbourhood, BTreeSet::from([missing]));
+        let left = Event::Departed {
+            peer: missing,
+            finished: true,
+        };
+        known.apply(&line(2.0, What::Peer(left)));
+        assert!(known.neighbourhood.is_empty());
+    }
 
     #[test]
     fn lines_add_up() {
@@ -302,7 +489,7 @@ mod tests {
             skipped(0),
             skipped(1),
         ] {
-            known.apply(&What::Peer(event));
+            known.apply(&line(0.0, What::Peer(event)));
         }
         let denied = NodeEvent::Denied {
             peer: None,
@@ -310,12 +497,21 @@ mod tests {
             address: None,
             count: 9,
         };
-        known.apply(&What::Node(denied));
+        known.apply(&line(0.0, What::Node(denied)));
         assert_eq!(
             known,
             Known {
                 connected: vec![peer],
                 missing: vec![peer],
+                neighbourhood: BTreeSet::from([peer]),
+                events: [
+                    ("connected", 2),
+                    ("stalled", 1),
+                    ("mixing-skipped", 2),
+                    ("denied", 1)
+                ]
+                .map(|(event, count)| (event.to_owned(), count))
+                .into(),
                 completed: 2,
                 mixing_skipped: 2,
                 denied: 9,

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use kith_consensus::PeerId;
 use kith_gossip::{Event, History};
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
+use time::{Date, Month, OffsetDateTime};
 
 use super::denials::Denial;
 
@@ -172,10 +172,45 @@ impl What {
     }
 }
 
+/// Seconds since 1970 of a time of day as [`time_of_day`] writes it; `None` for any other text.
+pub(crate) fn unix_seconds(text: &str) -> Option<f64> {
+    let number = |from: usize, to: usize| text.get(from..to)?.parse::<u16>().ok();
+    let small = |from, to| u8::try_from(number(from, to)?).ok();
+    let month = Month::try_from(small(5, 7)?).ok()?;
+    let date = Date::from_calendar_date(number(0, 4)?.into(), month, small(8, 10)?).ok()?;
+    let time = date
+        .with_hms_milli(
+            small(11, 13)?,
+            small(14, 16)?,
+            small(17, 19)?,
+            number(20, 23)?,
+        )
+        .ok()?;
+    Some(time.assume_utc().unix_timestamp_nanos() as f64 * 1e-9)
+}
+
 /// Now, in UTC, to the millisecond (RFC 3339).
 pub(crate) fn time_of_day() -> String {
     let now = OffsetDateTime::from(SystemTime::now());
     let (year, month, day) = (now.year(), u8::from(now.month()), now.day());
     let (hour, minute, second, millisecond) = now.to_hms_milli();
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millisecond:03}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_of_day_is_read_as_it_is_written() {
+        // `date -u -d 2026-01-02T03:04:05.006Z +%s.%3N`
+        let read = unix_seconds("2026-01-02T03:04:05.006Z").unwrap();
+        assert!((read - 1_767_323_045.006).abs() < 1e-6, "{read}");
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let read = unix_seconds(&time_of_day()).unwrap();
+        assert!((read - now.unwrap().as_secs_f64()).abs() < 60.0);
+        for text in ["", "noon", "2026-13-02T03:04:05.006Z", "2026-01-02"] {
+            assert_eq!(unix_seconds(text), None, "{text}");
+        }
+    }
 }

@@ -108,7 +108,11 @@ impl Telemetry {
     fn log_denied(&self, peer: Option<PeerId>, address: Option<&str>, why: &str, count: u64) {
         // A stranger's id is shown in full: a person who admits members needs it.
         let who = peer.map_or("a stranger".to_owned(), |peer| {
-            self.names.get(&peer).cloned().unwrap_or(peer.to_string())
+            self.facts
+                .names
+                .get(&peer)
+                .cloned()
+                .unwrap_or(peer.to_string())
         });
         let from = address.map_or(String::new(), |address| format!(" from {address}"));
         match count {

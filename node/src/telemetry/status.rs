@@ -30,12 +30,20 @@ pub struct Status {
     pub finished: bool,
     /// Ids of connected peers.
     pub connected: Vec<String>,
+    /// Number of neighbours in the newest graph.
+    pub neighbours: Option<usize>,
     /// The peers that an open round waits for.
     pub missing: Vec<String>,
     /// The peers that it cannot reach, and why.
     pub unreached: Vec<Unreached>,
     /// Neighbours that rounds no longer wait for.
     pub no_longer_awaited: Vec<String>,
+    /// Time of day, in UTC, at which its last round closed; empty before.
+    pub last_closed: String,
+    /// Rounds with too few models to mix, since the start.
+    pub mixing_skipped: u64,
+    /// Peers that signed two different updates for one round, since the start.
+    pub equivocations: u64,
     /// Addresses at which it listens.
     pub listening: Vec<String>,
     /// Loss on held-out rows, newest.
@@ -57,6 +65,10 @@ pub struct Status {
     pub bytes: Bytes,
     /// Actors that were started again.
     pub restarts: u64,
+    /// Lines that are missing from the event log.
+    pub events_lost: u64,
+    /// Free bytes of the disk that holds the state.
+    pub state_free_bytes: Option<u64>,
     /// Seconds since the start.
     pub uptime_seconds: f64,
 }
@@ -78,7 +90,12 @@ impl Status {
             ready: known.ready,
             finished: known.finished,
             connected: ids(&known.connected),
+            neighbours: known.neighbours,
             missing: ids(&known.missing),
+            last_closed: known.last_closed.clone().unwrap_or_default(),
+            mixing_skipped: known.mixing_skipped,
+            equivocations: known.equivocations,
+            events_lost: known.events_lost,
             no_longer_awaited: ids(&known.no_longer_awaited),
             listening: known.listening.clone(),
             loss: known.loss,
