@@ -146,7 +146,7 @@ fn counts(status: &telemetry::Status) -> [(&'static str, String); 4] {
 }
 
 /// The names of some peers, as many as fit in a line.
-fn named(status: &telemetry::Status, peers: &[String]) -> String {
+pub(super) fn named(status: &telemetry::Status, peers: &[String]) -> String {
     let names: Vec<&str> = peers
         .iter()
         .map(|id| status.names.get(id).unwrap_or(id).as_str())
