@@ -386,19 +386,11 @@ fn three_shards_give_the_tables_of_one_run() {
 fn shards_that_are_missing_or_of_another_sweep_are_named() {
     let folder = Folder::new();
     folder.write("tiny.toml", &format!("{TINY}{GRID}"));
-    let shard = |shard: &'static str, more: &[&'static str]| {
-        let sweep = [
-            "sim",
-            "sweep",
-            "tiny.toml",
-            "--out",
-            "parts",
-            "--shard",
-            shard,
-        ];
+    let shard = |shard: &'static str, out: &'static str, more: &[&'static str]| {
+        let sweep = ["sim", "sweep", "tiny.toml", "--shard", shard, "--out", out];
         [&sweep[..], more].concat()
     };
-    folder.json(&shard("1/3", &["--json"]));
+    folder.json(&shard("1/3", "parts", &["--json"]));
     let report = folder.kith(&["sim", "report", "parts"]);
     assert!(report.status.success(), "{}", told(&report));
     assert!(
@@ -407,21 +399,34 @@ fn shards_that_are_missing_or_of_another_sweep_are_named() {
         told(&report)
     );
     assert_eq!(text_of(&folder.path("parts/sweep.csv")).lines().count(), 4);
-    folder.refused(&shard("2/4", &[]), &["1-of-3.json", "number of shards"]);
-    folder.refused(&shard("2/3", &["--seeds", "3"]), &["command differs"]);
+    folder.refused(
+        &shard("2/4", "parts", &[]),
+        &["1-of-3.json", "number of shards"],
+    );
+    folder.refused(
+        &shard("2/3", "parts", &["--seeds", "3"]),
+        &["command differs"],
+    );
     // A whole sweep in the folder takes the place of the shards.
     folder.json(&["sim", "sweep", "tiny.toml", "--out", "parts", "--json"]);
     let report = folder.kith(&["sim", "report", "parts"]);
     assert!(!told(&report).contains("not complete"), "{}", told(&report));
     assert_eq!(text_of(&folder.path("parts/sweep.csv")).lines().count(), 9);
-    for wrong in ["0/3", "4/3", "1/0", "three"] {
-        let output = folder.kith(&shard(wrong, &[]));
+    // The number of a Kubernetes job's pod counts from 0.
+    let pod = |index: &str| {
+        let mut command = kith();
+        command
+            .current_dir(folder.0.path())
+            .env("JOB_COMPLETION_INDEX", index)
+            .args(shard("job/8", "job", &["--json"]));
+        command.output().expect("the program starts")
+    };
+    assert_eq!(one_document(&pod("7"))["shard"], "8/8");
+    assert_eq!(pod("8").status.code(), Some(2));
+    for wrong in ["0/3", "4/3", "1/0", "three", "job/8"] {
+        let output = folder.kith(&shard(wrong, "parts", &[]));
         assert_eq!(output.status.code(), Some(2), "{}", told(&output));
-        assert!(
-            told(&output).contains("expected K/N with K from 1 to N"),
-            "{}",
-            told(&output)
-        );
+        assert!(told(&output).contains("expected K/N"), "{}", told(&output));
     }
 }
 

@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use kith_simulations::check::place;
 use kith_simulations::experiment::{Experiment, Setting, setting, setting_to_text};
 use kith_simulations::sweep::campaign::Campaign;
-use kith_simulations::sweep::shard::{self, SHARDS, Shard};
+use kith_simulations::sweep::shard::{self, SHARDS, Shard, ShardError};
 use kith_simulations::sweep::{Axis, Entry, Manifest, Run, Sweep as Grid, axis, execute};
 use serde_json::{Value, json};
 
@@ -59,8 +59,9 @@ pub(crate) struct Sweep {
     /// Runs at a time, each on one thread; by default as many as there are processors
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=4096))]
     jobs: Option<u64>,
-    /// Run only the K-th of N parts: every N-th run, counted from 1
-    #[arg(long, value_name = "K/N", conflicts_with_all = ["range", "parquet"])]
+    /// Run only the K-th of N parts: every N-th run, counted from 1. With the word `job` for K it
+    /// is the number of a Kubernetes job's pod
+    #[arg(long, value_name = "K/N", value_parser = shard, conflicts_with_all = ["range", "parquet"])]
     shard: Option<Shard>,
     /// Folder for the results
     #[arg(long)]
@@ -86,6 +87,25 @@ fn range(text: &str) -> Result<(u64, u64), String> {
         .and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
     ends.filter(|(from, to)| from < to && *to <= i64::MAX as u64)
         .ok_or_else(|| format!("expected A..B with A below B, for example 0..1000, found {text:?}"))
+}
+
+/// Variable with the number that Kubernetes gives a pod of an indexed job, from 0. An image without
+/// a shell cannot add 1 to it.
+const JOB_INDEX: &str = "JOB_COMPLETION_INDEX";
+
+fn shard(text: &str) -> Result<Shard, String> {
+    let Some(of) = text.strip_prefix("job/") else {
+        return text.parse().map_err(|error: ShardError| error.to_string());
+    };
+    let index = std::env::var(JOB_INDEX).ok();
+    let index = index.and_then(|index| index.parse::<usize>().ok());
+    let Some(number) = index.and_then(|index| index.checked_add(1)) else {
+        return Err(format!(
+            "{text:?} needs {JOB_INDEX}, the number that Kubernetes gives a pod of an indexed job; expected K/N, for example 1/3"
+        ));
+    };
+    let numbered = format!("{number}/{of}").parse();
+    numbered.map_err(|error: ShardError| error.to_string())
 }
 
 impl Sweep {
