@@ -144,3 +144,180 @@ fn systemd_finds_no_fault_with_the_service_and_little_exposed() {
         String::from_utf8_lossy(&output.stdout)
     );
 }
+
+#[test]
+fn probes_of_a_container_tell_a_peer_that_runs_from_one_that_takes_part() {
+    let federation = Federation::new(2, &["--rounds", "100000"]);
+    let dir = federation.dir("ada");
+    let dir = dir.to_str().expect("text");
+    let probe = |option| {
+        let output = common::run(&["status", "--dir", dir, option]);
+        (output.status.code(), told(&output))
+    };
+    assert_eq!(probe("--live").0, Some(1), "it does not run");
+    let mut ada = federation.start("ada");
+    ada.until_event("serving");
+    assert_eq!(probe("--live"), (Some(0), String::new()));
+    let (code, why) = probe("--ready");
+    assert_eq!(code, Some(1), "nobody else is there: {why}");
+    let _bob = federation.start("bob");
+    ada.until_event("round-opened");
+    assert_eq!(probe("--ready"), (Some(0), String::new()));
+}
+
+#[test]
+fn there_is_a_manual_page_for_each_verb_and_man_reads_it() {
+    let folder = Folder::new();
+    let output = folder.kith(&["man", "man1"]);
+    assert!(output.status.success(), "{}", told(&output));
+    let page = folder.path("man1/kith-run.1");
+    assert!(text_of(&page).contains("SIGTERM"));
+    for name in ["kith", "kith-sim-sweep", "kith-charter-new"] {
+        assert!(folder.path(&format!("man1/{name}.1")).exists(), "{name}");
+    }
+    if let Some(output) = tool(
+        "man",
+        &[
+            "--warnings",
+            "-E",
+            "UTF-8",
+            "-l",
+            page.to_str().expect("text"),
+        ],
+    ) {
+        assert!(output.status.success() && told(&output).is_empty());
+    }
+}
+
+/// The commands of a container file's `RUN` that mentions `part`.
+fn run_line(part: &str) -> String {
+    let text = text_of(&deploy("image/Containerfile")).replace("\\\n", " ");
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("RUN "));
+    let line = lines.find(|line| line.contains(part));
+    line.expect("the line").to_owned()
+}
+
+#[test]
+fn an_image_without_a_c_compiler_ends_in_one_clear_line() {
+    let check = run_line("no C compiler");
+    let empty = Folder::new();
+    let shell = |path: &Path| {
+        let mut command = Command::new("/bin/sh");
+        let command = command.args(["-c", &check]).env("PATH", path);
+        command.output().expect("a shell")
+    };
+    let output = shell(empty.0.path());
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(told.lines().count(), 1, "{told}");
+    for part in ["no C compiler", "expected both", "--build-arg BUILDER="] {
+        assert!(told.contains(part), "{told}");
+    }
+    for name in ["cc", "make"] {
+        std::os::unix::fs::symlink("/bin/true", empty.path(name)).expect("a link");
+    }
+    assert!(shell(empty.0.path()).status.success());
+}
+
+#[test]
+fn the_three_organisations_of_the_compose_file_train_to_the_last_round() {
+    let folder = Folder::new();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_kith-under-test"), folder.path("kith"))
+        .expect("a link");
+    let path = std::env::var("PATH").unwrap_or_default();
+    let output = Command::new(deploy("compose/federation.sh"))
+        .current_dir(root)
+        .env("PATH", format!("{}:{path}", folder.0.path().display()))
+        .args([folder.path("made").as_os_str(), "40".as_ref()])
+        .output()
+        .expect("a shell");
+    assert!(output.status.success(), "{}", told(&output));
+    let compose = text_of(&deploy("compose/compose.yaml"));
+    let ports: Vec<u16> = (0..3).map(|_| common::free_port()).collect();
+    let mut running = Vec::new();
+    for (name, port) in ["ada", "bob", "cyd"].iter().zip(&ports) {
+        assert!(compose.contains(&format!("/{name}:/peer")), "{name}");
+        // In the containers' network each has an address of its own; here they share one.
+        let dir = folder.path("made").join(name);
+        let config = text_of(&dir.join("kith.toml"));
+        let config = config
+            .replace(
+                "/dns4/ada/tcp/4001",
+                &format!("/ip4/127.0.0.1/tcp/{}", ports[0]),
+            )
+            .replace(
+                "/ip4/0.0.0.0/tcp/4001",
+                &format!("/ip4/127.0.0.1/tcp/{port}"),
+            );
+        std::fs::write(dir.join("kith.toml"), config).expect("written");
+        running.push(Running::start(&dir));
+    }
+    for mut peer in running {
+        assert_eq!(peer.end(), Some(0));
+        let report = peer.seen.last().expect("a report");
+        assert_eq!(
+            (&report["finished"], &report["rounds"]),
+            (&true.into(), &40.into())
+        );
+    }
+}
+
+#[test]
+fn kubernetes_accepts_what_kustomize_makes_of_the_example() {
+    let charter = deploy("kubernetes/ada/charter.toml");
+    let output = common::run(&["charter", "hash", charter.to_str().expect("text")]);
+    assert!(output.status.success(), "{}", told(&output));
+    let job = text_of(&deploy("kubernetes/sweep-job.yaml"));
+    assert!(job.contains("completions: 8\n") && job.contains("job/8,"));
+    let ada = deploy("kubernetes/ada");
+    let Some(rendered) = tool("kubectl", &["kustomize", ada.to_str().expect("text")]) else {
+        return;
+    };
+    assert!(rendered.status.success(), "{}", told(&rendered));
+    let text = String::from_utf8_lossy(&rendered.stdout);
+    for part in ["replicas: 1\n", "secretName: ada-key\n", "ReadWriteOnce"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let folder = Folder::new();
+    let rendered = folder.write("ada.yaml", &text);
+    for file in [rendered, deploy("kubernetes/sweep-job.yaml")] {
+        let arguments = ["--strict", file.to_str().expect("text")];
+        if let Some(output) = tool("kubernetes-validate", &arguments) {
+            assert!(output.status.success(), "{}", told(&output));
+        }
+    }
+}
+
+#[test]
+fn a_task_of_a_slurm_array_runs_its_shard_and_an_array_with_gaps_is_refused() {
+    let folder = Folder::new();
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_kith-under-test"), folder.path("kith"))
+        .expect("a link");
+    let experiment = "[federation]\nname = \"tiny\"\nrounds = 2\n[topology]\nkind = \"complete\"\n\
+                      [world]\npeers = 4\n[world.trainer]\nkind = \"quadratic\"\n[sweep]\nseeds = 3\n";
+    folder.write("tiny.toml", experiment);
+    let path = std::env::var("PATH").unwrap_or_default();
+    let task = |number: &str, last: &str| {
+        let mut command = Command::new("bash");
+        command
+            .arg(deploy("slurm/sweep.sbatch").canonicalize().expect("a path"))
+            .args(["tiny.toml", "shared"])
+            .current_dir(folder.0.path())
+            .env("PATH", format!("{}:{path}", folder.0.path().display()))
+            .env("SLURM_ARRAY_TASK_ID", number)
+            .env("SLURM_ARRAY_TASK_MIN", "1")
+            .env("SLURM_ARRAY_TASK_MAX", last)
+            .env("SLURM_ARRAY_TASK_COUNT", "2");
+        command.output().expect("bash")
+    };
+    for number in ["1", "2"] {
+        let output = task(number, "2");
+        assert!(output.status.success(), "{}", told(&output));
+    }
+    let report = folder.json(&["sim", "report", "shared", "--json"]);
+    assert_eq!(report[0]["runs"], 3);
+    let output = task("1", "3");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(told(&output).contains("expected 1 to N without gaps"));
+}
