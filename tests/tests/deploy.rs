@@ -206,14 +206,15 @@ fn an_image_without_a_c_compiler_ends_in_one_clear_line() {
         let command = command.args(["-c", &check]).env("PATH", path);
         command.output().expect("a shell")
     };
-    let output = shell(empty.0.path());
-    assert_eq!(output.status.code(), Some(1));
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(told.lines().count(), 1, "{told}");
-    for part in ["no C compiler", "expected both", "--build-arg BUILDER="] {
-        assert!(told.contains(part), "{told}");
-    }
-    for name in ["cc", "make"] {
+    // Nothing is there; then make, but no compiler.
+    for name in ["make", "cc"] {
+        let output = shell(empty.0.path());
+        assert_eq!(output.status.code(), Some(1));
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(told.lines().count(), 1, "{told}");
+        for part in ["no C compiler", "expected both", "--build-arg BUILDER="] {
+            assert!(told.contains(part), "{told}");
+        }
         std::os::unix::fs::symlink("/bin/true", empty.path(name)).expect("a link");
     }
     assert!(shell(empty.0.path()).status.success());
@@ -320,4 +321,25 @@ fn a_task_of_a_slurm_array_runs_its_shard_and_an_array_with_gaps_is_refused() {
     let output = task("1", "3");
     assert_eq!(output.status.code(), Some(2));
     assert!(told(&output).contains("expected 1 to N without gaps"));
+}
+
+#[test]
+fn what_the_debian_package_holds_is_there_or_made_by_its_script() {
+    let node = Path::new(env!("CARGO_MANIFEST_DIR")).join("../node");
+    let manifest = text_of(&node.join("Cargo.toml"));
+    let script = text_of(&deploy("debian/build.sh"));
+    let assets = manifest.split("assets = [\n").nth(1).expect("a list");
+    let lines = assets.lines().take_while(|line| *line != "]");
+    for line in lines {
+        let source = line.split('"').nth(1).expect("a path");
+        if let Some(made) = source.strip_prefix("target/release/package") {
+            let made = made.trim_end_matches("/*.1");
+            assert!(script.contains(&format!("\"$made{made}\"")), "{source}");
+        } else if !source.starts_with("target/") {
+            let place = source.trim_end_matches("*.md").trim_end_matches('*');
+            assert!(node.join(place).exists(), "{source}");
+        }
+    }
+    let version = format!("kith ({}-1)", env!("CARGO_PKG_VERSION"));
+    assert!(text_of(&deploy("debian/changelog")).starts_with(&version));
 }
