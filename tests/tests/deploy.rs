@@ -5,6 +5,7 @@
 mod common;
 
 use std::collections::VecDeque;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -342,4 +343,48 @@ fn what_the_debian_package_holds_is_there_or_made_by_its_script() {
     }
     let version = format!("kith ({}-1)", env!("CARGO_PKG_VERSION"));
     assert!(text_of(&deploy("debian/changelog")).starts_with(&version));
+}
+
+#[test]
+fn what_root_restores_belongs_to_the_services_user() {
+    if !nix::unistd::Uid::effective().is_root() {
+        println!("SKIPPED: only root can give files away");
+        return;
+    }
+    const SERVICE: u32 = 65_532;
+    let federation = Federation::new(1, &["--rounds", "2"]);
+    let dir = federation.dir("ada");
+    let kith = |arguments: &[&str]| {
+        let mut command = kith();
+        let command = command.current_dir(&dir).args(arguments);
+        let output = command.output().expect("the program starts");
+        assert!(output.status.success(), "{arguments:?}: {}", told(&output));
+    };
+    kith(&["run"]);
+    kith(&["backup", "--out", "copy"]);
+    let chown =
+        |path: &Path, user| std::os::unix::fs::chown(path, Some(user), None).expect("given");
+    let restores = || {
+        kith(&["restore", "--from", "copy"]);
+        for folder in ["state", "checkpoints"] {
+            let entries = std::fs::read_dir(dir.join(folder)).expect("a folder");
+            let mut paths: Vec<PathBuf> = entries
+                .map(|entry| entry.expect("an entry").path())
+                .collect();
+            assert!(!paths.is_empty());
+            paths.push(dir.join(folder));
+            for path in paths {
+                let owner = std::fs::metadata(&path).expect("there").uid();
+                assert_eq!(owner, SERVICE, "{}", path.display());
+            }
+        }
+    };
+    // The folders are the service's; then their place is, and they are root's or not there.
+    chown(&dir.join("state"), SERVICE);
+    chown(&dir.join("checkpoints"), SERVICE);
+    restores();
+    chown(&dir, SERVICE);
+    chown(&dir.join("state"), 0);
+    std::fs::remove_dir_all(dir.join("checkpoints")).expect("removed");
+    restores();
 }
