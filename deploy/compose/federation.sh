@@ -12,14 +12,16 @@ table=models/data/heart_disease_uci.csv
 [ -r "$table" ] || { echo "there is no $table here; expected to be run in the repository's root" >&2; exit 1; }
 
 mkdir -p "$folder"
-member() { # name, hospital
-    kith init --dir "$folder/$1" --name "$1" --listen /ip4/0.0.0.0/tcp/4001 \
-        --bootstrap /dns4/ada/tcp/4001 >"$folder/$1.member"
-    awk -F, -v hospital="$2" 'NR == 1 || $4 == hospital' "$table" >"$folder/$1/data.csv"
+member() { # name, hospital, options of `kith init`
+    name=$1 hospital=$2
+    shift 2
+    kith init --dir "$folder/$name" --name "$name" --listen /ip4/0.0.0.0/tcp/4001 "$@" >"$folder/$name.member"
+    awk -F, -v hospital="$hospital" 'NR == 1 || $4 == hospital' "$table" >"$folder/$name/data.csv"
 }
+# One known address is enough: members tell each other the rest.
 member ada Cleveland
-member bob Hungary
-member cyd "VA Long Beach"
+member bob Hungary --bootstrap /dns4/ada/tcp/4001
+member cyd "VA Long Beach" --bootstrap /dns4/ada/tcp/4001
 kith charter new --name heart --dataset heart --rounds "$rounds" --rule trimmed-mean --byzantine 1 \
     --member-file "$folder/ada.member" --member-file "$folder/bob.member" --member-file "$folder/cyd.member" \
     --out "$folder/charter.toml"
