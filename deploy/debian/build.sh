@@ -18,6 +18,7 @@ kith=$release/kith
 made=$release/package
 rm -rf "$made"
 "$kith" man "$made/man"
+gzip -9n "$made"/man/*.1
 mkdir -p "$made/completions"
 "$kith" completions bash >"$made/completions/kith"
 "$kith" completions zsh >"$made/completions/_kith"

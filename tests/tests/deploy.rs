@@ -334,7 +334,7 @@ fn what_the_debian_package_holds_is_there_or_made_by_its_script() {
     for line in lines {
         let source = line.split('"').nth(1).expect("a path");
         if let Some(made) = source.strip_prefix("target/release/package") {
-            let made = made.trim_end_matches("/*.1");
+            let made = made.trim_end_matches("/*.1.gz");
             assert!(script.contains(&format!("\"$made{made}\"")), "{source}");
         } else if !source.starts_with("target/") {
             let place = source.trim_end_matches("*.md").trim_end_matches('*');
