@@ -10,6 +10,7 @@ mod guard;
 mod init;
 mod list;
 mod log;
+mod man;
 mod model;
 mod output;
 mod privacy;
@@ -103,6 +104,8 @@ enum Verb {
     List(list::List),
     /// Completions for a shell
     Completions(completions::Completions),
+    /// Manual pages
+    Man(man::Man),
 }
 
 /// Runs the `kith` command line.
@@ -133,6 +136,7 @@ pub fn main() -> ExitCode {
         Verb::Model(verb) => verb.run(),
         Verb::List(verb) => verb.run(),
         Verb::Completions(verb) => verb.run(),
+        Verb::Man(verb) => verb.run(),
     };
     verdict.unwrap_or_else(Failure::report)
 }

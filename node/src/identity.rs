@@ -1,4 +1,8 @@
 //! The key file: 32 secret bytes in hexadecimal, readable by their owner only, never printed.
+//!
+//! systemd (`LoadCredential`) and Kubernetes (a secret with `fsGroup`) hand a key over as a file of
+//! root's that the group of the service may read. Such a file is accepted, as PostgreSQL accepts its
+//! server's key.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -7,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use kith_consensus::PeerId;
 use kith_gossip::Authenticator;
+use nix::unistd::Uid;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// Name of the key file in a peer's folder.
@@ -120,8 +125,9 @@ impl Identity {
             source,
         };
         let mut file = File::open(path).map_err(io)?;
-        let mode = file.metadata().map_err(io)?.mode() & 0o777;
-        if mode & 0o077 != 0 {
+        let metadata = file.metadata().map_err(io)?;
+        let mode = metadata.mode() & 0o777;
+        if exposed(mode, metadata.uid(), Uid::effective().as_raw()) {
             return Err(IdentityError::Exposed {
                 path: path.to_owned(),
                 mode,
@@ -161,6 +167,19 @@ impl Identity {
     }
 }
 
+/// Whether others than the peer can read or change a key file with this mode and owner, if the
+/// process runs as `user`.
+fn exposed(mode: u32, owner: u32, user: u32) -> bool {
+    const ROOT: u32 = 0;
+    const GROUP_MAY_READ: u32 = 0o040;
+    let handed_over = owner == ROOT && user != ROOT;
+    let forbidden = match handed_over {
+        true => 0o077 & !GROUP_MAY_READ,
+        false => 0o077,
+    };
+    mode & forbidden != 0
+}
+
 impl std::fmt::Debug for Identity {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "Identity({})", self.peer())
@@ -186,6 +205,17 @@ mod tests {
         ));
         let digits = std::fs::read_to_string(&path).unwrap();
         assert!(!format!("{identity:?}").contains(&digits.trim()[..16]));
+    }
+
+    #[test]
+    fn only_a_key_of_roots_that_is_handed_to_a_service_may_be_read_by_a_group() {
+        const SERVICE: u32 = 65_532;
+        assert!(!exposed(0o440, 0, SERVICE) && !exposed(0o400, 0, SERVICE));
+        assert!(exposed(0o460, 0, SERVICE), "its group could change it");
+        assert!(exposed(0o444, 0, SERVICE), "everybody could read it");
+        assert!(exposed(0o440, SERVICE, SERVICE), "its owner can close it");
+        assert!(exposed(0o440, 0, 0), "root can close it");
+        assert!(!exposed(0o600, SERVICE, SERVICE));
     }
 
     #[test]

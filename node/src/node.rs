@@ -66,21 +66,23 @@ impl NodeSettings {
     ///
     /// # Errors
     /// What is wrong, before anything starts; a configuration that asks for an attack, which only
-    /// [`NodeSettings::load_with`] can make.
+    /// [`NodeSettings::of_config`] can make.
     pub fn load(path: &Path) -> Result<NodeSettings, NodeError> {
-        NodeSettings::load_with(path, |_, _| Err("this program knows no attacks".to_owned()))
+        NodeSettings::of_config(Config::load(path)?, |_, _| {
+            Err("this program knows no attacks".to_owned())
+        })
     }
 
-    /// The same, with attacks made by `attack` from their text and the charter. It is asked only
-    /// under a charter that is marked as a testnet's and with every address on loopback.
+    /// Reads everything that a configuration names, with attacks made by `attack` from their text
+    /// and the charter. It is asked only under a charter that is marked as a testnet's and with
+    /// every address on loopback.
     ///
     /// # Errors
     /// What is wrong, before anything starts.
-    pub fn load_with(
-        path: &Path,
+    pub fn of_config(
+        config: Config,
         attack: impl FnOnce(&str, &Arc<Charter>) -> Result<Box<dyn Conduct>, String>,
     ) -> Result<NodeSettings, NodeError> {
-        let config = Config::load(path)?;
         let agreement = Agreement::load(&config.charter)?;
         let identity = Identity::load(&config.key)?;
         let conduct = match &config.attack {

@@ -6,7 +6,7 @@
 //! that a sweep resumes where it stopped: results that are there and still apply are kept. A run
 //! that cannot be run, breaks an invariant or panics is noted, and the sweep continues.
 //!
-//! [`campaign`] runs one cell with very many seeds and keeps nothing but failures.
+//! [`shard`] divides the runs among machines. [`campaign`] runs one cell with very many seeds and keeps nothing but failures.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -26,6 +26,7 @@ use crate::report;
 
 pub mod campaign;
 pub(crate) mod manifest;
+pub mod shard;
 
 pub use manifest::{Entry, Manifest};
 

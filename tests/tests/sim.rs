@@ -335,6 +335,102 @@ fn a_killed_sweep_keeps_what_was_finished() {
 }
 
 #[test]
+fn three_shards_give_the_tables_of_one_run() {
+    let folder = Folder::new();
+    folder.write("tiny.toml", &format!("{TINY}{GRID}"));
+    folder.json(&["sim", "sweep", "tiny.toml", "--out", "whole", "--json"]);
+    // In any order, and at the same time.
+    let children: Vec<_> = ["3/3", "1/3", "2/3"]
+        .map(|shard| {
+            kith()
+                .current_dir(folder.0.path())
+                .args(["sim", "sweep", "tiny.toml", "--out", "parts", "--jobs", "1"])
+                .args(["--shard", shard])
+                .spawn()
+                .expect("starts")
+        })
+        .into_iter()
+        .collect();
+    for mut child in children {
+        assert!(child.wait().expect("ends").success());
+    }
+    let report = folder.kith(&["sim", "report", "parts"]);
+    assert!(report.status.success(), "{}", told(&report));
+    assert!(!told(&report).contains("not complete"), "{}", told(&report));
+    let [whole, parts] = ["whole", "parts"].map(|name| folder.path(name));
+    for table in ["summary.csv", "sweep.csv", "sweep.toml"] {
+        assert_eq!(
+            text_of(&whole.join(table)),
+            text_of(&parts.join(table)),
+            "{table}"
+        );
+    }
+    assert_eq!(text_of(&parts.join("sweep.csv")).lines().count(), 9);
+    // A shard resumes as a sweep does.
+    let again = [
+        "sim",
+        "sweep",
+        "tiny.toml",
+        "--out",
+        "parts",
+        "--shard",
+        "2/3",
+        "--json",
+    ];
+    let again = folder.json(&again);
+    assert_eq!((&again["runs"], &again["kept"]), (&3.into(), &3.into()));
+    assert_eq!(again["shard"], "2/3");
+}
+
+#[test]
+fn shards_that_are_missing_or_of_another_sweep_are_named() {
+    let folder = Folder::new();
+    folder.write("tiny.toml", &format!("{TINY}{GRID}"));
+    let shard = |shard: &'static str, out: &'static str, more: &[&'static str]| {
+        let sweep = ["sim", "sweep", "tiny.toml", "--shard", shard, "--out", out];
+        [&sweep[..], more].concat()
+    };
+    folder.json(&shard("1/3", "parts", &["--json"]));
+    let report = folder.kith(&["sim", "report", "parts"]);
+    assert!(report.status.success(), "{}", told(&report));
+    assert!(
+        told(&report).contains("nothing is there of shard 2/3, 3/3"),
+        "{}",
+        told(&report)
+    );
+    assert_eq!(text_of(&folder.path("parts/sweep.csv")).lines().count(), 4);
+    folder.refused(
+        &shard("2/4", "parts", &[]),
+        &["1-of-3.json", "number of shards"],
+    );
+    folder.refused(
+        &shard("2/3", "parts", &["--seeds", "3"]),
+        &["command differs"],
+    );
+    // A whole sweep in the folder takes the place of the shards.
+    folder.json(&["sim", "sweep", "tiny.toml", "--out", "parts", "--json"]);
+    let report = folder.kith(&["sim", "report", "parts"]);
+    assert!(!told(&report).contains("not complete"), "{}", told(&report));
+    assert_eq!(text_of(&folder.path("parts/sweep.csv")).lines().count(), 9);
+    // The number of a Kubernetes job's pod counts from 0.
+    let pod = |index: &str| {
+        let mut command = kith();
+        command
+            .current_dir(folder.0.path())
+            .env("JOB_COMPLETION_INDEX", index)
+            .args(shard("job/8", "job", &["--json"]));
+        command.output().expect("the program starts")
+    };
+    assert_eq!(one_document(&pod("7"))["shard"], "8/8");
+    assert_eq!(pod("8").status.code(), Some(2));
+    for wrong in ["0/3", "4/3", "1/0", "three", "job/8"] {
+        let output = folder.kith(&shard(wrong, "parts", &[]));
+        assert_eq!(output.status.code(), Some(2), "{}", told(&output));
+        assert!(told(&output).contains("expected K/N"), "{}", told(&output));
+    }
+}
+
+#[test]
 fn what_fails_in_a_sweep_is_listed_and_the_rest_goes_on() {
     let folder = Folder::new();
     folder.write("tiny.toml", TINY);

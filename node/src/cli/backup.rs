@@ -1,9 +1,11 @@
 //! `kith backup` and `kith restore`: a copy of a peer, running or not, that always opens, and
 //! putting it back.
 
+use std::os::unix::fs::{MetadataExt, lchown};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use nix::unistd::Uid;
 use serde::{Deserialize, Serialize};
 
 use super::output::{Failure, Verdict, print_json, tell};
@@ -175,6 +177,7 @@ impl Restore {
             (&copied.state, &config.state),
             (&copied.checkpoints, &config.checkpoints),
         ] {
+            give_to_owner_of(to, from).map_err(|error| NodeError::io("give away", from, error))?;
             aside.extend(move_aside(to)?);
             let _ = std::fs::remove_dir(to);
             std::fs::rename(from, to).map_err(|error| NodeError::io("write", to, error))?;
@@ -280,6 +283,32 @@ fn beside(folder: &Path) -> PathBuf {
         "{}.restoring",
         folder.file_name().unwrap_or_default().display()
     ))
+}
+
+/// If root restores, gives what was copied to the owner of the folder that it replaces or, if that
+/// is root's or not there, of the one in which it will be: a service runs as a user of its own, and
+/// could not open root's files.
+fn give_to_owner_of(place: &Path, copied: &Path) -> std::io::Result<()> {
+    let owners = [Some(place), place.parent()];
+    let mut owners = owners
+        .into_iter()
+        .flatten()
+        .filter_map(|path| std::fs::metadata(path).ok());
+    match owners.find(|owner| owner.uid() != 0) {
+        Some(owner) if Uid::effective().is_root() => give(copied, (owner.uid(), owner.gid())),
+        _ => Ok(()),
+    }
+}
+
+fn give(path: &Path, owner: (u32, u32)) -> std::io::Result<()> {
+    lchown(path, Some(owner.0), Some(owner.1))?;
+    if !std::fs::symlink_metadata(path)?.is_dir() {
+        return Ok(());
+    }
+    for entry in path.read_dir()? {
+        give(&entry?.path(), owner)?;
+    }
+    Ok(())
 }
 
 /// Renames a folder that is not empty; returns the old and the new path.

@@ -39,6 +39,9 @@ pub(crate) struct Init {
     /// Addresses to dial at the start
     #[arg(long)]
     bootstrap: Vec<String>,
+    /// Folder for the state and the checkpoints, if they do not belong beside the configuration
+    #[arg(long)]
+    state: Option<PathBuf>,
     /// One JSON document
     #[arg(long)]
     json: bool,
@@ -61,7 +64,7 @@ impl Init {
             |error: std::io::Error| Failure::from(NodeError::io("write", &config_path, error));
         std::fs::create_dir_all(&self.dir).map_err(cannot)?;
         let data = self.data_path()?;
-        let text = self.config(&data);
+        let text = self.config(&data, &self.state_paths()?);
         Config::parse(&text, &self.dir).map_err(|problems| {
             Failure::of_problems("this configuration would not work", &problems)
         })?;
@@ -148,7 +151,18 @@ impl Init {
         Ok(absolute.canonicalize().unwrap_or(absolute))
     }
 
-    fn config(&self, data: &Path) -> String {
+    /// Paths of the state and of the checkpoints, as they are written into the file.
+    fn state_paths(&self) -> Result<[PathBuf; 2], Failure> {
+        let names = ["state", "checkpoints"].map(PathBuf::from);
+        let Some(folder) = &self.state else {
+            return Ok(names);
+        };
+        let absolute = std::path::absolute(folder)
+            .map_err(|error| Failure::new(format!("--state: {}: {error}", folder.display())))?;
+        Ok(names.map(|name| absolute.join(name)))
+    }
+
+    fn config(&self, data: &Path, [state, checkpoints]: &[PathBuf; 2]) -> String {
         let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
         let list = |items: &[String]| {
             items
@@ -172,8 +186,8 @@ impl Init {
              name = {}\n\
              charter = \"charter.toml\"\n\
              key = \"{KEY_FILE}\"\n\
-             state = \"state\"\n\
-             checkpoints = \"checkpoints\"\n\n\
+             state = {}\n\
+             checkpoints = {}\n\n\
              # The own rows. They never leave this machine. A share of them, or a file of its own (test_path), tells how good\n\
              # the model is.\n\
              [data]\n\
@@ -195,6 +209,8 @@ impl Init {
              [resources]\n\
              # threads = 1\n",
             quoted(&self.name),
+            quoted(&state.display().to_string()),
+            quoted(&checkpoints.display().to_string()),
             quoted(&data.display().to_string()),
             list(listen),
             list(&self.bootstrap),

@@ -1,5 +1,7 @@
 //! `kith run`: one peer, until it has finished or is asked to leave.
 
+mod service;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
@@ -45,7 +47,10 @@ Examples:
   kith run --dir ada --json | jq 'select(.event == \"evaluated\")'
 
 SIGINT and SIGTERM make it say goodbye, keep its state and exit with 0. Killed in any other way it goes on, when started
-again, after its last completed round.")]
+again, after its last completed round.
+
+As a service of systemd (deploy/systemd) it counts as started when it listens; the service's status line names the peers that it
+waits for.")]
 pub(crate) struct Run {
     /// The peer's folder
     #[arg(long, default_value = ".")]
@@ -53,6 +58,10 @@ pub(crate) struct Run {
     /// Its configuration, if it is not kith.toml in that folder
     #[arg(long)]
     config: Option<PathBuf>,
+    /// Its key file, if it is not the one that the configuration names: for a key that a service
+    /// manager hands over
+    #[arg(long)]
+    key: Option<PathBuf>,
     /// Print each event as one JSON line on stdout
     #[arg(long)]
     json: bool,
@@ -86,7 +95,11 @@ impl Run {
         // Held to the end, so that the last lines are written.
         let _log = start_logging(self.log_format);
         raise_descriptors();
-        let settings = NodeSettings::load_with(&self.config_path(), attack)?;
+        let mut config = Config::load(&self.config_path())?;
+        if let Some(key) = &self.key {
+            config.key.clone_from(key);
+        }
+        let settings = NodeSettings::of_config(config, attack)?;
         let runtime = super::runtime(2)?;
         let verdict = runtime.block_on(self.drive(settings));
         // Work in progress (a training step) is not waited for: everything that counts is on disk.
@@ -98,6 +111,7 @@ impl Run {
         let mut node = Node::start(settings).await?;
         let leave = Arc::new(Notify::new());
         leave_on_signals(&leave)?;
+        tokio::spawn(service::report(node.telemetry().clone()));
         if self.end_with_parent {
             leave_with_parent(leave.clone());
         }
@@ -220,8 +234,14 @@ async fn wait_or_leave(node: NodeHandle, leave: &Notify) -> Result<Option<Outcom
     let ended = node.wait();
     tokio::pin!(ended);
     tokio::select! {
-        outcome = &mut ended => return outcome.map(Some),
-        () = leave.notified() => leave_handle.leave().await,
+        outcome = &mut ended => {
+            service::stopping();
+            return outcome.map(Some);
+        }
+        () = leave.notified() => {
+            service::stopping();
+            leave_handle.leave().await;
+        }
     }
     match tokio::time::timeout(LEAVE_DEADLINE, ended).await {
         Ok(outcome) => outcome.map(Some),

@@ -25,13 +25,21 @@ const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
 /// Show the state of a running peer
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  kith status --dir ada\n  kith status --dir ada --json | jq .round"
-)]
+#[command(after_help = "\
+Examples:
+  kith status --dir ada
+  kith status --dir ada --json | jq .round
+  kith status --dir ada --ready      for a container's probe: exit code 0 or 1")]
 pub(crate) struct Status {
     /// The peer's folder
     #[arg(long, default_value = ".")]
     dir: PathBuf,
+    /// Ask only whether it answers
+    #[arg(long, conflicts_with_all = ["json", "ready"])]
+    live: bool,
+    /// Ask only whether it takes part: its first round has begun, and a neighbour is connected
+    #[arg(long, conflicts_with = "json")]
+    ready: bool,
     /// One JSON document
     #[arg(long)]
     json: bool,
@@ -40,6 +48,11 @@ pub(crate) struct Status {
 impl Status {
     pub(crate) fn run(self) -> Verdict {
         let config = Config::load(&self.dir.join(CONFIG_FILE))?;
+        let probes = [(self.live, "/live"), (self.ready, "/ready")];
+        if let Some((_, path)) = probes.iter().find(|(asked, _)| *asked) {
+            print(&get(&config, path)?)?;
+            return done();
+        }
         let answer = get(&config, "/status")?;
         let status: telemetry::Status = serde_json::from_str(&answer)
             .map_err(|error| Failure::new(format!("the answer is not JSON: {error}")))?;
@@ -152,7 +165,7 @@ fn counts(status: &telemetry::Status) -> [(&'static str, String); 4] {
 }
 
 /// The names of some peers, as many as fit in a line.
-fn named(status: &telemetry::Status, peers: &[String]) -> String {
+pub(super) fn named(status: &telemetry::Status, peers: &[String]) -> String {
     let names: Vec<&str> = peers
         .iter()
         .map(|id| status.names.get(id).unwrap_or(id).as_str())

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use kith_simulations::experiment::Experiment;
 use kith_simulations::report::{Contents, contents};
+use kith_simulations::sweep::shard::SHARDS;
 
 use super::super::output::Failure;
 
@@ -74,11 +75,12 @@ pub(super) fn may_hold(folder: &Path, experiment: &Experiment, again: bool) -> R
 /// # Errors
 /// What the folder holds, and what to do.
 pub(super) fn may_hold_runs(folder: &Path) -> Result<(), Failure> {
-    const SWEEP: [&str; 10] = [
+    const SWEEP: [&str; 11] = [
         "sweep.toml",
         "sweep.json",
         "sweep.json.partial",
         "cells",
+        SHARDS,
         "sweep.csv",
         "summary.csv",
         "sweep.parquet",

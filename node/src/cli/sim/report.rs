@@ -5,16 +5,17 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use kith_simulations::report;
 use kith_simulations::report::sweep::{Spread, Summary};
-use kith_simulations::sweep::Manifest;
+use kith_simulations::sweep::{Manifest, shard};
 use serde_json::json;
 
 use super::super::done;
-use super::super::output::{Failure, Verdict, print, print_json, table};
+use super::super::output::{Failure, Verdict, print, print_json, table, tell};
 
 /// Make the report of a run's or a sweep's folder again
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Writes report.html and plots/ into the folder; for a sweep also sweep.csv (a line for each run) and summary.csv (one for each cell).
+Of a sweep that ran in shards it joins what they left, and says which shards are missing.
 
 Examples:
   kith sim report experiments/first-results
@@ -34,6 +35,7 @@ impl Report {
     pub(crate) fn run(self) -> Verdict {
         let dir = &self.dir;
         super::parquet_is_built(self.parquet)?;
+        join(dir)?;
         if dir.join("sweep.json").exists() {
             let rows = of_sweep(dir)?;
             super::parquet(self.parquet, dir)?;
@@ -63,6 +65,20 @@ impl Report {
         }
         done()
     }
+}
+
+/// Joins what a sweep's shards left in the folder, if it ran in shards.
+fn join(dir: &Path) -> Result<(), Failure> {
+    let missing = shard::join(dir)
+        .map_err(|error| Failure::new(format!("shards cannot be joined: {error}")))?;
+    if !missing.is_empty() {
+        let names: Vec<String> = missing.iter().map(shard::Shard::to_string).collect();
+        tell(&format!(
+            "the tables are not complete: nothing is there of shard {}; run `kith sim sweep` with --shard for each",
+            names.join(", ")
+        ));
+    }
+    Ok(())
 }
 
 fn wrong(dir: &Path, error: &std::io::Error) -> Failure {

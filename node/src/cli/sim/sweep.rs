@@ -12,6 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use kith_simulations::check::place;
 use kith_simulations::experiment::{Experiment, Setting, setting, setting_to_text};
 use kith_simulations::sweep::campaign::Campaign;
+use kith_simulations::sweep::shard::{self, SHARDS, Shard, ShardError};
 use kith_simulations::sweep::{Axis, Entry, Manifest, Run, Sweep as Grid, axis, execute};
 use serde_json::{Value, json};
 
@@ -28,10 +29,12 @@ use crate::problems::BadFile;
 #[command(after_help = "\
 An experiment file with [sweep]: seeds = 3 and [sweep.grid] \"aggregation.rule\" = [\"mean\", \"krum\"]; see docs/experiments.md.
 A sweep that was stopped goes on where it was: start it again. With --seed-range nothing is kept but failures.
+On several machines: give each its --shard and one folder that all of them see; then `kith sim report FOLDER` joins the results.
 
 Examples:
   kith sim sweep experiments/rules.toml
   kith sim sweep experiments/first.toml --grid aggregation.rule=mean,krum --grid world.attack=sign-flip:10,ipm:10 --seeds 5
+  kith sim sweep experiments/rules.toml --shard 2/8 --out /shared/rules
   kith sim sweep experiments/faults.toml --seed-range 0..100000 --out campaign
 
 Exit codes: 0 done; 1 it could not be run; 5 a run failed: reasons and the commands that run each alone were printed")]
@@ -56,6 +59,10 @@ pub(crate) struct Sweep {
     /// Runs at a time, each on one thread; by default as many as there are processors
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=4096))]
     jobs: Option<u64>,
+    /// Run only the K-th of N parts: every N-th run, counted from 1. With the word `job` for K it
+    /// is the number of a Kubernetes job's pod
+    #[arg(long, value_name = "K/N", value_parser = shard, conflicts_with_all = ["range", "parquet"])]
+    shard: Option<Shard>,
     /// Folder for the results
     #[arg(long)]
     out: Option<PathBuf>,
@@ -80,6 +87,25 @@ fn range(text: &str) -> Result<(u64, u64), String> {
         .and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
     ends.filter(|(from, to)| from < to && *to <= i64::MAX as u64)
         .ok_or_else(|| format!("expected A..B with A below B, for example 0..1000, found {text:?}"))
+}
+
+/// Variable with the number that Kubernetes gives a pod of an indexed job, from 0. An image without
+/// a shell cannot add 1 to it.
+const JOB_INDEX: &str = "JOB_COMPLETION_INDEX";
+
+fn shard(text: &str) -> Result<Shard, String> {
+    let Some(of) = text.strip_prefix("job/") else {
+        return text.parse().map_err(|error: ShardError| error.to_string());
+    };
+    let index = std::env::var(JOB_INDEX).ok();
+    let index = index.and_then(|index| index.parse::<usize>().ok());
+    let Some(number) = index.and_then(|index| index.checked_add(1)) else {
+        return Err(format!(
+            "{text:?} needs {JOB_INDEX}, the number that Kubernetes gives a pod of an indexed job; expected K/N, for example 1/3"
+        ));
+    };
+    let numbered = format!("{number}/{of}").parse();
+    numbered.map_err(|error: ShardError| error.to_string())
 }
 
 impl Sweep {
@@ -141,15 +167,20 @@ impl Sweep {
         first: &Experiment,
         out: &Path,
     ) -> Verdict {
-        let mut manifest = self.waiting(sweep, runs, first);
-        self.begin(text, &manifest, out)
-            .map_err(|error| wrong(out, &error))?;
+        let of_shard = |place: &usize| self.shard.is_none_or(|shard| shard.has(*place));
+        let places = (0..runs.len()).filter(of_shard);
+        let runs: Vec<Run> = places.map(|place| runs[place].clone()).collect();
+        let mut manifest = self.waiting(sweep, &runs, first);
+        self.begin(text, &manifest, out)?;
         let started = Instant::now();
         manifest.runs = self
-            .executed(text, runs, out)
+            .executed(text, &runs, out)
             .map_err(|error| wrong(out, &error))?;
-        manifest.write(out).map_err(|error| wrong(out, &error))?;
-        let rows = report::of_sweep(out)?;
+        self.keep(text, &manifest, out)?;
+        let rows = match self.shard {
+            None => report::of_sweep(out)?,
+            Some(_) => Vec::new(), // the tables are of all shards
+        };
         super::parquet(self.parquet, out)?;
         let failed: Vec<&Entry> = manifest
             .runs
@@ -162,9 +193,9 @@ impl Sweep {
             print_json(&json!({
                 "name": manifest.name, "out": out.display().to_string(), "cells": sweep.cells(), "runs": runs.len(), "kept": kept,
                 "wall_seconds": started.elapsed().as_secs_f64(), "failed": failed.iter().map(failure).collect::<Vec<_>>(),
-                "summary": rows,
+                "summary": rows, "shard": self.shard.map(|shard| shard.to_string()),
             }))?;
-        } else {
+        } else if self.shard.is_none() {
             print(&report::cells(&rows, &manifest.axes, out))?;
         }
         tell(&format!(
@@ -173,6 +204,12 @@ impl Sweep {
             failed.len()
         ));
         tell_of_failures(&manifest, &failed);
+        if let Some(shard) = self.shard {
+            tell(&format!(
+                "shard {shard} is done; when all are: kith sim report {}",
+                shell_path(out)
+            ));
+        }
         if failed.is_empty() {
             done()
         } else {
@@ -202,15 +239,28 @@ impl Sweep {
         }
     }
 
-    fn begin(&self, text: &str, manifest: &Manifest, out: &Path) -> std::io::Result<()> {
+    fn begin(&self, text: &str, manifest: &Manifest, out: &Path) -> Result<(), Failure> {
         if self.again {
             for run in &manifest.runs {
                 let outcome = out.join("cells").join(&run.slug).join("outcome.json");
                 let _ = std::fs::remove_file(outcome); // there may be none
             }
         }
-        std::fs::write(out.join("sweep.toml"), text)?;
-        manifest.write(out)
+        if self.shard.is_none() {
+            // Lists of shards would count for more than this sweep's.
+            let _ = std::fs::remove_dir_all(out.join(SHARDS)); // there may be none
+            std::fs::write(out.join("sweep.toml"), text).map_err(|error| wrong(out, &error))?;
+        }
+        self.keep(text, manifest, out)
+    }
+
+    /// Writes the list of the sweep's runs, or that of a shard's.
+    fn keep(&self, text: &str, manifest: &Manifest, out: &Path) -> Result<(), Failure> {
+        match self.shard {
+            None => manifest.write(out).map_err(|error| wrong(out, &error)),
+            Some(shard) => shard::write(out, shard, text, manifest)
+                .map_err(|error| Failure::new(format!("shard {shard} cannot be written: {error}"))),
+        }
     }
 
     fn executed(&self, text: &str, runs: &[Run], out: &Path) -> std::io::Result<Vec<Entry>> {

@@ -1,0 +1,168 @@
+//! The guides' commands do what they say, and the troubleshooting guide knows every exit code and
+//! every reason to refuse something.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::{Folder, free_port, kith, text_of, told};
+
+/// Guides whose commands are all run here, in the order in which they stand.
+const RUN: [&str; 5] = ["evaluator", "operator", "researcher", "cloud", "edge"];
+
+fn root() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    root.canonicalize().expect("the repository")
+}
+
+fn guide(name: &str) -> String {
+    text_of(&root().join("docs/guides").join(name).with_extension("md"))
+}
+
+/// Fenced blocks: what stands behind the fence, the section before it, and the block.
+fn blocks(text: &str) -> Vec<(&str, &str, &str)> {
+    let fences: Vec<usize> = text.match_indices("```").map(|(place, _)| place).collect();
+    fences
+        .chunks(2)
+        .map(|pair| {
+            let (before, rest) = text.split_at(pair[0]);
+            let section = before.rsplit("\n## ").next().unwrap_or(before);
+            let block = &rest[3..pair[1] - pair[0]];
+            let (info, block) = block.split_once('\n').expect("a fence and a block");
+            (info, section, block)
+        })
+        .collect()
+}
+
+/// All commands of a guide as one script, run in a folder of its own. Folders of the system and ports
+/// are replaced: tests run beside each other, and not always as root.
+fn run(name: &str) {
+    let folder = Folder::new();
+    let place = folder.0.path();
+    for part in ["models", "deploy"] {
+        std::os::unix::fs::symlink(root().join(part), folder.path(part)).expect("a link");
+    }
+    std::fs::create_dir(folder.path("bin")).expect("made");
+    std::os::unix::fs::symlink(
+        env!("CARGO_BIN_EXE_kith-under-test"),
+        folder.path("bin/kith"),
+    )
+    .expect("a link");
+    let text = guide(name);
+    let mut script = "set -euo pipefail\n".to_owned();
+    for (info, _, block) in blocks(&text) {
+        if info == "sh" {
+            script += block;
+        }
+    }
+    for from in ["/etc/kith", "/var/lib/kith"] {
+        script = script.replace(from, &format!("{}{from}", place.display()));
+    }
+    for port in ["4701", "4702", "4703"] {
+        script = script.replace(&format!("tcp/{port}"), &format!("tcp/{}", free_port()));
+    }
+    let path = std::env::var("PATH").unwrap_or_default();
+    let output = Command::new("timeout")
+        .args(["600", "bash", "-c", &script])
+        .current_dir(place)
+        .env("PATH", format!("{}:{path}", folder.path("bin").display()))
+        .env("NO_COLOR", "1")
+        .output()
+        .expect("bash");
+    let (out, told) = (String::from_utf8_lossy(&output.stdout), told(&output));
+    assert!(output.status.success(), "{name}: {out}\n{told}");
+}
+
+#[test]
+fn the_evaluators_commands_work() {
+    run("evaluator");
+}
+
+#[test]
+fn the_operators_commands_work() {
+    run("operator");
+}
+
+#[test]
+fn the_researchers_commands_work() {
+    run("researcher");
+}
+
+#[test]
+fn the_commands_for_clouds_and_small_boards_work() {
+    run("cloud");
+    run("edge");
+}
+
+#[test]
+fn a_command_that_no_test_runs_says_why() {
+    for name in ["mobile", "troubleshooting"].iter().chain(&RUN) {
+        let text = guide(name);
+        for (info, section, block) in blocks(&text) {
+            match info {
+                "sh" => assert!(RUN.contains(name), "{name}: nobody runs {block}"),
+                "sh untested" => {
+                    let told = text.lines().take(4).chain(section.lines());
+                    let told = told.collect::<Vec<_>>().join(" ").to_lowercase();
+                    assert!(told.contains("untested"), "{name}: {block}");
+                }
+                "toml" => {}
+                other => panic!("{name}: a block of an unknown kind: {other:?}"),
+            }
+        }
+    }
+}
+
+/// Headings of the troubleshooting guide that begin like this; what follows.
+fn sections(start: &str) -> BTreeSet<String> {
+    let text = guide("troubleshooting");
+    let lines = text.lines().filter_map(|line| line.strip_prefix(start));
+    lines
+        .map(|rest| rest.trim_end_matches('`').to_owned())
+        .collect()
+}
+
+#[test]
+fn each_exit_code_has_a_section() {
+    let output = kith().arg("--help").output().expect("the program starts");
+    let help = String::from_utf8_lossy(&output.stdout).into_owned();
+    let list = help.split("Exit codes:\n").nth(1).expect("a list");
+    let list = list.split("\n\n").next().expect("its end");
+    let codes: BTreeSet<String> = list
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|word| word.parse::<u8>().is_ok())
+        .map(str::to_owned)
+        .collect();
+    assert!(codes.len() > 10, "{codes:?}");
+    assert_eq!(sections("### Exit code "), codes);
+}
+
+#[test]
+fn each_refusal_has_a_section() {
+    // The enum's variants, named as `Refusal::name` names them.
+    let source = text_of(&root().join("gossip/src/refusal.rs"));
+    let file = syn::parse_file(&source).expect("Rust");
+    let refusal = file.items.iter().find_map(|item| match item {
+        syn::Item::Enum(found) if found.ident == "Refusal" => Some(found),
+        _ => None,
+    });
+    let kebab = |name: String| {
+        let mut text = String::new();
+        for letter in name.chars() {
+            if letter.is_uppercase() && !text.is_empty() {
+                text.push('-');
+            }
+            text.extend(letter.to_lowercase());
+        }
+        text
+    };
+    let variants = refusal.expect("the enum").variants.iter();
+    let names: BTreeSet<String> = variants
+        .map(|variant| kebab(variant.ident.to_string()))
+        .collect();
+    assert!(names.contains(kith_gossip::Refusal::NotANeighbour { round: 0 }.name()));
+    assert_eq!(sections("### `"), names);
+}
