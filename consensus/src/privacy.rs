@@ -15,6 +15,7 @@
 //! - [`noise`] makes the noise and [`update`] releases a whole update; both take 32 bytes that the
 //!   caller has drawn from the operating system.
 //!
+//! - [`audit`] says what guesses about a run prove of its ε.
 //! - [`ledger`] keeps what has been released of a data set, and refuses what its budget cannot bear.
 //!
 //! Not here: per-example gradients (`kith-models`) and the charter's `[privacy]`.
@@ -22,6 +23,7 @@
 //! be ten times as large (Lebeda et al. 2024, arXiv 2405.20769), so such claims are refused, not
 //! adjusted.
 
+pub mod audit;
 pub mod calibration;
 pub mod filter;
 pub mod gaussian;

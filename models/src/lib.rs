@@ -12,6 +12,7 @@
 //! Start reading at [`task`]. The tables [`MODELS`], [`DATASETS`], [`PARTITIONS`] and
 //! [`OBJECTIVES`] list the choices.
 
+pub mod audit;
 pub mod data;
 pub mod dataset;
 pub mod evaluation;

@@ -27,6 +27,14 @@ fn text(budget: f64, sigma: f64, world: &str) -> String {
     )
 }
 
+/// The same, with all rows of a peer protected together.
+fn text_of_peers(budget: f64, sigma: f64) -> String {
+    text(budget, sigma, "")
+        .replace("example-level", "update-level")
+        .replace("sampling_rate = 1.0\n", "")
+        .replace("momentum_scope = \"run\"\n", "")
+}
+
 fn run(text: &str) -> Outcome {
     let experiment = Experiment::parse(text, &[]).unwrap_or_else(|problems| panic!("{problems:?}"));
     let outcome = experiment.run(0, &mut |_, _| {}).expect("it runs");
@@ -80,6 +88,54 @@ fn peers_whose_budget_is_spent_release_nothing_more_and_still_finish() {
     let last = outcome.round_rows.last().expect("rounds");
     assert_eq!((last.round, last.peers), (30, 8), "everyone goes on");
     assert_eq!(outcome.rounds_by_deadline, 0, "nobody is waited for");
+}
+
+#[test]
+fn whole_updates_are_charged_once_a_round_and_end_at_the_budget() {
+    let outcome = run(&text_of_peers(8.0, 6.0));
+    let spent = outcome.privacy.expect("a statement");
+    assert_eq!(
+        (spent.mechanism.as_str(), spent.unit.name()),
+        ("update-level", "peer")
+    );
+    assert!((10..30).contains(&spent.releases), "{spent:?}");
+    assert!(
+        spent.epsilon_rdp <= 8.0 && spent.epsilon_rdp > 7.0,
+        "{spent:?}"
+    );
+    assert_eq!(outcome.rounds_by_deadline, 0, "nobody is waited for");
+    // Almost no noise at all: what is clipped still learns.
+    let outcome = run(&text_of_peers(1e6, 0.2).replace("clip_norm = 1.0", "clip_norm = 0.05"));
+    let accuracy = outcome.accuracy.expect("evaluated").mean;
+    assert!(accuracy > 0.3, "{accuracy}");
+}
+
+#[test]
+fn what_a_guarantee_for_whole_peers_does_not_cover_is_refused() {
+    for (change, key, words) in [
+        (
+            ("delta = 1e-5", "delta = 1e-5\nsampling_rate = 0.5"),
+            "privacy.sampling_rate",
+            "expected no sampling_rate",
+        ),
+        (
+            ("momentum = 0.9", "momentum = 0.9\nmomentum_scope = \"run\""),
+            "training.momentum_scope",
+            "bare gradients",
+        ),
+        (
+            ("local_steps = 1\nlocal_epochs = 0", "local_epochs = 1"),
+            "training.local_epochs",
+            "update-level",
+        ),
+    ] {
+        let text = text_of_peers(8.0, 6.0).replace(change.0, change.1);
+        let problems = Experiment::parse(&text, &[]).expect_err("it is refused");
+        let found = problems
+            .iter()
+            .any(|problem| problem.key == key && problem.what.contains(words));
+        assert!(found, "{key}: {problems:?}");
+    }
 }
 
 /// The invariant `charged-first` watches.

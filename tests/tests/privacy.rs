@@ -549,3 +549,96 @@ fn a_testnet_under_a_guarantee_tells_what_it_spends_and_what_that_costs() {
     );
     assert!(with > 0.75 && without > with, "{with} {without}");
 }
+
+/// The same for all rows of each peer together.
+#[test]
+fn a_testnet_protects_whole_peers() {
+    let folder = Folder::new();
+    let found = folder.json(&[
+        "testnet",
+        "--privacy",
+        "update-level",
+        "--epsilon",
+        "8",
+        "--rounds",
+        "3",
+        "--json",
+    ]);
+    let privacy = &found["privacy"];
+    assert_eq!(
+        (privacy["mechanism"].as_str(), privacy["unit"].as_str()),
+        (Some("update-level"), Some("peer"))
+    );
+    assert_eq!(privacy["releases"].as_u64(), Some(3));
+    let spent = number(privacy, "epsilon_rdp");
+    assert!(spent > 7.9 && spent <= 8.0, "{privacy}");
+}
+
+/// Attacks succeed without the guarantee and fail with it; the table says so too.
+#[test]
+fn an_audit_attacks_a_charter_s_own_training() {
+    let folder = Folder::new();
+    let made = folder.kith(&[
+        "charter",
+        "new",
+        "--name",
+        "clinic",
+        "--dataset",
+        "heart",
+        "--open",
+        "4",
+        "--privacy",
+        "example-level",
+        "--epsilon",
+        "2",
+        "--rows",
+        "310",
+        "--out",
+        "charter.toml",
+    ]);
+    assert!(made.status.success(), "{}", told(&made));
+    let rows = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../models/data/heart_disease_uci.csv"
+    );
+    let audit = |options: &[&str]| {
+        let asked = [
+            "privacy",
+            "audit",
+            "--charter",
+            "charter.toml",
+            "--data",
+            rows,
+        ];
+        folder.kith(&[&asked[..], options].concat())
+    };
+    let answer = audit(&["--shadows", "8", "--rows", "200", "--json"]);
+    assert!(answer.status.success(), "{}", told(&answer));
+    let found: Value = serde_json::from_slice(&answer.stdout).expect("JSON");
+    let (without, with) = (&found["without"], &found["with"]);
+    assert_eq!(
+        (
+            without["inversion"]["recovered"].as_u64(),
+            with["inversion"]["recovered"].as_u64()
+        ),
+        (Some(50), Some(0)),
+        "{found}"
+    );
+    let stated = number(&found, "epsilon");
+    assert!(stated > 1.5 && stated <= 2.0, "{found}");
+    assert!(number(&with["one_run"], "epsilon_low") <= stated, "{found}");
+    assert!(number(&with["membership"], "auc") < 0.65, "{found}");
+    let said = audit(&["--shadows", "4", "--rows", "60", "--rounds", "2"]);
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    for part in ["without a guarantee", "with it", "50 of 50", "0 of 50"] {
+        assert!(said.contains(part), "{part:?} in {said}");
+    }
+    for (options, words) in [
+        (&["--shadows", "5"][..], "an even number from 4 on"),
+        (&["--rows", "10"], "too few for an audit"),
+        (&["--rounds", "0"], "expected 1 or more"),
+    ] {
+        let refused = told(&audit(options));
+        assert!(refused.contains(words), "{refused}");
+    }
+}

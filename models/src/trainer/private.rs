@@ -173,6 +173,33 @@ impl PrivateTraining {
         Ok(private)
     }
 
+    /// The same noise and sampling rate for a peer with at most so many units, whose lots are as
+    /// large as such a peer's.
+    ///
+    /// # Errors
+    /// None that a guarantee which was accounted has.
+    pub fn for_units(&self, units: usize) -> Result<PrivateTraining, PrivateError> {
+        let Mechanism::ExampleLevel { sampling, .. } = self.mechanism else {
+            return Ok(*self);
+        };
+        let lot = (sampling.rate() * units as f64).ceil() as usize;
+        PrivateTraining::new(self.scale, sampling, lot.clamp(1, LOT_MAX), self.steps)
+    }
+
+    /// The same noise for a peer with a single unit, which surely takes part: what an attacker would
+    /// like best.
+    ///
+    /// # Errors
+    /// None that a guarantee which was accounted has.
+    pub fn for_one_unit(&self) -> Result<PrivateTraining, PrivateError> {
+        match self.mechanism {
+            Mechanism::ExampleLevel { .. } => {
+                PrivateTraining::new(self.scale, PoissonSampling::new(1.0)?, 1, self.steps)
+            }
+            Mechanism::UpdateLevel => Ok(*self),
+        }
+    }
+
     /// What a charter says.
     fn of(guarantee: &Guarantee) -> Result<PrivateTraining, PrivateError> {
         let (scale, steps) = (guarantee.scale(), guarantee.local_steps());

@@ -1,7 +1,8 @@
 //! `kith privacy`: what noised releases cost, how much noise a budget needs, and what a graph tells
-//! of a peer, none of which looks at rows or at a running peer. `ledger` shows what was released of a
+//! of a peer, none of which looks at rows or at a running peer. `audit` attacks training on rows, `ledger` shows what was released of a
 //! peer's rows, and `report` makes documents of it.
 
+mod audit;
 mod claims;
 mod ledger;
 mod pages;
@@ -36,6 +37,8 @@ pub(crate) enum Privacy {
     Calibrate(Calibrate),
     /// What one peer's view tells of another's contributions
     Graph(View),
+    /// Attack the charter's own training on these rows
+    Audit(audit::Audit),
     /// What has been released of a peer's rows
     Ledger(ledger::Show),
     /// Write a signed report about the privacy of a peer's rows
@@ -145,6 +148,7 @@ impl Privacy {
             Privacy::Epsilon(spent) => spent.run(),
             Privacy::Calibrate(calibrate) => calibrate.run(),
             Privacy::Graph(view) => view.run(),
+            Privacy::Audit(audit) => audit.run(),
             Privacy::Ledger(show) => show.run(),
             Privacy::Report(make) => make.run(),
             Privacy::Verify(verify) => verify.run(),

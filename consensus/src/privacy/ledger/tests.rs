@@ -23,6 +23,20 @@ fn account(sigma: f64, budget: f64) -> Account {
     Account::new(&charter(sigma, budget), Slack::default()).unwrap()
 }
 
+/// The account of a charter that protects all rows of a peer together.
+fn account_of_peers(sigma: f64, budget: f64) -> Account {
+    let text = TEXT
+        .replace("example-level", "update-level")
+        .replace("sampling_rate = 0.01\n", "");
+    let text = format!("{text}noise_multiplier = {sigma}\nepsilon_budget = {budget}\n");
+    let mut training = |section: &mut Section<'_>, declared: &mut Declared| {
+        let _ = section;
+        (declared.local_steps, declared.batch_size) = (Some(100), 32);
+    };
+    let charter = Charter::resolve(&text, &mut [("training", &mut training)]).unwrap();
+    Account::new(&charter, Slack::default()).unwrap()
+}
+
 fn dataset() -> Digest {
     Digest::of(b"rows")
 }
@@ -103,6 +117,31 @@ fn a_release_of_another_federation_counts_and_each_keeps_its_own_budget() {
         first + second,
         "whoever releases, it costs the same"
     );
+}
+
+/// A round is one step in which everything takes part, whatever its local steps. A row is protected
+/// by what protects all rows of its peer, and not the other way.
+#[test]
+fn releases_of_whole_updates_protect_rows_too_and_not_the_other_way() {
+    let (rows, peers) = (account(1.0, 100.0), account_of_peers(4.0, 100.0));
+    assert_eq!(
+        (peers.cost().unit, peers.cost().release.steps()),
+        (Unit::Peer, 1)
+    );
+    assert_eq!(peers.cost().release.mechanism().sampling_rate(), 1.0);
+    let (ledger, releases) = spend(&account_of_peers(4.0, 4.0), Ledger::new(dataset()));
+    assert!(releases > 3, "{releases}");
+    let read = Ledger::read(&bytes(&ledger), dataset()).unwrap();
+    assert_eq!(read, ledger, "the unit is written");
+    assert!(!rows.is_undercut(&ledger) && !peers.is_undercut(&ledger));
+    let spent = rows.spent(&ledger).epsilon;
+    assert!(spent > 1.0 && spent.is_finite(), "{spent}");
+    assert_eq!(peers.statement(&ledger).unwrap().unit, Unit::Peer);
+
+    let (ledger, _) = spend(&account(1.0, 2.2), Ledger::new(dataset()));
+    assert!(peers.is_undercut(&ledger) && !rows.is_undercut(&ledger));
+    assert_eq!(peers.spent(&ledger).epsilon, f64::INFINITY);
+    assert_eq!(peers.charge(&ledger, 0, None).decision, Decision::Exhausted);
 }
 
 #[test]
