@@ -88,6 +88,8 @@ pub struct Declared {
     pub batch_size: usize,
     /// Whether gradients of whole batches are clipped.
     pub clips_batches: bool,
+    /// Whether rows that belong together are protected together.
+    pub groups_rows: bool,
 }
 
 impl Default for Declared {
@@ -99,6 +101,7 @@ impl Default for Declared {
             local_steps: None,
             batch_size: 1,
             clips_batches: false,
+            groups_rows: false,
         }
     }
 }
@@ -194,7 +197,7 @@ impl Charter {
         let steps = declared.local_steps.filter(|steps| *steps > 0);
         let privacy = asked.zip(steps).and_then(|(asked, steps)| {
             let releases = rounds_that_train(&topology, rounds);
-            Guarantee::new(asked, steps, declared.batch_size, releases)
+            Guarantee::new(asked, steps, &declared, releases)
                 .map_err(|error| document.note("privacy.epsilon_budget", error.to_string()))
                 .ok()
         });

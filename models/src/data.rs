@@ -18,6 +18,8 @@ pub struct Dataset {
     /// Numbers of the rows in the table; `None`: all of them, in the table's order.
     rows: Option<Arc<[u32]>>,
     labels: Arc<[u32]>,
+    /// Which rows belong together: those of equal numbers. `None`: nothing is known of it.
+    groups: Option<Arc<Vec<u64>>>,
 }
 
 /// Equal features, bit for bit before normalisation, and equal labels; whether they are views does
@@ -102,7 +104,19 @@ impl Dataset {
             values,
             rows: None,
             labels: labels.into(),
+            groups: None,
         }
+    }
+
+    /// The same rows, of which those with equal numbers belong together.
+    pub(crate) fn grouped(self, groups: Option<Vec<u64>>) -> Dataset {
+        let groups = groups.map(Arc::new);
+        Dataset { groups, ..self }
+    }
+
+    /// For each row the number of its group; `None` if nothing is known of groups.
+    pub fn groups(&self) -> Option<&[u64]> {
+        self.groups.as_deref().map(Vec::as_slice)
     }
 
     /// Number of rows.
@@ -151,6 +165,7 @@ impl Dataset {
             }
             bytes +=
                 (dataset.labels.len() + dataset.rows.as_ref().map_or(0, |rows| rows.len())) * 4;
+            bytes += dataset.groups().map_or(0, |groups| groups.len() * 8);
         }
         bytes
     }
@@ -162,12 +177,16 @@ impl Dataset {
     /// When a position is beyond the last row.
     pub fn select(&self, rows: &[usize]) -> Dataset {
         let labels = rows.iter().map(|row| self.labels[*row]).collect();
+        let groups = self.groups.as_ref();
+        let groups = groups.map(|groups| rows.iter().map(|row| groups[*row]).collect::<Vec<u64>>());
+        let groups = groups.map(Arc::new);
         let rows = rows.iter().map(|row| self.place(*row) as u32).collect();
         Dataset {
             features: self.features,
             values: self.values.clone(),
             rows: Some(rows),
             labels,
+            groups,
         }
     }
 
@@ -206,6 +225,7 @@ impl Dataset {
             values: Values::Numbers(Arc::new(numbers)),
             rows: None,
             labels: self.labels.clone(),
+            groups: self.groups.clone(),
         }
     }
 
@@ -249,6 +269,9 @@ impl Dataset {
             .iter()
             .flat_map(|part| part.labels.iter().copied())
             .collect();
+        // Known of all parts, or of none.
+        let groups: Option<Vec<&[u64]>> = parts.iter().map(Dataset::groups).collect();
+        let groups = groups.map(|groups| groups.concat());
         if let Values::Bytes(_, scale) = &first.values {
             let mut bytes = Vec::with_capacity(labels.len() * first.features);
             let copied = parts.iter().all(|part| part.copy_bytes(scale, &mut bytes));
@@ -257,7 +280,8 @@ impl Dataset {
                     first.features,
                     Values::Bytes(Arc::new(bytes), scale.clone()),
                     labels,
-                );
+                )
+                .grouped(groups);
             }
         }
         let mut numbers = Vec::with_capacity(labels.len() * first.features);
@@ -265,6 +289,7 @@ impl Dataset {
             .iter()
             .for_each(|part| (0..part.len()).for_each(|row| part.write_row(row, &mut numbers)));
         Dataset::of_table(first.features, Values::Numbers(Arc::new(numbers)), labels)
+            .grouped(groups)
     }
 
     /// Appends all rows as bytes; `false`, and nothing is appended, if they are not bytes of this

@@ -6,6 +6,9 @@
 //! release.
 
 use kith_consensus::Section;
+use kith_consensus::charter::Declared;
+
+use crate::trainer::GROUP_MAX;
 
 /// Most features a row may have: a bound on what a charter can make a peer allocate (16 Mi values
 /// are 64 MiB a row).
@@ -39,6 +42,17 @@ pub struct Schema {
     /// Named columns of a table, in the order of their features; empty: every column but the label,
     /// in the file's order.
     pub columns: Vec<Column>,
+    /// Which rows belong together; `None`: each stands alone.
+    pub group: Option<Group>,
+}
+
+/// A column whose equal values make rows belong together, such as a patient's number.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// Name in the header. It is no feature.
+    pub column: String,
+    /// Rows of a group that are trained on under a privacy guarantee, at most: 1 to 16.
+    pub rows: usize,
 }
 
 /// One named column of a table.
@@ -110,6 +124,24 @@ impl Column {
     }
 }
 
+impl Group {
+    /// Read only if it is written, so that charters without it keep their federation's id.
+    fn read(section: &mut Section<'_>, label: &str, columns: &[Column]) -> Option<Group> {
+        if !section.has("group") {
+            return None;
+        }
+        let column = section.text("group", None);
+        let rows = section.integer("group_rows", None, 1..=GROUP_MAX as u64) as usize;
+        if column == label || columns.iter().any(|other| other.name == column) {
+            let what = format!(
+                "{column:?} is the label's or a feature's column as well; expected one that models do not see"
+            );
+            section.note("group", what);
+        }
+        Some(Group { column, rows })
+    }
+}
+
 impl Schema {
     /// Reads `[data]`. Problems are noted in the section.
     pub fn read(section: &mut Section<'_>) -> Schema {
@@ -178,6 +210,7 @@ impl Schema {
         } else {
             Vec::new()
         };
+        let group = Group::read(section, &label, &columns);
         // Named columns carry their own; the same numbers in a second place could contradict them.
         let of_all = |section: &mut Section<'_>, key: &str, default: f64| match columns.is_empty() {
             true => section.numbers(key, Some(&[default])),
@@ -212,7 +245,13 @@ impl Schema {
             mean,
             deviation,
             columns,
+            group,
         }
+    }
+
+    /// Declares what the rest of the charter needs to know.
+    pub fn declare(&self, declared: &mut Declared) {
+        declared.groups_rows = self.group.is_some();
     }
 
     /// Number of features of a row: the product of the shape.

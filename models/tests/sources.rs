@@ -11,8 +11,8 @@ use kith_consensus::Seed;
 use kith_consensus::section::Document;
 use kith_models::source::open_idx_rows;
 use kith_models::{
-    DATASETS, DatasetOptions, Opening, Partition, Rows, Schema, Source, TestSize, open, open_as,
-    open_idx, write_csv,
+    DATASETS, Dataset, DatasetOptions, Opening, Partition, Rows, Schema, Source, TestSize, open,
+    open_as, open_idx, write_csv,
 };
 
 fn schema(text: &str) -> Schema {
@@ -773,5 +773,46 @@ fn equal_rows_never_stand_on_both_sides_of_a_split() {
             assert_eq!(both, 0, "{name}, seed {seed}");
             assert_eq!(split.test.len(), if name == "heart" { 230 } else { 360 });
         }
+    }
+}
+
+/// Rows with equal texts in the group column belong together; the column is no feature.
+#[test]
+fn a_group_column_tells_which_rows_belong_together() {
+    let grouped = schema("shape = [2]\nclasses = 2\ngroup = \"who\"\ngroup_rows = 2");
+    let folder = tempfile::tempdir().unwrap();
+    let text = "who,a,b,label\nada,1,2,0\nbob,3,4,1\n ada ,5,6,0\n";
+    let path = file(folder.path(), "rows.csv", text.as_bytes());
+    let rows = open(&path, &grouped).unwrap();
+    assert_eq!(rows.row(2), [5.0, 6.0]);
+    let groups = rows.groups().unwrap();
+    assert!(groups[0] == groups[2] && groups[0] != groups[1]);
+    // A part of the rows keeps its groups, and so do parts that are put together again.
+    let part = rows.select(&[2, 1]);
+    assert_eq!(part.groups().unwrap(), [groups[2], groups[1]]);
+    let whole = Dataset::concat(&[part, rows.select(&[0])]);
+    assert_eq!(whole.groups().unwrap(), [groups[2], groups[1], groups[0]]);
+    assert_eq!(
+        refused("who,a,b,label\n,1,2,0\n", &grouped),
+        "rows.csv, line 2, column \"who\": expected a value, since each row belongs to somebody, found \"\""
+    );
+    assert!(refused("a,b,label\n1,2,0\n", &grouped).contains("expected the column \"who\" once"));
+    assert!(
+        refused("who,a,label\nada,1,0\n", &grouped)
+            .contains("1 columns besides \"label\" and \"who\"")
+    );
+    for (text, words) in [
+        ("group = \"label\"\ngroup_rows = 1", "models do not see"),
+        ("group = \"who\"\ngroup_rows = 17", "group_rows"),
+        ("group = \"who\"", "group_rows"),
+    ] {
+        let text = format!("[data]\nshape = [2]\nclasses = 2\n{text}\n");
+        let mut document = Document::parse(&text).unwrap();
+        document.section("data", Schema::read);
+        let problems = document.finish().unwrap_err();
+        let said = problems
+            .iter()
+            .any(|problem| problem.to_string().contains(words));
+        assert!(said, "{words}: {problems:?}");
     }
 }

@@ -45,8 +45,8 @@ impl Agreement {
         let charter = Charter::resolve(
             text,
             &mut [
-                ("data", &mut |section, _| {
-                    schema = Some(Schema::read(section))
+                ("data", &mut |section, declared| {
+                    schema.insert(Schema::read(section)).declare(declared);
                 }),
                 ("model", &mut |section, _| {
                     model = Some(ModelSection::read(section))

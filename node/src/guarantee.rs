@@ -51,8 +51,6 @@ impl Guarantee {
             );
             return Err(NodeError::Unfit(what));
         }
-        let rows = rows.len();
-        check_delta(agreement, terms, rows)?;
         if data.holdout > 0.0 {
             let what = "[data] holdout: under a privacy.mechanism rows that are held out of a peer's own would be \
                         evaluated outside the guarantee; expected 0, or a test_path with rows that need no protection";
@@ -63,7 +61,9 @@ impl Guarantee {
             why: error.to_string(),
         };
         let training = agreement.task.private_training(terms).map_err(unfit)?;
-        training.check_units(rows).map_err(unfit)?;
+        let units = agreement.task.units(rows).map_err(unfit)?;
+        check_delta(agreement, terms, units.len())?;
+        training.check_units(units.len()).map_err(unfit)?;
         Ok(Some(Guarantee {
             training,
             charging: Charging {
@@ -105,11 +105,12 @@ impl Guarantee {
 fn check_delta(
     agreement: &Agreement,
     guarantee: &kith_consensus::charter::Guarantee,
-    rows: usize,
+    units: usize,
 ) -> Result<(), NodeError> {
     let delta = guarantee.delta().get();
+    let name = guarantee.unit().name();
     let (units, what) = match guarantee.unit() {
-        Unit::Row => (rows, format!("one of this peer's {rows} rows")),
+        Unit::Row | Unit::Group => (units, format!("one of this peer's {units} {name}s")),
         Unit::Peer => {
             let peers = agreement.charter.membership.peers;
             (peers, format!("all rows of one of {peers} peers"))
@@ -118,7 +119,7 @@ fn check_delta(
     if delta * units as f64 >= 1.0 {
         return Err(NodeError::Unfit(format!(
             "privacy.delta {delta} permits to publish {what}; expected less than 1 in the number of {}s, {:e}",
-            guarantee.unit().name(),
+            name,
             1.0 / units as f64
         )));
     }

@@ -58,7 +58,7 @@ impl Learner {
             return Ok(self);
         };
         let training = self.task.private_training(terms)?;
-        let units = Units::rows(self.trainer.data().len());
+        let units = self.trainer.units()?;
         training.check_units(units.len())?;
         let slack = training.slack(self.task.layout().dimension);
         let account = Account::new(charter, slack);

@@ -642,3 +642,29 @@ fn an_audit_attacks_a_charter_s_own_training() {
         assert!(refused.contains(words), "{refused}");
     }
 }
+
+/// Rows with one value in the group column count as one.
+#[test]
+fn groups_of_rows_are_protected_together() {
+    let federation = guarded(3, "2");
+    for name in &federation.names {
+        federation.edit(
+            name,
+            "charter.toml",
+            "[data]\n",
+            "[data]\ngroup = \"id\"\ngroup_rows = 2\n",
+        );
+    }
+    let dir = federation.dir(&federation.names[0]);
+    let checked = run(&["check", "--dir", dir.to_str().expect("text")]);
+    let said = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(said.contains("each group, epsilon 4"), "{said}");
+    let mut peers = start_all(&federation);
+    for peer in &mut peers {
+        peer.until_event("finished");
+        assert_eq!(peer.end(), Some(0));
+    }
+    let found = ledger(&federation, &federation.names[0]);
+    assert_eq!(found["privacy"]["unit"].as_str(), Some("group"), "{found}");
+    assert_eq!(found["entries"][0]["unit"].as_str(), Some("group"));
+}

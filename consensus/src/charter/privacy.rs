@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Declared;
+
 use crate::privacy::filter::RdpFilter;
 use crate::privacy::noise::NoiseScale;
 use crate::privacy::sampling::PoissonSampling;
@@ -18,15 +20,18 @@ use crate::section::Section;
 pub enum Unit {
     /// A row of one peer, added or removed.
     Row,
+    /// The rows of one peer that belong together, added or removed.
+    Group,
     /// All rows of one peer: with them, or as if its training had changed nothing.
     Peer,
 }
 
 impl Unit {
-    /// Its name in statements: `row` or `peer`.
+    /// Its name in statements: `row`, `group` or `peer`.
     pub fn name(self) -> &'static str {
         match self {
             Unit::Row => "row",
+            Unit::Group => "group",
             Unit::Peer => "peer",
         }
     }
@@ -34,7 +39,7 @@ impl Unit {
     /// The value of `privacy.mechanism` that protects it: `example-level` or `update-level`.
     pub fn mechanism(self) -> &'static str {
         match self {
-            Unit::Row => "example-level",
+            Unit::Row | Unit::Group => "example-level",
             Unit::Peer => "update-level",
         }
     }
@@ -60,14 +65,6 @@ pub enum Mechanism {
 }
 
 impl Mechanism {
-    /// What it protects.
-    pub fn unit(self) -> Unit {
-        match self {
-            Mechanism::ExampleLevel { .. } => Unit::Row,
-            Mechanism::UpdateLevel => Unit::Peer,
-        }
-    }
-
     /// Share of the units that take part in a step: all, for a peer that publishes is seen to do so.
     pub fn sampling_rate(self) -> f64 {
         match self {
@@ -128,7 +125,7 @@ impl Asked {
         })
     }
 
-    /// What is to be protected.
+    /// What is to be protected, where rows stand alone.
     pub(super) fn unit(&self) -> Unit {
         match self.sampling {
             Some(_) => Unit::Row,
@@ -161,6 +158,7 @@ fn positive<T>(
 /// The guarantee of a charter: each unit of a peer is protected, against everybody else.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Guarantee {
+    unit: Unit,
     mechanism: Mechanism,
     scale: NoiseScale,
     delta: Delta,
@@ -173,14 +171,14 @@ pub struct Guarantee {
 }
 
 impl Guarantee {
-    /// The guarantee of `releases` rounds of `local_steps` steps on batches of about `lot` rows.
+    /// The guarantee of `releases` rounds of `local_steps` steps, on the batches that are declared.
     ///
     /// # Errors
     /// When the budget does not even pay for one release.
     pub(super) fn new(
         asked: Asked,
         local_steps: u64,
-        lot: usize,
+        declared: &Declared,
         releases: u64,
     ) -> Result<Guarantee, PrivacyError> {
         let Asked {
@@ -189,9 +187,14 @@ impl Guarantee {
             delta,
             epsilon,
         } = asked;
+        let lot = declared.batch_size;
         let (mechanism, steps) = match sampling {
             Some(sampling) => (Mechanism::ExampleLevel { sampling, lot }, local_steps),
             None => (Mechanism::UpdateLevel, 1),
+        };
+        let unit = match (asked.unit(), declared.groups_rows) {
+            (Unit::Row, true) => Unit::Group,
+            (unit, _) => unit,
         };
         let gaussian = SampledGaussian::new(scale.noise_multiplier(), mechanism.sampling_rate())?;
         let release = Phase::new(gaussian, steps)?;
@@ -199,6 +202,7 @@ impl Guarantee {
         let filter = RdpFilter::for_plan(epsilon, delta, &[plan])?;
         filter.clone().charge(&release)?;
         Ok(Guarantee {
+            unit,
             mechanism,
             scale,
             delta,
@@ -217,7 +221,7 @@ impl Guarantee {
 
     /// What is protected.
     pub fn unit(&self) -> Unit {
-        self.mechanism.unit()
+        self.unit
     }
 
     /// Clip norm C and noise multiplier σ.

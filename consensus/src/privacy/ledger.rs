@@ -160,6 +160,7 @@ impl Entry {
         bytes.push(match unit {
             Unit::Row => 0,
             Unit::Peer => 1,
+            Unit::Group => 2,
         });
         let mechanism = release.mechanism();
         for number in [
@@ -224,6 +225,7 @@ impl Fields<'_> {
         let unit = match self.take() {
             [0] => Unit::Row,
             [1] => Unit::Peer,
+            [2] => Unit::Group,
             [other] => return Err(format!("{other} is no mechanism")),
         };
         let (sigma, clip_norm, rate) = (self.number(), self.number(), self.number());

@@ -3,6 +3,8 @@
 use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 
+use kith_consensus::Digest;
+
 use super::error::{DataError, TEXT_MAX, clip, listed};
 use super::images::Images;
 use super::quotes::Quotes;
@@ -134,8 +136,10 @@ pub(super) fn read_csv(
     let mut encoder = RowEncoder::new(path, &header, schema, columns)?;
     let mut row = csv::StringRecord::new();
     let (mut numbers, mut labels, mut lines) = (Vec::new(), Vec::new(), Vec::new());
+    let mut groups = encoder.group.map(|_| Vec::new());
     while next_row(path, &mut reader, &header, &mut row)? {
         labels.push(encoder.encode(&row, &mut numbers)?);
+        encoder.group(&row, &mut groups)?;
         lines.push(row.position().map_or(0, csv::Position::line));
     }
     if labels.is_empty() {
@@ -146,7 +150,7 @@ pub(super) fn read_csv(
         ..encoder.reading()
     };
     Ok((
-        Dataset::from_numbers(numbers, labels, schema.features()),
+        Dataset::from_numbers(numbers, labels, schema.features()).grouped(groups),
         reading,
     ))
 }
@@ -234,12 +238,13 @@ impl Dataset {
     pub fn from_table(table: &RawTable, schema: &Schema) -> Result<Dataset, DataError> {
         let mut encoder = RowEncoder::new(&table.name, &table.header, schema, &[])?;
         let mut numbers = Vec::with_capacity(table.rows.len() * schema.features());
-        let labels: Result<Vec<u32>, DataError> = table
-            .rows
-            .iter()
-            .map(|row| encoder.encode(row, &mut numbers))
-            .collect();
-        Ok(Dataset::from_numbers(numbers, labels?, schema.features()))
+        let mut groups = encoder.group.map(|_| Vec::new());
+        let mut labels = Vec::with_capacity(table.rows.len());
+        for row in &table.rows {
+            labels.push(encoder.encode(row, &mut numbers)?);
+            encoder.group(row, &mut groups)?;
+        }
+        Ok(Dataset::from_numbers(numbers, labels, schema.features()).grouped(groups))
     }
 }
 
@@ -313,7 +318,9 @@ struct RowEncoder<'a> {
     header: &'a csv::StringRecord,
     schema: &'a Schema,
     label: usize,
-    /// Positions in the file: of `schema.columns`, or of every column but the label.
+    /// Where the file says which rows belong together, if the schema asks for that.
+    group: Option<usize>,
+    /// Positions in the file: of `schema.columns`, or of every column but label and group.
     positions: Vec<usize>,
     /// Missing cells so far, for each of `positions`.
     missing: Vec<usize>,
@@ -334,7 +341,11 @@ impl<'a> RowEncoder<'a> {
                 .map(|name| place_of(path, header, name))
                 .collect::<Result<Vec<_>, _>>()
         };
-        let others = || (0..header.len()).filter(|place| *place != label);
+        let group = schema.group.as_ref();
+        let group = group
+            .map(|group| place_of(path, header, &group.column))
+            .transpose()?;
+        let others = || (0..header.len()).filter(|place| *place != label && Some(*place) != group);
         let positions: Vec<usize> = if !schema.columns.is_empty() {
             by_name(&mut schema.columns.iter().map(|column| column.name.as_str()))?
         } else if columns.is_empty() || others().map(|place| &header[place]).eq(columns) {
@@ -342,8 +353,14 @@ impl<'a> RowEncoder<'a> {
         } else {
             by_name(&mut columns.iter().map(String::as_str))?
         };
-        if schema.columns.is_empty() && header.len() - 1 != schema.features() {
-            let found = format!("{} columns besides {:?}", header.len() - 1, schema.label);
+        let count = others().count();
+        if schema.columns.is_empty() && count != schema.features() {
+            let besides = schema
+                .group
+                .iter()
+                .map(|group| format!(" and {:?}", group.column));
+            let besides: String = besides.collect();
+            let found = format!("{count} columns besides {:?}{besides}", schema.label);
             return Err(DataError::Shape {
                 path: path.to_owned(),
                 expected: schema.shape.clone(),
@@ -356,6 +373,7 @@ impl<'a> RowEncoder<'a> {
             header,
             schema,
             label,
+            group,
             positions,
             missing,
         })
@@ -365,7 +383,9 @@ impl<'a> RowEncoder<'a> {
     fn reading(&self) -> Reading {
         let name = |place: usize| self.header[place].to_owned();
         let named = !self.schema.columns.is_empty();
-        let read = |place: &usize| *place == self.label || self.positions.contains(place);
+        let read = |place: &usize| {
+            [Some(self.label), self.group].contains(&Some(*place)) || self.positions.contains(place)
+        };
         let missing = self
             .positions
             .iter()
@@ -441,6 +461,25 @@ impl<'a> RowEncoder<'a> {
             }
         }
         self.label(row)
+    }
+
+    /// Appends the number of the row's group, if groups are asked for: the start of its text's hash.
+    fn group(
+        &self,
+        row: &csv::StringRecord,
+        groups: &mut Option<Vec<u64>>,
+    ) -> Result<(), DataError> {
+        let (Some(place), Some(groups)) = (self.group, groups) else {
+            return Ok(());
+        };
+        let cell = row[place].trim();
+        if cell.is_empty() {
+            return Err(self.refuse(row, place, "a value, since each row belongs to somebody"));
+        }
+        let hash = Digest::of(cell.as_bytes()).0;
+        let (start, _) = hash.split_first_chunk().expect("a hash has 32 bytes");
+        groups.push(u64::from_le_bytes(*start));
+        Ok(())
     }
 
     fn label(&self, row: &csv::StringRecord) -> Result<u32, DataError> {

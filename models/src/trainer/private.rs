@@ -25,6 +25,7 @@ mod update;
 
 use super::optimizer::Optimizer;
 use super::{Request, Trained, Trainer};
+use crate::data::Dataset;
 use crate::model::{Clipping, Network, Workspace, exp_negative};
 use crate::task::{ModelError, Task};
 
@@ -84,6 +85,14 @@ pub enum PrivateError {
         /// What was given.
         found: usize,
     },
+    /// Rows that tell no groups, under a schema that asks for them.
+    #[error(
+        "data.group is {column:?}, and these rows have no such column; expected a table that has it"
+    )]
+    NoGroups {
+        /// The column.
+        column: String,
+    },
     /// A clip on whole gradients beside that on each unit's.
     #[error(
         "training.clip_norm is {found}: expected 0 in private training, which clips each unit's gradient instead"
@@ -107,7 +116,7 @@ pub enum PrivateError {
 const LOT_MAX: usize = 4096;
 
 /// Most rows of a group: they are computed together.
-const GROUP_MAX: usize = 16;
+pub(crate) const GROUP_MAX: usize = 16;
 
 /// Values noised at once: they stay in the first cache.
 const BLOCK: usize = 1024;
@@ -412,6 +421,20 @@ impl Task {
         PrivateTraining::of(guarantee)
     }
 
+    /// The units of these rows: each row, or the groups of the schema.
+    ///
+    /// # Errors
+    /// When the schema asks for groups and the rows do not tell any.
+    pub fn units(&self, rows: &Dataset) -> Result<Units, PrivateError> {
+        let Some(group) = &self.schema().group else {
+            return Ok(Units::rows(rows.len()));
+        };
+        let groups = rows.groups().ok_or_else(|| PrivateError::NoGroups {
+            column: group.column.clone(),
+        })?;
+        Units::groups(groups, group.rows)
+    }
+
     /// Whether a charter's guarantee can be kept with its model and its training.
     ///
     /// # Errors
@@ -432,6 +455,14 @@ impl Task {
 }
 
 impl Trainer {
+    /// The units of the peer's rows.
+    ///
+    /// # Errors
+    /// When the schema asks for groups and the rows do not tell any.
+    pub fn units(&self) -> Result<Units, PrivateError> {
+        self.task.units(&self.data)
+    }
+
     /// Trains for one round and releases the result, once: the key is used up. The release has to
     /// be charged before.
     ///

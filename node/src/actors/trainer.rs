@@ -9,8 +9,7 @@ use kameo::message::{Context, Message};
 use kith_consensus::Seed;
 use kith_gossip::{Input, Parameters};
 use kith_models::{
-    Dataset, PrivateError, PrivateTraining, Request, Task, Trained, Trainer, Units,
-    fresh_release_key,
+    Dataset, PrivateError, PrivateTraining, Request, Task, Trained, Trainer, fresh_release_key,
 };
 use tokio::sync::oneshot;
 
@@ -215,7 +214,7 @@ fn train_privately(
     private: &PrivateTraining,
     request: &Request<'_>,
 ) -> Result<Trained, PrivateError> {
-    let units = Units::rows(trainer.data().len());
+    let units = trainer.units()?;
     let trained = trainer.train_privately(request, private, &units, fresh_release_key()?)?;
     Ok(trained.trained(private))
 }

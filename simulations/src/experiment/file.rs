@@ -93,8 +93,9 @@ impl Experiment {
     ) -> Result<Experiment, Vec<Problem>> {
         let (mut schema, mut model, mut local) = (None, None, None);
         let mut world = None;
-        let mut read_schema =
-            |section: &mut Section<'_>, _: &mut Declared| schema = Some(Schema::read(section));
+        let mut read_schema = |section: &mut Section<'_>, declared: &mut Declared| {
+            schema.insert(Schema::read(section)).declare(declared);
+        };
         let mut read_model =
             |section: &mut Section<'_>, _: &mut Declared| model = Some(ModelSection::read(section));
         let mut read_training = |section: &mut Section<'_>, declared: &mut Declared| {

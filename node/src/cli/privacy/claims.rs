@@ -61,10 +61,35 @@ static PEER: Claims = Claims {
     layer: "one peer; people whose rows several peers have are not covered beyond each of these peers",
 };
 
+static GROUP: Claims = Claims {
+    protected: "the rows of each group together",
+    unit: "all rows with one value in the group column, of which at most as many as the cap are used",
+    adjacency: "Two data sets are neighbours if one has one group of rows more than the other (add or remove).",
+    released: "Every update of every round, not only the last model: whoever sees all of them learns no more of a group's rows, taken \
+               together, than the statement says.",
+    algorithm: "DP-SGD (Abadi et al. 2016, arXiv 1607.00133) on groups of rows",
+    assumptions: &[
+        (
+            "Poisson sampling: each group takes part in a step as a whole and independently of all others",
+            "the lot is drawn group by group from bits of the release's own key; no other way to make lots exists under a guarantee",
+        ),
+        (
+            "each group's gradient has at most the clip norm",
+            "the gradients of a group's rows are clipped as one before the sum; one that is not finite counts as zero",
+        ),
+        (
+            "the group column names everybody once",
+            "nothing enforces that: a person under two values is two groups",
+        ),
+    ],
+    layer: "one group; a person under several values of the group column, or at several peers, has a larger epsilon",
+};
+
 /// The words of the mechanism that protects this.
 pub(super) fn claims(unit: Unit) -> &'static Claims {
     match unit {
         Unit::Row => &ROW,
+        Unit::Group => &GROUP,
         Unit::Peer => &PEER,
     }
 }

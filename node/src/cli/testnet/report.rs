@@ -363,6 +363,7 @@ fn privacy_lines(statement: &Statement) -> [(&'static str, String); 2] {
     } = statement;
     let of = match unit {
         Unit::Row => "privacy of each row",
+        Unit::Group => "privacy of each group",
         Unit::Peer => "privacy of each peer",
     };
     let tight = epsilon_pld.map_or(String::new(), |epsilon| {
