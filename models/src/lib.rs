@@ -42,8 +42,8 @@ pub use poison::{Corner, Patch, PoisonError, flip_labels};
 pub use schema::{Column, ColumnKind, Schema};
 pub use skew::{LabelSkew, SkewReport};
 pub use source::{
-    DataError, Images, Opening, RawTable, Reading, Source, open, open_as, open_idx, write_csv,
-    write_idx,
+    DataError, Images, Opening, RawTable, Reading, Source, open, open_as, open_idx,
+    open_unlabelled, write_csv, write_idx,
 };
 pub use task::{ModelError, Task};
 pub use trainer::{

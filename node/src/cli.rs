@@ -96,7 +96,7 @@ enum Verb {
     Privacy(privacy::Privacy),
     /// Robustly combine model files
     Aggregate(aggregate::Aggregate),
-    /// Look into a model file, or evaluate it
+    /// Look into a model file, evaluate it, or apply it to rows
     #[command(subcommand)]
     Model(model::Model),
     /// List rules, topologies, codecs and everything else that files can name

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use super::error::{DataError, TEXT_MAX, clip, listed};
 use super::images::Images;
 use super::quotes::Quotes;
-use super::reading::{Reading, content, unpacked};
+use super::reading::{Labels, PLACEHOLDER, Reading, content, unpacked};
 use crate::data::Dataset;
 use crate::schema::{ColumnKind, Schema};
 
-/// Cells of a table that mean "nothing was measured", in every schema; `data.missing` adds to them.
-const MISSING: [&str; 3] = ["", "?", "NA"];
+/// Cells of a named column that mean "nothing was measured", in every schema; `data.missing` adds to
+/// them.
+pub const MISSING: [&str; 3] = ["", "?", "NA"];
 /// Most similar names shown for one that is missing.
 const NEAR_MAX: usize = 3;
 /// Most letters by which a near name differs, upper and lower case aside.
@@ -128,10 +129,11 @@ pub(super) fn read_csv(
     path: &Path,
     schema: &Schema,
     columns: &[String],
+    wanted: Labels,
 ) -> Result<(Dataset, Reading), DataError> {
     let mut reader = csv_reader(content(path)?, true);
     let header = csv_header(path, &mut reader)?;
-    let mut encoder = RowEncoder::new(path, &header, schema, columns)?;
+    let mut encoder = RowEncoder::new(path, &header, schema, columns, wanted)?;
     let mut row = csv::StringRecord::new();
     let (mut numbers, mut labels, mut lines) = (Vec::new(), Vec::new(), Vec::new());
     while next_row(path, &mut reader, &header, &mut row)? {
@@ -215,7 +217,7 @@ impl RawTable {
 
     /// The class of each row.
     pub(super) fn classes(&self, schema: &Schema) -> Result<Vec<u32>, DataError> {
-        let encoder = RowEncoder::new(&self.name, &self.header, schema, &[])?;
+        let encoder = RowEncoder::new(&self.name, &self.header, schema, &[], Labels::Needed)?;
         self.rows.iter().map(|row| encoder.label(row)).collect()
     }
 
@@ -232,7 +234,7 @@ impl Dataset {
     /// # Errors
     /// The first cell that the schema does not allow, with its line and column.
     pub fn from_table(table: &RawTable, schema: &Schema) -> Result<Dataset, DataError> {
-        let mut encoder = RowEncoder::new(&table.name, &table.header, schema, &[])?;
+        let mut encoder = RowEncoder::new(&table.name, &table.header, schema, &[], Labels::Needed)?;
         let mut numbers = Vec::with_capacity(table.rows.len() * schema.features());
         let labels: Result<Vec<u32>, DataError> = table
             .rows
@@ -312,7 +314,9 @@ struct RowEncoder<'a> {
     path: &'a Path,
     header: &'a csv::StringRecord,
     schema: &'a Schema,
-    label: usize,
+    /// Position of the label's column; `None` if rows need none and the table has none.
+    label: Option<usize>,
+    wanted: Labels,
     /// Positions in the file: of `schema.columns`, or of every column but the label.
     positions: Vec<usize>,
     /// Missing cells so far, for each of `positions`.
@@ -327,14 +331,19 @@ impl<'a> RowEncoder<'a> {
         header: &'a csv::StringRecord,
         schema: &'a Schema,
         columns: &[String],
+        wanted: Labels,
     ) -> Result<RowEncoder<'a>, DataError> {
-        let label = place_of(path, header, &schema.label)?;
+        let has_label = header.iter().any(|name| name == schema.label);
+        let label = match wanted {
+            Labels::Ignored if !has_label => None,
+            _ => Some(place_of(path, header, &schema.label)?),
+        };
         let by_name = |names: &mut dyn Iterator<Item = &str>| {
             names
                 .map(|name| place_of(path, header, name))
                 .collect::<Result<Vec<_>, _>>()
         };
-        let others = || (0..header.len()).filter(|place| *place != label);
+        let others = || (0..header.len()).filter(|place| Some(*place) != label);
         let positions: Vec<usize> = if !schema.columns.is_empty() {
             by_name(&mut schema.columns.iter().map(|column| column.name.as_str()))?
         } else if columns.is_empty() || others().map(|place| &header[place]).eq(columns) {
@@ -342,8 +351,8 @@ impl<'a> RowEncoder<'a> {
         } else {
             by_name(&mut columns.iter().map(String::as_str))?
         };
-        if schema.columns.is_empty() && header.len() - 1 != schema.features() {
-            let found = format!("{} columns besides {:?}", header.len() - 1, schema.label);
+        if schema.columns.is_empty() && others().count() != schema.features() {
+            let found = format!("{} columns besides {:?}", others().count(), schema.label);
             return Err(DataError::Shape {
                 path: path.to_owned(),
                 expected: schema.shape.clone(),
@@ -356,6 +365,7 @@ impl<'a> RowEncoder<'a> {
             header,
             schema,
             label,
+            wanted,
             positions,
             missing,
         })
@@ -365,7 +375,7 @@ impl<'a> RowEncoder<'a> {
     fn reading(&self) -> Reading {
         let name = |place: usize| self.header[place].to_owned();
         let named = !self.schema.columns.is_empty();
-        let read = |place: &usize| *place == self.label || self.positions.contains(place);
+        let read = |place: &usize| Some(*place) == self.label || self.positions.contains(place);
         let missing = self
             .positions
             .iter()
@@ -443,14 +453,18 @@ impl<'a> RowEncoder<'a> {
         self.label(row)
     }
 
+    /// The class of `row`; [`PLACEHOLDER`] if labels are ignored.
     fn label(&self, row: &csv::StringRecord) -> Result<u32, DataError> {
-        let cell = &row[self.label];
+        let (Some(place), Labels::Needed) = (self.label, self.wanted) else {
+            return Ok(PLACEHOLDER);
+        };
+        let cell = &row[place];
         let names = &self.schema.class_names;
         if !names.is_empty() {
             let class = names.iter().position(|name| name == cell);
             return class
                 .map(|class| class as u32)
-                .ok_or_else(|| self.refuse(row, self.label, &format!("one of {}", listed(names))));
+                .ok_or_else(|| self.refuse(row, place, &format!("one of {}", listed(names))));
         }
         // Spreadsheets and data frames with gaps write integers as 3.0.
         let whole = finite(cell)
@@ -463,7 +477,7 @@ impl<'a> RowEncoder<'a> {
                 } else {
                     format!("an integer from 0 to {}", self.schema.classes - 1)
                 };
-                self.refuse(row, self.label, &expected)
+                self.refuse(row, place, &expected)
             })
     }
 
