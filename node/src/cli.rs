@@ -13,6 +13,7 @@ mod log;
 mod model;
 mod output;
 mod privacy;
+mod protobuf;
 mod run;
 mod sim;
 mod status;

@@ -1,5 +1,7 @@
-//! `kith model`: looks into a trained model, evaluates it, and applies it to rows.
+//! `kith model`: looks into a trained model, evaluates it, applies it to rows, and writes it for other
+//! programs.
 
+mod export;
 mod predict;
 
 use std::path::{Path, PathBuf};
@@ -25,6 +27,8 @@ pub(crate) enum Model {
     Evaluate(Evaluate),
     /// Class and probabilities of rows without labels
     Predict(predict::Predict),
+    /// Write it for PyTorch or as ONNX
+    Export(export::Export),
 }
 
 /// Tensors and metadata of a safetensors file
@@ -72,6 +76,7 @@ impl Model {
             Model::Inspect(inspect) => inspect.run(),
             Model::Evaluate(evaluate) => evaluate.run(),
             Model::Predict(predict) => predict.run(),
+            Model::Export(export) => export.run(),
         }
     }
 }
