@@ -20,6 +20,7 @@ mod status;
 mod testnet;
 mod text;
 mod topology;
+mod watch;
 
 use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
@@ -80,6 +81,8 @@ enum Verb {
     Charter(charter::Charter),
     /// Show the state of a running peer
     Status(status::Status),
+    /// Follow a peer, a testnet or a file of events in the terminal
+    Watch(watch::Watch),
     /// Show a peer's event log
     Log(log::Log),
     /// Copy a peer's state, also while it runs
@@ -124,6 +127,7 @@ pub fn main() -> ExitCode {
         Verb::Run(verb) => verb.run(),
         Verb::Charter(verb) => verb.run(),
         Verb::Status(verb) => verb.run(),
+        Verb::Watch(verb) => verb.run(),
         Verb::Log(verb) => verb.run(),
         Verb::Backup(verb) => verb.run(),
         Verb::Restore(verb) => verb.run(),
