@@ -6,6 +6,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Output};
 
 use common::{Folder, one_document, text_of, told};
@@ -148,14 +149,13 @@ impl Case {
     }
 }
 
-fn python(arguments: &[&str]) -> Option<Output> {
-    let program = std::env::var("KITH_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    Command::new(program).args(arguments).output().ok()
+fn python() -> Command {
+    Command::new(std::env::var("KITH_PYTHON").unwrap_or_else(|_| "python3".to_owned()))
 }
 
 fn is_installed(module: &str, how: &str) -> bool {
-    let found = python(&["-c", &format!("import {module}")]);
-    let found = found.is_some_and(|found| found.status.success());
+    let found = python().args(["-c", &format!("import {module}")]).output();
+    let found = found.is_ok_and(|found| found.status.success());
     if !found {
         // Written past the test's capture of output, so that it is seen.
         let _ = writeln!(
@@ -168,11 +168,8 @@ fn is_installed(module: &str, how: &str) -> bool {
 
 /// The JSON that a script prints.
 fn script(text: &str, arguments: &[&str]) -> Value {
-    let all: Vec<&str> = ["-c", text]
-        .into_iter()
-        .chain(arguments.iter().copied())
-        .collect();
-    let output = python(&all).expect("Python starts");
+    let output = python().args(["-c", text]).args(arguments).output();
+    let output = output.expect("Python starts");
     assert!(output.status.success(), "{}", told(&output));
     one_document(&output)
 }
@@ -248,6 +245,48 @@ fn onnxruntime_reads_every_kind_of_model_and_gives_our_logits() {
             .map(|name| case.folder.path(name).display().to_string());
         case.compare(name, &script(ONNX, &[&model, &rows]));
     }
+}
+
+/// Blocks of the guide in this language.
+fn blocks(language: &str) -> Vec<String> {
+    let guide = text_of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/guides/models.md"));
+    let begin = format!("```{language}\n");
+    let blocks = guide.split(&begin).skip(1);
+    blocks
+        .map(|rest| rest.split("```").next().expect("a block").to_owned())
+        .collect()
+}
+
+#[test]
+fn the_guide_s_commands_do_what_it_says() {
+    let folder = Folder::new();
+    for line in blocks("sh").iter().flat_map(|block| block.lines()) {
+        let mut words = line.split_whitespace();
+        assert_eq!(words.next(), Some("kith"), "{line}");
+        let output = folder.kith(&words.collect::<Vec<_>>());
+        assert!(output.status.success(), "{line}: {}", told(&output));
+    }
+    let predictions = text_of(&folder.path("predictions.csv"));
+    let shown = &blocks("csv")[0];
+    assert_eq!(predictions.lines().next(), shown.lines().next());
+    let classes = predictions.lines().skip(1);
+    let classes: Vec<&str> = classes.filter_map(|line| line.split(',').nth(1)).collect();
+    assert!(!classes.is_empty() && classes.contains(&"0") && classes.contains(&"1"));
+    if !is_installed("torch", "apt-get install python3-torch") {
+        return;
+    }
+    let program = format!(
+        "import sys\nsys.path.insert(0, 'heart')\n{}",
+        blocks("python")[0]
+    );
+    let output = python()
+        .args(["-c", &program])
+        .current_dir(folder.0.path())
+        .output()
+        .expect("Python starts");
+    assert!(output.status.success(), "{}", told(&output));
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(printed.lines().collect::<Vec<_>>(), classes);
 }
 
 #[test]
