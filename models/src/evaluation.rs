@@ -81,6 +81,17 @@ impl Task {
         })
     }
 
+    /// The logit of each class, for each row: the model's outputs, whose softmax is
+    /// [`Task::scores`].
+    ///
+    /// # Errors
+    /// When parameters or rows do not suit the task.
+    pub fn logits(&self, parameters: &[f32], data: &Dataset) -> Result<Vec<Vec<f32>>, ModelError> {
+        let mut all = Vec::with_capacity(data.len());
+        self.for_each_row(parameters, data, |_, logits| all.push(logits.to_vec()))?;
+        Ok(all)
+    }
+
     /// The probability of each class, for each row.
     ///
     /// # Errors

@@ -37,14 +37,14 @@ pub use evaluation::{ClassReport, Evaluation, auc};
 pub use far::{FarValue, far_values};
 pub use file::{Inspection, Tensors, inspect, model_header, read_model, read_tensors, write_model};
 pub use holdout::{hold_out, rows_in_both};
-pub use model::{Layout, MODELS, ModelEntry, ModelSection, TensorSpec};
+pub use model::{Layout, MODELS, ModelEntry, ModelSection, Operation, TensorSpec};
 pub use partition::{PARTITIONS, Partition, PartitionEntry, PartitionError, Place, Rows};
 pub use poison::{Corner, Patch, PoisonError, flip_labels};
 pub use schema::{Column, ColumnKind, Schema};
 pub use skew::{LabelSkew, SkewReport};
 pub use source::{
-    DataError, Images, Opening, RawTable, Reading, Source, open, open_as, open_idx, write_csv,
-    write_idx,
+    DataError, Images, Opening, RawTable, Reading, Source, open, open_as, open_idx,
+    open_unlabelled, write_csv, write_idx,
 };
 pub use task::{ModelError, Task};
 pub use trainer::{

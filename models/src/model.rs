@@ -12,6 +12,7 @@ mod exponential;
 mod kernel;
 mod mlp;
 mod network;
+mod operations;
 mod pooling;
 mod softmax;
 
@@ -26,6 +27,7 @@ pub(crate) use exponential::exp_negative;
 pub(crate) use kernel::dispatch;
 pub(crate) use network::{Clipping, Step};
 pub use network::{Network, Workspace};
+pub use operations::Operation;
 
 /// Most parameters a model may have: a bound on what a charter can make a peer allocate (1 GiB of
 /// f32).

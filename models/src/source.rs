@@ -27,9 +27,9 @@ pub use idx::{open_idx, open_idx_rows, write_idx};
 pub use images::Images;
 pub use npy::open_npy;
 pub use reading::Reading;
-use reading::content;
-pub use table::RawTable;
+use reading::{Labels, content};
 pub(crate) use table::images_from_csv;
+pub use table::{MISSING, RawTable};
 
 /// What a file or a shipped data set holds, before the schema is applied.
 #[derive(Clone, Debug, PartialEq)]
@@ -131,6 +131,18 @@ enum Format {
 }
 
 impl Format {
+    /// The format that a file's first bytes show, or else its name.
+    fn of(path: &Path) -> Result<Format, DataError> {
+        let found = Format::of_content(path)?.or_else(|| Format::of_name(path));
+        found.ok_or_else(|| {
+            let known = "expected *.csv, NPY (as *x.npy) or IDX (as *-images-idx3-ubyte), each plain or as *.gz";
+            DataError::format(
+                path,
+                format!("neither its first bytes nor its name tell the format; {known}"),
+            )
+        })
+    }
+
     /// The format that the first bytes show, after unpacking; a table has no such mark.
     fn of_content(path: &Path) -> Result<Option<Format>, DataError> {
         let mut start = Vec::new();
@@ -202,13 +214,7 @@ pub fn open_as(
     schema: &Schema,
     opening: Opening<'_>,
 ) -> Result<(Dataset, Reading), DataError> {
-    let Some(format) = Format::of_content(path)?.or_else(|| Format::of_name(path)) else {
-        let known = "expected *.csv, NPY (as *x.npy) or IDX (as *-images-idx3-ubyte), each plain or as *.gz";
-        return Err(DataError::format(
-            path,
-            format!("neither its first bytes nor its name tell the format; {known}"),
-        ));
-    };
+    let format = Format::of(path)?;
     if format == Format::Table {
         if let Some(labels) = opening.labels {
             let what = format!(
@@ -220,7 +226,7 @@ pub fn open_as(
                 format!("{what}, found {}", labels.display()),
             ));
         }
-        return table::read_csv(path, schema, opening.columns);
+        return table::read_csv(path, schema, opening.columns, Labels::Needed);
     }
     let labels = match opening.labels {
         Some(labels) => labels.to_owned(),
@@ -238,8 +244,22 @@ pub fn open_as(
         ));
     }
     match format {
-        Format::Npy => npy::read(path, &labels, schema),
-        _ => idx::read(path, &labels, schema),
+        Format::Npy => npy::read(path, Some(&labels), schema),
+        _ => idx::read(path, Some(&labels), schema),
+    }
+}
+
+/// Opens rows that need no labels, in the formats of [`open_as`], for a model to classify. Labels
+/// are not read, whether they are there or not. Every label of the result is 0, which says nothing
+/// about the row.
+///
+/// # Errors
+/// What is wrong, with file, line, column and value if there are any.
+pub fn open_unlabelled(path: &Path, schema: &Schema) -> Result<(Dataset, Reading), DataError> {
+    match Format::of(path)? {
+        Format::Table => table::read_csv(path, schema, &[], Labels::Ignored),
+        Format::Npy => npy::read(path, None, schema),
+        Format::Idx => idx::read(path, None, schema),
     }
 }
 

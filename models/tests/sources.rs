@@ -12,7 +12,7 @@ use kith_consensus::section::Document;
 use kith_models::source::open_idx_rows;
 use kith_models::{
     DATASETS, Dataset, DatasetOptions, Opening, Partition, Rows, Schema, Source, TestSize, open,
-    open_as, open_idx, write_csv,
+    open_as, open_idx, open_unlabelled, write_csv,
 };
 
 fn schema(text: &str) -> Schema {
@@ -101,6 +101,46 @@ fn named_columns_are_found_by_name_and_missing_values_imputed() {
         "rows.csv, line 2, column \"sex\": expected one of f, m, found \"x\""
     );
     assert!(refused("sick,sex,chol\nmaybe,f,1\n", &schema).contains("expected one of no, yes"));
+}
+
+#[test]
+fn rows_without_labels_are_read_and_labels_that_are_there_are_ignored() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = |text: &str| file(folder.path(), "rows.csv", text.as_bytes());
+    let features = |path: &Path, schema: &Schema| {
+        let (rows, reading) = open_unlabelled(path, schema).unwrap();
+        assert!(rows.labels().iter().all(|label| *label == 0));
+        (
+            (0..rows.len()).map(|row| rows.row(row)).collect::<Vec<_>>(),
+            reading,
+        )
+    };
+    let named = schema("classes = 2\nlabel = \"sick\"\n[[data.column]]\nname = \"age\"");
+    let (rows, reading) = features(&table("name,age\nAda,3\nBo,4\n"), &named);
+    assert_eq!(
+        (rows, reading.unused),
+        (vec![vec![3.0], vec![4.0]], vec!["name".to_owned()])
+    );
+    let (rows, reading) = features(&table("sick,age\nmaybe,3\n"), &named);
+    assert_eq!((rows, reading.unused.len()), (vec![vec![3.0]], 0));
+
+    let plain = schema("shape = [2]\nclasses = 2\nmean = [1]");
+    for text in ["a,b\n1,2\n", "a,label,b\n1,?,2\n"] {
+        assert_eq!(features(&table(text), &plain).0, [[0.0, 1.0]], "{text}");
+    }
+    let wide = open_unlabelled(&table("a,b,c\n1,2,3\n"), &plain).unwrap_err();
+    assert!(wide.to_string().contains("3 columns"), "{wide}");
+
+    let images = idx(0x0803, &[2, 1, 2], &[1, 2, 3, 4]);
+    let array = npy("|u1", "False", "(2, 2)", &[1, 2, 3, 4]);
+    for (name, bytes) in [("images-idx3-ubyte", images), ("rows.npy", array)] {
+        let path = file(folder.path(), name, &bytes);
+        assert_eq!(
+            features(&path, &plain).0,
+            [[0.0, 1.0], [2.0, 3.0]],
+            "{name}"
+        );
+    }
 }
 
 #[test]

@@ -14,12 +14,14 @@ mod man;
 mod model;
 mod output;
 mod privacy;
+mod protobuf;
 mod run;
 mod sim;
 mod status;
 mod testnet;
 mod text;
 mod topology;
+mod watch;
 
 use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
@@ -80,6 +82,8 @@ enum Verb {
     Charter(charter::Charter),
     /// Show the state of a running peer
     Status(status::Status),
+    /// Follow a peer, a testnet or a file of events in the terminal
+    Watch(watch::Watch),
     /// Show a peer's event log
     Log(log::Log),
     /// Copy a peer's state, also while it runs
@@ -97,7 +101,7 @@ enum Verb {
     Privacy(privacy::Privacy),
     /// Robustly combine model files
     Aggregate(aggregate::Aggregate),
-    /// Look into a model file, or evaluate it
+    /// Look into a model file, evaluate it, or apply it to rows
     #[command(subcommand)]
     Model(model::Model),
     /// List rules, topologies, codecs and everything else that files can name
@@ -126,6 +130,7 @@ pub fn main() -> ExitCode {
         Verb::Run(verb) => verb.run(),
         Verb::Charter(verb) => verb.run(),
         Verb::Status(verb) => verb.run(),
+        Verb::Watch(verb) => verb.run(),
         Verb::Log(verb) => verb.run(),
         Verb::Backup(verb) => verb.run(),
         Verb::Restore(verb) => verb.run(),

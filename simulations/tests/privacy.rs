@@ -92,7 +92,7 @@ fn peers_whose_budget_is_spent_release_nothing_more_and_still_finish() {
 
 #[test]
 fn whole_updates_are_charged_once_a_round_and_end_at_the_budget() {
-    let outcome = run(&text_of_peers(8.0, 6.0));
+    let outcome = run(&text_of_peers(3.0, 6.0));
     let spent = outcome.privacy.expect("a statement");
     assert_eq!(
         (spent.mechanism.as_str(), spent.unit.name()),
@@ -214,7 +214,7 @@ fn what_a_guarantee_does_not_cover_is_refused_with_the_reason() {
             "4096",
         ),
         (
-            ("example-level", "update-level".to_owned()),
+            ("example-level", "row-level".to_owned()),
             "privacy.mechanism",
             "known: none, example-level",
         ),

@@ -110,6 +110,7 @@ impl Asked {
             false => None,
         };
         if !samples && section.has("sampling_rate") {
+            let _ = section.number("sampling_rate", None, f64::MIN..=f64::MAX);
             let what = "at the update level every round counts in full, since neighbours see who \
                         takes part; expected no sampling_rate";
             section.note("sampling_rate", what);

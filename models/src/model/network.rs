@@ -29,29 +29,29 @@ const BLOCK: usize = 1 << 16;
 /// A network, by the places of its tensors in the parameter vector.
 #[derive(Clone, Debug)]
 pub struct Network {
-    stages: Vec<Stage>,
-    layers: Vec<Linear>,
+    pub(super) stages: Vec<Stage>,
+    pub(super) layers: Vec<Linear>,
 }
 
 /// Convolution of stride 1, padded to the same size, 2×2 max-pooling, bias and ReLU. Bias and ReLU
 /// commute with the maximum, and have a quarter of the values after it.
 #[derive(Clone, Debug)]
-struct Stage {
+pub(super) struct Stage {
     /// `[outputs, channels, kernel, kernel]`.
-    weight: Range<usize>,
+    pub(super) weight: Range<usize>,
     bias: Range<usize>,
-    channels: usize,
+    pub(super) channels: usize,
     /// The image plane of its inputs.
-    plane: Plane,
+    pub(super) plane: Plane,
 }
 
 /// y = W·x + b, with W stored `[outputs, inputs]`.
 #[derive(Clone, Debug)]
-struct Linear {
-    weight: Range<usize>,
+pub(super) struct Linear {
+    pub(super) weight: Range<usize>,
     bias: Range<usize>,
-    inputs: usize,
-    outputs: usize,
+    pub(super) inputs: usize,
+    pub(super) outputs: usize,
 }
 
 /// A function that takes a part of the gradient: its range in the parameter vector, the parameters
@@ -378,7 +378,7 @@ impl Linear {
 }
 
 impl Stage {
-    fn outputs(&self) -> usize {
+    pub(super) fn outputs(&self) -> usize {
         self.bias.len()
     }
 

@@ -6,20 +6,28 @@ use std::path::Path;
 
 use super::error::DataError;
 use super::images::Images;
-use super::reading::{DATA_BYTES_MAX, Reading, content, read_values};
+use super::reading::{DATA_BYTES_MAX, PLACEHOLDER, Reading, content, read_values};
 use crate::data::Dataset;
 use crate::schema::Schema;
 
 const IDX_IMAGES: u32 = 0x0000_0803;
 const IDX_LABELS: u32 = 0x0000_0801;
 
-/// The rows of an IDX pair, and how their axes were read.
+/// The rows of an IDX pair, and how their axes were read. Without a file of labels every row has
+/// [`PLACEHOLDER`].
 pub(super) fn read(
     images: &Path,
-    labels: &Path,
+    labels: Option<&Path>,
     schema: &Schema,
 ) -> Result<(Dataset, Reading), DataError> {
-    let images = read_idx(images, labels, None)?;
+    let images = match labels {
+        Some(labels) => read_idx(images, labels, None)?,
+        None => {
+            let (mut images, count) = read_images(images, None)?;
+            images.labels = vec![PLACEHOLDER as u8; count as usize];
+            images
+        }
+    };
     let axes = images.axes(schema)?;
     Ok((
         Dataset::from_images(&images, schema)?,
@@ -59,6 +67,22 @@ pub(crate) fn read_idx(
     labels: &Path,
     rows: Option<&[usize]>,
 ) -> Result<Images, DataError> {
+    let (mut pair, count) = read_images(images, rows)?;
+    let mut reader = content(labels)?;
+    let [label_count] = idx_header(labels, &mut reader, IDX_LABELS)?;
+    if label_count != count {
+        let what = format!(
+            "announces {label_count} labels for the {count} images of {}",
+            images.display()
+        );
+        return Err(DataError::format(labels, what));
+    }
+    pair.labels = read_values(labels, &mut reader, u64::from(count), 1, rows)?;
+    Ok(pair)
+}
+
+/// Reads images without labels, or those at these ascending positions; and how many the file holds.
+fn read_images(images: &Path, rows: Option<&[usize]>) -> Result<(Images, u32), DataError> {
     let mut reader = content(images)?;
     let [count, height, width] = idx_header(images, &mut reader, IDX_IMAGES)?;
     let size = u64::from(height) * u64::from(width);
@@ -69,23 +93,14 @@ pub(crate) fn read_idx(
         return Err(DataError::format(images, what));
     }
     let pixels = read_values(images, &mut reader, u64::from(count), size, rows)?;
-    let mut reader = content(labels)?;
-    let [label_count] = idx_header(labels, &mut reader, IDX_LABELS)?;
-    if label_count != count {
-        let what = format!(
-            "announces {label_count} labels for the {count} images of {}",
-            images.display()
-        );
-        return Err(DataError::format(labels, what));
-    }
-    let labels = read_values(labels, &mut reader, u64::from(count), 1, rows)?;
-    Ok(Images {
+    let images = Images {
         name: images.to_owned(),
         height: height as usize,
         width: width as usize,
         pixels,
-        labels,
-    })
+        labels: Vec::new(),
+    };
+    Ok((images, count))
 }
 
 fn idx_header<const N: usize>(

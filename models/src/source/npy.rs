@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::error::DataError;
 use super::images::compare_axes;
-use super::reading::{DATA_BYTES_MAX, Reading, content, read_values};
+use super::reading::{DATA_BYTES_MAX, PLACEHOLDER, Reading, content, read_values};
 use crate::data::Dataset;
 use crate::schema::Schema;
 
@@ -20,13 +20,14 @@ const HEADER_SHOWN: usize = 160;
 /// A header that is not NPY, an order or type that is not supported, a wrong length, values that
 /// are not finite.
 pub fn open_npy(rows: &Path, labels: &Path, schema: &Schema) -> Result<Dataset, DataError> {
-    read(rows, labels, schema).map(|(rows, _)| rows)
+    read(rows, Some(labels), schema).map(|(rows, _)| rows)
 }
 
-/// The rows of an NPY pair, and how their axes were read.
+/// The rows of an NPY pair, and how their axes were read. Without a file of labels every row has
+/// [`PLACEHOLDER`].
 pub(super) fn read(
     rows: &Path,
-    labels: &Path,
+    labels: Option<&Path>,
     schema: &Schema,
 ) -> Result<(Dataset, Reading), DataError> {
     let found = read_npy(rows)?;
@@ -43,7 +44,10 @@ pub(super) fn read(
         axes,
         ..Reading::default()
     };
-    let labels = read_labels(labels, count, schema)?;
+    let labels = match labels {
+        Some(labels) => read_labels(labels, count, schema)?,
+        None => vec![PLACEHOLDER; count],
+    };
     if count == 0 {
         return Err(DataError::format(rows, "the array has no row"));
     }

@@ -28,6 +28,18 @@ pub struct Reading {
     pub axes: Option<String>,
 }
 
+/// Whether the labels of rows are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Labels {
+    /// Every row has one of the schema's classes.
+    Needed,
+    /// Rows may have none; those that are there may be anything.
+    Ignored,
+}
+
+/// The class of rows whose labels are ignored. Every schema has this class.
+pub(super) const PLACEHOLDER: u32 = 0;
+
 /// A reader of the file's content, unpacked if its first bytes say gzip.
 pub(super) fn content(path: &Path) -> Result<Box<dyn Read>, DataError> {
     let file = File::open(path).map_err(|source| DataError::Io {

@@ -8,12 +8,13 @@ use kith_consensus::Digest;
 use super::error::{DataError, TEXT_MAX, clip, listed};
 use super::images::Images;
 use super::quotes::Quotes;
-use super::reading::{Reading, content, unpacked};
+use super::reading::{Labels, PLACEHOLDER, Reading, content, unpacked};
 use crate::data::Dataset;
 use crate::schema::{ColumnKind, Schema};
 
-/// Cells of a table that mean "nothing was measured", in every schema; `data.missing` adds to them.
-const MISSING: [&str; 3] = ["", "?", "NA"];
+/// Cells of a named column that mean "nothing was measured", in every schema; `data.missing` adds to
+/// them.
+pub const MISSING: [&str; 3] = ["", "?", "NA"];
 /// Most similar names shown for one that is missing.
 const NEAR_MAX: usize = 3;
 /// Most letters by which a near name differs, upper and lower case aside.
@@ -130,13 +131,14 @@ pub(super) fn read_csv(
     path: &Path,
     schema: &Schema,
     columns: &[String],
+    wanted: Labels,
 ) -> Result<(Dataset, Reading), DataError> {
     let mut reader = csv_reader(content(path)?, true);
     let header = csv_header(path, &mut reader)?;
-    let mut encoder = RowEncoder::new(path, &header, schema, columns)?;
+    let mut encoder = RowEncoder::new(path, &header, schema, columns, wanted)?;
     let mut row = csv::StringRecord::new();
     let (mut numbers, mut labels, mut lines) = (Vec::new(), Vec::new(), Vec::new());
-    let mut groups = encoder.group.map(|_| Vec::new());
+    let mut groups = encoder.no_groups();
     while next_row(path, &mut reader, &header, &mut row)? {
         labels.push(encoder.encode(&row, &mut numbers)?);
         encoder.group(&row, &mut groups)?;
@@ -219,7 +221,7 @@ impl RawTable {
 
     /// The class of each row.
     pub(super) fn classes(&self, schema: &Schema) -> Result<Vec<u32>, DataError> {
-        let encoder = RowEncoder::new(&self.name, &self.header, schema, &[])?;
+        let encoder = RowEncoder::new(&self.name, &self.header, schema, &[], Labels::Needed)?;
         self.rows.iter().map(|row| encoder.label(row)).collect()
     }
 
@@ -236,9 +238,9 @@ impl Dataset {
     /// # Errors
     /// The first cell that the schema does not allow, with its line and column.
     pub fn from_table(table: &RawTable, schema: &Schema) -> Result<Dataset, DataError> {
-        let mut encoder = RowEncoder::new(&table.name, &table.header, schema, &[])?;
+        let mut encoder = RowEncoder::new(&table.name, &table.header, schema, &[], Labels::Needed)?;
         let mut numbers = Vec::with_capacity(table.rows.len() * schema.features());
-        let mut groups = encoder.group.map(|_| Vec::new());
+        let mut groups = encoder.no_groups();
         let mut labels = Vec::with_capacity(table.rows.len());
         for row in &table.rows {
             labels.push(encoder.encode(row, &mut numbers)?);
@@ -317,7 +319,9 @@ struct RowEncoder<'a> {
     path: &'a Path,
     header: &'a csv::StringRecord,
     schema: &'a Schema,
-    label: usize,
+    /// Position of the label's column; `None` if rows need none and the table has none.
+    label: Option<usize>,
+    wanted: Labels,
     /// Where the file says which rows belong together, if the schema asks for that.
     group: Option<usize>,
     /// Positions in the file: of `schema.columns`, or of every column but label and group.
@@ -334,18 +338,20 @@ impl<'a> RowEncoder<'a> {
         header: &'a csv::StringRecord,
         schema: &'a Schema,
         columns: &[String],
+        wanted: Labels,
     ) -> Result<RowEncoder<'a>, DataError> {
-        let label = place_of(path, header, &schema.label)?;
+        let has_label = header.iter().any(|name| name == schema.label);
+        let label = match wanted {
+            Labels::Ignored if !has_label => None,
+            _ => Some(place_of(path, header, &schema.label)?),
+        };
         let by_name = |names: &mut dyn Iterator<Item = &str>| {
             names
                 .map(|name| place_of(path, header, name))
                 .collect::<Result<Vec<_>, _>>()
         };
-        let group = schema.group.as_ref();
-        let group = group
-            .map(|group| place_of(path, header, &group.column))
-            .transpose()?;
-        let others = || (0..header.len()).filter(|place| *place != label && Some(*place) != group);
+        let group = group_of(path, header, schema, wanted)?;
+        let others = || (0..header.len()).filter(|place| ![label, group].contains(&Some(*place)));
         let positions: Vec<usize> = if !schema.columns.is_empty() {
             by_name(&mut schema.columns.iter().map(|column| column.name.as_str()))?
         } else if columns.is_empty() || others().map(|place| &header[place]).eq(columns) {
@@ -373,6 +379,7 @@ impl<'a> RowEncoder<'a> {
             header,
             schema,
             label,
+            wanted,
             group,
             positions,
             missing,
@@ -384,7 +391,7 @@ impl<'a> RowEncoder<'a> {
         let name = |place: usize| self.header[place].to_owned();
         let named = !self.schema.columns.is_empty();
         let read = |place: &usize| {
-            [Some(self.label), self.group].contains(&Some(*place)) || self.positions.contains(place)
+            [self.label, self.group].contains(&Some(*place)) || self.positions.contains(place)
         };
         let missing = self
             .positions
@@ -463,6 +470,11 @@ impl<'a> RowEncoder<'a> {
         self.label(row)
     }
 
+    /// Where the groups of rows go, if they are told: rows without labels need none.
+    fn no_groups(&self) -> Option<Vec<u64>> {
+        (self.wanted == Labels::Needed && self.group.is_some()).then(Vec::new)
+    }
+
     /// Appends the number of the row's group, if groups are asked for: the start of its text's hash.
     fn group(
         &self,
@@ -482,14 +494,18 @@ impl<'a> RowEncoder<'a> {
         Ok(())
     }
 
+    /// The class of `row`; [`PLACEHOLDER`] if labels are ignored.
     fn label(&self, row: &csv::StringRecord) -> Result<u32, DataError> {
-        let cell = &row[self.label];
+        let (Some(place), Labels::Needed) = (self.label, self.wanted) else {
+            return Ok(PLACEHOLDER);
+        };
+        let cell = &row[place];
         let names = &self.schema.class_names;
         if !names.is_empty() {
             let class = names.iter().position(|name| name == cell);
             return class
                 .map(|class| class as u32)
-                .ok_or_else(|| self.refuse(row, self.label, &format!("one of {}", listed(names))));
+                .ok_or_else(|| self.refuse(row, place, &format!("one of {}", listed(names))));
         }
         // Spreadsheets and data frames with gaps write integers as 3.0.
         let whole = finite(cell)
@@ -502,7 +518,7 @@ impl<'a> RowEncoder<'a> {
                 } else {
                     format!("an integer from 0 to {}", self.schema.classes - 1)
                 };
-                self.refuse(row, self.label, &expected)
+                self.refuse(row, place, &expected)
             })
     }
 
@@ -539,6 +555,22 @@ fn is_missing(cell: &str, kind: &ColumnKind, schema: &Schema) -> bool {
 }
 
 /// The one place of this name in a header.
+/// Where a table says which rows belong together. Rows without labels may lack it.
+fn group_of(
+    path: &Path,
+    header: &csv::StringRecord,
+    schema: &Schema,
+    wanted: Labels,
+) -> Result<Option<usize>, DataError> {
+    let Some(group) = &schema.group else {
+        return Ok(None);
+    };
+    match wanted {
+        Labels::Needed => place_of(path, header, &group.column).map(Some),
+        Labels::Ignored => Ok(header.iter().position(|name| name == group.column)),
+    }
+}
+
 fn place_of(path: &Path, header: &csv::StringRecord, name: &str) -> Result<usize, DataError> {
     let mut places = header
         .iter()

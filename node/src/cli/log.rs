@@ -1,5 +1,6 @@
 //! `kith log`: a peer's event log, from the running peer or from its state folder.
 
+mod follow;
 mod tensorboard;
 
 use std::collections::BTreeMap;
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
+pub(super) use self::follow::{Follower, Store};
 use super::output::{Failure, Verdict, print, print_json, tell};
 use super::{done, status};
 use crate::agreement::Agreement;
@@ -97,7 +99,7 @@ impl Log {
 
 /// The folder itself if a peer's configuration is in it; else, in a testnet's folder, those of its
 /// peers.
-fn peers(dir: &Path) -> Result<Vec<PathBuf>, NodeError> {
+pub(super) fn peers(dir: &Path) -> Result<Vec<PathBuf>, NodeError> {
     if dir.join(CONFIG_FILE).exists() {
         return Ok(vec![dir.to_owned()]);
     }
@@ -136,7 +138,7 @@ fn read(config: &Config, count: usize) -> Result<Vec<String>, Failure> {
     }
 }
 
-fn names(config: &Config) -> BTreeMap<String, String> {
+pub(super) fn names(config: &Config) -> BTreeMap<String, String> {
     let Ok(agreement) = Agreement::load(&config.charter) else {
         return BTreeMap::new();
     };
@@ -151,27 +153,39 @@ fn names(config: &Config) -> BTreeMap<String, String> {
 
 /// One line for people: the time, the event, and the rest unchanged.
 fn plain(line: &str, names: &BTreeMap<String, String>) -> String {
-    let Ok(Value::Object(mut line)) = serde_json::from_str(line) else {
+    let Some([time, at, event, rest]) = parts(line, names) else {
         return format!("{line}\n");
     };
-    let at = line
-        .remove("at_seconds")
-        .and_then(|at| at.as_f64())
-        .unwrap_or(0.0);
-    let time = line
-        .remove("time")
-        .and_then(|time| time.as_str().map(str::to_owned))
-        .unwrap_or_default();
-    let event = line
-        .remove("event")
-        .and_then(|event| event.as_str().map(str::to_owned))
-        .unwrap_or_default();
+    format!("{time:<24}  {at:>10} s  {event:<16} {rest}\n")
+}
+
+/// The same for a narrow screen: of the time hours, minutes and seconds.
+pub(super) fn brief(line: &str, names: &BTreeMap<String, String>) -> String {
+    let Some([time, _, event, rest]) = parts(line, names) else {
+        return line.to_owned();
+    };
+    format!("{} {event} {rest}", time.get(11..19).unwrap_or_default())
+}
+
+/// Time of day, seconds since the start, the event's name, and the rest unchanged; `None` if the
+/// line is no event.
+fn parts(line: &str, names: &BTreeMap<String, String>) -> Option<[String; 4]> {
+    let Ok(Value::Object(mut line)) = serde_json::from_str(line) else {
+        return None;
+    };
+    let at = line.remove("at_seconds").and_then(|at| at.as_f64());
+    let [time, event] = ["time", "event"].map(|key| {
+        let text = line.remove(key);
+        text.and_then(|text| text.as_str().map(str::to_owned))
+            .unwrap_or_default()
+    });
     line.remove("node");
     let rest: Vec<String> = line
         .iter()
         .map(|(key, value)| format!("{key} {}", named(value, names)))
         .collect();
-    format!("{time:<24}  {at:10.3} s  {event:<16} {}\n", rest.join("  "))
+    let at = format!("{:.3}", at.unwrap_or(0.0));
+    Some([time, at, event, rest.join("  ")])
 }
 
 /// A value with the names of members in place of their ids.

@@ -1,10 +1,14 @@
-//! `kith model`: looks into a trained model, or evaluates it.
+//! `kith model`: looks into a trained model, evaluates it, applies it to rows, and writes it for other
+//! programs.
+
+mod export;
+mod predict;
 
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use kith_models::source::Reading;
-use kith_models::{Evaluation, Opening, auc, inspect, open_as, read_model};
+use kith_models::{Evaluation, Opening, Schema, auc, inspect, open_as, read_model};
 use serde_json::{Value, json};
 
 use super::done;
@@ -14,13 +18,17 @@ use crate::agreement::Agreement;
 /// Metadata of a checkpoint: the federation in which it was made.
 const FEDERATION: &str = "kith.federation";
 
-/// Look into a model file, or evaluate it
+/// Look into a model file, evaluate it, or apply it to rows
 #[derive(Debug, Subcommand)]
 pub(crate) enum Model {
     /// Tensors and metadata of a safetensors file
     Inspect(Inspect),
     /// Loss and accuracy on rows of your own
     Evaluate(Evaluate),
+    /// Class and probabilities of rows without labels
+    Predict(predict::Predict),
+    /// Write it for PyTorch or as ONNX
+    Export(export::Export),
 }
 
 /// Tensors and metadata of a safetensors file
@@ -39,11 +47,8 @@ pub(crate) struct Inspect {
 Example:
   kith model evaluate ada/checkpoints/round-000020.safetensors --charter ada/charter.toml --data test.csv")]
 pub(crate) struct Evaluate {
-    /// The model, for example a checkpoint
-    file: PathBuf,
-    /// The charter it was trained under
-    #[arg(long)]
-    charter: PathBuf,
+    #[command(flatten)]
+    trained: Trained,
     /// Rows with labels; best rows that no peer has trained on
     #[arg(long)]
     data: PathBuf,
@@ -55,11 +60,23 @@ pub(crate) struct Evaluate {
     json: bool,
 }
 
+/// A model and the charter that says what its parameters mean
+#[derive(Debug, Args)]
+struct Trained {
+    /// The model, for example a checkpoint
+    file: PathBuf,
+    /// The charter it was trained under
+    #[arg(long)]
+    charter: PathBuf,
+}
+
 impl Model {
     pub(crate) fn run(self) -> Verdict {
         match self {
             Model::Inspect(inspect) => inspect.run(),
             Model::Evaluate(evaluate) => evaluate.run(),
+            Model::Predict(predict) => predict.run(),
+            Model::Export(export) => export.run(),
         }
     }
 }
@@ -107,7 +124,7 @@ impl Inspect {
     }
 }
 
-impl Evaluate {
+impl Trained {
     /// A model means something only under the charter that it was trained under: another one may
     /// normalise rows differently and still have parameters of equal shapes.
     fn compare_federations(&self, trained: Option<&String>, given: &str) -> Result<(), Failure> {
@@ -131,7 +148,9 @@ impl Evaluate {
         }
     }
 
-    fn parameters(&self, agreement: &Agreement) -> Result<Vec<f32>, Failure> {
+    /// The charter's agreement and the model's parameters.
+    fn load(&self) -> Result<(Agreement, Vec<f32>), Failure> {
+        let agreement = Agreement::load(&self.charter)?;
         let bytes = read(&self.file)?;
         let metadata = inspect(&bytes)
             .map_err(|error| failed(&self.file, error))?
@@ -140,12 +159,15 @@ impl Evaluate {
             metadata.get(FEDERATION),
             &agreement.charter.genesis.to_string(),
         )?;
-        read_model(&bytes, agreement.task.layout()).map_err(|error| failed(&self.file, error))
+        let parameters = read_model(&bytes, agreement.task.layout())
+            .map_err(|error| failed(&self.file, error))?;
+        Ok((agreement, parameters))
     }
+}
 
+impl Evaluate {
     fn run(self) -> Verdict {
-        let agreement = Agreement::load(&self.charter)?;
-        let parameters = self.parameters(&agreement)?;
+        let (agreement, parameters) = self.trained.load()?;
         let opening = Opening {
             labels: self.labels.as_deref(),
             ..Opening::default()
@@ -173,6 +195,23 @@ impl Evaluate {
 
 fn failed(path: &Path, error: impl std::fmt::Display) -> Failure {
     Failure::new(format!("{}: {error}", path.display()))
+}
+
+/// An output that is also an input would destroy it.
+fn refuse_overwriting(out: &Path, input: &Path) -> Result<(), Failure> {
+    match (out.canonicalize(), input.canonicalize()) {
+        (Ok(same), Ok(other)) if same == other => Err(Failure::with_help(
+            format!("{} is the output and also an input", out.display()),
+            "nothing was written; give another --out",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The name of a class: the schema's, or its number from 0.
+fn class_name(schema: &Schema, class: usize) -> String {
+    let given = schema.class_names.get(class);
+    given.map_or_else(|| class.to_string(), Clone::clone)
 }
 
 /// Reports what was done to the rows by default.

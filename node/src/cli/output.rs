@@ -60,6 +60,16 @@ impl Failure {
     }
 }
 
+/// What happened, without the next step: for places with room for one line.
+impl std::fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.report {
+            Some(report) => write!(formatter, "{report}"),
+            None => Ok(()),
+        }
+    }
+}
+
 impl From<NodeError> for Failure {
     fn from(error: NodeError) -> Failure {
         let code = error.exit_code();

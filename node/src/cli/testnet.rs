@@ -20,6 +20,7 @@ use super::guard::Guard;
 use super::output::{Verdict, print, tell};
 use super::text;
 use baseline::Baselines;
+pub(super) use control::{Order, ask_status, carry_out};
 use directory::{Directory, Places};
 use plan::Plan;
 use report::Report;
@@ -81,6 +82,12 @@ struct Named {
     node: String,
     #[command(flatten)]
     place: Where,
+}
+
+impl Named {
+    fn order(&self, order: Order) -> Verdict {
+        control::order(&self.place.dir, order, &self.node, self.place.json)
+    }
 }
 
 /// What to start. Options that are not given follow from the data set.
@@ -170,21 +177,9 @@ impl Testnet {
             None => up(&self.up),
             Some(TestnetCommand::Up(up_arguments)) => up(&up_arguments),
             Some(TestnetCommand::Status(place)) => control::status(&place.dir, place.json),
-            Some(TestnetCommand::Kill(named)) => control::order(
-                &named.place.dir,
-                "kill",
-                Some(&named.node),
-                named.place.json,
-            ),
-            Some(TestnetCommand::Restart(named)) => control::order(
-                &named.place.dir,
-                "restart",
-                Some(&named.node),
-                named.place.json,
-            ),
-            Some(TestnetCommand::Down(place)) => {
-                control::order(&place.dir, "down", None, place.json)
-            }
+            Some(TestnetCommand::Kill(named)) => named.order(Order::Kill),
+            Some(TestnetCommand::Restart(named)) => named.order(Order::Restart),
+            Some(TestnetCommand::Down(place)) => control::down(&place.dir, place.json),
         }
     }
 }

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use kith_gossip::Event;
 
+use crate::cli::protobuf::{bytes_field, number_field};
 use crate::telemetry::{Line, What, unix_seconds};
 
 /// The first event of a file names the version of the format.
@@ -115,11 +116,10 @@ fn numbers(
 }
 
 /// `Event`: wall time (field 1, double), step (field 2, varint), and one more field of bytes.
-fn event(wall_time: f64, step: u64, (field, content): (u8, &[u8])) -> Vec<u8> {
+fn event(wall_time: f64, step: u64, (field, content): (u64, &[u8])) -> Vec<u8> {
     let mut message = vec![1 << 3 | 1];
     message.extend(wall_time.to_le_bytes());
-    message.push(2 << 3);
-    varint(&mut message, step);
+    number_field(&mut message, 2, step);
     bytes_field(&mut message, field, content);
     message
 }
@@ -134,21 +134,6 @@ fn summary(tag: &str, value: f64) -> Vec<u8> {
     let mut message = Vec::new();
     bytes_field(&mut message, 1, &inner);
     message
-}
-
-fn bytes_field(message: &mut Vec<u8>, field: u8, content: &[u8]) {
-    message.push(field << 3 | 2);
-    varint(message, content.len() as u64);
-    message.extend(content);
-}
-
-/// Seven bits a byte, the least first, and a bit that says whether more follow.
-fn varint(message: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        message.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    message.push(value as u8);
 }
 
 /// Length, checksum of the length, content, checksum of the content.

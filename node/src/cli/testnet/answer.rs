@@ -43,7 +43,7 @@ impl Answer {
 
 /// A running testnet.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Status {
+pub(in crate::cli) struct Status {
     /// Whether every peer has been connected.
     pub(super) ready: bool,
     /// Seconds from the start until then.
@@ -54,19 +54,19 @@ pub(super) struct Status {
     pub(super) round: u64,
     /// Rounds of the charter.
     pub(super) rounds: u64,
-    pub(super) nodes: Vec<NodeStatus>,
+    pub(in crate::cli) nodes: Vec<NodeStatus>,
 }
 
 /// One peer of it.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct NodeStatus {
-    pub(super) name: String,
+pub(in crate::cli) struct NodeStatus {
+    pub(in crate::cli) name: String,
     pub(super) peer_id: String,
     /// `honest` or `adversary`.
-    pub(super) role: String,
+    pub(in crate::cli) role: String,
     /// Its process, if that runs.
     pub(super) pid: Option<u32>,
-    pub(super) state: State,
+    pub(in crate::cli) state: State,
     /// The round in which it is.
     pub(super) round: u64,
     /// Completed rounds.

@@ -115,6 +115,40 @@ pub(super) fn serve<M: Send + 'static>(
     })
 }
 
+/// What can be done to a peer of a testnet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cli) enum Order {
+    /// Kill its process at once.
+    Kill,
+    /// Start its process again.
+    Restart,
+}
+
+impl Order {
+    fn of(self, node: &str) -> Request {
+        let node = node.to_owned();
+        match self {
+            Order::Kill => Request::Kill { node },
+            Order::Restart => Request::Restart { node },
+        }
+    }
+}
+
+/// Does something to a peer of the testnet in `folder`, and tells what happened.
+///
+/// # Errors
+/// When none runs there, or it refuses.
+pub(in crate::cli) fn carry_out(
+    folder: &Path,
+    order: Order,
+    node: &str,
+) -> Result<String, Failure> {
+    match ask(folder, &order.of(node))? {
+        Answer::Done { what, .. } => Ok(what),
+        _ => Ok("done".to_owned()),
+    }
+}
+
 /// Asks the testnet in `folder`.
 ///
 /// # Errors
@@ -152,22 +186,24 @@ fn ask(folder: &Path, request: &Request) -> Result<Answer, Failure> {
 ///
 /// # Errors
 /// When none runs there.
-fn ask_status(folder: &Path) -> Result<Status, Failure> {
+pub(in crate::cli) fn ask_status(folder: &Path) -> Result<Status, Failure> {
     match ask(folder, &Request::Status)? {
         Answer::Status { status, .. } => Ok(status),
         _ => Err(Failure::new("the testnet did not answer with its status")),
     }
 }
 
-/// `kith testnet kill|restart|down`.
-pub(super) fn order(folder: &Path, command: &str, node: Option<&str>, json: bool) -> Verdict {
-    let node = node.unwrap_or_default().to_owned();
-    let request = match command {
-        "kill" => Request::Kill { node },
-        "restart" => Request::Restart { node },
-        _ => Request::Down,
-    };
-    let answer = ask(folder, &request)?;
+/// `kith testnet kill|restart`.
+pub(super) fn order(folder: &Path, order: Order, node: &str, json: bool) -> Verdict {
+    told(ask(folder, &order.of(node))?, json)
+}
+
+/// `kith testnet down`.
+pub(super) fn down(folder: &Path, json: bool) -> Verdict {
+    told(ask(folder, &Request::Down)?, json)
+}
+
+fn told(answer: Answer, json: bool) -> Verdict {
     match answer {
         _ if json => print(&format!("{}\n", answer.to_line()))?,
         Answer::Done { what, .. } => print(&format!("{what}\n"))?,

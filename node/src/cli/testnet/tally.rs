@@ -50,7 +50,7 @@ pub(super) fn counted(text: &str) -> Option<Line> {
 /// The state of a peer's process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum State {
+pub(in crate::cli) enum State {
     /// Not yet connected to its neighbours.
     #[default]
     Starting,
@@ -64,7 +64,7 @@ pub(super) enum State {
 
 impl State {
     /// Its name, as in JSON.
-    pub(super) fn name(self) -> &'static str {
+    pub(in crate::cli) fn name(self) -> &'static str {
         match self {
             State::Starting => "starting",
             State::Running => "running",
