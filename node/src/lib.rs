@@ -17,6 +17,7 @@ pub mod data;
 pub mod error;
 pub mod guarantee;
 mod hashed;
+mod http;
 pub mod identity;
 pub mod node;
 mod private;
