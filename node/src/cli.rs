@@ -20,6 +20,7 @@ mod status;
 mod testnet;
 mod text;
 mod topology;
+mod view;
 
 use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
@@ -69,6 +70,8 @@ Environment:
 enum Verb {
     /// Run real peers on this machine and show what they learn
     Testnet(Box<testnet::Testnet>),
+    /// Show a testnet that has ended, in a browser
+    View(view::View),
     /// Make a peer's key and configuration
     Init(init::Init),
     /// Check charter, key, configuration and data without starting anything
@@ -121,6 +124,7 @@ pub fn main() -> ExitCode {
     }
     let verdict = match kith.verb {
         Verb::Testnet(verb) => verb.run(),
+        Verb::View(verb) => verb.run(),
         Verb::Init(verb) => verb.run(),
         Verb::Check(verb) => verb.run(),
         Verb::Run(verb) => verb.run(),

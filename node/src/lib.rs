@@ -20,6 +20,7 @@ mod hashed;
 mod http;
 pub mod identity;
 pub mod node;
+mod page;
 mod private;
 pub mod problems;
 pub mod readiness;
