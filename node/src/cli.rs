@@ -14,6 +14,7 @@ mod man;
 mod model;
 mod output;
 mod privacy;
+mod recording;
 mod run;
 mod sim;
 mod status;
@@ -70,7 +71,7 @@ Environment:
 enum Verb {
     /// Run real peers on this machine and show what they learn
     Testnet(Box<testnet::Testnet>),
-    /// Show a testnet that has ended, in a browser
+    /// Show a testnet or a simulation that has ended, in a browser
     View(view::View),
     /// Make a peer's key and configuration
     Init(init::Init),

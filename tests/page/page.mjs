@@ -11,7 +11,7 @@ const [link, what = 'look', peer] = process.argv.slice(2);
 const { origin } = new URL(link);
 
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: ['--no-sandbox'] });
-const page = await browser.newPage({ viewport: { width: Number(process.env.WIDTH ?? 1280), height: 900 } });
+const page = await browser.newPage({ viewport: { width: Number(process.env.WIDTH ?? 1280), height: Number(process.env.HEIGHT ?? 900) } });
 const [foreign, files, errors] = [[], [], []];
 page.on('request', (request) => {
   const url = new URL(request.url());

@@ -177,6 +177,48 @@ fn a_peer_killed_from_the_page_is_dashed_and_comes_back() {
 }
 
 #[test]
+fn a_simulation_is_shown_with_the_numbers_that_it_ended_with() {
+    let folder = Folder::new();
+    let text = "[federation]\nname = \"world\"\nrounds = 6\n[topology]\nkind = \"complete\"\n[aggregation]\nrule = \"median\"\nbyzantine = 1\n\
+                [world]\npeers = 5\nadversaries = 1\nattack = \"sign-flip:10\"\n";
+    folder.write("world.toml", text);
+    let run = [
+        "sim",
+        "run",
+        "world.toml",
+        "--no-files",
+        "--events",
+        "world.jsonl",
+        "--json",
+    ];
+    let outcome = folder.json(&run);
+    let mut view = Serving::start(&["view", "world.jsonl", "--port", "0"], &folder);
+    let mean = outcome["accuracy"]["mean"].as_f64().expect("a mean");
+    view.hears("shown to its end");
+    let page = view.get("/");
+    assert!(page.contains("6 of 6 rounds"), "{page}");
+    assert!(
+        page.contains(&format!("mean accuracy {mean:.4}")),
+        "{mean}: {page}"
+    );
+    assert_eq!(page.matches("<td>adversary</td>").count(), 1, "{page}");
+    if let Some(seen) = browsed(&view.link, &[]) {
+        assert_eq!(seen["accuracy"], outcome["accuracy"]["mean"]);
+        assert_clean(&seen);
+    }
+    let many = [
+        "sim",
+        "run",
+        "world.toml",
+        "--no-files",
+        "--events",
+        "many.jsonl",
+    ];
+    let many = [&many[..], &["--set", "world.peers=300"]].concat();
+    folder.refused(&many, &["300 peers, and a page shows 256"]);
+}
+
+#[test]
 fn what_cannot_be_shown_is_said_in_one_line() {
     let folder = Folder::new();
     folder.refused(&["view", "."], &["is not the folder of a testnet"]);

@@ -1,4 +1,4 @@
-//! `kith view`: the page of a testnet that has ended.
+//! `kith view`: the page of a testnet or a simulation that has ended.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use crate::page::Page;
 use crate::page::recording::Recording;
 use crate::page::server::{PORT, Socket, serve};
 
-/// Show a testnet that has ended, in a browser
+/// Show a testnet or a simulation that has ended, in a browser
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  kith testnet --dir net && kith view net\n  kith view net --speed 5            again, five times as fast"
+    after_help = "Examples:\n  kith testnet --dir net && kith view net\n  kith view net --speed 5            again, five times as fast\n  kith sim run first.toml --events first.jsonl && kith view first.jsonl"
 )]
 pub(crate) struct View {
     /// The testnet's folder, or its file of events
@@ -69,9 +69,12 @@ async fn replay(page: &Page, mut recording: Recording, speed: Option<f64>) {
         }
         page.add(&entry);
     }
-    if let Some(cut) = recording.cut() {
-        page.remark(cut);
-        tell(cut);
+    match recording.cut() {
+        Some(cut) => {
+            page.remark(cut);
+            tell(cut);
+        }
+        None => tell("it is shown to its end"),
     }
 }
 

@@ -1,4 +1,5 @@
-//! `events.jsonl`: everything that a testnet's peers reported, with the time at which it arrived.
+//! `events.jsonl`: everything that the peers of a testnet or of a simulation reported, with the time
+//! at which it arrived.
 //!
 //! The first line is the [`Header`]; each further one is an [`Entry`]. The file is written while
 //! the testnet runs, so its end may be missing when it was killed: it is read up to there.
@@ -125,7 +126,7 @@ pub(crate) enum RecordingError {
         source: std::io::Error,
     },
     /// The folder holds no such file.
-    #[error("{} holds no {EVENTS_FILE}: it is not the folder of a testnet; `kith testnet --dir DIR` makes one", .0.display())]
+    #[error("{} holds no {EVENTS_FILE}: it is not the folder of a testnet; `kith testnet --dir DIR` makes one, and `kith sim run --events FILE` a file", .0.display())]
     NotATestnet(PathBuf),
     /// The first line is something else.
     #[error("{} does not begin with the header of a file of events ({why}); expected the {EVENTS_FILE} of a testnet's folder", path.display())]
@@ -146,18 +147,17 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    /// A new file in `folder`, with its header.
+    /// A new file with its header.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub(crate) fn create(folder: &Path, header: &Header) -> Result<Recorder, RecordingError> {
-        let path = folder.join(EVENTS_FILE);
+    pub(crate) fn create(path: &Path, header: &Header) -> Result<Recorder, RecordingError> {
         let mut recorder = Recorder {
             file: None,
             written: 0,
-            path: path.clone(),
+            path: path.to_owned(),
         };
-        let written = private::create(&path).and_then(|file| {
+        let written = private::create(path).and_then(|file| {
             recorder.file = Some(BufWriter::new(file));
             recorder.line(header)
         });
@@ -165,7 +165,7 @@ impl Recorder {
             Ok(()) => Ok(recorder),
             Err(source) => Err(RecordingError::Io {
                 act: "write",
-                path,
+                path: path.to_owned(),
                 source,
             }),
         }
@@ -400,12 +400,13 @@ pub(super) mod tests {
     }
 
     fn recorded(folder: &Path) -> PathBuf {
-        let mut recorder = Recorder::create(folder, &header()).unwrap();
+        let file = folder.join(EVENTS_FILE);
+        let mut recorder = Recorder::create(&file, &header()).unwrap();
         for entry in some_entries() {
             assert_eq!(recorder.add(&entry), None);
         }
         recorder.flush();
-        folder.join(EVENTS_FILE)
+        file
     }
 
     #[test]

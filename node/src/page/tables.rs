@@ -10,10 +10,11 @@ pub(super) fn html(shown: &Snapshot) -> String {
     let mut html = String::new();
     let _ = write!(
         html,
-        "<p>{} of {} rounds, {:.1} s, rule {}, topology {}</p>",
+        "<p>{} of {} rounds, {:.1} s, mean accuracy {}, rule {}, topology {}</p>",
         shown.completed,
         shown.rounds,
         shown.seconds,
+        number(shown.mean.accuracy),
         escaped(&shown.rule),
         escaped(&shown.topology)
     );

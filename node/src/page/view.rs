@@ -200,6 +200,8 @@ impl View {
 
     fn event(&mut self, seconds: f64, peer: usize, event: &Event) {
         match event {
+            // In a simulation nobody else says that a process began again.
+            Event::Started { .. } => self.peers[peer].state = State::Starting,
             Event::Ready { .. } => self.peers[peer].state = State::Running,
             Event::Finished { .. } => self.peers[peer].state = State::Finished,
             Event::Trained {

@@ -4,14 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use kith_consensus::topology::Graph;
-use kith_simulations::plot::graph::places;
-
 use super::super::output::{Failure, tell};
+use super::super::recording::Named;
 use super::baseline::Baselines;
-use super::plan::Plan;
+use super::plan::{Member, Plan};
 use crate::page::Page;
-use crate::page::recording::{Entry, Header, Member, Noticed, Recorder, Role};
+use crate::page::recording::{EVENTS_FILE, Entry, Header, Noticed, Recorder};
 
 /// Takes every notice of the supervisor.
 pub(super) struct Record {
@@ -30,7 +28,7 @@ impl Record {
         header: &Header,
         page: Option<Arc<Page>>,
     ) -> Result<Record, Failure> {
-        let recorder = Recorder::create(folder, header);
+        let recorder = Recorder::create(&folder.join(EVENTS_FILE), header);
         Ok(Record {
             recorder: recorder.map_err(|error| Failure::new(error.to_string()))?,
             page,
@@ -70,44 +68,10 @@ impl Record {
 /// What is known of a testnet before it starts.
 ///
 /// # Errors
-/// When its links are no graph.
+/// When its topology has no graph.
 pub(super) fn header(plan: &Plan) -> Result<Header, Failure> {
+    let member = |member: &Member| (member.name.clone(), member.peer, member.lies);
+    let peers: Vec<Named> = plan.members.iter().map(member).collect();
     let charter = &plan.agreement.charter;
-    let links: Vec<(usize, usize)> = plan
-        .members
-        .iter()
-        .enumerate()
-        .flat_map(|(index, member)| {
-            let later = member.neighbours.range(index + 1..);
-            later.map(move |other| (index, *other))
-        })
-        .collect();
-    let graph = Graph::new_undirected(plan.members.len(), links.iter().copied())
-        .map_err(|error| Failure::new(error.to_string()))?;
-    let topology = charter.topology.kind.name();
-    let members = plan.members.iter().zip(places(topology, &graph));
-    let lies = plan.members.iter().any(|member| member.lies);
-    Ok(Header {
-        kith_events: Header::VERSION,
-        charter: charter.to_toml(),
-        name: charter.name.clone(),
-        rounds: charter.rounds,
-        rule: charter.aggregation.rule.name().to_owned(),
-        topology: topology.to_owned(),
-        codec: plan.agreement.codec.name().to_owned(),
-        attack: lies.then(|| plan.attack.clone()),
-        peers: members
-            .map(|(member, place)| Member {
-                name: member.name.clone(),
-                peer: member.peer,
-                role: if member.lies {
-                    Role::Adversary
-                } else {
-                    Role::Honest
-                },
-                place,
-            })
-            .collect(),
-        links,
-    })
+    super::super::recording::header(charter, charter.to_toml(), &plan.attack, &peers)
 }

@@ -1,6 +1,6 @@
 // The charts: curves, bars, the matrix, the timeline. They draw numbers of the snapshot as they are.
 
-import { bytes, drawing, html, legend, look, number, svg, table, text, ticks, title } from './draw.js';
+import { bytes, drawing, html, labels, legend, look, number, svg, table, text, ticks, title } from './draw.js';
 
 const WIDTH = 440;
 const LEFT = 46;
@@ -65,7 +65,7 @@ export function traffic(snapshot) {
   const most = Math.max(...BYTES.map(([key]) => snapshot.bytes[key]), 1);
   const bars = BYTES.flatMap(([key, name, colour], place) => {
     const count = snapshot.bytes[key];
-    const words = key === 'wire' && count === 0 ? 'known when a peer stops' : bytes(count);
+    const words = key === 'wire' && count === 0 ? 'not known yet' : bytes(count);
     const y = 8 + place * 26;
     const width = (count / most) * (WIDTH - 190);
     return [
@@ -88,14 +88,15 @@ export function matrix(snapshot) {
     return svg('g', {}, title(says), svg('rect', { class: 'cell hot', x, y, width: side, height: side, 'fill-opacity': share }),
       peers.length <= NAMED_MAX ? text(x + side / 2, y + side / 2 + 4, number(share, 2), { 'text-anchor': 'middle' }) : null);
   });
-  const labels = peers.length > 40 ? [] : peers.flatMap((peer, place) => {
-    const mark = peer.role === 'adversary' ? '▪' : '';
+  const short = labels(peers);
+  const heads = peers.length > 40 ? [] : peers.flatMap((peer, place) => {
+    const words = `${short[place]}${peer.role === 'adversary' ? '▪' : ''}`;
     const middle = start + (place + 0.5) * side + 4;
-    return [text(middle - 4, 20, `${place + 1}${mark}`, { 'text-anchor': 'middle' }), text(20, middle, `${place + 1}${mark}`, { 'text-anchor': 'end' })];
+    return [text(middle - 4, 20, words, { 'text-anchor': 'middle' }), text(20, middle, words, { 'text-anchor': 'end' })];
   });
   const size = start + peers.length * side + 4;
   return [
-    drawing(Math.max(size, 200), size, 'Shares of contributions that receivers dropped; the table has the numbers.', ...labels, ...cells),
+    drawing(Math.max(size, 200), size, 'Shares of contributions that receivers dropped; the table has the numbers.', ...heads, ...cells),
     html('p', { class: 'quiet' }, 'A row is a receiver, a column a sender (▪ lies). 1: nothing of that sender was used.'),
   ];
 }
@@ -132,11 +133,11 @@ export function timeline(snapshot) {
     const says = `${name}, round ${round.round}: ${CLOSED[round.why] ?? 'open'}${missing ? `, missing ${missing}` : ''}`;
     return svg('rect', { class: shape, x: from, y: round.peer * row + 1, width: Math.max(to - from - 1, 0.8), height: row - 2, 'stroke-width': 1, 'fill-opacity': 0.75 }, title(says));
   });
-  const labels = snapshot.peers.length > 64 ? [] : snapshot.peers.map((peer, place) => text(64, place * row + row / 2 + 4, peer.name, { 'text-anchor': 'end' }));
+  const names = snapshot.peers.length > 64 ? [] : snapshot.peers.map((peer, place) => text(64, place * row + row / 2 + 4, peer.name, { 'text-anchor': 'end' }));
   const height = snapshot.peers.length * row;
   const seconds = ticks(first, last, 8).map((at) => text(x(at), height + 14, `${Number(at.toPrecision(4))} s`, { class: 'quiet', 'text-anchor': 'middle' }));
   return [
-    drawing(wide, height + 20, 'The last rounds of each peer; the table has the numbers.', ...bars, ...labels, ...seconds),
+    drawing(wide, height + 20, 'The last rounds of each peer; the table has the numbers.', ...bars, ...names, ...seconds),
     html('p', { class: 'quiet' }, 'A bar is a round. Solid: every awaited neighbour was in. Dashed and orange: it closed without some. Hollow: it is open.'),
   ];
 }

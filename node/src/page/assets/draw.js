@@ -49,6 +49,13 @@ export function ticks(low, high, count = 5) {
   return found;
 }
 
+/** A label of each peer that fits into its mark: the number in its name, or, if names have none or share one, its place. */
+export function labels(peers) {
+  const numbers = peers.map(({ name }) => /\d{1,3}$/.exec(name)?.[0]);
+  const distinct = numbers.every((one) => one !== undefined) && new Set(numbers).size === peers.length;
+  return distinct ? numbers : peers.map((_, place) => String(place + 1));
+}
+
 /** Colour and dash of a series, by its number: seven colours, each with four dashes. */
 export const look = (place) => `s${place % 7} d${place % 4}`;
 

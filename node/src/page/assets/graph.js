@@ -1,6 +1,6 @@
 // The graph: who exchanges updates with whom, how much it counts, what is missing.
 
-import { drawing, html, number, svg, table, text, title } from './draw.js';
+import { drawing, html, labels, number, svg, table, text, title } from './draw.js';
 
 const SIDE = 440;
 const MARGIN = 34;
@@ -19,7 +19,7 @@ function link(snapshot, { ends, influence, missing }) {
   }, title(`${from.name} – ${to.name}: ${missing ? 'missing' : `influence ${number(influence, 2)}`}`));
 }
 
-function node(peer, place) {
+function node(peer, label) {
   const [x, y] = peer.place.map(at);
   const lies = peer.role === 'adversary';
   const gone = peer.state === 'gone' ? ' gone' : '';
@@ -28,29 +28,31 @@ function node(peer, place) {
     : svg('circle', { class: `node s0${gone}`, cx: x, cy: y, r: 14 });
   const says = `${peer.name}: ${WORDS[peer.role]}, ${peer.state}, ${peer.completed} rounds`;
   return svg('g', { 'data-peer': peer.name, 'data-role': peer.role, 'data-state': peer.state }, title(says), shape,
-    text(x, y + 4, String(place + 1), { class: `inside${gone}` }));
+    text(x, y + 4, label, { class: `inside${gone}` }));
 }
 
 export function graph(snapshot) {
   if (snapshot.peers.length > PEERS_MAX) {
     return [html('p', {}, `A graph of ${snapshot.peers.length} peers is not drawn; the timeline below shows each of them.`)];
   }
+  const names = labels(snapshot.peers);
   const label = `Graph of ${snapshot.peers.length} peers; its table lists links and states.`;
   return [
-    drawing(SIDE, SIDE, label, ...snapshot.links.map((one) => link(snapshot, one)), ...snapshot.peers.map(node)),
+    drawing(SIDE, SIDE, label, ...snapshot.links.map((one) => link(snapshot, one)), ...snapshot.peers.map((peer, place) => node(peer, names[place]))),
     html('p', { class: 'quiet' }, 'Circle: honest. Square: lies. Hollow: its process is gone. Width of a line: influence. Dashed: missing.'),
   ];
 }
 
 export function graphTable(snapshot) {
+  const names = labels(snapshot.peers);
   const peers = snapshot.peers.map((peer, place) => [
-    place + 1, peer.name, WORDS[peer.role], peer.state, peer.completed, number(peer.accuracy), peer.accepted, peer.refused, number(peer.dropped, 3),
+    names[place], peer.name, WORDS[peer.role], peer.state, peer.completed, number(peer.accuracy), peer.accepted, peer.refused, number(peer.dropped, 3),
   ]);
   const links = snapshot.links.map(({ ends, influence, missing }) => [
     ...ends.map((end) => snapshot.peers[end].name), number(influence, 3), missing ? 'missing' : 'there',
   ]);
   return [
-    table('Peers', ['number', 'name', 'role', 'state', 'rounds', 'accuracy', 'accepted', 'refused', 'dropped by honest peers'], peers),
+    table('Peers', ['label', 'name', 'role', 'state', 'rounds', 'accuracy', 'accepted', 'refused', 'dropped by honest peers'], peers),
     table('Links', ['one end', 'other end', 'influence', 'state'], links),
   ];
 }

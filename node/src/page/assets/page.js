@@ -20,19 +20,38 @@ const PANELS = [
   ['Privacy', privacy, privacyTable, ''],
 ];
 
+/** Calls `draw` when `node` can be seen: at once, or when it is scrolled to. Drawing takes the testnet's time. */
+function whenSeen(node, draw) {
+  let seen = false;
+  let due = false;
+  new IntersectionObserver((changes) => {
+    seen = changes.at(-1).isIntersecting;
+    if (seen && due) draw();
+    due = due && !seen;
+  }).observe(node);
+  return () => {
+    due = !seen;
+    if (seen) draw();
+  };
+}
+
 /** A panel's update: its drawing each time, its table only while it is open. */
 function panel([name, draw, rows, width]) {
-  const figure = html('div');
+  const figure = html('div', { class: 'figure' });
   const cells = html('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': `${name}: table` });
   const details = html('details', {}, html('summary', {}, `${name}: table`), cells);
-  document.getElementById('live').append(html('section', { class: width }, html('h2', {}, name), figure, details));
+  const section = html('section', { class: width }, html('h2', {}, name), figure, details);
+  document.getElementById('live').append(section);
   let newest = null;
   const fill = () => newest && details.open && cells.replaceChildren(...rows(newest));
   details.addEventListener('toggle', fill);
+  const show = whenSeen(section, () => {
+    figure.replaceChildren(...draw(newest));
+    fill();
+  });
   return (snapshot) => {
     newest = snapshot;
-    figure.replaceChildren(...draw(snapshot));
-    fill();
+    show();
   };
 }
 
@@ -42,14 +61,15 @@ function eventList() {
   const words = html('input', { type: 'search', autocomplete: 'off' });
   const list = html('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Events: table' });
   const controls = html('div', { class: 'controls' }, html('label', {}, 'Peer', peer), html('label', {}, 'Words', words));
-  document.getElementById('live').append(html('section', { class: 'wide' }, html('h2', {}, 'Events'), controls, list));
+  const section = html('section', { class: 'wide', id: 'events' }, html('h2', {}, 'Events'), controls, list);
+  document.getElementById('live').append(section);
   let known = [];
   let names = [];
-  const show = () => {
+  const show = whenSeen(section, () => {
     const rows = known.map((event) => [number(event.seconds, 2), names[event.peer], event.event.replaceAll('-', ' '), event.text]);
     const wanted = rows.filter((row) => (!peer.value || row[1] === peer.value) && row.join(' ').toLowerCase().includes(words.value.toLowerCase()));
     list.replaceChildren(table(`The last ${EVENTS_MAX} events at most, newest first`, ['second', 'peer', 'event', 'what'], wanted.reverse().slice(0, LISTED_MAX)));
-  };
+  });
   peer.addEventListener('change', show);
   words.addEventListener('input', show);
   return (snapshot, whole) => {
@@ -159,7 +179,7 @@ function start() {
   follow();
 }
 
-if (window.ReadableStream && window.TextDecoderStream && window.AbortController && Element.prototype.replaceChildren) {
+if (window.ReadableStream && window.TextDecoderStream && window.AbortController && window.IntersectionObserver && Element.prototype.replaceChildren) {
   start();
 } else {
   document.getElementById('why').textContent = 'This browser lacks what the charts need. These tables stand as of the moment at which the page was loaded; reload it for newer numbers.';
