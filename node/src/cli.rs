@@ -15,12 +15,14 @@ mod model;
 mod output;
 mod privacy;
 mod protobuf;
+mod recording;
 mod run;
 mod sim;
 mod status;
 mod testnet;
 mod text;
 mod topology;
+mod view;
 mod watch;
 
 use std::os::unix::process::CommandExt;
@@ -71,6 +73,8 @@ Environment:
 enum Verb {
     /// Run real peers on this machine and show what they learn
     Testnet(Box<testnet::Testnet>),
+    /// Show a testnet or a simulation that has ended, in a browser
+    View(view::View),
     /// Make a peer's key and configuration
     Init(init::Init),
     /// Check charter, key, configuration and data without starting anything
@@ -125,6 +129,7 @@ pub fn main() -> ExitCode {
     }
     let verdict = match kith.verb {
         Verb::Testnet(verb) => verb.run(),
+        Verb::View(verb) => verb.run(),
         Verb::Init(verb) => verb.run(),
         Verb::Check(verb) => verb.run(),
         Verb::Run(verb) => verb.run(),

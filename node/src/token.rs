@@ -88,12 +88,20 @@ impl Token {
     pub(crate) fn of(config: &Config) -> Result<Token, TokenError> {
         let path = path(config);
         if config.status.token.is_none() {
-            return Token::create(path, Lifetime::Run);
+            return Token::of_run(path);
         }
         match Token::read(&path) {
             Err(error) if error.is_absence() => Token::create(path, Lifetime::Kept),
             read => read,
         }
+    }
+
+    /// A new secret for this run, in a file that is removed with it.
+    ///
+    /// # Errors
+    /// When there is no randomness, or the file cannot be written.
+    pub(crate) fn of_run(path: PathBuf) -> Result<Token, TokenError> {
+        Token::create(path, Lifetime::Run)
     }
 
     fn create(path: PathBuf, lifetime: Lifetime) -> Result<Token, TokenError> {
@@ -153,6 +161,11 @@ impl Token {
     /// Path of the file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The secret itself, for a link that its owner follows.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
     }
 
     /// The header by which a request shows the secret.

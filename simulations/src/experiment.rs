@@ -34,6 +34,7 @@ pub(crate) use file::SWEEP;
 pub use file::{Setting, has_sweep, setting, setting_to_text, value_from_text};
 pub use outcome::{Checks, Outcome, Range};
 pub use run::Run;
+pub use watchers::{Happened, Listener};
 
 /// A resolved experiment.
 #[derive(Debug)]

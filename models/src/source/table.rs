@@ -554,7 +554,6 @@ fn is_missing(cell: &str, kind: &ColumnKind, schema: &Schema) -> bool {
     }
 }
 
-/// The one place of this name in a header.
 /// Where a table says which rows belong together. Rows without labels may lack it.
 fn group_of(
     path: &Path,
@@ -571,6 +570,7 @@ fn group_of(
     }
 }
 
+/// The one place of this name in a header.
 fn place_of(path: &Path, header: &csv::StringRecord, name: &str) -> Result<usize, DataError> {
     let mut places = header
         .iter()

@@ -2,24 +2,19 @@
 //! otherwise.
 //!
 //! `GET /status` (JSON), `/metrics` (Prometheus text), `/live`, `/ready`, `/log?count=N` (JSON
-//! lines), `POST /leave` and `/snapshot`. [`listener`] bounds connections, [`access`] says who may
-//! ask.
-
-mod access;
-mod listener;
+//! lines), `POST /leave` and `/snapshot`. [`listener`](crate::http::listener) bounds connections,
+//! [`access`](crate::http::access) says who may ask.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::extract::connect_info::Connected;
-use axum::extract::{ConnectInfo, RawQuery, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::extract::{RawQuery, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::serve::IncomingStream;
 use axum::{Json, Router};
 use kameo::Actor;
 use kameo::actor::{ActorRef, WeakActorRef};
@@ -28,12 +23,13 @@ use kith_gossip::{Command, Input};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use self::access::Guard;
-use self::listener::StatusListener;
 use super::peer::PeerActor;
 use super::store::{ReadEvents, Snapshot, StoreActor};
 use crate::config::Config;
 use crate::error::NodeError;
+use crate::http::access::Guard;
+use crate::http::listener::{BoundedListener, LIFETIME};
+use crate::http::{From, look};
 use crate::private;
 use crate::telemetry::Telemetry;
 use crate::token::Token;
@@ -85,7 +81,7 @@ impl Socket {
             guard: Guard {
                 served: address,
                 names: config.status.names.clone(),
-                token,
+                token: Some(token),
             },
             address_file: AddressFile(path, text),
         })
@@ -155,7 +151,8 @@ impl Actor for StatusActor {
             .with_state(served);
         let server = tokio::spawn(async move {
             let service = routes.into_make_service_with_connect_info::<From>();
-            if let Err(error) = axum::serve(StatusListener::new(listener), service).await {
+            if let Err(error) = axum::serve(BoundedListener::new(listener, LIFETIME), service).await
+            {
                 tracing::warn!("status is no longer served: {error}");
             }
         });
@@ -219,33 +216,4 @@ async fn leave(State(served): State<Served>) -> (StatusCode, &'static str) {
     let leave = Input::Command(Command::Leave);
     let _ = served.peer.tell(leave).send().await;
     (StatusCode::ACCEPTED, "leaving\n")
-}
-
-/// Looks at every request before any route does. Each connection serves one request: places at the
-/// [`StatusListener`] are few.
-async fn look(
-    State(guard): State<Arc<Guard>>,
-    ConnectInfo(From(from)): ConnectInfo<From>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let asked = (request.method(), request.uri());
-    let mut response = match guard.admit(from, asked, request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(refused) => refused.into_response(),
-    };
-    response
-        .headers_mut()
-        .insert(header::CONNECTION, HeaderValue::from_static("close"));
-    response
-}
-
-/// The address from which a request comes.
-#[derive(Clone, Copy)]
-struct From(SocketAddr);
-
-impl Connected<IncomingStream<'_, StatusListener>> for From {
-    fn connect_info(stream: IncomingStream<'_, StatusListener>) -> From {
-        From(*stream.remote_addr())
-    }
 }

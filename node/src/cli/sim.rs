@@ -1,5 +1,6 @@
 //! `kith sim`: experiments under virtual time.
 
+mod events;
 mod experiment;
 mod folder;
 mod options;

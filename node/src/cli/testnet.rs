@@ -7,7 +7,9 @@ mod directory;
 mod ending;
 mod live;
 mod plan;
+mod record;
 mod report;
+mod show;
 mod supervisor;
 mod tally;
 
@@ -17,14 +19,17 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use super::guard::Guard;
-use super::output::{Verdict, print, tell};
+use super::output::{Failure, Verdict, print, tell};
 use super::text;
+use crate::page::server::PORT;
 use baseline::Baselines;
 pub(super) use control::{Order, ask_status, carry_out};
 use directory::{Directory, Places};
 use plan::Plan;
+use record::Record;
 use report::Report;
-use supervisor::{Ended, TableTo};
+use show::Show;
+use supervisor::{Ended, Ends, TableTo};
 
 /// Run real peers on this machine and show what they learn
 #[derive(Debug, Args)]
@@ -39,6 +44,7 @@ pub(crate) struct Testnet {
 const AFTER_HELP: &str = "\
 Examples:
   kith testnet                                          eight peers, two of them lying, on handwritten digits
+  kith testnet --page                                   the same, to be watched in a browser
   kith testnet --rule mean                              what the liars do to plain averaging
   kith testnet --adversaries 0                          what the defence costs when nobody lies
   kith testnet --peers 12 --topology random-regular:7 --byzantine 3 --adversaries 3
@@ -149,9 +155,13 @@ struct Up {
     /// Seed of keys, graph, shards, liars and initial parameters
     #[arg(long, default_value_t = 0, value_parser = text::seed)]
     seed: u64,
-    /// Evaluate after every this many rounds; 0: after the last one only
-    #[arg(long, default_value_t = 0)]
-    evaluate_every: u64,
+    /// Evaluate after every this many rounds; 0: after the last one only [default: 0, with --page 1]
+    #[arg(long)]
+    evaluate_every: Option<u64>,
+    /// Show it in a browser while it runs, from this port on loopback; if it is in use, a free one
+    /// is taken and named
+    #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, conflicts_with = "detach")]
+    page: Option<Option<u16>>,
     /// Run although some honest peer has more liars around it than the rule tolerates
     #[arg(long)]
     allow_overload: bool,
@@ -164,6 +174,14 @@ struct Up {
     /// Start it in the background and return when all peers are connected
     #[arg(long)]
     detach: bool,
+}
+
+impl Up {
+    /// Rounds between two evaluations. A page shows how accuracy grows, so it has one each round.
+    fn evaluate_every(&self) -> u64 {
+        self.evaluate_every
+            .unwrap_or(u64::from(self.page.is_some()))
+    }
 }
 
 impl Testnet {
@@ -204,8 +222,15 @@ fn up(up: &Up) -> Verdict {
     } else {
         TableTo::Stdout
     };
-    let ended = supervisor::supervise(&plan, &places, &directory.path, table, &ending)?;
+    let (mut record, mut show) = watched(up, &plan, &directory)?;
+    let ends = Ends {
+        table,
+        record: &mut record,
+        orders: show.as_mut().map(|show| &mut show.orders),
+    };
+    let ended = supervisor::supervise(&plan, &places, &directory.path, ends, &ending)?;
     if ended.interrupted {
+        record.end(None);
         tell("interrupted; every peer has stopped");
         return Ok(ExitCode::from(130));
     }
@@ -219,10 +244,26 @@ fn up(up: &Up) -> Verdict {
         ended: &ended,
         seed: up.seed,
     };
-    show(&report, up.json, &directory)
+    record.end(report.baselines);
+    let verdict = print_report(&report, up.json, &directory);
+    if show.is_some() {
+        show::stay(&ending);
+    }
+    verdict
 }
 
-fn show(report: &Report<'_>, json: bool, directory: &Directory) -> Verdict {
+/// The record of a testnet's events, and its page if one is asked for.
+fn watched(up: &Up, plan: &Plan, directory: &Directory) -> Result<(Record, Option<Show>), Failure> {
+    let header = record::header(plan)?;
+    let port = up.page.map(|port| port.unwrap_or(PORT));
+    let show = port.map(|port| Show::start(port, &header, directory));
+    let show = show.transpose()?;
+    let page = show.as_ref().map(|show| show.page.clone());
+    let record = Record::create(&directory.path, &header, page)?;
+    Ok((record, show))
+}
+
+fn print_report(report: &Report<'_>, json: bool, directory: &Directory) -> Verdict {
     if json {
         print(&format!("{}\n", report.to_json()))?;
     } else {

@@ -159,7 +159,7 @@ impl From<Denial> for NodeEvent {
 
 impl What {
     /// The event's name as its JSON has it.
-    pub(super) fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         let value = match self {
             What::Peer(event) => serde_json::to_value(event),
             What::Node(event) => serde_json::to_value(event),

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use kith_consensus::charter::Charter;
 use kith_consensus::mode::Mode;
-use kith_consensus::{Digest, Seed};
+use kith_consensus::{Digest, PeerId, Seed};
 use kith_gossip::codec::TensorShape;
-use kith_gossip::{Conduct, Federation, Honest, Setup};
+use kith_gossip::{Authenticator, Conduct, Federation, Honest, Setup};
 
 use super::cast::Cast;
 use super::outcome::Outcome;
 use super::results::Results;
-use super::watchers::Watchers;
+use super::watchers::{Happened, Listener, Watchers};
 use super::workload::{Reference, Workload};
 use super::{Experiment, ExperimentError};
 use crate::attack::{Attacker, LIVED, Means, Oracle, Speaker, attack_from_text, entry_of};
@@ -121,6 +121,7 @@ impl Experiment {
             mixing: Mixing::default(),
             promises: Promises::new(scope),
             oracle: cast.oracle.clone(),
+            listener: None,
         }
     }
 
@@ -237,10 +238,27 @@ impl Run<'_> {
         };
     }
 
+    /// The peers by number: each one's name, its id, and whether it lies.
+    pub fn peers(&self) -> impl Iterator<Item = (String, PeerId, bool)> + '_ {
+        let names = self.cast.names.iter().cloned();
+        let ids = self.cast.keys.iter().map(Authenticator::peer);
+        let lies = self.cast.lies.iter().copied();
+        names
+            .zip(ids)
+            .zip(lies)
+            .map(|((name, id), lies)| (name, id, lies))
+    }
+
+    /// Lets a listener hear everything from here on.
+    pub fn listen(&mut self, listener: Listener) {
+        self.simulation.observer.listener = Some(listener);
+    }
+
     /// Ends the run and returns its outcome.
     pub fn finish(mut self) -> Outcome {
         let unfinished = self.unfinished();
         let now = self.simulation.now();
+        self.simulation.observer.tell(now, 0, Happened::Ended);
         self.simulation.observer.promises.ended(now, &unfinished);
         let gaps = std::mem::take(&mut self.simulation.observer.mixing).gaps();
         let results = Results {

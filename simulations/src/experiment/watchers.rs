@@ -2,6 +2,7 @@
 //! overhears.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kith_gossip::effect::Record;
 use kith_gossip::{Effect, Event, Input};
@@ -11,12 +12,37 @@ use crate::check::Promises;
 use crate::metrics::{Metrics, Mixing};
 use crate::simulator::{Moment, Observer};
 
+/// What a [`Listener`] hears of a member.
+#[derive(Debug)]
+pub enum Happened<'a> {
+    /// Its peer emitted an event.
+    Event(&'a Event),
+    /// Its process died.
+    Crashed,
+    /// The run is over; told once, of member 0.
+    Ended,
+}
+
+/// Hears everything that people see of a run, in its order: virtual time, the number of the member,
+/// and what happened to it.
+pub type Listener = Box<dyn FnMut(Duration, usize, Happened<'_>)>;
+
 /// Everything that watches a run.
 pub(super) struct Watchers {
     pub(super) metrics: Metrics,
     pub(super) mixing: Mixing,
     pub(super) promises: Promises,
     pub(super) oracle: Option<Arc<Oracle>>,
+    pub(super) listener: Option<Listener>,
+}
+
+impl Watchers {
+    /// Tells the listener, if there is one.
+    pub(super) fn tell(&mut self, now: Duration, member: usize, happened: Happened<'_>) {
+        if let Some(listener) = &mut self.listener {
+            listener(now, member, happened);
+        }
+    }
 }
 
 impl Observer for Watchers {
@@ -25,6 +51,7 @@ impl Observer for Watchers {
         self.metrics.event(moment, event, |peer| scope.number(peer));
         self.mixing.event(scope, moment, event);
         self.promises.event(moment, event);
+        self.tell(moment.now, moment.member, Happened::Event(event));
     }
 
     fn input(&mut self, moment: &Moment<'_>, input: &Input) {
@@ -53,6 +80,7 @@ impl Observer for Watchers {
 
     fn crashed(&mut self, moment: &Moment<'_>) {
         self.promises.crashed(moment);
+        self.tell(moment.now, moment.member, Happened::Crashed);
     }
 
     fn sent(&mut self, _: usize, _: usize, bytes: usize) {

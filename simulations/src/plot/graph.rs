@@ -28,7 +28,7 @@ pub fn svg(title: &str, kind: &str, graph: &Graph, lies: &[bool]) -> String {
         (180.0 / (peers as f64).sqrt()).clamp(1.5, 8.0)
     };
     let margin = radius + 8.0;
-    let places: Vec<(f64, f64)> = fitted(places(kind, graph))
+    let places: Vec<(f64, f64)> = places(kind, graph)
         .into_iter()
         .map(|(x, y)| {
             (
@@ -132,7 +132,12 @@ fn fitted(places: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
         .collect()
 }
 
-fn places(kind: &str, graph: &Graph) -> Vec<(f64, f64)> {
+/// Where each peer is drawn: across and down, each in [0, 1]. `kind` is the topology's name.
+pub fn places(kind: &str, graph: &Graph) -> Vec<(f64, f64)> {
+    fitted(laid_out(kind, graph))
+}
+
+fn laid_out(kind: &str, graph: &Graph) -> Vec<(f64, f64)> {
     let peers = graph.peers();
     match kind {
         "ring"
@@ -293,7 +298,7 @@ mod tests {
             ("ring", &apart),
             ("edges", &torus(4)),
         ] {
-            let places = fitted(places(kind, graph));
+            let places = places(kind, graph);
             for (peer, (x, y)) in places.iter().enumerate() {
                 assert!(
                     (-1e-9..=1.0 + 1e-9).contains(x) && (-1e-9..=1.0 + 1e-9).contains(y),

@@ -10,6 +10,7 @@ use kith_simulations::experiment::{Experiment, ExperimentError, Outcome};
 use kith_simulations::report;
 
 use super::super::output::{Failure, tell};
+use super::events::record;
 use crate::problems::BadFiles;
 
 /// Exit code if an invariant was broken.
@@ -29,10 +30,11 @@ pub(super) fn warn_of_liars(experiment: &Experiment) {
     }
 }
 
-/// Runs with progress on stderr; `wrong` says where problems are that are only found then.
+/// Runs with progress on stderr; every event goes into the file `events`, if there is one. `wrong` says where problems are that are only found then.
 pub(super) fn execute(
     experiment: &Experiment,
     threads: usize,
+    events: Option<&Path>,
     wrong: impl FnOnce(Vec<Problem>) -> BadFiles,
 ) -> Result<Outcome, Failure> {
     let expected = experiment
@@ -46,25 +48,33 @@ pub(super) fn execute(
         ProgressBar::new(expected).with_style(style)
     });
     let mut reported = Instant::now();
-    let outcome = experiment.run(threads, &mut |now: Duration, rounds: u64| match &bar {
-        Some(bar) => {
-            bar.set_position(rounds);
-            bar.set_message(format!("{:.1} s of virtual time", now.as_secs_f64()));
-        }
-        None if reported.elapsed() > Duration::from_secs(10) => {
-            reported = Instant::now();
-            tell(&format!(
-                "{rounds} of {expected} peer-rounds, {:.1} s of virtual time",
-                now.as_secs_f64()
-            ));
-        }
-        None => {}
-    });
-    bar.into_iter().for_each(|bar| bar.finish_and_clear());
-    outcome.map_err(|error| match error {
+    let begun = experiment.begin(threads);
+    let mut run = begun.map_err(|error| match error {
         ExperimentError::Problems(problems) => wrong(problems).into(),
         ExperimentError::Rows(_) => Failure::new(error.to_string()),
-    })
+    })?;
+    if let Some(path) = events {
+        record(path, experiment, &mut run)?;
+    }
+    run.run_until(
+        experiment.world.limit,
+        &mut |now: Duration, rounds: u64| match &bar {
+            Some(bar) => {
+                bar.set_position(rounds);
+                bar.set_message(format!("{:.1} s of virtual time", now.as_secs_f64()));
+            }
+            None if reported.elapsed() > Duration::from_secs(10) => {
+                reported = Instant::now();
+                tell(&format!(
+                    "{rounds} of {expected} peer-rounds, {:.1} s of virtual time",
+                    now.as_secs_f64()
+                ));
+            }
+            None => {}
+        },
+    );
+    bar.into_iter().for_each(|bar| bar.finish_and_clear());
+    Ok(run.finish())
 }
 
 /// Writes the resolved experiment, the measurements and the report.

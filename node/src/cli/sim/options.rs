@@ -16,6 +16,7 @@ first-results-2 and so on where those of another seed or experiment are there, w
 Examples:
   kith sim run experiments/first.toml
   kith sim run experiments/first.toml --seed 7 --set aggregation.rule=median --json
+  kith sim run experiments/first.toml --events first.jsonl && kith view first.jsonl
   kith sim run --charter charter.toml --world world.toml      rehearse a charter
 
 Exit codes: 0 done, whatever a rehearsal's answer is; 1 it could not be run; 5 a promise was broken, and the command that replays
@@ -55,6 +56,9 @@ pub(crate) struct Run {
     /// Write the tables as Parquet too, next to the CSV files
     #[arg(long, conflicts_with_all = ["no_files", "charter"])]
     pub(super) parquet: bool,
+    /// Write every event into this file, for `kith view`
+    #[arg(long, value_name = "FILE", conflicts_with = "charter")]
+    pub(super) events: Option<PathBuf>,
     /// End with one JSON object on stdout
     #[arg(long)]
     json: bool,

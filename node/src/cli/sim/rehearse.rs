@@ -74,7 +74,7 @@ fn run_seed(
     if let Some(folder) = &folder {
         may_hold(folder, &experiment, options.again())?;
     }
-    let outcome = execute(&experiment, options.threads(), |problems| {
+    let outcome = execute(&experiment, options.threads(), None, |problems| {
         files.placed(problems, &settings)
     })?;
     if let Some(folder) = folder {

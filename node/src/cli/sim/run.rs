@@ -38,7 +38,12 @@ pub(super) fn run(options: &Run) -> Verdict {
             problems,
         )
     };
-    let outcome = execute(&experiment, options.threads(), wrong)?;
+    let outcome = execute(
+        &experiment,
+        options.threads(),
+        options.events.as_deref(),
+        wrong,
+    )?;
     if let Some(folder) = &folder {
         report(&experiment, &outcome, folder, &command)?;
         super::parquet(options.parquet, folder)?;

@@ -197,7 +197,7 @@ impl Plan {
             attack: up.attack.clone(),
             dataset: up.dataset.clone(),
             partition: partition.to_owned(),
-            evaluate_every: up.evaluate_every,
+            evaluate_every: up.evaluate_every(),
             shards,
             test,
             classes,

@@ -22,9 +22,13 @@ use super::directory::Places;
 use super::ending::Ending;
 use super::live::{Live, ready_table, role};
 use super::plan::Plan;
-use super::tally::{State, Tally, counted};
+use super::record::Record;
+use super::show;
+use super::tally::{State, Tally, heard};
 use crate::cli::THREADS;
 use crate::config::{CONFIG_FILE, cores};
+use crate::page::recording::Noticed;
+use crate::page::server::Order;
 use crate::telemetry::Line;
 
 /// Lines of all peers that wait to be counted.
@@ -54,6 +58,7 @@ struct Supervisor<'a> {
     places: &'a Places,
     tally: Tally,
     live: Live,
+    record: &'a mut Record,
     messages: mpsc::Sender<Message>,
     /// The pipes that keep the children alive.
     stdins: Vec<Option<ChildStdin>>,
@@ -78,7 +83,16 @@ pub(super) struct Ended {
     pub(super) ready_after: Option<Duration>,
 }
 
-/// Runs the peers' processes to their end. The table of connected peers goes to `table`.
+/// Where the supervisor tells what happens, and where orders come from besides the socket in the
+/// folder.
+pub(super) struct Ends<'a> {
+    pub(super) table: TableTo,
+    pub(super) record: &'a mut Record,
+    /// Orders from a page, if there is one.
+    pub(super) orders: Option<&'a mut mpsc::Receiver<Order>>,
+}
+
+/// Runs the peers' processes to their end.
 ///
 /// # Errors
 /// When a process cannot be started, or a peer could not even begin.
@@ -86,7 +100,7 @@ pub(super) fn supervise(
     plan: &Plan,
     places: &Places,
     folder: &Path,
-    table: TableTo,
+    ends: Ends<'_>,
     ending: &Ending,
 ) -> Result<Ended, Failure> {
     let runtime = super::super::runtime(1)?;
@@ -97,6 +111,7 @@ pub(super) fn supervise(
             places,
             tally: Tally::new(plan),
             live: Live::new(plan.agreement.charter.rounds),
+            record: ends.record,
             messages,
             stdins: (0..plan.members.len()).map(|_| None).collect(),
             started: Instant::now(),
@@ -104,10 +119,10 @@ pub(super) fn supervise(
             stopping: false,
             interrupted: false,
             stillborn: None,
-            table,
+            table: ends.table,
             down: Vec::new(),
         };
-        supervisor.run(folder, inbox, ending).await
+        supervisor.run(folder, inbox, ends.orders, ending).await
     })?;
     runtime.shutdown_timeout(Duration::from_millis(100));
     Ok(ended)
@@ -118,11 +133,13 @@ impl Supervisor<'_> {
         mut self,
         folder: &Path,
         inbox: mpsc::Receiver<Message>,
+        orders: Option<&mut mpsc::Receiver<Order>>,
         ending: &Ending,
     ) -> Result<Ended, Failure> {
         let socket = control::serve(folder, self.messages.clone(), Message::Control)?;
-        let ended = self.drive(inbox, &mut ending.signals()).await;
+        let ended = self.drive(inbox, orders, &mut ending.signals()).await;
         self.live.end();
+        self.record.flush();
         for answer in self.down.drain(..) {
             // The asker may be gone.
             let _ = answer.send(Answer::done("every peer has stopped"));
@@ -144,6 +161,7 @@ impl Supervisor<'_> {
     async fn drive(
         &mut self,
         mut inbox: mpsc::Receiver<Message>,
+        orders: Option<&mut mpsc::Receiver<Order>>,
         signals: &mut mpsc::Receiver<()>,
     ) -> Result<(), Failure> {
         let mut samples = tokio::time::interval(SAMPLE);
@@ -153,11 +171,14 @@ impl Supervisor<'_> {
                 return Err(failure);
             }
         }
+        let (_never, mut none) = mpsc::channel(1);
+        let orders = orders.unwrap_or(&mut none);
         let mut grace = std::pin::pin!(tokio::time::sleep(Duration::MAX / 4));
         while self.running() > 0 {
             tokio::select! {
                 Some(message) = inbox.recv() => self.receive(message),
                 Some(()) = signals.recv() => self.interrupt(),
+                Some(order) = orders.recv() => self.order(order),
                 _ = samples.tick() => self.sample_all(),
                 () = &mut grace, if self.stopping => self.stop(Signal::SIGKILL),
             }
@@ -197,6 +218,7 @@ impl Supervisor<'_> {
         let node = &mut self.tally.nodes[index];
         node.pid = child.id();
         node.state = State::Starting;
+        self.record.add(Noticed::Began(index));
         self.stdins[index] = child.stdin.take();
         let stdout = child.stdout.take().expect("stdout was asked to be a pipe");
         tokio::spawn(listen(index, child, stdout, self.messages.clone()));
@@ -234,6 +256,7 @@ impl Supervisor<'_> {
                 if !finished && self.tally.nodes[index].state == State::Finished {
                     self.sample(index);
                 }
+                self.record.add(Noticed::Line(*line));
                 self.notice_ready();
             }
             Message::Exited(index, status) => self.exited(index, status),
@@ -271,6 +294,7 @@ impl Supervisor<'_> {
 
     fn exited(&mut self, index: usize, status: Option<ExitStatus>) {
         let name = &self.plan.members[index].name;
+        self.record.add(Noticed::Gone(index));
         let node = &mut self.tally.nodes[index];
         node.pid = None;
         self.stdins[index] = None;
@@ -289,6 +313,13 @@ impl Supervisor<'_> {
             } else {
                 self.live.note(&what);
             }
+        }
+    }
+
+    /// An order from the page.
+    fn order(&mut self, order: Order) {
+        if let Some((request, answer)) = show::read(order) {
+            self.control(request, answer);
         }
     }
 
@@ -410,7 +441,9 @@ impl Supervisor<'_> {
         pid.is_some_and(|pid| kill(Pid::from_raw(pid), with).is_ok())
     }
 
+    /// Measures every peer's memory, and hands on what is recorded.
     fn sample_all(&mut self) {
+        self.record.flush();
         (0..self.plan.members.len()).for_each(|index| self.sample(index));
     }
 
@@ -437,7 +470,7 @@ async fn listen(
 ) {
     let mut lines = BufReader::new(stdout).lines();
     while let Ok(Some(text)) = lines.next_line().await {
-        if let Some(line) = counted(&text)
+        if let Some(line) = heard(&text)
             && messages
                 .send(Message::Line(index, Box::new(line)))
                 .await

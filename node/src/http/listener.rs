@@ -1,6 +1,6 @@
-//! The socket for status, with limits such that no client can lock out another.
+//! A listening socket with limits such that no client can lock out another.
 //!
-//! A connection lives at most [`LIFETIME`], whatever it does or leaves undone, and at most
+//! A connection lives only so long, whatever it does or leaves undone, and at most
 //! [`CONNECTIONS_MAX`] are open at once: when one more arrives, the oldest ends. So half-open requests
 //! take neither the descriptors that the store and the neighbours need, nor the turn of a person
 //! who asks afterwards.
@@ -23,14 +23,14 @@ use tokio_util::sync::CancellationToken;
 /// Connections at once. Status is asked by a person, a scraper and a health check; the limit is a
 /// multiple of that (guess).
 pub(crate) const CONNECTIONS_MAX: usize = 32;
-/// Longest life of a connection: the request's head, its answer, and the end.
+/// Longest life of a connection for status: the request's head, its answer, and the end.
 pub(crate) const LIFETIME: Duration = Duration::from_secs(15);
 /// Pause after a connection could not be accepted, for example because there are no free
 /// descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(500);
 
 /// A listening socket with room for [`CONNECTIONS_MAX`] connections.
-pub(crate) struct StatusListener {
+pub(crate) struct BoundedListener {
     listener: TcpListener,
     places: Arc<Semaphore>,
     /// Oldest first.
@@ -47,13 +47,14 @@ pub(crate) struct Connection {
     _place: OwnedSemaphorePermit,
 }
 
-impl StatusListener {
-    pub(crate) fn new(listener: TcpListener) -> StatusListener {
-        StatusListener {
+impl BoundedListener {
+    /// Each connection ends after `lifetime`.
+    pub(crate) fn new(listener: TcpListener, lifetime: Duration) -> BoundedListener {
+        BoundedListener {
             listener,
             places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
             connections: VecDeque::new(),
-            lifetime: LIFETIME,
+            lifetime,
         }
     }
 
@@ -79,7 +80,7 @@ impl StatusListener {
     }
 }
 
-impl Listener for StatusListener {
+impl Listener for BoundedListener {
     type Io = Connection;
     type Addr = SocketAddr;
 
@@ -108,7 +109,7 @@ impl Listener for StatusListener {
                     );
                 }
                 Err(error) => {
-                    tracing::debug!("a request for status was not accepted: {error}");
+                    tracing::debug!("a request was not accepted: {error}");
                     tokio::time::sleep(ACCEPT_AGAIN).await;
                 }
             }
@@ -167,7 +168,7 @@ mod tests {
     async fn more_clients_than_places_end_the_oldest_and_never_hold_more_descriptors() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let mut bounded = StatusListener::new(listener);
+        let mut bounded = BoundedListener::new(listener, LIFETIME);
         let places = bounded.places.clone();
         let (mut clients, mut connections) = (Vec::new(), Vec::new());
         for _ in 0..3 * CONNECTIONS_MAX {
@@ -194,8 +195,7 @@ mod tests {
         let _client = TcpStream::connect(listener.local_addr().unwrap())
             .await
             .unwrap();
-        let mut bounded = StatusListener::new(listener);
-        bounded.lifetime = Duration::from_millis(20);
+        let mut bounded = BoundedListener::new(listener, Duration::from_millis(20));
         let (mut connection, _) = bounded.accept().await;
         assert_eq!(
             connection.read_u8().await.map_err(|error| error.kind()),

@@ -1,5 +1,5 @@
-//! Who may ask the status server: programs of this machine or with its secret, not a web page that
-//! happens to be open on it.
+//! Who may ask a server of this program: programs of this machine or with its secret, not a web page
+//! that happens to be open on it.
 //!
 //! A page whose name was rebound to this machine's address sends that name as `Host`; a page of
 //! another site sends its `Origin` or `Sec-Fetch-Site` (Fetch standard, W3C Fetch Metadata). All
@@ -31,8 +31,8 @@ pub(crate) struct Guard {
     pub(crate) served: SocketAddr,
     /// Further names of it, from the configuration.
     pub(crate) names: Vec<String>,
-    /// The secret.
-    pub(crate) token: Token,
+    /// The secret; without one nothing but reads from loopback is answered.
+    pub(crate) token: Option<Token>,
 }
 
 /// Why a request gets no answer.
@@ -77,7 +77,11 @@ impl Guard {
             let why = "only this machine may give orders; ask on it, for example with `kith backup --dir …`";
             return Err(Refused::Foreign(why.to_owned()));
         }
-        if self.is_shown(headers) {
+        let Some(token) = &self.token else {
+            let why = "this server takes no orders; it only shows what has been";
+            return Err(Refused::Foreign(why.to_owned()));
+        };
+        if is_shown(token, headers) {
             return Ok(());
         }
         let owner = if reads {
@@ -86,8 +90,8 @@ impl Guard {
             "only this machine's owner may ask that: "
         };
         Err(Refused::NoToken(format!(
-            "{owner}expected \"Authorization: Bearer\" and the secret in the peer's token file, {}",
-            self.token.path().file_name().unwrap_or_default().display()
+            "{owner}expected \"Authorization: Bearer\" and the secret in the token file, {}",
+            token.path().file_name().unwrap_or_default().display()
         )))
     }
 
@@ -153,15 +157,16 @@ impl Guard {
             .collect();
         format!("{} ([status] names accepts more)", all.join(", "))
     }
+}
 
-    fn is_shown(&self, headers: &HeaderMap) -> bool {
-        let shown = headers.get(AUTHORIZATION).and_then(|value| {
-            let (scheme, secret) = value.to_str().ok()?.split_once(' ')?;
-            // The scheme's case does not count (RFC 9110, section 11.1).
-            scheme.eq_ignore_ascii_case("bearer").then_some(secret)
-        });
-        shown.is_some_and(|shown| self.token.is(shown.trim()))
-    }
+/// Whether a request shows the secret.
+fn is_shown(token: &Token, headers: &HeaderMap) -> bool {
+    let shown = headers.get(AUTHORIZATION).and_then(|value| {
+        let (scheme, secret) = value.to_str().ok()?.split_once(' ')?;
+        // The scheme's case does not count (RFC 9110, section 11.1).
+        scheme.eq_ignore_ascii_case("bearer").then_some(secret)
+    });
+    shown.is_some_and(|shown| token.is(shown.trim()))
 }
 
 /// Whether a request comes from a program, or from a page that this server itself would serve under
@@ -203,7 +208,7 @@ mod tests {
         let guard = Guard {
             served: served.parse().unwrap(),
             names: names.iter().map(|name| (*name).to_owned()).collect(),
-            token,
+            token: Some(token),
         };
         (guard, secret.trim().to_owned())
     }

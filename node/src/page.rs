@@ -1,0 +1,66 @@
+//! The page of a testnet: what its peers do, in a browser on the same machine, live or again.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `recording` | `events.jsonl`: written while a testnet runs, read afterwards |
+//! | `view` | what the entries add up to: one pure fold |
+//! | `shown` | the fold as JSON for the page, and as plain tables |
+//! | `curve` | values over rounds, in bounded memory |
+//! | `server` | HTTP: the assets, the stream of snapshots, orders |
+//!
+//! A live page and a replay feed the same fold with the same entries, so they show the same
+//! numbers. The scripts draw; they count nothing.
+
+mod curve;
+pub(crate) mod recording;
+pub(crate) mod server;
+mod shown;
+mod tables;
+mod view;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use self::recording::{Entry, Header};
+use self::shown::Snapshot;
+use self::view::View;
+
+/// What a page shows, fed by one writer and read by any number of browsers.
+pub(crate) struct Page {
+    view: Mutex<View>,
+    /// The number of changes so far.
+    changed: watch::Sender<u64>,
+}
+
+impl Page {
+    /// A page before the first entry.
+    pub(crate) fn new(header: Header) -> Page {
+        Page {
+            view: Mutex::new(View::new(header)),
+            changed: watch::Sender::new(0),
+        }
+    }
+
+    /// Adds what an entry says.
+    pub(crate) fn add(&self, entry: &Entry) {
+        self.lock().add(entry);
+        self.changed.send_modify(|changes| *changes += 1);
+    }
+
+    /// Shows a remark about the recording itself.
+    pub(crate) fn remark(&self, text: &str) {
+        self.lock().remark = Some(text.to_owned());
+        self.changed.send_modify(|changes| *changes += 1);
+    }
+
+    /// Where it stands, with the notable events after number `since`.
+    fn snapshot(&self, since: u64) -> Snapshot {
+        self.lock().snapshot(since)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, View> {
+        // It is only numbers and names: whole after any panic.
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
