@@ -60,6 +60,16 @@ impl Failure {
     }
 }
 
+/// What is wrong, in one line and without the next step, for a program that asked.
+impl std::fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.report {
+            Some(report) => report.fmt(formatter),
+            None => formatter.write_str("nobody reads any more"),
+        }
+    }
+}
+
 impl From<NodeError> for Failure {
     fn from(error: NodeError) -> Failure {
         let code = error.exit_code();

@@ -23,6 +23,7 @@ use super::output::{Failure, Verdict, print, tell};
 use super::text;
 use crate::page::server::PORT;
 use baseline::Baselines;
+use control::Request;
 use directory::{Directory, Places};
 use plan::Plan;
 use record::Record;
@@ -65,6 +66,14 @@ enum TestnetCommand {
     Kill(Named),
     /// Start a killed peer again: it resumes
     Restart(Named),
+    /// Stop a peer's process for a while (SIGSTOP): the others see a straggler
+    Pause(Named),
+    /// Let a paused peer run again
+    Resume(Named),
+    /// Let a peer lie from now on; it is started again for it
+    Attack(Attacked),
+    /// Let a peer be honest from now on; it is started again for it
+    Honest(Named),
     /// Stop a detached testnet
     Down(Where),
 }
@@ -87,6 +96,16 @@ struct Named {
     node: String,
     #[command(flatten)]
     place: Where,
+}
+
+/// Which peer is to lie, and how.
+#[derive(Debug, Args)]
+struct Attacked {
+    #[command(flatten)]
+    named: Named,
+    /// What it does (`kith list attacks`)
+    #[arg(long, default_value = "sign-flip:10")]
+    attack: String,
 }
 
 /// What to start. Options that are not given follow from the data set.
@@ -169,6 +188,12 @@ struct Up {
     detach: bool,
 }
 
+impl Named {
+    fn order(self, request: impl FnOnce(String) -> Request) -> Verdict {
+        control::order(&self.place.dir, &request(self.node), self.place.json)
+    }
+}
+
 impl Up {
     /// Rounds between two evaluations. A page shows how accuracy grows, so it has one each round.
     fn evaluate_every(&self) -> u64 {
@@ -188,20 +213,16 @@ impl Testnet {
             None => up(&self.up),
             Some(TestnetCommand::Up(up_arguments)) => up(&up_arguments),
             Some(TestnetCommand::Status(place)) => control::status(&place.dir, place.json),
-            Some(TestnetCommand::Kill(named)) => control::order(
-                &named.place.dir,
-                "kill",
-                Some(&named.node),
-                named.place.json,
-            ),
-            Some(TestnetCommand::Restart(named)) => control::order(
-                &named.place.dir,
-                "restart",
-                Some(&named.node),
-                named.place.json,
-            ),
             Some(TestnetCommand::Down(place)) => {
-                control::order(&place.dir, "down", None, place.json)
+                control::order(&place.dir, &Request::Down, place.json)
+            }
+            Some(TestnetCommand::Kill(named)) => named.order(|node| Request::Kill { node }),
+            Some(TestnetCommand::Restart(named)) => named.order(|node| Request::Restart { node }),
+            Some(TestnetCommand::Pause(named)) => named.order(|node| Request::Pause { node }),
+            Some(TestnetCommand::Resume(named)) => named.order(|node| Request::Resume { node }),
+            Some(TestnetCommand::Honest(named)) => named.order(|node| Request::Honest { node }),
+            Some(TestnetCommand::Attack(Attacked { named, attack })) => {
+                named.order(|node| Request::Attack { node, attack })
             }
         }
     }

@@ -41,6 +41,10 @@ pub(super) enum Request {
     Status,
     Kill { node: String },
     Restart { node: String },
+    Pause { node: String },
+    Resume { node: String },
+    Attack { node: String, attack: String },
+    Honest { node: String },
     Down,
 }
 
@@ -159,15 +163,9 @@ fn ask_status(folder: &Path) -> Result<Status, Failure> {
     }
 }
 
-/// `kith testnet kill|restart|down`.
-pub(super) fn order(folder: &Path, command: &str, node: Option<&str>, json: bool) -> Verdict {
-    let node = node.unwrap_or_default().to_owned();
-    let request = match command {
-        "kill" => Request::Kill { node },
-        "restart" => Request::Restart { node },
-        _ => Request::Down,
-    };
-    let answer = ask(folder, &request)?;
+/// `kith testnet kill`, `down` and the other orders.
+pub(super) fn order(folder: &Path, request: &Request, json: bool) -> Verdict {
+    let answer = ask(folder, request)?;
     match answer {
         _ if json => print(&format!("{}\n", answer.to_line()))?,
         Answer::Done { what, .. } => print(&format!("{what}\n"))?,
