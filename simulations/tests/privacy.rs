@@ -100,7 +100,7 @@ fn whole_updates_are_charged_once_a_round_and_end_at_the_budget() {
     );
     assert!((10..30).contains(&spent.releases), "{spent:?}");
     assert!(
-        spent.epsilon_rdp <= 8.0 && spent.epsilon_rdp > 7.0,
+        spent.epsilon_rdp <= 3.0 && spent.epsilon_rdp > 2.7,
         "{spent:?}"
     );
     assert_eq!(outcome.rounds_by_deadline, 0, "nobody is waited for");

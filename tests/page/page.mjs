@@ -1,8 +1,8 @@
 // Looks at a page with a browser and prints what it saw as one JSON object.
 //
-// node page.mjs LINK [look | kill PEER]   with KITH_PLAYWRIGHT naming a folder whose node_modules
-// hold playwright-core, and CHROMIUM a browser. `look` waits until the testnet is over; `kill` first
-// kills a peer from the page, and starts it again. With SCREENSHOT a picture goes into that file.
+// node page.mjs LINK [look | order PEER]   with KITH_PLAYWRIGHT naming a folder whose node_modules
+// hold playwright-core, and CHROMIUM a browser. `look` waits until the testnet is over; `order` first
+// kills a peer from the page and starts it again, pauses it and lets it run, and lets it lie. With SCREENSHOT a picture goes into that file.
 
 import { createRequire } from 'node:module';
 
@@ -24,7 +24,6 @@ await page.addInitScript(() => {
   document.addEventListener('securitypolicyviolation', (event) => console.error(`violation: ${event.violatedDirective}`));
 });
 
-const state = (name) => page.locator(`[data-peer="${name}"]`).getAttribute('data-state');
 async function until(name, wanted) {
   const started = performance.now();
   await page.locator(`[data-peer="${name}"][data-state="${wanted}"]`).waitFor({ timeout: 60_000 });
@@ -39,20 +38,33 @@ const seen = {
   squares: await page.locator('[data-role="adversary"] rect').count(),
   circles: await page.locator('[data-role="honest"] circle').count(),
 };
-if (what === 'kill') {
+const completed = async () => Number(await page.locator('#facts').getAttribute('data-completed'));
+if (what === 'order') {
+  const order = (name) => page.getByRole('button', { name, exact: true }).click();
   await until(peer, 'running');
   await page.locator('section', { hasText: 'Orders' }).getByLabel('Peer').selectOption(peer);
-  await page.getByRole('button', { name: 'Kill' }).click();
+  await order('Kill');
   seen.killed_seconds = await until(peer, 'gone');
   seen.dashed = await page.locator('.link.missing').count();
-  await page.getByRole('button', { name: 'Restart' }).click();
+  await order('Restart');
   await until(peer, 'running');
-  seen.healed = await state(peer);
+  await order('Pause');
+  seen.paused_seconds = await until(peer, 'paused');
+  await order('Resume');
+  await until(peer, 'running');
+  const dropped = (compared) => page.waitForFunction(compared, peer, { timeout: 60_000 });
+  await dropped((name) => Number(document.querySelector(`[data-peer="${name}"]`)?.dataset.dropped) < 0.5);
+  await order('Lie');
+  await page.locator(`[data-peer="${peer}"][data-role="adversary"] rect`).waitFor();
+  const from = await completed();
+  await dropped((name) => Number(document.querySelector(`[data-peer="${name}"]`)?.dataset.dropped) > 0.5);
+  seen.lied_rounds = (await completed()) - from;
+  seen.squares_then = await page.locator('[data-role="adversary"] rect').count();
 }
 await page.locator('#facts[data-over="true"]').waitFor({ timeout: 120_000 });
 for (const summary of await page.locator('summary').all()) await summary.press('Enter');
 const facts = page.locator('#facts');
-seen.completed = Number(await facts.getAttribute('data-completed'));
+seen.completed = await completed();
 seen.accuracy = Number(await facts.getAttribute('data-accuracy'));
 seen.tables = await page.locator('table').count();
 seen.rows = await page.locator('table', { hasText: 'Newest values' }).locator('tbody tr').allInnerTexts();

@@ -158,11 +158,12 @@ fn a_page_shows_a_testnet_and_a_replay_shows_the_same_numbers() {
 }
 
 #[test]
-fn a_peer_killed_from_the_page_is_dashed_and_comes_back() {
+fn orders_from_the_page_are_carried_out_and_seen() {
     let folder = Folder::new();
-    let start = ["testnet", "--page=0", "--rounds", "60", "--no-baselines"];
+    let start = ["testnet", "--page=0", "--rounds", "150", "--no-baselines"];
+    let start = [&start[..], &["--adversaries", "1", "--partition", "iid"]].concat();
     let mut live = Serving::start(&start, &folder);
-    let Some(seen) = browsed(&live.link, &["kill", "peer-3"]) else {
+    let Some(seen) = browsed(&live.link, &["order", "peer-2"]) else {
         return;
     };
     assert!(
@@ -170,7 +171,17 @@ fn a_peer_killed_from_the_page_is_dashed_and_comes_back() {
         "{seen}"
     );
     assert!(seen["dashed"].as_u64().expect("a number") >= 5, "{seen}");
-    assert_eq!(seen["healed"], "running");
+    assert!(
+        seen["paused_seconds"].as_f64().expect("seconds") < 2.0,
+        "{seen}"
+    );
+    assert_eq!(
+        (&seen["squares"], &seen["squares_then"]),
+        (&1.into(), &2.into())
+    );
+    // It is started again for it, and the others go on meanwhile.
+    let rounds = seen["lied_rounds"].as_u64().expect("a number");
+    assert!(rounds <= 20, "{seen}");
     assert_clean(&seen);
     live.hears("the page stays until Ctrl-C");
     assert_eq!(live.end().0, Some(0));

@@ -60,12 +60,13 @@ impl Failure {
     }
 }
 
-/// What happened, without the next step: for places with room for one line.
+/// What is wrong, in one line and without the next step: for a program that asked, and for places
+/// with room for one line.
 impl std::fmt::Display for Failure {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.report {
-            Some(report) => write!(formatter, "{report}"),
-            None => Ok(()),
+            Some(report) => report.fmt(formatter),
+            None => formatter.write_str("nobody reads any more"),
         }
     }
 }

@@ -23,6 +23,7 @@ use super::output::{Failure, Verdict, print, tell};
 use super::text;
 use crate::page::server::PORT;
 use baseline::Baselines;
+use control::Request;
 pub(super) use control::{Order, ask_status, carry_out};
 use directory::{Directory, Places};
 use plan::Plan;
@@ -66,6 +67,14 @@ enum TestnetCommand {
     Kill(Named),
     /// Start a killed peer again: it resumes
     Restart(Named),
+    /// Stop a peer's process for a while (SIGSTOP): the others see a straggler
+    Pause(Named),
+    /// Let a paused peer run again
+    Resume(Named),
+    /// Let a peer lie from now on; it is started again for it
+    Attack(Attacked),
+    /// Let a peer be honest from now on; it is started again for it
+    Honest(Named),
     /// Stop a detached testnet
     Down(Where),
 }
@@ -90,10 +99,14 @@ struct Named {
     place: Where,
 }
 
-impl Named {
-    fn order(&self, order: Order) -> Verdict {
-        control::order(&self.place.dir, order, &self.node, self.place.json)
-    }
+/// Which peer is to lie, and how.
+#[derive(Debug, Args)]
+struct Attacked {
+    #[command(flatten)]
+    named: Named,
+    /// What it does (`kith list attacks`)
+    #[arg(long, default_value = "sign-flip:10")]
+    attack: String,
 }
 
 /// What to start. Options that are not given follow from the data set.
@@ -176,6 +189,12 @@ struct Up {
     detach: bool,
 }
 
+impl Named {
+    fn order(self, request: impl FnOnce(String) -> Request) -> Verdict {
+        control::order(&self.place.dir, &request(self.node), self.place.json)
+    }
+}
+
 impl Up {
     /// Rounds between two evaluations. A page shows how accuracy grows, so it has one each round.
     fn evaluate_every(&self) -> u64 {
@@ -195,9 +214,17 @@ impl Testnet {
             None => up(&self.up),
             Some(TestnetCommand::Up(up_arguments)) => up(&up_arguments),
             Some(TestnetCommand::Status(place)) => control::status(&place.dir, place.json),
-            Some(TestnetCommand::Kill(named)) => named.order(Order::Kill),
-            Some(TestnetCommand::Restart(named)) => named.order(Order::Restart),
-            Some(TestnetCommand::Down(place)) => control::down(&place.dir, place.json),
+            Some(TestnetCommand::Down(place)) => {
+                control::order(&place.dir, &Request::Down, place.json)
+            }
+            Some(TestnetCommand::Kill(named)) => named.order(|node| Request::Kill { node }),
+            Some(TestnetCommand::Restart(named)) => named.order(|node| Request::Restart { node }),
+            Some(TestnetCommand::Pause(named)) => named.order(|node| Request::Pause { node }),
+            Some(TestnetCommand::Resume(named)) => named.order(|node| Request::Resume { node }),
+            Some(TestnetCommand::Honest(named)) => named.order(|node| Request::Honest { node }),
+            Some(TestnetCommand::Attack(Attacked { named, attack })) => {
+                named.order(|node| Request::Attack { node, attack })
+            }
         }
     }
 }

@@ -101,6 +101,17 @@ pub(crate) enum Noticed {
     Began(usize),
     /// The process of a peer, by its position, is gone.
     Gone(usize),
+    /// The process of a peer, by its position, is stopped for a while.
+    Paused(usize),
+    /// It runs again.
+    Resumed(usize),
+    /// From its next start on a peer lies in another way than before, or is honest.
+    Conduct {
+        /// Its position.
+        peer: usize,
+        /// What it does; `None`: it is honest.
+        attack: Option<String>,
+    },
     /// Accuracies without a federation, measured at the end.
     Baselines {
         /// Mean over the honest peers, each training alone.

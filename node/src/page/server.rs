@@ -29,8 +29,8 @@ use crate::token::Token;
 
 /// The port if none is asked for (guess: not registered with IANA).
 pub(crate) const PORT: u16 = 9470;
-/// Shortest time between two snapshots of one stream. A browser on the testnet's own cores takes its
-/// time: with twice as many snapshots a testnet of eight on two cores took longer (measured).
+/// Shortest time between two snapshots of one stream. A browser shares the cores of the testnet that
+/// it shows, and twice a second looks live (guess).
 const BETWEEN: Duration = Duration::from_millis(500);
 /// The same with many peers: a snapshot of 256 takes some hundred kilobytes.
 const BETWEEN_LARGE: Duration = Duration::from_secs(1);

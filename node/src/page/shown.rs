@@ -58,6 +58,8 @@ pub(super) struct PeerShown {
     pub(super) refused: u64,
     /// Mean share of its contributions that honest peers dropped.
     pub(super) dropped: Option<f64>,
+    /// The same of the newest round of each.
+    pub(super) dropped_last: Option<f64>,
     pub(super) curves: Curves,
 }
 
@@ -202,7 +204,7 @@ impl View {
         PeerShown {
             name: member.name.clone(),
             peer: member.peer.to_string(),
-            role: member.role,
+            role: self.role(peer),
             state: seen.state,
             place: member.place,
             completed: known.completed,
@@ -214,6 +216,10 @@ impl View {
             accepted: known.accepted,
             refused: known.refused.values().sum::<u64>() + known.denied,
             dropped: dropped.mean(),
+            dropped_last: mean(
+                self.honest()
+                    .filter_map(|receiver| self.peers[receiver].left_out.get(&peer).copied()),
+            ),
             curves: Curves {
                 training_loss: seen.training_loss.clone(),
                 loss: seen.loss.clone(),

@@ -12,7 +12,7 @@ use kith_gossip::event::{Closed, DroppedShare};
 use serde::Serialize;
 
 use super::curve::Curve;
-use super::recording::{Entry, Header, Noticed};
+use super::recording::{Entry, Header, Noticed, Role};
 use crate::telemetry::{Known, Line, What};
 
 /// Notable events that are kept; the page shows as many.
@@ -44,6 +44,8 @@ pub(super) enum State {
     Running,
     /// It has gone through all rounds.
     Finished,
+    /// Its process is stopped for a while.
+    Paused,
     /// Its process ended before that.
     Gone,
 }
@@ -71,15 +73,28 @@ pub(super) struct Refusals {
 pub(super) struct Seen {
     pub(super) known: Known,
     pub(super) state: State,
+    /// What became of its role since the start.
+    role: Option<Role>,
     pub(super) training_loss: Curve,
     pub(super) loss: Curve,
     pub(super) accuracy: Curve,
     pub(super) rounds: VecDeque<Round>,
     /// Neighbours that its last closed round missed and that have sent nothing since.
     pub(super) absent: BTreeSet<usize>,
+    /// Share of each neighbour's contribution that its rule left out last.
+    pub(super) left_out: BTreeMap<usize, f64>,
     /// Share of its newest model that comes from each neighbour.
     pub(super) influence: BTreeMap<usize, f64>,
     pub(super) refusals: BTreeMap<(usize, &'static str), Refusals>,
+}
+
+impl Seen {
+    /// A line shows that it is in its rounds. The line of a paused process was on its way before.
+    fn runs(&mut self) {
+        if self.state != State::Paused {
+            self.state = State::Running;
+        }
+    }
 }
 
 /// An event that is listed.
@@ -138,6 +153,9 @@ impl View {
             Noticed::Line(line) => self.line(entry.seconds, line),
             Noticed::Began(peer) => self.process(entry.seconds, *peer, State::Starting),
             Noticed::Gone(peer) => self.process(entry.seconds, *peer, State::Gone),
+            Noticed::Paused(peer) => self.process(entry.seconds, *peer, State::Paused),
+            Noticed::Resumed(peer) => self.process(entry.seconds, *peer, State::Running),
+            Noticed::Conduct { peer, attack } => self.conduct(entry.seconds, *peer, attack),
             Noticed::Baselines { local_only, pooled } => {
                 self.baselines = Some((*local_only, *pooled));
             }
@@ -164,12 +182,33 @@ impl View {
         }
         match state {
             State::Gone if !finished => self.list(seconds, peer, Told::Process("process-gone")),
+            State::Paused => self.list(seconds, peer, Told::Process("process-paused")),
+            State::Running => self.list(seconds, peer, Told::Process("process-resumed")),
             // The first start is no news.
             State::Starting if self.seconds > 0.0 && self.peers[peer].known.round.is_some() => {
                 self.list(seconds, peer, Told::Process("process-began"));
             }
             _ => {}
         }
+    }
+
+    fn conduct(&mut self, seconds: f64, peer: usize, attack: &Option<String>) {
+        let Some(seen) = self.peers.get_mut(peer) else {
+            return;
+        };
+        let (role, told) = match attack {
+            Some(_) => (Role::Adversary, "lies-from-now-on"),
+            None => (Role::Honest, "honest-from-now-on"),
+        };
+        seen.role = Some(role);
+        self.list(seconds, peer, Told::Process(told));
+    }
+
+    /// Whether a peer lies now. Sums and means go by what the roster says of the start.
+    pub(super) fn role(&self, peer: usize) -> Role {
+        self.peers[peer]
+            .role
+            .unwrap_or(self.header.peers[peer].role)
     }
 
     fn line(&mut self, seconds: f64, line: &Line) {
@@ -202,7 +241,7 @@ impl View {
         match event {
             // In a simulation nobody else says that a process began again.
             Event::Started { .. } => self.peers[peer].state = State::Starting,
-            Event::Ready { .. } => self.peers[peer].state = State::Running,
+            Event::Ready { .. } => self.peers[peer].runs(),
             Event::Finished { .. } => self.peers[peer].state = State::Finished,
             Event::Trained {
                 round,
@@ -252,15 +291,20 @@ impl View {
 
     /// Notes how much each neighbour counts in a peer's newest model.
     fn weigh(&mut self, peer: usize, dropped: &[DroppedShare]) {
-        let influences = dropped
-            .iter()
-            .filter_map(|share| Some((self.place(&share.peer)?, share.influence)));
-        self.peers[peer].influence = influences.collect();
+        let of = |pick: fn(&DroppedShare) -> f64| {
+            let pairs = dropped.iter();
+            pairs
+                .filter_map(|share| Some((self.place(&share.peer)?, pick(share))))
+                .collect()
+        };
+        let (left_out, influence) = (of(|share| share.share), of(|share| share.influence));
+        let seen = &mut self.peers[peer];
+        (seen.left_out, seen.influence) = (left_out, influence);
     }
 
     fn opens(&mut self, seconds: f64, peer: usize, round: u64) {
         let seen = &mut self.peers[peer];
-        seen.state = State::Running;
+        seen.runs();
         seen.rounds.push_back(Round {
             round,
             opened: seconds,
@@ -289,7 +333,7 @@ impl View {
     pub(super) fn is_missing(&self, (a, b): (usize, usize)) -> bool {
         let misses = |peer: usize, other: usize| {
             let seen = &self.peers[peer];
-            seen.state == State::Gone
+            matches!(seen.state, State::Gone | State::Paused)
                 || seen.state == State::Running && seen.absent.contains(&other)
         };
         misses(a, b) || misses(b, a)
@@ -358,6 +402,29 @@ mod tests {
         view.add(&process(7.0, Noticed::Gone(1)));
         assert!(!view.is_missing((0, 1)), "it had finished");
         assert_eq!(view.peers[1].state, State::Finished);
+    }
+
+    #[test]
+    fn a_paused_peer_stays_paused_whatever_was_on_its_way() {
+        let mut view = View::new(header());
+        view.add(&entry(1.0, 1, opened(0)));
+        view.add(&process(2.0, Noticed::Paused(0)));
+        view.add(&entry(2.1, 1, opened(1)));
+        assert_eq!(view.peers[0].state, State::Paused);
+        assert!(view.is_missing((0, 1)));
+        view.add(&process(3.0, Noticed::Resumed(0)));
+        assert_eq!(view.peers[0].state, State::Running);
+        let attack = Some("sign-flip".to_owned());
+        view.add(&process(4.0, Noticed::Conduct { peer: 0, attack }));
+        assert_eq!(view.role(0), Role::Adversary);
+        view.add(&process(
+            5.0,
+            Noticed::Conduct {
+                peer: 0,
+                attack: None,
+            },
+        ));
+        assert_eq!(view.role(0), Role::Honest);
     }
 
     #[test]

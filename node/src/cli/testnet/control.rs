@@ -41,6 +41,10 @@ pub(super) enum Request {
     Status,
     Kill { node: String },
     Restart { node: String },
+    Pause { node: String },
+    Resume { node: String },
+    Attack { node: String, attack: String },
+    Honest { node: String },
     Down,
 }
 
@@ -193,17 +197,9 @@ pub(in crate::cli) fn ask_status(folder: &Path) -> Result<Status, Failure> {
     }
 }
 
-/// `kith testnet kill|restart`.
-pub(super) fn order(folder: &Path, order: Order, node: &str, json: bool) -> Verdict {
-    told(ask(folder, &order.of(node))?, json)
-}
-
-/// `kith testnet down`.
-pub(super) fn down(folder: &Path, json: bool) -> Verdict {
-    told(ask(folder, &Request::Down)?, json)
-}
-
-fn told(answer: Answer, json: bool) -> Verdict {
+/// `kith testnet kill`, `down` and the other orders.
+pub(super) fn order(folder: &Path, request: &Request, json: bool) -> Verdict {
+    let answer = ask(folder, request)?;
     match answer {
         _ if json => print(&format!("{}\n", answer.to_line()))?,
         Answer::Done { what, .. } => print(&format!("{what}\n"))?,

@@ -118,6 +118,24 @@ impl Drop for Directory {
     }
 }
 
+/// Lets the peer in `folder` lie from its next start on, or be honest.
+///
+/// # Errors
+/// When its configuration cannot be read or written.
+pub(super) fn set_attack(folder: &Path, attack: Option<&str>) -> Result<(), Failure> {
+    let path = folder.join(CONFIG_FILE);
+    let text = std::fs::read_to_string(&path).map_err(|error| cannot("read", &path, &error))?;
+    let mut config: Table = text.parse().map_err(|error: toml::de::Error| {
+        Failure::new(format!("{}: {}", path.display(), error.message()))
+    })?;
+    config.remove("testnet");
+    if let Some(attack) = attack {
+        let section = Table::from_iter([("attack".to_owned(), Value::String(attack.to_owned()))]);
+        config.insert("testnet".to_owned(), Value::Table(section));
+    }
+    write(&path, &config.to_string())
+}
+
 /// A member's `kith.toml`.
 fn config_table(
     plan: &Plan,

@@ -274,7 +274,7 @@ fn check_numbers(peers: usize, adversaries: usize) -> Result<(), Failure> {
 }
 
 /// Refuses an attack that is not known or that a testnet cannot run.
-fn check_attack(attack: &str) -> Result<(), Failure> {
+pub(super) fn check_attack(attack: &str) -> Result<(), Failure> {
     attack_from_text(attack)
         .map_err(|problems| Failure::of_problems("--attack cannot be used", &problems))?;
     let what = match entry_of(attack).map(|entry| entry.new.means) {

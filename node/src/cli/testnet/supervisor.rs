@@ -4,6 +4,7 @@
 //! Every child holds the read end of a pipe as stdin and leaves when that ends, so even a killed
 //! supervisor leaves no orphans.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -18,10 +19,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::super::output::{Failure, print, tell};
 use super::answer::{Answer, NodeStatus, Status};
 use super::control::{self, Request};
-use super::directory::Places;
+use super::directory::{Places, set_attack};
 use super::ending::Ending;
 use super::live::{Live, ready_table, role};
-use super::plan::Plan;
+use super::plan::{Plan, check_attack};
 use super::record::Record;
 use super::show;
 use super::tally::{State, Tally, heard};
@@ -60,6 +61,8 @@ struct Supervisor<'a> {
     live: Live,
     record: &'a mut Record,
     messages: mpsc::Sender<Message>,
+    /// Peers that leave in order to be started again.
+    start_again: BTreeSet<usize>,
     /// The pipes that keep the children alive.
     stdins: Vec<Option<ChildStdin>>,
     started: Instant,
@@ -113,6 +116,7 @@ pub(super) fn supervise(
             live: Live::new(plan.agreement.charter.rounds),
             record: ends.record,
             messages,
+            start_again: BTreeSet::new(),
             stdins: (0..plan.members.len()).map(|_| None).collect(),
             started: Instant::now(),
             ready_after: None,
@@ -298,10 +302,17 @@ impl Supervisor<'_> {
         let node = &mut self.tally.nodes[index];
         node.pid = None;
         self.stdins[index] = None;
+        let start_again = self.start_again.remove(&index) && !self.stopping;
         if node.state == State::Finished {
             return;
         }
         node.state = State::Ended;
+        if start_again {
+            if let Err(why) = self.restart(index) {
+                self.live.note(&why);
+            }
+            return;
+        }
         if !self.stopping {
             let how = status.map_or("in an unknown way".to_owned(), |status| status.to_string());
             let log = last_lines(&log_path(&self.places.nodes[index].folder));
@@ -337,6 +348,14 @@ impl Supervisor<'_> {
             }
             Request::Kill { node } => self.with_node(&node, Self::kill),
             Request::Restart { node } => self.with_node(&node, Self::restart),
+            Request::Pause { node } => self.with_node(&node, Self::pause),
+            Request::Resume { node } => self.with_node(&node, Self::resume),
+            Request::Attack { node, attack } => {
+                self.with_node(&node, |this, index| this.attack(index, Some(&attack)))
+            }
+            Request::Honest { node } => {
+                self.with_node(&node, |this, index| this.attack(index, None))
+            }
         };
         // The asker may be gone.
         let _ = answer.send(reply);
@@ -357,16 +376,58 @@ impl Supervisor<'_> {
         if self.tally.nodes[index].pid.is_some() {
             return Err(format!("{node} runs already"));
         }
-        self.spawn(index)
-            .map_err(|failure| format!("{failure:?}"))?;
+        self.spawn(index).map_err(|failure| failure.to_string())?;
         self.tally.nodes[index].processes_restarted += 1;
         Ok(format!("{node} was started again"))
+    }
+
+    fn pause(&mut self, index: usize) -> Result<String, String> {
+        let node = &self.plan.members[index].name;
+        if !self.signal(index, Signal::SIGSTOP) {
+            return Err(format!("{node} does not run"));
+        }
+        self.record.add(Noticed::Paused(index));
+        Ok(format!("{node} is paused"))
+    }
+
+    fn resume(&mut self, index: usize) -> Result<String, String> {
+        let node = &self.plan.members[index].name;
+        if !self.signal(index, Signal::SIGCONT) {
+            return Err(format!("{node} does not run"));
+        }
+        self.record.add(Noticed::Resumed(index));
+        Ok(format!("{node} runs again"))
+    }
+
+    /// A peer lies or is honest from its start on, so it is asked to leave and started again: its
+    /// neighbours see a short absence.
+    fn attack(&mut self, index: usize, attack: Option<&str>) -> Result<String, String> {
+        let node = &self.plan.members[index].name;
+        if self.tally.nodes[index].state == State::Finished {
+            return Err(format!("{node} has finished"));
+        }
+        let failed = |failure: Failure| failure.to_string();
+        attack.map_or(Ok(()), check_attack).map_err(failed)?;
+        set_attack(&self.places.nodes[index].folder, attack).map_err(failed)?;
+        self.record.add(Noticed::Conduct {
+            peer: index,
+            attack: attack.map(str::to_owned),
+        });
+        if self.signal(index, Signal::SIGTERM) {
+            // A paused process hears it when it runs again.
+            self.signal(index, Signal::SIGCONT);
+            self.start_again.insert(index);
+        }
+        Ok(match attack {
+            Some(attack) => format!("{node} does {attack} from its next start on"),
+            None => format!("{node} is honest from its next start on"),
+        })
     }
 
     fn with_node(
         &mut self,
         name: &str,
-        act: fn(&mut Self, usize) -> Result<String, String>,
+        act: impl FnOnce(&mut Self, usize) -> Result<String, String>,
     ) -> Answer {
         let names: Vec<&str> = self
             .plan
@@ -429,6 +490,8 @@ impl Supervisor<'_> {
     fn stop(&mut self, with: Signal) {
         for index in 0..self.plan.members.len() {
             self.signal(index, with);
+            // A paused process hears it when it runs again.
+            self.signal(index, Signal::SIGCONT);
         }
     }
 

@@ -22,12 +22,12 @@ function link(snapshot, { ends, influence, missing }) {
 function node(peer, label) {
   const [x, y] = peer.place.map(at);
   const lies = peer.role === 'adversary';
-  const gone = peer.state === 'gone' ? ' gone' : '';
+  const gone = peer.state === 'gone' || peer.state === 'paused' ? ' gone' : '';
   const shape = lies
     ? svg('rect', { class: `node s1${gone}`, x: x - 13, y: y - 13, width: 26, height: 26 })
     : svg('circle', { class: `node s0${gone}`, cx: x, cy: y, r: 14 });
   const says = `${peer.name}: ${WORDS[peer.role]}, ${peer.state}, ${peer.completed} rounds`;
-  return svg('g', { 'data-peer': peer.name, 'data-role': peer.role, 'data-state': peer.state }, title(says), shape,
+  return svg('g', { 'data-peer': peer.name, 'data-role': peer.role, 'data-state': peer.state, 'data-dropped': peer.dropped_last }, title(says), shape,
     text(x, y + 4, label, { class: `inside${gone}` }));
 }
 
@@ -39,20 +39,20 @@ export function graph(snapshot) {
   const label = `Graph of ${snapshot.peers.length} peers; its table lists links and states.`;
   return [
     drawing(SIDE, SIDE, label, ...snapshot.links.map((one) => link(snapshot, one)), ...snapshot.peers.map((peer, place) => node(peer, names[place]))),
-    html('p', { class: 'quiet' }, 'Circle: honest. Square: lies. Hollow: its process is gone. Width of a line: influence. Dashed: missing.'),
+    html('p', { class: 'quiet' }, 'Circle: honest. Square: lies. Hollow: its process is gone or paused. Width of a line: influence. Dashed: missing.'),
   ];
 }
 
 export function graphTable(snapshot) {
   const names = labels(snapshot.peers);
   const peers = snapshot.peers.map((peer, place) => [
-    names[place], peer.name, WORDS[peer.role], peer.state, peer.completed, number(peer.accuracy), peer.accepted, peer.refused, number(peer.dropped, 3),
+    names[place], peer.name, WORDS[peer.role], peer.state, peer.completed, number(peer.accuracy), peer.accepted, peer.refused, number(peer.dropped, 3), number(peer.dropped_last, 3),
   ]);
   const links = snapshot.links.map(({ ends, influence, missing }) => [
     ...ends.map((end) => snapshot.peers[end].name), number(influence, 3), missing ? 'missing' : 'there',
   ]);
   return [
-    table('Peers', ['label', 'name', 'role', 'state', 'rounds', 'accuracy', 'accepted', 'refused', 'dropped by honest peers'], peers),
+    table('Peers', ['label', 'name', 'role', 'state', 'rounds', 'accuracy', 'accepted', 'refused', 'dropped by honest peers', 'in their last round'], peers),
     table('Links', ['one end', 'other end', 'influence', 'state'], links),
   ];
 }

@@ -87,12 +87,13 @@ function eventList() {
 function control() {
   if (!secret) return () => {};
   const peer = html('select');
+  const attack = html('input', { value: 'sign-flip:10', autocomplete: 'off' });
   const said = html('output');
   const order = async (command) => {
     const response = await fetch('/order', {
       method: 'POST',
       headers: { 'Content-Type': 'application/json', Authorization: `Bearer ${secret}` },
-      body: JSON.stringify({ command, node: peer.value }),
+      body: JSON.stringify({ command, node: peer.value, ...(command === 'attack' ? { attack: attack.value } : {}) }),
     });
     said.replaceChildren(await response.text());
   };
@@ -102,7 +103,8 @@ function control() {
     return made;
   };
   const place = html('section', { class: 'wide' }, html('h2', {}, 'Orders'),
-    html('div', { class: 'controls' }, html('label', {}, 'Peer', peer), button('kill', 'Kill'), button('restart', 'Restart')), said);
+    html('div', { class: 'controls' }, html('label', {}, 'Peer', peer), button('kill', 'Kill'), button('restart', 'Restart'), button('pause', 'Pause'), button('resume', 'Resume'),
+      html('label', {}, 'Attack', attack), button('attack', 'Lie'), button('honest', 'Be honest')), said);
   document.getElementById('live').prepend(place);
   return (snapshot) => {
     if (!peer.hasChildNodes()) peer.append(...snapshot.peers.map(({ name }) => html('option', {}, name)));
