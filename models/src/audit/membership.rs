@@ -87,23 +87,8 @@ fn halves(rows: usize, shadows: usize, seed: &Seed) -> Vec<Vec<bool>> {
 /// have seen it and models that have not.
 fn attack(confidence: &[Vec<f64>], seen: &[Vec<bool>]) -> Membership {
     let (shadows, rows) = (confidence.len(), confidence[0].len());
-    // Sums by row, and squared deviations over all rows, of both kinds.
-    let mut sums = vec![[0.0; 2]; rows];
-    for (confidence, seen) in confidence.iter().zip(seen) {
-        for row in 0..rows {
-            sums[row][usize::from(seen[row])] += confidence[row];
-        }
-    }
     let half = shadows as f64 / 2.0;
-    let mut deviations = [0.0; 2];
-    for (confidence, seen) in confidence.iter().zip(seen) {
-        for row in 0..rows {
-            let kind = usize::from(seen[row]);
-            deviations[kind] += (confidence[row] - sums[row][kind] / half).powi(2);
-        }
-    }
-    let variances =
-        deviations.map(|sum| (sum / (rows as f64 * (half - 1.0))).max(f64::MIN_POSITIVE));
+    let (sums, variances) = moments(confidence, seen);
     let mut scored = Vec::with_capacity(shadows * rows);
     for (confidence, seen) in confidence.iter().zip(seen) {
         for row in 0..rows {
@@ -121,6 +106,28 @@ fn attack(confidence: &[Vec<f64>], seen: &[Vec<bool>]) -> Membership {
         }
     }
     summary(scored, shadows as u64, rows as u64)
+}
+
+/// Sums of the confidence in each row over the models that have not seen it and those that have, and
+/// the variances of both kinds, over all rows.
+fn moments(confidence: &[Vec<f64>], seen: &[Vec<bool>]) -> (Vec<[f64; 2]>, [f64; 2]) {
+    let (half, rows) = (confidence.len() as f64 / 2.0, confidence[0].len());
+    let mut sums = vec![[0.0; 2]; rows];
+    for (confidence, seen) in confidence.iter().zip(seen) {
+        for row in 0..rows {
+            sums[row][usize::from(seen[row])] += confidence[row];
+        }
+    }
+    let mut deviations = [0.0; 2];
+    for (confidence, seen) in confidence.iter().zip(seen) {
+        for row in 0..rows {
+            let kind = usize::from(seen[row]);
+            deviations[kind] += (confidence[row] - sums[row][kind] / half).powi(2);
+        }
+    }
+    let of_all = rows as f64 * (half - 1.0);
+    let variances = deviations.map(|sum| (sum / of_all).max(f64::MIN_POSITIVE));
+    (sums, variances)
 }
 
 fn summary(mut scored: Vec<(f64, bool)>, shadows: u64, rows: u64) -> Membership {

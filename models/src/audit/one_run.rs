@@ -51,37 +51,8 @@ pub fn one_run(
     assert!(guesses <= count, "each guess is about a canary");
     let mut coins = seed.stream("coins");
     let there: Vec<bool> = (0..count).map(|_| coins.bounded(2) == 1).collect();
-    let rows: Vec<usize> = (0..count).filter(|row| there[*row]).collect();
-    let mut scores = vec![0.0; count];
-    let (mut workspace, mut gradient) = (Workspace::default(), Vec::new());
-    subject.train(canaries.select(&rows), seed, &mut |before, after| {
-        let moved: Vec<f32> = before.iter().zip(after).map(|(a, b)| a - b).collect();
-        let mut parameters = before.to_vec();
-        for (row, score) in scores.iter_mut().enumerate() {
-            let row = (canaries, row);
-            subject
-                .task
-                .gradient_of(&mut parameters, row, &mut workspace, &mut gradient)?;
-            let length = dot(&gradient, &gradient).sqrt();
-            if length > 0.0 {
-                *score += dot(&moved, &gradient) / length;
-            }
-        }
-        Ok(())
-    })?;
-    let mut order: Vec<usize> = (0..count).collect();
-    order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
-    let (top, bottom) = (guesses.div_ceil(2), guesses / 2);
-    let right_in = order[..top].iter().filter(|row| there[**row]).count();
-    let right_out = order[count - bottom..]
-        .iter()
-        .filter(|row| !there[**row])
-        .count();
-    let found = Guesses {
-        canaries: count as u64,
-        made: guesses as u64,
-        right: (right_in + right_out) as u64,
-    };
+    let scores = scores(subject, canaries, &there, seed)?;
+    let found = guess(&scores, &there, guesses);
     let most = Guesses {
         right: found.made,
         ..found
@@ -93,4 +64,49 @@ pub fn one_run(
         epsilon_low: found.epsilon_low(delta, ERROR),
         epsilon_most: most.epsilon_low(delta, ERROR),
     })
+}
+
+/// How far the releases of a run with the canaries that are `there` went along each one's gradient.
+fn scores(
+    subject: Subject<'_>,
+    canaries: &Dataset,
+    there: &[bool],
+    seed: &Seed,
+) -> Result<Vec<f64>, PrivateError> {
+    let rows: Vec<usize> = (0..canaries.len()).filter(|row| there[*row]).collect();
+    let mut scores = vec![0.0; canaries.len()];
+    let (mut workspace, mut gradient) = (Workspace::default(), Vec::new());
+    subject.train(canaries.select(&rows), seed, &mut |before, after| {
+        let moved: Vec<f32> = before.iter().zip(after).map(|(a, b)| a - b).collect();
+        let mut parameters = before.to_vec();
+        for (row, score) in scores.iter_mut().enumerate() {
+            let row = (canaries, row);
+            let (workspace, gradient) = (&mut workspace, &mut gradient);
+            let task = subject.task;
+            task.gradient_of(&mut parameters, row, workspace, gradient)?;
+            let length = dot(gradient, gradient).sqrt();
+            if length > 0.0 {
+                *score += dot(&moved, gradient) / length;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(scores)
+}
+
+/// Guesses that half of so many canaries were there, those with the highest scores, and that those
+/// with the lowest were not.
+fn guess(scores: &[f64], there: &[bool], guesses: usize) -> Guesses {
+    let count = scores.len();
+    let mut order: Vec<usize> = (0..count).collect();
+    order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+    let (top, bottom) = (guesses.div_ceil(2), guesses / 2);
+    let (highest, lowest) = (&order[..top], &order[count - bottom..]);
+    let right_in = highest.iter().filter(|row| there[**row]).count();
+    let right_out = lowest.iter().filter(|row| !there[**row]).count();
+    Guesses {
+        canaries: count as u64,
+        made: guesses as u64,
+        right: (right_in + right_out) as u64,
+    }
 }
