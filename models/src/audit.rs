@@ -31,15 +31,17 @@ pub struct Subject<'a> {
     pub rounds: u64,
 }
 
+/// Sees the parameters before and after a round.
+type Watch<'a> = dyn FnMut(&[f32], &[f32]) -> Result<(), PrivateError> + 'a;
+
 impl Subject<'_> {
-    /// Trains alone on these rows, each round from what the one before released. `watch` sees the
-    /// parameters before and after each round. The keys of the noise follow from `seed`, so that an
+    /// Trains alone on these rows, each round from what the one before released. The keys of the noise follow from `seed`, so that an
     /// audit repeats; nothing of it may be published as if it were protected.
     fn train(
         &self,
         rows: Dataset,
         seed: &Seed,
-        watch: &mut dyn FnMut(&[f32], &[f32]) -> Result<(), PrivateError>,
+        watch: &mut Watch<'_>,
     ) -> Result<Vec<f32>, PrivateError> {
         let units = Units::rows(rows.len());
         let trainer = self.task.trainer(rows, seed.child("batches"))?;

@@ -653,7 +653,7 @@ fn groups_of_rows_are_protected_together() {
             "[data]\ngroup = \"id\"\ngroup_rows = 2\n",
         );
     }
-    let dir = federation.dir(&federation.names[0]);
+    let dir = federation.dir(federation.names[0]);
     let checked = run(&["check", "--dir", dir.to_str().expect("text")]);
     let said = String::from_utf8_lossy(&checked.stdout).into_owned();
     assert!(said.contains("each group, epsilon 4"), "{said}");
@@ -662,7 +662,7 @@ fn groups_of_rows_are_protected_together() {
         peer.until_event("finished");
         assert_eq!(peer.end(), Some(0));
     }
-    let found = ledger(&federation, &federation.names[0]);
+    let found = ledger(&federation, federation.names[0]);
     assert_eq!(found["privacy"]["unit"].as_str(), Some("group"), "{found}");
     assert_eq!(found["entries"][0]["unit"].as_str(), Some("group"));
 }

@@ -74,11 +74,13 @@ fn halves(rows: usize, shadows: usize, seed: &Seed) -> Vec<Vec<bool>> {
     let mut stream = seed.stream("halves of the pool");
     let mut seen = vec![vec![false; rows]; shadows];
     let mut order: Vec<usize> = (0..shadows).collect();
-    for row in 0..rows {
+    let mut shadows_of_row = || {
         stream.shuffle(&mut order);
-        for shadow in &order[..shadows / 2] {
-            seen[*shadow][row] = true;
-        }
+        order[..shadows / 2].to_vec()
+    };
+    let chosen: Vec<Vec<usize>> = (0..rows).map(|_| shadows_of_row()).collect();
+    for (row, shadows) in chosen.iter().enumerate() {
+        shadows.iter().for_each(|shadow| seen[*shadow][row] = true);
     }
     seen
 }
