@@ -35,7 +35,7 @@ Example:
 pub(crate) struct Export {
     #[command(flatten)]
     trained: Trained,
-    /// Who is to read it
+    /// The program that will read it
     #[arg(long)]
     to: Format,
     /// The folder for its files, made if it is not there

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use kith_simulations::plot::escape;
+
 /// A part of a document.
 pub(super) enum Block {
     Heading(String),
@@ -92,13 +94,6 @@ fn html_block(text: &mut String, block: &Block) -> std::fmt::Result {
             writeln!(text, "</table>")
         }
     }
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
 }
 
 #[cfg(test)]
