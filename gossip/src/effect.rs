@@ -9,6 +9,7 @@ use kith_consensus::{Digest, PeerId};
 use serde::{Deserialize, Serialize};
 
 use crate::Parameters;
+use crate::address::Scope;
 use crate::event::{Event, History};
 use crate::packet::Packet;
 use crate::refusal::Refusal;
@@ -111,6 +112,15 @@ pub enum Input {
         peer: PeerId,
         /// Addresses that can be dialled; empty if only it can dial us.
         addresses: Vec<String>,
+        /// From how near it is connected, by the address at the connection's other end.
+        scope: Scope,
+    },
+    /// A process with another key answered at an address of a peer.
+    AnotherKeyAt {
+        /// The peer that was to be dialled.
+        peer: PeerId,
+        /// The address, as the dial named it.
+        address: String,
     },
     /// The last connection to a peer ended.
     PeerDown {

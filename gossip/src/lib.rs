@@ -29,6 +29,7 @@ mod wire;
 #[cfg(feature = "mutants")]
 pub use kith_consensus::mutant;
 
+pub use address::Scope;
 pub use conduct::{Conduct, Honest, Publication, View};
 pub use effect::{Carried, Checkpoint, Command, Effect, Input, Intent, Record, Stored, Timer};
 pub use envelope::{Authenticator, Envelope};

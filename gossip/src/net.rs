@@ -20,6 +20,7 @@ use libp2p::{allow_block_list, connection_limits, gossipsub, identify, identity,
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 
+use crate::address::Scope;
 use crate::effect::{Effect, Input};
 use crate::envelope::{Authenticator, ENVELOPE_BYTES_MAX};
 use crate::forwarding::may_be_passed_on;
@@ -384,10 +385,7 @@ impl Network {
             // Somebody has seen this peer's key at an address that is not its own. The process that
             // answers there shows its key.
             for address in addresses {
-                drop(
-                    self.swarm
-                        .dial(DialOpts::unknown_peer_id().address(address).build()),
-                );
+                drop(self.swarm.dial(unknown_at(address)));
             }
             return;
         }
@@ -396,6 +394,7 @@ impl Network {
         let options = DialOpts::peer_id(id)
             .condition(PeerCondition::DisconnectedAndNotDialing)
             .addresses(addresses)
+            .allocate_new_port()
             .build();
         if let Err(error) = self.swarm.dial(options) {
             tracing::trace!(peer = %peer, %error, "not dialled");
@@ -426,10 +425,9 @@ impl Network {
                     Some(peer) => DialOpts::peer_id(peer)
                         .condition(PeerCondition::DisconnectedAndNotDialing)
                         .addresses(vec![bootstrap.address.clone()])
+                        .allocate_new_port()
                         .build(),
-                    None => DialOpts::unknown_peer_id()
-                        .address(bootstrap.address.clone())
-                        .build(),
+                    None => unknown_at(bootstrap.address.clone()),
                 };
                 if let Err(error) = self.swarm.dial(options) {
                     tracing::trace!(address = %bootstrap.address, %error, "bootstrap address not dialled");
@@ -516,6 +514,13 @@ impl Network {
             SwarmEvent::OutgoingConnectionError { peer_id, error, .. } => {
                 let peer = peer_id.as_ref().and_then(from_libp2p);
                 for (address, obstacle, why) in unreachable::explain(&error) {
+                    if let (Some(peer), Some(address)) = (peer, &address)
+                        && matches!(obstacle, Obstacle::OtherKey(_))
+                    {
+                        let address = without_p2p(address).to_string();
+                        let input = Input::AnotherKeyAt { peer, address };
+                        self.ready.push_back(NetworkEvent::Input(input));
+                    }
                     self.ready.push_back(NetworkEvent::DialFailed {
                         peer,
                         address,
@@ -565,8 +570,12 @@ impl Network {
             .iter()
             .map(|address| without_p2p(address).to_string())
             .collect();
-        self.ready
-            .push_back(NetworkEvent::Input(Input::PeerUp { peer, addresses }));
+        let scope = Scope::of(&endpoint.get_remote_address().to_string());
+        self.ready.push_back(NetworkEvent::Input(Input::PeerUp {
+            peer,
+            addresses,
+            scope,
+        }));
     }
 
     /// The messages of a connection that is over are all in the queue of events.
@@ -585,6 +594,7 @@ impl Network {
                 self.ready.push_back(NetworkEvent::Input(Input::PeerUp {
                     peer,
                     addresses: Vec::new(),
+                    scope: Scope::default(),
                 }));
             }
             return;
@@ -747,7 +757,9 @@ fn behaviour(
     } else {
         None
     };
-    let identify = identify::Config::new("/kith/1".to_owned(), keypair.public());
+    // Where a peer listens is told in signed records, and only to those that it concerns.
+    let identify =
+        identify::Config::new("/kith/1".to_owned(), keypair.public()).with_hide_listen_addrs(true);
     Ok(Behaviour {
         allowed: allowed.into(),
         blocked: allow_block_list::Behaviour::default(),
@@ -765,6 +777,16 @@ fn behaviour(
         ),
         mdns: mdns.into(),
     })
+}
+
+/// A dial of whoever is at an address.
+///
+/// No dial comes from the port that this peer listens on: if both ends did that at a time, their
+/// connections would be one, which both take for their own. Where a firewall lets nobody in at one
+/// end, each attempt of that end would meet one of the other's.
+fn unknown_at(address: Multiaddr) -> DialOpts {
+    let options = DialOpts::unknown_peer_id().address(address);
+    options.allocate_new_port().build()
 }
 
 /// The id that libp2p derives from the same key.

@@ -45,7 +45,7 @@ mod updates;
 mod window;
 mod witness;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -138,10 +138,12 @@ pub struct Peer {
     turned_away: BTreeSet<(u64, PeerId)>,
     /// When this peer began to wait for others in its round.
     collects_since: Duration,
-    /// The round that closed last, and until when its deadline would have lasted.
-    closed: Option<(u64, Duration)>,
+    /// The newest rounds that have closed, each with the end of its deadline.
+    closed: VecDeque<(u64, Duration)>,
     /// Neighbours whose last update came too late for its round.
     late: BTreeSet<PeerId>,
+    /// Neighbours that rounds wait for again since this one was opened, which does not.
+    regained: BTreeSet<PeerId>,
     /// Rounds that a neighbour can be ahead while nobody fails.
     lead: u64,
     /// The same, at least [`AHEAD_MIN`].
@@ -219,8 +221,9 @@ impl Peer {
             suspicion: Suspicion::default(),
             turned_away: BTreeSet::new(),
             collects_since: Duration::ZERO,
-            closed: None,
+            closed: VecDeque::new(),
             late: BTreeSet::new(),
+            regained: BTreeSet::new(),
             lead,
             ahead,
             asked_lately: false,
@@ -313,7 +316,12 @@ impl Peer {
             } => {
                 self.provide(from, digest, request, out);
             }
-            Input::PeerUp { peer, addresses } => self.peer_up(peer, addresses, out),
+            Input::PeerUp {
+                peer,
+                addresses,
+                scope,
+            } => self.peer_up(peer, addresses, scope, out),
+            Input::AnotherKeyAt { peer, address } => self.is_not_at(peer, address),
             Input::PeerDown { peer } => self.peer_down(peer, out),
             Input::Listening { address } => {
                 self.listens_at(address);

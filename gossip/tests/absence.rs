@@ -9,7 +9,7 @@ use kith_consensus::charter::Charter;
 use kith_consensus::{Digest, PeerId};
 use kith_gossip::envelope::{Envelope, Header, Kind, PROTOCOL_VERSION};
 use kith_gossip::event::Closed;
-use kith_gossip::{Authenticator, Command, Effect, Event, Input, Peer, Stored, Timer};
+use kith_gossip::{Authenticator, Command, Effect, Event, Input, Peer, Scope, Stored, Timer};
 
 /// Three peers on a complete graph, where nobody may go on alone.
 fn federation(rounds: u64) -> Arc<Charter> {
@@ -100,6 +100,7 @@ fn a_peer_that_meets_nobody_waits_and_does_not_train() {
             Input::PeerUp {
                 peer: id(1),
                 addresses: vec![],
+                scope: Scope::World,
             },
         ),
         1,
@@ -110,6 +111,7 @@ fn a_peer_that_meets_nobody_waits_and_does_not_train() {
         Input::PeerUp {
             peer: id(2),
             addresses: vec![],
+            scope: Scope::World,
         },
     );
     handle(
@@ -296,6 +298,7 @@ fn what_is_on_its_way_is_no_stall_and_a_body_is_asked_for_several_times() {
             Input::PeerUp {
                 peer: id(number),
                 addresses: vec![],
+                scope: Scope::World,
             },
         );
         let mut other = peer_with(number, &charter, DIMENSION);
@@ -305,6 +308,7 @@ fn what_is_on_its_way_is_no_stall_and_a_body_is_asked_for_several_times() {
                 Input::PeerUp {
                     peer: id(1),
                     addresses: vec![],
+                    scope: Scope::World,
                 },
             ),
             1,
@@ -389,6 +393,7 @@ fn what_is_on_its_way_is_no_stall_and_a_body_is_asked_for_several_times() {
         Input::PeerUp {
             peer: id(3),
             addresses: vec![],
+            scope: Scope::World,
         },
     );
     assert!(
@@ -410,6 +415,7 @@ fn a_neighbour_that_has_not_heard_the_handshake_is_told_everything_again() {
             Input::PeerUp {
                 peer: id(1),
                 addresses: vec![],
+                scope: Scope::World,
             },
         ),
         1,
@@ -433,6 +439,7 @@ fn a_neighbour_that_has_not_heard_the_handshake_is_told_everything_again() {
         Input::PeerUp {
             peer: id(2),
             addresses: vec![],
+            scope: Scope::World,
         },
     );
     assert_eq!(lines(&effects), ["send to p2", "send to p2"]);
@@ -532,6 +539,7 @@ fn announced_in_round(
             Input::PeerUp {
                 peer: id(number),
                 addresses: vec![],
+                scope: Scope::World,
             },
         ),
         number,
@@ -542,6 +550,7 @@ fn announced_in_round(
         Input::PeerUp {
             peer: id(1),
             addresses: vec![],
+            scope: Scope::World,
         },
     );
     handle(
@@ -586,6 +595,7 @@ fn meet_others_in(peer: &mut Peer, charter: &Arc<Charter>, round: u64) -> Vec<Ef
                 Input::PeerUp {
                     peer: id(1),
                     addresses: vec![],
+                    scope: Scope::World,
                 },
             ),
             1,
@@ -596,6 +606,7 @@ fn meet_others_in(peer: &mut Peer, charter: &Arc<Charter>, round: u64) -> Vec<Ef
             Input::PeerUp {
                 peer: id(number),
                 addresses: vec![],
+                scope: Scope::World,
             },
         ));
         effects.extend(handle(
@@ -879,11 +890,13 @@ fn a_peer_looks_for_its_double_only_at_addresses_that_are_not_its_own() {
             Input::PeerUp {
                 peer: id(2),
                 addresses: vec![],
+                scope: Scope::World,
             },
         );
         let up = Input::PeerUp {
             peer: id(1),
             addresses: vec![seen_at.to_owned()],
+            scope: Scope::World,
         };
         let hello = sent_to(&handle(&mut peer_of(2, &charter), up), 1).remove(0);
         lines(&handle(
@@ -940,6 +953,7 @@ fn a_peer_that_is_asked_to_leave_says_that_it_may_come_back() {
     let up = |number| Input::PeerUp {
         peer: id(number),
         addresses: vec![],
+        scope: Scope::World,
     };
     let hello = sent_to(&handle(&mut peer, up(2)), 2);
     let effects = handle(&mut peer, Input::Command(Command::Leave));

@@ -17,7 +17,7 @@ use kith_consensus::section::Document;
 use kith_consensus::{Charter, Digest, Seed};
 use kith_gossip::codec::{CODECS, Codec, Randomness, TensorShape, codec_from_section};
 use kith_gossip::envelope::{ENVELOPE_BYTES_MAX, Envelope, Header, Kind, PROTOCOL_VERSION};
-use kith_gossip::{Authenticator, Effect, Honest, Input, Peer, Roster, Setup, Stored};
+use kith_gossip::{Authenticator, Effect, Honest, Input, Peer, Roster, Scope, Setup, Stored};
 
 const KINDS: [Kind; 6] = [
     Kind::Hello,
@@ -54,6 +54,7 @@ fn up(peer: &mut Peer, number: u8) -> Vec<Effect> {
     let up = Input::PeerUp {
         peer: id(number),
         addresses: vec![],
+        scope: Scope::World,
     };
     handle(peer, up)
 }
@@ -281,15 +282,15 @@ fn payloads() -> Files {
     let front = &handshake[..handshake.len() - 4];
     let introduces =
         |reached: &[u8], records: &[u8]| of(HELLO, &[front, &[6], reached, &[7], records].concat());
-    // A record by its fields in order: peer, incarnation, version, addresses, signature.
+    // A record by its fields in order: peer, incarnation, version, scope, addresses, signature.
     let record = |peer: u8, addresses: &[u8], signature: &[u8]| {
         let peer = string(&[peer; 32]);
         [
-            &[0xa5, 0],
+            &[0xa6, 0],
             &peer[..],
-            &[1, 1, 2, 0, 3],
+            &[1, 1, 2, 0, 3, 2, 4],
             addresses,
-            &[4],
+            &[5],
             signature,
         ]
         .concat()

@@ -13,7 +13,7 @@ use kith_consensus::{Digest, PeerId};
 use kith_gossip::effect::Record;
 use kith_gossip::refusal::Refusal;
 use kith_gossip::{
-    Authenticator, Effect, Envelope, Event, Federation, Input, Packet, Peer, Stored,
+    Authenticator, Effect, Envelope, Event, Federation, Input, Packet, Peer, Scope, Stored,
 };
 
 /// The codec draws places that all peers share, so the shared randomness shows.
@@ -71,6 +71,7 @@ fn run(charters: [&Arc<Charter>; 3]) -> Ran {
                 Input::PeerUp {
                     peer,
                     addresses: Vec::new(),
+                    scope: Scope::World,
                 },
             ));
         }

@@ -18,7 +18,7 @@ use kith_consensus::{Digest, PeerId};
 use kith_gossip::effect::Record;
 use kith_gossip::envelope::{Envelope, Header, Kind, PROTOCOL_VERSION};
 use kith_gossip::{
-    Authenticator, Effect, Event, Input, Peer, Setup, Stored, Timer, may_be_passed_on,
+    Authenticator, Effect, Event, Input, Peer, Scope, Setup, Stored, Timer, may_be_passed_on,
 };
 
 const FIRST_LIFE: u64 = 1;
@@ -103,6 +103,7 @@ fn meet(peer: &mut Peer, number: u8, charter: &Arc<Charter>, incarnation: u64) -
     let up = |number: u8| Input::PeerUp {
         peer: id(number),
         addresses: vec![],
+        scope: Scope::World,
     };
     let mut effects = handle(peer, up(number));
     let mut other = Peer::new(Setup {
@@ -264,6 +265,7 @@ fn a_conviction_outlives_a_restart_and_newcomers_are_told() {
     let up = Input::PeerUp {
         peer: id(1),
         addresses: vec![],
+        scope: Scope::World,
     };
     handle(&mut late, up);
     let mut effects = Vec::new();
@@ -346,6 +348,7 @@ fn a_clock_that_was_set_back_is_made_up_for() {
     let up = Input::PeerUp {
         peer: id(2),
         addresses: vec![],
+        scope: Scope::World,
     };
     let told = sent_to(&handle(&mut peer, up), 2);
     let verifier = Authenticator::from_secret(&secret(2));
@@ -370,6 +373,7 @@ fn a_peer_that_comes_back_is_given_its_newest_header() {
     let up = Input::PeerUp {
         peer: id(2),
         addresses: vec![],
+        scope: Scope::World,
     };
     assert!(sent_to(&handle(&mut peer, up), 2).contains(&known));
 }
@@ -524,6 +528,7 @@ fn a_handshake_that_waits_for_one_is_answered_over_a_standing_connection() {
     let up = Input::PeerUp {
         peer: id(1),
         addresses: vec![],
+        scope: Scope::World,
     };
     let hello = sent_to(&handle(&mut restarted, up), 1).remove(0);
     let told = sent_to(&receive(&mut peer, 2, hello), 2);
@@ -590,6 +595,7 @@ fn nobody_says_where_another_peer_is() {
     let up = Input::PeerUp {
         peer: id(1),
         addresses: vec![],
+        scope: Scope::World,
     };
     let hello = sent_to(&handle(&mut peer_of(2, &charter), up), 1).remove(0);
     let verifier = Authenticator::from_secret(&secret(1));
@@ -599,13 +605,128 @@ fn nobody_says_where_another_peer_is() {
     let front = honest
         .strip_suffix(&[7, 0x80])
         .expect("a list of records, last");
-    let mut payload = [front, &[7, 0x81, 0xa5, 0, 0x58, 32], &id(3).0].concat();
-    payload.extend([1, 9, 2, 0, 3, 0x81, 0x64]);
+    let mut payload = [front, &[7, 0x81, 0xa6, 0, 0x58, 32], &id(3).0].concat();
+    payload.extend([1, 9, 2, 0, 3, 2, 4, 0x81, 0x64]);
     payload.extend(*b"/x/y");
-    payload.extend([4, 0x58, 64]);
+    payload.extend([5, 0x58, 64]);
     payload.extend([7; 64]);
     let forged = sealed_with(2, &charter, Kind::Hello, ONE, payload).to_bytes();
     assert_eq!(refusals(&receive(&mut peer, 2, forged)), ["address-record"]);
+}
+
+/// A peer that listens on its machine, in its private network, and where everybody reaches it.
+fn listening(number: u8, charter: &Arc<Charter>) -> Peer {
+    let mut peer = in_round_zero_alone(number, charter);
+    for place in ["127.0.0", "10.0.0", "203.0.113"] {
+        let address = format!("/ip4/{place}.{number}/tcp/1");
+        handle(&mut peer, Input::Listening { address });
+    }
+    peer
+}
+
+fn in_round_zero_alone(number: u8, charter: &Arc<Charter>) -> Peer {
+    started(setup_of(number, charter, 4))
+}
+
+fn comes_from(peer: &mut Peer, number: u8, scope: Scope) -> Vec<Effect> {
+    let up = Input::PeerUp {
+        peer: id(number),
+        addresses: vec![],
+        scope,
+    };
+    handle(peer, up)
+}
+
+/// Which of these texts the messages to a peer contain.
+fn told<'a>(effects: &[Effect], to: u8, texts: &[&'a str]) -> Vec<&'a str> {
+    let messages = sent_to(effects, to);
+    let contains = |text: &&&str| {
+        let is_in = |bytes: &Vec<u8>| {
+            bytes
+                .windows(text.len())
+                .any(|part| part == text.as_bytes())
+        };
+        messages.iter().any(is_in)
+    };
+    texts.iter().filter(contains).copied().collect()
+}
+
+#[cfg_attr(not(feature = "mutants"), test)]
+fn addresses_of_a_private_network_are_told_inside_it_alone() {
+    let charter = charter(9, "rule = \"mean\"");
+    let mut peer = listening(1, &charter);
+    let own = ["127.0.0.1", "10.0.0.1", "203.0.113.1"];
+    let from_afar = comes_from(&mut peer, 3, Scope::World);
+    assert_eq!(told(&from_afar, 3, &own), own[2..]);
+    let from_site = comes_from(&mut peer, 2, Scope::Site);
+    assert_eq!(told(&from_site, 2, &own), own[1..]);
+    // The handshake of 3 completes, then that of 2 brings addresses.
+    let greeting = |number: u8, scope: Scope| {
+        let effects = comes_from(&mut listening(number, &charter), 1, scope);
+        sent_to(&effects, 1).remove(0)
+    };
+    receive(&mut peer, 3, greeting(3, Scope::World));
+    let passed_on = receive(&mut peer, 2, greeting(2, Scope::Site));
+    let others = ["127.0.0.2", "10.0.0.2", "203.0.113.2"];
+    assert_eq!(told(&passed_on, 3, &others), others[2..]);
+    // Another that is connected, and has not greeted yet, would never hear of it otherwise.
+    let mut early = listening(1, &charter);
+    comes_from(&mut early, 3, Scope::World);
+    comes_from(&mut early, 2, Scope::Site);
+    let passed_on = receive(&mut early, 2, greeting(2, Scope::Site));
+    assert_eq!(
+        told(&passed_on, 3, &others),
+        others[2..],
+        "its handshake is on its way"
+    );
+    // A further connection, from inside.
+    let from_inside = comes_from(&mut peer, 3, Scope::Machine);
+    assert_eq!(told(&from_inside, 3, &own), own);
+    assert_eq!(told(&from_inside, 3, &others), others[1..], "what it knows");
+    // Once it has gone, the next connection counts anew.
+    handle(&mut peer, Input::PeerDown { peer: id(3) });
+    let again = comes_from(&mut peer, 3, Scope::World);
+    assert_eq!(told(&again, 3, &own), own[2..]);
+}
+
+#[cfg_attr(not(feature = "mutants"), test)]
+fn an_address_at_which_another_key_answers_is_not_dialled_for_a_while() {
+    let charter = charter(9, "rule = \"mean\"");
+    let mut peer = in_round_zero_alone(1, &charter);
+    let at = |place: &str| format!("/ip4/203.0.113.{place}/tcp/1");
+    let up = Input::PeerUp {
+        peer: id(2),
+        addresses: vec![at("2"), at("9")],
+        scope: Scope::World,
+    };
+    handle(&mut peer, up);
+    handle(&mut peer, Input::PeerDown { peer: id(2) });
+    let dials = |peer: &mut Peer, seconds: u64| {
+        let (mut effects, now) = (Vec::new(), Duration::from_secs(seconds));
+        peer.handle(Input::TimerExpired(Timer::Redial), now, &mut effects);
+        let dialled = effects.into_iter().find_map(|effect| match effect {
+            Effect::Connect { peer, addresses } if peer == id(2) => Some(addresses),
+            _ => None,
+        });
+        dialled.map(|mut addresses| {
+            addresses.sort_unstable();
+            addresses
+        })
+    };
+    let elsewhere = |peer: &mut Peer, address: String, seconds: u64| {
+        let input = Input::AnotherKeyAt {
+            peer: id(2),
+            address,
+        };
+        peer.handle(input, Duration::from_secs(seconds), &mut Vec::new());
+    };
+    assert_eq!(dials(&mut peer, 0), Some(vec![at("2"), at("9")]));
+    elsewhere(&mut peer, at("9"), 0);
+    assert_eq!(dials(&mut peer, 2), Some(vec![at("2")]));
+    elsewhere(&mut peer, at("2"), 2);
+    assert_eq!(dials(&mut peer, 4), None, "nothing is left to dial");
+    assert_eq!(dials(&mut peer, 61), Some(vec![at("9")]), "a minute later");
+    assert_eq!(dials(&mut peer, 63), Some(vec![at("2"), at("9")]));
 }
 
 // --- claims ---
@@ -696,6 +817,7 @@ fn bodies_are_for_those_that_an_update_is_for() {
         Input::PeerUp {
             peer: hub,
             addresses,
+            scope: Scope::World,
         },
     );
     handle(&mut peer, Input::TimerExpired(Timer::Start));
@@ -894,6 +1016,50 @@ fn a_neighbour_that_is_late_every_other_time_is_not_waited_for_in_the_end() {
     assert!(lost >= 1, "never");
 }
 
+/// A peer that is back and a little behind: what it sends is in time for its round, and comes while a
+/// later one is open that had ceased to wait for it.
+#[cfg_attr(not(feature = "mutants"), test)]
+fn a_round_that_does_not_wait_for_a_peer_is_none_that_it_misses() {
+    for behind in [1, 2] {
+        comes_back(behind);
+    }
+}
+
+fn comes_back(behind: u64) {
+    let charter = charter(60, "rule = \"mean\"");
+    let mut peer = in_round_zero(&charter);
+    let own = |peer: &mut Peer, round: u64| {
+        let mut effects = handle(peer, trained(round, 1.0));
+        effects.extend(handle(peer, Input::Stored(Stored::Intent { round })));
+        effects
+    };
+    let stored = |round: u64| Input::Stored(Stored::Checkpoint { round: round + 1 });
+    let has = |effects: &[Effect], event: &str| lines(effects).contains(&format!("event {event}"));
+    let open = 2 + behind;
+    for round in 0..open {
+        own(&mut peer, round);
+        let effects = receive(&mut peer, 2, small(2, &charter, round));
+        if round < 2 {
+            handle(&mut peer, Input::TimerExpired(Timer::Deadline { round }));
+        } else {
+            assert!(has(&effects, "aggregated"), "nobody waits for it any more");
+        }
+        handle(&mut peer, stored(round));
+    }
+    let effects = receive(&mut peer, 3, small(3, &charter, 2));
+    assert!(has(&effects, "awaited-again"), "{behind} behind");
+    own(&mut peer, open);
+    let effects = receive(&mut peer, 2, small(2, &charter, open));
+    assert!(has(&effects, "aggregated"));
+    assert!(!has(&effects, "no-longer-awaited"));
+    handle(&mut peer, stored(open));
+    own(&mut peer, open + 1);
+    let effects = receive(&mut peer, 2, small(2, &charter, open + 1));
+    assert!(!has(&effects, "aggregated"), "the next round waits for it");
+    let effects = receive(&mut peer, 3, small(3, &charter, open + 1));
+    assert!(has(&effects, "aggregated"));
+}
+
 // --- the same faults, put back ---
 
 /// Each fault that these tests were written for makes one of them fail.
@@ -901,7 +1067,7 @@ fn a_neighbour_that_is_late_every_other_time_is_not_waited_for_in_the_end() {
 #[test]
 fn every_fault_that_is_put_back_is_found() {
     use kith_gossip::mutant::{Mutant, plant};
-    let faults: [(Mutant, fn()); 20] = [
+    let faults: [(Mutant, fn()); 23] = [
         (
             Mutant::KeepHeaders,
             a_peer_that_comes_back_is_given_its_newest_header,
@@ -912,6 +1078,18 @@ fn every_fault_that_is_put_back_is_found() {
         ),
         (Mutant::AcceptAnySpelling, an_envelope_has_one_spelling),
         (Mutant::BelieveHearsay, nobody_says_where_another_peer_is),
+        (
+            Mutant::TellAllAddresses,
+            addresses_of_a_private_network_are_told_inside_it_alone,
+        ),
+        (
+            Mutant::BlameSpared,
+            a_round_that_does_not_wait_for_a_peer_is_none_that_it_misses,
+        ),
+        (
+            Mutant::DialRefuted,
+            an_address_at_which_another_key_answers_is_not_dialled_for_a_while,
+        ),
         (
             Mutant::IgnoreUnanswered,
             a_handshake_that_waits_for_one_is_answered_over_a_standing_connection,

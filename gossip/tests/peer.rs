@@ -13,7 +13,7 @@ use kith_gossip::envelope::{Envelope, Header};
 use kith_gossip::event::Closed;
 use kith_gossip::refusal::Refusal;
 use kith_gossip::{
-    Authenticator, Conduct, Effect, Event, Input, Peer, Publication, Stored, Timer, View,
+    Authenticator, Conduct, Effect, Event, Input, Peer, Publication, Scope, Stored, Timer, View,
 };
 
 #[test]
@@ -41,6 +41,7 @@ fn a_peer_gathers_its_neighbours_and_then_trains() {
         Input::PeerUp {
             peer: id(2),
             addresses: vec![],
+            scope: Scope::World,
         },
     );
     assert_eq!(lines(&effects), ["send to p2"]);
@@ -231,6 +232,7 @@ fn another_charter_is_dismissed_with_the_section_named() {
             Input::PeerUp {
                 peer: id(1),
                 addresses: vec![],
+                scope: Scope::World,
             },
         ),
         1,
@@ -460,6 +462,7 @@ fn hub_and_leaves(charter: &Arc<Charter>, hub: u8, leaves: &[(u8, f32, u64)]) ->
         let up = |peer: u8| Input::PeerUp {
             peer: id(peer),
             addresses: vec![],
+            scope: Scope::World,
         };
         let hello = sent_to(&handle(&mut centre, up(*number)), *number).remove(0);
         let back = sent_to(&handle(&mut leaf, up(hub)), hub).remove(0);
@@ -770,6 +773,7 @@ fn a_vector_of_another_length_is_refused_also_where_its_sender_lends_it() {
         Input::PeerUp {
             peer: id(1),
             addresses: vec![],
+            scope: Scope::World,
         },
     );
     let hello = sent_to(
@@ -778,6 +782,7 @@ fn a_vector_of_another_length_is_refused_also_where_its_sender_lends_it() {
             Input::PeerUp {
                 peer: id(2),
                 addresses: vec![],
+                scope: Scope::World,
             },
         ),
         2,

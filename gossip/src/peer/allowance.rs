@@ -12,10 +12,10 @@ use crate::refusal::Refusal;
 /// Messages of one kind that a peer may send at once, besides [`PER_PEER`] for each participant
 /// (guess: a peer asks at most four times in a deadline, and greets once for each connection and
 /// each address that is news to it).
-const AT_ONCE: f64 = 64.0;
+const AT_ONCE: f32 = 64.0;
 
 /// See [`AT_ONCE`].
-const PER_PEER: f64 = 8.0;
+const PER_PEER: f32 = 8.0;
 
 /// Bodies that one peer may pull besides [`PULLS_PER_UPDATE`] for each update that was published:
 /// those are the ones that it may lack (guess: a body is given up after three pulls, each of which
@@ -37,26 +37,27 @@ const PERIOD_MAX: Duration = Duration::from_secs(60);
 /// What a peer may still send.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Allowance {
-    /// Messages sent beyond what time has made up for, by kind.
-    used: [f32; 4],
-    since: Duration,
+    /// Messages by kind.
+    said: [Bucket; 4],
     pulls: u64,
     introduced: Bucket,
     moved: Bucket,
 }
 
-/// Changes beyond what time has made up for.
-#[derive(Clone, Debug, Default)]
+/// What a peer has used beyond what time has made up for.
+#[derive(Clone, Copy, Debug, Default)]
 struct Bucket {
     used: f32,
-    since: Duration,
+    /// In nanoseconds: there is one of these for each neighbour of each simulated peer.
+    since: u64,
 }
 
 impl Bucket {
     /// Counts one more at time `now`; false when it is one too many. Time makes up for `most` of
-    /// them in `period`.
+    /// them in `period`, or in [`PERIOD_MAX`] if that is shorter.
     fn take(&mut self, most: f32, now: Duration, period: Duration) -> bool {
-        let passed = now.saturating_sub(self.since).as_secs_f32();
+        let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        let passed = now.saturating_sub(self.since) as f32 * 1e-9;
         let period = period.min(PERIOD_MAX).as_secs_f32().max(1e-3);
         self.since = now;
         self.used = (self.used - most * passed / period).max(0.0);
@@ -67,8 +68,8 @@ impl Bucket {
 }
 
 impl Allowance {
-    /// Counts a message at time `now` among `peers` participants. The bucket fills up once in
-    /// `period`, the charter's deadline, or in a minute if that is shorter.
+    /// Counts a message at time `now` among `peers` participants; `period` is the charter's
+    /// deadline.
     ///
     /// # Errors
     /// It is one too many.
@@ -86,21 +87,14 @@ impl Allowance {
             Kind::Goodbye => (3, "goodbyes"),
             Kind::Update | Kind::Skip => return Ok(()),
         };
-        let most = AT_ONCE + PER_PEER * peers as f64;
-        let passed = now.saturating_sub(self.since).as_secs_f64();
-        let period = period.min(PERIOD_MAX).as_secs_f64().max(1e-3);
-        let made_up = most * passed / period;
-        for used in &mut self.used {
-            *used = (f64::from(*used) - made_up).max(0.0) as f32;
+        let most = AT_ONCE + PER_PEER * peers as f32;
+        match self.said[place].take(most, now, period) {
+            true => Ok(()),
+            false => Err(Refusal::TooMany {
+                what: format!("{what} in a deadline"),
+                limit: most as usize,
+            }),
         }
-        self.since = now;
-        let used = &mut self.used[place];
-        if f64::from(*used) + 1.0 > most {
-            let (what, limit) = (format!("{what} in a deadline"), most as usize);
-            return Err(Refusal::TooMany { what, limit });
-        }
-        *used += 1.0;
-        Ok(())
     }
 
     /// Counts a change of a peer's addresses that would be passed on at time `now`; false when it is

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use kith_consensus::mutant::{Mutant, planted};
 use kith_consensus::{Digest, PeerId};
+use strum::IntoEnumIterator;
 
+use super::overlay::Dismissed;
 use super::{Peer, Phase};
-use crate::address::{ADDRESS_BYTES_MAX, ADDRESSES_MAX, AddressRecord};
+use crate::address::{ADDRESS_BYTES_MAX, ADDRESSES_MAX, AddressRecord, Scope};
 use crate::effect::{Effect, Timer};
 use crate::envelope::Kind;
 use crate::event::Event;
@@ -33,8 +35,14 @@ fn place(address: &str) -> &str {
 impl Peer {
     // --- connections ---
 
-    pub(super) fn peer_up(&mut self, peer: PeerId, addresses: Vec<String>, out: &mut Vec<Effect>) {
-        let is_further = self.overlay.connected(peer);
+    pub(super) fn peer_up(
+        &mut self,
+        peer: PeerId,
+        addresses: Vec<String>,
+        scope: Scope,
+        out: &mut Vec<Effect>,
+    ) {
+        let is_further = self.overlay.connected(peer, scope);
         self.overlay.learn_addresses(peer, addresses);
         // Sent first, so that it arrives before the handshake that lets the peer begin. Sent once
         // more after the handshake, in case it is lost.
@@ -129,8 +137,11 @@ impl Peer {
 
     /// Sends a peer away.
     pub(super) fn dismiss(&mut self, peer: PeerId, reason: Refusal, out: &mut Vec<Effect>) {
-        let misbehaved = matches!(reason, Refusal::TooMany { .. });
-        self.overlay.dismiss(peer, misbehaved, self.now);
+        let why = match reason {
+            Refusal::TooMany { .. } => Dismissed::Misbehaves,
+            _ => Dismissed::DoesNotFit,
+        };
+        self.overlay.dismiss(peer, why, self.now);
         out.push(Effect::Emit(Event::Dismissed {
             peer,
             reason: reason.clone(),
@@ -247,6 +258,11 @@ impl Peer {
 
     // --- addresses ---
 
+    /// A process with another key answered at an address of `peer`.
+    pub(super) fn is_not_at(&mut self, peer: PeerId, address: String) {
+        self.overlay.refute(peer, address, self.now);
+    }
+
     /// This peer listens at an address: from now on it says so.
     pub(super) fn listens_at(&mut self, address: String) {
         if self.overlay.learn_addresses(self.id, vec![address]) {
@@ -256,24 +272,30 @@ impl Peer {
 
     /// Signs where this peer can be dialled: where it listens, then where others have reached it.
     fn sign_addresses(&mut self) {
-        let mut addresses = self.overlay.own_addresses_of(&self.id);
-        addresses.truncate(ADDRESSES_MAX - REACHED_MAX);
-        let listens = |text: &String| addresses.iter().any(|own| place(own) == place(text));
-        let elsewhere = self.overlay.reached_at().into_iter();
-        let elsewhere = elsewhere.filter(|text| !listens(text)).take(REACHED_MAX);
-        let elsewhere: Vec<String> = elsewhere.collect();
-        addresses.extend(elsewhere);
-        addresses.retain(|text| text.len() <= ADDRESS_BYTES_MAX);
-        let before = self.overlay.record_of(&self.id);
-        if before
-            .as_ref()
-            .is_some_and(|before| before.addresses == addresses)
-        {
+        let listens = self.overlay.own_addresses_of(&self.id);
+        let reached = self.overlay.reached_at();
+        for scope in Scope::iter() {
+            let is_of_scope = |text: &&String| Scope::of(text) == scope;
+            let listens: Vec<&String> = listens.iter().filter(is_of_scope).collect();
+            let is_elsewhere =
+                |text: &&String| !listens.iter().any(|own| place(own) == place(text));
+            let elsewhere = reached.iter().filter(is_of_scope).filter(is_elsewhere);
+            let listens = listens.iter().copied().take(ADDRESSES_MAX - REACHED_MAX);
+            let addresses = listens.chain(elsewhere.take(REACHED_MAX)).cloned();
+            let addresses = addresses.filter(|text| text.len() <= ADDRESS_BYTES_MAX);
+            self.sign_addresses_of(scope, addresses.collect());
+        }
+    }
+
+    fn sign_addresses_of(&mut self, scope: Scope, addresses: Vec<String>) {
+        let before = self.overlay.record_of(&self.id, scope);
+        let said = before.as_ref().map_or(&[][..], |before| &before.addresses);
+        if said == addresses {
             return;
         }
         let version = before.map_or(0, |before| before.version + 1);
         let (federation, incarnation) = (self.charter.genesis, self.incarnation);
-        let signer = &self.authenticator;
+        let (signer, version) = (&self.authenticator, (scope, version));
         let record = AddressRecord::sign(signer, federation, incarnation, version, addresses);
         self.overlay.learn_record(record, self.now);
     }
@@ -298,22 +320,22 @@ impl Peer {
             }
         }
         for record in records {
-            let peer = record.peer;
+            let (peer, scope) = (record.peer, record.scope);
             if peer == self.id || !self.overlay.is_news(&record) {
                 continue;
             }
             record.check(&self.authenticator, self.charter.genesis)?;
             if self.overlay.learn_record(record, self.now) {
-                self.introduce(peer, sender, out);
+                self.introduce(peer, scope, sender, out);
             }
         }
         Ok(())
     }
 
-    /// Tells a member's addresses to those of its neighbours that are connected here: two peers
-    /// that know only this one must find each other, whichever came first.
-    fn introduce(&mut self, peer: PeerId, told_by: PeerId, out: &mut Vec<Effect>) {
-        let Some(record) = self.overlay.record_of(&peer) else {
+    /// Tells a member's addresses of a scope to those of its neighbours that are connected here from
+    /// within it: two peers that know only this one must find each other, whichever came first.
+    fn introduce(&mut self, peer: PeerId, scope: Scope, told_by: PeerId, out: &mut Vec<Effect>) {
+        let Some(record) = self.overlay.record_of(&peer, scope) else {
             return;
         };
         let bytes = self.handshake(vec![(*record).clone()], Vec::new(), true);
@@ -321,7 +343,10 @@ impl Peer {
             .overlay
             .neighbourhood_of(&peer, self.last_or_current_round())
         {
-            if to != told_by && to != self.id && self.overlay.is_ready(&to) {
+            // Also one whose handshake is still to come: what this peer knew was sent when it
+            // connected.
+            let is_told = self.overlay.is_up(&to) && self.overlay.is_within(&to, scope);
+            if to != told_by && to != self.id && is_told {
                 out.push(Effect::Send {
                     to,
                     bytes: bytes.clone(),

@@ -13,12 +13,16 @@ use kith_consensus::topology::Graph;
 use kith_consensus::{PeerId, Sorted};
 
 use super::allowance::Allowance;
-use crate::address::{ADDRESSES_MAX, AddressRecord};
+use crate::address::{ADDRESSES_MAX, AddressRecord, Scope};
 use crate::envelope::{Header, Kind};
 use crate::limits::BAN;
 use crate::message::RECORD_BYTES_MAX;
 use crate::refusal::Refusal;
 use crate::roster::Roster;
+
+/// How long an address is not dialled after another key has answered there (guess: its peer may
+/// come back to it, and each dial costs whoever answers there a handshake).
+const REFUTED: Duration = Duration::from_secs(60);
 
 /// Malformed messages after which a peer is sent away.
 const STRIKES_MAX: u32 = 5;
@@ -84,8 +88,12 @@ struct Known {
     punctuality: Punctuality,
     /// Addresses at which this peer has reached it; of this peer itself, where it listens.
     addresses: Vec<String>,
-    /// Where it can be dialled, as it says itself.
-    record: Option<Arc<AddressRecord>>,
+    /// Where it can be dialled, as it says itself, by scope.
+    records: [Option<Arc<AddressRecord>>; 3],
+    /// From how near it is connected: the nearest of its connections counts.
+    scope: Scope,
+    /// Addresses at which a process with another key answered, and until when they are not dialled.
+    refuted: Vec<(String, Duration)>,
     /// Where it says that it has reached this peer.
     reached: Vec<String>,
 }
@@ -126,9 +134,36 @@ pub(super) enum Patience {
     Regained,
 }
 
+/// Why a peer is sent away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dismissed {
+    /// It sent too much, or what is malformed: to be waited for again it has to be on time as often
+    /// as if it had been late.
+    Misbehaves,
+    /// It has another charter, layout or roster: once is enough.
+    DoesNotFit,
+}
+
 impl Known {
     fn is_addressed(&self) -> bool {
-        !self.addresses.is_empty() || self.record.is_some()
+        !self.addresses.is_empty() || self.records().next().is_some()
+    }
+
+    fn records(&self) -> impl Iterator<Item = &Arc<AddressRecord>> {
+        self.records.iter().flatten()
+    }
+
+    /// Where it can be dialled: where it was reached, then where it says that it is.
+    fn places(&self) -> Vec<&String> {
+        let said = self.records().flat_map(|record| &record.addresses);
+        let mut places: Vec<&String> = Vec::new();
+        for address in self.addresses.iter().chain(said) {
+            if !places.contains(&address) {
+                places.push(address);
+            }
+        }
+        places.truncate(ADDRESSES_MAX);
+        places
     }
 
     fn is_dismissed(&self, now: Duration) -> bool {
@@ -479,17 +514,18 @@ impl Overlay {
 
     // --- connections and handshakes ---
 
-    /// Returns whether there was a connection that the carrier had announced.
-    pub(super) fn connected(&mut self, peer: PeerId) -> bool {
+    /// A connection from within `scope`. Returns whether there was one already that the carrier had
+    /// announced.
+    pub(super) fn connected(&mut self, peer: PeerId, scope: Scope) -> bool {
         let known = self.of(peer);
         (known.up, known.dismissed) = (true, None);
+        known.scope = known.scope.min(scope);
         std::mem::replace(&mut known.announced, true)
     }
 
     /// A peer was sent away at time `now`: it is not dialled while it is banned; it may come back
-    /// by itself. Rounds do not wait for it until it has been on time again: as often as if it had
-    /// been late, if it sent too much or what is malformed; once, if it only did not fit.
-    pub(super) fn dismiss(&mut self, peer: PeerId, misbehaved: bool, now: Duration) {
+    /// by itself. Rounds do not wait for it until it has been on time again.
+    pub(super) fn dismiss(&mut self, peer: PeerId, why: Dismissed, now: Duration) {
         if self.on_roster(&peer) {
             let until = match planted(Mutant::DismissForever) {
                 true => Duration::MAX,
@@ -497,9 +533,9 @@ impl Overlay {
             };
             let known = self.of(peer);
             known.dismissed = Some(until);
-            match misbehaved {
-                true => known.punctuality.lapse(),
-                false => known.punctuality.owed = known.punctuality.owed.max(1),
+            match why {
+                Dismissed::Misbehaves => known.punctuality.lapse(),
+                Dismissed::DoesNotFit => known.punctuality.owed = known.punctuality.owed.max(1),
             }
         }
     }
@@ -512,6 +548,7 @@ impl Overlay {
         let was_ready = known.ready;
         (known.up, known.announced) = (false, false);
         (known.ready, known.strikes) = (false, 0);
+        known.scope = Scope::default();
         // Nothing is remembered of strangers that could pile up.
         if !known.is_addressed() && self.roster.index(peer).is_none() {
             self.known.remove(peer);
@@ -609,20 +646,38 @@ impl Overlay {
             return false;
         }
         let known = self.of(record.peer);
-        let before = known.record.as_ref();
+        let kept = &mut known.records[record.scope as usize];
+        let before = kept.as_ref();
         let says_more = before.is_none_or(|before| before.addresses != record.addresses);
-        known.record = Some(Arc::new(record));
+        *kept = Some(Arc::new(record));
         says_more && known.allowance.introduce(now, period)
     }
 
     /// Whether a record says something newer than the one that is known.
     pub(super) fn is_news(&self, record: &AddressRecord) -> bool {
-        let known = self.record_of(&record.peer);
+        let known = self.record_of(&record.peer, record.scope);
         known.is_none_or(|known| record.is_newer_than(&known))
     }
 
-    pub(super) fn record_of(&self, peer: &PeerId) -> Option<Arc<AddressRecord>> {
-        self.known.get(peer)?.record.clone()
+    pub(super) fn record_of(&self, peer: &PeerId, scope: Scope) -> Option<Arc<AddressRecord>> {
+        self.known.get(peer)?.records[scope as usize].clone()
+    }
+
+    /// Whether a peer is connected from where addresses of a scope lead to their peer.
+    pub(super) fn is_within(&self, peer: &PeerId, scope: Scope) -> bool {
+        planted(Mutant::TellAllAddresses) || self.is(peer, |known| known.scope <= scope)
+    }
+
+    /// A process with another key answered at an address of a peer at time `now`. It is not dialled
+    /// for a while.
+    pub(super) fn refute(&mut self, peer: PeerId, address: String, now: Duration) {
+        if !self.on_roster(&peer) || planted(Mutant::DialRefuted) {
+            return;
+        }
+        let refuted = &mut self.of(peer).refuted;
+        refuted.retain(|(other, until)| *other != address && *until > now);
+        refuted.truncate(ADDRESSES_MAX - 1);
+        refuted.push((address, now + REFUTED));
     }
 
     /// Where `peer` says at time `now` that it has reached this one; whether that is news that counts:
@@ -662,15 +717,26 @@ impl Overlay {
     /// Known addresses at which a member can be dialled: where it was reached, then where it says
     /// that it is.
     pub(super) fn addresses_of(&self, peer: &PeerId) -> Vec<String> {
-        let mut addresses = self.own_addresses_of(peer);
-        let record = self.record_of(peer);
-        for address in record.iter().flat_map(|record| &record.addresses) {
-            if !addresses.contains(address) {
-                addresses.push(address.clone());
-            }
-        }
-        addresses.truncate(ADDRESSES_MAX);
-        addresses
+        let known = self.known.get(peer);
+        let places = known.into_iter().flat_map(Known::places);
+        places.cloned().collect()
+    }
+
+    /// Where to dial a peer at time `now`; `None` if all that is known are addresses at which
+    /// another key has answered. An empty list leaves it to the carrier, which may know an address
+    /// that no peer announced (mDNS, an earlier connection).
+    fn dialled_at(&self, peer: &PeerId, now: Duration) -> Option<Vec<String>> {
+        let Some(known) = self.known.get(peer) else {
+            return Some(Vec::new());
+        };
+        let places = known.places();
+        let refutes = |place: &str| {
+            let mut refuted = known.refuted.iter();
+            refuted.any(|(address, until)| address == place && *until > now)
+        };
+        let open = places.iter().filter(|place| !refutes(place));
+        let open: Vec<String> = open.map(|place| (*place).clone()).collect();
+        (places.is_empty() || !open.is_empty()).then_some(open)
     }
 
     /// Records to tell `receiver`, bounded by what a handshake may carry: this peer's own first, then
@@ -681,20 +747,21 @@ impl Overlay {
         let (near, far): (Vec<_>, Vec<_>) = self
             .known
             .iter()
-            .filter(|(peer, known)| others(peer) && known.record.is_some())
+            .filter(|(peer, known)| others(peer) && known.records().next().is_some())
             .partition(|(peer, _)| neighbours.contains(*peer));
         let mut room = RECORD_BYTES_MAX;
         let own = self.known.get(&self.own);
         let others = near.into_iter().chain(far).map(|(_, known)| known);
         own.into_iter()
             .chain(others)
-            .filter_map(|known| known.record.as_deref())
+            .flat_map(Known::records)
+            .filter(|record| self.is_within(receiver, record.scope))
             .filter(|record| {
                 let fits = record.size() <= room;
                 room -= if fits { record.size() } else { 0 };
                 fits
             })
-            .cloned()
+            .map(|record| AddressRecord::clone(record))
             .collect()
     }
 
@@ -714,10 +781,8 @@ impl Overlay {
             })
         };
         let unreached = neighbours.into_iter().filter(lost);
-        // An empty list leaves it to the carrier, which may know an address that no peer announced
-        // (mDNS, an earlier connection).
         unreached
-            .map(|peer| (peer, self.addresses_of(&peer)))
+            .filter_map(|peer| Some((peer, self.dialled_at(&peer, now)?)))
             .collect()
     }
 

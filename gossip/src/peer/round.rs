@@ -23,6 +23,11 @@ use crate::wire;
 /// A round asks for missing updates this many times before its deadline.
 const NUDGES: u32 = 4;
 
+/// Closed rounds for which an update may still be in time (guess: a peer that is
+/// [`BEHIND_MIN`](super::progress::BEHIND_MIN) rounds behind goes forward, and its update is made
+/// while the others close two more).
+const CLOSED_MAX: usize = 4;
+
 impl Peer {
     /// What the mode looks at.
     pub(super) fn scene(&self) -> Scene<'_> {
@@ -74,6 +79,7 @@ impl Peer {
     pub(super) fn open_round(&mut self, out: &mut Vec<Effect>) {
         let round = self.round;
         self.only_hears = false;
+        self.regained.clear();
         self.witness.forget(round);
         let neighbours = self.overlay.receives_from(round);
         let (awaited, selected) =
@@ -312,7 +318,10 @@ impl Peer {
         let until = self
             .collects_since
             .saturating_add(self.charter.round.deadline);
-        self.closed = Some((round, until));
+        self.closed.push_back((round, until));
+        if self.closed.len() > CLOSED_MAX {
+            self.closed.pop_front();
+        }
         let missing = self.window.missing(|peer| self.overlay.is_up(peer));
         self.note_who_was_on_time(out);
         let (have, awaited) = (self.window.counted().count(), self.window.awaited());
@@ -344,17 +353,20 @@ impl Peer {
                 && !self.window.is_overtaken(&peer)
                 && !self.turned_away.contains(&(self.round, peer));
             // A round that does not wait for a peer closes before it may be late.
-            if is_in || (is_late && self.overlay.is_awaited(&peer)) {
+            let is_spared = self.regained.contains(&peer) && !planted(Mutant::BlameSpared);
+            let was_awaited = self.overlay.is_awaited(&peer) && !is_spared;
+            if is_in || (is_late && was_awaited) {
                 self.patience(peer, on_time, out);
             }
         }
     }
 
     /// An update of `round` has come: of a neighbour for which the round did not wait, it may be in
-    /// time though the round is closed.
+    /// time though the round is closed, and others have closed since. A peer that comes back may be
+    /// a few rounds behind, and would stay so for ever if nobody waited for it.
     pub(super) fn note_in_time(&mut self, peer: PeerId, round: u64, out: &mut Vec<Effect>) {
         let in_time = |(closed, until): &(u64, Duration)| *closed == round && self.now <= *until;
-        if self.closed.as_ref().is_some_and(in_time) && !self.overlay.is_awaited(&peer) {
+        if self.closed.iter().any(in_time) && !self.overlay.is_awaited(&peer) {
             self.patience(peer, true, out);
         }
     }
@@ -367,7 +379,10 @@ impl Peer {
                 let (missed, late) = (self.overlay.missed(&peer), self.late.contains(&peer));
                 out.push(Effect::Emit(Event::NoLongerAwaited { peer, missed, late }));
             }
-            Some(Patience::Regained) => out.push(Effect::Emit(Event::AwaitedAgain { peer })),
+            Some(Patience::Regained) => {
+                self.regained.insert(peer);
+                out.push(Effect::Emit(Event::AwaitedAgain { peer }));
+            }
             Some(Patience::Lost) | None => {}
         }
         if on_time {

@@ -17,7 +17,7 @@ use kith_consensus::{Digest, PeerId, Section, Seed};
 use kith_gossip::codec::codec_from_section;
 use kith_gossip::effect::Record;
 use kith_gossip::{
-    Authenticator, Conduct, Effect, Event, Honest, Input, Peer, Roster, Setup, Stored, Timer,
+    Authenticator, Conduct, Effect, Event, Honest, Input, Peer, Roster, Scope, Setup, Stored, Timer,
 };
 
 pub(crate) fn secret(number: u8) -> [u8; 32] {
@@ -169,6 +169,7 @@ pub(crate) fn in_round_zero(charter: &Arc<Charter>) -> Peer {
             Input::PeerUp {
                 peer: id(number),
                 addresses: vec![],
+                scope: Scope::World,
             },
         );
         let hello = sent_to(
@@ -177,6 +178,7 @@ pub(crate) fn in_round_zero(charter: &Arc<Charter>) -> Peer {
                 Input::PeerUp {
                     peer: id(1),
                     addresses: vec![],
+                    scope: Scope::World,
                 },
             ),
             1,
@@ -249,6 +251,7 @@ pub(crate) fn announcement_by(
             Input::PeerUp {
                 peer: id(number),
                 addresses: vec![],
+                scope: Scope::World,
             },
         ),
         number,

@@ -142,7 +142,10 @@ impl NetworkActor {
                 return;
             }
             NetworkEvent::Input(input) => {
-                if let Input::PeerUp { peer, addresses } = &input {
+                if let Input::PeerUp {
+                    peer, addresses, ..
+                } = &input
+                {
                     telemetry.reached(peer, addresses);
                 }
                 input

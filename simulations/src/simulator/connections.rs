@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use kith_consensus::PeerId;
 use kith_consensus::charter::Charter;
-use kith_gossip::Input;
 use kith_gossip::limits::{BAN, CONNECTIONS_PER_PEER_MAX, DIALS_MAX, FAREWELL, HANDSHAKE_MAX};
+use kith_gossip::{Input, Scope};
 
 use super::carrier::UNANSWERED_MIN;
 use super::entry::Entry;
@@ -118,6 +118,11 @@ enum Answer {
     Silence,
 }
 
+/// Where a member can be dialled.
+fn address_of(member: usize) -> String {
+    format!("/memory/{member}")
+}
+
 impl<O: Observer> Simulation<O> {
     pub(super) fn is_connected(&self, a: usize, b: usize) -> bool {
         self.members[a].connections.contains(&self.ids[b])
@@ -188,9 +193,16 @@ impl<O: Observer> Simulation<O> {
     /// A dial has its answer, or has waited for one long enough.
     pub(super) fn dial_ends(&mut self, member: usize, other: usize) {
         self.members[member].dialling.remove(&(other as u32));
-        if self.answer(member, other) == Answer::Connected {
-            let after = self.network.latency(member, other);
-            self.establish(member, other, [0, after]);
+        match self.answer(member, other) {
+            Answer::Connected => {
+                let after = self.network.latency(member, other);
+                self.establish(member, other, [0, after]);
+            }
+            Answer::OtherKey => {
+                let (peer, address) = (self.id(other), address_of(other));
+                self.push_input(member, Input::AnotherKeyAt { peer, address }, 0);
+            }
+            Answer::Refused | Answer::Silence => {}
         }
     }
 
@@ -250,11 +262,17 @@ impl<O: Observer> Simulation<O> {
         connections.entry(peer, connection).add(link, opens);
         // If everybody can reach everybody, addresses need not be exchanged.
         let addresses = match self.meeting {
-            Meeting::Everyone => vec![format!("/memory/{other}")],
+            Meeting::Everyone => vec![address_of(other)],
             Meeting::Neighbours(_) => Vec::new(),
         };
         let late = self.chance.overtaken(self.network.carrier.overtaking);
-        self.hear(own, other, Input::PeerUp { peer, addresses }, after + late);
+        let scope = Scope::default();
+        let up = Input::PeerUp {
+            peer,
+            addresses,
+            scope,
+        };
+        self.hear(own, other, up, after + late);
         self.publish_waiting(own);
     }
 
@@ -406,6 +424,7 @@ impl<O: Observer> Simulation<O> {
             _ => Input::PeerUp {
                 peer,
                 addresses: Vec::new(),
+                scope: Scope::default(),
             },
         };
         self.links_end = true;

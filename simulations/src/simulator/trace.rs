@@ -114,6 +114,11 @@ impl Trace {
                 self.tag(10);
                 self.peer(peer);
             }
+            Input::AnotherKeyAt { peer, address } => {
+                self.tag(15);
+                self.peer(peer);
+                self.bytes(address.as_bytes());
+            }
             Input::Listening { address } => {
                 self.tag(11);
                 self.bytes(address.as_bytes());
