@@ -794,6 +794,35 @@ fn a_peer_that_asks_without_end_is_sent_away_and_one_that_asks_as_rounds_need_is
 }
 
 #[cfg_attr(not(feature = "mutants"), test)]
+fn a_peer_that_plays_recordings_without_end_is_sent_away_and_one_that_shows_headers_is_not() {
+    let charter = charter(60, "rule = \"mean\"");
+    let greeting = sealed(2, &charter, Kind::Hello, ONE).to_bytes();
+    let plays = |recording: &[u8], times: usize| {
+        let mut peer = in_round_zero(&charter);
+        let mut away = |_: &usize| {
+            let effects = receive(&mut peer, 3, recording.to_vec());
+            lines(&effects).contains(&"disconnect p3: too-many".to_owned())
+        };
+        (0..times).find(&mut away)
+    };
+    assert!(
+        plays(&greeting, 100).is_some_and(|times| times < 10),
+        "others' handshakes"
+    );
+    // An old header of another, as each neighbour shows one to a peer that is back.
+    let earlier = Said {
+        incarnation: FIRST_LIFE - 1,
+        ..ONE
+    };
+    let header = sealed(2, &charter, Kind::Update, earlier).header_to_bytes();
+    assert_eq!(plays(&header, 50), None);
+    assert!(
+        plays(&header, 10_000).is_some_and(|times| times < 200),
+        "old headers"
+    );
+}
+
+#[cfg_attr(not(feature = "mutants"), test)]
 fn bodies_are_for_those_that_an_update_is_for() {
     // A star: the hub's update is for everyone, a leaf's for the hub alone.
     let charter = charter_on("star", 9, "rule = \"mean\"");
@@ -1067,7 +1096,7 @@ fn comes_back(behind: u64) {
 #[test]
 fn every_fault_that_is_put_back_is_found() {
     use kith_gossip::mutant::{Mutant, plant};
-    let faults: [(Mutant, fn()); 23] = [
+    let faults: [(Mutant, fn()); 24] = [
         (
             Mutant::KeepHeaders,
             a_peer_that_comes_back_is_given_its_newest_header,
@@ -1137,6 +1166,10 @@ fn every_fault_that_is_put_back_is_found() {
         (
             Mutant::AllowFloods,
             a_peer_that_asks_without_end_is_sent_away_and_one_that_asks_as_rounds_need_is_not,
+        ),
+        (
+            Mutant::AllowFloods,
+            a_peer_that_plays_recordings_without_end_is_sent_away_and_one_that_shows_headers_is_not,
         ),
         (
             Mutant::ServeAnybody,

@@ -1,9 +1,17 @@
 //! Hostile processes against the program: what a member says that no peer would say, and what
 //! strangers do to its ports, leaves the honest peers' model as it is, and ends none of them.
+//!
+//! `KITH_HOSTILE=SECONDS cargo test --test hostile measured -- --nocapture` measures floods, replays and
+//! strangers for so long each: what they cost honest peers, and that nothing of theirs counts.
 
 mod common;
 
+use std::io::Read;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use kith_node::{Config, Identity};
+use serde_json::Value;
 
 use common::{Federation, Running};
 
@@ -36,9 +44,21 @@ impl Hostile {
         let child = Command::new(program)
             .args(arguments)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .spawn();
         Hostile(child.expect("the hostile program starts"))
+    }
+}
+
+impl Hostile {
+    /// How often it did what it does, once its time is up.
+    fn count(&mut self) -> u64 {
+        let mut told = String::new();
+        let stdout = self.0.stdout.as_mut().expect("piped");
+        stdout.read_to_string(&mut told).expect("words");
+        assert!(self.0.wait().expect("a child").success(), "{told}");
+        let number = told.split_whitespace().find_map(|word| word.parse().ok());
+        number.unwrap_or_else(|| panic!("a number in {told:?}"))
     }
 }
 
@@ -121,5 +141,176 @@ fn what_hostile_processes_say_and_do_does_not_change_the_honest_model() {
         models(&federation, &hostile.collect::<Vec<_>>()),
         alone,
         "beside strangers"
+    );
+}
+
+// --- measured ---
+
+/// Most memory of a process beside a flood (the default limit of a service: 512 MiB besides the model,
+/// which has 58 values here).
+const MEMORY_MAX: u64 = 512 << 20;
+/// A member that floods is sent away within this.
+const CUT_WITHIN: Duration = Duration::from_secs(10);
+/// How much longer rounds of honest peers may take beside a flood.
+const SLOWER_MAX: f64 = 1.5;
+
+/// What honest peers tell of a time with hostile processes.
+struct Time {
+    /// Lengths of all rounds of all peers, in seconds, ascending.
+    rounds: Vec<f64>,
+    /// The most memory that any of them had, in bytes.
+    memory: u64,
+    /// How long the hostile member was connected before it was sent away for the first time, at the
+    /// peer where that took longest; in seconds.
+    cut: Option<f64>,
+    /// Updates of the hostile member that were accepted.
+    accepted: usize,
+    /// How often each hostile process did what it does.
+    counts: Vec<u64>,
+}
+
+impl Time {
+    fn quantile(&self, share: f64) -> f64 {
+        self.rounds[((self.rounds.len() - 1) as f64 * share) as usize]
+    }
+}
+
+/// Honest peers for so long, beside hostile processes or none; nobody waits for the hostile member.
+fn time(federation: &Federation, seconds: &str, hostile: &[Vec<&str>]) -> Time {
+    let honest: Vec<&str> = federation.names[..5].to_vec();
+    for name in &honest {
+        for folder in ["state", "checkpoints"] {
+            let _ = std::fs::remove_dir_all(federation.dir(name).join(folder));
+        }
+    }
+    let mut running: Vec<Running> = honest.iter().map(|name| federation.start(name)).collect();
+    for peer in &mut running {
+        peer.until_event("no-longer-awaited");
+        peer.seen.clear();
+    }
+    let began = Instant::now();
+    let mut hostile: Vec<Hostile> = hostile.iter().map(|words| Hostile::start(words)).collect();
+    let counts: Vec<u64> = hostile.iter_mut().map(Hostile::count).collect();
+    let wanted = Duration::from_secs_f64(seconds.parse().expect("KITH_HOSTILE is seconds"));
+    while began.elapsed() < wanted {
+        running[0].until_event("aggregated");
+    }
+    let mut time = Time {
+        rounds: Vec::new(),
+        memory: 0,
+        cut: None,
+        accepted: 0,
+        counts,
+    };
+    let config = Config::load(&federation.dir(HOSTILE).join("kith.toml")).expect("a good file");
+    let member = Identity::load(&config.key)
+        .expect("a key")
+        .peer()
+        .to_string();
+    for peer in &mut running {
+        peer.read();
+        let status = format!("/proc/{}/status", peer.child.id());
+        let status = std::fs::read_to_string(status).expect("it runs");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let peak = peak.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        time.memory = time.memory.max(peak.expect("a number") * 1024);
+        let at = |event: &Value| event["at_seconds"].as_f64().expect("a time");
+        let mixed = peer
+            .seen
+            .iter()
+            .filter(|event| event["event"] == "aggregated");
+        let mixed: Vec<f64> = mixed.map(at).collect();
+        time.rounds
+            .extend(mixed.windows(2).map(|pair| pair[1] - pair[0]));
+        let of_member = |name: &'static str| {
+            let named = peer.seen.iter().filter(move |event| event["event"] == name);
+            named.filter(|event| event["peer"] == member.as_str())
+        };
+        time.accepted += of_member("accepted").count();
+        if let (Some(came), Some(went)) =
+            (of_member("connected").next(), of_member("dismissed").next())
+        {
+            let took = at(went) - at(came);
+            time.cut = Some(time.cut.map_or(took, |longest| longest.max(took)));
+        }
+    }
+    time.rounds.sort_by(f64::total_cmp);
+    time
+}
+
+#[test]
+fn measured_floods_replays_and_strangers() {
+    let Ok(seconds) = std::env::var("KITH_HOSTILE") else {
+        eprintln!("SKIPPED: floods are measured with KITH_HOSTILE=120");
+        return;
+    };
+    // A hundred requests of each kind in a deadline are allowed, and 1,000 come in a second.
+    let federation = Federation::new(6, &["--rounds", "1000000", "--deadline", "12"]);
+    for name in &federation.names {
+        let start = (
+            "start_deadline_seconds = 60.0",
+            "start_deadline_seconds = 2.0",
+        );
+        federation.edit(name, "charter.toml", start.0, start.1);
+        federation.edit(
+            name,
+            "charter.toml",
+            "local_epochs = 1",
+            "local_epochs = 100",
+        );
+    }
+    let dir = federation.dir(HOSTILE);
+    let (dir, tape) = (dir.to_string_lossy(), federation.folder.path().join("tape"));
+    let tape = tape.to_string_lossy();
+    let alone = time(&federation, &seconds, &[]);
+    let tell = |what: &str, time: &Time| {
+        eprintln!(
+            "{what}: {} rounds, median {:.3} s, 95 % within {:.3} s; at most {} MiB; {:?} messages, {} accepted; \
+             sent away after {:?} s",
+            time.rounds.len(),
+            time.quantile(0.5),
+            time.quantile(0.95),
+            time.memory >> 20,
+            time.counts,
+            time.accepted,
+            time.cut,
+        );
+    };
+    tell("alone", &alone);
+    // The tape of one run is played in the next.
+    for attack in ["flood", "tape", "tape"] {
+        let beside = time(
+            &federation,
+            &seconds,
+            &[vec!["member", &dir, attack, &seconds, &tape]],
+        );
+        tell(attack, &beside);
+        assert_eq!(beside.accepted, 0, "{attack}");
+        assert!(
+            beside.memory < MEMORY_MAX,
+            "{attack}: {} bytes",
+            beside.memory
+        );
+        if attack == "flood" {
+            let cut = beside.cut.expect("it was sent away");
+            assert!(cut < CUT_WITHIN.as_secs_f64(), "after {cut} s");
+            for share in [0.5, 0.95] {
+                let (with, without) = (beside.quantile(share), alone.quantile(share));
+                assert!(
+                    with < SLOWER_MAX * without,
+                    "rounds take {with} s, {without} s without"
+                );
+            }
+        }
+    }
+    let door = format!("127.0.0.1:{}", federation.ports[0]);
+    let strangers = ["half-open", "junk", "libp2p", "datagrams"];
+    let strangers = strangers.map(|what| vec!["stranger", door.as_str(), what, &seconds]);
+    let beside = time(&federation, &seconds, &strangers);
+    tell("strangers", &beside);
+    assert!(
+        beside.memory < MEMORY_MAX,
+        "strangers: {} bytes",
+        beside.memory
     );
 }

@@ -42,6 +42,7 @@ pub(super) struct Allowance {
     pulls: u64,
     introduced: Bucket,
     moved: Bucket,
+    repeated: Bucket,
 }
 
 /// What a peer has used beyond what time has made up for.
@@ -107,6 +108,13 @@ impl Allowance {
     /// it is one too many.
     pub(super) fn moves(&mut self, now: Duration, period: Duration) -> bool {
         self.moved.take(INTRODUCTIONS_MAX, now, period)
+    }
+
+    /// Counts an old header of another peer that this one hands over at time `now`; false when it is
+    /// one too many. (A restarted peer is shown what it had signed by each neighbour once.)
+    pub(super) fn repeat(&mut self, now: Duration, period: Duration, peers: usize) -> bool {
+        let most = AT_ONCE + PER_PEER * peers as f32;
+        self.repeated.take(most, now, period)
     }
 
     /// Counts a request for a body; false when it is one too many after `published` updates.

@@ -599,6 +599,13 @@ impl Overlay {
             || (self.known.get_mut(&peer)).is_none_or(|known| known.allowance.pull(published))
     }
 
+    /// Counts a header of another's that is old, at time `now`; false when it is one too many.
+    pub(super) fn may_repeat(&mut self, peer: PeerId, now: Duration) -> bool {
+        let (period, peers) = (self.charter.round.deadline, self.wanted);
+        let known = self.known.get_mut(&peer);
+        known.is_none_or(|known| known.allowance.repeat(now, period, peers))
+    }
+
     /// Counts a malformed message; true when it was one too many.
     pub(super) fn strike(&mut self, peer: &PeerId) -> bool {
         let Some(known) = self.known.get_mut(peer).filter(|known| known.up) else {

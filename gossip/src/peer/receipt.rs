@@ -65,6 +65,7 @@ impl Peer {
             reason,
             Refusal::Junk { .. } | Refusal::TooMany { .. } | Refusal::AddressRecord { .. }
         );
+        self.repeats(from, sender, &reason, out);
         self.refuse(sender, Some(kind), Some(round), reason, out);
         if malformed {
             // The signer is to blame, never a peer that has passed its message on.
@@ -84,6 +85,7 @@ impl Peer {
             // A peer that passes on what another signed has done nothing wrong.
             let theirs = matches!(reason, Refusal::Equivocator | Refusal::FutureRound { .. });
             let blamed = if theirs { sender } else { from };
+            self.repeats(from, sender, &reason, out);
             self.refuse(blamed, Some(kind), Some(round), reason, out);
             return false;
         }
@@ -97,6 +99,22 @@ impl Peer {
             return false;
         }
         true
+    }
+
+    /// A peer hands over what another has signed, and it is refused for this reason: no honest peer
+    /// hands over more than a header, and few that are old.
+    fn repeats(&mut self, from: PeerId, sender: PeerId, why: &Refusal, out: &mut Vec<Effect>) {
+        let too_many = match why {
+            _ if from == sender || planted(Mutant::AllowFloods) => false,
+            Refusal::NotTheSigner => true,
+            Refusal::Replayed | Refusal::StaleRound { .. } => {
+                !self.overlay.may_repeat(from, self.now)
+            }
+            _ => false,
+        };
+        if too_many {
+            self.strike(from, out);
+        }
     }
 
     /// Whether a verified message may come in at all: federation, roster, and which peers may hand

@@ -30,9 +30,9 @@ const SOME: usize = 8;
 enum Act {
     /// A process is killed, and starts again after `back`.
     Kill { peer: usize, back: Duration },
-    /// A process stands still (SIGSTOP) for `lasts`.
+    /// A process stands still (SIGSTOP) for `lasts`, and then goes on.
     Pause { peer: usize, lasts: Duration },
-    /// Nothing from `from` arrives at `to` any more, who are all others.
+    /// Nothing from `from` arrives at `to` any more, which are all others.
     Cut {
         from: &'static [usize],
         to: &'static [usize],

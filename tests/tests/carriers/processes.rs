@@ -56,7 +56,7 @@ fn unshare() -> Option<&'static [&'static str]> {
             .output();
         tried.is_ok_and(|output| output.status.success())
     };
-    ways.iter().copied().find(|way| works(&way))
+    ways.iter().copied().find(|way| works(way))
 }
 
 /// The folders of a scenario's peers, one at each of these addresses.

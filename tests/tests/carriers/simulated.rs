@@ -73,7 +73,7 @@ pub(crate) fn play(scenario: &Scenario) {
             } if *slow == peer => Some(*bytes_per_second as f64),
             _ => None,
         });
-        let rate = rates.last().unwrap_or_default();
+        let rate = rates.sum::<f64>();
         participant.line = Line {
             up: rate,
             down: rate,
