@@ -77,6 +77,8 @@ mutants! {
     AllowFloods "allow-floods" "a peer may send as much as it likes",
     ForgiveAtOnce "forgive-at-once" "one update in time makes up for all deadlines missed",
     ServeAnybody "serve-anybody" "any member may pull any body",
+    ForgetSpent "forget-spent" "what a peer's own header states of its ledger is ignored",
+    ChargeUnanswered "charge-unanswered" "a peer that was started charges before any neighbour has answered",
     FreshLedger "fresh-ledger" "a privacy ledger is read as an empty one",
     ChargeAfterSend "charge-after-send" "a private release is charged once it has been sent",
     BareTensor "bare-tensor" "the first values of a private release get no noise",

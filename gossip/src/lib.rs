@@ -30,7 +30,9 @@ mod wire;
 pub use kith_consensus::mutant;
 
 pub use conduct::{Conduct, Honest, Publication, View};
-pub use effect::{Carried, Checkpoint, Command, Effect, Input, Intent, Record, Stored, Timer};
+pub use effect::{
+    Behind, Carried, Checkpoint, Command, Effect, Input, Intent, Record, Stored, Timer,
+};
 pub use envelope::{Authenticator, Envelope};
 pub use event::{Event, History};
 pub use forwarding::may_be_passed_on;

@@ -296,6 +296,7 @@ const SCENES: &[Scene] = &[
     },
     scene("rollback", &[]),
     scene("private", &[]),
+    scene("restored", &[]),
     scene(
         "slow",
         &[

@@ -17,8 +17,8 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use kith_consensus::Digest;
-use kith_consensus::privacy::ledger::{Account, Entry, Ledger, LedgerError, Verdict};
-use kith_gossip::Stored;
+use kith_consensus::privacy::ledger::{Account, Entry, Ledger, LedgerError, Total};
+use kith_gossip::{Behind, Stored};
 use redb::ReadableTable;
 
 use super::Store;
@@ -81,18 +81,17 @@ impl LedgerFile {
             .map(|(_, ledger)| ledger)
     }
 
-    /// Charges the training of a round; what it adds is on disk when this returns. `fault` says what
-    /// is wrong with the ledger that is there, if anything is: it is asked under the lock.
+    /// Adds the entries that `decide` returns beside its answer; they are on disk when this returns.
+    /// `fault` says what is wrong with the ledger that is there, if anything is. Both are asked under
+    /// the lock.
     ///
     /// # Errors
     /// When it cannot be read or written, or is gone. Then nothing may be released.
-    pub fn charge(
+    pub fn enter<T>(
         &self,
-        account: &Account,
-        round: u64,
-        known: Option<u64>,
         fault: impl FnOnce(&Ledger) -> Result<Option<String>, StoreError>,
-    ) -> Result<(Verdict, Ledger), StoreError> {
+        decide: impl FnOnce(&Ledger) -> (T, Vec<Entry>),
+    ) -> Result<(T, Ledger), StoreError> {
         // A ledger that has vanished since the start is never begun anew.
         let file = private::open_existing(&self.ledger).map_err(|source| {
             let gone = self.nothing_yet().err();
@@ -102,13 +101,13 @@ impl LedgerFile {
         if let Some(why) = fault(&ledger)? {
             return Err(self.refused(why));
         }
-        let verdict = account.charge(&ledger, round, known);
-        for entry in &verdict.entries {
-            self.append(&mut file, &ledger, entry)
+        let (answer, entries) = decide(&ledger);
+        for entry in entries {
+            self.append(&mut file, &ledger, &entry)
                 .map_err(|source| self.io("write", &self.ledger, source))?;
-            ledger.append(entry.clone());
+            ledger.append(entry);
         }
-        Ok((verdict, ledger))
+        Ok((answer, ledger))
     }
 
     /// Each entry is synced before the next is written, so that at most the last one can be torn.
@@ -272,18 +271,47 @@ impl Store {
     }
 
     /// Charges the training of a round.
-    pub(super) fn charge(&self, round: u64, known: Option<u64>) -> Result<Stored, StoreError> {
+    pub(super) fn charge(&self, round: u64) -> Result<Stored, StoreError> {
+        self.enter(|account, ledger| {
+            let verdict = account.charge(ledger, round);
+            let (decision, spent) = (verdict.decision, verdict.spent);
+            let stored = Stored::Charge {
+                round,
+                decision,
+                spent,
+            };
+            (stored, verdict.entries)
+        })
+    }
+
+    /// Charges what the ledger lacks of a total that a header of this peer states.
+    pub(super) fn cover(&self, round: u64, stated: Total) -> Result<Stored, StoreError> {
+        self.enter(|account, ledger| {
+            let entries = account.cover(ledger, round, stated);
+            let mut covering = ledger.clone();
+            entries
+                .iter()
+                .for_each(|entry| covering.append(entry.clone()));
+            let behind = (!entries.is_empty()).then(|| Behind {
+                stated,
+                before: account.spent(ledger),
+                after: account.spent(&covering),
+            });
+            (Stored::Covered { round, behind }, entries)
+        })
+    }
+
+    fn enter(
+        &self,
+        decide: impl FnOnce(&Account, &Ledger) -> (Stored, Vec<Entry>),
+    ) -> Result<Stored, StoreError> {
         let charging = self.charging.as_ref();
         let charging = charging.expect("a peer charges under a guarantee, and then has a ledger");
         let fault = |ledger: &Ledger| self.remembers_more(ledger);
-        let account = &charging.account;
-        let (verdict, ledger) = charging.file.charge(account, round, known, fault)?;
+        let decide = |ledger: &Ledger| decide(&charging.account, ledger);
+        let (stored, ledger) = charging.file.enter(fault, decide)?;
         self.remember(&ledger)?;
-        Ok(Stored::Charge {
-            round,
-            decision: verdict.decision,
-            spent: verdict.spent,
-        })
+        Ok(stored)
     }
 
     /// How the ledger lacks what this peer has charged, if it does.
