@@ -9,6 +9,7 @@
 pub(crate) mod backup;
 mod checkpoints;
 mod database;
+mod disk;
 mod error;
 mod folder;
 mod ledger;
