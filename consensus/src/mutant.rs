@@ -81,6 +81,8 @@ mutants! {
     ChargeUnanswered "charge-unanswered" "a peer that was started charges before any neighbour has answered",
     FreshLedger "fresh-ledger" "a privacy ledger is read as an empty one",
     ChargeAfterSend "charge-after-send" "a private release is charged once it has been sent",
+    QuarterNoise "quarter-noise" "the noise of a private release has a quarter of its deviation",
+    SameNoise "same-noise" "the steps of a private release share one noise key",
     BareTensor "bare-tensor" "the first values of a private release get no noise",
     FixedLots "fixed-lots" "lots have a fixed size, as shuffled batches have",
     NoClip "no-clip" "the gradients of rows are not clipped",

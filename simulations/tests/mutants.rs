@@ -26,6 +26,8 @@ const ELSEWHERE: &[Mutant] = &[
     Mutant::ForgetSigned,
     Mutant::KeepHeaders,
     // In models' `tests/mutants.rs`.
+    Mutant::QuarterNoise,
+    Mutant::SameNoise,
     Mutant::BareTensor,
     Mutant::FixedLots,
     Mutant::NoClip,
