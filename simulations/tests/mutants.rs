@@ -25,6 +25,9 @@ const ELSEWHERE: &[Mutant] = &[
     Mutant::IgnoreUnanswered,
     Mutant::ForgetSigned,
     Mutant::KeepHeaders,
+    // In node's `store/ledger/campaign.rs`, where neighbours hide what they hold.
+    Mutant::ForgetSpent,
+    Mutant::ChargeUnanswered,
     // In models' `tests/mutants.rs`.
     Mutant::QuarterNoise,
     Mutant::SameNoise,
