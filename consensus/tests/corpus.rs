@@ -1,10 +1,15 @@
-//! Charters from outside, from a corpus: see `tests/corpus.rs` at the root.
+//! Charters from outside, and privacy ledgers as a disk may hold them, from a corpus: see
+//! `tests/corpus.rs` at the root.
 
 #[path = "../../tests/corpus.rs"]
 mod harness;
 
+use std::sync::OnceLock;
+
 use harness::{Files, Target, drive};
-use kith_consensus::{Charter, PeerId};
+use kith_consensus::charter::Declared;
+use kith_consensus::privacy::ledger::{Account, Entry, Kind, Ledger, Slack, Total};
+use kith_consensus::{Charter, Digest, PeerId, Section};
 
 fn charter(bytes: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(bytes) else {
@@ -112,14 +117,140 @@ key = \"{b}\"
     ]
 }
 
+/// A file is accepted if all of it is whole: a torn tail is charged, and is no entry.
+fn ledger(bytes: &[u8]) -> bool {
+    let Ok(identity) = Ledger::identity(bytes) else {
+        assert!(Ledger::read(bytes, rows()).is_err(), "never a fresh ledger");
+        return false;
+    };
+    let Ok(ledger) = Ledger::read(bytes, identity) else {
+        return false;
+    };
+    assert!(ledger.whole_bytes() <= bytes.len() as u64);
+    let records = ledger.entries().iter().map(Entry::record);
+    let whole = records.fold(ledger.start(), |bytes, record| [bytes, record].concat());
+    assert_eq!(whole, bytes[..whole.len()], "an entry has one encoding");
+    assert_eq!(ledger.is_torn(), whole.len() < bytes.len());
+    if identity != rows() {
+        assert!(Ledger::read(bytes, rows()).is_err(), "those of other rows");
+    }
+    // What it comes to is a number, and never less than that of its whole entries.
+    let spent = account().spent(&ledger).epsilon;
+    let whole = Ledger::read(&whole, identity).expect("what it has written itself");
+    let least = account().spent(&whole).epsilon;
+    assert!(spent >= least && !spent.is_nan(), "{spent} {least}");
+    let verdict = account().charge(&ledger, 3);
+    assert!(
+        verdict.spent.epsilon >= spent,
+        "a charge takes nothing back"
+    );
+    account().cover(&ledger, 3, Total::of(5.0));
+    !ledger.is_torn()
+}
+
+fn rows() -> Digest {
+    Digest::of(b"rows")
+}
+
+/// The account of a charter with a budget of a few releases.
+fn account() -> &'static Account {
+    static ACCOUNT: OnceLock<Account> = OnceLock::new();
+    ACCOUNT.get_or_init(|| {
+        let text = "[federation]\nname = \"ledger\"\nrounds = 10\n[topology]\nkind = \"complete\"\n[membership]\n\
+                    mode = \"open\"\npeers = 4\n[privacy]\nmechanism = \"example-level\"\nclip_norm = 1.0\n\
+                    sampling_rate = 0.01\ndelta = 1e-5\nnoise_multiplier = 1.0\nepsilon_budget = 2.2\n";
+        let mut training = |section: &mut Section<'_>, declared: &mut Declared| {
+            let _ = section;
+            (declared.local_steps, declared.batch_size) = (Some(100), 32);
+        };
+        let charter = Charter::resolve(text, &mut [("training", &mut training)]);
+        Account::new(&charter.expect("a good charter"), Slack::default()).expect("a guarantee")
+    })
+}
+
+fn ledgers() -> Files {
+    let mut ledger = Ledger::new(rows());
+    let begun = ledger.start();
+    let mut all = begun.clone();
+    let mut add = |entry: Entry| {
+        all.extend(entry.record());
+        ledger.append(entry);
+        all.clone()
+    };
+    let charge = |ledger: &Ledger, round| account().charge(ledger, round).entries.remove(0);
+    let fresh = Ledger::new(rows());
+    let one = add(charge(&fresh, 0));
+    let record = one.len() - begun.len();
+    let second = charge(&Ledger::read(&one, rows()).expect("whole"), 1);
+    let two = add(second);
+    let torn = Ledger::read(&two[..two.len() - 9], rows()).expect("torn");
+    let [torn_entry, recovered]: [Entry; 2] = account()
+        .cover(&torn, 7, Total::of(2.1))
+        .try_into()
+        .expect("both kinds");
+    assert_eq!(
+        [torn_entry.kind, recovered.kind],
+        [Kind::Torn, Kind::Recovered]
+    );
+    let mut mended = one.clone();
+    mended.extend(torn_entry.record());
+    mended.extend(recovered.record());
+    let changed = |at: usize, byte: u8| {
+        let mut bytes = two.clone();
+        bytes[at] = byte;
+        bytes
+    };
+    // A record that says of itself that it is as long as an address space, with nothing behind it.
+    let mut endless = one.clone();
+    endless.extend([0xff; 4]);
+    // The same entry twice, and the second without the first.
+    let [first, next] = [&two[begun.len()..one.len()], &two[one.len()..]];
+    let twice = [&begun[..], first, first, next].concat();
+    let skipped = [&begun[..], next, next].concat();
+    // A checksum that fits an entry of no kind there is.
+    let mut no_kind = next.to_vec();
+    let kind = 4 + 8 + 32 + 32 + 8 + 8 + 4;
+    no_kind[kind] = 9;
+    let digest = Digest::of(&no_kind[4..record - 8]).0;
+    no_kind[record - 8..].copy_from_slice(&digest[..8]);
+    let no_kind = [&one[..], &no_kind, next].concat();
+    vec![
+        ("valid-begun", begun.clone()),
+        ("valid-one", one.clone()),
+        ("valid-two", two.clone()),
+        ("valid-mended", mended),
+        ("refused-empty", Vec::new()),
+        (
+            "refused-version",
+            [&b"kith ledger v2\r\n"[..], &begun[16..]].concat(),
+        ),
+        ("refused-half-an-identity", begun[..30].to_vec()),
+        ("refused-torn", two[..two.len() - 9].to_vec()),
+        ("refused-zeros", [&one[..], &vec![0; record]].concat()),
+        ("refused-endless", endless),
+        ("refused-first-damaged", changed(begun.len() + 20, 0xee)),
+        ("refused-twice", twice),
+        ("refused-skipped", skipped),
+        ("refused-no-kind", no_kind),
+    ]
+}
+
 #[test]
 fn no_bytes_harm_a_decoder() {
-    drive(&[Target {
+    let charters = Target {
         name: "charter",
         decode: charter,
         files: charters,
         mutations: 400,
         // A graph of 2²⁴ edge ends is the largest that a charter may ask for.
         growth_max: 1 << 30,
-    }]);
+    };
+    let ledgers = Target {
+        name: "ledger",
+        decode: ledger,
+        files: ledgers,
+        mutations: 300,
+        growth_max: harness::LITTLE,
+    };
+    drive(&[charters, ledgers]);
 }

@@ -117,9 +117,15 @@ fn check_epsilon(file: &File, case: &Case<'_>, phases: &[Phase]) {
         "{}: PLD ε {found} above RDP's {wide}",
         case.id
     );
-    // Tighter than the file asks for, except where its own reference is several per cent high.
-    if case.id != "eps-10" {
-        case.close("PLD ε", found, tight, (0.003 * tight).max(1e-4));
+    // Tighter than the file asks for. Its own reference for eps-10 rounds losses up and is several per
+    // cent high: there what is right lies below.
+    let allowed = (0.003 * tight).max(1e-4);
+    match case.id {
+        "eps-10" => assert!(
+            found <= tight + allowed && found >= 0.93 * tight,
+            "{found} {tight}"
+        ),
+        _ => case.close("PLD ε", found, tight, allowed),
     }
 }
 

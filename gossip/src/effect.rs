@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kith_consensus::privacy::ledger::{Decision, Spent};
+use kith_consensus::privacy::ledger::{Decision, Spent, Total};
 use kith_consensus::{Digest, PeerId};
 use serde::{Deserialize, Serialize};
 
@@ -257,6 +257,12 @@ pub enum Timer {
         /// The round that closes.
         round: u64,
     },
+    /// Under a privacy guarantee: no more waiting, in this round, for neighbours to answer after a
+    /// start.
+    Answers {
+        /// The round that then goes on without a release.
+        round: u64,
+    },
     /// The peer finished long enough ago: neighbours that still need something have had their time.
     Linger,
     /// Try again to reach neighbours.
@@ -271,9 +277,15 @@ pub enum Record {
     Charge {
         /// The round to train in.
         round: u64,
-        /// The newest round of which others hold an update of this peer that its own state does not
-        /// know, if there is one: then a copy was put back, perhaps of the ledger too.
-        known: Option<u64>,
+    },
+    /// Under a privacy guarantee: an update of this peer, which others hold or which it has promised,
+    /// states what was spent by then. A ledger that says less is an older copy, and is charged what it
+    /// lacks.
+    Cover {
+        /// The round of that update.
+        round: u64,
+        /// What its header states.
+        stated: Total,
     },
     /// Before an update is sent.
     Intent(Box<Intent>),
@@ -300,6 +312,13 @@ pub enum Stored {
         /// What is spent of the rows, this release included if it may be made.
         spent: Spent,
     },
+    /// The ledger covers what an update of this round states.
+    Covered {
+        /// The round of that update.
+        round: u64,
+        /// How far the ledger was behind; `None` if it had covered that before.
+        behind: Option<Behind>,
+    },
     /// The intent of this round.
     Intent {
         /// The round of the stored update.
@@ -315,6 +334,17 @@ pub enum Stored {
         /// The peer that is expelled.
         peer: PeerId,
     },
+}
+
+/// A ledger that was older than this peer's own signed headers, and what came of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Behind {
+    /// What a header states.
+    pub stated: Total,
+    /// What the ledger said.
+    pub before: Spent,
+    /// What it says now that it covers the header, and two releases more.
+    pub after: Spent,
 }
 
 /// An update that is about to be sent. After a crash the same bytes are sent again: training again

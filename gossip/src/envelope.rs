@@ -8,6 +8,7 @@
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use kith_consensus::mutant::{Mutant, planted};
+use kith_consensus::privacy::ledger::Total;
 use kith_consensus::{Digest, Genesis, PeerId};
 use serde::{Deserialize, Serialize};
 use serde_bytes::Bytes;
@@ -72,10 +73,25 @@ pub struct Header {
     pub state: Digest,
     /// BLAKE3 of the payload.
     pub payload: Digest,
+    /// For an update under a privacy guarantee: what the sender's ledger had spent by then. Whoever
+    /// holds the header gives it back to a peer that comes back, whose ledger may be an older copy.
+    /// Without a guarantee it is not there, and takes no byte.
+    pub spent: Option<Total>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Fields(u16, Genesis, Kind, PeerId, u64, u64, u64, Digest, Digest);
+struct Fields(
+    u16,
+    Genesis,
+    Kind,
+    PeerId,
+    u64,
+    u64,
+    u64,
+    Digest,
+    Digest,
+    #[serde(default, skip_serializing_if = "Option::is_none")] Option<Total>,
+);
 
 impl From<Header> for Fields {
     fn from(header: Header) -> Fields {
@@ -89,6 +105,7 @@ impl From<Header> for Fields {
             sequence,
             state,
             payload,
+            spent,
         } = header;
         Fields(
             version,
@@ -100,14 +117,25 @@ impl From<Header> for Fields {
             sequence,
             state,
             payload,
+            spent,
         )
     }
 }
 
 impl From<Fields> for Header {
     fn from(fields: Fields) -> Header {
-        let Fields(version, federation, kind, sender, incarnation, round, sequence, state, payload) =
-            fields;
+        let Fields(
+            version,
+            federation,
+            kind,
+            sender,
+            incarnation,
+            round,
+            sequence,
+            state,
+            payload,
+            spent,
+        ) = fields;
         Header {
             version,
             federation,
@@ -118,6 +146,7 @@ impl From<Fields> for Header {
             sequence,
             state,
             payload,
+            spent,
         }
     }
 }

@@ -102,6 +102,24 @@ pub enum Event {
         epsilon: f64,
         budget: f64,
     },
+    /// This peer's ledger was older than a header that the peer has signed: a copy was put back. The
+    /// ledger had `entries` entries and `epsilon` spent; the update of `round` states `stated`. Now
+    /// `charged` counts as spent, all at the charter's delta.
+    LedgerBehind {
+        round: u64,
+        entries: u64,
+        epsilon: f64,
+        stated: f64,
+        charged: f64,
+        budget: f64,
+    },
+    /// Since its start a peer under a privacy guarantee has heard from `answered` neighbours, and one
+    /// of `needed` is honest and would show it what it had spent. It releases nothing in this round.
+    Unanswered {
+        round: u64,
+        answered: usize,
+        needed: usize,
+    },
     /// Local training ended.
     Trained {
         round: u64,

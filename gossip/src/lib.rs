@@ -31,7 +31,9 @@ pub use kith_consensus::mutant;
 
 pub use address::Scope;
 pub use conduct::{Conduct, Honest, Publication, View};
-pub use effect::{Carried, Checkpoint, Command, Effect, Input, Intent, Record, Stored, Timer};
+pub use effect::{
+    Behind, Carried, Checkpoint, Command, Effect, Input, Intent, Record, Stored, Timer,
+};
 pub use envelope::{Authenticator, Envelope};
 pub use event::{Event, History};
 pub use forwarding::may_be_passed_on;

@@ -317,6 +317,7 @@ mod tests {
             sequence: 3,
             state: Digest::of(b"state"),
             payload: hash,
+            spent: None,
         };
         let sealed = Packet::seal(&authenticator, header, payload);
         assert_eq!(

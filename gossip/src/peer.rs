@@ -67,7 +67,7 @@ use listening::Standing;
 use misconduct::Misconduct;
 use mode::{Pace, RoundMode};
 use overlay::Overlay;
-use privacy::Claims;
+use privacy::{Claims, Spending};
 use release::{Own, Trained};
 use suspicion::Suspicion;
 use window::Window;
@@ -124,6 +124,7 @@ pub struct Peer {
     /// The update promised before a crash, to be sent again unchanged.
     promised: Option<Box<Intent>>,
     standing: Standing,
+    spending: Spending,
 
     overlay: Overlay,
     window: Window,
@@ -216,6 +217,7 @@ impl Peer {
             misconduct,
             promised: None,
             standing: Standing::new(),
+            spending: Spending::default(),
             window: Window::default(),
             choosing: Choosing::default(),
             suspicion: Suspicion::default(),
@@ -353,6 +355,7 @@ impl Peer {
             sequence: self.sequence,
             state,
             payload: Digest::of(payload),
+            spent: self.spending.total().filter(|_| kind == Kind::Update),
         }
     }
 }

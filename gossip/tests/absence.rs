@@ -43,6 +43,7 @@ fn message(number: u8, charter: &Arc<Charter>, kind: Kind, round: u64, payload: 
         sequence: 0,
         state: Digest::default(),
         payload: hash,
+        spent: None,
     };
     Envelope::seal(&authenticator, header, payload.to_vec()).to_bytes()
 }

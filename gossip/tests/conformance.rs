@@ -1,5 +1,6 @@
 //! What every codec in the table must hold, whatever its parameters.
 
+use kith_consensus::privacy::ledger::Total;
 use kith_consensus::section::Document;
 use kith_consensus::{Digest, Genesis, Seed};
 use kith_gossip::codec::{CODECS, Codec, Form, Randomness, TensorShape, codec_from_section};
@@ -528,10 +529,10 @@ proptest! {
     }
 
     #[test]
-    fn any_flipped_bit_of_an_envelope_is_refused(payload in proptest::collection::vec(any::<u8>(), 0..200), bit in any::<usize>()) {
+    fn any_flipped_bit_of_an_envelope_is_refused(payload in proptest::collection::vec(any::<u8>(), 0..200), spent in any::<Option<u64>>(), bit in any::<usize>()) {
         let authenticator = Authenticator::from_secret(&[5; 32]);
         let digest = kith_consensus::Digest::of(&payload);
-        let header = Header { version: PROTOCOL_VERSION, federation: Genesis(digest), kind: Kind::Update, sender: authenticator.peer(), incarnation: 1, round: 3, sequence: 4, state: digest, payload: digest };
+        let header = Header { version: PROTOCOL_VERSION, federation: Genesis(digest), kind: Kind::Update, sender: authenticator.peer(), incarnation: 1, round: 3, sequence: 4, state: digest, payload: digest, spent: spent.map(Total) };
         let envelope = Envelope::seal(&authenticator, header, payload);
         prop_assert!(envelope.header_to_bytes().len() <= HEADER_BYTES_MAX);
         let mut bytes = envelope.to_bytes();
@@ -566,6 +567,7 @@ fn another_version_is_refused_by_name_also_where_its_headers_are_spelled_otherwi
         sequence: 4,
         state: digest,
         payload: digest,
+        spent: None,
     };
     let header_bytes = serde_cbor::to_vec(&header).expect("words in place of numbers");
     let signature = authenticator.sign_bytes(&header_bytes);

@@ -116,6 +116,7 @@ fn signed(by: u8, kind: u8, round: u64, state: Digest, payload: &[u8]) -> Envelo
         sequence: round,
         state,
         payload: Digest::of(payload),
+        spent: None,
     };
     Envelope::seal(&authenticator, header, payload.to_vec())
 }

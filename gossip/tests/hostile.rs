@@ -5,6 +5,7 @@ mod common;
 
 use common::*;
 use kith_consensus::Digest;
+use kith_consensus::privacy::ledger::Total;
 use kith_gossip::envelope::{Envelope, HEADER_BYTES_MAX, Header, Kind, PROTOCOL_VERSION};
 use kith_gossip::{Authenticator, Input, Stored};
 use proptest::prelude::*;
@@ -37,6 +38,7 @@ fn parts(
         sequence: round,
         state: hash,
         payload: hash,
+        spent: None,
     };
     let envelope = Envelope::seal(&authenticator, header, payload.to_vec());
     [envelope.header_bytes, envelope.signature, envelope.payload]
@@ -101,6 +103,7 @@ fn no_header_that_is_passed_on_is_longer_than_headers_may_be() {
         sequence: u64::MAX,
         state: most,
         payload: Digest::of(&[]),
+        spent: Some(Total(u64::MAX)),
     };
     let envelope = Envelope::seal(&authenticator, header, Vec::new());
     assert!(

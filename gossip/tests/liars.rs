@@ -67,6 +67,7 @@ fn sealed_with(
         sequence: said.sequence,
         state,
         payload: Digest::of(&payload),
+        spent: None,
     };
     Envelope::seal(&authenticator, header, payload)
 }
@@ -926,6 +927,7 @@ fn update(number: u8, charter: &Charter, round: u64, values: &[f32], payload: Ve
         sequence: round,
         state: Digest::of_values(values),
         payload: Digest::of(&payload),
+        spent: None,
     };
     Envelope::seal(&authenticator, header, payload).to_bytes()
 }

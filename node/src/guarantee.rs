@@ -87,7 +87,7 @@ impl Guarantee {
                 self.charging.file.path().display()
             )));
         }
-        let verdict = account.charge(ledger, 0, None);
+        let verdict = account.charge(ledger, 0);
         if verdict.decision == Decision::Charged {
             return Ok(());
         }

@@ -9,6 +9,7 @@
 pub(crate) mod backup;
 mod checkpoints;
 mod database;
+mod disk;
 mod error;
 mod folder;
 mod ledger;
@@ -240,7 +241,8 @@ impl Store {
     /// promise.
     pub fn persist(&self, record: &Record) -> Result<Stored, StoreError> {
         match record {
-            Record::Charge { round, known } => self.charge(*round, *known),
+            Record::Charge { round } => self.charge(*round),
+            Record::Cover { round, stated } => self.cover(*round, *stated),
             Record::Intent(intent) => {
                 self.persist_intent(intent)?;
                 Ok(Stored::Intent {

@@ -140,6 +140,9 @@ impl Telemetry {
         | Event::BudgetExhausted {
             epsilon: number, ..
         }
+        | Event::LedgerBehind {
+            charged: number, ..
+        }
         | Event::Evaluated { loss: number, .. } = &mut event
             && !number.is_finite()
         {

@@ -98,6 +98,7 @@ impl PeerRow {
             Event::PrivacySpent { epsilon, .. } | Event::BudgetExhausted { epsilon, .. } => {
                 self.epsilon = Some(*epsilon)
             }
+            Event::LedgerBehind { charged, .. } => self.epsilon = Some(*charged),
             Event::Accepted {
                 staleness,
                 payload_bytes,

@@ -367,6 +367,7 @@ fn kind_of(fault: &Fault) -> &'static str {
     match fault {
         Fault::Crash { .. } => "crash",
         Fault::Rollback { .. } => "rollback",
+        Fault::RestoredLedger { .. } => "restored-ledger",
         Fault::Pause { .. } => "pause",
         Fault::Partition { .. } => "partition",
         Fault::Loss { .. } => "loss",
@@ -384,6 +385,7 @@ fn peers_of(fault: &Fault) -> Vec<usize> {
     match fault {
         Fault::Crash { peer, .. }
         | Fault::Rollback { peer, .. }
+        | Fault::RestoredLedger { peer, .. }
         | Fault::Pause { peer, .. }
         | Fault::SlowDisk { peer, .. }
         | Fault::StoreFails { peer, .. }
@@ -482,9 +484,10 @@ fn read_churn(section: &mut Section<'_>) -> Churn {
 }
 
 /// Kinds of `[[world.fault]]`.
-const FAULTS: [&str; 12] = [
+const FAULTS: [&str; 13] = [
     "crash",
     "rollback",
+    "restored-ledger",
     "pause",
     "partition",
     "loss",
@@ -517,6 +520,11 @@ fn read_fault(section: &mut Section<'_>) -> Option<(Duration, Fault)> {
         }
         "rollback" => Fault::Rollback {
             peer: peer(section),
+            back: lasts(section),
+        },
+        "restored-ledger" => Fault::RestoredLedger {
+            peer: peer(section),
+            entries: section.integer("entries", None, 0..=1_000_000_000) as usize,
             back: lasts(section),
         },
         "pause" => Fault::Pause {

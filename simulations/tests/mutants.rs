@@ -25,7 +25,12 @@ const ELSEWHERE: &[Mutant] = &[
     Mutant::IgnoreUnanswered,
     Mutant::ForgetSigned,
     Mutant::KeepHeaders,
+    // In node's `store/ledger/campaign.rs`, where neighbours hide what they hold.
+    Mutant::ForgetSpent,
+    Mutant::ChargeUnanswered,
     // In models' `tests/mutants.rs`.
+    Mutant::QuarterNoise,
+    Mutant::SameNoise,
     Mutant::BareTensor,
     Mutant::FixedLots,
     Mutant::NoClip,
@@ -296,6 +301,7 @@ const SCENES: &[Scene] = &[
     },
     scene("rollback", &[]),
     scene("private", &[]),
+    scene("restored", &[]),
     scene(
         "slow",
         &[

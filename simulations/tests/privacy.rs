@@ -1,6 +1,8 @@
 //! Differential privacy in whole federations: what leaves a peer, when releases end, and that no fault
 //! of process or disk makes a ledger forget.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use kith_consensus::{Charter, Digest, Section, Seed};
 use kith_gossip::codec::TensorShape;
 use kith_gossip::{Authenticator, Effect, Event, Federation, Packet, Record, Setup};
 use kith_models::{DATASETS, Dataset, DatasetOptions, ModelSection, Schema, Task, TrainingSection};
-use kith_simulations::experiment::{Experiment, Outcome};
+use kith_simulations::experiment::{Experiment, Happened, Outcome};
 use kith_simulations::learner::Learner;
 use kith_simulations::simulator::{
     Ended, Links, Meeting, Moment, Observer, Participant, Simulation,
@@ -157,6 +159,39 @@ fn crashes_full_disks_and_older_copies_of_the_state_never_spend_more_than_the_bu
         restarts += u32::from(spent.epsilon_pld.is_none());
     }
     println!("{restarts} runs with a torn entry");
+}
+
+/// Three peers lose their state, and an older copy of their ledger is put back. What it lacks stands
+/// in their own headers, which neighbours give back. The invariant `charged-first` adds up all that
+/// was ever charged, whatever a ledger says later.
+#[test]
+fn a_ledger_that_was_put_back_from_an_older_copy_never_permits_more_than_the_budget() {
+    let behind = Rc::new(Cell::new(0));
+    for seed in 0..12 {
+        let fault = |peer: u64| {
+            format!(
+                "[[world.fault]]\nkind = \"restored-ledger\"\npeer = {peer}\nat_seconds = {}\nentries = {}\nlasts_seconds = 0.1\n",
+                0.3 + 0.2 * (peer + seed) as f64 / 8.0,
+                2 + 3 * peer + seed
+            )
+        };
+        let world: String = (0..3).map(fault).collect();
+        let world =
+            format!("{world}[world.devices]\nstep_ms = 40\n[world.links]\nlatency_ms = 5\n");
+        let text = text(3.0, 6.8, &world).replace("seed = 1\n", &format!("seed = {seed}\n"));
+        let experiment = Experiment::parse(&text, &[]).expect("a good experiment");
+        let mut run = experiment.begin(0).expect("it begins");
+        let count = Rc::clone(&behind);
+        run.listen(Box::new(move |_, _, happened| {
+            let told = matches!(happened, Happened::Event(Event::LedgerBehind { .. }));
+            count.set(count.get() + u32::from(told));
+        }));
+        run.run_until(Duration::MAX, &mut |_, _| {});
+        let outcome = run.finish();
+        assert_eq!(outcome.checks.failed, [], "seed {seed}");
+        assert_eq!(outcome.ended, Ended::Stopped, "everyone finishes");
+    }
+    assert_eq!(behind.get(), 3 * 12, "every peer noticed");
 }
 
 #[test]

@@ -544,6 +544,7 @@ fn hostile_bytes_are_refused_by_name_and_the_peer_lives() {
             sequence: 0,
             state,
             payload: Digest::of(&payload),
+            spent: None,
         };
         Envelope::seal(authenticator, header, payload).to_bytes()
     };
@@ -676,6 +677,7 @@ fn two_different_updates_of_one_round_are_proved_and_the_liar_is_expelled_everyw
         sequence: 0,
         state: Digest::of(b"another"),
         payload: Digest::of(&payload),
+        spent: None,
     };
     let bytes = Envelope::seal(&liar, header, payload).to_bytes();
     federation.inject(
@@ -743,6 +745,7 @@ fn who_comes_after_an_open_roster_is_full_is_refused_by_name() {
         sequence: 0,
         state: Digest::default(),
         payload: Digest::of(&payload),
+        spent: None,
     };
     let bytes = Envelope::seal(&late, header, payload).to_bytes();
     federation.inject(
@@ -825,6 +828,7 @@ fn an_old_goodbye_in_another_s_hands_sends_nobody_away() {
         sequence: 0,
         state: Digest::default(),
         payload: Digest::of(&payload),
+        spent: None,
     };
     let bytes = Envelope::seal(&honest, header, payload).to_bytes();
     let mut federation = world.build();
@@ -864,6 +868,7 @@ fn two_updates_of_one_round_under_two_sequences_are_not_mixed() {
         sequence: 77,
         state: Digest::of(b"b"),
         payload: Digest::of(&payload),
+        spent: None,
     };
     let bytes = Envelope::seal(&liar, header, payload).to_bytes();
     // Member 2 hears the other update first; whichever it hears second is refused, and neither is

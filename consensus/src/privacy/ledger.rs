@@ -38,8 +38,9 @@ const RECORD_BYTES: usize = 4 + ENTRY_BYTES + CHECKSUM_BYTES;
 
 const CHECKSUM_BYTES: usize = 8;
 
-/// Releases that are charged in addition when a ledger turns out to be older than what others hold:
-/// one whose training was charged and one that was on its way when the copy was made.
+/// Releases that are charged in addition when a ledger turns out to be older than what others hold.
+/// The newest updates may have reached liars only, which do not show them: at most one that was
+/// sent and one whose training was charged.
 const IN_FLIGHT: u64 = 2;
 
 /// Why a ledger cannot be used.
@@ -72,7 +73,7 @@ pub enum LedgerError {
 pub enum Kind {
     /// It pays for the training of a round.
     Release,
-    /// Others hold updates of later rounds than the ledger knew: an older copy had been put back.
+    /// Others hold an update that states more than the ledger knew: an older copy had been put back.
     Recovered,
     /// In place of an entry that was not written to its end.
     Torn,
@@ -353,6 +354,15 @@ impl Ledger {
         self.entries.last().map_or(self.dataset, Entry::digest)
     }
 
+    /// A copy from before its newest `entries` entries; for simulations.
+    pub fn without(&self, entries: usize) -> Ledger {
+        let kept = self.entries.len().saturating_sub(entries);
+        Ledger {
+            entries: self.entries[..kept].to_vec(),
+            ..Ledger::new(self.dataset)
+        }
+    }
+
     /// Leaves it as if the program had died while it wrote an entry; for simulations.
     pub fn tear(&mut self) {
         self.is_torn = true;
@@ -368,15 +378,6 @@ impl Ledger {
         self.is_torn = false;
         self.entries.push(entry);
     }
-
-    /// The newest round of a federation that an entry names.
-    fn last_round(&self, federation: Genesis) -> Option<u64> {
-        let of = self
-            .entries
-            .iter()
-            .filter(|entry| entry.federation == federation);
-        of.map(|entry| entry.round).max()
-    }
 }
 
 /// What has been spent of a data set, as one federation's charter measures it.
@@ -386,6 +387,33 @@ pub struct Spent {
     pub epsilon: f64,
     /// Entries so far, all federations' together.
     pub entries: u64,
+}
+
+/// A total as the signed header of an update states it: ε at the charter's δ by the filter, in
+/// billionths and rounded up.
+///
+/// It is ε and not the cost at the filter's order, because ε holds what finite arithmetic adds to
+/// both ε and δ too: one number then suffices to compare a ledger with a header. At a fixed order
+/// and δ it grows with every release as the cost does. It is an integer, so that a header has one
+/// encoding. All federations' releases of the rows are in it: a receiver can tell that others use
+/// the rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Total(pub u64);
+
+impl Total {
+    /// Billionths of ε.
+    const PARTS: f64 = 1e9;
+
+    /// Of an ε from 0 to infinity. What does not fit, from 1.8e10 on, is the largest total.
+    pub fn of(epsilon: f64) -> Total {
+        Total((epsilon * Total::PARTS).ceil() as u64)
+    }
+
+    /// ε, at most a billionth above what was spent.
+    pub fn epsilon(self) -> f64 {
+        self.0 as f64 / Total::PARTS
+    }
 }
 
 /// Whether a release was charged.
@@ -521,22 +549,11 @@ impl Account {
         Ok(epsilon + sum.slack.epsilon)
     }
 
-    /// Charges the training of `round`. `known` is the newest round of which others hold an update
-    /// of this peer that its own state does not know: if the ledger is older than that, an old copy
-    /// was put back, and what it lacks is charged first.
-    pub fn charge(&self, ledger: &Ledger, round: u64, known: Option<u64>) -> Verdict {
+    /// Charges the training of `round`.
+    pub fn charge(&self, ledger: &Ledger, round: u64) -> Verdict {
         let mut charged = ledger.clone();
         let first = charged.entries.len();
-        if charged.is_torn {
-            let cost = self.most_expensive(&charged);
-            let entry = self.entry(&charged, Kind::Torn, round, cost);
-            charged.append(entry);
-        }
-        if let Some((known, releases)) = self.missing(&charged, known) {
-            let cost = self.cost.times(releases);
-            let entry = self.entry(&charged, Kind::Recovered, known, cost);
-            charged.append(entry);
-        }
+        self.settle_torn(&mut charged, round);
         let before = match planted(Mutant::FreshLedger) {
             true => Sum::default(),
             false => self.fold(&charged),
@@ -575,14 +592,55 @@ impl Account {
         releases
     }
 
-    /// The newest round that others know and the releases that the ledger lacks.
-    fn missing(&self, ledger: &Ledger, known: Option<u64>) -> Option<(u64, u64)> {
-        let known = known?;
-        let lacks = match ledger.last_round(self.federation) {
-            Some(last) => known.checked_sub(last).filter(|lacks| *lacks > 0)?,
-            None => known.saturating_add(1),
+    /// The entries to append so that a ledger covers what a signed header of this peer states about
+    /// its update of `round`: none unless the ledger is older than that header, because a copy was
+    /// put back or it is gone. It then lacks at least one release of some federation on the rows.
+    /// What it lacks is charged in releases of this one, rounded up, and [`IN_FLIGHT`] more.
+    pub fn cover(&self, ledger: &Ledger, round: u64, stated: Total) -> Vec<Entry> {
+        let mut covering = ledger.clone();
+        let first = covering.entries.len();
+        let sum = self.fold(ledger);
+        if Total::of(sum.spent(self).epsilon) >= stated {
+            return Vec::new();
+        }
+        self.settle_torn(&mut covering, round);
+        let lacks = self.lacks(sum, stated).saturating_add(IN_FLIGHT);
+        let entry = self.entry(&covering, Kind::Recovered, round, self.cost.times(lacks));
+        covering.append(entry);
+        covering.entries.split_off(first)
+    }
+
+    /// The releases of this federation that a sum lacks to reach a total.
+    fn lacks(&self, sum: Sum, stated: Total) -> u64 {
+        let step = self.step_cost(self.cost);
+        let reaches = |releases: &u64| {
+            let mut sum = sum;
+            sum.add(self.cost.times(*releases), step);
+            Total::of(sum.spent(self).epsilon) >= stated
         };
-        Some((known, lacks.saturating_add(IN_FLIGHT)))
+        // Doubled until they are enough, then narrowed down.
+        let mut enough = 1;
+        while !reaches(&enough) && enough < super::STEPS_MAX {
+            enough *= 2;
+        }
+        let mut least = enough / 2 + 1;
+        while least < enough {
+            let middle = least + (enough - least) / 2;
+            match reaches(&middle) {
+                true => enough = middle,
+                false => least = middle + 1,
+            }
+        }
+        enough
+    }
+
+    /// A torn tail becomes the entry that it counts as.
+    fn settle_torn(&self, ledger: &mut Ledger, round: u64) {
+        if ledger.is_torn {
+            let cost = self.most_expensive(ledger);
+            let entry = self.entry(ledger, Kind::Torn, round, cost);
+            ledger.append(entry);
+        }
     }
 
     fn entry(&self, ledger: &Ledger, kind: Kind, round: u64, cost: Cost) -> Entry {

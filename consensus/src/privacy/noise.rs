@@ -24,6 +24,7 @@ use multiversion::multiversion;
 use zeroize::Zeroize;
 
 use super::PrivacyError;
+use crate::mutant::{Mutant, planted};
 
 /// 32 bytes for one release, from the operating system or, in a simulation, from its seed. They are
 /// neither copied nor shown, and erased at the end.
@@ -152,6 +153,7 @@ impl Noise {
     /// The noise of `step` of the release of this key. The same step of the same key gives the same
     /// noise, so a step is released once.
     pub fn new(key: &ReleaseKey, step: u64, scale: NoiseScale) -> Noise {
+        let step = if planted(Mutant::SameNoise) { 0 } else { step };
         Noise {
             reader: key.reader("kith.v1 noise", step),
             scale,
@@ -169,7 +171,12 @@ impl Noise {
     pub fn release(&mut self, sums: &[f64], released: &mut [f32]) {
         assert_eq!(sums.len(), released.len(), "a place for each sum");
         let inverse = 1.0 / self.scale.grid;
-        let cells = self.scale.deviation() * inverse;
+        let weaker = if planted(Mutant::QuarterNoise) {
+            0.25
+        } else {
+            1.0
+        };
+        let cells = weaker * self.scale.deviation() * inverse;
         for (sums, released) in sums.chunks(BLOCK).zip(released.chunks_mut(BLOCK)) {
             self.fill();
             let units = Units {

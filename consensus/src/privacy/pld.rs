@@ -511,3 +511,57 @@ fn power(mut base: Complex<f64>, mut exponent: u64) -> Complex<f64> {
     }
     result
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// h = min(q·√(e^(1/σ²) − 1)/10, 0.1/σ, 0.05), by hand for a case in which each of the three counts.
+    #[test]
+    fn the_grid_is_a_tenth_of_the_loss_s_deviation_with_caps_for_little_noise() {
+        for (sigma, rate, expected) in [
+            (1.0, 0.01, 0.001_310_832_8), // √(e − 1)/1000
+            (0.3, 0.25, 0.05),            // 6.47 and 0.333 are larger
+            (0.25, 0.9, 0.05),            // 268 and 0.4
+            (4.0, 0.5, 0.012_697_880),    // √(e^(1/16) − 1)/20; 0.025 and 0.05 are larger
+            (3.0, 1.0, 0.033_333_333),    // 0.1/3; 0.0343 is larger
+        ] {
+            let found = spacing(SampledGaussian::new(sigma, rate).unwrap());
+            assert!(
+                (found / expected - 1.0).abs() < 1e-6,
+                "{sigma} {rate}: {found}"
+            );
+        }
+    }
+
+    /// Masses that came out negative show the transform's error: ten times as much raises ε, and an
+    /// error of more than a hundredth of δ is no answer.
+    #[test]
+    fn ten_times_the_negative_mass_is_added_and_a_delta_below_a_hundred_times_it_is_refused() {
+        let phases = [Phase::new(SampledGaussian::new(1.0, 0.1).unwrap(), 10).unwrap()];
+        let composition = Composition::new(&phases, Direction::Remove, 0.01, 8.0);
+        let tilt = Tilt {
+            lambda: 0.0,
+            epsilon: 0.0,
+            mean: 0.0,
+            deviation: 0.0,
+        };
+        let window = Window {
+            first: 0,
+            points: 512,
+            above: 0.0,
+        };
+        // Relative to δ: mass 1.5 at loss 4, and an error at loss 5.
+        let crossing = |error: f64| {
+            let mut masses = vec![0.0; 512];
+            (masses[400], masses[500]) = (1.5, -error);
+            composition.crossing(&tilt, &window, &masses).unwrap()
+        };
+        let (exact, found) = (crossing(0.0), crossing(0.005));
+        // 1.5·(1 − e^(ε − 4)) = 1, and with ten times 0.005 more on the left.
+        assert!((exact.epsilon - (4.0 + log(0.5 / 1.5))).abs() < 1e-9);
+        assert!((found.epsilon - (4.0 + log(0.55 / 1.5))).abs() < 1e-9);
+        assert_eq!((exact.error, found.error), (0.0, 0.005));
+        assert_eq!(ERRORS.end, 1.0 / 100.0);
+    }
+}

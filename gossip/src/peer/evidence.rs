@@ -40,6 +40,7 @@ impl Peer {
         out: &mut Vec<Effect>,
     ) -> Result<(), Refusal> {
         let (sender, round) = (envelope.header.sender, envelope.header.round);
+        self.witness.note_spent(envelope);
         if !self.witness.keeps(self.round, round) {
             return Ok(());
         }

@@ -130,7 +130,7 @@ impl Peer {
     /// contradict itself.
     fn give_back(&self, peer: PeerId, out: &mut Vec<Effect>) {
         let newest = self.witness.newest(&peer);
-        if let Some(bytes) = newest.filter(|_| !planted(Mutant::KeepHeaders)) {
+        for bytes in newest.into_iter().filter(|_| !planted(Mutant::KeepHeaders)) {
             out.push(Effect::Send { to: peer, bytes });
         }
     }
@@ -228,6 +228,7 @@ impl Peer {
         self.give_back(sender, out);
         self.send_all_again(sender, round, out);
         self.gather(false, out);
+        self.charge_when_answered(out);
         Ok(())
     }
 

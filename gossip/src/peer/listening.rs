@@ -119,11 +119,6 @@ impl Standing {
         self.signed.is_some_and(|signed| round <= signed)
     }
 
-    /// The newest such round.
-    pub(super) fn signed(&self) -> Option<u64> {
-        self.signed
-    }
-
     /// Whether others know rounds of it that it has lost.
     pub(super) fn has_lost_rounds(&self) -> bool {
         self.signed.is_some()

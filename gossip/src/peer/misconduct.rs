@@ -237,6 +237,7 @@ impl Peer {
             sequence: round,
             state,
             payload: state,
+            spent: None,
         };
         let header_bytes = wire::encode(&header);
         let signature = self.authenticator.sign_bytes(&header_bytes);
@@ -263,6 +264,7 @@ fn begins_own_part(effect: &Effect) -> bool {
         event,
         Event::RoundOpened { .. }
             | Event::BudgetExhausted { .. }
+            | Event::Unanswered { .. }
             | Event::Trained { .. }
             | Event::TrainingFailed { .. }
     )

@@ -8,6 +8,7 @@ use kith_consensus::mutant::{Mutant, planted};
 
 use super::handshake::REDIAL;
 use super::mode::Pace;
+use super::privacy::stated_by;
 use super::{Peer, Phase};
 use crate::effect::{Checkpoint, Effect, Intent, Timer};
 use crate::event::{Closed, Event};
@@ -31,6 +32,7 @@ impl Peer {
         if let Some(checkpoint) = checkpoint {
             self.take_back(*checkpoint);
         }
+        let stated = intent.as_deref().map(stated_by);
         if let Some(intent) = intent {
             self.keep_promise(intent);
         }
@@ -44,6 +46,10 @@ impl Peer {
             timer: Timer::Redial,
             after: REDIAL,
         });
+        if let Some((round, total)) = stated {
+            // Before the update goes out again: the ledger may be an older copy than the state.
+            self.learn_spent(round, total, out);
+        }
         // Rounds in step show how far the others are. At a free pace they do not: there the peer
         // waits for handshakes first, unless it has a promise to keep.
         let shows = self.mode.pace() == Pace::InStep || self.promised.is_some();

@@ -119,7 +119,11 @@ impl Peer {
     }
 
     /// What this peer itself does in the round that has opened.
-    fn begin(&mut self, out: &mut Vec<Effect>) {
+    pub(super) fn begin(&mut self, out: &mut Vec<Effect>) {
+        if self.promised.is_some() && self.spending.is_behind() {
+            self.phase = Phase::Charging; // what it has promised is paid first
+            return;
+        }
         if let Some(intent) = self.promised.take() {
             return self.send_again(*intent, out);
         }
@@ -423,6 +427,7 @@ impl Peer {
                 decision,
                 spent,
             } if self.is_in(Phase::Charging, round) => self.charged(decision, spent, out),
+            Stored::Covered { round, behind } => self.covered(round, behind, out),
             Stored::Intent { round } if self.phase == Phase::Promising && round == self.round => {
                 self.send_update(out);
             }
@@ -454,6 +459,7 @@ impl Peer {
                 self.deadline(out);
             }
             Timer::Nudge { round } if collecting && round == self.round => self.nudge(out),
+            Timer::Answers { round } => self.unanswered(round, out),
             Timer::Linger if self.phase == Phase::Lingering => self.linger_on(out),
             Timer::Redial => self.redial(out),
             Timer::Deadline { .. } | Timer::Nudge { .. } | Timer::Linger => {} // stale

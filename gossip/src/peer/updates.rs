@@ -28,7 +28,7 @@ impl Peer {
     ) -> Result<(), Refusal> {
         let (sender, round) = (envelope.header.sender, envelope.header.round);
         if sender == self.id {
-            self.learn_of_itself(from, envelope.header);
+            self.learn_of_itself(from, envelope.header, out);
             return Ok(());
         }
         self.hear(from, envelope, out)?;
@@ -70,8 +70,9 @@ impl Peer {
     /// says nothing else of that round. What it signed in an earlier life may be of an earlier run,
     /// in which it says nothing about this one: then as many neighbours must know it as can be
     /// believed, and two if there are two that it sends to, there or still to come.
-    fn learn_of_itself(&mut self, from: PeerId, header: &Header) {
+    fn learn_of_itself(&mut self, from: PeerId, header: &Header, out: &mut Vec<Effect>) {
         let round = header.round;
+        self.learn_spent(round, header.spent, out);
         // A clock that was set back gives this life a number that an earlier one had.
         if header.incarnation > self.incarnation {
             self.incarnation = header.incarnation.saturating_add(1);

@@ -4,8 +4,13 @@
 //! rounds. Two headers of one life of the sender (its incarnation) and one round with another state
 //! or another payload prove equivocation, whatever their sequence. Headers of two lives prove
 //! nothing: a peer that has lost its disk may train a round again. Then the newer life counts.
+//!
+//! What a header states of its sender's privacy ledger is no claim about the update: two headers
+//! that differ in it alone prove nothing. Of each sender the newest header with such a total is kept
+//! to the end of the run, whatever its round, for a sender that comes back after many rounds.
 
 use kith_consensus::mutant::{Mutant, planted};
+use kith_consensus::privacy::ledger::Total;
 use kith_consensus::{Digest, Genesis, PeerId, Sorted};
 use serde_bytes::ByteBuf;
 
@@ -25,6 +30,7 @@ struct Seen {
     sequence: u64,
     state: Digest,
     payload: Digest,
+    spent: Option<Total>,
     signature: [u8; SIGNATURE_BYTES],
     /// Whether the whole message came, not only its header.
     is_whole: bool,
@@ -33,6 +39,20 @@ struct Seen {
 }
 
 impl Seen {
+    fn of(message: &Opened<'_>) -> Seen {
+        let header = message.header;
+        Seen {
+            incarnation: header.incarnation,
+            sequence: header.sequence,
+            state: header.state,
+            payload: header.payload,
+            spent: header.spent,
+            signature: *message.signature(),
+            is_whole: !message.is_header_only(),
+            disputed: false,
+        }
+    }
+
     /// The same was said again, perhaps in a later life, perhaps for the first time as a whole.
     fn repeated(&mut self, fresh: Seen) -> Testimony {
         let is_new = fresh.is_whole && !self.is_whole && !planted(Mutant::PassOnFirstOnly);
@@ -81,6 +101,8 @@ pub(super) struct Witness {
     in_step: bool,
     /// By sender and round; each sender has at most [`Witness::most`].
     seen: Sorted<PeerId, Sorted<u64, Seen>>,
+    /// By sender, round and header of the whole message that states the largest total.
+    spent: Sorted<PeerId, (u64, Seen)>,
 }
 
 impl Witness {
@@ -92,6 +114,7 @@ impl Witness {
             kept: ROUNDS_KEPT.max(ahead + 1),
             in_step,
             seen: Sorted::default(),
+            spent: Sorted::default(),
         }
     }
 
@@ -107,6 +130,7 @@ impl Witness {
             sequence,
             state,
             payload,
+            spent,
             ..
         } = *seen;
         let header = Header {
@@ -119,6 +143,7 @@ impl Witness {
             sequence,
             state,
             payload,
+            spent,
         };
         let header_bytes = wire::encode(&header);
         Envelope {
@@ -134,6 +159,17 @@ impl Witness {
         self.seen.get(sender)?.get(&round)
     }
 
+    /// Remembers what the header of an update states of its sender's ledger, if that is more than
+    /// was known. The sender has signed it, so a recording states less and not more.
+    pub(super) fn note_spent(&mut self, message: &Opened<'_>) {
+        let (header, fresh) = (message.header, Seen::of(message));
+        let known = self.spent.get(&header.sender);
+        let is_more = known.is_none_or(|(_, known)| known.spent < fresh.spent);
+        if fresh.is_whole && fresh.spent.is_some() && is_more {
+            self.spent.insert(header.sender, (header.round, fresh));
+        }
+    }
+
     /// Remembers the header of an update.
     pub(super) fn hear(&mut self, message: &Opened<'_>) -> Testimony {
         let header = message.header;
@@ -141,15 +177,7 @@ impl Witness {
         let is_whole = !message.is_header_only();
         let most = self.most();
         let of_sender = self.seen.entry(sender, Sorted::default);
-        let fresh = Seen {
-            incarnation: header.incarnation,
-            sequence: header.sequence,
-            state: header.state,
-            payload: header.payload,
-            signature: *message.signature(),
-            is_whole,
-            disputed: false,
-        };
+        let fresh = Seen::of(message);
         let Some(seen) = of_sender.get_mut(&round) else {
             if of_sender.len() >= most {
                 // What is left of earlier lives makes room first: it may be a recording.
@@ -228,6 +256,7 @@ impl Witness {
             header.sequence,
             header.state,
             header.payload,
+            header.spent,
             message.signature(),
         );
         let is_same = |seen: &Seen| {
@@ -236,6 +265,7 @@ impl Witness {
                 seen.sequence,
                 seen.state,
                 seen.payload,
+                seen.spent,
                 &seen.signature,
             ) == said
         };
@@ -244,12 +274,19 @@ impl Witness {
             && self.seen(header.round, &header.sender).is_some_and(is_same)
     }
 
-    /// The newest header of a peer, to give back to it when it returns without its state. Only of a
-    /// message that came whole, from the peer itself: a header alone may be a recording.
-    pub(super) fn newest(&self, peer: &PeerId) -> Option<Packet> {
-        let mut headers = self.seen.get(peer)?.iter().rev();
-        let (round, seen) = headers.find(|(_, seen)| seen.is_whole)?;
-        Some(self.spell(*round, peer, seen).into())
+    /// The newest header of a peer, to give back to it when it returns without its state, and the one
+    /// that states the largest total, if that is another. Only of messages that came whole, from the
+    /// peer itself: a header alone may be a recording.
+    pub(super) fn newest(&self, peer: &PeerId) -> Vec<Packet> {
+        let mut headers = self.seen.get(peer).into_iter().flat_map(Sorted::iter);
+        let newest = headers.rfind(|(_, seen)| seen.is_whole);
+        let spent = self.spent.get(peer).map(|(round, seen)| (round, seen));
+        let is_other = |(_, seen): &(&u64, &Seen)| {
+            newest.is_none_or(|(_, newest)| newest.signature != seen.signature)
+        };
+        let both = newest.into_iter().chain(spent.filter(is_other));
+        both.map(|(round, seen)| self.spell(*round, peer, seen).into())
+            .collect()
     }
 
     /// Number of headers remembered.
@@ -315,6 +352,7 @@ mod tests {
                 sequence: 3,
                 state: Digest::of(state),
                 payload: hash,
+                spent: None,
             };
             Envelope::seal(&liar, header, payload.to_vec())
         };
@@ -361,6 +399,7 @@ mod tests {
             sequence: 3,
             state: Digest::of(b"state"),
             payload: Digest::of(b"payload"),
+            spent: None,
         };
         let envelope = Envelope::seal(&sender, header, b"payload".to_vec());
         let mut witness = Witness::new(Genesis::default(), 2, true);

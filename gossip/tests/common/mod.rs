@@ -127,7 +127,8 @@ pub(crate) fn lines(effects: &[Effect]) -> Vec<String> {
                 format!("disconnect {}: {}", name(peer), reason.name())
             }
             Effect::SetTimer { timer, .. } => format!("timer {timer:?}"),
-            Effect::Persist(Record::Charge { round, .. }) => format!("persist charge {round}"),
+            Effect::Persist(Record::Charge { round }) => format!("persist charge {round}"),
+            Effect::Persist(Record::Cover { round, .. }) => format!("persist cover {round}"),
             Effect::Persist(Record::Intent(intent)) => format!("persist intent {}", intent.round),
             Effect::Persist(Record::Checkpoint(checkpoint)) => {
                 format!("persist checkpoint {}", checkpoint.round)

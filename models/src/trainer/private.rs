@@ -21,6 +21,7 @@ use kith_consensus::privacy::sampling::PoissonSampling;
 use kith_consensus::privacy::{Phase, PrivacyError, SampledGaussian};
 use zeroize::Zeroize;
 
+mod longest;
 mod update;
 
 use super::optimizer::Optimizer;
@@ -493,8 +494,19 @@ impl Trainer {
         (sampling, lot_size): (PoissonSampling, usize),
         (units, key): (&Units, ReleaseKey),
     ) -> Result<PrivatelyTrained, PrivateError> {
-        let network = self.check_examples(request, units)?;
         check_most(sampling, lot_size, units.len())?;
+        self.train_lots(request, (scale, steps), (sampling, lot_size), (units, key))
+    }
+
+    /// The same, whatever the size of the lots that are to be expected.
+    fn train_lots(
+        &self,
+        request: &Request<'_>,
+        (scale, steps): (NoiseScale, u64),
+        (sampling, lot_size): (PoissonSampling, usize),
+        (units, key): (&Units, ReleaseKey),
+    ) -> Result<PrivatelyTrained, PrivateError> {
+        let network = self.check_examples(request, units)?;
         let training = self.task.training();
         let mut optimizer = Optimizer::new(training, request, steps, Vec::new());
         let mut parameters = request.start.to_vec();

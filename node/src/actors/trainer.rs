@@ -1,7 +1,10 @@
 //! The actor that trains and evaluates, on a thread of its own.
 
+mod pace;
+
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Instant;
 
 use kameo::Actor;
 use kameo::actor::{ActorRef, Recipient};
@@ -13,6 +16,7 @@ use kith_models::{
 };
 use tokio::sync::oneshot;
 
+use self::pace::Pace;
 use crate::error::NodeError;
 use crate::telemetry::{Activity, NodeEvent, Telemetry};
 
@@ -147,6 +151,10 @@ fn run(
     private: Option<PrivateTraining>,
     work: Receiver<(Work, oneshot::Sender<Input>)>,
 ) {
+    let mut private = private.map(|training| Private {
+        training,
+        pace: None,
+    });
     for (work, answer) in work {
         let input = match work {
             Work::Train {
@@ -159,7 +167,7 @@ fn run(
                 let correction = correction.as_deref().map(Vec::as_slice);
                 train(
                     &trainer,
-                    private.as_ref(),
+                    private.as_mut(),
                     &Request {
                         start: &parameters,
                         round,
@@ -185,7 +193,14 @@ fn run(
     }
 }
 
-fn train(trainer: &Trainer, private: Option<&PrivateTraining>, request: &Request<'_>) -> Input {
+/// How a thread trains under a guarantee.
+struct Private {
+    training: PrivateTraining,
+    /// Measured before the first release.
+    pace: Option<Pace>,
+}
+
+fn train(trainer: &Trainer, private: Option<&mut Private>, request: &Request<'_>) -> Input {
     let round = request.round;
     let trained = match private {
         None => trainer.train(request).map_err(|error| error.to_string()),
@@ -211,12 +226,19 @@ fn train(trainer: &Trainer, private: Option<&PrivateTraining>, request: &Request
 /// copy of the state would release two sums under one noise, and their difference is exact.
 fn train_privately(
     trainer: &Trainer,
-    private: &PrivateTraining,
+    private: &mut Private,
     request: &Request<'_>,
 ) -> Result<Trained, PrivateError> {
+    let training = private.training;
+    let pace = match private.pace {
+        Some(pace) => pace,
+        None => *private.pace.insert(Pace::measure(trainer, &training)?),
+    };
+    let started = Instant::now();
     let units = trainer.units()?;
-    let trained = trainer.train_privately(request, private, &units, fresh_release_key()?)?;
-    Ok(trained.trained(private))
+    let trained = trainer.train_privately(request, &training, &units, fresh_release_key()?)?;
+    std::thread::sleep(pace.holds(started.elapsed()));
+    Ok(trained.trained(&training))
 }
 
 fn evaluate(task: &Task, held_out: Option<&Dataset>, round: u64, parameters: &[f32]) -> Input {
@@ -247,7 +269,7 @@ impl Message<Work> for TrainerActor {
         let (answer, result) = oneshot::channel();
         let (round, activity) = (work.round(), work.activity());
         let failed = work.failed("the training thread panicked");
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         // The thread works on one piece at a time and this actor waits for it, so there is always
         // room.
         let sent = self.thread.try_send((work, answer)).is_ok();
@@ -269,5 +291,86 @@ impl Message<Work> for TrainerActor {
                 Err(TrainerError::Panicked { round })
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use kith_consensus::privacy::noise::NoiseScale;
+    use kith_consensus::privacy::sampling::PoissonSampling;
+    use kith_consensus::section::Document;
+    use kith_models::{ModelSection, Opening, Schema, TrainingSection, open_as};
+
+    use super::*;
+
+    /// A trainer with so many rows, and lots of 200 of them.
+    fn trainer(rows: usize) -> (Trainer, Private) {
+        let text = "[data]\nshape = [60]\nclasses = 2\n[model]\nkind = \"mlp\"\nhidden = [64]\n[training]\nlocal_steps = 40\n\
+                    local_epochs = 0\nlearning_rate = 0.1\nmomentum = 0.0\nbatch_size = 200\n";
+        let mut document = Document::parse(text).unwrap();
+        let task = Task::new(
+            document.section("data", Schema::read),
+            document.section("model", ModelSection::read),
+            document.section("training", TrainingSection::read),
+        );
+        let task = task.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.csv");
+        let columns: Vec<String> = (0..60).map(|column| format!("c{column}")).collect();
+        let row = "1,".repeat(60) + "0\n";
+        let text = format!("{},label\n{}", columns.join(","), row.repeat(rows));
+        std::fs::write(&path, text).unwrap();
+        let opening = Opening {
+            labels: None,
+            columns: &[],
+        };
+        let (data, _) = open_as(&path, task.schema(), opening).unwrap();
+        let scale = NoiseScale::new(1.0, 1.0).unwrap();
+        let sampling = PoissonSampling::new(1.0).unwrap();
+        let training = PrivateTraining::new(scale, sampling, 200, 40).unwrap();
+        let private = Private {
+            training,
+            pace: None,
+        };
+        (task.trainer(data, Seed::from_number(1)).unwrap(), private)
+    }
+
+    /// Two neighbours' worth of rows or lots of two hundred: neither leaves before a time that is the
+    /// same for both, so that the time does not tell which it was.
+    #[test]
+    fn an_update_leaves_after_a_time_that_lots_do_not_change() {
+        let pace = Pace::of(Duration::from_millis(700));
+        for rows in [2, 200] {
+            let (trainer, mut private) = trainer(rows);
+            private.pace = Some(pace);
+            let start = vec![0.0; 60 * 64 + 64 + 64 * 2 + 2];
+            let started = Instant::now();
+            train_privately(&trainer, &mut private, &Request::new(&start, 0)).unwrap();
+            let took = started.elapsed().as_secs_f64() / 0.7;
+            assert!(took >= 1.0, "{rows} rows leave after {took} paces");
+        }
+    }
+
+    /// The pace is measured with the largest lots, whatever rows there are.
+    #[test]
+    fn a_pace_is_that_of_the_largest_lots() {
+        let (few, private) = trainer(2);
+        let pace = Pace::measure(&few, &private.training).unwrap();
+        let started = Instant::now();
+        let start = vec![0.0; 60 * 64 + 64 + 64 * 2 + 2];
+        let (request, units) = (Request::new(&start, 0), few.units().unwrap());
+        few.train_privately(
+            &request,
+            &private.training,
+            &units,
+            fresh_release_key().unwrap(),
+        )
+        .unwrap();
+        assert!(
+            pace.holds(Duration::ZERO) > 2 * started.elapsed(),
+            "{pace:?}"
+        );
     }
 }

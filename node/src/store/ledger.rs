@@ -12,26 +12,25 @@
 //! copied, or exported again, together with a new state.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use kith_consensus::Digest;
-use kith_consensus::privacy::ledger::{Account, Entry, Ledger, LedgerError, Verdict};
-use kith_gossip::Stored;
+use kith_consensus::privacy::ledger::{Account, Entry, Ledger, LedgerError, Total};
+use kith_gossip::{Behind, Stored};
 use redb::ReadableTable;
 
 use super::Store;
+use super::disk::{Beginning, Disk, System};
 use super::error::StoreError;
-use super::folder::sync_folder;
 use super::tables::{LEDGER, META};
-use crate::private;
 
 /// The ledger beside a file of rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LedgerFile {
+pub struct LedgerFile<D = System> {
     ledger: PathBuf,
     identity: PathBuf,
+    disk: D,
 }
 
 impl LedgerFile {
@@ -47,9 +46,12 @@ impl LedgerFile {
         LedgerFile {
             ledger: with(".ledger"),
             identity: with(".identity"),
+            disk: System,
         }
     }
+}
 
+impl<D: Disk> LedgerFile<D> {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.ledger
@@ -60,7 +62,7 @@ impl LedgerFile {
     /// # Errors
     /// When it cannot be read, or is not that of these rows.
     pub fn read(&self) -> Result<Ledger, StoreError> {
-        match std::fs::read(&self.ledger) {
+        match self.disk.read(&self.ledger) {
             Ok(bytes) if bytes.len() < Ledger::new(Digest::default()).start().len() => {
                 self.nothing_yet()
             }
@@ -75,58 +77,59 @@ impl LedgerFile {
     /// # Errors
     /// When it cannot be read or written, or is not that of these rows.
     pub fn begin(&self) -> Result<Ledger, StoreError> {
-        let file = private::open(&self.ledger);
-        let file = file.map_err(|source| self.io("open", &self.ledger, source))?;
+        let file = self.disk.open(&self.ledger, Beginning::Allowed);
+        let file = file.map_err(|source| self.io("open and lock", &self.ledger, source))?;
         self.locked(file, Beginning::Allowed)
             .map(|(_, ledger)| ledger)
     }
 
-    /// Charges the training of a round; what it adds is on disk when this returns. `fault` says what
-    /// is wrong with the ledger that is there, if anything is: it is asked under the lock.
+    /// Adds the entries that `decide` returns beside its answer; they are on disk when this returns.
+    /// `fault` says what is wrong with the ledger that is there, if anything is. Both are asked under
+    /// the lock.
     ///
     /// # Errors
     /// When it cannot be read or written, or is gone. Then nothing may be released.
-    pub fn charge(
+    pub fn enter<T>(
         &self,
-        account: &Account,
-        round: u64,
-        known: Option<u64>,
         fault: impl FnOnce(&Ledger) -> Result<Option<String>, StoreError>,
-    ) -> Result<(Verdict, Ledger), StoreError> {
+        decide: impl FnOnce(&Ledger) -> (T, Vec<Entry>),
+    ) -> Result<(T, Ledger), StoreError> {
         // A ledger that has vanished since the start is never begun anew.
-        let file = private::open_existing(&self.ledger).map_err(|source| {
+        let file = self.disk.open(&self.ledger, Beginning::Refused);
+        let file = file.map_err(|source| {
             let gone = self.nothing_yet().err();
-            gone.unwrap_or_else(|| self.io("open", &self.ledger, source))
+            gone.unwrap_or_else(|| self.io("open and lock", &self.ledger, source))
         })?;
         let (mut file, mut ledger) = self.locked(file, Beginning::Refused)?;
         if let Some(why) = fault(&ledger)? {
             return Err(self.refused(why));
         }
-        let verdict = account.charge(&ledger, round, known);
-        for entry in &verdict.entries {
-            self.append(&mut file, &ledger, entry)
+        let (answer, entries) = decide(&ledger);
+        for entry in entries {
+            self.append(&mut file, &ledger, &entry)
                 .map_err(|source| self.io("write", &self.ledger, source))?;
-            ledger.append(entry.clone());
+            ledger.append(entry);
         }
-        Ok((verdict, ledger))
+        Ok((answer, ledger))
     }
 
     /// Each entry is synced before the next is written, so that at most the last one can be torn.
-    fn append(&self, file: &mut File, ledger: &Ledger, entry: &Entry) -> io::Result<()> {
-        file.set_len(ledger.whole_bytes())?;
-        file.seek(SeekFrom::Start(ledger.whole_bytes()))?;
-        file.write_all(&entry.record())?;
-        file.sync_all()
+    fn append(&self, file: &mut D::File, ledger: &Ledger, entry: &Entry) -> io::Result<()> {
+        let end = ledger.whole_bytes();
+        self.disk.cut(file, end)?;
+        self.disk.write(file, end, &entry.record())?;
+        self.disk.sync(file)
     }
 
     /// The file, open and locked until it is dropped, and what it holds. Other processes wait for a
     /// charge, which takes milliseconds.
-    fn locked(&self, mut file: File, beginning: Beginning) -> Result<(File, Ledger), StoreError> {
-        file.lock()
-            .map_err(|source| self.io("lock", &self.ledger, source))?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)
-            .map_err(|source| self.io("read", &self.ledger, source))?;
+    fn locked(
+        &self,
+        mut file: D::File,
+        beginning: Beginning,
+    ) -> Result<(D::File, Ledger), StoreError> {
+        let bytes = self.disk.contents(&mut file);
+        let bytes = bytes.map_err(|source| self.io("read", &self.ledger, source))?;
         // Shorter than its first bytes: it was just made, or the program died while it wrote them.
         let is_begun = bytes.len() >= Ledger::new(Digest::default()).start().len();
         let ledger = match (is_begun, beginning) {
@@ -137,14 +140,14 @@ impl LedgerFile {
                 return Err(self.refused("it is empty".to_owned()));
             }
         };
-        if !self.identity.exists() {
+        if self.known_identity()?.is_none() {
             // The program died before it wrote this. Nothing has been charged yet.
             self.write_identity(ledger.dataset())?;
         }
         Ok((file, ledger))
     }
 
-    fn begin_in(&self, file: &mut File) -> Result<Ledger, StoreError> {
+    fn begin_in(&self, file: &mut D::File) -> Result<Ledger, StoreError> {
         self.nothing_yet()?;
         let mut identity = [0; 32];
         getrandom::fill(&mut identity).map_err(|error| {
@@ -153,23 +156,19 @@ impl LedgerFile {
             ))
         })?;
         let ledger = Ledger::new(Digest(identity));
-        let written = file
-            .set_len(0)
-            .and_then(|()| file.seek(SeekFrom::Start(0)))
-            .and_then(|_| file.write_all(&ledger.start()))
-            .and_then(|()| file.sync_all())
-            .and_then(|()| sync_folder(folder_of(&self.ledger)));
+        let written = self
+            .disk
+            .cut(file, 0)
+            .and_then(|()| self.disk.write(file, 0, &ledger.start()))
+            .and_then(|()| self.disk.sync(file))
+            .and_then(|()| self.disk.sync_name(&self.ledger));
         written.map_err(|source| self.io("write", &self.ledger, source))?;
         Ok(ledger)
     }
 
     fn write_identity(&self, identity: Digest) -> Result<(), StoreError> {
-        let written = private::create(&self.identity)
-            .and_then(|mut file| {
-                writeln!(file, "{identity}")?;
-                file.sync_all()
-            })
-            .and_then(|()| sync_folder(folder_of(&self.identity)));
+        let text = format!("{identity}\n");
+        let written = self.disk.replace(&self.identity, text.as_bytes());
         written.map_err(|source| self.io("write", &self.identity, source))
     }
 
@@ -185,8 +184,8 @@ impl LedgerFile {
     }
 
     fn known_identity(&self) -> Result<Option<Digest>, StoreError> {
-        match std::fs::read_to_string(&self.identity) {
-            Ok(text) => match text.trim().parse() {
+        match self.disk.read(&self.identity) {
+            Ok(bytes) => match String::from_utf8_lossy(&bytes).trim().parse() {
                 Ok(identity) => Ok(Some(identity)),
                 Err(_) => Err(self.refused(format!(
                     "{} does not hold an identity of 64 hexadecimal digits",
@@ -232,20 +231,6 @@ impl LedgerFile {
     }
 }
 
-/// Whether a ledger may be begun where there is none.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Beginning {
-    Allowed,
-    Refused,
-}
-
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
-}
-
 /// A ledger, and what this peer's federation may charge it.
 #[derive(Clone, Debug)]
 pub struct Charging {
@@ -272,18 +257,26 @@ impl Store {
     }
 
     /// Charges the training of a round.
-    pub(super) fn charge(&self, round: u64, known: Option<u64>) -> Result<Stored, StoreError> {
+    pub(super) fn charge(&self, round: u64) -> Result<Stored, StoreError> {
+        self.enter(|account, ledger| charged(account, ledger, round))
+    }
+
+    /// Charges what the ledger lacks of a total that a header of this peer states.
+    pub(super) fn cover(&self, round: u64, stated: Total) -> Result<Stored, StoreError> {
+        self.enter(|account, ledger| covered(account, ledger, round, stated))
+    }
+
+    fn enter(
+        &self,
+        decide: impl FnOnce(&Account, &Ledger) -> (Stored, Vec<Entry>),
+    ) -> Result<Stored, StoreError> {
         let charging = self.charging.as_ref();
         let charging = charging.expect("a peer charges under a guarantee, and then has a ledger");
         let fault = |ledger: &Ledger| self.remembers_more(ledger);
-        let account = &charging.account;
-        let (verdict, ledger) = charging.file.charge(account, round, known, fault)?;
+        let decide = |ledger: &Ledger| decide(&charging.account, ledger);
+        let (stored, ledger) = charging.file.enter(fault, decide)?;
         self.remember(&ledger)?;
-        Ok(Stored::Charge {
-            round,
-            decision: verdict.decision,
-            spent: verdict.spent,
-        })
+        Ok(stored)
     }
 
     /// How the ledger lacks what this peer has charged, if it does.
@@ -293,23 +286,11 @@ impl Store {
             let value = meta.get(LEDGER)?.map(|value| value.value().to_vec());
             Ok(value)
         })?;
-        let Some(remembered) = remembered else {
-            return Ok(None);
-        };
-        let (identity, head) = remembered.split_at(remembered.len().min(32));
-        if identity != ledger.dataset().0 {
-            return Ok(Some(
-                "it is the ledger of another data set than this peer has charged; a peer's state belongs to its rows".to_owned(),
-            ));
-        }
-        let heads = ledger.entries().iter().rev().map(Entry::digest);
-        let is_there = head == ledger.dataset().0 || heads.into_iter().any(|entry| head == entry.0);
-        Ok((!is_there)
-            .then(|| "it is an older copy: it lacks entries that this peer has charged".to_owned()))
+        Ok(remembered.and_then(|remembered| lacks(ledger, &remembered)))
     }
 
     fn remember(&self, ledger: &Ledger) -> Result<(), StoreError> {
-        let value = [ledger.dataset().0, ledger.head().0].concat();
+        let value = place(ledger);
         self.transact(|transaction| {
             transaction
                 .open_table(META)?
@@ -319,5 +300,52 @@ impl Store {
     }
 }
 
+/// The answer to [`kith_gossip::Record::Charge`], and the entries that make it true.
+fn charged(account: &Account, ledger: &Ledger, round: u64) -> (Stored, Vec<Entry>) {
+    let verdict = account.charge(ledger, round);
+    let (decision, spent) = (verdict.decision, verdict.spent);
+    let stored = Stored::Charge {
+        round,
+        decision,
+        spent,
+    };
+    (stored, verdict.entries)
+}
+
+/// The answer to [`kith_gossip::Record::Cover`], and the entries that make it true.
+fn covered(account: &Account, ledger: &Ledger, round: u64, stated: Total) -> (Stored, Vec<Entry>) {
+    let entries = account.cover(ledger, round, stated);
+    let mut covering = ledger.clone();
+    let append = |entry: &Entry| covering.append(entry.clone());
+    entries.iter().for_each(append);
+    let behind = (!entries.is_empty()).then(|| Behind {
+        stated,
+        before: account.spent(ledger),
+        after: account.spent(&covering),
+    });
+    (Stored::Covered { round, behind }, entries)
+}
+
+/// How far a ledger has come, as a state remembers it: the data set's identity and the newest entry.
+fn place(ledger: &Ledger) -> Vec<u8> {
+    [ledger.dataset().0, ledger.head().0].concat()
+}
+
+/// How a ledger lacks what a state remembers, if it does.
+fn lacks(ledger: &Ledger, remembered: &[u8]) -> Option<String> {
+    let (identity, head) = remembered.split_at(remembered.len().min(32));
+    if identity != ledger.dataset().0 {
+        return Some(
+            "it is the ledger of another data set than this peer has charged; a peer's state belongs to its rows".to_owned(),
+        );
+    }
+    let mut heads = ledger.entries().iter().rev().map(Entry::digest);
+    let is_there = head == ledger.dataset().0 || heads.any(|entry| head == entry.0);
+    (!is_there)
+        .then(|| "it is an older copy: it lacks entries that this peer has charged".to_owned())
+}
+
+#[cfg(test)]
+mod campaign;
 #[cfg(test)]
 mod tests;

@@ -260,7 +260,9 @@ impl Known {
     fn apply_event(&mut self, event: &Event) {
         match event {
             Event::Trained { loss, .. } => self.training_loss = *loss,
-            Event::PrivacySpent { .. } | Event::BudgetExhausted { .. } => self.spends(event),
+            Event::PrivacySpent { .. }
+            | Event::BudgetExhausted { .. }
+            | Event::LedgerBehind { .. } => self.spends(event),
             Event::Accepted { .. } => self.accepts(event),
             Event::Refused { reason, .. } => *self.refused.entry(reason.name()).or_default() += 1,
             Event::Evaluated { loss, accuracy, .. } => {
@@ -285,6 +287,11 @@ impl Known {
         }
         | Event::BudgetExhausted {
             epsilon, budget, ..
+        }
+        | Event::LedgerBehind {
+            charged: epsilon,
+            budget,
+            ..
         } = event
         {
             self.privacy = Some(Budget {

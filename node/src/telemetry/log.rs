@@ -271,6 +271,26 @@ impl Telemetry {
                 "round {round}: another release would exceed the privacy budget (epsilon {epsilon:.4} of {budget} is spent); \
                  nothing is released, and others' updates are still taken"
             ),
+            Event::LedgerBehind {
+                round,
+                entries,
+                epsilon,
+                stated,
+                charged,
+                ..
+            } => tracing::warn!(
+                "this peer's privacy ledger ends at entry {entries} with epsilon {epsilon:.4}, but its own signed update of round \
+                 {round} says {stated:.4}: an older copy was put back. What it lacks is charged, with two releases more: \
+                 epsilon {charged:.4}"
+            ),
+            Event::Unanswered {
+                round,
+                answered,
+                needed,
+            } => tracing::warn!(
+                "round {round}: nothing is released, because {answered} of the {needed} neighbours have answered that have to say \
+                 what this peer had spent before its start"
+            ),
             Event::TrainingFailed { round, why } => {
                 tracing::error!("round {round}: training failed: {why}")
             }

@@ -369,7 +369,7 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Gauge,
         help: "Epsilon spent of this peer's rows, at the charter's delta",
         labels: &[],
-        source: "privacy-spent, budget-exhausted",
+        source: "privacy-spent, budget-exhausted, ledger-behind",
         samples: |seen| numbered(seen.known.privacy.map(|privacy| privacy.epsilon)),
     },
     Metric {
@@ -377,7 +377,7 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Gauge,
         help: "Epsilon that may be spent of this peer's rows",
         labels: &[],
-        source: "privacy-spent, budget-exhausted",
+        source: "privacy-spent, budget-exhausted, ledger-behind",
         samples: |seen| numbered(seen.known.privacy.map(|privacy| privacy.budget)),
     },
     Metric {

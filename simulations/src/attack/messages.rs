@@ -69,6 +69,7 @@ impl Speaker {
             sequence,
             state: Digest::default(),
             payload: Digest::of(said.payload),
+            spent: None,
         };
         Envelope::seal(&self.key, header, said.payload.to_vec())
             .to_bytes()
@@ -132,6 +133,7 @@ impl Speaker {
                     _ => Digest::default(),
                 },
                 payload: Digest::of(payload),
+                spent: None,
             };
             Envelope::seal(key, header, payload.to_vec())
         })

@@ -95,9 +95,9 @@ impl Check for MixesAsAgreed {
                 self.combined[moment.member] =
                     Some((*round, dropped.iter().map(|dropped| dropped.peer).collect()));
             }
-            Event::TrainingFailed { .. } | Event::BudgetExhausted { .. } => {
-                self.own[moment.member] = None
-            }
+            Event::TrainingFailed { .. }
+            | Event::BudgetExhausted { .. }
+            | Event::Unanswered { .. } => self.own[moment.member] = None,
             // In a round without training, the peer's own model is the one that it promises.
             Event::RoundOpened { round, .. } if !scope.charter.topology.trains(*round) => {
                 self.own[moment.member] = None

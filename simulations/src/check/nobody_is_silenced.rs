@@ -43,7 +43,8 @@ impl Check for NobodyIsSilenced {
             | Event::CatchingUp { .. }
             | Event::Jumped { .. }
             | Event::TrainingFailed { .. }
-            | Event::BudgetExhausted { .. } => *silent = None,
+            | Event::BudgetExhausted { .. }
+            | Event::Unanswered { .. } => *silent = None,
             Event::RoundClosed { round, .. } if *silent == Some(*round) => {
                 return Some(format!("it published nothing in round {round}"));
             }

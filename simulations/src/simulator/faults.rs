@@ -21,6 +21,13 @@ pub enum Fault {
     /// A process dies and its newest checkpoint is damaged; it starts again after `back` with the
     /// checkpoint before that one and with what is left of its newest promise.
     Rollback { peer: usize, back: Duration },
+    /// A process dies, and all of its disk is gone but for an old copy of the privacy ledger of its
+    /// rows, which lacks the newest `entries` entries; it starts again after `back`.
+    RestoredLedger {
+        peer: usize,
+        entries: usize,
+        back: Duration,
+    },
     /// The disk takes `records` more records and fails at the next, which ends the process; it
     /// starts again `back` after that, on a disk that works.
     StoreFails {
@@ -67,7 +74,9 @@ impl Fault {
     pub fn lasts(&self) -> Duration {
         match self {
             Fault::Crash { back, .. } => back.unwrap_or(Duration::ZERO),
-            Fault::Rollback { back, .. } | Fault::StoreFails { back, .. } => *back,
+            Fault::Rollback { back, .. }
+            | Fault::RestoredLedger { back, .. }
+            | Fault::StoreFails { back, .. } => *back,
             Fault::Pause { lasts, .. }
             | Fault::Partition { lasts, .. }
             | Fault::Loss { lasts, .. }
@@ -123,6 +132,19 @@ impl<O: Observer> Simulation<O> {
                     // The node falls back to the checkpoint before.
                     let state = &mut self.members[peer];
                     state.checkpoint = state.before.take();
+                    self.ends_after(number, back);
+                }
+            }
+            Fault::RestoredLedger {
+                peer,
+                entries,
+                back,
+            } => {
+                if self.members[peer].process == Process::Up {
+                    let how = self.death();
+                    self.crash(peer, false, how);
+                    let state = &mut self.members[peer];
+                    state.ledger = state.ledger.without(entries);
                     self.ends_after(number, back);
                 }
             }
@@ -187,6 +209,7 @@ impl<O: Observer> Simulation<O> {
         match fault {
             Fault::Crash { peer, .. }
             | Fault::Rollback { peer, .. }
+            | Fault::RestoredLedger { peer, .. }
             | Fault::StoreFails { peer, .. }
                 if self.members[peer].process == Process::Down =>
             {

@@ -213,6 +213,7 @@ mod tests {
             sequence: 0,
             state: Digest::default(),
             payload: Digest::of(FINISHED),
+            spent: None,
         };
         let key = Authenticator::KeyedHash {
             peer: simulation.id(0),

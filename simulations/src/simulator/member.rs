@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kith_consensus::privacy::ledger::Ledger;
+use kith_consensus::privacy::ledger::{Account, Ledger, Total};
 use kith_consensus::{Digest, PeerId, Sorted};
-use kith_gossip::{Checkpoint, Input, Intent, Peer, Record, Setup, Stored};
+use kith_gossip::{Behind, Checkpoint, Input, Intent, Peer, Record, Setup, Stored};
 
 use super::connections::{Connection, End, Reach};
 use super::entry::Entry;
@@ -48,7 +48,8 @@ pub(super) struct Member {
     pub(super) intent: Option<Box<Intent>>,
     /// Proofs against others, on its disk.
     pub(super) evidence: BTreeMap<PeerId, Vec<u8>>,
-    /// The privacy ledger beside its rows: neither a crash nor an older copy of the state touches it.
+    /// The privacy ledger beside its rows: a crash does not touch it, and only
+    /// [`super::Fault::RestoredLedger`] puts an older copy in its place.
     pub(super) ledger: Ledger,
     /// Whether an entry of the ledger is being written.
     pub(super) charging: bool,
@@ -181,18 +182,15 @@ impl Member {
     /// The process died while it wrote an entry of the ledger, if there was one to write.
     fn tear(&mut self) {
         let account = self.local.account();
-        let verdict = account.map(|account| account.charge(&self.ledger, 0, None));
+        let verdict = account.map(|account| account.charge(&self.ledger, 0));
         if verdict.is_some_and(|verdict| !verdict.entries.is_empty()) {
             self.ledger.tear();
         }
     }
 
     /// Charges the training of a round to the ledger of its rows.
-    fn charge(&mut self, round: u64, known: Option<u64>) -> Stored {
-        let account = self.local.account();
-        let account =
-            account.expect("a peer under a guarantee trains on rows that have an account");
-        let verdict = account.charge(&self.ledger, round, known);
+    fn charge(&mut self, round: u64) -> Stored {
+        let verdict = self.account().charge(&self.ledger, round);
         for entry in verdict.entries {
             self.ledger.append(entry);
         }
@@ -202,6 +200,31 @@ impl Member {
             decision: verdict.decision,
             spent: verdict.spent,
         }
+    }
+
+    /// Charges what its ledger lacks of a total that a header states.
+    fn cover(&mut self, round: u64, stated: Total) -> Stored {
+        let before = self.account().spent(&self.ledger);
+        let entries = self.account().cover(&self.ledger, round, stated);
+        let is_behind = !entries.is_empty();
+        for entry in entries {
+            self.ledger.append(entry);
+        }
+        self.charging = false;
+        let after = self.account().spent(&self.ledger);
+        Stored::Covered {
+            round,
+            behind: is_behind.then_some(Behind {
+                stated,
+                before,
+                after,
+            }),
+        }
+    }
+
+    fn account(&self) -> &Account {
+        let account = self.local.account();
+        account.expect("a peer under a guarantee trains on rows that have an account")
     }
 
     /// Which life it is in, counting those of earlier runs.
@@ -300,7 +323,8 @@ impl<O: Observer> Simulation<O> {
         let moment = state.moment(self.now, member);
         self.observer.stored(&moment, &record);
         let stored = match record {
-            Record::Charge { round, known } => state.charge(round, known),
+            Record::Charge { round } => state.charge(round),
+            Record::Cover { round, stated } => state.cover(round, stated),
             Record::Intent(intent) => {
                 let round = intent.round;
                 (state.intent, state.vectors_gone) = (Some(intent), false);

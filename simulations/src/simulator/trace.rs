@@ -134,6 +134,7 @@ impl Trace {
                     kith_gossip::Stored::Checkpoint { round } => (1, *round),
                     kith_gossip::Stored::Evidence { .. } => (2, 0),
                     kith_gossip::Stored::Charge { round, .. } => (3, *round),
+                    kith_gossip::Stored::Covered { round, .. } => (4, *round),
                 };
                 self.numbers(&[kind, round]);
             }
@@ -211,9 +212,8 @@ impl Trace {
                         self.numbers(&[2]);
                         self.peer(peer);
                     }
-                    Record::Charge { round, known } => {
-                        self.numbers(&[3, *round, known.map_or(u64::MAX, |known| known)]);
-                    }
+                    Record::Charge { round } => self.numbers(&[3, *round]),
+                    Record::Cover { round, stated } => self.numbers(&[4, *round, stated.0]),
                 }
             }
             Effect::Emit(event) => {
@@ -278,6 +278,12 @@ impl Trace {
             Event::BudgetExhausted { round, epsilon, .. } => {
                 self.numbers(&[12, *round, epsilon.to_bits()])
             }
+            Event::LedgerBehind { round, charged, .. } => {
+                self.numbers(&[13, *round, charged.to_bits()])
+            }
+            Event::Unanswered {
+                round, answered, ..
+            } => self.numbers(&[14, *round, *answered as u64]),
             Event::Over { round } => self.numbers(&[10, *round]),
             Event::Kept { round, expected } => self.numbers(&[8, *round, u64::from(*expected)]),
             _ => {}
@@ -291,6 +297,7 @@ impl Trace {
             Timer::Deadline { round } => (2, round),
             Timer::Linger => (3, 0),
             Timer::Redial => (4, 0),
+            Timer::Answers { round } => (5, round),
         };
         self.numbers(&[kind, round]);
     }

@@ -374,7 +374,11 @@ impl Member {
                 },
                 Record::Evidence { peer, .. } => Stored::Evidence { peer },
                 // It has no rows of its own to protect.
-                Record::Charge { round, .. } => Stored::Charge {
+                Record::Cover { round, .. } => Stored::Covered {
+                    round,
+                    behind: None,
+                },
+                Record::Charge { round } => Stored::Charge {
                     round,
                     decision: Decision::Charged,
                     spent: Spent {

@@ -146,7 +146,7 @@ pub struct Federation {
 }
 
 /// There are four hospitals; further peers have the rows of the first ones once more.
-pub const NAMES: [&str; 6] = ["ada", "bob", "cyd", "dan", "eve", "fay"];
+pub const NAMES: [&str; 8] = ["ada", "bob", "cyd", "dan", "eve", "fay", "gil", "hal"];
 
 impl Federation {
     /// Made with `kith init` and `kith charter new`; `options` go to the latter.

@@ -44,7 +44,7 @@ fn dataset() -> Digest {
 /// Charges rounds until one is refused; the ledger and the number of releases.
 fn spend(account: &Account, mut ledger: Ledger) -> (Ledger, u64) {
     for round in 0.. {
-        let verdict = account.charge(&ledger, round, None);
+        let verdict = account.charge(&ledger, round);
         verdict
             .entries
             .into_iter()
@@ -91,7 +91,7 @@ fn nothing_is_spent_of_a_new_ledger_and_a_refusal_charges_nothing() {
     let empty = Ledger::new(dataset());
     assert_eq!(account.spent(&empty).epsilon, 0.0);
     let (full, _) = spend(&account, empty);
-    let verdict = account.charge(&full, 99, None);
+    let verdict = account.charge(&full, 99);
     assert_eq!(
         (verdict.decision, verdict.entries.len()),
         (Decision::Exhausted, 0)
@@ -107,10 +107,7 @@ fn a_release_of_another_federation_counts_and_each_keeps_its_own_budget() {
     let (ledger, second) = spend(&large, ledger);
     assert!(first > 0 && second > 0 && small.federation() != large.federation());
     assert!(small.spent(&ledger).epsilon > 2.2 && large.spent(&ledger).epsilon <= 4.0);
-    assert_eq!(
-        small.charge(&ledger, 50, None).decision,
-        Decision::Exhausted
-    );
+    assert_eq!(small.charge(&ledger, 50).decision, Decision::Exhausted);
     assert_eq!(small.statement(&ledger).unwrap().epsilon_pld, None);
     assert_eq!(
         alone_until(&large),
@@ -141,7 +138,7 @@ fn releases_of_whole_updates_protect_rows_too_and_not_the_other_way() {
     let (ledger, _) = spend(&account(1.0, 2.2), Ledger::new(dataset()));
     assert!(peers.is_undercut(&ledger) && !rows.is_undercut(&ledger));
     assert_eq!(peers.spent(&ledger).epsilon, f64::INFINITY);
-    assert_eq!(peers.charge(&ledger, 0, None).decision, Decision::Exhausted);
+    assert_eq!(peers.charge(&ledger, 0).decision, Decision::Exhausted);
 }
 
 #[test]
@@ -163,41 +160,82 @@ fn a_torn_tail_is_charged_like_the_dearest_entry_and_writing_goes_on() {
     let (cheap, dear) = (account(4.0, 3.0), account(1.0, 3.0));
     let mut ledger = Ledger::new(dataset());
     for account in [&cheap, &dear, &cheap] {
-        let entries = account.charge(&ledger, 0, None).entries;
+        let entries = account.charge(&ledger, 0).entries;
         entries.into_iter().for_each(|entry| ledger.append(entry));
     }
     let bytes = bytes(&ledger);
     let torn = Ledger::read(&bytes[..bytes.len() - 1], dataset()).unwrap();
     assert!(torn.is_torn() && torn.entries().len() == 2);
     assert!(cheap.spent(&torn).epsilon > cheap.spent(&ledger).epsilon);
-    let verdict = cheap.charge(&torn, 1, None);
+    let verdict = cheap.charge(&torn, 1);
     let kinds: Vec<Kind> = verdict.entries.iter().map(|entry| entry.kind).collect();
     assert_eq!(kinds, [Kind::Torn, Kind::Release]);
     assert_eq!(verdict.entries[0].cost, dear.cost());
 }
 
 #[test]
-fn what_others_know_and_an_old_copy_lacks_is_charged_first() {
+fn what_a_header_states_and_an_old_copy_lacks_is_charged_with_two_releases_in_flight() {
     let account = account(1.0, 2.2);
     let mut ledger = Ledger::new(dataset());
-    for round in 0..3 {
-        let entries = account.charge(&ledger, round, None).entries;
+    let (mut copies, mut stated) = (Vec::new(), Vec::new());
+    for round in 0..6 {
+        copies.push(ledger.clone());
+        let verdict = account.charge(&ledger, round);
+        let append = |entry| ledger.append(entry);
+        verdict.entries.into_iter().for_each(append);
+        stated.push(Total::of(verdict.spent.epsilon));
+    }
+    for round in 0..6 {
+        assert_eq!(account.cover(&ledger, round, stated[round as usize]), []);
+    }
+    let lacking = |copy: usize, stated| {
+        let entries = account.cover(&copies[copy], 5, stated);
+        let [entry] = &entries[..] else {
+            panic!("{entries:?}")
+        };
+        assert_eq!((entry.kind, entry.round), (Kind::Recovered, 5));
+        let mut covering = copies[copy].clone();
+        covering.append(entry.clone());
+        assert!(Total::of(account.spent(&covering).epsilon) >= stated);
+        assert_eq!(account.cover(&covering, 5, stated), [], "it is covered now");
+        entry.cost.release.steps() / 100
+    };
+    assert_eq!(lacking(5, stated[5]), 1 + 2);
+    assert_eq!(lacking(3, stated[5]), 3 + 2);
+    assert_eq!(lacking(0, stated[5]), 6 + 2, "it is gone");
+    // A torn tail counts, and becomes an entry before what is missing.
+    let mut torn = copies[4].clone();
+    torn.tear();
+    assert_eq!(account.cover(&torn, 5, stated[4]), []);
+    let kinds = account.cover(&torn, 5, stated[5]);
+    let kinds: Vec<Kind> = kinds.iter().map(|entry| entry.kind).collect();
+    assert_eq!(kinds, [Kind::Torn, Kind::Recovered]);
+}
+
+/// What another federation released of the rows is in the total, so it is recovered by whichever
+/// federation is the first to hear of it.
+#[test]
+fn another_federation_s_releases_that_an_old_copy_lacks_are_covered_too() {
+    let (mine, other) = (account(4.0, 50.0), account(1.0, 50.0));
+    let mut ledger = Ledger::new(dataset());
+    let copy = ledger.clone();
+    for account in [&other, &other, &mine] {
+        let entries = account.charge(&ledger, 0).entries;
         entries.into_iter().for_each(|entry| ledger.append(entry));
     }
-    let same = account.charge(&ledger, 3, Some(2));
-    assert_eq!(same.entries.len(), 1, "nothing is missing");
-    let entries = account.charge(&ledger, 5, Some(4)).entries;
-    assert_eq!(
-        (entries[0].kind, entries[0].cost.release.steps()),
-        (Kind::Recovered, 400)
-    );
-    entries.into_iter().for_each(|entry| ledger.append(entry));
-    assert_eq!(
-        account.charge(&ledger, 6, Some(4)).entries[0].kind,
-        Kind::Release
-    );
-    let lost = account.charge(&Ledger::new(dataset()), 5, Some(4));
-    assert_eq!(lost.entries[0].cost.release.steps(), 700);
+    let stated = Total::of(mine.spent(&ledger).epsilon);
+    let mut covering = copy;
+    let entries = mine.cover(&covering, 0, stated);
+    entries.into_iter().for_each(|entry| covering.append(entry));
+    assert!(mine.spent(&covering).epsilon >= mine.spent(&ledger).epsilon);
+}
+
+#[test]
+fn a_total_is_rounded_up_and_infinity_is_the_largest() {
+    assert_eq!(Total::of(0.0), Total(0));
+    assert_eq!(Total::of(1.000_000_000_1), Total(1_000_000_001));
+    assert_eq!(Total::of(f64::INFINITY), Total(u64::MAX));
+    assert!(Total::of(2.5).epsilon() == 2.5 && Total::of(0.1) < Total::of(0.2));
 }
 
 #[test]
@@ -208,7 +246,7 @@ fn an_account_needs_a_guarantee_and_slack_is_spent_too() {
     let charter = charter(1.0, 2.2);
     let slack = |epsilon, delta| Account::new(&charter, Slack { epsilon, delta }).unwrap();
     let mut ledger = Ledger::new(dataset());
-    let entries = slack(0.0, 0.0).charge(&ledger, 0, None).entries;
+    let entries = slack(0.0, 0.0).charge(&ledger, 0).entries;
     entries.into_iter().for_each(|entry| ledger.append(entry));
     let bare = slack(0.0, 0.0).spent(&ledger).epsilon;
     ledger.entries[0].cost.slack = Slack {

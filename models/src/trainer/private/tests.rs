@@ -331,6 +331,23 @@ fn an_empty_lot_still_takes_its_step_of_noise_in_every_value() {
     }
 }
 
+/// A divisor that is the number of rows, or of rows in the lot, would tell of them without noise: with
+/// the same noise alone, any number of rows moves the parameters by the same bits.
+#[test]
+fn the_divisor_does_not_depend_on_how_many_rows_there_are() {
+    let task = task(MODELS[1], BARE);
+    let start = parameters(&task);
+    let private = private(2.0, 0.5, 1e-9, 4, 2);
+    let moved = [3, 30, 300].map(|rows| {
+        let trainer = trainer(&task, &numbers(&task, rows));
+        let request = Request::new(&start, 0);
+        let trained = trainer.train_privately(&request, &private, &Units::rows(rows), key(1));
+        trained.unwrap().parameters
+    });
+    assert_eq!(moved[0], moved[1]);
+    assert_eq!(moved[0], moved[2]);
+}
+
 /// The same key and one row more: what is not a parameter is the same, and the parameters differ by
 /// one clipped gradient and the grid's rounding.
 #[test]

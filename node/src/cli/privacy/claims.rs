@@ -127,7 +127,8 @@ const ASSUMPTIONS: [(&str, &str); 5] = [
     ),
     (
         "the ledger has forgotten nothing",
-        "a hash chain beside the rows; an unreadable, missing or older ledger is refused, and nothing is released without it",
+        "a hash chain beside the rows; an unreadable, missing or older ledger is refused; signed headers state what was spent, and \
+         after each start nothing is released before byzantine + 1 neighbours could have handed the newest one back",
     ),
 ];
 
@@ -171,7 +172,8 @@ const LAYERS: [(&str, &str, &str); 6] = [
     (
         "side channels",
         "not covered",
-        "time of training, memory and power; who takes part and when; sizes of messages",
+        "memory and power; who takes part and when; sizes of messages; the time of training is covered as far as lots decide it, since \
+         updates leave at a pace that is measured on blank rows",
     ),
     (
         "copies of the rows",

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use kith_consensus::privacy::ledger::Decision;
+use kith_consensus::privacy::ledger::{Decision, Verdict};
 
 use super::super::tests::open;
 use super::*;
@@ -27,6 +27,21 @@ fn charging(folder: &Path) -> Charging {
     }
 }
 
+fn charge(
+    file: &LedgerFile,
+    account: &Account,
+    round: u64,
+) -> Result<(Verdict, Ledger), StoreError> {
+    file.enter(
+        |_| Ok(None),
+        |ledger| {
+            let verdict = account.charge(ledger, round);
+            let entries = verdict.entries.clone();
+            (verdict, entries)
+        },
+    )
+}
+
 fn says(error: &StoreError, words: &str) {
     let text = error.to_string();
     assert!(text.contains(words) && text.contains("ledger"), "{text}");
@@ -45,7 +60,7 @@ fn charges_add_up_over_restarts_until_the_budget_is_spent_and_no_further() {
         store.charge_to(charging.clone()).unwrap();
         let Stored::Charge {
             decision, spent, ..
-        } = store.charge(rounds, None).unwrap()
+        } = store.charge(rounds).unwrap()
         else {
             panic!("a charge is answered as one")
         };
@@ -69,22 +84,15 @@ fn a_ledger_that_is_gone_changed_or_unreadable_is_refused_and_never_begun_anew()
     let charging = charging(folder.path());
     let file = &charging.file;
     file.begin().unwrap();
-    file.charge(&charging.account, 0, None, |_| Ok(None))
-        .unwrap();
-    file.charge(&charging.account, 1, None, |_| Ok(None))
-        .unwrap();
+    charge(&file, &charging.account, 0).unwrap();
+    charge(&file, &charging.account, 1).unwrap();
     let (bytes, identity) = (
         std::fs::read(&file.ledger).unwrap(),
         std::fs::read(&file.identity).unwrap(),
     );
     let refuses = |words: &str| {
         says(&file.read().unwrap_err(), words);
-        says(
-            &file
-                .charge(&charging.account, 2, None, |_| Ok(None))
-                .unwrap_err(),
-            words,
-        );
+        says(&charge(&file, &charging.account, 2).unwrap_err(), words);
     };
     std::fs::remove_file(&file.ledger).unwrap();
     refuses("is gone or empty");
@@ -115,11 +123,9 @@ fn a_program_that_dies_while_it_writes_never_counts_less() {
     let file = &charging.file;
     file.begin().unwrap();
     let empty = std::fs::read(&file.ledger).unwrap();
-    file.charge(&charging.account, 0, None, |_| Ok(None))
-        .unwrap();
+    charge(&file, &charging.account, 0).unwrap();
     let one = std::fs::read(&file.ledger).unwrap();
-    file.charge(&charging.account, 1, None, |_| Ok(None))
-        .unwrap();
+    charge(&file, &charging.account, 1).unwrap();
     let two = std::fs::read(&file.ledger).unwrap();
     for written in empty.len()..=two.len() {
         std::fs::write(&file.ledger, &two[..written]).unwrap();
@@ -132,9 +138,7 @@ fn a_program_that_dies_while_it_writes_never_counts_less() {
         };
         let spent = charging.account.spent(&file.read().unwrap());
         assert_eq!(spent.entries, entries, "{written}");
-        let (verdict, ledger) = file
-            .charge(&charging.account, 2, None, |_| Ok(None))
-            .unwrap();
+        let (verdict, ledger) = charge(&file, &charging.account, 2).unwrap();
         assert_eq!(verdict.spent.entries, entries + 1, "{written}");
         assert_eq!(file.read().unwrap(), ledger, "{written}");
     }
@@ -153,14 +157,14 @@ fn a_state_notices_another_ledger_and_an_older_copy_of_its_own() {
     let charging = charging(folder.path());
     let mut store = open(folder.path()).unwrap();
     store.charge_to(charging.clone()).unwrap();
-    store.charge(0, None).unwrap();
+    store.charge(0).unwrap();
     let copy = std::fs::read(&charging.file.ledger).unwrap();
-    store.charge(1, None).unwrap();
+    store.charge(1).unwrap();
     std::fs::write(&charging.file.ledger, &copy).unwrap();
     // Also while it runs.
-    says(&store.charge(2, None).unwrap_err(), "older copy");
+    says(&store.charge(2).unwrap_err(), "older copy");
     std::fs::remove_file(&charging.file.ledger).unwrap();
-    says(&store.charge(2, None).unwrap_err(), "is gone or empty");
+    says(&store.charge(2).unwrap_err(), "is gone or empty");
     std::fs::write(&charging.file.ledger, &copy).unwrap();
     let mut reopened = |charging: &Charging| store.charge_to(charging.clone());
     says(&reopened(&charging).unwrap_err(), "older copy");
@@ -168,10 +172,7 @@ fn a_state_notices_another_ledger_and_an_older_copy_of_its_own() {
     let other = super::tests::charging(elsewhere.path());
     says(&reopened(&other).unwrap_err(), "another data set");
     // Another one that went on from the older copy.
-    charging
-        .file
-        .charge(&charging.account, 2, None, |_| Ok(None))
-        .unwrap();
+    charge(&charging.file, &charging.account, 2).unwrap();
     says(&reopened(&charging).unwrap_err(), "older copy");
 }
 
@@ -195,10 +196,7 @@ fn processes_that_charge_one_ledger_at_a_time_lose_no_entry() {
         for _ in 0..4 {
             scope.spawn(|| {
                 for round in 0..5 {
-                    charging
-                        .file
-                        .charge(&charging.account, round, None, |_| Ok(None))
-                        .unwrap();
+                    charge(&charging.file, &charging.account, round).unwrap();
                 }
             });
         }
@@ -206,6 +204,6 @@ fn processes_that_charge_one_ledger_at_a_time_lose_no_entry() {
     let ledger = charging.file.read().unwrap();
     let spent = charging.account.spent(&ledger);
     assert!(spent.epsilon <= 4.0 && !ledger.entries().is_empty());
-    let verdict = charging.account.charge(&ledger, 9, None);
+    let verdict = charging.account.charge(&ledger, 9);
     assert!(ledger.entries().len() == 20 || verdict.decision == Decision::Exhausted);
 }
