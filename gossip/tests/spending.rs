@@ -12,7 +12,8 @@ use kith_consensus::privacy::ledger::{Decision, Spent, Total};
 use kith_consensus::{Charter, Digest, Section};
 use kith_gossip::envelope::{Envelope, Header, Kind};
 use kith_gossip::{
-    Authenticator, Behind, Effect, Event, Input, Intent, Packet, Peer, Record, Setup, Stored, Timer,
+    Authenticator, Behind, Effect, Event, Input, Intent, Packet, Peer, Record, Scope, Setup,
+    Stored, Timer,
 };
 
 /// Three members, fully connected, one of whom may lie; each round is one charged release.
@@ -54,6 +55,7 @@ fn started(incarnation: u64, intent: Option<Box<Intent>>) -> (Peer, Vec<Effect>)
 /// A member meets another one, and takes its handshake.
 fn meets(peer: &mut Peer, number: u8) -> Vec<Effect> {
     let up = |peer| Input::PeerUp {
+        scope: Scope::World,
         peer,
         addresses: vec![],
     };

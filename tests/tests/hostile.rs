@@ -7,6 +7,7 @@
 mod common;
 
 use std::io::Read;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -142,6 +143,84 @@ fn what_hostile_processes_say_and_do_does_not_change_the_honest_model() {
         alone,
         "beside strangers"
     );
+}
+
+// --- another stack ---
+
+/// What js-libp2p sees at a peer's door; `None` if it is not here.
+fn foreign(door: &str, secret: Option<&str>) -> Option<Child> {
+    let Some(packages) = std::env::var_os("KITH_JS_LIBP2P") else {
+        eprintln!(
+            "SKIPPED: KITH_JS_LIBP2P names no folder with js-libp2p, so no other stack speaks"
+        );
+        return None;
+    };
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("foreign/peer.mjs");
+    let child = Command::new("node")
+        .args(["--input-type=module", "-", door, "8"])
+        .args(secret)
+        .current_dir(packages)
+        .stdin(std::fs::File::open(script).expect("a script"))
+        .stdout(Stdio::piped())
+        .spawn();
+    Some(child.expect("node starts"))
+}
+
+/// A stack that others have written shakes hands with this one, is understood, and is refused for
+/// what it says, as any member is; and no stranger gets further than the handshake.
+#[test]
+fn another_stack_is_a_member_like_any_other_and_a_stranger_like_any_other() {
+    let federation = Federation::new(6, &["--rounds", "1000000", "--deadline", "3"]);
+    for name in &federation.names {
+        let start = (
+            "start_deadline_seconds = 60.0",
+            "start_deadline_seconds = 2.0",
+        );
+        federation.edit(name, "charter.toml", start.0, start.1);
+        federation.edit(
+            name,
+            "charter.toml",
+            "local_epochs = 1",
+            "local_epochs = 100",
+        );
+    }
+    let config = Config::load(&federation.dir(HOSTILE).join("kith.toml")).expect("a good file");
+    let secret = std::fs::read_to_string(&config.key).expect("a key");
+    let door = format!("/ip4/127.0.0.1/tcp/{}", federation.ports[0]);
+    let Some(member) = foreign(&door, Some(secret.trim())) else {
+        return;
+    };
+    let stranger = foreign(&door, None).expect("it is here");
+    let honest = &federation.names[..5];
+    let mut running: Vec<Running> = honest.iter().map(|name| federation.start(name)).collect();
+    let saw = |child: Child| -> Value {
+        let output = child.wait_with_output().expect("it ends by itself");
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    };
+    let (member, stranger) = (saw(member), saw(stranger));
+    eprintln!("a member saw {member}\na stranger saw {stranger}");
+    let agent = member["agent"].as_str().expect("it was told");
+    assert!(agent.starts_with("kith/"), "{member}");
+    for protocol in ["/kith/message/1", "/kith/body/1"] {
+        let spoken = member["protocols"].as_array().expect("a list");
+        assert!(spoken.iter().any(|one| one == protocol), "{member}");
+    }
+    for count in ["pings", "heard", "sent"] {
+        assert!(member[count].as_u64() > Some(0), "{count}: {member}");
+        assert_eq!(stranger[count], 0, "{count}: {stranger}");
+    }
+    // The peer at that door has refused it by name, and goes on with the others.
+    running[0].read();
+    assert!(
+        running[0].has("refused") && running[0].has("dismissed"),
+        "{:?}",
+        running[0].seen.len()
+    );
+    for peer in &mut running {
+        let five = |event: &Value| event["event"] == "aggregated" && event["models"] == 5;
+        peer.until("a round of the five honest peers", five);
+    }
 }
 
 // --- measured ---

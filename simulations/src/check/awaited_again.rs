@@ -171,7 +171,8 @@ impl Check for AwaitedAgain {
                 seat.missing.insert(*peer); // it has spoken; nobody waits for it any more
                 None
             }
-            Event::Skipped { peer, round } if self.fairness.is_some() => {
+            // Also if it comes all the same: in another life it may have an update.
+            Event::Skipped { peer, round } => {
                 seat.silent.insert((*round, *peer));
                 None
             }
@@ -192,6 +193,7 @@ impl Check for AwaitedAgain {
                 let stays = |peer: &&PeerId| {
                     let finished = |number: usize| self.finished[number];
                     !seat.unawaited.contains(peer)
+                        && !seat.silent.contains(&(*round, **peer))
                         && scope.number(peer).is_some_and(|number| !finished(number))
                 };
                 let awaited = seat.awaited;
@@ -203,6 +205,7 @@ impl Check for AwaitedAgain {
                     0
                 };
                 seat.last = (*round, now);
+                seat.silent.retain(|(of, _)| *of > *round);
                 (awaited < again).then(|| {
                     format!("it waited for {awaited} neighbours in round {round}; {again} of those that came were on time before")
                 })

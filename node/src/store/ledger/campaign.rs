@@ -364,8 +364,14 @@ impl World {
 
     fn meet(&mut self, member: usize, other: usize) {
         let (peer, addresses) = (key(other).peer(), Vec::new());
-        self.inbox
-            .push_back((member, Input::PeerUp { peer, addresses }));
+        self.inbox.push_back((
+            member,
+            Input::PeerUp {
+                peer,
+                addresses,
+                scope: kith_gossip::Scope::World,
+            },
+        ));
     }
 
     fn is_there(&self, member: usize) -> bool {
