@@ -1,5 +1,6 @@
 //! `kith run`: one peer, until it has finished or is asked to leave.
 
+pub(super) mod orders;
 mod service;
 
 use std::collections::BTreeMap;
@@ -68,7 +69,8 @@ pub(crate) struct Run {
     /// How to log on stderr
     #[arg(long, value_enum, default_value = "human")]
     log_format: LogFormat,
-    /// Leave when stdin ends: the process that started this peer is gone
+    /// Leave when stdin ends: the process that started this peer is gone. A testnet's peer takes
+    /// its orders there
     #[arg(long)]
     end_with_parent: bool,
 }
@@ -113,7 +115,7 @@ impl Run {
         leave_on_signals(&leave)?;
         tokio::spawn(service::report(node.telemetry().clone()));
         if self.end_with_parent {
-            leave_with_parent(leave.clone());
+            orders::follow(node.testnet_handle(), leave.clone());
         }
         let shown = Arc::new(AtomicU64::new(0));
         let watcher = {
@@ -219,14 +221,6 @@ fn leave_on_signals(leave: &Arc<Notify>) -> Result<(), Failure> {
         });
     }
     Ok(())
-}
-
-/// A thread of its own, since reading stdin cannot be cancelled.
-fn leave_with_parent(leave: Arc<Notify>) {
-    std::thread::spawn(move || {
-        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
-        leave.notify_one();
-    });
 }
 
 async fn wait_or_leave(node: NodeHandle, leave: &Notify) -> Result<Option<Outcome>, NodeError> {

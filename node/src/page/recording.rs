@@ -105,13 +105,20 @@ pub(crate) enum Noticed {
     Paused(usize),
     /// It runs again.
     Resumed(usize),
-    /// From its next start on a peer lies in another way than before, or is honest.
+    /// From its next update on a peer lies in another way than before, or is honest.
     Conduct {
         /// Its position.
         peer: usize,
         /// What it does; `None`: it is honest.
         attack: Option<String>,
     },
+    /// The peers at these positions are cut off from all others.
+    Parted {
+        /// Their positions; never none and never all.
+        side: Vec<usize>,
+    },
+    /// The partition is over.
+    Healed,
     /// Accuracies without a federation, measured at the end.
     Baselines {
         /// Mean over the honest peers, each training alone.

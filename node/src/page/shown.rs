@@ -26,6 +26,8 @@ pub(super) struct Snapshot {
     pub(super) seconds: f64,
     pub(super) over: bool,
     pub(super) remark: Option<String>,
+    /// Peers that are cut off from all others.
+    pub(super) apart: Vec<usize>,
     pub(super) peers: Vec<PeerShown>,
     pub(super) links: Vec<LinkShown>,
     /// Means over the honest peers.
@@ -160,6 +162,7 @@ impl View {
             seconds: self.seconds,
             over: self.over,
             remark: self.remark.clone(),
+            apart: self.apart.clone(),
             peers: (0..self.peers.len()).map(|peer| self.peer(peer)).collect(),
             links: header.links.iter().map(|link| self.link(*link)).collect(),
             mean: self.means(),

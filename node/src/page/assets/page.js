@@ -89,11 +89,14 @@ function control() {
   const peer = html('select');
   const attack = html('input', { value: 'sign-flip:10', autocomplete: 'off' });
   const said = html('output');
+  const sides = html('fieldset', {}, html('legend', {}, 'Cut off'));
+  const named = () => [...sides.querySelectorAll(':checked')].map(({ value }) => value);
+  const fields = { attack: () => ({ node: peer.value, attack: attack.value }), partition: () => ({ nodes: named() }), heal: () => ({}) };
   const order = async (command) => {
     const response = await fetch('/order', {
       method: 'POST',
       headers: { 'Content-Type': 'application/json', Authorization: `Bearer ${secret}` },
-      body: JSON.stringify({ command, node: peer.value, ...(command === 'attack' ? { attack: attack.value } : {}) }),
+      body: JSON.stringify({ command, ...(fields[command] ?? (() => ({ node: peer.value })))() }),
     });
     said.replaceChildren(await response.text());
   };
@@ -104,10 +107,14 @@ function control() {
   };
   const place = html('section', { class: 'wide' }, html('h2', {}, 'Orders'),
     html('div', { class: 'controls' }, html('label', {}, 'Peer', peer), button('kill', 'Kill'), button('restart', 'Restart'), button('pause', 'Pause'), button('resume', 'Resume'),
-      html('label', {}, 'Attack', attack), button('attack', 'Lie'), button('honest', 'Be honest')), said);
+      html('label', {}, 'Attack', attack), button('attack', 'Lie'), button('honest', 'Be honest')),
+    html('div', { class: 'controls' }, sides, button('partition', 'Partition'), button('heal', 'Heal')), said);
   document.getElementById('live').prepend(place);
   return (snapshot) => {
-    if (!peer.hasChildNodes()) peer.append(...snapshot.peers.map(({ name }) => html('option', {}, name)));
+    if (!peer.hasChildNodes()) {
+      peer.append(...snapshot.peers.map(({ name }) => html('option', {}, name)));
+      sides.append(...snapshot.peers.map(({ name }) => html('label', {}, html('input', { type: 'checkbox', value: name }), name)));
+    }
     place.hidden = snapshot.over;
   };
 }
@@ -118,7 +125,8 @@ let announced = -POLITE;
 
 function head(snapshot) {
   const { completed, rounds, mean, seconds, over } = snapshot;
-  const state = over ? 'over' : 'running';
+  const apart = snapshot.apart.map((place) => snapshot.peers[place].name).join(', ');
+  const state = over ? 'over' : apart ? `${apart} cut off from the others` : 'running';
   facts.replaceChildren(`${completed} of ${rounds} rounds · ${number(seconds, 1)} s · mean accuracy ${number(mean.accuracy)} · rule ${snapshot.rule} · `
     + `topology ${snapshot.topology} · codec ${snapshot.codec}${snapshot.attack ? ` · attack ${snapshot.attack}` : ''} · ${state}`);
   facts.dataset.completed = completed;
