@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use common::{Folder, free_port, kith};
+use common::{Federation, Folder, free_port, kith};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -445,6 +445,129 @@ fn a_simulation_is_shown_with_the_numbers_that_it_ended_with() {
     ];
     let many = [&many[..], &["--set", "world.peers=300"]].concat();
     folder.refused(&many, &["300 peers, and a page shows 256"]);
+}
+
+/// The status line of the answer to a request with these headers and a JSON body.
+fn posted(host: &str, path: &str, headers: &str, body: &str) -> String {
+    use std::io::Write;
+    let mut stream = std::net::TcpStream::connect(host).expect("it listens");
+    let length = body.len();
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).expect("written");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("text");
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_peers_page_shows_what_that_peer_saw_and_its_log_shows_it_again() {
+    let federation = Federation::new(3, &["--rounds", "1000000"]);
+    federation.edit("ada", "kith.toml", "# page = true", "page = true #");
+    let mut ada = federation.start("ada");
+    let _others = ["bob", "cyd"].map(|name| federation.start(name));
+    ada.until_event("aggregated");
+    let log = federation.dir("ada").join("stderr.log");
+    let link = common::text_of(&log);
+    let link = link.split("its page: ").nth(1).expect("it is named");
+    let link = link.split(' ').next().expect("a link").to_owned();
+    let mut snapshots = Snapshots::of(&link);
+    let now = snapshots.until("some rounds", |now| {
+        let running = now["peers"].as_array().expect("peers").iter();
+        now["completed"].as_u64() > Some(3)
+            && running.clone().all(|peer| peer["state"] == "running")
+    });
+    let peers = now["peers"].as_array().expect("peers");
+    assert_eq!(peers.len(), 3);
+    assert!(peers.iter().all(|peer| peer["role"] == "unknown"), "{now}");
+    let own = now["seen_by"].as_u64().expect("a place") as usize;
+    assert_eq!(peers[own]["name"], "ada");
+    // Of three links only the two that this peer has a part in.
+    assert_eq!(now["links"].as_array().map(Vec::len), Some(2), "{now}");
+
+    let host = link.trim_start_matches("http://").trim_end_matches('/');
+    let token = common::text_of(&federation.dir("ada").join("state/owner.token"));
+    let shown = format!("Authorization: Bearer {}\r\n", token.trim());
+    let leave = "{\"command\":\"leave\"}";
+    assert!(posted(host, "/order", "", leave).contains("401"));
+    let foreign = format!("{shown}Origin: http://evil.example\r\n");
+    assert!(posted(host, "/order", &foreign, leave).contains("403"));
+    let kill = "{\"command\":\"kill\",\"node\":\"bob\"}";
+    assert!(posted(host, "/order", &shown, kill).contains("409"));
+    assert!(posted(host, "/order", &shown, leave).contains("200"));
+    assert_eq!(ada.end(), Some(0));
+
+    let folder = Folder::new();
+    let dir = federation.dir("ada").display().to_string();
+    let export = ["log", "--dir", &dir, "--export", "ada.jsonl", "--json"];
+    let written = folder.json(&export);
+    assert!(written["events"].as_u64() > Some(20), "{written}");
+    let mut view = Serving::start(&["view", "ada.jsonl", "--port", "0"], &folder);
+    view.hears("shown to its end");
+    let mut again = Snapshots::of(&view.link);
+    let again = again.until("its end", |now| now["over"] == true);
+    let mut rounds = ada.seen.iter().rev();
+    let last = rounds.find(|line| line["event"] == "aggregated");
+    let last = last.expect("a round")["round"].as_u64().expect("a number");
+    assert_eq!(again["completed"], last + 1);
+    assert_eq!(again["seen_by"], now["seen_by"]);
+    assert_eq!(view.end().0, Some(0));
+}
+
+#[test]
+fn a_page_that_nobody_can_draw_is_refused_before_the_peer_starts() {
+    let federation = Federation::new(1, &[]);
+    federation.edit("ada", "kith.toml", "# page = true", "page = true #");
+    let charter = common::text_of(&federation.dir("ada").join("charter.toml"));
+    let (before, _) = charter.split_once("[membership]").expect("members");
+    let open = format!("{before}[membership]\nmode = \"open\"\npeers = 2\n");
+    std::fs::write(federation.dir("ada").join("charter.toml"), open).expect("written");
+    let dir = federation.dir("ada").display().to_string();
+    let output = common::run(&["run", "--dir", &dir]);
+    let told = common::told(&output);
+    assert!(
+        !output.status.success() && told.contains("a charter that lists its members"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_page_follows_a_file_that_grows() {
+    let folder = Folder::new();
+    let text = "[federation]\nname = \"world\"\nrounds = 6\n[topology]\nkind = \"complete\"\n[aggregation]\nrule = \"median\"\nbyzantine = 1\n\
+                [world]\npeers = 5\nadversaries = 1\nattack = \"sign-flip:10\"\n";
+    folder.write("world.toml", text);
+    let run = [
+        "sim",
+        "run",
+        "world.toml",
+        "--no-files",
+        "--events",
+        "world.jsonl",
+    ];
+    assert!(folder.kith(&run).status.success());
+    let whole = common::text_of(&folder.path("world.jsonl"));
+    // In the middle of a line.
+    let half = whole.len() / 2;
+    let path = folder.write("half.jsonl", &whole[..half]);
+    let mut view = Serving::start(&["view", "half.jsonl", "--port", "0"], &folder);
+    view.hears("events are shown up to there");
+    let mut snapshots = Snapshots::of(&view.link);
+    let now = snapshots.until("the remark", |now| now["remark"].is_string());
+    assert_eq!(now["over"], false);
+    let mut file = std::fs::File::options()
+        .append(true)
+        .open(path)
+        .expect("a file");
+    std::io::Write::write_all(&mut file, &whole.as_bytes()[half..]).expect("written");
+    view.hears("shown to its end");
+    let now = snapshots.until("the end", |now| now["over"] == true);
+    assert_eq!(
+        (&now["completed"], now["remark"].is_null()),
+        (&6.into(), true)
+    );
+    assert_eq!(view.end().0, Some(0));
 }
 
 #[test]

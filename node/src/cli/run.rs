@@ -1,6 +1,7 @@
 //! `kith run`: one peer, until it has finished or is asked to leave.
 
 pub(super) mod orders;
+mod page;
 mod service;
 
 use std::collections::BTreeMap;
@@ -102,14 +103,16 @@ impl Run {
             config.key.clone_from(key);
         }
         let settings = NodeSettings::of_config(config, attack)?;
+        let charter = &settings.agreement.charter;
+        let page = page::Wanted::of(&settings.config, charter, &settings.identity)?;
         let runtime = super::runtime(2)?;
-        let verdict = runtime.block_on(self.drive(settings));
+        let verdict = runtime.block_on(self.drive(settings, page));
         // Work in progress (a training step) is not waited for: everything that counts is on disk.
         runtime.shutdown_timeout(Duration::from_millis(200));
         verdict
     }
 
-    async fn drive(&self, settings: NodeSettings) -> Verdict {
+    async fn drive(&self, settings: NodeSettings, page: Option<page::Wanted>) -> Verdict {
         let mut node = Node::start(settings).await?;
         let leave = Arc::new(Notify::new());
         leave_on_signals(&leave)?;
@@ -118,11 +121,20 @@ impl Run {
             orders::follow(node.testnet_handle(), leave.clone());
         }
         let shown = Arc::new(AtomicU64::new(0));
+        let page = match page {
+            Some(page) => Some(page.serve(leave.clone()).await?),
+            None => None,
+        };
         let watcher = {
-            let (lines, json, leave, shown) =
-                (node.lines(), self.json, leave.clone(), shown.clone());
+            let reader = Reader {
+                json: self.json,
+                page,
+                leave: leave.clone(),
+                shown: shown.clone(),
+            };
+            let lines = node.lines();
             // On a thread of its own, since the reader may be slow.
-            tokio::task::spawn_blocking(move || watch(lines, json, &leave, &shown))
+            tokio::task::spawn_blocking(move || watch(lines, &reader))
         };
         let ended = wait_or_leave(node, &leave).await;
         let patience = if self.end_with_parent {
@@ -281,13 +293,19 @@ async fn last_lines(
     }
 }
 
-/// Shows the lines until the report, and asks to leave if it makes no sense to continue.
-fn watch(
-    mut lines: broadcast::Receiver<Line>,
+/// Who reads a node's lines.
+struct Reader {
+    /// Whether somebody does on stdout.
     json: bool,
-    leave: &Notify,
-    shown: &AtomicU64,
-) -> Watched {
+    page: Option<page::Shown>,
+    leave: Arc<Notify>,
+    /// The number of lines that were shown.
+    shown: Arc<AtomicU64>,
+}
+
+/// Shows the lines until the report, and asks to leave if it makes no sense to continue.
+fn watch(mut lines: broadcast::Receiver<Line>, reader: &Reader) -> Watched {
+    let json = reader.json;
     let mut watched = Watched::default();
     let mut joining = Joining::default();
     let mut heard = true;
@@ -296,10 +314,12 @@ fn watch(
             Ok(line) => line,
             Err(broadcast::error::RecvError::Lagged(missed)) => {
                 tracing::warn!("{missed} events were not shown: whoever reads stdout is too slow");
+                reader.page.iter().for_each(|page| page.misses(missed));
                 continue;
             }
             Err(broadcast::error::RecvError::Closed) => return watched,
         };
+        reader.page.iter().for_each(|page| page.add(&line));
         // The reader may be slow or gone. That costs lines, but never the federation's work.
         if json
             && heard
@@ -309,7 +329,7 @@ fn watch(
             heard = false;
             tracing::warn!("events are no longer shown: stdout cannot be written: {error}");
         }
-        shown.fetch_add(1, Ordering::Relaxed);
+        reader.shown.fetch_add(1, Ordering::Relaxed);
         match &line.what {
             What::Node(NodeEvent::Listening { address }) if !json => {
                 tracing::info!("others reach this peer with: bootstrap = [\"{address}\"]");
@@ -328,7 +348,7 @@ fn watch(
                     _ => None,
                 };
                 if watched.hopeless.is_some() {
-                    leave.notify_one();
+                    reader.leave.notify_one();
                 }
             }
             _ => {}

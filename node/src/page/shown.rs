@@ -25,6 +25,8 @@ pub(super) struct Snapshot {
     pub(super) completed: u64,
     pub(super) seconds: f64,
     pub(super) over: bool,
+    /// The one peer whose lines these are, if it is one peer's log.
+    pub(super) seen_by: Option<usize>,
     pub(super) remark: Option<String>,
     /// Peers that are cut off from all others.
     pub(super) apart: Vec<usize>,
@@ -62,6 +64,8 @@ pub(super) struct PeerShown {
     pub(super) dropped: Option<f64>,
     /// The same of the newest round of each.
     pub(super) dropped_last: Option<f64>,
+    /// Peers that have suspected it.
+    pub(super) suspected_by: usize,
     pub(super) curves: Curves,
 }
 
@@ -161,6 +165,7 @@ impl View {
             completed: self.completed(),
             seconds: self.seconds,
             over: self.over,
+            seen_by: header.seen_by,
             remark: self.remark.clone(),
             apart: self.apart.clone(),
             peers: (0..self.peers.len()).map(|peer| self.peer(peer)).collect(),
@@ -183,11 +188,15 @@ impl View {
         }
     }
 
+    /// Peers that were not started as liars, as far as it is known.
     fn honest(&self) -> impl Iterator<Item = usize> + '_ {
-        (0..self.peers.len()).filter(|peer| self.header.peers[*peer].role == Role::Honest)
+        (0..self.peers.len()).filter(|peer| self.header.peers[*peer].role != Role::Adversary)
     }
 
     fn completed(&self) -> u64 {
+        if let Some(own) = self.header.seen_by {
+            return self.peers[own].known.completed;
+        }
         let living = self
             .honest()
             .filter(|peer| self.peers[*peer].state != State::Gone);
@@ -223,6 +232,7 @@ impl View {
                 self.honest()
                     .filter_map(|receiver| self.peers[receiver].left_out.get(&peer).copied()),
             ),
+            suspected_by: self.suspected_by(peer),
             curves: Curves {
                 training_loss: seen.training_loss.clone(),
                 loss: seen.loss.clone(),

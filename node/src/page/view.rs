@@ -44,6 +44,8 @@ pub(super) enum State {
     Running,
     /// It has gone through all rounds.
     Finished,
+    /// The one peer that reports has no connection to it.
+    Away,
     /// Its process is stopped for a while.
     Paused,
     /// Its process ended before that.
@@ -79,6 +81,8 @@ pub(super) struct Seen {
     pub(super) loss: Curve,
     pub(super) accuracy: Curve,
     pub(super) rounds: VecDeque<Round>,
+    /// Peers that it has suspected.
+    pub(super) suspects: BTreeSet<usize>,
     /// Neighbours that its last closed round missed and that have sent nothing since.
     pub(super) absent: BTreeSet<usize>,
     /// Peers whose connection ended and that have not come back.
@@ -96,7 +100,24 @@ impl Seen {
         match event {
             Event::Accepted { .. } => drop(self.absent.remove(&other)),
             Event::Connected { .. } => drop(self.disconnected.remove(&other)),
-            _ => drop(self.disconnected.insert(other)),
+            Event::Disconnected { .. } => drop(self.disconnected.insert(other)),
+            Event::Suspected { .. } => drop(self.suspects.insert(other)),
+            _ => {}
+        }
+    }
+
+    /// What the one peer that reports says of this one.
+    fn is_met(&mut self, event: &Event) {
+        match event {
+            _ if self.state == State::Finished => {}
+            Event::Departed { finished: true, .. } => self.state = State::Finished,
+            Event::Connected { .. } => self.state = State::Running,
+            Event::Disconnected { .. } => self.state = State::Away,
+            Event::Accepted { of, .. } => {
+                self.state = State::Running;
+                self.known.completed = self.known.completed.max(*of);
+            }
+            _ => {}
         }
     }
 
@@ -186,6 +207,14 @@ impl View {
 
     fn positions(&self, peers: &[PeerId]) -> Vec<usize> {
         peers.iter().filter_map(|peer| self.place(peer)).collect()
+    }
+
+    /// Peers that suspect a peer.
+    pub(super) fn suspected_by(&self, peer: usize) -> usize {
+        let suspecting = self.peers.iter();
+        suspecting
+            .filter(|seen| seen.suspects.contains(&peer))
+            .count()
     }
 
     fn process(&mut self, seconds: f64, peer: usize, state: State) {
@@ -293,9 +322,14 @@ impl View {
             }
             Event::Accepted { peer: other, .. }
             | Event::Connected { peer: other }
-            | Event::Disconnected { peer: other } => {
+            | Event::Disconnected { peer: other }
+            | Event::Departed { peer: other, .. }
+            | Event::Suspected { peer: other, .. } => {
                 if let Some(other) = self.place(other) {
                     self.peers[peer].meets(other, event);
+                    if self.header.seen_by.is_some() {
+                        self.peers[other].is_met(event);
+                    }
                 }
             }
             Event::Aggregated { dropped, .. } => self.weigh(peer, dropped),
@@ -498,6 +532,39 @@ mod tests {
         };
         view.add(&entry(4.0, 2, finished));
         assert!(!view.is_missing((0, 1)), "the other end has finished");
+    }
+
+    #[test]
+    fn one_peers_log_shows_of_the_others_what_that_peer_saw() {
+        let mut header = header();
+        header.seen_by = Some(0);
+        let mut view = View::new(header);
+        let other = PeerId([2; 32]);
+        let states = [
+            Event::Connected { peer: other },
+            accepted(2),
+            Event::Disconnected { peer: other },
+            Event::Departed {
+                peer: other,
+                finished: true,
+            },
+            Event::Disconnected { peer: other },
+        ]
+        .map(|event| {
+            view.add(&entry(1.0, 1, event));
+            view.peers[1].state
+        });
+        let expected = [State::Running, State::Running, State::Away];
+        assert_eq!(states[..3], expected);
+        assert_eq!(states[3..], [State::Finished, State::Finished]);
+        assert_eq!(view.peers[1].known.completed, 1);
+        let suspected = Event::Suspected {
+            peer: PeerId([3; 32]),
+            score: 0.9,
+        };
+        view.add(&entry(2.0, 1, suspected));
+        let suspected_by = [0, 1, 2].map(|peer| view.suspected_by(peer));
+        assert_eq!(suspected_by, [0, 0, 1]);
     }
 
     #[test]
