@@ -63,6 +63,17 @@ impl Page {
         self.lock().snapshot(since)
     }
 
+    /// Positions of the peers whose held-out loss has left the others'.
+    #[cfg(test)]
+    pub(crate) fn drifted(&self) -> Vec<usize> {
+        let view = self.lock();
+        let drifts = view.events.iter().filter_map(|event| match event.what {
+            view::Told::Drift(_) => Some(event.peer),
+            _ => None,
+        });
+        drifts.collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, View> {
         // It is only numbers and names: whole after any panic.
         self.view.lock().unwrap_or_else(PoisonError::into_inner)

@@ -14,6 +14,7 @@
 //! | `process` | what the operating system says about the process |
 //! | `denials`, `reach` | which lines are not repeated |
 
+pub mod anomaly;
 mod denials;
 mod exposition;
 mod histogram;

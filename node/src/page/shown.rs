@@ -323,6 +323,10 @@ impl View {
     fn event_shown(&self, listed: &Listed) -> EventShown {
         let (event, text) = match &listed.what {
             Told::Process(what) => ((*what).to_owned(), String::new()),
+            Told::Drift(loss) => (
+                "drift-suspected".to_owned(),
+                format!("its held-out loss, {loss:.4}, has left the others'"),
+            ),
             Told::Line(what) => (what.name(), self.fields(what)),
         };
         EventShown {

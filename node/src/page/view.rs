@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::curve::Curve;
 use super::recording::{Entry, Header, Noticed, Role};
+use crate::telemetry::anomaly::Drift;
 use crate::telemetry::{Known, Line, What};
 
 /// Notable events that are kept; the page shows as many.
@@ -81,6 +82,8 @@ pub(super) struct Seen {
     pub(super) loss: Curve,
     pub(super) accuracy: Curve,
     pub(super) rounds: VecDeque<Round>,
+    /// Whether its held-out loss leaves the others'.
+    drift: Drift,
     /// Peers that it has suspected.
     pub(super) suspects: BTreeSet<usize>,
     /// Neighbours that its last closed round missed and that have sent nothing since.
@@ -144,6 +147,8 @@ pub(super) struct Listed {
 pub(super) enum Told {
     Line(Box<What>),
     Process(&'static str),
+    /// The peer's held-out loss, which has left the others'.
+    Drift(f64),
 }
 
 /// Everything that a page shows.
@@ -319,6 +324,7 @@ impl View {
             } => {
                 self.peers[peer].loss.add(*round, *loss);
                 self.peers[peer].accuracy.add(*round, *accuracy);
+                self.compare(seconds, peer, *loss);
             }
             Event::Accepted { peer: other, .. }
             | Event::Connected { peer: other }
@@ -356,6 +362,16 @@ impl View {
                 self.closes(seconds, peer, (*round, *why, missing));
             }
             _ => {}
+        }
+    }
+
+    /// Holds a peer's new held-out loss against the others' newest ones.
+    fn compare(&mut self, seconds: f64, peer: usize, loss: f64) {
+        let others = self.peers.iter().enumerate();
+        let others = others.filter(|(other, _)| *other != peer);
+        let losses: Vec<f64> = others.filter_map(|(_, seen)| seen.known.loss).collect();
+        if self.peers[peer].drift.add(loss, &losses) {
+            self.list(seconds, peer, Told::Drift(loss));
         }
     }
 
@@ -521,7 +537,7 @@ mod tests {
         assert!(!view.is_missing((0, 1)) && view.apart.is_empty());
         let notices = view.events.iter().filter_map(|event| match event.what {
             Told::Process(what) => Some((event.peer, what)),
-            Told::Line(_) => None,
+            Told::Line(_) | Told::Drift(_) => None,
         });
         let notices: Vec<_> = notices.collect();
         assert_eq!(notices, [(0, "cut-off"), (0, "no-longer-cut-off")]);
