@@ -24,6 +24,8 @@ mod log;
 mod metrics;
 mod process;
 mod reach;
+#[cfg(feature = "otel")]
+pub(crate) mod spans;
 mod status;
 
 use std::path::{Path, PathBuf};

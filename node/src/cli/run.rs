@@ -1,6 +1,8 @@
 //! `kith run`: one peer, until it has finished or is asked to leave.
 
 pub(super) mod orders;
+#[cfg(feature = "otel")]
+mod otel;
 mod page;
 mod service;
 
@@ -113,6 +115,13 @@ impl Run {
     }
 
     async fn drive(&self, settings: NodeSettings, page: Option<page::Wanted>) -> Verdict {
+        #[cfg(feature = "otel")]
+        let (traced, sending) = otel::begin(
+            settings.agreement.charter.genesis,
+            settings.identity.peer(),
+            &settings.config.name,
+        )?
+        .unzip();
         let mut node = Node::start(settings).await?;
         let leave = Arc::new(Notify::new());
         leave_on_signals(&leave)?;
@@ -126,15 +135,17 @@ impl Run {
             None => None,
         };
         let watcher = {
-            let reader = Reader {
+            let mut reader = Reader {
                 json: self.json,
                 page,
+                #[cfg(feature = "otel")]
+                traced,
                 leave: leave.clone(),
                 shown: shown.clone(),
             };
             let lines = node.lines();
             // On a thread of its own, since the reader may be slow.
-            tokio::task::spawn_blocking(move || watch(lines, &reader))
+            tokio::task::spawn_blocking(move || watch(lines, &mut reader))
         };
         let ended = wait_or_leave(node, &leave).await;
         let patience = if self.end_with_parent {
@@ -145,6 +156,10 @@ impl Run {
         let hopeless = last_lines(watcher, &shown, patience)
             .await
             .and_then(|watched| watched.hopeless);
+        #[cfg(feature = "otel")]
+        if let Some(sending) = sending {
+            sending.end().await;
+        }
         match (ended?, hopeless) {
             (_, Some(why)) => Err(why.into()),
             (Some(outcome), None) if !outcome.finished => {
@@ -298,13 +313,15 @@ struct Reader {
     /// Whether somebody does on stdout.
     json: bool,
     page: Option<page::Shown>,
+    #[cfg(feature = "otel")]
+    traced: Option<otel::Traced>,
     leave: Arc<Notify>,
     /// The number of lines that were shown.
     shown: Arc<AtomicU64>,
 }
 
 /// Shows the lines until the report, and asks to leave if it makes no sense to continue.
-fn watch(mut lines: broadcast::Receiver<Line>, reader: &Reader) -> Watched {
+fn watch(mut lines: broadcast::Receiver<Line>, reader: &mut Reader) -> Watched {
     let json = reader.json;
     let mut watched = Watched::default();
     let mut joining = Joining::default();
@@ -320,6 +337,11 @@ fn watch(mut lines: broadcast::Receiver<Line>, reader: &Reader) -> Watched {
             Err(broadcast::error::RecvError::Closed) => return watched,
         };
         reader.page.iter().for_each(|page| page.add(&line));
+        #[cfg(feature = "otel")]
+        reader
+            .traced
+            .iter_mut()
+            .for_each(|traced| traced.add(&line));
         // The reader may be slow or gone. That costs lines, but never the federation's work.
         if json
             && heard
