@@ -366,8 +366,8 @@ fn a_peer_that_is_told_to_lie_is_dropped_within_five_rounds_and_without_a_restar
         "--partition",
         "iid",
     ];
-    let mut live = Serving::start(
-        &[&start[..], &honest, &["--rounds", "80"]].concat(),
+    let live = Serving::start(
+        &[&start[..], &honest, &["--rounds", "1000000"]].concat(),
         &folder,
     );
     let mut snapshots = Snapshots::of(&live.link);
@@ -388,12 +388,9 @@ fn a_peer_that_is_told_to_lie_is_dropped_within_five_rounds_and_without_a_restar
     order(&["honest", &name]);
     let honest = snapshots.until("an honest peer", |now| dropped(now) < Some(0.5));
     assert_eq!(honest["peers"][1]["role"], "honest");
-    let end = snapshots.until("the end", |now| now["over"] == true);
-    assert_eq!(end["completed"], 80);
     let log = common::text_of(&folder.path(&format!("net/{name}/node.log")));
     assert_eq!(log.matches("ERROR").count(), 0, "{log}");
-    live.hears("the page stays until Ctrl-C");
-    assert_eq!(live.end().0, Some(0));
+    assert_eq!(live.end().0, Some(130), "it was interrupted");
     let rounds = rounds_until_dropped(&folder.path("net/events.jsonl"));
     println!("dropped after {rounds} rounds");
     assert!(rounds <= 5, "{rounds} rounds");
