@@ -153,6 +153,13 @@ struct Bootstrap {
     next: tokio::time::Instant,
 }
 
+impl Bootstrap {
+    /// The peer that the address names.
+    fn named(&self) -> Option<PeerId> {
+        from_libp2p(&named(&self.address)?)
+    }
+}
+
 /// The swarm and its streams.
 pub struct Network {
     own: PeerId,
@@ -173,6 +180,8 @@ pub struct Network {
     dismissed: BTreeMap<PeerId, tokio::time::Instant>,
     /// Peers that may not connect, and until when.
     banned: BTreeMap<PeerId, tokio::time::Instant>,
+    /// See [`Network::keep_apart`].
+    apart: BTreeSet<PeerId>,
     unpublished: VecDeque<Packet>,
     /// Addresses at which another process uses this peer's key.
     elsewhere: BTreeSet<Multiaddr>,
@@ -260,6 +269,7 @@ impl Network {
             bootstrap,
             dismissed: BTreeMap::new(),
             banned: BTreeMap::new(),
+            apart: BTreeSet::new(),
             unpublished: VecDeque::new(),
             elsewhere: BTreeSet::new(),
             bodies,
@@ -301,6 +311,38 @@ impl Network {
                     .or_insert_with(|| tokio::time::Instant::now() + FAREWELL);
             }
             other => unreachable!("{other:?} is not for the carrier"),
+        }
+    }
+
+    /// From now on these peers, and no others, are neither dialled nor answered, as if the network
+    /// between them and this peer had failed. Their connections end at once, and nothing is told of
+    /// their attempts. An empty set ends it. Testnets rehearse partitions in this way.
+    pub fn keep_apart(&mut self, peers: BTreeSet<PeerId>) {
+        let before = std::mem::replace(&mut self.apart, peers);
+        let begun: Vec<PeerId> = self.apart.difference(&before).copied().collect();
+        for peer in begun {
+            if let Some(id) = to_libp2p(&peer) {
+                self.swarm.behaviour_mut().blocked.block_peer(id);
+            }
+            self.disconnect(&peer);
+        }
+        let ended: Vec<PeerId> = before.difference(&self.apart).copied().collect();
+        for peer in ended {
+            self.unblock(&peer);
+            let bootstraps = self.bootstrap.iter_mut();
+            for bootstrap in bootstraps.filter(|bootstrap| bootstrap.named() == Some(peer)) {
+                (bootstrap.pause, bootstrap.next) = (BOOTSTRAP_PAUSE, tokio::time::Instant::now());
+            }
+        }
+    }
+
+    /// Lets a peer connect again, unless something else still forbids it.
+    fn unblock(&mut self, peer: &PeerId) {
+        if let Some(id) = to_libp2p(peer)
+            && !self.apart.contains(peer)
+            && !self.banned.contains_key(peer)
+        {
+            self.swarm.behaviour_mut().blocked.unblock_peer(id);
         }
     }
 
@@ -375,6 +417,9 @@ impl Network {
     }
 
     fn connect(&mut self, peer: PeerId, addresses: &[String]) {
+        if self.apart.contains(&peer) {
+            return;
+        }
         let Some(id) = to_libp2p(&peer) else { return };
         // An address with the id at its end and the same one without are one address.
         let addresses: BTreeSet<Multiaddr> = addresses
@@ -415,13 +460,13 @@ impl Network {
             .bootstrap
             .iter_mut()
             .filter(|bootstrap| bootstrap.reached.is_none())
+            .filter(|bootstrap| {
+                let named = bootstrap.named();
+                named.is_none_or(|peer| !self.apart.contains(&peer))
+            })
         {
             if bootstrap.next <= now {
-                let named = bootstrap.address.iter().find_map(|part| match part {
-                    libp2p::multiaddr::Protocol::P2p(peer) => Some(peer),
-                    _ => None,
-                });
-                let options = match named {
+                let options = match named(&bootstrap.address) {
                     Some(peer) => DialOpts::peer_id(peer)
                         .condition(PeerCondition::DisconnectedAndNotDialing)
                         .addresses(vec![bootstrap.address.clone()])
@@ -453,9 +498,7 @@ impl Network {
             self.banned.insert(peer, now + BAN);
         }
         for peer in due(&mut self.banned, now) {
-            if let Some(id) = to_libp2p(&peer) {
-                self.swarm.behaviour_mut().blocked.unblock_peer(id);
-            }
+            self.unblock(&peer);
         }
         let next = self.dismissed.values().chain(self.banned.values()).min();
         next.copied().unwrap_or(now + BOOTSTRAP_PAUSE_MAX)
@@ -493,11 +536,7 @@ impl Network {
                 ..
             } => {
                 let peer = peer_id.as_ref().and_then(from_libp2p);
-                self.ready.push_back(NetworkEvent::Denied {
-                    peer,
-                    address: Some(send_back_addr),
-                    why: reason(&cause),
-                });
+                self.denied(peer, Some(send_back_addr), &cause);
             }
             SwarmEvent::OutgoingConnectionError {
                 peer_id,
@@ -505,11 +544,7 @@ impl Network {
                 ..
             } => {
                 let peer = peer_id.as_ref().and_then(from_libp2p);
-                self.ready.push_back(NetworkEvent::Denied {
-                    peer,
-                    address: None,
-                    why: reason(&cause),
-                });
+                self.denied(peer, None, &cause);
             }
             SwarmEvent::OutgoingConnectionError { peer_id, error, .. } => {
                 let peer = peer_id.as_ref().and_then(from_libp2p);
@@ -532,6 +567,20 @@ impl Network {
             SwarmEvent::Behaviour(event) => self.behaviour_event(event),
             _ => {}
         }
+    }
+
+    fn denied(
+        &mut self,
+        peer: Option<PeerId>,
+        address: Option<Multiaddr>,
+        cause: &libp2p::swarm::ConnectionDenied,
+    ) {
+        if peer.is_some_and(|peer| self.apart.contains(&peer)) {
+            return;
+        }
+        let why = reason(cause);
+        self.ready
+            .push_back(NetworkEvent::Denied { peer, address, why });
     }
 
     /// Whether it is new that this peer's key is in use at an address.
@@ -798,6 +847,14 @@ fn to_libp2p(peer: &PeerId) -> Option<libp2p::PeerId> {
 /// The key inside a libp2p id; `None` for keys of another kind.
 fn from_libp2p(peer: &libp2p::PeerId) -> Option<PeerId> {
     peer.to_string().parse().ok()
+}
+
+/// The id that an address ends with.
+fn named(address: &Multiaddr) -> Option<libp2p::PeerId> {
+    address.iter().find_map(|part| match part {
+        libp2p::multiaddr::Protocol::P2p(peer) => Some(peer),
+        _ => None,
+    })
 }
 
 fn without_p2p(address: &Multiaddr) -> Multiaddr {

@@ -369,6 +369,33 @@ async fn a_stranger_is_cut_off_before_it_can_say_anything() {
 }
 
 #[tokio::test]
+async fn peers_that_are_kept_apart_lose_each_other_until_that_ends() {
+    let (mut first, mut second) = pair("/ip4/127.0.0.1/tcp/0").await;
+    first.keep_apart(BTreeSet::from([id(2)]));
+    let down = |event| matches!(event, NetworkEvent::Input(Input::PeerDown { .. })).then_some(());
+    both(&mut first, &mut second, down).await;
+    // The other one dials on. It is turned away, and nobody is told that a stranger came.
+    let attempts = async {
+        let mut attempts = 0;
+        while attempts < 3 {
+            tokio::select! {
+                event = first.next() => match event {
+                    NetworkEvent::Input(Input::PeerUp { .. }) | NetworkEvent::Denied { .. } => panic!("{event:?}"),
+                    _ => {}
+                },
+                event = second.next() => attempts += usize::from(down(event).is_some()),
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), attempts)
+        .await
+        .expect("it dials again");
+    first.keep_apart(BTreeSet::new());
+    let up = |event| matches!(event, NetworkEvent::Input(Input::PeerUp { .. })).then_some(());
+    both(&mut first, &mut second, up).await;
+}
+
+#[tokio::test]
 async fn a_busy_port_is_an_error_with_its_address() {
     let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = format!("/ip4/127.0.0.1/tcp/{}", holder.local_addr().unwrap().port());

@@ -74,6 +74,8 @@ pub struct StatusConfig {
     pub names: Vec<String>,
     /// File with the secret; `None` for a new secret with each run.
     pub token: Option<PathBuf>,
+    /// Whether `kith run` also serves a page for a browser, on loopback.
+    pub page: bool,
 }
 
 /// `[network]`: where to listen and which addresses to dial.
@@ -257,10 +259,13 @@ impl StatusConfig {
         let token = Some(section.text("token", Some("")))
             .filter(|text| !text.is_empty())
             .map(|text| folder.join(text));
+        // Off: a page is one more thing that listens.
+        let page = section.flag("page", Some(false));
         StatusConfig {
             listen,
             names,
             token,
+            page,
         }
     }
 }

@@ -27,6 +27,7 @@ pub mod readiness;
 mod secrets;
 pub mod store;
 pub mod telemetry;
+pub mod testnet;
 pub mod token;
 
 pub use agreement::Agreement;

@@ -25,6 +25,7 @@ use crate::guarantee::Guarantee;
 use crate::identity::Identity;
 use crate::store::Store;
 use crate::telemetry::{Activity, Known, Line, NodeEvent, Telemetry, What};
+use crate::testnet::{TestnetHandle, may_lie};
 
 pub use crate::actors::status::STATUS_ADDRESS_FILE;
 pub use crate::token::OWNER_TOKEN_FILE;
@@ -119,15 +120,6 @@ impl NodeSettings {
     }
 }
 
-/// Whether this peer may be told to lie.
-pub(crate) fn may_lie(config: &Config, agreement: &Agreement) -> Result<(), NodeError> {
-    if agreement.charter.testnet && config.is_loopback() {
-        return Ok(());
-    }
-    let what = "[testnet] attack: a peer may only lie on loopback and under a charter that says testnet = true";
-    Err(NodeError::Unfit(what.to_owned()))
-}
-
 /// How a node ended.
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -152,6 +144,7 @@ pub struct NodeHandle {
     telemetry: Arc<Telemetry>,
     newest: peer::Newest,
     actors: Actors,
+    testnet: Option<TestnetHandle>,
     end: watch::Receiver<Option<End>>,
     /// Ends when locks and ports are free again.
     gone: mpsc::Receiver<Infallible>,
@@ -189,6 +182,7 @@ impl Node {
             conduct,
         } = settings;
         let charter = agreement.charter.clone();
+        let is_testnet = may_lie(&config, &agreement).is_ok();
         let peer_id = identity.peer();
         trainer::check_threads()?;
         let mut store = Store::open(
@@ -300,6 +294,11 @@ impl Node {
         telemetry.node_event(NodeEvent::Serving {
             address: status_address,
         });
+        let testnet = is_testnet.then(|| TestnetHandle {
+            charter,
+            peer: peer_ref.clone(),
+            network: network.clone(),
+        });
         let actors = Actors {
             supervisor,
             peer: peer_ref,
@@ -313,6 +312,7 @@ impl Node {
             telemetry,
             newest,
             actors,
+            testnet,
             end,
             gone,
             lines,
@@ -471,6 +471,12 @@ impl NodeHandle {
             evaluation_seconds,
             history: known.history,
         }
+    }
+
+    /// Something that can give a testnet's orders; `None` unless the charter is marked as a
+    /// testnet's and the peer listens on loopback only.
+    pub fn testnet_handle(&self) -> Option<TestnetHandle> {
+        self.testnet.clone()
     }
 
     /// Waits until the peer is done, stops the actors in order and makes the last lines durable.

@@ -14,6 +14,7 @@
 //! | `process` | what the operating system says about the process |
 //! | `denials`, `reach` | which lines are not repeated |
 
+pub mod anomaly;
 mod denials;
 mod exposition;
 mod histogram;
@@ -23,6 +24,8 @@ mod log;
 mod metrics;
 mod process;
 mod reach;
+#[cfg(feature = "otel")]
+pub(crate) mod spans;
 mod status;
 
 use std::path::{Path, PathBuf};

@@ -21,12 +21,18 @@ fn deploy(path: &str) -> PathBuf {
         .join(path)
 }
 
+/// Says that something is not tested, past the test's capture of output, so that it is seen.
+fn skip(what: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "!! SKIPPED: {what}");
+}
+
 /// What a command of this machine answers; `None`, said loudly, if the machine lacks it.
 fn tool(name: &str, arguments: &[&str]) -> Option<Output> {
     match Command::new(name).args(arguments).output() {
         Ok(output) => Some(output),
         Err(error) => {
-            println!("SKIPPED: {name} cannot be started: {error}");
+            skip(&format!("{name} cannot be started: {error}"));
             None
         }
     }
@@ -348,7 +354,7 @@ fn what_the_debian_package_holds_is_there_or_made_by_its_script() {
 #[test]
 fn what_root_restores_belongs_to_the_services_user() {
     if !nix::unistd::Uid::effective().is_root() {
-        println!("SKIPPED: only root can give files away");
+        skip("only root can give files away");
         return;
     }
     const SERVICE: u32 = 65_532;

@@ -333,3 +333,48 @@ fn state_and_checkpoints_are_for_their_owner_alone_whatever_the_umask() {
     }
     assert!(open.is_empty(), "{open:?}");
 }
+
+/// Longest wait for a peer to say that it does not do what it is told.
+const REFUSED_WITHIN: std::time::Duration = std::time::Duration::from_secs(30);
+
+#[test]
+fn a_peer_of_no_testnet_takes_no_orders_on_stdin() {
+    let federation = Federation::new(2, &["--rounds", "1000000"]);
+    let mut bob = federation.start("bob");
+    let mut ada = kith()
+        .args(["run", "--end-with-parent", "--dir"])
+        .arg(federation.dir("ada"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let id = bob.until_event("connected")["node"].clone();
+    let mut orders = ada.stdin.take().expect("piped");
+    let given = format!(
+        "{{\"order\":\"behave\",\"attack\":\"sign-flip:10\"}}\n{{\"order\":\"keep-apart\",\"peers\":[{id}]}}\nnonsense\n"
+    );
+    orders.write_all(given.as_bytes()).expect("written");
+    let log = BufReader::new(ada.stderr.take().expect("piped")).lines();
+    let (sender, told) = std::sync::mpsc::sync_channel(16);
+    std::thread::spawn(move || {
+        let orders = log.map_while(Result::ok);
+        let orders = orders.filter(|line| line.contains("an order on stdin was not carried out"));
+        orders.into_iter().try_for_each(|line| sender.send(line))
+    });
+    for _ in 0..3 {
+        let line = told.recv_timeout(REFUSED_WITHIN).expect("a refusal");
+        assert!(
+            line.contains("only the peers of a testnet take orders"),
+            "{line}"
+        );
+    }
+    // They still mix each other's models.
+    let round = bob.until_event("round-opened")["round"].as_u64();
+    bob.until("a later round of two", |value| {
+        value["event"] == "aggregated" && value["models"] == 2 && value["round"].as_u64() > round
+    });
+    drop(orders);
+    assert_eq!(ada.wait().expect("ends").code(), Some(0));
+    bob.kill();
+}

@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use common::{Federation, Running, free_port, text_of};
 use kith_node::telemetry::METRICS;
+use kith_node::telemetry::anomaly::{ANOMALIES, Anomaly};
 use serde_json::Value;
 
 fn root() -> PathBuf {
@@ -105,7 +106,7 @@ fn every_alert_has_its_page_and_every_page_its_alert() {
     let cases = text_of(&monitoring("alerts.test.yml"));
     let mut pages = BTreeSet::new();
     let alerts: Vec<&str> = rules.split("- alert: ").skip(1).collect();
-    assert_eq!(alerts.len(), 10);
+    assert_eq!(alerts.len(), 13);
     for alert in alerts {
         let name = alert.lines().next().expect("a name");
         let page = alert
@@ -138,6 +139,40 @@ fn every_alert_has_its_page_and_every_page_its_alert() {
         .map(|entry| entry.expect("an entry").path())
         .collect();
     assert_eq!(found, pages);
+}
+
+#[test]
+fn every_anomaly_has_a_metric_and_an_alert_on_it() {
+    let rules = text_of(&monitoring("alerts.yml"));
+    let reference = text_of(&root().join("docs/reference/metrics.md"));
+    for anomaly in ANOMALIES {
+        let Anomaly {
+            event,
+            metric,
+            alert,
+            ..
+        } = anomaly;
+        let known = METRICS.iter().any(|known| known.name == *metric);
+        assert!(known, "{event}: {metric}");
+        let mut alerts = rules.split("- alert: ");
+        let rule = alerts.find(|rule| rule.lines().next() == Some(alert));
+        let rule = rule.unwrap_or_else(|| panic!("{event}: no {alert}"));
+        assert!(rule.contains(metric), "{alert} is on {metric}");
+        let page = rule
+            .split("runbook: ")
+            .nth(1)
+            .and_then(|rest| rest.lines().next());
+        let page = text_of(&root().join(page.expect("a page")));
+        assert!(page.contains(&format!("`{event}`")), "{event}: {page}");
+        let row = format!(
+            "| `{event}` | {} | {} | `{metric}` | `{alert}` |\n",
+            anomaly.threshold, anomaly.source
+        );
+        assert!(
+            reference.contains(&row),
+            "expected in docs/reference/metrics.md: {row}"
+        );
+    }
 }
 
 #[test]

@@ -2,17 +2,23 @@
 
 mod common;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::Instant;
 
 use common::{Federation, Folder, PATIENCE, kith, told};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, mkfifo};
 
 /// A terminal of tmux in which a command runs; it goes when this is dropped.
 struct Screen {
     /// Holds tmux's socket.
     folder: Folder,
+    /// Has an entry whenever something was written to the terminal.
+    written: Receiver<()>,
 }
 
 impl Screen {
@@ -26,15 +32,26 @@ impl Screen {
             );
             return None;
         }
-        let screen = Screen {
-            folder: Folder::new(),
-        };
+        let folder = Folder::new();
+        let pipe = folder.path("written");
+        mkfifo(&pipe, Mode::S_IRWXU).expect("a pipe");
+        let (sender, written) = sync_channel(1);
+        let screen = Screen { folder, written };
         let program = kith().get_program().to_string_lossy().into_owned();
         let words = [&[program.as_str()], arguments].concat();
         let quoted: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
         // The shell stays, so that what is left on the terminal can be seen.
         let command = format!("{}; echo ended with $?; stty -a; cat", quoted.join(" "));
         screen.tmux(&["new-session", "-d", "-x", "120", "-y", "40", &command]);
+        screen.tmux(&["pipe-pane", &format!("cat > '{}'", pipe.display())]);
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            let mut pipe = std::fs::File::open(pipe).expect("a pipe");
+            while let Ok(1..) = pipe.read(&mut bytes) {
+                // One entry says as much as several.
+                let _ = sender.try_send(());
+            }
+        });
         Some(screen)
     }
 
@@ -51,22 +68,37 @@ impl Screen {
         self.tmux(&["send-keys", key]);
     }
 
-    /// Waits for a screen.
+    /// Waits for a screen: looks whenever something was written.
     fn until(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
-        let begun = Instant::now();
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let shown = self.tmux(&["capture-pane", "-p"]);
             if wanted(&shown) {
                 return shown;
             }
-            assert!(begun.elapsed() < PATIENCE, "{what} never came:\n{shown}");
-            std::thread::sleep(Duration::from_millis(100));
+            let left = deadline.saturating_duration_since(Instant::now());
+            let written = self.written.recv_timeout(left);
+            assert!(written.is_ok(), "{what} never came:\n{shown}");
         }
+    }
+
+    /// The process of the program in it.
+    fn program(&self) -> Pid {
+        let shell = self.tmux(&["display-message", "-p", "#{pane_pid}"]);
+        let shell = shell.trim();
+        let children = format!("/proc/{shell}/task/{shell}/children");
+        let children = common::text_of(Path::new(&children));
+        Pid::from_raw(children.trim().parse().expect("one child"))
     }
 
     /// Presses a key that leaves, and looks at what is left on the terminal.
     fn leave_by(&self, key: &str) {
         self.press(key);
+        self.is_given_back();
+    }
+
+    /// The program ends well, and the terminal is as it was before.
+    fn is_given_back(&self) {
         let shown = self.until("the shell", |shown| shown.contains("icanon"));
         assert!(shown.contains("ended with 0"), "{shown}");
         assert!(
@@ -180,6 +212,22 @@ fn a_peer_is_watched_while_it_runs_and_after_it_was_killed() {
     screen.until("its end", |shown| is(shown, "ada", "ended"));
     bob.kill();
     screen.leave_by("C-c");
+}
+
+#[test]
+fn the_terminal_is_given_back_when_the_program_is_ended_from_outside() {
+    let federation = Federation::new(2, &["--rounds", "2"]);
+    let peers = ["ada", "bob"].map(|name| federation.start(name));
+    for mut peer in peers {
+        assert_eq!(peer.end(), Some(0));
+    }
+    let dir = federation.dir("ada").display().to_string();
+    let Some(screen) = Screen::open(&["watch", "--dir", &dir]) else {
+        return;
+    };
+    screen.until("the peer", |shown| is(shown, "ada", "finished"));
+    kill(screen.program(), Signal::SIGTERM).expect("it runs");
+    screen.is_given_back();
 }
 
 #[test]

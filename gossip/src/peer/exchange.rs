@@ -277,6 +277,11 @@ impl Exchange {
         }
     }
 
+    /// From now on the newest vectors are kept: see `keeps_newest`.
+    pub(super) fn keep_newest(&mut self) {
+        self.keeps_newest = true;
+    }
+
     pub(super) fn dimension(&self) -> usize {
         self.dimension
     }
@@ -767,10 +772,11 @@ impl Exchange {
         Ok(stated.unwrap_or_else(|| Arc::new(values)))
     }
 
-    /// The newest vectors received, by sender.
+    /// The newest vectors received, by sender. Those of before [`Exchange::keep_newest`] may be
+    /// missing.
     pub(super) fn newest(&self) -> impl Iterator<Item = (PeerId, &[f32])> {
-        self.incoming
-            .iter()
+        let kept = self.incoming.iter();
+        kept.filter(|(_, incoming)| !incoming.values.is_empty())
             .map(|(peer, incoming)| (*peer, incoming.values.as_slice()))
     }
 

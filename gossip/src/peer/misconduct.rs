@@ -4,6 +4,8 @@
 //! forge, to say different things to different neighbours or to hold an update back. The simulator
 //! hands a conduct in, and so does a testnet under a charter that is marked as a testnet's.
 //!
+//! A testnet may also change the conduct of a peer that runs: [`Peer::behave`].
+//!
 //! Two places lead here: [`Peer::release`], where a liar's vector takes the place of the trained
 //! one, and the end of [`Peer::handle`](super::Peer::handle), where the effects of an input are
 //! rewritten.
@@ -41,6 +43,15 @@ impl Misconduct {
 }
 
 impl Peer {
+    /// From its next update on the peer behaves in this way. Only drivers of testnets have a reason
+    /// to call it.
+    pub fn behave(&mut self, conduct: Box<dyn Conduct>) {
+        self.misconduct = Misconduct::new(conduct);
+        if self.misconduct.is_some() {
+            self.exchange.keep_newest();
+        }
+    }
+
     fn conduct(&mut self) -> &mut dyn Conduct {
         self.misconduct
             .as_mut()

@@ -1,5 +1,6 @@
 //! The actor that owns the libp2p swarm.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
@@ -11,6 +12,7 @@ use kameo::actor::{ActorRef, Recipient, WeakActorRef};
 use kameo::error::ActorStopReason;
 use kameo::mailbox::{MailboxReceiver, Signal};
 use kameo::message::{Context, Message};
+use kith_consensus::PeerId;
 use kith_gossip::net::{Network, NetworkEvent};
 use kith_gossip::{Effect, Input};
 
@@ -156,6 +158,17 @@ impl NetworkActor {
             // A peer that has stopped needs no more inputs.
             let _ = peer.tell(input).send().await;
         }));
+    }
+}
+
+/// Neither dial nor answer these peers: see [`Network::keep_apart`].
+pub(crate) struct KeepApart(pub(crate) BTreeSet<PeerId>);
+
+impl Message<KeepApart> for NetworkActor {
+    type Reply = ();
+
+    async fn handle(&mut self, KeepApart(peers): KeepApart, _: &mut Context<Self, ()>) {
+        self.arguments.network.keep_apart(peers);
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 use kameo::Actor;
 use kameo::actor::ActorRef;
 use kameo::message::{Context, Message};
-use kith_gossip::{Effect, Event, Input, Parameters, Peer, Record};
+use kith_gossip::{Conduct, Effect, Event, Input, Parameters, Peer, Record};
 
 use super::network::NetworkActor;
 use super::store::{Append, StoreActor};
@@ -87,6 +87,17 @@ impl Message<Input> for PeerActor {
         }
         self.effects = effects;
         self.append_lines();
+    }
+}
+
+/// Behave in this way from the next update on: see [`Peer::behave`].
+pub(crate) struct Behave(pub(crate) Box<dyn Conduct>);
+
+impl Message<Behave> for PeerActor {
+    type Reply = ();
+
+    async fn handle(&mut self, Behave(conduct): Behave, _: &mut Context<Self, ()>) {
+        self.arguments.peer.behave(conduct);
     }
 }
 

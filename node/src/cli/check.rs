@@ -26,8 +26,8 @@ use crate::data::{self, OwnRows};
 use crate::error::NodeError;
 use crate::guarantee::Guarantee;
 use crate::identity::Identity;
-use crate::node::may_lie;
 use crate::readiness;
+use crate::testnet::may_lie;
 
 /// Memory of the program before any model, measured on a running testnet peer.
 const BASE_BYTES: u64 = 16 << 20;

@@ -204,7 +204,8 @@ impl Init {
              listen = \"127.0.0.1:0\"\n\
              # allow_other_machines = true\n\
              # names = [\"kith.example.org\"]\n\
-             # token = \"status.token\"\n\n\
+             # token = \"status.token\"\n\
+             # page = true   what this peer sees, in a browser on this machine\n\n\
              # Threads for training; as many as the machine has cores, where nothing is said.\n\
              [resources]\n\
              # threads = 1\n",

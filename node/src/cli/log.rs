@@ -1,5 +1,6 @@
 //! `kith log`: a peer's event log, from the running peer or from its state folder.
 
+mod export;
 mod follow;
 mod tensorboard;
 
@@ -27,13 +28,13 @@ const SHOWN: usize = 100;
 /// Show a peer's event log
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  kith log --dir ada --count 20\n  kith log --dir ada --json | jq 'select(.event == \"refused\")'\n  kith log --dir net --tensorboard curves"
+    after_help = "Examples:\n  kith log --dir ada --count 20\n  kith log --dir ada --json | jq 'select(.event == \"refused\")'\n  kith log --dir net --tensorboard curves\n  kith log --dir ada --export ada.jsonl && kith view ada.jsonl"
 )]
 pub(crate) struct Log {
     /// The peer's folder; with --tensorboard a testnet's too
     #[arg(long, default_value = ".")]
     dir: PathBuf,
-    /// How many of the last events; 100 if this is not given, with --tensorboard all
+    /// How many of the last events; 100 if this is not given, with --tensorboard and --export all
     #[arg(long)]
     count: Option<usize>,
     /// JSON lines as they are stored
@@ -42,14 +43,20 @@ pub(crate) struct Log {
     /// Write the rounds' numbers into this folder, for TensorBoard, instead of showing the log
     #[arg(long, value_name = "DIR")]
     tensorboard: Option<PathBuf>,
+    /// Write the log into this file of events, for `kith view`, instead of showing it
+    #[arg(long, value_name = "FILE", conflicts_with = "tensorboard")]
+    export: Option<PathBuf>,
 }
 
 impl Log {
     pub(crate) fn run(self) -> Verdict {
         if let Some(out) = &self.tensorboard {
-            return self.export(out);
+            return self.to_tensorboard(out);
         }
         let config = Config::load(&self.dir.join(CONFIG_FILE))?;
+        if let Some(out) = &self.export {
+            return self.to_events(&config, out);
+        }
         let lines = read(&config, self.count.unwrap_or(SHOWN))?;
         // If the charter cannot be read, ids are shown instead of names.
         let names = if self.json {
@@ -67,8 +74,23 @@ impl Log {
         done()
     }
 
+    /// Writes a file of events.
+    fn to_events(&self, config: &Config, out: &Path) -> Verdict {
+        let count = export::export(config, self.count.unwrap_or(usize::MAX), out)?;
+        if self.json {
+            print_json(&json!({"written": [out], "events": count}))?;
+        } else {
+            print(&format!("{}\n", out.display()))?;
+            tell(&format!(
+                "{count} events; look at them with `kith view {}`",
+                out.display()
+            ));
+        }
+        done()
+    }
+
     /// Writes a file for TensorBoard into a folder for each peer.
-    fn export(&self, out: &Path) -> Verdict {
+    fn to_tensorboard(&self, out: &Path) -> Verdict {
         let mut written = Vec::new();
         for folder in peers(&self.dir)? {
             let config = Config::load(&folder.join(CONFIG_FILE))?;

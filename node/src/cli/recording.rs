@@ -7,7 +7,7 @@ use kith_consensus::{Charter, PeerId};
 use kith_simulations::plot::graph::places;
 
 use super::output::Failure;
-use crate::page::recording::{Header, Member, Role};
+use crate::page::recording::{Header, Member, PEERS_MAX, Role};
 
 /// Rounds whose graphs are looked at if they change.
 const GRAPHS_MAX: u64 = 64;
@@ -55,7 +55,38 @@ pub(super) fn header(
             })
             .collect(),
         links,
+        seen_by: None,
     })
+}
+
+/// The same for one peer's log: roles are not known, and only the links of that peer are seen.
+///
+/// # Errors
+/// When the charter has no list of members, more of them than a page shows, or no graph for them.
+pub(super) fn header_of_peer(charter: &Charter, own: &PeerId) -> Result<Header, Failure> {
+    let members = charter.membership.members.iter();
+    let mut peers: Vec<Named> = members
+        .map(|member| (member.name.clone(), member.key, false))
+        .collect();
+    peers.sort_by_key(|(_, peer, _)| *peer);
+    let count = peers.len();
+    if count > PEERS_MAX {
+        return Err(Failure::new(format!(
+            "{count} peers, and a page shows {PEERS_MAX}"
+        )));
+    }
+    let Some(place) = peers.iter().position(|(_, peer, _)| peer == own) else {
+        return Err(Failure::new(
+            "a page needs to know who exchanges updates with whom; expected a charter that lists its members, this peer among them",
+        ));
+    };
+    let mut header = header(charter, charter.to_toml(), "", &peers)?;
+    let of_own = |(a, b): &(usize, usize)| *a == place || *b == place;
+    header.links.retain(of_own);
+    let peers = header.peers.iter_mut();
+    peers.for_each(|member| member.role = Role::Unknown);
+    header.seen_by = Some(place);
+    Ok(header)
 }
 
 /// The pairs that exchange updates in some round.

@@ -1,5 +1,9 @@
 //! `kith run`: one peer, until it has finished or is asked to leave.
 
+pub(super) mod orders;
+#[cfg(feature = "otel")]
+mod otel;
+mod page;
 mod service;
 
 use std::collections::BTreeMap;
@@ -68,7 +72,8 @@ pub(crate) struct Run {
     /// How to log on stderr
     #[arg(long, value_enum, default_value = "human")]
     log_format: LogFormat,
-    /// Leave when stdin ends: the process that started this peer is gone
+    /// Leave when stdin ends: the process that started this peer is gone. A testnet's peer takes
+    /// its orders there
     #[arg(long)]
     end_with_parent: bool,
 }
@@ -100,27 +105,47 @@ impl Run {
             config.key.clone_from(key);
         }
         let settings = NodeSettings::of_config(config, attack)?;
+        let charter = &settings.agreement.charter;
+        let page = page::Wanted::of(&settings.config, charter, &settings.identity)?;
         let runtime = super::runtime(2)?;
-        let verdict = runtime.block_on(self.drive(settings));
+        let verdict = runtime.block_on(self.drive(settings, page));
         // Work in progress (a training step) is not waited for: everything that counts is on disk.
         runtime.shutdown_timeout(Duration::from_millis(200));
         verdict
     }
 
-    async fn drive(&self, settings: NodeSettings) -> Verdict {
+    async fn drive(&self, settings: NodeSettings, page: Option<page::Wanted>) -> Verdict {
+        #[cfg(feature = "otel")]
+        let (traced, sending) = otel::begin(
+            settings.agreement.charter.genesis,
+            settings.identity.peer(),
+            &settings.config.name,
+        )?
+        .unzip();
         let mut node = Node::start(settings).await?;
         let leave = Arc::new(Notify::new());
         leave_on_signals(&leave)?;
         tokio::spawn(service::report(node.telemetry().clone()));
         if self.end_with_parent {
-            leave_with_parent(leave.clone());
+            orders::follow(node.testnet_handle(), leave.clone());
         }
         let shown = Arc::new(AtomicU64::new(0));
+        let page = match page {
+            Some(page) => Some(page.serve(leave.clone()).await?),
+            None => None,
+        };
         let watcher = {
-            let (lines, json, leave, shown) =
-                (node.lines(), self.json, leave.clone(), shown.clone());
+            let mut reader = Reader {
+                json: self.json,
+                page,
+                #[cfg(feature = "otel")]
+                traced,
+                leave: leave.clone(),
+                shown: shown.clone(),
+            };
+            let lines = node.lines();
             // On a thread of its own, since the reader may be slow.
-            tokio::task::spawn_blocking(move || watch(lines, json, &leave, &shown))
+            tokio::task::spawn_blocking(move || watch(lines, &mut reader))
         };
         let ended = wait_or_leave(node, &leave).await;
         let patience = if self.end_with_parent {
@@ -131,6 +156,10 @@ impl Run {
         let hopeless = last_lines(watcher, &shown, patience)
             .await
             .and_then(|watched| watched.hopeless);
+        #[cfg(feature = "otel")]
+        if let Some(sending) = sending {
+            sending.end().await;
+        }
         match (ended?, hopeless) {
             (_, Some(why)) => Err(why.into()),
             (Some(outcome), None) if !outcome.finished => {
@@ -221,14 +250,6 @@ fn leave_on_signals(leave: &Arc<Notify>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A thread of its own, since reading stdin cannot be cancelled.
-fn leave_with_parent(leave: Arc<Notify>) {
-    std::thread::spawn(move || {
-        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
-        leave.notify_one();
-    });
-}
-
 async fn wait_or_leave(node: NodeHandle, leave: &Notify) -> Result<Option<Outcome>, NodeError> {
     let leave_handle = node.leave_handle();
     let ended = node.wait();
@@ -287,13 +308,21 @@ async fn last_lines(
     }
 }
 
-/// Shows the lines until the report, and asks to leave if it makes no sense to continue.
-fn watch(
-    mut lines: broadcast::Receiver<Line>,
+/// Who reads a node's lines.
+struct Reader {
+    /// Whether somebody does on stdout.
     json: bool,
-    leave: &Notify,
-    shown: &AtomicU64,
-) -> Watched {
+    page: Option<page::Shown>,
+    #[cfg(feature = "otel")]
+    traced: Option<otel::Traced>,
+    leave: Arc<Notify>,
+    /// The number of lines that were shown.
+    shown: Arc<AtomicU64>,
+}
+
+/// Shows the lines until the report, and asks to leave if it makes no sense to continue.
+fn watch(mut lines: broadcast::Receiver<Line>, reader: &mut Reader) -> Watched {
+    let json = reader.json;
     let mut watched = Watched::default();
     let mut joining = Joining::default();
     let mut heard = true;
@@ -302,10 +331,17 @@ fn watch(
             Ok(line) => line,
             Err(broadcast::error::RecvError::Lagged(missed)) => {
                 tracing::warn!("{missed} events were not shown: whoever reads stdout is too slow");
+                reader.page.iter().for_each(|page| page.misses(missed));
                 continue;
             }
             Err(broadcast::error::RecvError::Closed) => return watched,
         };
+        reader.page.iter().for_each(|page| page.add(&line));
+        #[cfg(feature = "otel")]
+        reader
+            .traced
+            .iter_mut()
+            .for_each(|traced| traced.add(&line));
         // The reader may be slow or gone. That costs lines, but never the federation's work.
         if json
             && heard
@@ -315,7 +351,7 @@ fn watch(
             heard = false;
             tracing::warn!("events are no longer shown: stdout cannot be written: {error}");
         }
-        shown.fetch_add(1, Ordering::Relaxed);
+        reader.shown.fetch_add(1, Ordering::Relaxed);
         match &line.what {
             What::Node(NodeEvent::Listening { address }) if !json => {
                 tracing::info!("others reach this peer with: bootstrap = [\"{address}\"]");
@@ -334,7 +370,7 @@ fn watch(
                     _ => None,
                 };
                 if watched.hopeless.is_some() {
-                    leave.notify_one();
+                    reader.leave.notify_one();
                 }
             }
             _ => {}

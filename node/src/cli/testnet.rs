@@ -6,10 +6,12 @@ mod control;
 mod directory;
 mod ending;
 mod live;
+mod partition;
 mod plan;
 mod record;
 mod report;
 mod show;
+mod stdin;
 mod supervisor;
 mod tally;
 
@@ -71,10 +73,14 @@ enum TestnetCommand {
     Pause(Named),
     /// Let a paused peer run again
     Resume(Named),
-    /// Let a peer lie from now on; it is started again for it
+    /// Let a peer lie from its next update on
     Attack(Attacked),
-    /// Let a peer be honest from now on; it is started again for it
+    /// Let a peer be honest from its next update on
     Honest(Named),
+    /// Cut some peers off from all others, as if the network between them had failed
+    Partition(Parted),
+    /// End the partition: the peers find each other again
+    Heal(Where),
     /// Stop a detached testnet
     Down(Where),
 }
@@ -107,6 +113,16 @@ struct Attacked {
     /// What it does (`kith list attacks`)
     #[arg(long, default_value = "sign-flip:10")]
     attack: String,
+}
+
+/// Which peers are cut off from the others.
+#[derive(Debug, Args)]
+struct Parted {
+    /// Their names, for example peer-1 peer-2 peer-3; they still reach each other
+    #[arg(required = true)]
+    nodes: Vec<String>,
+    #[command(flatten)]
+    place: Where,
 }
 
 /// What to start. Options that are not given follow from the data set.
@@ -222,6 +238,12 @@ impl Testnet {
             Some(TestnetCommand::Pause(named)) => named.order(|node| Request::Pause { node }),
             Some(TestnetCommand::Resume(named)) => named.order(|node| Request::Resume { node }),
             Some(TestnetCommand::Honest(named)) => named.order(|node| Request::Honest { node }),
+            Some(TestnetCommand::Partition(Parted { nodes, place })) => {
+                control::order(&place.dir, &Request::Partition { nodes }, place.json)
+            }
+            Some(TestnetCommand::Heal(place)) => {
+                control::order(&place.dir, &Request::Heal, place.json)
+            }
             Some(TestnetCommand::Attack(Attacked { named, attack })) => {
                 named.order(|node| Request::Attack { node, attack })
             }

@@ -10,12 +10,16 @@ mod source;
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::time::Duration;
 
 use clap::Args;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyModifiers};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::done;
 use super::output::{Failure, Verdict};
@@ -31,7 +35,8 @@ const INTERVAL: Duration = Duration::from_millis(500);
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Keys: ↑ ↓ choose a peer, q or Ctrl-C leaves. In a testnet that runs: k kills the chosen peer, r starts it again.
-A file holds events as JSON lines, as `kith run --json` and `kith log --json` write them.
+A file holds events as JSON lines, as `kith run --json` and `kith log --json` write them, or is a testnet's events.jsonl.
+One that still grows is followed.
 
 Examples:
   kith watch --dir ada             one peer, running or stopped
@@ -68,6 +73,8 @@ impl Watch {
                 "stdout is no terminal, and `kith watch` draws on one; `kith status` and `kith testnet status` print where a peer or a testnet stands",
             ));
         }
+        let runtime = super::runtime(1)?;
+        let ended = ended_by_signal(&runtime)?;
         let (seen, chosen) = (source.look(), 0);
         let mut view = View { seen, chosen };
         let (orders, asked) = sync_channel(1);
@@ -77,7 +84,7 @@ impl Watch {
         reader
             .spawn(move || follow(source, &asked, &looks))
             .map_err(|error| Failure::new(format!("no thread could be started: {error}")))?;
-        on_screen(|terminal| show(terminal, &mut view, &orders, &seen))
+        on_screen(|terminal| show(terminal, &mut view, &orders, &seen, &ended))
             .map_err(|error| Failure::new(format!("the terminal failed: {error}")))?;
         done()
     }
@@ -111,8 +118,9 @@ fn show(
     view: &mut View,
     orders: &SyncSender<Named>,
     looks: &Receiver<Seen>,
+    ended: &AtomicBool,
 ) -> std::io::Result<()> {
-    loop {
+    while !ended.load(Ordering::Relaxed) {
         terminal.draw(|frame| draw::draw(frame, view))?;
         if event::poll(KEY_WAIT)?
             && let Event::Key(key) = event::read()?
@@ -129,6 +137,24 @@ fn show(
             Err(gone) => return Err(std::io::Error::other(gone)),
         }
     }
+    Ok(())
+}
+
+/// Becomes true when somebody ends this process by a signal (SIGTERM, or SIGHUP where the terminal
+/// is gone), so that the terminal is given back first.
+fn ended_by_signal(runtime: &Runtime) -> Result<Arc<AtomicBool>, Failure> {
+    let ended = Arc::new(AtomicBool::new(false));
+    let _entered = runtime.enter();
+    for kind in [SignalKind::terminate(), SignalKind::hangup()] {
+        let mut signals = signal(kind)
+            .map_err(|error| Failure::new(format!("signals cannot be received: {error}")))?;
+        let ended = ended.clone();
+        runtime.spawn(async move {
+            signals.recv().await;
+            ended.store(true, Ordering::Relaxed);
+        });
+    }
+    Ok(ended)
 }
 
 impl View {

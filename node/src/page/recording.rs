@@ -5,12 +5,13 @@
 //! the testnet runs, so its end may be missing when it was killed: it is read up to there.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use kith_consensus::PeerId;
 use serde::{Deserialize, Serialize};
 
+use super::growing::{Growing, Next};
 use crate::private;
 use crate::telemetry::Line;
 
@@ -50,6 +51,10 @@ pub(crate) struct Header {
     pub(crate) peers: Vec<Member>,
     /// Pairs of peers that exchange updates in some round, by position, the smaller one first.
     pub(crate) links: Vec<(usize, usize)>,
+    /// The one peer whose lines these are, by position, if it is one peer's log: then roles are not
+    /// known, and of the others only what that peer saw.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) seen_by: Option<usize>,
 }
 
 impl Header {
@@ -71,7 +76,7 @@ pub(crate) struct Member {
     pub(crate) place: (f64, f64),
 }
 
-/// The two kinds of peers; only a testnet's supervisor knows which is which.
+/// What is known of a peer's honesty: a testnet's supervisor knows it, a peer does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Role {
@@ -79,6 +84,8 @@ pub(crate) enum Role {
     Honest,
     /// It lies.
     Adversary,
+    /// Nobody here knows.
+    Unknown,
 }
 
 /// Something that the supervisor noticed.
@@ -105,13 +112,20 @@ pub(crate) enum Noticed {
     Paused(usize),
     /// It runs again.
     Resumed(usize),
-    /// From its next start on a peer lies in another way than before, or is honest.
+    /// From its next update on a peer lies in another way than before, or is honest.
     Conduct {
         /// Its position.
         peer: usize,
         /// What it does; `None`: it is honest.
         attack: Option<String>,
     },
+    /// The peers at these positions are cut off from all others.
+    Parted {
+        /// Their positions; never none and never all.
+        side: Vec<usize>,
+    },
+    /// The partition is over.
+    Healed,
     /// Accuracies without a federation, measured at the end.
     Baselines {
         /// Mean over the honest peers, each training alone.
@@ -200,6 +214,19 @@ impl Recorder {
         Some(remark)
     }
 
+    /// Hands everything to the operating system, for a file that nobody reads meanwhile.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn close(mut self) -> Result<(), RecordingError> {
+        let flushed = self.file.as_mut().map_or(Ok(()), Write::flush);
+        flushed.map_err(|source| RecordingError::Io {
+            act: "write",
+            path: self.path,
+            source,
+        })
+    }
+
     /// Hands what was added to the operating system.
     pub(crate) fn flush(&mut self) {
         // An error comes again with the next entry.
@@ -217,14 +244,22 @@ impl Recorder {
     }
 }
 
-/// Reads a file of events, entry by entry.
+/// Reads a file of events, entry by entry. As an iterator it ends where the file ends now, and goes
+/// on when the file has grown.
 pub(crate) struct Recording {
-    lines: BufReader<File>,
-    /// Number of the line that was read last, from 1.
-    line: u64,
+    lines: Growing,
     path: PathBuf,
-    /// What is said of the rest if it cannot be read.
-    cut: Option<String>,
+    end: End,
+}
+
+/// Why no entry comes now.
+enum End {
+    /// The last line is whole.
+    Whole,
+    /// The last line is not.
+    Unfinished,
+    /// A line can never be read, for this reason.
+    Damaged(String),
 }
 
 impl Recording {
@@ -242,16 +277,15 @@ impl Recording {
         } else {
             place.to_owned()
         };
-        let file = File::open(&path).map_err(|source| RecordingError::Io {
+        let lines = Growing::open(&path, LINE_MAX).map_err(|source| RecordingError::Io {
             act: "read",
             path: path.clone(),
             source,
         })?;
         let mut recording = Recording {
-            lines: BufReader::new(file),
-            line: 0,
+            lines,
             path,
-            cut: None,
+            end: End::Whole,
         };
         match recording.header() {
             Ok(header) => Ok((header, recording)),
@@ -262,10 +296,24 @@ impl Recording {
         }
     }
 
-    /// What is said of the rest of the file if it cannot be read; known once the entries have
-    /// ended.
-    pub(crate) fn cut(&self) -> Option<&str> {
-        self.cut.as_deref()
+    /// What is said of the end of the file if it cannot be read: an unfinished line may still be
+    /// finished, a damaged one never is.
+    pub(crate) fn cut(&self) -> Option<String> {
+        let why = match &self.end {
+            End::Whole => return None,
+            End::Unfinished => "it has no end",
+            End::Damaged(why) => why,
+        };
+        Some(format!(
+            "line {} of {} cannot be read ({why}); events are shown up to there",
+            self.lines.line(),
+            self.path.display()
+        ))
+    }
+
+    /// Whether nothing more can come, however the file grows.
+    pub(crate) fn is_damaged(&self) -> bool {
+        matches!(self.end, End::Damaged(_))
     }
 
     fn header(&mut self) -> Result<Header, String> {
@@ -273,7 +321,11 @@ impl Recording {
         struct Version {
             kith_events: u32,
         }
-        let text = self.next_line()?.ok_or("it is empty")?;
+        let text = match self.lines.next()? {
+            Next::Line(text) => text,
+            Next::End => return Err("it is empty".to_owned()),
+            Next::Unfinished => return Err("its first line has no end".to_owned()),
+        };
         let wrong = |error: serde_json::Error| error.to_string();
         let Version { kith_events } = serde_json::from_slice(&text).map_err(wrong)?;
         if kith_events != VERSION {
@@ -286,26 +338,27 @@ impl Recording {
         if peers > PEERS_MAX {
             return Err(format!("{peers} peers, and a page shows {PEERS_MAX}"));
         }
-        if header.links.iter().any(|(a, b)| (*a).max(*b) >= peers) {
-            return Err(format!("a link to a peer beyond the {peers} of its roster"));
+        let places = header.links.iter().flat_map(|(a, b)| [*a, *b]);
+        if places.chain(header.seen_by).any(|place| place >= peers) {
+            return Err(format!("a place beyond the {peers} peers of its roster"));
         }
         Ok(header)
     }
 
-    /// The next line without its end; `None` at the end of the file.
-    fn next_line(&mut self) -> Result<Option<Vec<u8>>, String> {
-        let mut text = Vec::new();
-        self.line += 1;
-        (&mut self.lines)
-            .take(LINE_MAX)
-            .read_until(b'\n', &mut text)
-            .map_err(|error| error.to_string())?;
-        match text.pop() {
-            None => Ok(None),
-            Some(b'\n') => Ok(Some(text)),
-            Some(_) if text.len() as u64 + 1 == LINE_MAX => Err("it is too long".to_owned()),
-            Some(_) => Err("it has no end".to_owned()),
-        }
+    fn entry(&mut self) -> Result<Option<Entry>, String> {
+        let text = match self.lines.next()? {
+            Next::Line(text) => text,
+            Next::End => {
+                self.end = End::Whole;
+                return Ok(None);
+            }
+            Next::Unfinished => {
+                self.end = End::Unfinished;
+                return Ok(None);
+            }
+        };
+        let entry = serde_json::from_slice(&text);
+        entry.map(Some).map_err(|error| error.to_string())
     }
 }
 
@@ -313,19 +366,11 @@ impl Iterator for Recording {
     type Item = Entry;
 
     fn next(&mut self) -> Option<Entry> {
-        if self.cut.is_some() {
+        if self.is_damaged() {
             return None;
         }
-        let read = self.next_line().and_then(|text| {
-            let read = text.map(|text| serde_json::from_slice(&text));
-            read.transpose().map_err(|error| error.to_string())
-        });
-        read.unwrap_or_else(|why| {
-            self.cut = Some(format!(
-                "line {} of {} cannot be read ({why}); events are shown up to there",
-                self.line,
-                self.path.display()
-            ));
+        self.entry().unwrap_or_else(|why| {
+            self.end = End::Damaged(why);
             None
         })
     }
@@ -361,6 +406,7 @@ pub(super) mod tests {
             attack: Some("sign-flip".to_owned()),
             peers: (1..=3).map(member).collect(),
             links: vec![(0, 1), (0, 2), (1, 2)],
+            seen_by: None,
         }
     }
 
@@ -455,11 +501,12 @@ pub(super) mod tests {
                     assert_eq!(read, some_entries()[..read.len()]);
                     let at_an_end = whole[length - 1] == b'\n';
                     assert_eq!(entries.cut().is_none(), at_an_end, "{length}");
-                    told += u64::from(
-                        entries
-                            .cut()
-                            .is_some_and(|text| text.contains("up to there")),
-                    );
+                    let cut = entries.cut();
+                    told += u64::from(cut.is_some_and(|text| text.contains("up to there")));
+                    // The rest comes later.
+                    std::fs::write(&file, &whole).unwrap();
+                    assert_eq!(entries.by_ref().count(), some_entries().len() - read.len());
+                    assert_eq!(entries.cut(), None);
                 }
             }
         }

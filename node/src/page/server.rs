@@ -30,12 +30,9 @@ use crate::token::Token;
 /// The port if none is asked for (guess: not registered with IANA).
 pub(crate) const PORT: u16 = 9470;
 /// Shortest time between two snapshots of one stream. A browser shares the cores of the testnet that
-/// it shows, and twice a second looks live (guess).
-const BETWEEN: Duration = Duration::from_millis(500);
-/// The same with many peers: a snapshot of 256 takes some hundred kilobytes.
-const BETWEEN_LARGE: Duration = Duration::from_secs(1);
-/// Peers above which a page has many.
-const LARGE: usize = 64;
+/// it shows: at 500 ms Chromium took a tenth of a core (measured, eight peers). A second looks live
+/// (guess), and leaves another one in which a killed peer is shown as gone.
+const BETWEEN: Duration = Duration::from_secs(1);
 /// Longest life of a connection; a stream that ends so is resumed.
 const LIFETIME: Duration = Duration::from_secs(3600);
 /// Most bytes of an order.
@@ -188,16 +185,12 @@ async fn stream(
         .get("last-event-id")
         .and_then(|id| resumed(&served.run, id.to_str().ok()?));
     let changed = served.page.changed.subscribe();
-    let between = match served.page.lock().peers.len() > LARGE {
-        true => BETWEEN_LARGE,
-        false => BETWEEN,
-    };
     let start = (served, changed, last);
     let snapshots = futures::stream::unfold(start, move |(served, mut changed, last)| async move {
         if let Some((changes, _)) = last {
             let newer = changed.wait_for(|now| *now != changes).await;
             newer.ok()?;
-            tokio::time::sleep(between).await;
+            tokio::time::sleep(BETWEEN).await;
         }
         let changes = *changed.borrow_and_update();
         let shown = served.page.snapshot(last.map_or(0, |(_, listed)| listed));

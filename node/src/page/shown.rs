@@ -25,7 +25,11 @@ pub(super) struct Snapshot {
     pub(super) completed: u64,
     pub(super) seconds: f64,
     pub(super) over: bool,
+    /// The one peer whose lines these are, if it is one peer's log.
+    pub(super) seen_by: Option<usize>,
     pub(super) remark: Option<String>,
+    /// Peers that are cut off from all others.
+    pub(super) apart: Vec<usize>,
     pub(super) peers: Vec<PeerShown>,
     pub(super) links: Vec<LinkShown>,
     /// Means over the honest peers.
@@ -60,6 +64,8 @@ pub(super) struct PeerShown {
     pub(super) dropped: Option<f64>,
     /// The same of the newest round of each.
     pub(super) dropped_last: Option<f64>,
+    /// Peers that have suspected it.
+    pub(super) suspected_by: usize,
     pub(super) curves: Curves,
 }
 
@@ -159,7 +165,9 @@ impl View {
             completed: self.completed(),
             seconds: self.seconds,
             over: self.over,
+            seen_by: header.seen_by,
             remark: self.remark.clone(),
+            apart: self.apart.clone(),
             peers: (0..self.peers.len()).map(|peer| self.peer(peer)).collect(),
             links: header.links.iter().map(|link| self.link(*link)).collect(),
             mean: self.means(),
@@ -180,11 +188,15 @@ impl View {
         }
     }
 
+    /// Peers that were not started as liars, as far as it is known.
     fn honest(&self) -> impl Iterator<Item = usize> + '_ {
-        (0..self.peers.len()).filter(|peer| self.header.peers[*peer].role == Role::Honest)
+        (0..self.peers.len()).filter(|peer| self.header.peers[*peer].role != Role::Adversary)
     }
 
     fn completed(&self) -> u64 {
+        if let Some(own) = self.header.seen_by {
+            return self.peers[own].known.completed;
+        }
         let living = self
             .honest()
             .filter(|peer| self.peers[*peer].state != State::Gone);
@@ -220,6 +232,7 @@ impl View {
                 self.honest()
                     .filter_map(|receiver| self.peers[receiver].left_out.get(&peer).copied()),
             ),
+            suspected_by: self.suspected_by(peer),
             curves: Curves {
                 training_loss: seen.training_loss.clone(),
                 loss: seen.loss.clone(),
@@ -310,6 +323,10 @@ impl View {
     fn event_shown(&self, listed: &Listed) -> EventShown {
         let (event, text) = match &listed.what {
             Told::Process(what) => ((*what).to_owned(), String::new()),
+            Told::Drift(loss) => (
+                "drift-suspected".to_owned(),
+                format!("its held-out loss, {loss:.4}, has left the others'"),
+            ),
             Told::Line(what) => (what.name(), self.fields(what)),
         };
         EventShown {

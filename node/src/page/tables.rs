@@ -73,6 +73,7 @@ fn row(peer: &PeerShown) -> Vec<String> {
     let role = match peer.role {
         Role::Honest => "honest",
         Role::Adversary => "adversary",
+        Role::Unknown => "not known",
     };
     let state = serde_json::to_value(peer.state).ok();
     let state = state.and_then(|state| Some(state.as_str()?.to_owned()));

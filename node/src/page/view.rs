@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::curve::Curve;
 use super::recording::{Entry, Header, Noticed, Role};
+use crate::telemetry::anomaly::Drift;
 use crate::telemetry::{Known, Line, What};
 
 /// Notable events that are kept; the page shows as many.
@@ -44,6 +45,8 @@ pub(super) enum State {
     Running,
     /// It has gone through all rounds.
     Finished,
+    /// The one peer that reports has no connection to it.
+    Away,
     /// Its process is stopped for a while.
     Paused,
     /// Its process ended before that.
@@ -79,8 +82,14 @@ pub(super) struct Seen {
     pub(super) loss: Curve,
     pub(super) accuracy: Curve,
     pub(super) rounds: VecDeque<Round>,
+    /// Whether its held-out loss leaves the others'.
+    drift: Drift,
+    /// Peers that it has suspected.
+    pub(super) suspects: BTreeSet<usize>,
     /// Neighbours that its last closed round missed and that have sent nothing since.
     pub(super) absent: BTreeSet<usize>,
+    /// Peers whose connection ended and that have not come back.
+    disconnected: BTreeSet<usize>,
     /// Share of each neighbour's contribution that its rule left out last.
     pub(super) left_out: BTreeMap<usize, f64>,
     /// Share of its newest model that comes from each neighbour.
@@ -89,6 +98,32 @@ pub(super) struct Seen {
 }
 
 impl Seen {
+    /// Something came from another peer, or its connection began or ended.
+    fn meets(&mut self, other: usize, event: &Event) {
+        match event {
+            Event::Accepted { .. } => drop(self.absent.remove(&other)),
+            Event::Connected { .. } => drop(self.disconnected.remove(&other)),
+            Event::Disconnected { .. } => drop(self.disconnected.insert(other)),
+            Event::Suspected { .. } => drop(self.suspects.insert(other)),
+            _ => {}
+        }
+    }
+
+    /// What the one peer that reports says of this one.
+    fn is_met(&mut self, event: &Event) {
+        match event {
+            _ if self.state == State::Finished => {}
+            Event::Departed { finished: true, .. } => self.state = State::Finished,
+            Event::Connected { .. } => self.state = State::Running,
+            Event::Disconnected { .. } => self.state = State::Away,
+            Event::Accepted { of, .. } => {
+                self.state = State::Running;
+                self.known.completed = self.known.completed.max(*of);
+            }
+            _ => {}
+        }
+    }
+
     /// A line shows that it is in its rounds. The line of a paused process was on its way before.
     fn runs(&mut self) {
         if self.state != State::Paused {
@@ -112,6 +147,8 @@ pub(super) struct Listed {
 pub(super) enum Told {
     Line(Box<What>),
     Process(&'static str),
+    /// The peer's held-out loss, which has left the others'.
+    Drift(f64),
 }
 
 /// Everything that a page shows.
@@ -123,6 +160,8 @@ pub(super) struct View {
     pub(super) events: VecDeque<Listed>,
     /// Events that were listed so far.
     pub(super) listed: u64,
+    /// Peers that are cut off from all others; none without a partition.
+    pub(super) apart: Vec<usize>,
     /// Mean accuracy alone, and the pooled one.
     pub(super) baselines: Option<(f64, f64)>,
     pub(super) over: bool,
@@ -140,6 +179,7 @@ impl View {
             seconds: 0.0,
             events: VecDeque::new(),
             listed: 0,
+            apart: Vec::new(),
             baselines: None,
             over: false,
             remark: None,
@@ -156,6 +196,8 @@ impl View {
             Noticed::Paused(peer) => self.process(entry.seconds, *peer, State::Paused),
             Noticed::Resumed(peer) => self.process(entry.seconds, *peer, State::Running),
             Noticed::Conduct { peer, attack } => self.conduct(entry.seconds, *peer, attack),
+            Noticed::Parted { side } => self.parts(entry.seconds, side),
+            Noticed::Healed => self.parts(entry.seconds, &[]),
             Noticed::Baselines { local_only, pooled } => {
                 self.baselines = Some((*local_only, *pooled));
             }
@@ -170,6 +212,14 @@ impl View {
 
     fn positions(&self, peers: &[PeerId]) -> Vec<usize> {
         peers.iter().filter_map(|peer| self.place(peer)).collect()
+    }
+
+    /// Peers that suspect a peer.
+    pub(super) fn suspected_by(&self, peer: usize) -> usize {
+        let suspecting = self.peers.iter();
+        suspecting
+            .filter(|seen| seen.suspects.contains(&peer))
+            .count()
     }
 
     fn process(&mut self, seconds: f64, peer: usize, state: State) {
@@ -202,6 +252,21 @@ impl View {
         };
         seen.role = Some(role);
         self.list(seconds, peer, Told::Process(told));
+    }
+
+    /// A partition begins, or ends if there is nobody on its side.
+    fn parts(&mut self, seconds: f64, side: &[usize]) {
+        let known = |peer: &usize| *peer < self.peers.len();
+        let side = side.iter().copied().filter(known).collect();
+        let before = std::mem::replace(&mut self.apart, side);
+        for peer in before {
+            if !self.apart.contains(&peer) {
+                self.list(seconds, peer, Told::Process("no-longer-cut-off"));
+            }
+        }
+        for peer in self.apart.clone() {
+            self.list(seconds, peer, Told::Process("cut-off"));
+        }
     }
 
     /// Whether a peer lies now. Sums and means go by what the roster says of the start.
@@ -240,7 +305,10 @@ impl View {
     fn event(&mut self, seconds: f64, peer: usize, event: &Event) {
         match event {
             // In a simulation nobody else says that a process began again.
-            Event::Started { .. } => self.peers[peer].state = State::Starting,
+            Event::Started { .. } => {
+                self.peers[peer].state = State::Starting;
+                self.peers[peer].disconnected.clear();
+            }
             Event::Ready { .. } => self.peers[peer].runs(),
             Event::Finished { .. } => self.peers[peer].state = State::Finished,
             Event::Trained {
@@ -256,10 +324,18 @@ impl View {
             } => {
                 self.peers[peer].loss.add(*round, *loss);
                 self.peers[peer].accuracy.add(*round, *accuracy);
+                self.compare(seconds, peer, *loss);
             }
-            Event::Accepted { peer: sender, .. } => {
-                if let Some(sender) = self.place(sender) {
-                    self.peers[peer].absent.remove(&sender);
+            Event::Accepted { peer: other, .. }
+            | Event::Connected { peer: other }
+            | Event::Disconnected { peer: other }
+            | Event::Departed { peer: other, .. }
+            | Event::Suspected { peer: other, .. } => {
+                if let Some(other) = self.place(other) {
+                    self.peers[peer].meets(other, event);
+                    if self.header.seen_by.is_some() {
+                        self.peers[other].is_met(event);
+                    }
                 }
             }
             Event::Aggregated { dropped, .. } => self.weigh(peer, dropped),
@@ -286,6 +362,16 @@ impl View {
                 self.closes(seconds, peer, (*round, *why, missing));
             }
             _ => {}
+        }
+    }
+
+    /// Holds a peer's new held-out loss against the others' newest ones.
+    fn compare(&mut self, seconds: f64, peer: usize, loss: f64) {
+        let others = self.peers.iter().enumerate();
+        let others = others.filter(|(other, _)| *other != peer);
+        let losses: Vec<f64> = others.filter_map(|(_, seen)| seen.known.loss).collect();
+        if self.peers[peer].drift.add(loss, &losses) {
+            self.list(seconds, peer, Told::Drift(loss));
         }
     }
 
@@ -328,13 +414,16 @@ impl View {
         }
     }
 
-    /// Whether nothing comes along a link now: the process at one end is gone, or the last round of
-    /// a running peer missed the other.
+    /// Whether nothing comes along a link now: the process at one end is gone, or a running peer has
+    /// lost its connection to the other or missed it in its last round.
     pub(super) fn is_missing(&self, (a, b): (usize, usize)) -> bool {
         let misses = |peer: usize, other: usize| {
             let seen = &self.peers[peer];
+            // A peer that has finished ends its connections, and nobody misses it.
+            let lost =
+                seen.disconnected.contains(&other) && self.peers[other].state != State::Finished;
             matches!(seen.state, State::Gone | State::Paused)
-                || seen.state == State::Running && seen.absent.contains(&other)
+                || seen.state == State::Running && (lost || seen.absent.contains(&other))
         };
         misses(a, b) || misses(b, a)
     }
@@ -425,6 +514,73 @@ mod tests {
             },
         ));
         assert_eq!(view.role(0), Role::Honest);
+    }
+
+    #[test]
+    fn a_link_is_missing_while_a_running_end_has_lost_the_other() {
+        let mut view = View::new(header());
+        let (lost, back) = (
+            Event::Disconnected {
+                peer: PeerId([2; 32]),
+            },
+            Event::Connected {
+                peer: PeerId([2; 32]),
+            },
+        );
+        view.add(&entry(1.0, 1, opened(0)));
+        view.add(&process(2.0, Noticed::Parted { side: vec![0, 9] }));
+        assert_eq!(view.apart, [0], "the other one is not on the roster");
+        view.add(&entry(2.0, 1, lost.clone()));
+        assert!(view.is_missing((0, 1)) && !view.is_missing((0, 2)));
+        view.add(&process(3.0, Noticed::Healed));
+        view.add(&entry(3.0, 1, back));
+        assert!(!view.is_missing((0, 1)) && view.apart.is_empty());
+        let notices = view.events.iter().filter_map(|event| match event.what {
+            Told::Process(what) => Some((event.peer, what)),
+            Told::Line(_) | Told::Drift(_) => None,
+        });
+        let notices: Vec<_> = notices.collect();
+        assert_eq!(notices, [(0, "cut-off"), (0, "no-longer-cut-off")]);
+        view.add(&entry(4.0, 1, lost));
+        let finished = Event::Finished {
+            rounds: 2,
+            state: Default::default(),
+        };
+        view.add(&entry(4.0, 2, finished));
+        assert!(!view.is_missing((0, 1)), "the other end has finished");
+    }
+
+    #[test]
+    fn one_peers_log_shows_of_the_others_what_that_peer_saw() {
+        let mut header = header();
+        header.seen_by = Some(0);
+        let mut view = View::new(header);
+        let other = PeerId([2; 32]);
+        let states = [
+            Event::Connected { peer: other },
+            accepted(2),
+            Event::Disconnected { peer: other },
+            Event::Departed {
+                peer: other,
+                finished: true,
+            },
+            Event::Disconnected { peer: other },
+        ]
+        .map(|event| {
+            view.add(&entry(1.0, 1, event));
+            view.peers[1].state
+        });
+        let expected = [State::Running, State::Running, State::Away];
+        assert_eq!(states[..3], expected);
+        assert_eq!(states[3..], [State::Finished, State::Finished]);
+        assert_eq!(view.peers[1].known.completed, 1);
+        let suspected = Event::Suspected {
+            peer: PeerId([3; 32]),
+            score: 0.9,
+        };
+        view.add(&entry(2.0, 1, suspected));
+        let suspected_by = [0, 1, 2].map(|peer| view.suspected_by(peer));
+        assert_eq!(suspected_by, [0, 0, 1]);
     }
 
     #[test]

@@ -127,6 +127,12 @@ pub struct Known {
     /// How long its rounds were open.
     pub round_seconds: Histogram<Seconds>,
     opened: Option<Opened>,
+    /// Rounds in which updates were still missing after a quarter of the deadline.
+    pub rounds_stalled: u64,
+    /// The last one of these.
+    stalled: Option<u64>,
+    /// How often each neighbour came under suspicion.
+    pub suspicions: BTreeMap<PeerId, u64>,
     /// Rounds among them with too few models to mix.
     pub mixing_skipped: u64,
     /// Whether its neighbours were connected, and the first round could begin.
@@ -333,11 +339,13 @@ impl Known {
                 self.connected.push(*peer)
             }
             Event::Disconnected { peer } => self.connected.retain(|known| known != peer),
-            Event::Waiting { missing, .. }
-            | Event::TooFew { missing, .. }
-            | Event::Stalled { missing, .. } => {
-                self.neighbourhood.extend(missing);
-                self.missing = missing.clone();
+            Event::Waiting { missing, .. } | Event::TooFew { missing, .. } => self.misses(missing),
+            Event::Stalled { round, missing } => {
+                self.misses(missing);
+                // It is said again while the round waits.
+                if self.stalled.replace(*round) != Some(*round) {
+                    self.rounds_stalled += 1;
+                }
             }
             // It is gone for good, and nobody misses it.
             Event::Departed {
@@ -348,6 +356,11 @@ impl Known {
             Event::AwaitedAgain { peer } => self.no_longer_awaited.retain(|known| known != peer),
             _ => {}
         }
+    }
+
+    fn misses(&mut self, missing: &[PeerId]) {
+        self.neighbourhood.extend(missing);
+        self.missing = missing.to_vec();
     }
 
     fn closes(&mut self, why: Closed, missing: &[PeerId]) {
@@ -405,6 +418,7 @@ impl Known {
             Event::Finished { rounds, .. } => (self.completed, self.finished) = (*rounds, true),
             Event::Left { history, .. } => self.history = history.clone(),
             Event::Equivocated { .. } => self.equivocations += 1,
+            Event::Suspected { peer, .. } => *self.suspicions.entry(*peer).or_default() += 1,
             _ => {}
         }
     }
@@ -421,6 +435,29 @@ mod tests {
             node: PeerId([1; 32]),
             what,
         }
+    }
+
+    #[test]
+    fn a_round_that_waits_counts_once_and_each_suspicion_counts() {
+        let peer = PeerId([2; 32]);
+        let stalled = |round| Event::Stalled {
+            round,
+            missing: vec![peer],
+        };
+        let suspected = Event::Suspected { peer, score: 0.7 };
+        let mut known = Known::default();
+        let events = [
+            stalled(3),
+            stalled(3),
+            stalled(4),
+            suspected.clone(),
+            suspected,
+        ];
+        for event in events {
+            known.apply(&line(1.0, What::Peer(event)));
+        }
+        assert_eq!(known.rounds_stalled, 2);
+        assert_eq!(known.suspicions, BTreeMap::from([(peer, 2)]));
     }
 
     #[test]
@@ -521,6 +558,8 @@ mod tests {
                 .into(),
                 completed: 2,
                 mixing_skipped: 2,
+                rounds_stalled: 1,
+                stalled: Some(0),
                 denied: 9,
                 ..Known::default()
             }

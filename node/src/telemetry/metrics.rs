@@ -219,6 +219,14 @@ pub const METRICS: &[Metric] = &[
         samples: |seen| counted(seen.known.mixing_skipped),
     },
     Metric {
+        name: "kith_rounds_stalled_total",
+        kind: Kind::Counter,
+        help: "Rounds in which updates were still missing after a quarter of the deadline",
+        labels: &[],
+        source: "stalled",
+        samples: |seen| counted(seen.known.rounds_stalled),
+    },
+    Metric {
         name: "kith_connected_peers",
         kind: Kind::Gauge,
         help: "Peers with a completed handshake",
@@ -323,6 +331,14 @@ pub const METRICS: &[Metric] = &[
         labels: &["peer", "name"],
         source: "aggregated",
         samples: |seen| dropped(seen),
+    },
+    Metric {
+        name: "kith_suspicions_total",
+        kind: Kind::Counter,
+        help: "How often a neighbour came under suspicion: its contributions were left out round after round",
+        labels: &["peer", "name"],
+        source: "suspected",
+        samples: |seen| suspicions(seen),
     },
     Metric {
         name: "kith_equivocations_total",
@@ -475,6 +491,16 @@ fn dropped(seen: &Seen<'_>) -> Vec<Sample> {
     let dropped = seen.known.dropped.iter();
     dropped
         .filter_map(|(peer, dropped)| Some(Sample::number(named(seen, peer), dropped.mean()?)))
+        .collect()
+}
+
+/// Of each neighbour, so that a count is there before it grows.
+fn suspicions(seen: &Seen<'_>) -> Vec<Sample> {
+    let known = seen.known;
+    let of = |peer: &PeerId| known.suspicions.get(peer).copied().unwrap_or(0) as f64;
+    let neighbours = known.neighbourhood.iter();
+    neighbours
+        .map(|peer| Sample::number(named(seen, peer), of(peer)))
         .collect()
 }
 

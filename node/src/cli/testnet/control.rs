@@ -39,12 +39,31 @@ const READY_INTERVAL: Duration = Duration::from_millis(50);
 #[serde(tag = "command", rename_all = "kebab-case")]
 pub(super) enum Request {
     Status,
-    Kill { node: String },
-    Restart { node: String },
-    Pause { node: String },
-    Resume { node: String },
-    Attack { node: String, attack: String },
-    Honest { node: String },
+    Kill {
+        node: String,
+    },
+    Restart {
+        node: String,
+    },
+    Pause {
+        node: String,
+    },
+    Resume {
+        node: String,
+    },
+    Attack {
+        node: String,
+        attack: String,
+    },
+    Honest {
+        node: String,
+    },
+    /// Cut these peers off from all others.
+    Partition {
+        nodes: Vec<String>,
+    },
+    /// End the partition.
+    Heal,
     Down,
 }
 

@@ -2,7 +2,7 @@
 //! testnet.
 //!
 //! Every child holds the read end of a pipe as stdin and leaves when that ends, so even a killed
-//! supervisor leaves no orphans.
+//! supervisor leaves no orphans. Orders to a running peer are lines in that pipe.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::output::{Failure, print, tell};
@@ -22,11 +22,14 @@ use super::control::{self, Request};
 use super::directory::{Places, set_attack};
 use super::ending::Ending;
 use super::live::{Live, ready_table, role};
+use super::partition::Partition;
 use super::plan::{Plan, check_attack};
 use super::record::Record;
 use super::show;
+use super::stdin::Stdin;
 use super::tally::{State, Tally, heard};
 use crate::cli::THREADS;
+use crate::cli::run::orders::Order as ToPeer;
 use crate::config::{CONFIG_FILE, cores};
 use crate::page::recording::Noticed;
 use crate::page::server::Order;
@@ -61,10 +64,9 @@ struct Supervisor<'a> {
     live: Live,
     record: &'a mut Record,
     messages: mpsc::Sender<Message>,
-    /// Peers that leave in order to be started again.
-    start_again: BTreeSet<usize>,
     /// The pipes that keep the children alive.
-    stdins: Vec<Option<ChildStdin>>,
+    stdins: Vec<Option<Stdin>>,
+    partition: Partition,
     started: Instant,
     ready_after: Option<Duration>,
     stopping: bool,
@@ -116,8 +118,8 @@ pub(super) fn supervise(
             live: Live::new(plan.agreement.charter.rounds),
             record: ends.record,
             messages,
-            start_again: BTreeSet::new(),
             stdins: (0..plan.members.len()).map(|_| None).collect(),
+            partition: Partition::default(),
             started: Instant::now(),
             ready_after: None,
             stopping: false,
@@ -223,7 +225,10 @@ impl Supervisor<'_> {
         node.pid = child.id();
         node.state = State::Starting;
         self.record.add(Noticed::Began(index));
-        self.stdins[index] = child.stdin.take();
+        self.stdins[index] = child.stdin.take().map(Stdin::new);
+        if !self.partition.is_whole() {
+            self.keep_apart(index);
+        }
         let stdout = child.stdout.take().expect("stdout was asked to be a pipe");
         tokio::spawn(listen(index, child, stdout, self.messages.clone()));
         Ok(())
@@ -302,17 +307,10 @@ impl Supervisor<'_> {
         let node = &mut self.tally.nodes[index];
         node.pid = None;
         self.stdins[index] = None;
-        let start_again = self.start_again.remove(&index) && !self.stopping;
         if node.state == State::Finished {
             return;
         }
         node.state = State::Ended;
-        if start_again {
-            if let Err(why) = self.restart(index) {
-                self.live.note(&why);
-            }
-            return;
-        }
         if !self.stopping {
             let how = status.map_or("in an unknown way".to_owned(), |status| status.to_string());
             let log = last_lines(&log_path(&self.places.nodes[index].folder));
@@ -356,6 +354,8 @@ impl Supervisor<'_> {
             Request::Honest { node } => {
                 self.with_node(&node, |this, index| this.attack(index, None))
             }
+            Request::Partition { nodes } => answer_of(self.part(&nodes)),
+            Request::Heal => answer_of(self.heal()),
         };
         // The asker may be gone.
         let _ = answer.send(reply);
@@ -399,8 +399,7 @@ impl Supervisor<'_> {
         Ok(format!("{node} runs again"))
     }
 
-    /// A peer lies or is honest from its start on, so it is asked to leave and started again: its
-    /// neighbours see a short absence.
+    /// A peer that runs is told, and all its later starts go by its configuration.
     fn attack(&mut self, index: usize, attack: Option<&str>) -> Result<String, String> {
         let node = &self.plan.members[index].name;
         if self.tally.nodes[index].state == State::Finished {
@@ -413,15 +412,64 @@ impl Supervisor<'_> {
             peer: index,
             attack: attack.map(str::to_owned),
         });
-        if self.signal(index, Signal::SIGTERM) {
-            // A paused process hears it when it runs again.
-            self.signal(index, Signal::SIGCONT);
-            self.start_again.insert(index);
+        let attack = attack.map(str::to_owned);
+        let what = match &attack {
+            Some(attack) => format!("{node} does {attack} from its next update on"),
+            None => format!("{node} is honest from its next update on"),
+        };
+        self.tell(index, &ToPeer::Behave { attack });
+        Ok(what)
+    }
+
+    /// Cuts the named peers off from all others.
+    fn part(&mut self, names: &[String]) -> Result<String, String> {
+        let named: Result<BTreeSet<usize>, String> =
+            names.iter().map(|name| self.place(name)).collect();
+        self.partition = Partition::new(named?, self.plan.members.len())?;
+        self.record.add(Noticed::Parted {
+            side: self.partition.side(),
+        });
+        (0..self.plan.members.len()).for_each(|index| self.keep_apart(index));
+        Ok(format!(
+            "{} of {} peers are cut off from the others; `kith testnet heal` ends it",
+            self.partition.side().len(),
+            self.plan.members.len()
+        ))
+    }
+
+    fn heal(&mut self) -> Result<String, String> {
+        if self.partition.is_whole() {
+            return Err("there is no partition".to_owned());
         }
-        Ok(match attack {
-            Some(attack) => format!("{node} does {attack} from its next start on"),
-            None => format!("{node} is honest from its next start on"),
-        })
+        self.partition = Partition::default();
+        self.record.add(Noticed::Healed);
+        (0..self.plan.members.len()).for_each(|index| self.keep_apart(index));
+        Ok("every peer may reach every other again".to_owned())
+    }
+
+    /// Tells a peer whom the partition cuts it off from.
+    fn keep_apart(&self, index: usize) {
+        let members = self.plan.members.iter().enumerate();
+        let others = members.filter(|(other, _)| self.partition.separates(index, *other));
+        let peers = others.map(|(_, member)| member.peer).collect();
+        self.tell(index, &ToPeer::KeepApart { peers });
+    }
+
+    /// Gives an order to a peer, if it runs.
+    fn tell(&self, index: usize, order: &ToPeer) {
+        if let Some(stdin) = &self.stdins[index]
+            && !stdin.send(order)
+        {
+            let name = &self.plan.members[index].name;
+            self.live.note(&format!("{name} reads no orders"));
+        }
+    }
+
+    fn place(&self, name: &str) -> Result<usize, String> {
+        let names = self.plan.members.iter().map(|member| member.name.as_str());
+        let names: Vec<&str> = names.collect();
+        let place = names.iter().position(|known| *known == name);
+        place.ok_or_else(|| kith_consensus::section::unknown("peer", name, &names))
     }
 
     fn with_node(
@@ -429,20 +477,8 @@ impl Supervisor<'_> {
         name: &str,
         act: impl FnOnce(&mut Self, usize) -> Result<String, String>,
     ) -> Answer {
-        let names: Vec<&str> = self
-            .plan
-            .members
-            .iter()
-            .map(|member| member.name.as_str())
-            .collect();
-        let result = match names.iter().position(|known| *known == name) {
-            Some(index) => act(self, index),
-            None => Err(kith_consensus::section::unknown("peer", name, &names)),
-        };
-        match result {
-            Ok(what) => Answer::done(what),
-            Err(why) => Answer::refused(why),
-        }
+        let place = self.place(name);
+        answer_of(place.and_then(|index| act(self, index)))
     }
 
     fn status(&self) -> Status {
@@ -521,6 +557,13 @@ impl Supervisor<'_> {
         let kibibytes =
             line.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
         node.pss_bytes = node.pss_bytes.max(kibibytes.unwrap_or(0) * 1024);
+    }
+}
+
+fn answer_of(result: Result<String, String>) -> Answer {
+    match result {
+        Ok(what) => Answer::done(what),
+        Err(why) => Answer::refused(why),
     }
 }
 

@@ -1,8 +1,6 @@
 //! What is watched: a file of events, a peer's folder, or a testnet's.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use kith_consensus::PeerId;
@@ -14,10 +12,14 @@ use crate::cli::output::Failure;
 use crate::cli::testnet::{self, Order};
 use crate::config::CONFIG_FILE;
 use crate::error::NodeError;
+use crate::page::growing::{Growing, Next};
+use crate::page::recording::{Header, Noticed, Recording, Role};
 use crate::telemetry::{Known, Line, What};
 
 /// Events kept for the screen.
 const EVENTS_MAX: usize = 200;
+/// Most bytes of a line of a file; an event of a peer with 256 neighbours has 40 kB.
+const LINE_MAX: u64 = 1 << 20;
 /// Losses kept of each peer, for a curve as wide as any screen.
 const LOSSES_MAX: usize = 1000;
 
@@ -72,27 +74,36 @@ pub(super) struct Source {
     path: PathBuf,
     /// The peers whose lines are read, in the order of `seen.peers`; none for a file.
     logs: Vec<Follower>,
+    file: Option<Events>,
     seen: Seen,
 }
 
+/// A file of events, which may still grow.
+enum Events {
+    /// One peer's lines, as `kith run --json` and `kith log --json` write them; `None` after a line
+    /// that is no event.
+    Lines(Option<Growing>),
+    /// What a testnet, a simulation or `kith log --export` wrote.
+    Recording(Recording),
+}
+
 impl Source {
-    /// A file of events, which is read up to its end or to the first line that is no event.
+    /// A file of events, which is read up to its end, also when it has grown, or to the first line
+    /// that is no event.
     ///
     /// # Errors
     /// When it cannot be read or begins with something else.
     pub(super) fn file(path: &Path) -> Result<Source, Failure> {
-        let failed = |error| NodeError::io("read", path, error);
         let mut source = Source::new(path);
-        let lines = BufReader::new(File::open(path).map_err(failed)?).split(b'\n');
-        for (number, text) in (1..).zip(lines) {
-            let text = text.map_err(failed)?;
-            let Ok(line) = serde_json::from_slice::<Line>(&text) else {
-                let note = format!("line {number} is cut or no event; shown up to there");
-                source.seen.note = Some(note);
-                break;
-            };
-            source.add(&line, &String::from_utf8_lossy(&text));
+        if let Ok((header, recording)) = Recording::open(path) {
+            source.file = Some(Events::Recording(recording));
+            source.begin(&header);
+            return Ok(source);
         }
+        let lines = Growing::open(path, LINE_MAX);
+        let lines = lines.map_err(|error| NodeError::io("read", path, error))?;
+        source.file = Some(Events::Lines(Some(lines)));
+        source.read_on();
         if source.seen.peers.is_empty() {
             return Err(Failure::new(format!(
                 "{} does not begin with an event; expected JSON lines, as `kith log --json` writes them",
@@ -134,15 +145,74 @@ impl Source {
         let mut source = Source {
             path: path.to_owned(),
             logs: Vec::new(),
+            file: None,
             seen: Seen::default(),
         };
         source.seen.title = path.display().to_string();
         source
     }
 
-    /// Adds a line of a file, whose peers are known by their lines alone.
+    /// What the head of a file says of its peers.
+    fn begin(&mut self, header: &Header) {
+        self.seen.rounds = Some(header.rounds);
+        for member in &header.peers {
+            let id = member.peer.to_string();
+            self.seen.names.insert(id, member.name.clone());
+            let mut peer = Watched::new(&member.name);
+            peer.role = match member.role {
+                Role::Honest => "honest".to_owned(),
+                Role::Adversary => "adversary".to_owned(),
+                Role::Unknown => String::new(),
+            };
+            // Of the others one peer's log says nothing that the table has.
+            if header
+                .seen_by
+                .is_none_or(|own| header.peers[own] == *member)
+            {
+                self.seen.peers.push(peer);
+            }
+        }
+    }
+
+    /// Reads a file to its present end.
+    fn read_on(&mut self) {
+        let mut fresh: Vec<(Line, String)> = Vec::new();
+        match &mut self.file {
+            Some(Events::Recording(recording)) => {
+                fresh.extend(recording.by_ref().filter_map(|entry| match entry.what {
+                    Noticed::Line(line) => {
+                        let text = serde_json::to_string(&line).ok()?;
+                        Some((line, text))
+                    }
+                    _ => None,
+                }));
+                self.seen.note = recording.cut();
+            }
+            Some(Events::Lines(lines)) => {
+                if let Some(growing) = lines {
+                    let cut;
+                    (fresh, cut) = read_lines(growing);
+                    let number = growing.line();
+                    self.seen.note =
+                        cut.map(|_| format!("line {number} is cut or no event; shown up to there"));
+                    if cut == Some(Cut::ForGood) {
+                        *lines = None;
+                    }
+                }
+            }
+            None => {}
+        }
+        for (line, text) in fresh {
+            self.add(&line, &text);
+        }
+    }
+
+    /// Adds a line of a file; a peer that its head does not name is known by its lines alone.
     fn add(&mut self, line: &Line, text: &str) {
-        let (name, peers) = (line.node.short(), &mut self.seen.peers);
+        let id = line.node.to_string();
+        let name = self.seen.names.get(&id).cloned();
+        let name = name.unwrap_or_else(|| line.node.short());
+        let peers = &mut self.seen.peers;
         let place = peers.iter().position(|peer| peer.name == name);
         let place = place.unwrap_or(peers.len());
         if place == peers.len() {
@@ -155,6 +225,7 @@ impl Source {
 
     /// Reads what is new.
     pub(super) fn look(&mut self) -> Seen {
+        self.read_on();
         let testnet = testnet::ask_status(&self.path).ok();
         self.seen.takes_orders = testnet.is_some();
         let store = testnet.as_ref().map_or(Store::Read, |_| Store::Leave);
@@ -188,6 +259,43 @@ impl Source {
         let done = testnet::carry_out(&self.path, order, peer);
         self.seen.answer = done.unwrap_or_else(|failure| failure.to_string());
     }
+}
+
+/// Whether the rest of a file may still come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    /// The last line has no end yet.
+    ForNow,
+    /// A line is too long or no event.
+    ForGood,
+}
+
+/// The events up to the present end of a file, and whether a line comes next that is none.
+fn read_lines(lines: &mut Growing) -> (Vec<(Line, String)>, Option<Cut>) {
+    let mut read = Vec::new();
+    let cut = loop {
+        match lines.next() {
+            // The end of a line that was taken before it came.
+            Ok(Next::Line(text)) if text.is_empty() && lines.line() > 1 => {}
+            Ok(Next::Line(text)) => match event(&text) {
+                Some(event) => read.push(event),
+                None => break Cut::ForGood,
+            },
+            Ok(Next::End) => return (read, None),
+            Ok(Next::Unfinished) => match lines.take_unfinished(|text| event(text).is_some()) {
+                Some(text) => read.extend(event(&text)),
+                None => break Cut::ForNow,
+            },
+            Err(_) => break Cut::ForGood,
+        }
+    };
+    (read, Some(cut))
+}
+
+/// The event in a line, and the line.
+fn event(text: &[u8]) -> Option<(Line, String)> {
+    let line = serde_json::from_slice(text).ok()?;
+    Some((line, String::from_utf8_lossy(text).into_owned()))
 }
 
 impl Watched {

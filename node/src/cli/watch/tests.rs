@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use kith_consensus::PeerId;
 use kith_gossip::{Event as PeerEvent, Refusal};
@@ -191,6 +190,54 @@ fn a_file_is_read_up_to_its_cut_and_says_so() {
 }
 
 #[test]
+fn a_file_that_grows_is_followed() {
+    let text = two_peers();
+    let path = tempfile::NamedTempFile::new().unwrap();
+    let mut file = path.as_file();
+    // The first line and a part of the second.
+    let first = text.find('\n').unwrap() + 30;
+    file.write_all(&text.as_bytes()[..first]).unwrap();
+    let mut source = Source::file(path.path())
+        .map_err(|failure| failure.to_string())
+        .unwrap();
+    let seen = source.look();
+    assert_eq!((seen.events.len(), seen.note.is_some()), (1, true));
+    // Up to the last line's end, which comes last.
+    file.write_all(&text.as_bytes()[first..text.len() - 1])
+        .unwrap();
+    let seen = source.look();
+    assert_eq!(seen.note, None);
+    assert_eq!(
+        seen.peers[1].known,
+        view_of(&text).seen.peers[1].known,
+        "as if it had been read at once"
+    );
+    file.write_all(b"\n").unwrap();
+    assert_eq!(source.look().events, seen.events);
+    file.write_all(b"no event\n").unwrap();
+    let lines = text.lines().count() + 1;
+    let note = format!("line {lines} is cut or no event; shown up to there");
+    assert_eq!(source.look().note, Some(note));
+}
+
+#[test]
+fn no_line_of_a_file_takes_more_than_its_share_of_memory() {
+    let path = tempfile::NamedTempFile::new().unwrap();
+    let long = vec![b'x'; 3 << 20];
+    let text = [two_peers().as_bytes(), &long, b"\n"].concat();
+    std::fs::write(path.path(), text).unwrap();
+    let mut source = Source::file(path.path())
+        .map_err(|failure| failure.to_string())
+        .unwrap();
+    let seen = source.look();
+    assert!(
+        seen.note
+            .is_some_and(|note| note.contains("shown up to there"))
+    );
+    assert_eq!(seen.peers.len(), 2);
+}
+
+#[test]
 fn keys_choose_and_order_only_what_is_there() {
     let press = |view: &mut View, code| view.press(KeyEvent::from(code));
     let mut view = testnet();
@@ -258,21 +305,17 @@ fn the_terminal_is_given_back_before_a_panic_is_reported() {
     let socket = folder.path().join("tmux");
     let program = std::env::current_exe().unwrap();
     let command = format!(
-        "'{}' cli::watch::tests::a_screen_that_panics --exact --ignored --nocapture; stty -a; cat",
-        program.display()
+        "'{}' cli::watch::tests::a_screen_that_panics --exact --ignored --nocapture; stty -a; tmux -S '{}' wait-for -S over; cat",
+        program.display(),
+        socket.display()
     );
     tmux(
         &socket,
         &["new-session", "-d", "-x", "120", "-y", "60", &command],
     );
-    let begun = Instant::now();
-    let shown = loop {
-        let shown = tmux(&socket, &["capture-pane", "-p"]);
-        if shown.contains("icanon") || begun.elapsed() > Duration::from_secs(60) {
-            break shown;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    };
+    // The program before it has to have ended, so this waits for both.
+    tmux(&socket, &["wait-for", "over"]);
+    let shown = tmux(&socket, &["capture-pane", "-p"]);
     let alternate = tmux(&socket, &["display-message", "-p", "#{alternate_on}"]);
     tmux(&socket, &["kill-server"]);
     assert!(shown.contains("on purpose"), "{shown}");

@@ -83,31 +83,45 @@ function eventList() {
   };
 }
 
-/** Orders to a testnet that runs; there are none without the secret. */
+/** The buttons and fields of a testnet's orders. */
+function testnetOrders(snapshot, button) {
+  const names = snapshot.peers.map(({ name }) => name);
+  const peer = html('select', {}, ...names.map((name) => html('option', {}, name)));
+  const attack = html('input', { value: 'sign-flip:10', autocomplete: 'off' });
+  const boxes = names.map((name) => html('input', { type: 'checkbox', value: name }));
+  const sides = html('fieldset', {}, html('legend', {}, 'Cut off'), ...boxes.map((box) => html('label', {}, box, box.value)));
+  const cut = () => boxes.filter(({ checked }) => checked).map(({ value }) => value);
+  const to = (command) => () => ({ command, node: peer.value });
+  return [
+    html('div', { class: 'controls' }, html('label', {}, 'Peer', peer), button('Kill', to('kill')), button('Restart', to('restart')), button('Pause', to('pause')),
+      button('Resume', to('resume')), html('label', {}, 'Attack', attack), button('Lie', () => ({ ...to('attack')(), attack: attack.value })), button('Be honest', to('honest'))),
+    html('div', { class: 'controls' }, sides, button('Partition', () => ({ command: 'partition', nodes: cut() })), button('Heal', () => ({ command: 'heal' }))),
+  ];
+}
+
+/** Orders to a testnet or to the one peer that is shown; there are none without the secret. */
 function control() {
   if (!secret) return () => {};
-  const peer = html('select');
-  const attack = html('input', { value: 'sign-flip:10', autocomplete: 'off' });
   const said = html('output');
-  const order = async (command) => {
+  const send = async (order) => {
     const response = await fetch('/order', {
       method: 'POST',
       headers: { 'Content-Type': 'application/json', Authorization: `Bearer ${secret}` },
-      body: JSON.stringify({ command, node: peer.value, ...(command === 'attack' ? { attack: attack.value } : {}) }),
+      body: JSON.stringify(order),
     });
     said.replaceChildren(await response.text());
   };
-  const button = (command, words) => {
+  const button = (words, order) => {
     const made = html('button', { type: 'button' }, words);
-    made.addEventListener('click', () => order(command).catch(() => said.replaceChildren('the testnet does not answer')));
+    made.addEventListener('click', () => send(order()).catch(() => said.replaceChildren('the program does not answer')));
     return made;
   };
-  const place = html('section', { class: 'wide' }, html('h2', {}, 'Orders'),
-    html('div', { class: 'controls' }, html('label', {}, 'Peer', peer), button('kill', 'Kill'), button('restart', 'Restart'), button('pause', 'Pause'), button('resume', 'Resume'),
-      html('label', {}, 'Attack', attack), button('attack', 'Lie'), button('honest', 'Be honest')), said);
+  const place = html('section', { class: 'wide' }, html('h2', {}, 'Orders'));
   document.getElementById('live').prepend(place);
   return (snapshot) => {
-    if (!peer.hasChildNodes()) peer.append(...snapshot.peers.map(({ name }) => html('option', {}, name)));
+    if (place.childElementCount === 1) {
+      place.append(...(snapshot.seen_by === null ? testnetOrders(snapshot, button) : [button('Leave', () => ({ command: 'leave' }))]), said);
+    }
     place.hidden = snapshot.over;
   };
 }
@@ -118,7 +132,8 @@ let announced = -POLITE;
 
 function head(snapshot) {
   const { completed, rounds, mean, seconds, over } = snapshot;
-  const state = over ? 'over' : 'running';
+  const apart = snapshot.apart.map((place) => snapshot.peers[place].name).join(', ');
+  const state = over ? 'over' : apart ? `${apart} cut off from the others` : 'running';
   facts.replaceChildren(`${completed} of ${rounds} rounds · ${number(seconds, 1)} s · mean accuracy ${number(mean.accuracy)} · rule ${snapshot.rule} · `
     + `topology ${snapshot.topology} · codec ${snapshot.codec}${snapshot.attack ? ` · attack ${snapshot.attack}` : ''} · ${state}`);
   facts.dataset.completed = completed;
@@ -127,7 +142,7 @@ function head(snapshot) {
   remark.replaceChildren(snapshot.remark ?? '');
   if (performance.now() - announced >= POLITE) {
     announced = performance.now();
-    document.getElementById('status').replaceChildren(over ? 'The testnet is over.' : `Round ${completed} of ${rounds}.`);
+    document.getElementById('status').replaceChildren(over ? 'It is over.' : `Round ${completed} of ${rounds}.`);
   }
 }
 

@@ -1,0 +1,40 @@
+#!/bin/sh
+# Builds the program twice, in two folders, and compares the bytes. Prints the hash, and with cargo-cyclonedx the path of a
+# list of everything that it is built from (SBOM, CycloneDX).
+#
+#     deploy/reproducible.sh
+#
+# Untested: it takes two release builds. One toolchain and one commit are expected to give one hash: paths are mapped to
+# fixed names, times come from the commit, and each build has a target folder of its own.
+set -eu
+cd "$(dirname "$0")/.."
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+export SOURCE_DATE_EPOCH
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+build() {
+    mkdir -p "$work/$1/source"
+    git archive HEAD | tar -x -C "$work/$1/source"
+    (
+        cd "$work/$1/source"
+        CARGO_TARGET_DIR="$work/$1/target" \
+            RUSTFLAGS="--remap-path-prefix=$work/$1=/build --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo" \
+            cargo build --release --locked --package kith-node --bin kith >&2
+    )
+    sha256sum <"$work/$1/target/release/kith" | cut -d ' ' -f 1
+}
+
+one=$(build one)
+other=$(build another-folder)
+if [ "$one" != "$other" ]; then
+    echo "two builds of one source differ: $one and $other; compare them with diffoscope" >&2
+    exit 1
+fi
+echo "$one  kith"
+if cargo cyclonedx --version >/dev/null 2>&1; then
+    cargo cyclonedx --manifest-path node/Cargo.toml --format json >&2
+    find node -name '*.cdx.json'
+else
+    echo "no list of what it is built from: cargo install --locked cargo-cyclonedx" >&2
+fi
