@@ -25,6 +25,10 @@ const ELSEWHERE: &[Mutant] = &[
     Mutant::IgnoreUnanswered,
     Mutant::ForgetSigned,
     Mutant::KeepHeaders,
+    // In gossip's `tests/liars.rs`; the last also by the scenarios in `tests/tests/carriers`.
+    Mutant::TellAllAddresses,
+    Mutant::DialRefuted,
+    Mutant::BlameSpared,
     // In node's `store/ledger/campaign.rs`, where neighbours hide what they hold.
     Mutant::ForgetSpent,
     Mutant::ChargeUnanswered,

@@ -64,6 +64,8 @@ impl FalseAddresses {
                 Value::Bytes(peer.0.to_vec()),
                 Value::Integer(1 << 40),
                 Value::Integer(i128::from(version)),
+                // The scope of addresses that everybody is told.
+                Value::Integer(2),
                 Value::Array(vec![Value::Text(ADDRESS.to_owned())]),
                 Value::Bytes(vec![7; 64]),
             ];
