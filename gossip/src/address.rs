@@ -9,7 +9,7 @@
 //! connected from within that scope. (go-libp2p's identify filters addresses in the same three
 //! steps.)
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 use kith_consensus::mutant::{Mutant, planted};
 use kith_consensus::{Genesis, PeerId};

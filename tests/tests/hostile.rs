@@ -200,6 +200,10 @@ fn another_stack_is_a_member_like_any_other_and_a_stranger_like_any_other() {
     };
     let (member, stranger) = (saw(member), saw(stranger));
     eprintln!("a member saw {member}\na stranger saw {stranger}");
+    assert!(
+        stranger["agent"].is_null(),
+        "it was told a version: {stranger}"
+    );
     let agent = member["agent"].as_str().expect("it was told");
     assert!(agent.starts_with("kith/"), "{member}");
     for protocol in ["/kith/message/1", "/kith/body/1"] {

@@ -278,15 +278,19 @@ impl<O: Observer> Simulation<O> {
     /// Notes that a member has said that it waits for neighbours.
     pub(super) fn waits_for_neighbours(&mut self, member: usize) {
         let mut neighbours = self.members[member].peer.neighbours();
-        if neighbours.is_empty() {
-            // In this round it exchanges with nobody; it waits for anybody.
+        let for_anybody = neighbours.is_empty();
+        if for_anybody {
+            // In this round it exchanges with nobody; it waits for anybody, but dials neighbours of
+            // later rounds only.
             neighbours.extend(self.ids.iter().filter(|id| **id != self.ids[member]));
         }
         let gone = |peer: &PeerId| {
-            let neighbour = self
-                .member_of(peer)
-                .map(|number| self.members[number].process);
-            matches!(neighbour, Some(Process::Stopped | Process::Gone))
+            let number = self.member_of(peer).expect("it is on the roster");
+            let has_stopped = matches!(
+                self.members[number].process,
+                Process::Stopped | Process::Gone
+            );
+            has_stopped || (for_anybody && self.stranded.contains(&number))
         };
         let counts = self.members[member].adversary.is_none();
         if counts && !neighbours.is_empty() && neighbours.iter().all(gone) {

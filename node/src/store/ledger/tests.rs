@@ -84,15 +84,15 @@ fn a_ledger_that_is_gone_changed_or_unreadable_is_refused_and_never_begun_anew()
     let charging = charging(folder.path());
     let file = &charging.file;
     file.begin().unwrap();
-    charge(&file, &charging.account, 0).unwrap();
-    charge(&file, &charging.account, 1).unwrap();
+    charge(file, &charging.account, 0).unwrap();
+    charge(file, &charging.account, 1).unwrap();
     let (bytes, identity) = (
         std::fs::read(&file.ledger).unwrap(),
         std::fs::read(&file.identity).unwrap(),
     );
     let refuses = |words: &str| {
         says(&file.read().unwrap_err(), words);
-        says(&charge(&file, &charging.account, 2).unwrap_err(), words);
+        says(&charge(file, &charging.account, 2).unwrap_err(), words);
     };
     std::fs::remove_file(&file.ledger).unwrap();
     refuses("is gone or empty");
@@ -123,9 +123,9 @@ fn a_program_that_dies_while_it_writes_never_counts_less() {
     let file = &charging.file;
     file.begin().unwrap();
     let empty = std::fs::read(&file.ledger).unwrap();
-    charge(&file, &charging.account, 0).unwrap();
+    charge(file, &charging.account, 0).unwrap();
     let one = std::fs::read(&file.ledger).unwrap();
-    charge(&file, &charging.account, 1).unwrap();
+    charge(file, &charging.account, 1).unwrap();
     let two = std::fs::read(&file.ledger).unwrap();
     for written in empty.len()..=two.len() {
         std::fs::write(&file.ledger, &two[..written]).unwrap();
@@ -138,7 +138,7 @@ fn a_program_that_dies_while_it_writes_never_counts_less() {
         };
         let spent = charging.account.spent(&file.read().unwrap());
         assert_eq!(spent.entries, entries, "{written}");
-        let (verdict, ledger) = charge(&file, &charging.account, 2).unwrap();
+        let (verdict, ledger) = charge(file, &charging.account, 2).unwrap();
         assert_eq!(verdict.spent.entries, entries + 1, "{written}");
         assert_eq!(file.read().unwrap(), ledger, "{written}");
     }
