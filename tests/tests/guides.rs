@@ -1,4 +1,4 @@
-//! The guides' commands do what they say, and the troubleshooting guide knows every exit code and
+//! The commands of guides and tutorials do what they say, and the troubleshooting guide knows every exit code and
 //! every reason to refuse something.
 
 mod common;
@@ -9,16 +9,25 @@ use std::process::Command;
 
 use common::{Folder, free_port, kith, text_of, told};
 
-/// Guides whose commands are all run here, in the order in which they stand.
-const RUN: [&str; 5] = ["evaluator", "operator", "researcher", "cloud", "edge"];
+/// Pages whose commands are all run here, in the order in which they stand. Those of
+/// `tutorials/federation` are run by `readme.rs`.
+const RUN: [&str; 7] = [
+    "guides/evaluator",
+    "guides/operator",
+    "guides/researcher",
+    "guides/cloud",
+    "guides/edge",
+    "tutorials/see-it",
+    "tutorials/experiment",
+];
 
 fn root() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     root.canonicalize().expect("the repository")
 }
 
-fn guide(name: &str) -> String {
-    text_of(&root().join("docs/guides").join(name).with_extension("md"))
+fn page(name: &str) -> String {
+    text_of(&root().join("docs").join(name).with_extension("md"))
 }
 
 /// Fenced blocks: what stands behind the fence, the section before it, and the block.
@@ -36,12 +45,12 @@ fn blocks(text: &str) -> Vec<(&str, &str, &str)> {
         .collect()
 }
 
-/// All commands of a guide as one script, run in a folder of its own. Folders of the system and ports
+/// All commands of a page as one script, run in a folder of its own. Folders of the system and ports
 /// are replaced: tests run beside each other, and not always as root.
 fn run(name: &str) {
     let folder = Folder::new();
     let place = folder.0.path();
-    for part in ["models", "deploy"] {
+    for part in ["models", "deploy", "experiments"] {
         std::os::unix::fs::symlink(root().join(part), folder.path(part)).expect("a link");
     }
     std::fs::create_dir(folder.path("bin")).expect("made");
@@ -50,7 +59,7 @@ fn run(name: &str) {
         folder.path("bin/kith"),
     )
     .expect("a link");
-    let text = guide(name);
+    let text = page(name);
     let mut script = "set -euo pipefail\n".to_owned();
     for (info, _, block) in blocks(&text) {
         if info == "sh" {
@@ -77,29 +86,54 @@ fn run(name: &str) {
 
 #[test]
 fn the_evaluators_commands_work() {
-    run("evaluator");
+    run("guides/evaluator");
 }
 
 #[test]
 fn the_operators_commands_work() {
-    run("operator");
+    run("guides/operator");
 }
 
 #[test]
 fn the_researchers_commands_work() {
-    run("researcher");
+    run("guides/researcher");
 }
 
 #[test]
 fn the_commands_for_clouds_and_small_boards_work() {
-    run("cloud");
-    run("edge");
+    run("guides/cloud");
+    run("guides/edge");
+}
+
+#[test]
+fn the_commands_of_seeing_it_work_do() {
+    run("tutorials/see-it");
+}
+
+#[test]
+fn the_first_experiment_is_the_file_that_it_shows() {
+    let text = page("tutorials/experiment");
+    let (_, _, shown) = blocks(&text)
+        .into_iter()
+        .find(|(info, ..)| *info == "toml")
+        .expect("the experiment");
+    let file = text_of(&root().join("experiments/first.toml"));
+    let settings = |text: &str| -> Vec<String> {
+        let lines = text.lines().map(str::trim);
+        let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+        lines.map(str::to_owned).collect()
+    };
+    assert_eq!(settings(shown), settings(&file));
+    run("tutorials/experiment");
 }
 
 #[test]
 fn a_command_that_no_test_runs_says_why() {
-    for name in ["mobile", "troubleshooting"].iter().chain(&RUN) {
-        let text = guide(name);
+    for name in ["guides/mobile", "guides/troubleshooting"]
+        .iter()
+        .chain(&RUN)
+    {
+        let text = page(name);
         for (info, section, block) in blocks(&text) {
             match info {
                 "sh" => assert!(RUN.contains(name), "{name}: nobody runs {block}"),
@@ -117,7 +151,7 @@ fn a_command_that_no_test_runs_says_why() {
 
 /// Headings of the troubleshooting guide that begin like this; what follows.
 fn sections(start: &str) -> BTreeSet<String> {
-    let text = guide("troubleshooting");
+    let text = page("guides/troubleshooting");
     let lines = text.lines().filter_map(|line| line.strip_prefix(start));
     lines
         .map(|rest| rest.trim_end_matches('`').to_owned())

@@ -63,8 +63,8 @@ struct Suggestion {
     rounds: u64,
 }
 
-/// Settings that were tried: two liars of eight are filtered, with 6 % of the values sent (README,
-/// simulations/tests/digits.rs).
+/// Settings that were tried: two liars of eight are filtered, with 6 % of the values sent
+/// (docs/tutorials/see-it.md, simulations/tests/digits.rs).
 const DIGITS: Suggestion = Suggestion {
     peers: 8,
     adversaries: 2,
