@@ -86,6 +86,10 @@ trait Stage {
     /// Time since the start, by the carrier's clock.
     fn now(&mut self) -> Duration;
 
+    /// Whether times are judged: virtual ones, and real ones where they are measured. On a busy machine
+    /// real ones say nothing.
+    fn is_timed(&self) -> bool;
+
     /// How many peers there are.
     fn peers(&self) -> usize;
 
@@ -113,8 +117,16 @@ impl dyn Stage + '_ {
         });
     }
 
-    /// Waits for a peer to be in rounds with everybody again, from now on; fails if that takes
-    /// longer than [`BACK`].
+    /// Fails if something took too long.
+    fn lasted(&self, took: Duration, most: Duration, what: &str) {
+        let name = self.name();
+        assert!(
+            took < most || !self.is_timed(),
+            "{name}, {what}: {took:?}, expected less than {most:?}"
+        );
+    }
+
+    /// Waits for a peer to be in rounds with everybody again, from now on, for at most [`BACK`].
     fn is_back(&mut self, peer: usize, after: &str) {
         let since = self.now();
         let peers = self.peers();
@@ -125,7 +137,7 @@ impl dyn Stage + '_ {
             "{name}, {after}: back in a full round {:.1} s later",
             took.as_secs_f64()
         );
-        assert!(took < BACK, "{name}, {after}: back after {took:?}");
+        self.lasted(took, BACK, after);
     }
 }
 
@@ -186,6 +198,7 @@ const DEFAULT: Scenario = Scenario {
 scenarios! {
     rounds_are_full_where_nothing_is_wrong {
         peers: 4,
+        options: &["--rounds", "1000000", "--deadline", "60", "--rule", "mean"],
         play: |stage| {
             stage.until_full();
             (0..SOME).for_each(|_| stage.until_full());
@@ -317,7 +330,7 @@ scenarios! {
                 stage.until_mixed(2, 3);
             }
             let took = stage.now() - since;
-            assert!(took < Duration::from_secs(12), "{}: {took:?}", stage.name());
+            stage.lasted(took, Duration::from_secs(12), "some rounds");
             for peer in 0..4 {
                 let models = stage.seen(peer).iter().filter_map(|event| event["models"].as_u64()).max();
                 assert_eq!(models, Some(if peer < 2 { 4 } else { 3 }), "{}: peer {peer}", stage.name());
@@ -345,7 +358,8 @@ scenarios! {
     a_line_that_is_too_slow_holds_nobody_up {
         lines: Lines::Own,
         hidden: 4096,
-        begin: &[Act::Slow { peer: 2, bytes_per_second: 30_000 }],
+        // Pings wait behind at most a window of a body: 4 s.
+        begin: &[Act::Slow { peer: 2, bytes_per_second: 60_000 }],
         play: |stage| {
             // Its bodies come after the deadline, so the others cease to wait for it.
             for peer in [0, 1] {
@@ -356,7 +370,7 @@ scenarios! {
                 stage.until_mixed(0, 2);
             }
             let took = stage.now() - since;
-            assert!(took < Duration::from_secs(16), "{}: {took:?}", stage.name());
+            stage.lasted(took, Duration::from_secs(16), "some rounds");
             let lost = stage.seen(0).iter().filter(|event| event["event"] == "disconnected").count();
             assert_eq!(lost, 0, "{}: its pings are answered", stage.name());
         },

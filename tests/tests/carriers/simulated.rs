@@ -187,6 +187,10 @@ impl Stage for Simulated {
         self.simulation.now()
     }
 
+    fn is_timed(&self) -> bool {
+        true
+    }
+
     fn peers(&self) -> usize {
         self.peers
     }
