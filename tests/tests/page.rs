@@ -255,7 +255,7 @@ fn a_page_shows_a_testnet_and_a_replay_shows_the_same_numbers() {
 fn orders_from_the_page_are_carried_out_and_seen() {
     let folder = Folder::new();
     let start = ["testnet", "--page=0", "--dir", "net", "--no-baselines"];
-    let start = [&start[..], &["--rounds", "150"]].concat();
+    let start = [&start[..], &["--rounds", "300"]].concat();
     let start = [&start[..], &["--adversaries", "1", "--partition", "iid"]].concat();
     let mut live = Serving::start(&start, &folder);
     let Some(seen) = browsed(&live.link, &["order", "peer-2"]) else {
@@ -297,7 +297,7 @@ fn a_ring_that_is_cut_in_two_heals_and_goes_on_to_its_last_round() {
         "--rule",
         "mean",
     ];
-    let pace = ["--rounds", "200", "--deadline", "1"];
+    let pace = ["--rounds", "300", "--deadline", "1"];
     let mut live = Serving::start(&[&start[..], &ring, &pace].concat(), &folder);
     let mut snapshots = Snapshots::of(&live.link);
     let whole = snapshots.until("a round", |now| now["completed"].as_u64() > Some(1));
@@ -343,7 +343,7 @@ fn a_ring_that_is_cut_in_two_heals_and_goes_on_to_its_last_round() {
     assert_eq!(healed["apart"], serde_json::json!([]));
     assert_ne!(healed["over"], true, "while it runs");
     let end = snapshots.until("the end", |now| now["over"] == true);
-    assert_eq!(end["completed"], 200);
+    assert_eq!(end["completed"], 300);
     live.hears("the page stays until Ctrl-C");
     assert_eq!(live.end().0, Some(0));
     folder.refused(
