@@ -60,8 +60,11 @@ impl Manager {
                 }
                 seen.push(line);
             }
-            let Ok(length) = self.0.recv(&mut buffer) else {
-                break;
+            let length = match self.0.recv(&mut buffer) {
+                Ok(length) => length,
+                // A wait with a limit ends when the process is stopped and goes on, too.
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(_) => break,
             };
             let report = String::from_utf8_lossy(&buffer[..length]);
             self.1.extend(report.lines().map(str::to_owned));
