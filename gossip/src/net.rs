@@ -828,7 +828,7 @@ fn behaviour(
     })
 }
 
-/// A dial of whoever is at an address.
+/// A dial of the peer that is at an address, whichever it is.
 ///
 /// No dial comes from the port that this peer listens on: if both ends did that at a time, their
 /// connections would be one, which both take for their own. Where a firewall lets nobody in at one

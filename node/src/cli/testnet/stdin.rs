@@ -18,7 +18,7 @@ impl Stdin {
         let (sender, mut lines) = mpsc::channel::<String>(WAITING_MAX);
         tokio::spawn(async move {
             while let Some(line) = lines.recv().await {
-                // Who is gone needs no orders; its end is noticed elsewhere.
+                // A process that is gone needs no orders; its end is noticed elsewhere.
                 let _ = pipe.write_all(line.as_bytes()).await;
             }
         });
