@@ -56,7 +56,7 @@ const OTHERS_MIN: usize = 3;
 const IN_A_ROW: u32 = 5;
 
 /// How far above the others' median a value is, in robust deviations; `None` with fewer than
-/// [`OTHERS_MIN`] others. Not finite if the value is not.
+/// three others. Not finite if the value is not.
 pub fn score(value: f64, others: &[f64]) -> Option<f64> {
     let median = median(others.to_vec()).filter(|_| others.len() >= OTHERS_MIN)?;
     let distances = others.iter().map(|other| (other - median).abs()).collect();
