@@ -595,7 +595,7 @@ impl Account {
     /// The entries to append so that a ledger covers what a signed header of this peer states about
     /// its update of `round`: none unless the ledger is older than that header, because a copy was
     /// put back or it is gone. It then lacks at least one release of some federation on the rows.
-    /// What it lacks is charged in releases of this one, rounded up, and [`IN_FLIGHT`] more.
+    /// What it lacks is charged in releases of this one, rounded up, and two more.
     pub fn cover(&self, ledger: &Ledger, round: u64, stated: Total) -> Vec<Entry> {
         let mut covering = ledger.clone();
         let first = covering.entries.len();
