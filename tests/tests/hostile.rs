@@ -145,6 +145,25 @@ fn what_hostile_processes_say_and_do_does_not_change_the_honest_model() {
     );
 }
 
+/// Six members that go on until they are ended, some rounds in a second, with this deadline.
+fn endless(deadline: &str) -> Federation {
+    let federation = Federation::new(6, &["--rounds", "1000000", "--deadline", deadline]);
+    for name in &federation.names {
+        let start = (
+            "start_deadline_seconds = 60.0",
+            "start_deadline_seconds = 2.0",
+        );
+        federation.edit(name, "charter.toml", start.0, start.1);
+        federation.edit(
+            name,
+            "charter.toml",
+            "local_epochs = 1",
+            "local_epochs = 100",
+        );
+    }
+    federation
+}
+
 // --- another stack ---
 
 /// What js-libp2p sees at a peer's door; `None` if it is not here.
@@ -170,20 +189,7 @@ fn foreign(door: &str, secret: Option<&str>) -> Option<Child> {
 /// what it says, as any member is; and no stranger gets further than the handshake.
 #[test]
 fn another_stack_is_a_member_like_any_other_and_a_stranger_like_any_other() {
-    let federation = Federation::new(6, &["--rounds", "1000000", "--deadline", "3"]);
-    for name in &federation.names {
-        let start = (
-            "start_deadline_seconds = 60.0",
-            "start_deadline_seconds = 2.0",
-        );
-        federation.edit(name, "charter.toml", start.0, start.1);
-        federation.edit(
-            name,
-            "charter.toml",
-            "local_epochs = 1",
-            "local_epochs = 100",
-        );
-    }
+    let federation = endless("3");
     let config = Config::load(&federation.dir(HOSTILE).join("kith.toml")).expect("a good file");
     let secret = std::fs::read_to_string(&config.key).expect("a key");
     let door = format!("/ip4/127.0.0.1/tcp/{}", federation.ports[0]);
@@ -328,20 +334,7 @@ fn measured_floods_replays_and_strangers() {
         return;
     };
     // A hundred requests of each kind in a deadline are allowed, and 1,000 come in a second.
-    let federation = Federation::new(6, &["--rounds", "1000000", "--deadline", "12"]);
-    for name in &federation.names {
-        let start = (
-            "start_deadline_seconds = 60.0",
-            "start_deadline_seconds = 2.0",
-        );
-        federation.edit(name, "charter.toml", start.0, start.1);
-        federation.edit(
-            name,
-            "charter.toml",
-            "local_epochs = 1",
-            "local_epochs = 100",
-        );
-    }
+    let federation = endless("12");
     let dir = federation.dir(HOSTILE);
     let (dir, tape) = (dir.to_string_lossy(), federation.folder.path().join("tape"));
     let tape = tape.to_string_lossy();
