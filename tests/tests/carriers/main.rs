@@ -206,7 +206,11 @@ scenarios! {
                 for event in stage.seen(peer) {
                     let name = event["event"].as_str().unwrap_or_default();
                     let ill = ["disconnected", "stalled", "refused", "no-longer-awaited", "dismissed"];
-                    assert!(!ill.contains(&name), "{}: {event}", stage.name());
+                    // Two peers that dial each other at once have two connections, and send again
+                    // over the second, since the line of the first may be dead.
+                    let is_heard_twice = event["reason"]["refused"] == "duplicate";
+                    let is_ill = ill.contains(&name) && !is_heard_twice;
+                    assert!(!is_ill, "{}: {event}", stage.name());
                 }
             }
         },
