@@ -319,14 +319,14 @@ impl<'a> Parts<'a> {
         })
     }
 
-    /// What a message claims to be, with nothing verified yet: its header, and the signature under
-    /// it.
-    pub(crate) fn claimed(bytes: &[u8]) -> Option<(Header, &[u8])> {
+    /// What a message claims to be, with nothing verified yet: its header, the signature under it,
+    /// and its payload.
+    pub(crate) fn claimed(bytes: &[u8]) -> Option<(Header, &[u8], &[u8])> {
         if bytes.len() > ENVELOPE_BYTES_MAX {
             return None;
         }
-        let Decoded(header, signature, _) = wire::decode(bytes).ok()?;
-        Some((wire::decode(header).ok()?, signature))
+        let Decoded(header, signature, payload) = wire::decode(bytes).ok()?;
+        Some((wire::decode(header).ok()?, signature, payload))
     }
 }
 

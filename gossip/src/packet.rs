@@ -13,14 +13,14 @@
 use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
-use kith_consensus::Digest;
+use kith_consensus::{Digest, PeerId};
 use serde_bytes::Bytes;
 
 use crate::Parameters;
 use crate::envelope::{
-    Authenticator, Envelope, HEADER_BYTES_MAX, Header, Parts, SIGNATURE_BYTES, header_alone,
+    Authenticator, Envelope, HEADER_BYTES_MAX, Header, Kind, Parts, SIGNATURE_BYTES, header_alone,
 };
-use crate::message::{Announcement, Body};
+use crate::message::{Announcement, Body, Hello};
 use crate::refusal::Refusal;
 use crate::wire;
 
@@ -142,6 +142,14 @@ impl Packet {
     /// The header that the bytes begin with, as they say it: nothing is verified.
     pub fn claimed_header(&self) -> Option<Header> {
         Some(Parts::claimed(self)?.0)
+    }
+
+    /// The sender of a handshake that says that it has heard none, as the bytes say it: nothing is
+    /// verified.
+    pub fn asks_for_answer(&self) -> Option<PeerId> {
+        let (header, _, payload) = Parts::claimed(self)?;
+        let asks = header.kind == Kind::Hello && !Hello::decode(payload).ok()?.answered;
+        asks.then_some(header.sender)
     }
 
     /// Whether both are one and the same in memory.

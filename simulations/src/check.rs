@@ -30,6 +30,7 @@ mod finds_back;
 mod finite;
 mod floods_are_cut;
 mod free_pace_is_heard;
+mod handshakes_are_answered;
 mod heals;
 mod honest_are_heard;
 mod inside_the_hull;
@@ -46,6 +47,7 @@ mod one_spelling;
 mod over_is_true;
 mod promise_kept;
 mod promised_first;
+mod pulls_make_room;
 mod quorum_is_kept;
 mod replicas_agree;
 mod round_goes_on;
@@ -96,6 +98,8 @@ pub static CHECKS: Registry<NewCheck> = Registry::new(
         free_pace_is_heard::ENTRY,
         lateness_is_bounded::ENTRY,
         bodies_for_receivers::ENTRY,
+        handshakes_are_answered::ENTRY,
+        pulls_make_room::ENTRY,
         finds_back::ENTRY,
         heals::ENTRY,
     ],

@@ -110,8 +110,8 @@ pub struct Simulation<O> {
     trace: Trace,
     /// Members that have not stopped, those with an adversary left out: nothing ends these.
     running: usize,
-    /// Members that wait for neighbours that have all gone through every round and stopped: as in
-    /// reality, nothing more comes from them.
+    /// Members that wait for neighbours that have all gone through every round and stopped, as in
+    /// reality nothing more comes from them, and those that wait when only liars are left.
     stranded: BTreeSet<usize>,
     handled: u64,
     effects: Vec<Effect>,

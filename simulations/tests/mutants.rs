@@ -21,8 +21,6 @@ const SEEDS: u64 = 12;
 /// `tests/liars.rs` plants each and finds it.
 const ELSEWHERE: &[Mutant] = &[
     Mutant::DismissForever,
-    Mutant::KeepPulls,
-    Mutant::IgnoreUnanswered,
     Mutant::ForgetSigned,
     Mutant::KeepHeaders,
     // In gossip's `tests/liars.rs`; the last also by the scenarios in `tests/tests/carriers`.

@@ -297,3 +297,24 @@ fn a_late_peer_asks_for_the_newest_replica() {
         settings: settings.clone(),
     });
 }
+
+/// A peer that comes back when all others have gone has a liar alone to train with, which keeps
+/// being sent away. No bound can be promised for it, and the run ends.
+#[test]
+fn a_peer_that_has_nobody_but_a_liar_is_not_waited_for() {
+    let settings = [
+        "world.peers=7",
+        "topology.kind=exponential",
+        "codec.kind=random-k",
+        "codec.share=0.3",
+        "aggregation.rule=mean",
+        "world.adversaries=1",
+        "world.attack=junk-gossip",
+    ];
+    let settings: Vec<String> = settings.into_iter().map(str::to_owned).collect();
+    play("alone", 5549..5550, |seed| Play {
+        file: "simulations/tests/worlds/chaos.toml".into(),
+        seed,
+        settings: settings.clone(),
+    });
+}

@@ -263,7 +263,7 @@ impl Peer {
 }
 
 fn is_skip(bytes: &Packet) -> bool {
-    Parts::claimed(bytes).is_some_and(|(header, _)| header.kind == Kind::Skip)
+    Parts::claimed(bytes).is_some_and(|(header, ..)| header.kind == Kind::Skip)
 }
 
 /// Whether what follows is about what this peer itself does in its round.

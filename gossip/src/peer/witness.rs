@@ -237,7 +237,7 @@ impl Witness {
     /// Whether the header of a message that is not open yet was verified before, byte for byte: in
     /// a neighbourhood many peers show one header.
     pub(super) fn recognises(&self, packet: &Packet) -> bool {
-        let Some((header, signature)) = Parts::claimed(packet) else {
+        let Some((header, signature, _)) = Parts::claimed(packet) else {
             return false;
         };
         let front = packet.place_of(signature).end;

@@ -284,13 +284,19 @@ impl<O: Observer> Simulation<O> {
             // later rounds only.
             neighbours.extend(self.ids.iter().filter(|id| **id != self.ids[member]));
         }
+        let has_stopped =
+            |state: &Member| matches!(state.process, Process::Stopped | Process::Gone);
+        // Nobody can tell when a liar lets a peer go on that has nobody else.
+        let mut others = (0..self.members.len()).filter(|other| *other != member);
+        let has_liars_only = others.all(|other| {
+            let state = &self.members[other];
+            state.adversary.is_some() || has_stopped(state)
+        });
         let gone = |peer: &PeerId| {
             let number = self.member_of(peer).expect("it is on the roster");
-            let has_stopped = matches!(
-                self.members[number].process,
-                Process::Stopped | Process::Gone
-            );
-            has_stopped || (for_anybody && self.stranded.contains(&number))
+            has_stopped(&self.members[number])
+                || has_liars_only
+                || (for_anybody && self.stranded.contains(&number))
         };
         let counts = self.members[member].adversary.is_none();
         if counts && !neighbours.is_empty() && neighbours.iter().all(gone) {
