@@ -17,6 +17,7 @@ use crate::simulator::Moment;
 
 mod adopts_as_agreed;
 mod awaited_again;
+mod bans_end;
 mod bodies_for_receivers;
 mod bounded;
 mod charged_first;
@@ -88,6 +89,7 @@ pub static CHECKS: Registry<NewCheck> = Registry::new(
         finite::ENTRY,
         bounded::ENTRY,
         no_dismissal::ENTRY,
+        bans_end::ENTRY,
         no_stall::ENTRY,
         nobody_is_silenced::ENTRY,
         one_spelling::ENTRY,

@@ -20,7 +20,6 @@ const SEEDS: u64 = 12;
 /// Bugs that show only under messages that no peer of a simulation sends. A driver in gossip's
 /// `tests/liars.rs` plants each and finds it.
 const ELSEWHERE: &[Mutant] = &[
-    Mutant::DismissForever,
     Mutant::ForgetSigned,
     Mutant::KeepHeaders,
     // In gossip's `tests/liars.rs`; the last also by the scenarios in `tests/tests/carriers`.

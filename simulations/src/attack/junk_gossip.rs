@@ -1,6 +1,7 @@
 //! `junk-gossip`: signs goodbyes and proofs that nobody can decode, and lets everybody pass them on.
 //!
 //! If a receiver blames the peer that it has a message from, the honest ones send each other away.
+//! It dials nobody itself: the others must find back to each peer that they have sent away.
 
 use kith_consensus::Section;
 use kith_gossip::Effect;
@@ -34,6 +35,8 @@ struct JunkGossip {
 impl Adversary for JunkGossip {
     fn act(&mut self, scene: &Scene<'_>, cue: Cue<'_>, acts: &mut Acts) {
         if !matches!(cue, Cue::Tick) {
+            let dials = |effect: &Effect| matches!(effect, Effect::Connect { .. });
+            acts.effects.retain(|effect| !dials(effect));
             return;
         }
         self.sent += 1;
