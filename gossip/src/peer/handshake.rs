@@ -234,14 +234,11 @@ impl Peer {
 
     /// Whether two peers of one federation have what they need to work together.
     fn admit_hello(&self, hello: &Hello) -> Result<(), Refusal> {
-        let (height, head) = (self.charter.height, self.charter.id);
-        if (hello.height, hello.head) != (height, head) {
-            let (theirs, ours) = (hello.height, height);
-            let sections = self.charter.differing_sections(&hello.sections);
+        if (hello.height, hello.head) != (self.charter.height, self.charter.id) {
             return Err(Refusal::OtherCharter {
-                theirs,
-                ours,
-                sections,
+                theirs: hello.height,
+                ours: self.charter.height,
+                sections: self.charter.differing_sections(&hello.sections),
             });
         }
         if hello.layout != self.layout {

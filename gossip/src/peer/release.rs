@@ -280,30 +280,21 @@ impl Peer {
 
     /// The update is stored: it goes to each connected peer that it is for.
     pub(super) fn send_update(&mut self, out: &mut Vec<Effect>) {
-        let round = self.round;
-        let mut receivers = 0;
-        for to in self.audience() {
-            if let Some(bytes) = self
-                .announcement(round)
-                .filter(|_| self.overlay.is_ready(&to))
-            {
-                out.push(Effect::Send { to, bytes });
-                receivers += 1;
-            }
-        }
-        let outgoing = self
-            .exchange
-            .outgoing(round)
-            .expect("the update was just published");
-        let (sequence, state, body_bytes) =
-            (outgoing.sequence, outgoing.state, outgoing.body_bytes);
+        let mut receivers = self.audience();
+        receivers.retain(|to| self.overlay.is_ready(to));
+        let outgoing = self.exchange.outgoing(self.round);
+        let outgoing = outgoing.expect("the update was just published");
         let published = Event::Published {
-            round,
-            sequence,
-            state,
-            body_bytes,
-            receivers,
+            round: self.round,
+            sequence: outgoing.sequence,
+            state: outgoing.state,
+            body_bytes: outgoing.body_bytes,
+            receivers: receivers.len(),
         };
+        out.extend(receivers.into_iter().map(|to| Effect::Send {
+            to,
+            bytes: outgoing.announcement.clone(),
+        }));
         out.push(Effect::Emit(published));
         if planted(Mutant::ChargeAfterSend) && self.charter.privacy.is_some() {
             self.charge(out);
