@@ -314,7 +314,7 @@ impl World {
             };
             found.push((
                 key,
-                format!("{liars} of {peers} peers lie; expected at least one who does not"),
+                format!("{liars} of {peers} peers lie; expected at least one that does not"),
             ));
         }
         let beyond = |list: &[usize]| list.iter().find(|peer| **peer >= peers).copied();

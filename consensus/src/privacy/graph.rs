@@ -48,7 +48,7 @@ pub struct TooLarge {
     pub peers: usize,
 }
 
-/// A round: who sends to whom, and whether peers contribute something new before they send.
+/// A round: which peer sends to which, and whether peers contribute something new before they send.
 #[derive(Clone, Copy, Debug)]
 pub struct Exchange<G> {
     /// The graph with its mixing weights.

@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(
             awaits(&candidates, 1),
             [0, 2, 5],
-            "the quick, who is due, and who is not known yet"
+            "the quick peers, those that are due, and those that are not known yet"
         );
         assert_eq!(
             awaits(&candidates, 5),
@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(
             awaits(&candidates, 9),
             [0, 1, 2, 3, 5, 6],
-            "nobody waits for who is away"
+            "nobody waits for a peer that is away"
         );
     }
 

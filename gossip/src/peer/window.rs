@@ -284,7 +284,7 @@ mod tests {
         assert_eq!(
             window.missing(up),
             [peer(1), peer(5)],
-            "who is connected may still come"
+            "an update of a connected peer may still come"
         );
         window.insert(peer(4), arrived());
         assert!(window.is_complete(1.0, lost));

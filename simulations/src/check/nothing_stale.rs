@@ -49,7 +49,7 @@ impl Check for NothingStale {
             number.is_some_and(|number| graph.receives_from(moment.member).contains(&number));
         (!neighbour).then(|| {
             format!(
-                "it accepted an update of round {of} from {}, who is no neighbour then",
+                "it accepted an update of round {of} from {}, which is no neighbour then",
                 peer.short()
             )
         })
