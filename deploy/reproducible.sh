@@ -13,9 +13,12 @@ export SOURCE_DATE_EPOCH
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-build() {
+source_in() {
     mkdir -p "$work/$1/source"
     git archive HEAD | tar -x -C "$work/$1/source"
+}
+
+build() {
     (
         cd "$work/$1/source"
         CARGO_TARGET_DIR="$work/$1/target" \
@@ -25,6 +28,19 @@ build() {
     sha256sum <"$work/$1/target/release/kith" | cut -d ' ' -f 1
 }
 
+source_in one
+source_in another-folder
+# The list first: it takes a second. It is made in a copy, since it is written beside the manifests.
+if cargo cyclonedx --version >/dev/null 2>&1; then
+    (cd "$work/one/source" && cargo cyclonedx --manifest-path node/Cargo.toml --format json >&2)
+    list=${CARGO_TARGET_DIR:-target}/kith.cdx.json
+    mkdir -p "$(dirname "$list")"
+    sed "s|$work/one/source|/build|g" "$work/one/source/node/kith-node.cdx.json" >"$list"
+    find "$work/one/source" -name '*.cdx.json' -exec rm {} +
+    echo "$list"
+else
+    echo "no list of what it is built from: cargo install --locked cargo-cyclonedx" >&2
+fi
 one=$(build one)
 other=$(build another-folder)
 if [ "$one" != "$other" ]; then
@@ -32,9 +48,3 @@ if [ "$one" != "$other" ]; then
     exit 1
 fi
 echo "$one  kith"
-if cargo cyclonedx --version >/dev/null 2>&1; then
-    cargo cyclonedx --manifest-path node/Cargo.toml --format json >&2
-    find node -name '*.cdx.json'
-else
-    echo "no list of what it is built from: cargo install --locked cargo-cyclonedx" >&2
-fi

@@ -9,6 +9,7 @@
 //! This module knows no section by name; start reading at [`Document::parse`].
 
 mod document;
+mod key;
 mod node;
 mod problem;
 #[expect(
@@ -18,5 +19,6 @@ mod problem;
 mod section;
 
 pub use document::{Document, Places};
+pub use key::{Key, Keys};
 pub use problem::{Problem, unknown};
 pub use section::Section;

@@ -16,6 +16,8 @@ mod output;
 mod privacy;
 mod protobuf;
 mod recording;
+#[cfg(test)]
+mod reference;
 mod run;
 mod sim;
 mod status;

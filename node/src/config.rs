@@ -118,7 +118,15 @@ impl Config {
     /// # Errors
     /// Every problem in it.
     pub fn parse(text: &str, folder: &Path) -> Result<Config, Vec<Problem>> {
-        let mut document = Document::parse(text).map_err(|problem| vec![problem])?;
+        let document = Document::parse(text).map_err(|problem| vec![problem])?;
+        Config::read(document, folder)
+    }
+
+    /// Reads a document; relative paths are taken from `folder`.
+    ///
+    /// # Errors
+    /// Every problem in it.
+    pub fn read(mut document: Document, folder: &Path) -> Result<Config, Vec<Problem>> {
         let (name, charter, key, state, checkpoints) = document.section("peer", |section| {
             let name = section.text("name", None);
             if name.trim().is_empty() && section.has("name") {

@@ -80,6 +80,7 @@ await page.locator('#facts[data-over="true"]').waitFor({ timeout: 120_000 });
 for (const summary of await page.locator('summary').all()) await summary.press('Enter');
 const facts = page.locator('#facts');
 seen.completed = await completed();
+seen.status = await page.locator('#status').innerText();
 seen.accuracy = Number(await facts.getAttribute('data-accuracy'));
 seen.tables = await page.locator('table').count();
 seen.rows = await page.locator('table', { hasText: 'Newest values' }).locator('tbody tr').allInnerTexts();

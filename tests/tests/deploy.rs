@@ -346,10 +346,15 @@ fn what_the_debian_package_holds_is_there_or_made_by_its_script() {
             let made = made.trim_end_matches("/*.1.gz");
             assert!(script.contains(&format!("\"$made{made}\"")), "{source}");
         } else if !source.starts_with("target/") {
-            let place = source.trim_end_matches("*.md").trim_end_matches('*');
+            let place = source.split('*').next().unwrap_or(source);
             assert!(node.join(place).exists(), "{source}");
         }
     }
+    let service = text_of(&deploy("systemd/kith@.service"));
+    let page = service.split("file:/usr/share/doc/kith/").nth(1);
+    let page = page.and_then(|rest| rest.lines().next());
+    assert!(node.join("..").join(page.expect("a page")).exists());
+    assert!(assets.contains("[\"../docs/**/*.md\", \"usr/share/doc/kith/docs/\""));
     let version = format!("kith ({}-1)", env!("CARGO_PKG_VERSION"));
     assert!(text_of(&deploy("debian/changelog")).starts_with(&version));
 }

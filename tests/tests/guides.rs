@@ -11,9 +11,13 @@ use common::{Folder, free_port, kith, text_of, told};
 
 /// Pages whose commands are all run here, in the order in which they stand. Those of
 /// `tutorials/federation` are run by `readme.rs`.
-const RUN: [&str; 7] = [
+const RUN: [&str; 11] = [
+    "guides/cookbook",
+    "guides/data",
     "guides/evaluator",
+    "guides/monitor",
     "guides/operator",
+    "guides/rehearse",
     "guides/researcher",
     "guides/cloud",
     "guides/edge",
@@ -82,6 +86,36 @@ fn run(name: &str) {
         .expect("bash");
     let (out, told) = (String::from_utf8_lossy(&output.stdout), told(&output));
     assert!(output.status.success(), "{name}: {out}\n{told}");
+    let printed = without_numbers(&format!("{out}\n{told}"));
+    let shown = blocks(&text)
+        .into_iter()
+        .filter(|(info, ..)| *info == "text");
+    for line in shown.flat_map(|(_, _, block)| block.lines()) {
+        let line_printed = printed.contains(&without_numbers(line.trim_end()));
+        assert!(
+            line_printed,
+            "{name} shows {line:?}, printed is: {out}\n{told}"
+        );
+    }
+}
+
+/// A text with a sign in place of each number: times, and what training comes to, differ between
+/// machines.
+fn without_numbers(text: &str) -> String {
+    let mut plain = String::new();
+    let mut letters = text.chars().peekable();
+    while let Some(letter) = letters.next() {
+        if !letter.is_ascii_digit() {
+            plain.push(letter);
+            continue;
+        }
+        plain.push('#');
+        while letters
+            .next_if(|next| next.is_ascii_digit() || *next == '.')
+            .is_some()
+        {}
+    }
+    plain
 }
 
 #[test]
@@ -92,6 +126,22 @@ fn the_evaluators_commands_work() {
 #[test]
 fn the_operators_commands_work() {
     run("guides/operator");
+}
+
+#[test]
+fn the_commands_for_rows_and_rehearsals_work() {
+    run("guides/data");
+    run("guides/rehearse");
+}
+
+#[test]
+fn the_commands_that_monitor_work() {
+    run("guides/monitor");
+}
+
+#[test]
+fn the_recipes_of_the_cookbook_work() {
+    run("guides/cookbook");
 }
 
 #[test]
@@ -143,6 +193,7 @@ fn a_command_that_no_test_runs_says_why() {
                     assert!(told.contains("untested"), "{name}: {block}");
                 }
                 "toml" => {}
+                "text" => assert!(RUN.contains(name), "{name}: nobody compares {block}"),
                 other => panic!("{name}: a block of an unknown kind: {other:?}"),
             }
         }

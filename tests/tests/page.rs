@@ -231,6 +231,7 @@ fn a_page_shows_a_testnet_and_a_replay_shows_the_same_numbers() {
     assert_eq!((&seen["peers"], &seen["squares"]), (&8.into(), &2.into()));
     assert_eq!(seen["circles"], 6, "{seen}");
     assert_eq!(seen["completed"], 4, "{seen}");
+    assert_eq!(seen["status"], "It is over.", "{seen}");
     assert!(
         seen["files"].as_u64().expect("a number") <= 8 + 1,
         "files and stream: {seen}"

@@ -1121,9 +1121,9 @@ fn a_command_that_replays_can_be_copied() {
     );
 }
 
-/// The file that is documented: complete examples, and every key of the world.
+/// The examples of the page are complete. `references.rs` looks at its keys.
 #[test]
-fn the_documented_examples_run_and_every_key_is_documented() {
+fn the_documented_examples_run() {
     let folder = Folder::new();
     let documented = text_of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/experiments.md"));
     let examples: Vec<&str> = documented
@@ -1137,23 +1137,4 @@ fn the_documented_examples_run_and_every_key_is_documented() {
     folder.json(&["sim", "run", "parabolas.toml", "--json"]);
     let sweep = folder.json(&["sim", "sweep", "rules.toml", "--json"]);
     assert_eq!(sweep["runs"], 18);
-    let everything = format!(
-        "{TINY}noise = 0.1\n[world.churn]\ncrashes_per_hour = 1.0\n[world.chaos]\n[[world.special]]\npeers = [1]\n"
-    );
-    let experiment =
-        kith_simulations::experiment::Experiment::parse(&everything, &[]).expect("an experiment");
-    let resolved = experiment.to_toml();
-    let world = &resolved[resolved.find("[world").expect("a world")..];
-    let keys = world
-        .lines()
-        .filter_map(|line| line.split_once(" = "))
-        .map(|(key, _)| key.trim());
-    let told = |key: &str| {
-        documented.contains(&format!("`{key}`")) || documented.contains(&format!("[[world.{key}]]"))
-    };
-    let missing: Vec<&str> = keys.filter(|key| !told(key)).collect();
-    assert!(
-        missing.is_empty(),
-        "docs/experiments.md says nothing of {missing:?}"
-    );
 }

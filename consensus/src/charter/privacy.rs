@@ -106,7 +106,7 @@ impl Asked {
             NoiseScale::new(sigma, 1.0)
         });
         let sampling = match samples {
-            true => Some(positive(section, "sampling_rate", PoissonSampling::new)?),
+            true => Some(positive(section, "sampling_rate", PoissonSampling::new)),
             false => None,
         };
         if !samples && section.has("sampling_rate") {
@@ -118,6 +118,10 @@ impl Asked {
         let delta = positive(section, "delta", Delta::new);
         let epsilon = positive(section, "epsilon_budget", Epsilon::new);
         let (clip, sigma) = (clip?.clip(), sigma?.noise_multiplier());
+        let sampling = match sampling {
+            Some(rate) => Some(rate?),
+            None => None,
+        };
         Some(Asked {
             scale: NoiseScale::new(sigma, clip).ok()?,
             sampling,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use toml::de::DeTable;
 
+use super::key::Keys;
 use super::node::{Entry, NOWHERE, Node, build_table, supply};
 use super::problem::{Problem, position, unknown};
 use super::section::{Place, Section, read_table};
@@ -15,6 +16,7 @@ pub struct Document {
     root: BTreeMap<String, Entry>,
     canonical: toml::Table,
     problems: Vec<Problem>,
+    keys: Keys,
 }
 
 impl Document {
@@ -29,6 +31,7 @@ impl Document {
                 root: build_table(table.get_ref()),
                 canonical: toml::Table::new(),
                 problems: Vec::new(),
+                keys: Keys::default(),
             }),
             Err(error) => {
                 let span = error.span();
@@ -108,6 +111,7 @@ impl Document {
             path: name.to_owned(),
             what: "a section",
             source: &self.source,
+            keys: &self.keys,
         };
         let (value, canonical) =
             read_table(self.root.get_mut(name), place, &mut self.problems, read);
@@ -128,6 +132,11 @@ impl Document {
             source: self.source.clone(),
             root: self.root.clone(),
         }
+    }
+
+    /// The keys that readers of this document ask for, now and later.
+    pub fn keys(&self) -> Keys {
+        self.keys.clone()
     }
 
     /// The canonical tables read so far: every default written out.

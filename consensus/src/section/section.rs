@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
+use super::key::Keys;
 use super::node::{Entry, NOWHERE, Node};
 use super::problem::{Problem, position, unknown};
 
@@ -11,6 +12,7 @@ pub(super) struct Place<'a> {
     pub(super) path: String,
     pub(super) what: &'static str,
     pub(super) source: &'a str,
+    pub(super) keys: &'a Keys,
 }
 
 /// Reads the table of an entry, an empty one if there is none: its value and its canonical form.
@@ -20,7 +22,13 @@ pub(super) fn read_table<T>(
     problems: &mut Vec<Problem>,
     read: impl FnOnce(&mut Section<'_>) -> T,
 ) -> (T, toml::Table) {
-    let Place { path, what, source } = place;
+    let Place {
+        path,
+        what,
+        source,
+        keys,
+    } = place;
+    keys.asked(&path, what, false);
     let (mut empty, mut wrong) = (BTreeMap::new(), None);
     let entries = match entry {
         None => &mut empty,
@@ -42,6 +50,7 @@ pub(super) fn read_table<T>(
         canonical: toml::Table::new(),
         optional: Vec::new(),
         problems,
+        keys,
     };
     if let Some((span, kind)) = wrong {
         section.note_at(
@@ -67,6 +76,7 @@ pub struct Section<'a> {
     /// Known keys that may be absent.
     optional: Vec<&'static str>,
     problems: &'a mut Vec<Problem>,
+    keys: &'a Keys,
 }
 
 impl Section<'_> {
@@ -77,6 +87,7 @@ impl Section<'_> {
 
     /// Whether the file gives this key.
     pub fn has(&self, key: &str) -> bool {
+        self.keys.looked_for(self.path_of(key));
         self.entries.contains_key(key)
     }
 
@@ -125,6 +136,8 @@ impl Section<'_> {
         if value == default {
             self.canonical.remove(key);
             self.optional.push(key);
+            self.keys
+                .fill(&self.path_of(key), &toml::Value::Float(default));
         }
         value
     }
@@ -149,7 +162,7 @@ impl Section<'_> {
     /// One of `known`; the message of a wrong one lists them all.
     pub fn choice(&mut self, key: &str, default: Option<&str>, known: &[&str]) -> String {
         let value = self.text(key, default);
-        if self.has(key) && !value.is_empty() && !known.contains(&value.as_str()) {
+        if self.entries.contains_key(key) && !value.is_empty() && !known.contains(&value.as_str()) {
             self.note(key, unknown(key, &value, known));
         }
         value
@@ -338,6 +351,7 @@ impl Section<'_> {
             path: self.path_of(key),
             what: "a table",
             source: self.source,
+            keys: self.keys,
         };
         let (value, canonical) = read_table(self.entries.get_mut(key), place, self.problems, read);
         self.canonical
@@ -352,7 +366,9 @@ impl Section<'_> {
         read: impl FnOnce(&mut Section<'_>) -> T,
     ) -> Option<T> {
         self.optional.push(key);
-        self.has(key).then(|| self.table(key, read))
+        self.keys.asked(&self.path_of(key), "a table", false);
+        let is_there = self.entries.contains_key(key);
+        is_there.then(|| self.table(key, read))
     }
 
     /// The tables of an array of tables, `[[section.key]]`, in the file's order.
@@ -360,15 +376,18 @@ impl Section<'_> {
         let mut values = Vec::new();
         let mut canonical = Vec::new();
         let path = self.path_of(key);
+        self.keys.asked(&path, "tables", false);
         let mut wrong = None;
         if let Some(entry) = self.entries.get_mut(key) {
             entry.used = true;
             if let Node::List(items) = &mut entry.node {
-                for item in items {
+                for (place, item) in items.iter_mut().enumerate() {
                     let Node::Table(entries) = &mut item.node else {
                         wrong = Some((item.span.clone(), item.node.kind()));
                         continue;
                     };
+                    // One of them shows the keys; there may be very many.
+                    let unnoted = Keys::default();
                     let mut section = Section {
                         path: path.clone(),
                         source: self.source,
@@ -376,6 +395,7 @@ impl Section<'_> {
                         canonical: toml::Table::new(),
                         optional: Vec::new(),
                         problems: self.problems,
+                        keys: if place == 0 { self.keys } else { &unnoted },
                     };
                     values.push(read(&mut section));
                     section.refuse_unknown();
@@ -430,6 +450,8 @@ impl Section<'_> {
         expected: &str,
         accept: impl FnOnce(&Node) -> Option<T>,
     ) -> T {
+        self.keys
+            .asked(&self.path_of(key), expected, default.is_none());
         let Some(entry) = self.entries.get_mut(key) else {
             if default.is_none() {
                 let path = self.path_of(key);
@@ -462,6 +484,11 @@ impl Section<'_> {
     }
 
     fn refuse_unknown(&mut self) {
+        for (key, value) in &self.canonical {
+            if !self.entries.contains_key(key) {
+                self.keys.fill(&self.path_of(key), value);
+            }
+        }
         let optional = self.optional.iter().map(|key| (*key).to_owned());
         let known: BTreeSet<String> = self.canonical.keys().cloned().chain(optional).collect();
         let known: Vec<String> = known.into_iter().collect();

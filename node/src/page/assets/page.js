@@ -136,11 +136,12 @@ function head(snapshot) {
   const state = over ? 'over' : apart ? `${apart} cut off from the others` : 'running';
   facts.replaceChildren(`${completed} of ${rounds} rounds · ${number(seconds, 1)} s · mean accuracy ${number(mean.accuracy)} · rule ${snapshot.rule} · `
     + `topology ${snapshot.topology} · codec ${snapshot.codec}${snapshot.attack ? ` · attack ${snapshot.attack}` : ''} · ${state}`);
+  const ends = over && facts.dataset.over !== 'true';
   facts.dataset.completed = completed;
   facts.dataset.accuracy = mean.accuracy ?? '';
   facts.dataset.over = over;
   remark.replaceChildren(snapshot.remark ?? '');
-  if (performance.now() - announced >= POLITE) {
+  if (ends || performance.now() - announced >= POLITE) {
     announced = performance.now();
     document.getElementById('status').replaceChildren(over ? 'It is over.' : `Round ${completed} of ${rounds}.`);
   }
