@@ -480,6 +480,11 @@ fn what_cannot_be_private_is_refused_by_name() {
         );
     }
     assert!(PrivateTraining::new(scale, sampling, 5, 0).is_err());
+    let refused = usual.for_units(2 * AUDITED_LOT_MAX + 2);
+    assert!(
+        matches!(refused, Err(PrivateError::AuditedLot { .. })),
+        "{refused:?}"
+    );
 }
 
 #[test]
@@ -516,6 +521,10 @@ fn the_slack_is_small_and_the_clip_norm_hardly_lower() {
         );
         assert_eq!(private.phase().unwrap().steps(), 1000);
     }
+    let audited = private(1.0, 1.0, 1.0, LOT_MAX, 1).for_units(AUDITED_LOT_MAX);
+    let audited = audited.unwrap();
+    assert!((0.87..0.88).contains(&clip(audited.scale, AUDITED_LOT_MAX)));
+    assert!(audited.slack(110_000).delta < 1e-10);
 }
 
 #[test]
