@@ -385,6 +385,9 @@ pub struct Checkpoint {
     pub carried: Carried,
     /// What the rounds up to here were like.
     pub history: History,
+    /// Of each other peer under a privacy guarantee, the header that states the largest total of its
+    /// ledger, for its return.
+    pub headers: Vec<Packet>,
 }
 
 /// Vectors that a peer carries from round to round besides the model, by name; private to the peer.

@@ -574,6 +574,7 @@ fn start_at(peer: &mut Peer, charter: &Arc<Charter>, round: u64, value: f32) -> 
         replicas: Default::default(),
         carried: Default::default(),
         history: Default::default(),
+        headers: Default::default(),
     };
     handle(
         peer,

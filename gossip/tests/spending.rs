@@ -12,8 +12,8 @@ use kith_consensus::privacy::ledger::{Decision, Spent, Total};
 use kith_consensus::{Charter, Digest, Section};
 use kith_gossip::envelope::{Envelope, Header, Kind};
 use kith_gossip::{
-    Authenticator, Behind, Effect, Event, Input, Intent, Packet, Peer, Record, Scope, Setup,
-    Stored, Timer,
+    Authenticator, Behind, Checkpoint, Effect, Event, Input, Intent, Packet, Peer, Record, Scope,
+    Setup, Stored, Timer,
 };
 
 /// Three members, fully connected, one of whom may lie; each round is one charged release.
@@ -322,6 +322,7 @@ fn the_largest_total_of_a_peer_is_given_back_however_long_ago() {
     }
     let (update, _) = update(&mut other, 0.25);
     receives(&mut peer, 2, update.clone());
+    let mut stored = None;
     for round in 0..15 {
         handle(&mut peer, charged(round, 0.1));
         handle(&mut peer, trained(round, 1.0));
@@ -333,6 +334,10 @@ fn the_largest_total_of_a_peer_is_given_back_however_long_ago() {
             late,
             &mut effects,
         );
+        stored = effects.into_iter().find_map(|effect| match effect {
+            Effect::Persist(Record::Checkpoint(checkpoint)) => Some(checkpoint),
+            _ => None,
+        });
         handle(
             &mut peer,
             Input::Stored(Stored::Checkpoint { round: round + 1 }),
@@ -340,11 +345,38 @@ fn the_largest_total_of_a_peer_is_given_back_however_long_ago() {
     }
     assert!(peer.round() > 10, "{}", peer.round());
     handle(&mut peer, Input::PeerDown { peer: id(2) });
-    let given = sent_to(&meets(&mut peer, 2), 2);
-    let totals = given
-        .into_iter()
-        .filter_map(|bytes| Packet::from(bytes).claimed_header())
-        .filter(|header| header.sender == id(2))
-        .filter_map(|header| header.spent);
-    assert!(totals.max() == Some(Total::of(0.25)));
+    assert_eq!(given_back(&mut peer), Some(Total::of(0.25)));
+
+    // It has been restarted as well: its checkpoint holds that header.
+    let stored = *stored.expect("a checkpoint");
+    let again = |headers: Vec<Packet>| {
+        let checkpoint = Some(Box::new(Checkpoint {
+            headers,
+            ..stored.clone()
+        }));
+        let mut peer = Peer::new(Setup {
+            incarnation: 2,
+            ..setup_of(1, &charter(), 4)
+        });
+        let intent = None;
+        handle(&mut peer, Input::Start { checkpoint, intent });
+        given_back(&mut peer)
+    };
+    assert_eq!(again(stored.headers.clone()), Some(Total::of(0.25)));
+    assert_eq!(again(Vec::new()), None);
+    let [header] = &stored.headers[..] else {
+        panic!("{} headers, expected one", stored.headers.len());
+    };
+    let mut forged = header.to_vec();
+    let place = forged.len() - 10;
+    forged[place] ^= 1;
+    assert_eq!(again(vec![forged.into()]), None);
+}
+
+/// What the headers of peer 2 state that it is given when it meets a peer.
+fn given_back(peer: &mut Peer) -> Option<Total> {
+    let given = sent_to(&meets(peer, 2), 2).into_iter();
+    let headers = given.filter_map(|bytes| Packet::from(bytes).claimed_header());
+    let own = headers.filter(|header| header.sender == id(2));
+    own.filter_map(|header| header.spent).max()
 }

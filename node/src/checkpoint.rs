@@ -1,7 +1,8 @@
 //! Checkpoint files: `round-000042.safetensors`, readable by any program that reads safetensors.
 //!
 //! The model's tensors stand under their names, the public reconstructions as
-//! `kith.replica.<peer id>`, and the metadata names federation, round, sequence and roster. A file
+//! `kith.replica.<peer id>`, and the metadata names federation, round, sequence and roster, and holds
+//! what others' headers state of their privacy ledgers. A file
 //! is written next to its place, made durable, then renamed; it exists whole or not at all. The
 //! store, not this module, knows which files there are and their hashes.
 
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kith_consensus::{Digest, Genesis, PeerId};
-use kith_gossip::{Carried, Checkpoint, History, Parameters, Roster};
+use kith_gossip::{Carried, Checkpoint, History, Packet, Parameters, Roster};
 use kith_models::{Layout, model_header};
 use safetensors::tensor::{Dtype, SafeTensors};
 
@@ -23,6 +24,9 @@ use crate::private;
 const REPLICA_PREFIX: &str = "kith.replica.";
 /// Prefix of the names of vectors that are carried from round to round besides the model.
 const CARRIED_PREFIX: &str = "kith.carried.";
+
+/// Others' headers that state what they have spent, in hexadecimal digits; only where there are any.
+const HEADERS: &str = "kith.headers";
 
 /// Names and shapes of the model's tensors in the order in which they stand in the parameter
 /// vector.
@@ -263,7 +267,17 @@ fn metadata(federation: Genesis, checkpoint: &Checkpoint) -> BTreeMap<String, St
         ("kith.rounds_passed_over", history.passed_over.to_string()),
         ("kith.roster", roster.join(" ")),
     ];
-    said.map(|(key, value)| (key.to_owned(), value)).into()
+    let mut metadata: BTreeMap<String, String> =
+        said.map(|(key, value)| (key.to_owned(), value)).into();
+    if !checkpoint.headers.is_empty() {
+        let headers: Vec<String> = checkpoint
+            .headers
+            .iter()
+            .map(|bytes| to_hex(bytes))
+            .collect();
+        metadata.insert(HEADERS.to_owned(), headers.join(" "));
+    }
+    metadata
 }
 
 /// A checkpoint's file, opened.
@@ -353,6 +367,14 @@ impl Opened<'_> {
             .collect())
     }
 
+    fn headers(&self) -> Result<Vec<Packet>, String> {
+        let text = self.metadata.get(HEADERS).map_or("", String::as_str);
+        let headers = text.split_whitespace().map(from_hex);
+        let headers = headers.map(|bytes| bytes.map(Packet::from));
+        let why = || format!("its {HEADERS} are no hexadecimal digits");
+        headers.collect::<Option<_>>().ok_or_else(why)
+    }
+
     fn history(&self) -> Result<History, String> {
         let Some(text) = self.metadata.get("kith.rounds_mixed") else {
             return Ok(History::default()); // written by an older program
@@ -365,6 +387,20 @@ impl Opened<'_> {
             passed_over: self.number("kith.rounds_passed_over")?,
         })
     }
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let byte = |[high, low]: &[u8; 2]| {
+        let digit = |digit: &u8| char::from(*digit).to_digit(16);
+        Some((digit(high)? << 4 | digit(low)?) as u8)
+    };
+    let bytes = pairs.iter().map(byte).collect::<Option<_>>();
+    bytes.filter(|_| rest.is_empty())
 }
 
 fn peer_from_text(text: &str) -> Result<PeerId, String> {
@@ -390,6 +426,7 @@ fn from_bytes(shapes: &Shapes, federation: Genesis, bytes: &[u8]) -> Result<Chec
     let replicas = opened.replicas(parameters.len())?;
     let carried = opened.carried()?;
     let history = opened.history()?;
+    let headers = opened.headers()?;
     Ok(Checkpoint {
         round: opened.number("kith.round")?,
         sequence: opened.number("kith.sequence")?,
@@ -398,6 +435,7 @@ fn from_bytes(shapes: &Shapes, federation: Genesis, bytes: &[u8]) -> Result<Chec
         replicas,
         carried,
         history,
+        headers,
     })
 }
 
@@ -448,6 +486,15 @@ mod tests {
                 listened: 2,
                 passed_over: 7,
             },
+            headers: vec![vec![0x0f, 0xa0, 0xff].into(), vec![0x83].into()],
+        }
+    }
+
+    #[test]
+    fn hexadecimal_digits_are_read_in_pairs() {
+        assert_eq!(from_hex("0fa0"), Some(vec![0x0f, 0xa0]));
+        for wrong in ["0fa", "0g", "+1", "é"] {
+            assert_eq!(from_hex(wrong), None, "{wrong}");
         }
     }
 

@@ -292,6 +292,7 @@ mod tests {
             replicas: BTreeMap::new(),
             carried: BTreeMap::new(),
             history: kith_gossip::History::default(),
+            headers: Vec::new(),
         }))
     }
 

@@ -141,6 +141,7 @@ fn checkpoints() -> Files {
             replicas,
             carried,
             history: History::default(),
+            headers: Vec::new(),
         };
         checkpoint::write(folder(), &shapes(), federation(), &written).unwrap();
         std::fs::read(folder().join(checkpoint::file_name(ROUND))).unwrap()

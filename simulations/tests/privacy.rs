@@ -194,6 +194,36 @@ fn a_ledger_that_was_put_back_from_an_older_copy_never_permits_more_than_the_bud
     assert_eq!(behind.get(), 3 * 12, "every peer noticed");
 }
 
+/// While such a peer is away all others are restarted too: what it had spent stands in their
+/// checkpoints.
+#[test]
+fn an_older_copy_of_a_ledger_is_noticed_though_all_neighbours_have_been_restarted() {
+    let behind = Rc::new(Cell::new(0));
+    let others = (1..8).map(|peer| {
+        let (at, lasts) = (0.55 + 0.01 * f64::from(peer), 0.1);
+        format!(
+            "[[world.fault]]\nkind = \"crash\"\npeer = {peer}\nat_seconds = {at}\nlasts_seconds = {lasts}\n"
+        )
+    });
+    let world = format!(
+        "[[world.fault]]\nkind = \"restored-ledger\"\npeer = 0\nat_seconds = 0.5\nentries = 6\nlasts_seconds = 0.5\n{}\
+         [world.devices]\nstep_ms = 40\n[world.links]\nlatency_ms = 5\n",
+        others.collect::<String>()
+    );
+    let experiment = Experiment::parse(&text(3.0, 6.8, &world), &[]).expect("a good experiment");
+    let mut run = experiment.begin(0).expect("it begins");
+    let count = Rc::clone(&behind);
+    run.listen(Box::new(move |_, _, happened| {
+        let told = matches!(happened, Happened::Event(Event::LedgerBehind { .. }));
+        count.set(count.get() + u32::from(told));
+    }));
+    run.run_until(Duration::MAX, &mut |_, _| {});
+    let outcome = run.finish();
+    assert_eq!(outcome.checks.failed, []);
+    assert_eq!(outcome.ended, Ended::Stopped, "everyone finishes");
+    assert_eq!(behind.get(), 1);
+}
+
 #[test]
 fn what_a_guarantee_does_not_cover_is_refused_with_the_reason() {
     let refused = |change: (&str, &str), key: &str, words: &str| {

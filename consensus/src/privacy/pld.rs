@@ -563,5 +563,33 @@ mod tests {
         assert!((found.epsilon - (4.0 + log(0.55 / 1.5))).abs() < 1e-9);
         assert_eq!((exact.error, found.error), (0.0, 0.005));
         assert_eq!(ERRORS.end, 1.0 / 100.0);
+        // Little noise and a δ far below what a transform resolves.
+        let many = Phase::new(SampledGaussian::new(0.3, 0.01).unwrap(), 3).unwrap();
+        let refused = epsilon(&[many], Delta::new(1e-200).unwrap());
+        assert!(
+            matches!(refused, Err(PrivacyError::Unresolved { .. })),
+            "{refused:?}"
+        );
+    }
+
+    /// What lies beyond the dots counts as an infinite loss: it is taken from δ, and a δ that it
+    /// exceeds is refused with what can be resolved.
+    #[test]
+    fn the_mass_beyond_the_dots_is_taken_from_delta() {
+        let phases = [Phase::new(SampledGaussian::new(1.0, 0.1).unwrap(), 10).unwrap()];
+        let within = |reach, delta| {
+            let composition = Composition::new(&phases, Direction::Remove, 0.01, reach);
+            composition.epsilon(delta)
+        };
+        let Err(Failure::Unresolved { least }) = within(3.0, 1e-9) else {
+            panic!("dots to three deviations cannot resolve 1e-9");
+        };
+        // Ten steps, in each of which the mass beyond three deviations is 0.00135 or less.
+        assert!((1e-4..1.36e-2).contains(&least), "{least}");
+        let (few, all) = (within(3.0, 1.01 * least), within(8.0, 1.01 * least));
+        let (Ok(few), Ok(all)) = (few, all) else {
+            panic!("a delta above that mass is resolved");
+        };
+        assert!(few > 1.2 * all, "{few} {all}");
     }
 }

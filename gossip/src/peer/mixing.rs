@@ -70,6 +70,7 @@ impl Peer {
             replicas: self.exchange.replicas(),
             carried: self.carried(),
             history: self.history.clone(),
+            headers: self.witness.stated(),
         };
         out.push(Effect::Persist(Record::Checkpoint(Box::new(checkpoint))));
         if self.exchange.is_large() {

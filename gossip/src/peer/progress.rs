@@ -92,6 +92,12 @@ impl Peer {
         }
         self.restore(checkpoint.carried);
         self.history = checkpoint.history;
+        for packet in &checkpoint.headers {
+            // What somebody has put into the file in a peer's name does not open.
+            if let Ok(header) = packet.open(&self.authenticator, false) {
+                self.witness.resume(&header);
+            }
+        }
         self.standing.resume();
     }
 

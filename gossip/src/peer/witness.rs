@@ -6,8 +6,9 @@
 //! nothing: a peer that has lost its disk may train a round again. Then the newer life counts.
 //!
 //! What a header states of its sender's privacy ledger is no claim about the update: two headers
-//! that differ in it alone prove nothing. Of each sender the newest header with such a total is kept
-//! to the end of the run, whatever its round, for a sender that comes back after many rounds.
+//! that differ in it alone prove nothing. Of each sender the header with the largest such total is kept
+//! to the end of the run, whatever its round, for a sender that comes back after many rounds; it is
+//! part of this peer's checkpoints, so that both may have been restarted in between.
 
 use kith_consensus::mutant::{Mutant, planted};
 use kith_consensus::privacy::ledger::Total;
@@ -166,6 +167,26 @@ impl Witness {
         let known = self.spent.get(&header.sender);
         let is_more = known.is_none_or(|(_, known)| known.spent < fresh.spent);
         if fresh.is_whole && fresh.spent.is_some() && is_more {
+            self.spent.insert(header.sender, (header.round, fresh));
+        }
+    }
+
+    /// The headers with each sender's largest total, for this peer's checkpoint.
+    pub(super) fn stated(&self) -> Vec<Packet> {
+        let senders = self.spent.iter();
+        let headers = senders.map(|(sender, (round, seen))| self.spell(*round, sender, seen));
+        headers.map(Packet::from).collect()
+    }
+
+    /// Takes back a header of [`Witness::stated`]: its message had come whole.
+    pub(super) fn resume(&mut self, message: &Opened<'_>) {
+        let header = message.header;
+        let is_whole = true;
+        let fresh = Seen {
+            is_whole,
+            ..Seen::of(message)
+        };
+        if header.federation == self.federation && header.spent.is_some() {
             self.spent.insert(header.sender, (header.round, fresh));
         }
     }

@@ -570,24 +570,22 @@ fn unpool(plane: Plane, stride: usize, full: &mut [f32], pooled: &[f32]) {
 
 /// The transpose of `rows` `[…, width]`, each of its rows `stride` long.
 fn turn(rows: &[f32], width: usize, columns: &mut [f32], stride: usize) {
-    let mut sides = rows.chunks_exact(4 * width);
-    let mut place = 0;
-    for side in sides.by_ref() {
-        let (a, rest) = side.split_at(width);
-        let (b, rest) = rest.split_at(width);
-        let (c, d) = rest.split_at(width);
-        let across = a.iter().zip(b).zip(c).zip(d);
-        for (column, (((a, b), c), d)) in columns.chunks_exact_mut(stride).zip(across) {
-            column[place..][..4].copy_from_slice(&[*a, *b, *c, *d]);
+    let count = rows.len() / width;
+    let whole = count - count % SUMS;
+    // As many rows at once as fill a line of the cache.
+    for place in (0..whole).step_by(SUMS) {
+        let side: [&[f32]; SUMS] =
+            std::array::from_fn(|row| &rows[(place + row) * width..][..width]);
+        for (index, column) in columns.chunks_exact_mut(stride).take(width).enumerate() {
+            let line: [f32; SUMS] = std::array::from_fn(|row| side[row][index]);
+            column[place..][..SUMS].copy_from_slice(&line);
         }
-        place += 4;
     }
-    for row in sides.remainder().chunks_exact(width) {
+    for (place, row) in rows.chunks_exact(width).enumerate().skip(whole) {
         columns
             .chunks_exact_mut(stride)
             .zip(row)
             .for_each(|(column, value)| column[place] = *value);
-        place += 1;
     }
 }
 

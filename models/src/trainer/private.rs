@@ -46,6 +46,14 @@ pub enum PrivateError {
         /// What was given.
         found: usize,
     },
+    /// Lots of an audit that rounding would spoil.
+    #[error(
+        "an audit with lots of {found} units: expected at most {AUDITED_LOT_MAX}; audit fewer rows"
+    )]
+    AuditedLot {
+        /// The units expected in a step.
+        found: usize,
+    },
     /// So few units that most lots are empty.
     #[error(
         "{units} units at sampling rate {rate} make lots of {expected:.2}; expected at least one unit in a lot: raise the rate or bring more rows"
@@ -116,6 +124,10 @@ pub enum PrivateError {
 /// here.
 const LOT_MAX: usize = 4096;
 
+/// Largest lot of an audit. The clip norm is lowered by what rounding may add to it, by an eighth
+/// here, so that a lot beyond [`LOT_MAX`] keeps its guarantee and only learns from less.
+const AUDITED_LOT_MAX: usize = 1 << 16;
+
 /// Most rows of a group: they are computed together.
 pub(crate) const GROUP_MAX: usize = 16;
 
@@ -184,16 +196,20 @@ impl PrivateTraining {
     }
 
     /// The same noise and sampling rate for a peer with at most so many units, whose lots are as
-    /// large as such a peer's.
+    /// large as such a peer's: for an audit, whose canaries may be more than a charter's lots bear.
     ///
     /// # Errors
-    /// None that a guarantee which was accounted has.
+    /// More units than an audit's lots may have, 65,536.
     pub fn for_units(&self, units: usize) -> Result<PrivateTraining, PrivateError> {
         let Mechanism::ExampleLevel { sampling, .. } = self.mechanism else {
             return Ok(*self);
         };
-        let lot = (sampling.rate() * units as f64).ceil() as usize;
-        PrivateTraining::new(self.scale, sampling, lot.clamp(1, LOT_MAX), self.steps)
+        let lot = (sampling.rate() * units as f64).ceil().max(1.0) as usize;
+        if lot > AUDITED_LOT_MAX {
+            return Err(PrivateError::AuditedLot { found: lot });
+        }
+        let mechanism = Mechanism::ExampleLevel { sampling, lot };
+        PrivateTraining::by(mechanism, self.scale, self.steps)
     }
 
     /// The same noise for a peer with a single unit, which surely takes part: what an attacker would

@@ -331,15 +331,16 @@ fn an_empty_lot_still_takes_its_step_of_noise_in_every_value() {
     }
 }
 
-/// A divisor that is the number of rows, or of rows in the lot, would tell of them without noise: with
-/// the same noise alone, any number of rows moves the parameters by the same bits.
+/// A divisor that is the number of rows, or of rows in the lot, would tell of them without noise. Rows
+/// that are not finite count as none, so that lots of any size have the same sums: none at all.
 #[test]
-fn the_divisor_does_not_depend_on_how_many_rows_there_are() {
+fn the_divisor_depends_neither_on_the_rows_nor_on_those_in_the_lot() {
     let task = task(MODELS[1], BARE);
     let start = parameters(&task);
-    let private = private(2.0, 0.5, 1e-9, 4, 2);
+    let private = private(2.0, 0.5, 0.5, 150, 2);
     let moved = [3, 30, 300].map(|rows| {
-        let trainer = trainer(&task, &numbers(&task, rows));
+        let broken = numbers(&task, rows).changed(|_, values| values.fill(f32::NAN));
+        let trainer = trainer(&task, &broken);
         let request = Request::new(&start, 0);
         let trained = trainer.train_privately(&request, &private, &Units::rows(rows), key(1));
         trained.unwrap().parameters
@@ -480,6 +481,11 @@ fn what_cannot_be_private_is_refused_by_name() {
         );
     }
     assert!(PrivateTraining::new(scale, sampling, 5, 0).is_err());
+    let refused = usual.for_units(2 * AUDITED_LOT_MAX + 2);
+    assert!(
+        matches!(refused, Err(PrivateError::AuditedLot { .. })),
+        "{refused:?}"
+    );
 }
 
 #[test]
@@ -516,6 +522,10 @@ fn the_slack_is_small_and_the_clip_norm_hardly_lower() {
         );
         assert_eq!(private.phase().unwrap().steps(), 1000);
     }
+    let audited = private(1.0, 1.0, 1.0, LOT_MAX, 1).for_units(AUDITED_LOT_MAX);
+    let audited = audited.unwrap();
+    assert!((0.87..0.88).contains(&clip(audited.scale, AUDITED_LOT_MAX)));
+    assert!(audited.slack(110_000).delta < 1e-10);
 }
 
 #[test]
