@@ -25,8 +25,11 @@ const REPLICA_PREFIX: &str = "kith.replica.";
 /// Prefix of the names of vectors that are carried from round to round besides the model.
 const CARRIED_PREFIX: &str = "kith.carried.";
 
-/// Others' headers that state what they have spent, in hexadecimal digits; only where there are any.
+/// Others' headers that state what they have spent, in base 58; only where there are any.
 const HEADERS: &str = "kith.headers";
+
+/// Most bytes of a header with its signature (guess: half as much again as the largest takes).
+const HEADER_BYTES_MAX: usize = 512;
 
 /// Names and shapes of the model's tensors in the order in which they stand in the parameter
 /// vector.
@@ -273,7 +276,7 @@ fn metadata(federation: Genesis, checkpoint: &Checkpoint) -> BTreeMap<String, St
         let headers: Vec<String> = checkpoint
             .headers
             .iter()
-            .map(|bytes| to_hex(bytes))
+            .map(|bytes| bs58::encode(&bytes[..]).into_string())
             .collect();
         metadata.insert(HEADERS.to_owned(), headers.join(" "));
     }
@@ -369,10 +372,13 @@ impl Opened<'_> {
 
     fn headers(&self) -> Result<Vec<Packet>, String> {
         let text = self.metadata.get(HEADERS).map_or("", String::as_str);
-        let headers = text.split_whitespace().map(from_hex);
-        let headers = headers.map(|bytes| bytes.map(Packet::from));
-        let why = || format!("its {HEADERS} are no hexadecimal digits");
-        headers.collect::<Option<_>>().ok_or_else(why)
+        let headers = text.split_whitespace().map(|header| {
+            let mut bytes = [0; HEADER_BYTES_MAX];
+            let length = bs58::decode(header).onto(&mut bytes)?;
+            Ok(Packet::from(bytes[..length].to_vec()))
+        });
+        let headers: bs58::decode::Result<_> = headers.collect();
+        headers.map_err(|error| format!("its {HEADERS} are not in base 58: {error}"))
     }
 
     fn history(&self) -> Result<History, String> {
@@ -387,20 +393,6 @@ impl Opened<'_> {
             passed_over: self.number("kith.rounds_passed_over")?,
         })
     }
-}
-
-fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    let byte = |[high, low]: &[u8; 2]| {
-        let digit = |digit: &u8| char::from(*digit).to_digit(16);
-        Some((digit(high)? << 4 | digit(low)?) as u8)
-    };
-    let bytes = pairs.iter().map(byte).collect::<Option<_>>();
-    bytes.filter(|_| rest.is_empty())
 }
 
 fn peer_from_text(text: &str) -> Result<PeerId, String> {
@@ -487,14 +479,6 @@ mod tests {
                 passed_over: 7,
             },
             headers: vec![vec![0x0f, 0xa0, 0xff].into(), vec![0x83].into()],
-        }
-    }
-
-    #[test]
-    fn hexadecimal_digits_are_read_in_pairs() {
-        assert_eq!(from_hex("0fa0"), Some(vec![0x0f, 0xa0]));
-        for wrong in ["0fa", "0g", "+1", "é"] {
-            assert_eq!(from_hex(wrong), None, "{wrong}");
         }
     }
 
