@@ -4,8 +4,9 @@
 #
 #     deploy/reproducible.sh
 #
-# Untested: it takes two release builds. One toolchain and one commit are expected to give one hash: paths are mapped to
-# fixed names, times come from the commit, and each build has a target folder of its own.
+# One toolchain and one commit give one hash: paths are mapped to fixed names, times come from the commit, and each build
+# has a target folder of its own. Two builds on one machine (x86-64 Linux, Rust 1.95) did; no test runs it, since it
+# takes two release builds.
 set -eu
 cd "$(dirname "$0")/.."
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
