@@ -80,6 +80,15 @@ fn play(name: &str, seeds: Range<u64>, draw: impl Fn(u64) -> Play + Sync) {
     );
 }
 
+/// Plays seeds of a world with settings of their own.
+fn replay(name: &str, world: &str, seeds: Range<u64>, settings: &[&str]) {
+    play(name, seeds, |seed| Play {
+        file: format!("simulations/tests/worlds/{world}.toml"),
+        seed,
+        settings: settings.iter().map(|text| (*text).to_owned()).collect(),
+    });
+}
+
 /// The first `count` seeds, or those that `KITH_SEEDS` asks for: so many, or `FROM..TO`.
 fn seeds(count: u64) -> Range<u64> {
     let asked = std::env::var("KITH_SEEDS").ok();
@@ -213,11 +222,7 @@ fn one_attacks_with_messages() {
 
 #[test]
 fn disks_are_rolled_back() {
-    play("rollback", seeds(40), |seed| Play {
-        file: "simulations/tests/worlds/rollback.toml".into(),
-        seed,
-        settings: Vec::new(),
-    });
+    replay("rollback", "rollback", seeds(40), &[]);
 }
 
 /// A liar's infinity has no int8: it says nothing then, and nobody panics.
@@ -229,17 +234,9 @@ fn a_lie_that_its_codec_cannot_say_is_not_sent() {
         "aggregation.rule=median",
         "aggregation.byzantine=1",
         "world.adversaries=1",
+        "world.attack=infinity",
     ];
-    let settings: Vec<String> = settings
-        .into_iter()
-        .chain(["world.attack=infinity"])
-        .map(str::to_owned)
-        .collect();
-    play("infinity", 0..3, |seed| Play {
-        file: "simulations/tests/worlds/chaos.toml".into(),
-        seed,
-        settings: settings.clone(),
-    });
+    replay("infinity", "chaos", 0..3, &settings);
 }
 
 #[test]
@@ -267,12 +264,7 @@ fn a_peer_that_is_rolled_back_into_a_round_without_neighbours_continues() {
         "world.links.reordering=false",
         "world.limit_seconds=400",
     ];
-    let settings: Vec<String> = settings.into_iter().map(str::to_owned).collect();
-    play("rolled back", 0..1, |_| Play {
-        file: "simulations/tests/worlds/stages.toml".into(),
-        seed: 266,
-        settings: settings.clone(),
-    });
+    replay("rolled back", "stages", 266..267, &settings);
 }
 
 /// In asynchronous rounds a peer that starts late has updates waiting of senders that have gone on,
@@ -290,12 +282,7 @@ fn a_late_peer_asks_for_the_newest_replica() {
         "world.attack=far-ahead",
         "round.mode=asynchronous",
     ];
-    let settings: Vec<String> = settings.into_iter().map(str::to_owned).collect();
-    play("late", 2218..2219, |seed| Play {
-        file: "simulations/tests/worlds/attacked.toml".into(),
-        seed,
-        settings: settings.clone(),
-    });
+    replay("late", "attacked", 2218..2219, &settings);
 }
 
 /// A peer that comes back when all others have gone has a liar alone to train with, which keeps
@@ -311,10 +298,5 @@ fn a_peer_that_has_nobody_but_a_liar_is_not_waited_for() {
         "world.adversaries=1",
         "world.attack=junk-gossip",
     ];
-    let settings: Vec<String> = settings.into_iter().map(str::to_owned).collect();
-    play("alone", 5549..5550, |seed| Play {
-        file: "simulations/tests/worlds/chaos.toml".into(),
-        seed,
-        settings: settings.clone(),
-    });
+    replay("alone", "chaos", 5549..5550, &settings);
 }
