@@ -495,6 +495,27 @@ fn junk_counts_against_its_signer_and_never_against_the_peer_that_passed_it_on()
     assert!(lines(&all).contains(&"disconnect p2: too-many".to_owned()));
 }
 
+/// Others may have met it before it misbehaved, and wait for nobody's start any more.
+#[cfg_attr(not(feature = "mutants"), test)]
+fn a_start_does_not_wait_for_a_peer_that_was_sent_away() {
+    let charter = charter(9, "rule = \"mean\"");
+    let begins = |effects: &[Effect]| lines(effects).contains(&"event round-opened".to_owned());
+    let misbehaves = |peer: &mut Peer| {
+        comes_from(peer, 3, Scope::World);
+        let junk = (0..9).flat_map(|_| receive(peer, 3, b"junk".to_vec()));
+        begins(&junk.collect::<Vec<_>>())
+    };
+    let mut late = in_round_zero_alone(1, &charter);
+    meet(&mut late, 2, &charter, FIRST_LIFE);
+    assert!(misbehaves(&mut late), "all others are there");
+    let mut early = in_round_zero_alone(1, &charter);
+    assert!(!misbehaves(&mut early), "nobody is there");
+    assert!(begins(&meet(&mut early, 2, &charter, FIRST_LIFE)));
+    let mut waiting = in_round_zero_alone(1, &charter);
+    let met = meet(&mut waiting, 2, &charter, FIRST_LIFE);
+    assert!(!begins(&met), "the third may still come");
+}
+
 #[cfg_attr(not(feature = "mutants"), test)]
 fn a_peer_that_was_sent_away_is_dialled_again_once_its_ban_is_over() {
     let charter = charter(9, "rule = \"mean\"");

@@ -147,8 +147,9 @@ impl Peer {
             reason: reason.clone(),
         }));
         out.push(Effect::Disconnect { peer, reason });
-        // No round waits for it until it has been on time again.
+        // No round waits for it until it has been on time again, and no start.
         self.close_if_complete(out);
+        self.gather(false, out);
     }
 
     // --- handshakes ---

@@ -821,6 +821,11 @@ impl Overlay {
         })
     }
 
+    /// Whether a peer was sent away for what it did, or was late too often in a row.
+    pub(super) fn is_given_up(&self, peer: &PeerId) -> bool {
+        self.is(peer, |known| known.punctuality.lapses > 0)
+    }
+
     /// Whether a round waits for this neighbour: its update may come, and it was not late too often
     /// in a row.
     pub(super) fn is_awaited(&self, peer: &PeerId) -> bool {

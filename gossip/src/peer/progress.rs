@@ -117,7 +117,9 @@ impl Peer {
         });
     }
 
-    /// Opens the first round once every neighbour is there, or when waiting is over.
+    /// Opens the first round once every neighbour is there but those that were sent away for what
+    /// they did, or when waiting is over. Others may have heard such a peer before it misbehaved, and
+    /// be in a round that does not wait for this peer's start.
     pub(super) fn gather(&mut self, waited_enough: bool, out: &mut Vec<Effect>) {
         if self.phase != Phase::Gathering {
             return;
@@ -150,7 +152,8 @@ impl Peer {
             && !self
                 .overlay
                 .may_be_confirmed(self.round + BEHIND_MIN, self.round);
-        if missing.is_empty() || enough || (waited_enough && !alone) {
+        let has_waited = waited_enough || missing.iter().all(|peer| self.overlay.is_given_up(peer));
+        if missing.is_empty() || enough || (has_waited && !alone) {
             out.push(Effect::Emit(Event::Ready {
                 neighbours: neighbours.len(),
                 connected,
