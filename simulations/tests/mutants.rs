@@ -80,7 +80,11 @@ const SCENES: &[Scene] = &[
         "attacked",
         &["world.attack=far-ahead", "round.mode=asynchronous"],
     ),
-    scene("attacked", &["world.attack=junk-gossip"]),
+    // Longer than a ban.
+    scene(
+        "attacked",
+        &["world.attack=junk-gossip", "federation.rounds=150"],
+    ),
     scene("attacked", &["world.attack=recordings"]),
     scene("attacked", &["world.attack=false-addresses"]),
     scene("attacked", &["world.attack=far-claims"]),
