@@ -181,9 +181,8 @@ impl Witness {
     /// Takes back a header of [`Witness::stated`]: its message had come whole.
     pub(super) fn resume(&mut self, message: &Opened<'_>) {
         let header = message.header;
-        let is_whole = true;
         let fresh = Seen {
-            is_whole,
+            is_whole: true,
             ..Seen::of(message)
         };
         if header.federation == self.federation && header.spent.is_some() {

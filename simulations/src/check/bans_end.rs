@@ -25,8 +25,8 @@ pub(super) const ENTRY: CheckEntry = CheckEntry {
     },
 };
 
-/// When the ban of a peer is over that was sent away at this time. A world's clock may run at half
-/// the right speed or at twice it, and where that changes the clock is set back or forward.
+/// The time at which a ban that began at `at` is over, whatever the peer's clock does. The clock may
+/// run at half the right speed or at twice it, and a change of its speed sets it back or forward.
 fn over(at: Duration) -> Duration {
     4 * at + 2 * BAN
 }
