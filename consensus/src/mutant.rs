@@ -71,6 +71,8 @@ mutants! {
     BelieveHearsay "believe-hearsay" "an address record need not be signed by the peer that it names",
     TellAllAddresses "tell-all-addresses" "addresses of a private network are told to peers outside it",
     DialRefuted "dial-refuted" "an address at which another key answered is dialled again at once",
+    WaitToTheEnd "wait-to-the-end" "a start waits for everybody though another has begun and waits for this peer",
+    GrantNoTime "grant-no-time" "a neighbour that waits for another is not given the time for that",
     BlameSpared "blame-spared" "a peer is late for a round that had ceased to wait for it before it was on time again",
     EvictFetched "evict-fetched" "an update whose body is being pulled makes room for newer ones",
     BelieveSoleClaim "believe-sole-claim" "one neighbour's claim lets a peer jump though others could confirm it",

@@ -134,6 +134,10 @@ pub struct Peer {
     suspicion: Suspicion,
     /// Proofs that peers have contradicted themselves, by peer; the roster bounds them.
     evidence: BTreeMap<PeerId, Vec<u8>>,
+    /// Whether a neighbour has begun while this peer waits for its start.
+    is_expected: bool,
+    /// The round whose deadline has been put off.
+    put_off: Option<u64>,
     /// Rounds, from this peer's on, in which nothing will come from a neighbour: it says so, or its
     /// announcement was refused.
     turned_away: BTreeSet<(u64, PeerId)>,
@@ -221,6 +225,8 @@ impl Peer {
             window: Window::default(),
             choosing: Choosing::default(),
             suspicion: Suspicion::default(),
+            is_expected: false,
+            put_off: None,
             turned_away: BTreeSet::new(),
             collects_since: Duration::ZERO,
             closed: VecDeque::new(),

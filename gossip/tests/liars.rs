@@ -516,6 +516,33 @@ fn a_start_does_not_wait_for_a_peer_that_was_sent_away() {
     assert!(!begins(&met), "the third may still come");
 }
 
+/// The third may have met the second, which waits for this peer's update.
+#[cfg_attr(not(feature = "mutants"), test)]
+fn a_start_ends_in_time_for_those_that_have_begun() {
+    let has = |effects: &[Effect], line: &str| lines(effects).contains(&line.to_owned());
+    let charter = charter(9, "rule = \"mean\"");
+    let asks = Said {
+        payload: &[0xa1, 0, 0],
+        ..ONE
+    };
+    let asks = sealed(2, &charter, Kind::Want, asks).to_bytes();
+    let header = shown(2, &charter, ONE);
+    for (from, begins) in [(2, small(2, &charter, 0)), (2, asks), (3, header.clone())] {
+        let mut peer = in_round_zero_alone(1, &charter);
+        comes_from(&mut peer, 3, Scope::World);
+        let effects = meet(&mut peer, 2, &charter, FIRST_LIFE);
+        assert!(!has(&effects, "timer Start"), "it may wait itself");
+        let effects = receive(&mut peer, from, begins);
+        assert!(has(&effects, "timer Start") && !has(&effects, "event round-opened"));
+        let effects = handle(&mut peer, Input::TimerExpired(Timer::Start));
+        assert!(has(&effects, "event round-opened"));
+    }
+    let mut peer = in_round_zero_alone(1, &charter);
+    comes_from(&mut peer, 3, Scope::World);
+    let effects = receive(&mut peer, 3, header);
+    assert!(!has(&effects, "timer Start"), "it may be a recording");
+}
+
 #[cfg_attr(not(feature = "mutants"), test)]
 fn a_peer_that_was_sent_away_is_dialled_again_once_its_ban_is_over() {
     let charter = charter(9, "rule = \"mean\"");
@@ -1052,10 +1079,11 @@ fn a_neighbour_that_is_late_every_other_time_is_not_waited_for_in_the_end() {
         if round % 2 == 0 {
             effects.extend(receive(&mut peer, 2, small(2, &charter, round)));
         }
-        effects.extend(handle(
-            &mut peer,
-            Input::TimerExpired(Timer::Deadline { round }),
-        ));
+        // A deadline may be put off.
+        for _ in 0..2 {
+            let expired = Input::TimerExpired(Timer::Deadline { round });
+            effects.extend(handle(&mut peer, expired));
+        }
         effects.extend(handle(
             &mut peer,
             Input::Stored(Stored::Checkpoint { round: round + 1 }),
@@ -1112,6 +1140,55 @@ fn comes_back(behind: u64) {
     assert!(has(&effects, "aggregated"));
 }
 
+/// A neighbour that is still in the round before may wait there for a liar.
+#[cfg_attr(not(feature = "mutants"), test)]
+fn a_neighbour_that_waits_for_another_is_given_time_as_often_as_it_may_be_late() {
+    let charter = charter(60, "rule = \"mean\"");
+    let closes = |effects: &[Effect]| lines(effects).contains(&"event aggregated".to_owned());
+    let mut peer = in_round_zero(&charter);
+    let mut granted = 0;
+    for round in 0..9 {
+        handle(&mut peer, trained(round, 1.0));
+        handle(&mut peer, Input::Stored(Stored::Intent { round }));
+        receive(&mut peer, 2, small(2, &charter, round));
+        let mut ends = || {
+            closes(&handle(
+                &mut peer,
+                Input::TimerExpired(Timer::Deadline { round }),
+            ))
+        };
+        // It is late in every second round.
+        let was_over = round % 2 == 1 && ends();
+        granted += u64::from(round % 2 == 1 && !was_over);
+        let over = closes(&receive(&mut peer, 3, small(3, &charter, round)));
+        assert!(was_over != over, "round {round}");
+        let round = round + 1;
+        handle(&mut peer, Input::Stored(Stored::Checkpoint { round }));
+    }
+    assert_eq!(granted, charter.round.patience);
+}
+
+#[cfg_attr(not(feature = "mutants"), test)]
+fn a_deadline_is_put_off_once() {
+    let charter = charter(60, "rule = \"mean\"");
+    let closes = |effects: &[Effect]| lines(effects).contains(&"event aggregated".to_owned());
+    let mut peer = in_round_zero(&charter);
+    let mut ends = Vec::new();
+    for round in 0..2 {
+        handle(&mut peer, trained(round, 1.0));
+        handle(&mut peer, Input::Stored(Stored::Intent { round }));
+        for number in 2..4 - round as u8 {
+            receive(&mut peer, number, small(number, &charter, round));
+        }
+        let expired = || Input::TimerExpired(Timer::Deadline { round });
+        ends = [expired(), expired()]
+            .map(|input| closes(&handle(&mut peer, input)))
+            .to_vec();
+        handle(&mut peer, Input::Stored(Stored::Checkpoint { round: 1 }));
+    }
+    assert_eq!(ends, [false, true]);
+}
+
 // --- the same faults, put back ---
 
 /// Each fault that these tests were written for makes one of them fail.
@@ -1119,7 +1196,15 @@ fn comes_back(behind: u64) {
 #[test]
 fn every_fault_that_is_put_back_is_found() {
     use kith_gossip::mutant::{Mutant, plant};
-    let faults: [(Mutant, fn()); 24] = [
+    let faults: [(Mutant, fn()); 26] = [
+        (
+            Mutant::WaitToTheEnd,
+            a_start_ends_in_time_for_those_that_have_begun,
+        ),
+        (
+            Mutant::GrantNoTime,
+            a_neighbour_that_waits_for_another_is_given_time_as_often_as_it_may_be_late,
+        ),
         (
             Mutant::KeepHeaders,
             a_peer_that_comes_back_is_given_its_newest_header,

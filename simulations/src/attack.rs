@@ -43,6 +43,7 @@ mod foreign_bodies;
 mod forgery;
 mod free_rider;
 mod gaussian;
+mod half_met;
 mod infinity;
 mod inner_product;
 mod junk_gossip;
@@ -368,6 +369,7 @@ pub static ATTACKS: Registry<AttackKind> = Registry::new(
         far_claims::ENTRY,
         flood::ENTRY,
         late::ENTRY,
+        half_met::ENTRY,
         foreign_bodies::ENTRY,
         slow_bodies::ENTRY,
     ],

@@ -34,6 +34,7 @@ mod free_pace_is_heard;
 mod handshakes_are_answered;
 mod heals;
 mod honest_are_heard;
+mod honest_keep_step;
 mod inside_the_hull;
 mod jumps_are_credible;
 mod lateness_is_bounded;
@@ -99,6 +100,7 @@ pub static CHECKS: Registry<NewCheck> = Registry::new(
         floods_are_cut::ENTRY,
         free_pace_is_heard::ENTRY,
         lateness_is_bounded::ENTRY,
+        honest_keep_step::ENTRY,
         bodies_for_receivers::ENTRY,
         handshakes_are_answered::ENTRY,
         pulls_make_room::ENTRY,

@@ -418,14 +418,18 @@ fn silence_costs_a_wait_and_nothing_else() {
                 waited >= 0.9 * DEADLINE,
                 "{attack}, seed {seed}: waited {waited} s"
             );
-            // Who was missing once is not waited for again, so the wait is not one for each round.
+            // A peer that was missing as often as it may be is not waited for again, so the wait is not
+            // one for each round; once it is given half a deadline more.
             assert!(
-                waited <= 2.1 * DEADLINE,
+                waited <= 2.6 * DEADLINE,
                 "{attack}, seed {seed}: waited {waited} s"
             );
+            // A neighbour that is given more time is asked once more, while its update is on its way.
+            let known = |name: &String| name == "duplicate";
             assert!(
-                attacked.refused.is_empty() && attacked.convicted.is_empty(),
-                "{attack}, seed {seed}: it breaks no rule"
+                attacked.refused.keys().all(known) && attacked.convicted.is_empty(),
+                "{attack}, seed {seed}: it breaks no rule: {:?}",
+                attacked.refused
             );
             let [clean, attacked] = [clean, &attacked].map(accuracy);
             assert!(

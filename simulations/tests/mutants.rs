@@ -90,6 +90,8 @@ const SCENES: &[Scene] = &[
     scene("attacked", &["world.attack=far-claims"]),
     scene("attacked", &["world.attack=flood"]),
     scene("attacked", &["world.attack=late"]),
+    scene("attacked", &["world.attack=half-met"]),
+    scene("attacked", &["world.attack=silence"]),
     scene(
         "attacked",
         &[

@@ -21,13 +21,14 @@ const HOSTILE: &str = "fay";
 
 /// What a hostile member does. The tape of one run is played in the next, to peers that have started
 /// anew.
-const ATTACKS: [&str; 9] = [
+const ATTACKS: [&str; 10] = [
     "junk",
     "deaf",
     "odd-spelling",
     "junk-gossip",
     "false-addresses",
     "far-claims",
+    "half-met",
     "flood",
     "tape",
     "tape",

@@ -85,6 +85,8 @@ struct Known {
     incarnation: u64,
     /// The highest round that it has signed in that life.
     claim: Option<u64>,
+    /// When that grew last.
+    claimed_at: Duration,
     punctuality: Punctuality,
     /// Addresses at which this peer has reached it; of this peer itself, where it listens.
     addresses: Vec<String>,
@@ -114,6 +116,8 @@ struct Punctuality {
     owed: u64,
     /// How often rounds have ceased to wait for it, at most log₂ [`REGAIN_MAX`].
     lapses: u32,
+    /// Updates in time that it takes until it is given more time as often as at first.
+    granted: u64,
 }
 
 impl Punctuality {
@@ -874,6 +878,7 @@ impl Overlay {
         let of_peer = &mut self.of(peer).punctuality;
         if on_time && !planted(Mutant::NeverForgive) {
             of_peer.missed = 0;
+            of_peer.granted = of_peer.granted.saturating_sub(1);
             of_peer.debt = match planted(Mutant::ForgiveAtOnce) {
                 true => 0,
                 false => of_peer.debt.saturating_sub(1),
@@ -895,6 +900,28 @@ impl Overlay {
             }
         }
         None
+    }
+
+    /// Gives a neighbour more time for its update of `round`, if it is connected, was in time before,
+    /// and was in an earlier round half a deadline ago, where it may have waited for another peer. At
+    /// first it is given time as often as a peer may be late, and once more with each
+    /// [`REGAIN_MAX`] updates in time: a liar gains little.
+    pub(super) fn grant_time(&mut self, peer: &PeerId, round: u64, now: Duration) -> bool {
+        let most = self.charter.round.patience.saturating_mul(REGAIN_MAX);
+        let lately = now.saturating_sub(self.charter.round.deadline / 2);
+        let Some(known) = self.known.get_mut(peer) else {
+            return false;
+        };
+        let punctuality = &mut known.punctuality;
+        let granted = punctuality.granted.saturating_add(REGAIN_MAX);
+        let was_earlier = known
+            .claim
+            .is_some_and(|claim| claim < round || known.claimed_at > lately);
+        let grants = known.ready && was_earlier && punctuality.missed == 0 && granted <= most;
+        if grants {
+            punctuality.granted = granted;
+        }
+        grants
     }
 
     /// Deadlines that a neighbour has missed in a row.
@@ -931,10 +958,11 @@ impl Overlay {
         self.is(peer, |known| incarnation < known.incarnation)
     }
 
-    /// A header that `peer` signed says that it is in `round`. It counts if the peer was met in
-    /// that life, or in an earlier one.
-    pub(super) fn claim(&mut self, peer: PeerId, incarnation: u64, round: u64) {
-        let known = self.of(peer);
+    /// A signed header says in which round its sender is. It counts if the peer was met in that life,
+    /// or in an earlier one.
+    pub(super) fn claim(&mut self, header: &Header, now: Duration) {
+        let (incarnation, round) = (header.incarnation, header.round);
+        let known = self.of(header.sender);
         let counts = known.met && incarnation >= known.incarnation;
         if !(counts || planted(Mutant::BelieveRecordings)) {
             return;
@@ -942,7 +970,9 @@ impl Overlay {
         if incarnation > known.incarnation {
             (known.incarnation, known.claim) = (incarnation, None);
         }
-        known.claim = known.claim.max(Some(round));
+        if known.claim < Some(round) {
+            (known.claim, known.claimed_at) = (Some(round), now);
+        }
     }
 
     /// Whether the signer of this header may have said more since: more is known of it, or it was

@@ -105,8 +105,28 @@ impl Peer {
 
     fn gather_from_now(&mut self, out: &mut Vec<Effect>) {
         self.phase = Phase::Gathering;
+        self.is_expected = false;
         self.wait_to_start(out);
         self.gather(false, out);
+    }
+
+    /// A neighbour has published in `round`, or asks for an update there. If this peer still waits for
+    /// its start, it begins in time for that one: a liar may have met others and not this peer. A liar
+    /// that only says that it has begun wins little, since the first round waits for everybody too.
+    pub(super) fn begin_in_time(&mut self, peer: PeerId, round: u64, out: &mut Vec<Effect>) {
+        let waits = self.phase == Phase::Gathering && !self.is_expected && round >= self.round;
+        if !waits || !self.overlay.is_neighbour(&peer, self.round) {
+            return;
+        }
+        self.is_expected = !planted(Mutant::WaitToTheEnd);
+        if self.is_expected {
+            // The other half is for its training (guess).
+            let after = self.charter.round.deadline / 2;
+            out.push(Effect::SetTimer {
+                timer: Timer::Start,
+                after,
+            });
+        }
     }
 
     fn wait_to_start(&self, out: &mut Vec<Effect>) {

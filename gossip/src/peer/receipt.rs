@@ -49,12 +49,23 @@ impl Peer {
         self.asked_lately |= sender != self.id && kind != Kind::Goodbye;
         if let Err(reason) = outcome {
             self.turn_down(from, header, reason, out);
+        } else {
+            self.expects(from, header, out);
         }
         if sender != self.id && self.overlay.is_ready(&sender) {
-            self.overlay.claim(sender, header.incarnation, round);
+            self.overlay.claim(header, self.now);
             if round >= self.round.saturating_add(BEHIND_MIN) {
                 self.jump_if_behind(out);
             }
+        }
+    }
+
+    /// What came in may show that its sender waits for this peer's start. A header that others show of
+    /// a peer that was not met may be a recording.
+    fn expects(&mut self, from: PeerId, header: &Header, out: &mut Vec<Effect>) {
+        let has_begun = matches!(header.kind, Kind::Update | Kind::Want);
+        if has_begun && (header.sender == from || self.overlay.is_ready(&header.sender)) {
+            self.begin_in_time(header.sender, header.round, out);
         }
     }
 

@@ -289,6 +289,9 @@ impl Peer {
     /// charter asks for.
     fn deadline(&mut self, out: &mut Vec<Effect>) {
         let round = self.round;
+        if self.puts_off(out) {
+            return;
+        }
         let mut absent: Vec<PeerId> = self.overlay.neighbourhood(round).into_iter().collect();
         absent.retain(|peer| !self.overlay.is_ready(peer));
         self.overlay.are_absent(&absent);
@@ -310,6 +313,31 @@ impl Peer {
                 });
             }
         }
+    }
+
+    /// Whether the deadline is put off, by half its time and once: neighbours are missing that wait
+    /// in an earlier round for somebody else. A liar may keep its update from them alone, and their
+    /// own deadlines end when this peer's does.
+    fn puts_off(&mut self, out: &mut Vec<Effect>) -> bool {
+        let round = self.round;
+        let keeps_step = self.mode.pace() == Pace::InStep && !self.mode.asks_a_partner();
+        if !keeps_step || self.put_off == Some(round) || planted(Mutant::GrantNoTime) {
+            return false;
+        }
+        let missing = self.window.missing(|peer| self.overlay.is_up(peer));
+        let (overlay, now) = (&mut self.overlay, self.now);
+        let granted = missing
+            .iter()
+            .filter(|peer| overlay.grant_time(peer, round, now));
+        if granted.count() == 0 {
+            return false;
+        }
+        self.put_off = Some(round);
+        out.push(Effect::SetTimer {
+            timer: Timer::Deadline { round },
+            after: self.charter.round.deadline / 2,
+        });
+        true
     }
 
     pub(super) fn close(&mut self, why: Closed, out: &mut Vec<Effect>) {
