@@ -6,7 +6,7 @@
 
 Both train softmax regression on 64 features and ten classes, 18 rows a peer, one step a round, over a random regular graph of degree
 four, for ten rounds. They do not do the same: in gossipy a peer pushes its model to one neighbour a round, in Kith to all four, signed,
-and every promise of the protocol is checked meanwhile. Evaluation is left out as far as it can be: one peer at a time. The ratio is of
+and every invariant of the protocol is checked meanwhile. Evaluation is left out as far as it can be: one peer at a time. The ratio is of
 rounds of peers. Let nothing else run meanwhile.
 """
 

@@ -8,14 +8,14 @@
 use kith_consensus::Section;
 use kith_consensus::charter::Declared;
 
-use crate::trainer::GROUP_MAX;
-
 /// Most features a row may have: a bound on what a charter can make a peer allocate (16 Mi values
 /// are 64 MiB a row).
 const FEATURES_MAX: usize = 1 << 24;
 /// Bound of the numbers a schema may name; wide enough for any measurement, narrow enough to stay
 /// exact.
 const NUMBER_MAX: f64 = 1e12;
+/// Most rows of a group: a trainer computes them together.
+pub(crate) const GROUP_MAX: usize = 16;
 
 /// The form of a row, the same for all peers.
 #[derive(Clone, Debug, PartialEq)]

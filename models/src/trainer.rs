@@ -19,7 +19,6 @@ use kith_consensus::Seed;
 
 use self::batches::Batches;
 use self::optimizer::Optimizer;
-pub(crate) use self::private::GROUP_MAX;
 pub use self::private::{
     PrivateError, PrivateTraining, PrivatelyTrained, Units, fresh_release_key,
 };

@@ -61,7 +61,7 @@ Exit codes:
   70   a part of Kith itself failed; the state is safe
   71   this machine does not allow what a peer needs (memory, threads)
   74   the disk is full or fails; the state is safe, and the peer resumes once it has space
-  5    sim: a promise was broken, or a cell of a sweep failed
+  5    sim: an invariant was broken, or a cell of a sweep failed
   130  interrupted (testnet)
 
 Environment:

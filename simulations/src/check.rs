@@ -266,27 +266,27 @@ impl std::fmt::Display for Failure {
         let place = self.place();
         write!(
             formatter,
-            "promise {check} broken by {place} at {virtual_seconds:.6} s: {what}"
+            "invariant {check} broken by {place} at {virtual_seconds:.6} s: {what}"
         )
     }
 }
 
 /// All invariants of a run.
-pub struct Promises {
+pub struct Invariants {
     scope: Scope,
     watching: Vec<(&'static str, Box<dyn Check>)>,
     /// The first breach of each, in the order in which they happened.
     pub failures: Vec<Failure>,
 }
 
-impl Promises {
+impl Invariants {
     /// Watches every invariant of the table.
-    pub fn new(scope: Scope) -> Promises {
+    pub fn new(scope: Scope) -> Invariants {
         let watching = CHECKS
             .iter()
             .map(|entry| (entry.name, (entry.new)(&scope)))
             .collect();
-        Promises {
+        Invariants {
             scope,
             watching,
             failures: Vec::new(),

@@ -499,7 +499,7 @@ fn a_slow_drift_is_under_every_clip_radius_and_within_its_bound() {
 }
 
 #[test]
-fn under_every_attack_and_codec_the_honest_finish_and_every_promise_holds() {
+fn under_every_attack_and_codec_the_honest_finish_and_every_invariant_holds() {
     let codecs = [
         "kind = \"identity\"",
         "kind = \"f16\"",

@@ -1,4 +1,4 @@
-//! Do the promises notice bugs? One after the other is planted, and a few worlds are played until
+//! Do the invariants notice bugs? One after the other is planted, and a few worlds are played until
 //! something breaks.
 
 #[allow(dead_code, reason = "shared with the test of seeds, which draws")]
@@ -43,7 +43,7 @@ const FOUND_MIN: usize = MUTANTS.len() - ELSEWHERE.len();
 /// Most consensus distance that is left: without a planted bug 2.8 is (measured).
 const DISTANCE_MAX: f64 = 4.0;
 
-/// A world, what is set on top, and what must be true of its end beside the promises.
+/// A world, what is set on top, and what must be true of its end beside the invariants.
 struct Scene {
     file: &'static str,
     settings: &'static [&'static str],

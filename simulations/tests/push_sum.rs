@@ -1,4 +1,4 @@
-//! Push-sum's promise: the mass in all peers and on its way is as many as there are peers, whatever
+//! Push-sum's invariant: the mass in all peers and on its way is as many as there are peers, whatever
 //! happens to messages, and whoever starts again with its disk.
 
 use std::collections::BTreeMap;

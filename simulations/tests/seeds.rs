@@ -1,4 +1,4 @@
-//! Hundreds of seeds of chaos: whatever is drawn, no promise is broken while faults last, and once
+//! Hundreds of seeds of chaos: whatever is drawn, no invariant is broken while faults last, and once
 //! they have stopped everybody finishes.
 
 mod worlds;
@@ -74,7 +74,7 @@ fn play(name: &str, seeds: Range<u64>, draw: impl Fn(u64) -> Play + Sync) {
         .collect();
     assert!(
         failures.is_empty(),
-        "{} of {count} seeds break a promise:\n{}",
+        "{} of {count} seeds break an invariant:\n{}",
         failures.len(),
         shown.join("\n")
     );
@@ -286,7 +286,7 @@ fn a_late_peer_asks_for_the_newest_replica() {
 }
 
 /// A peer that comes back when all others have gone has a liar alone to train with, which keeps
-/// being sent away. No bound can be promised for it, and the run ends.
+/// being sent away. No bound can be given for it, and the run ends.
 #[test]
 fn a_peer_that_has_nobody_but_a_liar_is_not_waited_for() {
     let settings = [

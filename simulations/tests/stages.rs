@@ -170,9 +170,9 @@ fn a_lost_leaf_costs_the_others_nothing_and_a_lost_hub_costs_them_the_others() {
     );
 }
 
-/// What is not in time is not adopted, and whatever is lost, repeated or late breaks no promise.
+/// What is not in time is not adopted, and whatever is lost, repeated or late breaks no invariant.
 #[test]
-fn bad_links_and_restarts_break_no_promise() {
+fn bad_links_and_restarts_break_no_invariant() {
     let links = [
         "world.links.loss=0.05",
         "world.links.duplication=0.1",

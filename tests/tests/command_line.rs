@@ -398,7 +398,7 @@ fn every_table_is_listed_with_its_sources() {
             text.lines().any(|line| line.starts_with(name)),
             "{table}: {text}"
         );
-        // The promises are Kith's own; all else names a paper, a standard, its authors, or says
+        // The invariants are Kith's own; all else names a paper, a standard, its authors, or says
         // that it is our own.
         assert!(
             text.lines()

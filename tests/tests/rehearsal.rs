@@ -113,7 +113,7 @@ fn a_charter_that_holds_is_said_to_with_the_limits_it_kept_and_whose_models_are_
             "The charter holds in this world.",
             "expected at most 5.0",
             "expected at least 20.0 %",
-            "promises kept: ",
+            "invariants held: ",
         ],
     );
     // Krum leaves out most of what everybody sends.
@@ -301,7 +301,7 @@ fn what_nobody_evaluated_is_not_judged() {
 }
 
 #[test]
-fn a_broken_promise_ends_it_with_5_and_one_command_that_replays_it() {
+fn a_broken_invariant_ends_it_with_5_and_one_command_that_replays_it() {
     let board = Board::new(CHARTER, WORLD);
     board.write(
         "the world.toml",
@@ -337,7 +337,7 @@ fn a_broken_promise_ends_it_with_5_and_one_command_that_replays_it() {
     has(
         &text,
         &[
-            "promise heals broken by the run",
+            "invariant heals broken by the run",
             "with seed 6, 0 lying",
             "with seed 7, 2 lying",
         ],
@@ -369,7 +369,7 @@ fn a_broken_promise_ends_it_with_5_and_one_command_that_replays_it() {
     assert_eq!(again.status.code(), Some(5));
     has(
         &told(&again),
-        &["promise heals broken by the run", "with seed 6"],
+        &["invariant heals broken by the run", "with seed 6"],
     );
 }
 

@@ -169,7 +169,7 @@ fn a_world_of_one_round_without_liars_is_reported_as_well() {
     let page = text_of(&folder.path("one-results/report.html"));
     stands_alone(&page);
     assert!(page.contains("<svg") && !page.contains("of liars"));
-    // A run that was cut short in the middle of a round is one with a broken promise, and has its
+    // A run that was cut short in the middle of a round is one with a broken invariant, and has its
     // plots.
     let broken = folder.kith(&[
         "sim",

@@ -28,6 +28,7 @@ use super::optimizer::Optimizer;
 use super::{Request, Trained, Trainer};
 use crate::data::Dataset;
 use crate::model::{Clipping, Network, Workspace, exp_negative};
+use crate::schema::GROUP_MAX;
 use crate::task::{ModelError, Task};
 
 /// Why private training is refused.
@@ -127,9 +128,6 @@ const LOT_MAX: usize = 4096;
 /// Largest lot of an audit. The clip norm is lowered by what rounding may add to it, by an eighth
 /// here, so that a lot beyond [`LOT_MAX`] keeps its guarantee and only learns from less.
 const AUDITED_LOT_MAX: usize = 1 << 16;
-
-/// Most rows of a group: they are computed together.
-pub(crate) const GROUP_MAX: usize = 16;
 
 /// Values noised at once: they stay in the first cache.
 const BLOCK: usize = 1024;

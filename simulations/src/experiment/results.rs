@@ -29,7 +29,7 @@ impl Results<'_> {
     pub(super) fn outcome(&self) -> Outcome {
         let (charter, world) = (&self.experiment.charter, &self.experiment.world);
         let simulation = self.simulation;
-        let promises = &simulation.observer.promises;
+        let invariants = &simulation.observer.invariants;
         let (wall, running) = (self.wall.as_secs_f64(), self.running.as_secs_f64());
         let peer_rounds = simulation.observer.metrics.peer_rounds;
         Outcome {
@@ -50,8 +50,8 @@ impl Results<'_> {
             guessing: self.reference.guessing,
             faults_not_felt: world.faults_after(simulation.now()),
             checks: Checks {
-                passed: promises.count() - promises.failures.len(),
-                failed: promises.failures.clone(),
+                passed: invariants.count() - invariants.failures.len(),
+                failed: invariants.failures.clone(),
             },
             ..self.models(self.counts())
         }

@@ -16,7 +16,7 @@ use super::watchers::{Happened, Listener, Watchers};
 use super::workload::{Reference, Workload};
 use super::{Experiment, ExperimentError};
 use crate::attack::{Attacker, LIVED, Means, Oracle, Speaker, attack_from_text, entry_of};
-use crate::check::{Promises, Scope};
+use crate::check::{Invariants, Scope};
 use crate::metrics::{Metrics, Mixing, PEER_ROWS_MAX};
 use crate::simulator::{Device, Ended, Meeting, Participant, Simulation};
 
@@ -119,7 +119,7 @@ impl Experiment {
                 consensus_every,
             ),
             mixing: Mixing::default(),
-            promises: Promises::new(scope),
+            invariants: Invariants::new(scope),
             oracle: cast.oracle.clone(),
             listener: None,
         }
@@ -259,7 +259,7 @@ impl Run<'_> {
         let unfinished = self.unfinished();
         let now = self.simulation.now();
         self.simulation.observer.tell(now, 0, Happened::Ended);
-        self.simulation.observer.promises.ended(now, &unfinished);
+        self.simulation.observer.invariants.ended(now, &unfinished);
         let gaps = std::mem::take(&mut self.simulation.observer.mixing).gaps();
         let results = Results {
             experiment: self.experiment,

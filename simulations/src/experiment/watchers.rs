@@ -8,7 +8,7 @@ use kith_gossip::effect::Record;
 use kith_gossip::{Effect, Event, Input};
 
 use crate::attack::Oracle;
-use crate::check::Promises;
+use crate::check::Invariants;
 use crate::metrics::{Metrics, Mixing};
 use crate::simulator::{Moment, Observer};
 
@@ -31,7 +31,7 @@ pub type Listener = Box<dyn FnMut(Duration, usize, Happened<'_>)>;
 pub(super) struct Watchers {
     pub(super) metrics: Metrics,
     pub(super) mixing: Mixing,
-    pub(super) promises: Promises,
+    pub(super) invariants: Invariants,
     pub(super) oracle: Option<Arc<Oracle>>,
     pub(super) listener: Option<Listener>,
 }
@@ -47,10 +47,10 @@ impl Watchers {
 
 impl Observer for Watchers {
     fn event(&mut self, moment: &Moment<'_>, event: &Event) {
-        let scope = self.promises.scope();
+        let scope = self.invariants.scope();
         self.metrics.event(moment, event, |peer| scope.number(peer));
         self.mixing.event(scope, moment, event);
-        self.promises.event(moment, event);
+        self.invariants.event(moment, event);
         self.tell(moment.now, moment.member, Happened::Event(event));
     }
 
@@ -61,25 +61,25 @@ impl Observer for Watchers {
                 round, parameters, ..
             },
         ) = (&self.oracle, input)
-            && !self.promises.scope().lies[moment.member]
+            && !self.invariants.scope().lies[moment.member]
         {
             oracle.record(*round, moment.peer.id(), Arc::clone(parameters));
         }
         self.metrics.input(moment, input);
-        self.promises.input(moment, input);
+        self.invariants.input(moment, input);
     }
 
     fn effect(&mut self, moment: &Moment<'_>, effect: &Effect) {
         self.metrics.effect(moment, effect);
-        self.promises.effect(moment, effect);
+        self.invariants.effect(moment, effect);
     }
 
     fn stored(&mut self, moment: &Moment<'_>, record: &Record) {
-        self.promises.stored(moment, record);
+        self.invariants.stored(moment, record);
     }
 
     fn crashed(&mut self, moment: &Moment<'_>) {
-        self.promises.crashed(moment);
+        self.invariants.crashed(moment);
         self.tell(moment.now, moment.member, Happened::Crashed);
     }
 

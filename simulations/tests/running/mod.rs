@@ -14,7 +14,7 @@ pub(crate) fn run_on(threads: usize, text: &str, settings: &[&str]) -> Outcome {
     experiment.run(threads, &mut |_, _| {}).expect("it runs")
 }
 
-/// The same on this thread alone; everybody finishes and every promise is kept.
+/// The same on this thread alone; everybody finishes and every invariant holds.
 pub(crate) fn run(text: &str, settings: &[&str]) -> Outcome {
     let outcome = run_on(0, text, settings);
     assert_eq!(outcome.checks.failed, [], "{text}");

@@ -19,7 +19,7 @@ Examples:
   kith sim run experiments/first.toml --events first.jsonl && kith view first.jsonl
   kith sim run --charter charter.toml --world world.toml      rehearse a charter
 
-Exit codes: 0 done, whatever a rehearsal's answer is; 1 it could not be run; 5 a promise was broken, and the command that replays
+Exit codes: 0 done, whatever a rehearsal's answer is; 1 it could not be run; 5 an invariant was broken, and the command that replays
 it was printed")]
 pub(crate) struct Run {
     /// The experiment

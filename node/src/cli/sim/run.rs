@@ -205,7 +205,7 @@ fn went(outcome: &Outcome) -> Vec<Line> {
         ),
         ("virtual time", format!("{:.3} s", outcome.virtual_seconds)),
         ("took", took),
-        ("promises kept", format!("{kept} of {}", kept + broken)),
+        ("invariants held", format!("{kept} of {}", kept + broken)),
         ("trace", outcome.trace.to_string()),
     ]
 }

@@ -84,7 +84,7 @@ impl Answer<'_> {
         for (outcome, failure) in self.broken() {
             let (seed, lying) = (outcome.seed, outcome.adversaries);
             tell(&format!(
-                "promise {} broken by {} at {:.6} s with seed {seed}, {lying} lying: {}",
+                "invariant {} broken by {} at {:.6} s with seed {seed}, {lying} lying: {}",
                 failure.check,
                 failure.place(),
                 failure.virtual_seconds,
@@ -124,7 +124,7 @@ impl Answer<'_> {
         json!({
             "charter": self.experiment.charter.id, "holds": self.holds(), "conditions": self.conditions, "seeds": seeds,
             "liars": self.liars, "attack": self.experiment.world.attack, "clean": cell(&self.cells[0]),
-            "attacked": self.cells.get(1).map(cell), "peers": Treated::all(self.cells), "promises_broken": self.broken().len(),
+            "attacked": self.cells.get(1).map(cell), "peers": Treated::all(self.cells), "invariants_broken": self.broken().len(),
             "replay": replay,
         })
     }

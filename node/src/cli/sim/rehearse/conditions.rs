@@ -50,7 +50,7 @@ const DEFENCE: &str = "Against these liars: raise byzantine, choose another rule
                        neighbourhoods (kith topology explain).";
 const ROUNDS: &str = "So that fewer rounds are lost: a longer deadline, a rule that needs fewer models, or larger neighbourhoods; \
                       and look at what this world does to lines and peers.";
-const PROMISES: &str = "A broken promise is a fault in Kith, unless the world leaves too little time (limit_seconds, \
+const INVARIANTS: &str = "A broken invariant is a fault in Kith, unless the world leaves too little time (limit_seconds, \
                         heals_within_seconds): please report it with both files and the command that replays it.";
 
 /// Every condition of a rehearsal: with nobody lying, and with liars if there are any.
@@ -144,7 +144,7 @@ fn invariants<'a>(cells: impl Iterator<Item = &'a Cell>) -> Condition {
         .collect();
     let named: std::collections::BTreeSet<&str> = broken.iter().map(String::as_str).collect();
     let mut what = format!(
-        "promises kept: {} of {all} in {} runs",
+        "invariants held: {} of {all} in {} runs",
         all - broken.len(),
         outcomes.len()
     );
@@ -155,10 +155,10 @@ fn invariants<'a>(cells: impl Iterator<Item = &'a Cell>) -> Condition {
         ));
     }
     Condition {
-        name: "promises",
+        name: "invariants",
         holds: Some(broken.is_empty()),
         what,
-        advice: PROMISES,
+        advice: INVARIANTS,
     }
 }
 
