@@ -213,7 +213,7 @@ impl Peer {
             out.push(Effect::Emit(Event::Connected { peer: sender }));
             self.show_evidence(sender, out);
         }
-        self.overlay.claim(&envelope.header, self.now);
+        self.overlay.claim(envelope.header, self.now);
         if completed {
             self.roster_formed(out);
         }

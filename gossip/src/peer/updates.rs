@@ -34,7 +34,7 @@ impl Peer {
         self.hear(from, envelope, out)?;
         self.mode.has_published(sender);
         if envelope.is_header_only() {
-            self.overlay.claim(&envelope.header, self.now);
+            self.overlay.claim(envelope.header, self.now);
             return Ok(());
         }
         debug_assert_eq!(
