@@ -12,6 +12,7 @@ use kith_consensus::{Problem, Section};
 use crate::address::{self, Use};
 use crate::error::NodeError;
 use crate::problems::BadFile;
+use crate::token::OWNER_TOKEN_FILE;
 
 /// Name of the configuration file in a peer's folder.
 pub const CONFIG_FILE: &str = "kith.toml";
@@ -97,6 +98,13 @@ pub(crate) fn cores() -> usize {
 }
 
 impl Config {
+    /// The file with the secret that the status server asks for: the one that `[status] token` names,
+    /// or one in the state folder for each run.
+    pub(crate) fn token_file(&self) -> PathBuf {
+        let named = self.status.token.clone();
+        named.unwrap_or_else(|| self.state.join(OWNER_TOKEN_FILE))
+    }
+
     /// Reads the file at `path`.
     ///
     /// # Errors

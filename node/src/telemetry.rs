@@ -24,6 +24,7 @@ mod log;
 mod metrics;
 mod process;
 mod reach;
+mod sample;
 #[cfg(feature = "otel")]
 pub(crate) mod spans;
 mod status;

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::config::Config;
 use crate::private;
 
 /// File in the state folder with the secret of one run, unless `[status] token` names another.
@@ -73,23 +72,12 @@ pub(crate) struct Token {
     lifetime: Lifetime,
 }
 
-/// Path of the file with a peer's secret.
-pub(crate) fn path(config: &Config) -> PathBuf {
-    let named = config.status.token.clone();
-    named.unwrap_or_else(|| config.state.join(OWNER_TOKEN_FILE))
-}
-
 impl Token {
-    /// The secret in the file that `[status] token` names, which is made if it is not there; or,
-    /// without that key, a new one for this run.
+    /// The secret that its owner keeps in a file, which is made if it is not there.
     ///
     /// # Errors
     /// When there is no randomness, or the file cannot be used.
-    pub(crate) fn of(config: &Config) -> Result<Token, TokenError> {
-        let path = path(config);
-        if config.status.token.is_none() {
-            return Token::of_run(path);
-        }
+    pub(crate) fn kept(path: PathBuf) -> Result<Token, TokenError> {
         match Token::read(&path) {
             Err(error) if error.is_absence() => Token::create(path, Lifetime::Kept),
             read => read,
@@ -194,45 +182,39 @@ mod tests {
 
     use super::*;
 
-    fn config(folder: &Path, status: &str) -> Config {
-        let text =
-            format!("[peer]\nname = \"ada\"\n[data]\npath = \"rows.csv\"\n[status]\n{status}");
-        std::fs::create_dir_all(folder.join("state")).unwrap();
-        Config::parse(&text, folder).unwrap()
-    }
-
     #[test]
     fn the_secret_of_a_run_is_new_private_and_gone_with_it() {
         let folder = tempfile::tempdir().unwrap();
-        let config = config(folder.path(), "");
-        let first = Token::of(&config).unwrap();
+        let file = || folder.path().join("owner.token");
+        let first = Token::of_run(file()).unwrap();
         let text = std::fs::read_to_string(first.path()).unwrap();
         assert_eq!(first.path().metadata().unwrap().mode() & 0o777, 0o600);
         assert!(first.is(text.trim()) && !first.is("") && !first.is(&text[1..]));
         let path = first.path().to_owned();
         drop(first);
         assert!(!path.exists());
-        assert!(!Token::of(&config).unwrap().is(text.trim()));
+        assert!(!Token::of_run(file()).unwrap().is(text.trim()));
     }
 
     #[test]
-    fn a_secret_that_the_configuration_names_is_made_once_and_stays() {
+    fn a_secret_that_its_owner_keeps_is_made_once_and_stays() {
         let folder = tempfile::tempdir().unwrap();
-        let config = config(folder.path(), "token = \"scrape.token\"\n");
-        drop(Token::of(&config).unwrap());
-        let text = std::fs::read_to_string(folder.path().join("scrape.token")).unwrap();
-        assert!(Token::of(&config).unwrap().is(text.trim()));
+        let file = || folder.path().join("scrape.token");
+        drop(Token::kept(file()).unwrap());
+        let text = std::fs::read_to_string(file()).unwrap();
+        assert!(Token::kept(file()).unwrap().is(text.trim()));
     }
 
     #[test]
     fn a_secret_that_others_can_read_or_guess_is_refused_in_one_line() {
         let folder = tempfile::tempdir().unwrap();
-        let config = config(folder.path(), "token = \"scrape.token\"\n");
         let path = folder.path().join("scrape.token");
         let refused = |text: &str, mode| {
             std::fs::write(&path, text).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            let error = Token::of(&config).err().map(|error| error.to_string());
+            let error = Token::kept(path.clone())
+                .err()
+                .map(|error| error.to_string());
             assert!(
                 error.as_ref().is_none_or(|error| !error.contains('\n')),
                 "{error:?}"

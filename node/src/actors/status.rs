@@ -71,7 +71,11 @@ impl Socket {
         let failed = |source| NodeError::Status { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let token = Token::of(config)?;
+        let file = config.token_file();
+        let token = match config.status.token.is_some() {
+            true => Token::kept(file)?,
+            false => Token::of_run(file)?,
+        };
         let path = config.state.join(STATUS_ADDRESS_FILE);
         let text = format!("{address}\n");
         private::write(&path, text.as_bytes())

@@ -14,7 +14,7 @@ use crate::error::NodeError;
 use crate::identity::Identity;
 use crate::node::STATUS_ADDRESS_FILE;
 use crate::telemetry::{self, Budget, Unreached};
-use crate::token::{self, Token};
+use crate::token::Token;
 
 /// Longest wait for a running peer's answer.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(15);
@@ -216,7 +216,7 @@ fn ask(config: &Config, ask: Ask, path: &str) -> Result<String, Failure> {
     let token = match (ask, served.ip().is_loopback()) {
         (Ask::Read, true) => None,
         _ => Some(
-            Token::read(&token::path(config))
+            Token::read(&config.token_file())
                 .map_err(NodeError::from)?
                 .header(),
         ),

@@ -193,7 +193,6 @@ fn same_site(host: &Authority, headers: &HeaderMap) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
 
     const HOME: &str = "127.0.0.1:50000";
     const AWAY: &str = "192.0.2.99:50000";
@@ -201,9 +200,7 @@ mod tests {
     /// A server's guard and its secret.
     fn guard(served: &str, names: &[&str]) -> (Guard, String) {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("state")).unwrap();
-        let text = "[peer]\nname = \"ada\"\n[data]\npath = \"rows.csv\"\n";
-        let token = Token::of(&Config::parse(text, folder.path()).unwrap()).unwrap();
+        let token = Token::of_run(folder.path().join("token")).unwrap();
         let secret = std::fs::read_to_string(token.path()).unwrap();
         let guard = Guard {
             served: served.parse().unwrap(),

@@ -10,10 +10,10 @@ use std::collections::BTreeMap;
 use kith_consensus::PeerId;
 use kith_gossip::envelope::PROTOCOL_VERSION;
 
-use super::exposition::{Sample, counted, each, histogram, numbered, text};
 use super::known::{Activity, Known};
 use super::line::unix_seconds;
 use super::process::Process;
+use super::sample::{Sample, counted, each, histogram, numbered, text};
 
 /// A metric.
 pub struct Metric {

@@ -17,7 +17,7 @@ use crate::page::Page;
 use crate::page::recording::{Entry, Header, Noticed};
 use crate::page::server::{ORDERS_MAX, Order, PORT, serve};
 use crate::telemetry::{Line, NodeEvent, What};
-use crate::token::{self, Token};
+use crate::token::Token;
 
 /// A page that is asked for and not served yet: made before the peer starts, so that what is wrong
 /// with it is said then.
@@ -41,7 +41,7 @@ impl Wanted {
         }
         Ok(Some(Wanted {
             header: header_of_peer(charter, &own.peer())?,
-            token_file: token::path(config),
+            token_file: config.token_file(),
         }))
     }
 
