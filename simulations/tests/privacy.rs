@@ -45,6 +45,15 @@ fn run(text: &str) -> Outcome {
     outcome
 }
 
+/// The experiment is refused for this key, in words among which are these.
+fn refused(text: &str, key: &str, words: &str) {
+    let problems = Experiment::parse(text, &[]).expect_err("it is refused");
+    let found = problems
+        .iter()
+        .any(|problem| problem.key == key && problem.what.contains(words));
+    assert!(found, "{key}: {problems:?}");
+}
+
 #[test]
 fn a_private_federation_learns_within_its_budget_and_waits_for_nobody() {
     let outcome = run(&text(4.0, 6.8, ""));
@@ -131,12 +140,11 @@ fn what_a_guarantee_for_whole_peers_does_not_cover_is_refused() {
             "update-level",
         ),
     ] {
-        let text = text_of_peers(8.0, 6.0).replace(change.0, change.1);
-        let problems = Experiment::parse(&text, &[]).expect_err("it is refused");
-        let found = problems
-            .iter()
-            .any(|problem| problem.key == key && problem.what.contains(words));
-        assert!(found, "{key}: {problems:?}");
+        refused(
+            &text_of_peers(8.0, 6.0).replace(change.0, change.1),
+            key,
+            words,
+        );
     }
 }
 
@@ -161,12 +169,32 @@ fn crashes_full_disks_and_older_copies_of_the_state_never_spend_more_than_the_bu
     println!("{restarts} runs with a torn entry");
 }
 
+/// How many peers notice that their ledger is an older copy, in a run with these faults that keeps every
+/// invariant.
+fn ledgers_behind(faults: &str, seed: u64) -> u32 {
+    let slow = "[world.devices]\nstep_ms = 40\n[world.links]\nlatency_ms = 5\n";
+    let text = text(3.0, 6.8, &format!("{faults}{slow}"));
+    let text = text.replace("seed = 1\n", &format!("seed = {seed}\n"));
+    let experiment = Experiment::parse(&text, &[]).expect("a good experiment");
+    let mut run = experiment.begin(0).expect("it begins");
+    let behind = Rc::new(Cell::new(0));
+    let count = Rc::clone(&behind);
+    run.listen(Box::new(move |_, _, happened| {
+        let told = matches!(happened, Happened::Event(Event::LedgerBehind { .. }));
+        count.set(count.get() + u32::from(told));
+    }));
+    run.run_until(Duration::MAX, &mut |_, _| {});
+    let outcome = run.finish();
+    assert_eq!(outcome.checks.failed, [], "seed {seed}");
+    assert_eq!(outcome.ended, Ended::Stopped, "everyone finishes");
+    behind.get()
+}
+
 /// Three peers lose their state, and an older copy of their ledger is put back. What it lacks stands
 /// in their own headers, which neighbours give back. The invariant `charged-first` adds up all that
 /// was ever charged, whatever a ledger says later.
 #[test]
 fn a_ledger_that_was_put_back_from_an_older_copy_never_permits_more_than_the_budget() {
-    let behind = Rc::new(Cell::new(0));
     for seed in 0..12 {
         let fault = |peer: u64| {
             format!(
@@ -175,65 +203,29 @@ fn a_ledger_that_was_put_back_from_an_older_copy_never_permits_more_than_the_bud
                 2 + 3 * peer + seed
             )
         };
-        let world: String = (0..3).map(fault).collect();
-        let world =
-            format!("{world}[world.devices]\nstep_ms = 40\n[world.links]\nlatency_ms = 5\n");
-        let text = text(3.0, 6.8, &world).replace("seed = 1\n", &format!("seed = {seed}\n"));
-        let experiment = Experiment::parse(&text, &[]).expect("a good experiment");
-        let mut run = experiment.begin(0).expect("it begins");
-        let count = Rc::clone(&behind);
-        run.listen(Box::new(move |_, _, happened| {
-            let told = matches!(happened, Happened::Event(Event::LedgerBehind { .. }));
-            count.set(count.get() + u32::from(told));
-        }));
-        run.run_until(Duration::MAX, &mut |_, _| {});
-        let outcome = run.finish();
-        assert_eq!(outcome.checks.failed, [], "seed {seed}");
-        assert_eq!(outcome.ended, Ended::Stopped, "everyone finishes");
+        let faults: String = (0..3).map(fault).collect();
+        let behind = ledgers_behind(&faults, seed);
+        assert_eq!(behind, 3, "seed {seed}: every peer noticed");
     }
-    assert_eq!(behind.get(), 3 * 12, "every peer noticed");
 }
 
 /// While such a peer is away all others are restarted too: what it had spent stands in their
 /// checkpoints.
 #[test]
 fn an_older_copy_of_a_ledger_is_noticed_though_all_neighbours_have_been_restarted() {
-    let behind = Rc::new(Cell::new(0));
     let others = (1..8).map(|peer| {
         let (at, lasts) = (0.55 + 0.01 * f64::from(peer), 0.1);
         format!(
             "[[world.fault]]\nkind = \"crash\"\npeer = {peer}\nat_seconds = {at}\nlasts_seconds = {lasts}\n"
         )
     });
-    let world = format!(
-        "[[world.fault]]\nkind = \"restored-ledger\"\npeer = 0\nat_seconds = 0.5\nentries = 6\nlasts_seconds = 0.5\n{}\
-         [world.devices]\nstep_ms = 40\n[world.links]\nlatency_ms = 5\n",
-        others.collect::<String>()
-    );
-    let experiment = Experiment::parse(&text(3.0, 6.8, &world), &[]).expect("a good experiment");
-    let mut run = experiment.begin(0).expect("it begins");
-    let count = Rc::clone(&behind);
-    run.listen(Box::new(move |_, _, happened| {
-        let told = matches!(happened, Happened::Event(Event::LedgerBehind { .. }));
-        count.set(count.get() + u32::from(told));
-    }));
-    run.run_until(Duration::MAX, &mut |_, _| {});
-    let outcome = run.finish();
-    assert_eq!(outcome.checks.failed, []);
-    assert_eq!(outcome.ended, Ended::Stopped, "everyone finishes");
-    assert_eq!(behind.get(), 1);
+    let restored = "[[world.fault]]\nkind = \"restored-ledger\"\npeer = 0\nat_seconds = 0.5\nentries = 6\nlasts_seconds = 0.5\n";
+    let faults = format!("{restored}{}", others.collect::<String>());
+    assert_eq!(ledgers_behind(&faults, 1), 1);
 }
 
 #[test]
 fn what_a_guarantee_does_not_cover_is_refused_with_the_reason() {
-    let refused = |change: (&str, &str), key: &str, words: &str| {
-        let text = text(4.0, 6.8, "").replace(change.0, change.1);
-        let problems = Experiment::parse(&text, &[]).expect_err("it is refused");
-        let found = problems
-            .iter()
-            .any(|problem| problem.key == key && problem.what.contains(words));
-        assert!(found, "{key}: {problems:?}");
-    };
     let rule = |rule: &str| format!("[aggregation]\n{rule}\n[training]");
     for (change, key, words) in [
         (
@@ -337,7 +329,7 @@ fn what_a_guarantee_does_not_cover_is_refused_with_the_reason() {
             "missing",
         ),
     ] {
-        refused((change.0, &change.1), key, words);
+        refused(&text(4.0, 6.8, "").replace(change.0, &change.1), key, words);
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{Folder, free_port, kith, text_of, told};
+use common::{Folder, free_port, kebab, kith, text_of, told};
 
 /// Pages whose commands are all run here, in the order in which they stand. Those of
 /// `tutorials/federation` are run by `readme.rs`.
@@ -234,19 +234,9 @@ fn each_refusal_has_a_section() {
         syn::Item::Enum(found) if found.ident == "Refusal" => Some(found),
         _ => None,
     });
-    let kebab = |name: String| {
-        let mut text = String::new();
-        for letter in name.chars() {
-            if letter.is_uppercase() && !text.is_empty() {
-                text.push('-');
-            }
-            text.extend(letter.to_lowercase());
-        }
-        text
-    };
     let variants = refusal.expect("the enum").variants.iter();
     let names: BTreeSet<String> = variants
-        .map(|variant| kebab(variant.ident.to_string()))
+        .map(|variant| kebab(&variant.ident.to_string()))
         .collect();
     assert!(names.contains(kith_gossip::Refusal::NotANeighbour { round: 0 }.name()));
     assert_eq!(sections("### `"), names);

@@ -9,7 +9,7 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use common::text_of;
+use common::{kebab, text_of};
 use kith_consensus::section::{Document, Key};
 use kith_consensus::{Charter, Problem};
 use kith_gossip::codec::codec_from_section;
@@ -518,18 +518,6 @@ fn json_type(kind: &syn::Type) -> String {
         "Vec" => format!("list of {}", inner()),
         other => format!("[{}](#{})", kebab(other), kebab(other)),
     }
-}
-
-/// A variant's name as JSON has it.
-fn kebab(name: &str) -> String {
-    let mut text = String::new();
-    for letter in name.chars() {
-        if letter.is_uppercase() && !text.is_empty() {
-            text.push('-');
-        }
-        text.extend(letter.to_lowercase());
-    }
-    text
 }
 
 /// The comment of an item on one line, without links into the source.

@@ -101,7 +101,9 @@ mod tests {
         assert_eq!(lines.next(), Ok(Next::Line(b"two".to_vec())));
         assert_eq!(lines.line(), 2);
         assert_eq!(lines.next(), Ok(Next::Line(b"1234567".to_vec())));
-        file.write_all(b"12345678").unwrap();
+        // One byte too many with its end, which is not read.
+        file.write_all(b"12345678\nfour\n").unwrap();
         assert!(lines.next().is_err());
+        assert!(lines.next().is_err(), "and nothing after it is read");
     }
 }

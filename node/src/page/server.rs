@@ -17,6 +17,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures::Stream;
+use maud::html;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -168,10 +169,10 @@ const HEADERS: [(HeaderName, &str); 5] = [
 /// The page with its numbers as tables, which its script replaces.
 async fn index(State(served): State<Served>) -> Response {
     let shown = served.page.snapshot(u64::MAX);
-    let name = tables::escaped(&shown.name);
+    let name = html! { (shown.name) };
     let text = INDEX
-        .replace("<!-- name -->", &name)
-        .replace(TABLES, &tables::html(&shown));
+        .replace("<!-- name -->", &name.0)
+        .replace(TABLES, &tables::markup(&shown).0);
     ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], text).into_response()
 }
 

@@ -1,37 +1,30 @@
 //! The page as plain tables, for a browser without scripts or without what the scripts need.
 
-use std::fmt::Write as _;
+use maud::{Markup, html};
 
 use super::recording::Role;
 use super::shown::{PeerShown, Snapshot};
 
 /// The snapshot as HTML without a script.
-pub(super) fn html(shown: &Snapshot) -> String {
-    let mut html = String::new();
-    let _ = write!(
-        html,
-        "<p>{} of {} rounds, {:.1} s, mean accuracy {}, rule {}, topology {}</p>",
-        shown.completed,
-        shown.rounds,
-        shown.seconds,
-        number(shown.mean.accuracy),
-        escaped(&shown.rule),
-        escaped(&shown.topology)
-    );
-    if let Some(remark) = &shown.remark {
-        let _ = write!(html, "<p>{}</p>", escaped(remark));
-    }
-    let header = [
+pub(super) fn markup(shown: &Snapshot) -> Markup {
+    let peers = [
         "peer", "role", "state", "rounds", "loss", "accuracy", "epsilon", "accepted", "refused",
         "dropped",
     ];
-    table(&mut html, "Peers", &header, shown.peers.iter().map(row));
-    bytes(&mut html, shown);
-    pairs(&mut html, shown);
-    html
+    html! {
+        p {
+            (shown.completed) " of " (shown.rounds) " rounds, "
+            (format_args!("{:.1}", shown.seconds)) " s, mean accuracy " (number(shown.mean.accuracy))
+            ", rule " (shown.rule) ", topology " (shown.topology)
+        }
+        @if let Some(remark) = &shown.remark { p { (remark) } }
+        (table("Peers", &peers, shown.peers.iter().map(row)))
+        (bytes(shown))
+        (pairs(shown))
+    }
 }
 
-fn bytes(html: &mut String, shown: &Snapshot) {
+fn bytes(shown: &Snapshot) -> Markup {
     let bytes = &shown.bytes;
     let kinds = [
         ("payload", bytes.payload),
@@ -40,36 +33,36 @@ fn bytes(html: &mut String, shown: &Snapshot) {
         ("on the wire", bytes.wire),
         ("the same uncompressed", bytes.dense_equivalent),
     ];
-    let rows = kinds.map(|(kind, bytes)| vec![kind.to_owned(), bytes.to_string()]);
-    table(html, "Bytes", &["kind", "bytes"], rows.into_iter());
+    let rows = kinds.map(|(kind, bytes)| [kind.to_owned(), bytes.to_string()]);
+    table("Bytes", &["kind", "bytes"], rows)
 }
 
 /// What receivers left out or refused, by sender.
-fn pairs(html: &mut String, shown: &Snapshot) {
+fn pairs(shown: &Snapshot) -> Markup {
     let name = |peer: usize| shown.peers[peer].name.clone();
-    let rows = shown.dropped.iter().map(|pair| {
-        vec![
+    let dropped = shown.dropped.iter().map(|pair| {
+        [
             name(pair.to),
             name(pair.from),
             number(Some(pair.share)),
             pair.count.to_string(),
         ]
     });
-    let header = ["receiver", "sender", "mean share", "contributions"];
-    table(html, "Dropped shares", &header, rows);
-    let rows = shown.refusals.iter().map(|refusal| {
-        vec![
+    let refused = shown.refusals.iter().map(|refusal| {
+        [
             name(refusal.to),
             name(refusal.from),
             refusal.words.clone(),
             refusal.count.to_string(),
         ]
     });
-    let header = ["receiver", "sender", "reason", "count"];
-    table(html, "Refusals", &header, rows);
+    html! {
+        (table("Dropped shares", &["receiver", "sender", "mean share", "contributions"], dropped))
+        (table("Refusals", &["receiver", "sender", "reason", "count"], refused))
+    }
 }
 
-fn row(peer: &PeerShown) -> Vec<String> {
+fn row(peer: &PeerShown) -> [String; 10] {
     let role = match peer.role {
         Role::Honest => "honest",
         Role::Adversary => "adversary",
@@ -77,7 +70,7 @@ fn row(peer: &PeerShown) -> Vec<String> {
     };
     let state = serde_json::to_value(peer.state).ok();
     let state = state.and_then(|state| Some(state.as_str()?.to_owned()));
-    vec![
+    [
         peer.name.clone(),
         role.to_owned(),
         state.unwrap_or_default(),
@@ -95,33 +88,18 @@ fn number(value: Option<f64>) -> String {
     value.map_or("–".to_owned(), |value| format!("{value:.4}"))
 }
 
-fn table(
-    html: &mut String,
+fn table<const COLUMNS: usize>(
     caption: &str,
-    header: &[&str],
-    rows: impl Iterator<Item = Vec<String>>,
-) {
-    let _ = write!(html, "<table><caption>{caption}</caption><thead><tr>");
-    for cell in header {
-        let _ = write!(html, "<th scope=\"col\">{cell}</th>");
-    }
-    html.push_str("</tr></thead><tbody>");
-    for row in rows {
-        html.push_str("<tr>");
-        for cell in row {
-            let _ = write!(html, "<td>{}</td>", escaped(&cell));
+    header: &[&str; COLUMNS],
+    rows: impl IntoIterator<Item = [String; COLUMNS]>,
+) -> Markup {
+    html! {
+        table {
+            caption { (caption) }
+            thead { tr { @for cell in header { th scope="col" { (cell) } } } }
+            tbody { @for row in rows { tr { @for cell in row { td { (cell) } } } } }
         }
-        html.push_str("</tr>");
     }
-    html.push_str("</tbody></table>");
-}
-
-/// Text that a browser shows as it is: names come from a file.
-pub(super) fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
 }
 
 #[cfg(test)]
@@ -135,7 +113,7 @@ mod tests {
         let mut header = header();
         header.peers[0].name = "<script>alert(1)</script>".to_owned();
         header.rule = "a&b".to_owned();
-        let html = html(&View::new(header).snapshot(0));
+        let html = markup(&View::new(header).snapshot(0)).into_string();
         assert!(!html.contains("<script"), "{html}");
         assert!(html.contains("&lt;script&gt;") && html.contains("a&amp;b"));
         assert!(html.contains("<td>adversary</td>"));

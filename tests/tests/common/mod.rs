@@ -55,6 +55,18 @@ pub fn fold(text: &str) -> String {
     plain.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// A variant's name as JSON has it.
+pub fn kebab(name: &str) -> String {
+    let mut text = String::new();
+    for letter in name.chars() {
+        if letter.is_uppercase() && !text.is_empty() {
+            text.push('-');
+        }
+        text.extend(letter.to_lowercase());
+    }
+    text
+}
+
 /// A folder of a test's own, in which the program runs.
 pub struct Folder(pub tempfile::TempDir);
 

@@ -1,8 +1,6 @@
 //! A document of headings, paragraphs, lists and tables, as Markdown and as HTML.
 
-use std::fmt::Write;
-
-use kith_simulations::plot::escape;
+use maud::{DOCTYPE, Markup, PreEscaped};
 
 /// A part of a document.
 pub(super) enum Block {
@@ -47,51 +45,31 @@ fn line(text: &mut String, line: &str) {
     text.push('\n');
 }
 
+const STYLE: &str = "body{font-family:sans-serif;max-width:60em;margin:2em auto;line-height:1.4}\
+table{border-collapse:collapse}td,th{border:1px solid #999;padding:.3em .6em;text-align:left;vertical-align:top}";
+
 /// A page that needs no other file.
 pub(super) fn html(title: &str, blocks: &[Block]) -> String {
-    let mut text = format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{0}</title>\n<style>body{{font-family:sans-serif;\
-         max-width:60em;margin:2em auto;line-height:1.4}}table{{border-collapse:collapse}}td,th{{border:1px solid #999;padding:.3em .6em;\
-         text-align:left;vertical-align:top}}</style></head><body>\n<h1>{0}</h1>\n",
-        escape(title)
-    );
-    for block in blocks {
-        html_block(&mut text, block).expect("writing into a string does not fail");
-    }
-    text.push_str("</body></html>\n");
-    text
+    let page = maud::html! {
+        (DOCTYPE)
+        html lang="en" {
+            head { meta charset="utf-8"; title { (title) } style { (PreEscaped(STYLE)) } }
+            body { h1 { (title) } @for block in blocks { (element(block)) } }
+        }
+    };
+    page.into_string()
 }
 
-fn html_block(text: &mut String, block: &Block) -> std::fmt::Result {
-    match block {
-        Block::Heading(heading) => writeln!(text, "<h2>{}</h2>", escape(heading)),
-        Block::Paragraph(paragraph) => writeln!(text, "<p>{}</p>", escape(paragraph)),
-        Block::List(items) => {
-            writeln!(text, "<ul>")?;
-            for (name, what) in items {
-                writeln!(text, "<li><b>{}</b>: {}</li>", escape(name), escape(what))?;
-            }
-            writeln!(text, "</ul>")
-        }
-        Block::Table { header, rows } => {
-            let cells = |tag: &str, cells: &mut dyn Iterator<Item = &str>| -> String {
-                cells
-                    .map(|cell| format!("<{tag}>{}</{tag}>", escape(cell)))
-                    .collect()
-            };
-            writeln!(
-                text,
-                "<table>\n<tr>{}</tr>",
-                cells("th", &mut header.iter().copied())
-            )?;
-            for row in rows {
-                writeln!(
-                    text,
-                    "<tr>{}</tr>",
-                    cells("td", &mut row.iter().map(String::as_str))
-                )?;
-            }
-            writeln!(text, "</table>")
+fn element(block: &Block) -> Markup {
+    maud::html! {
+        @match block {
+            Block::Heading(heading) => h2 { (heading) },
+            Block::Paragraph(paragraph) => p { (paragraph) },
+            Block::List(items) => ul { @for (name, what) in items { li { b { (name) } ": " (what) } } },
+            Block::Table { header, rows } => table {
+                tr { @for cell in header { th { (cell) } } }
+                @for row in rows { tr { @for cell in row { td { (cell) } } } }
+            },
         }
     }
 }

@@ -223,9 +223,11 @@ fn a_file_that_grows_is_followed() {
 #[test]
 fn no_line_of_a_file_takes_more_than_its_share_of_memory() {
     let path = tempfile::NamedTempFile::new().unwrap();
-    let long = vec![b'x'; 3 << 20];
-    let text = [two_peers().as_bytes(), &long, b"\n"].concat();
-    std::fs::write(path.path(), text).unwrap();
+    // An event like the others but for the blanks before it.
+    let text = two_peers();
+    let last = text.lines().next_back().unwrap();
+    let long = format!("{text}{}{last}\n", " ".repeat(3 << 20));
+    std::fs::write(path.path(), long).unwrap();
     let mut source = Source::file(path.path())
         .map_err(|failure| failure.to_string())
         .unwrap();
