@@ -11,10 +11,11 @@ use std::path::Path;
 use kith_consensus::Digest;
 use kith_models::SkewReport;
 use kith_models::skew::label_skew;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde::{Deserialize, Serialize};
 
 use crate::experiment::{Experiment, Outcome};
-use crate::plot::{STYLE, escape};
+use crate::plot::STYLE;
 use crate::replace::replace;
 
 #[cfg(feature = "parquet")]
@@ -231,13 +232,21 @@ fn table_file<T: Serialize>(path: &Path, rows: &[T]) -> io::Result<()> {
 }
 
 /// A page of its own with this title and body.
-fn page(title: &str, body: &str) -> String {
-    format!(
-        "<!doctype html>\n<html lang=\"en-GB\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><meta name=\"color-scheme\" content=\"light dark\">\
-         <title>{title}</title><style>{PAGE_STYLE}{STYLE}</style></head>\n<body>\n<h1>{title}</h1>\n{body}</body></html>\n",
-        title = escape(title)
-    )
+fn page(title: &str, body: &Markup) -> String {
+    let page = html! {
+        (DOCTYPE)
+        html lang="en-GB" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width,initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (title) }
+                style { (PreEscaped(PAGE_STYLE)) (PreEscaped(STYLE)) }
+            }
+            body { h1 { (title) } (body) }
+        }
+    };
+    page.into_string()
 }
 
 const PAGE_STYLE: &str = "\
@@ -254,15 +263,13 @@ pre{background:#8881;padding:.7rem;overflow-x:auto;font-size:13px}code{font-size
 @media (prefers-color-scheme:dark){body{color:#ddd;background:#101114}a{color:#4fa3e0}.note{color:#aaa}}";
 
 /// A plot's file in a folder of plots, and its place in a page.
-fn keep(plots: &Path, name: &str, svg: &str, body: &mut String) -> io::Result<()> {
+fn keep(plots: &Path, name: &str, svg: String) -> io::Result<Markup> {
     std::fs::create_dir_all(plots)?;
     std::fs::write(
         plots.join(format!("{name}.svg")),
-        crate::plot::standalone(svg),
+        crate::plot::standalone(&svg),
     )?;
-    body.push_str(svg);
-    body.push('\n');
-    Ok(())
+    Ok(PreEscaped(svg))
 }
 
 /// A number of bytes as text for people.

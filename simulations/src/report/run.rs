@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+use maud::{Markup, html};
+
 use super::table::Table;
 use super::{COMMAND, bytes_text, keep, number_text, page as whole, read};
 use crate::experiment::{Experiment, Outcome, Range};
-use crate::plot::{Axis, Plot, Series, Unit, escape, graph};
+use crate::plot::{Axis, Plot, Series, Unit, graph};
 
 /// Columns of `rounds.csv` that are drawn, for rounds that somebody completed.
 const ROUND_COLUMNS: [&str; 14] = [
@@ -43,130 +45,98 @@ pub fn page(folder: &Path) -> io::Result<()> {
         }
         _ => ("kith sim run experiment.toml", text.as_str()),
     };
-    let mut body = promises(&outcome, command);
-    body.push_str("<h2>Outcome</h2>\n");
-    body.push_str(&outcome_table(&outcome));
-    if let Some(skew) = &outcome.skew {
-        body.push_str(&skew_table(&skew.class_counts));
-    }
-    body.push_str(
-        "<h2>Plots</h2>\n<p class=\"note\">Honest peers only. Each plot is also a file in <code>plots/</code>; the numbers \
-                   are in <code>rounds.csv</code> and <code>peers.csv</code>.</p>\n<div class=\"plots\">\n",
-    );
-    draw(folder, resolved, &mut body)?;
-    body.push_str("</div>\n<h2>Make it again</h2>\n");
-    body.push_str(&format!(
-        "<pre>{}</pre>\n<p>or, from the resolved experiment of this folder,</p>\n<pre>kith sim run experiment.toml</pre>\n",
-        escape(command)
-    ));
-    body.push_str(&format!(
-        "<p>Trace <code>{}</code>: the same seed and program give the same trace.</p>\n",
-        outcome.trace
-    ));
-    body.push_str(&format!(
-        "<details><summary>The resolved experiment</summary><pre>{}</pre></details>\n",
-        escape(resolved)
-    ));
+    let plots = draw(folder, resolved)?;
+    let body = html! {
+        (promises(&outcome, command))
+        h2 { "Outcome" }
+        (outcome_table(&outcome))
+        @if let Some(skew) = &outcome.skew { (skew_table(&skew.class_counts)) }
+        h2 { "Plots" }
+        p.note {
+            "Honest peers only. Each plot is also a file in " code { "plots/" } "; the numbers are in "
+            code { "rounds.csv" } " and " code { "peers.csv" } "."
+        }
+        div.plots { @for plot in plots { (plot) } }
+        h2 { "Make it again" }
+        pre { (command) }
+        p { "or, from the resolved experiment of this folder," }
+        pre { "kith sim run experiment.toml" }
+        p { "Trace " code { (outcome.trace.to_string()) } ": the same seed and program give the same trace." }
+        details { summary { "The resolved experiment" } pre { (resolved) } }
+    };
     let title = format!("{}, seed {}", outcome.name, outcome.seed);
     std::fs::write(folder.join("report.html"), whole(&title, &body))
 }
 
 /// Every plot that has something to show, and the graph.
-fn draw(folder: &Path, resolved: &str, body: &mut String) -> io::Result<()> {
+fn draw(folder: &Path, resolved: &str) -> io::Result<Vec<Markup>> {
     let rounds = Table::read(&folder.join("rounds.csv"), &ROUND_COLUMNS)?.above_zero("peers");
     let peers = Table::read(
         &folder.join("peers.csv"),
         &["round", "lies", "loss", "virtual_seconds"],
     )?;
+    let plots = plots(&rounds, &peers).into_iter();
+    let plots = plots.filter_map(|(name, plot)| Some((name, plot.svg()?)));
     let folder = folder.join("plots");
-    for (name, plot) in plots(&rounds, &peers) {
-        if let Some(svg) = plot.svg() {
-            keep(&folder, name, &svg, body)?;
-        }
-    }
-    match drawing(resolved) {
-        Some(svg) => keep(&folder, "graph", &svg, body),
-        None => Ok(()),
-    }
+    plots
+        .chain(drawing(resolved).map(|svg| ("graph", svg)))
+        .map(|(name, svg)| keep(&folder, name, svg))
+        .collect()
 }
 
-fn promises(outcome: &Outcome, command: &str) -> String {
+fn promises(outcome: &Outcome, command: &str) -> Markup {
     let checks = &outcome.checks;
-    let mut text = format!(
-        "<p>Promises: {} kept, {} broken.</p>\n",
-        checks.passed,
-        checks.failed.len()
-    );
-    if !outcome.faults_not_felt.is_empty() {
-        text.push_str(&format!(
-            "<p>Not felt, since the run was over before: {}.</p>\n",
-            escape(&outcome.faults_not_felt.join(", "))
-        ));
+    html! {
+        p { "Promises: " (checks.passed) " kept, " (checks.failed.len()) " broken." }
+        @if !outcome.faults_not_felt.is_empty() {
+            p { "Not felt, since the run was over before: " (outcome.faults_not_felt.join(", ")) "." }
+        }
+        @if !checks.failed.is_empty() {
+            table {
+                tr { th { "broken promise" } th { "peer" } th.n { "virtual seconds" } th { "what happened" } }
+                @for failure in &checks.failed {
+                    tr {
+                        td.broken { (failure.check) }
+                        td { @if let Some(peer) = failure.peer { (peer) } @else { "the run" } }
+                        td.n { (format_args!("{:.6}", failure.virtual_seconds)) }
+                        td { (failure.what) }
+                    }
+                }
+            }
+            p { "Replay it: " code { (command) } }
+        }
     }
-    if checks.failed.is_empty() {
-        return text;
-    }
-    text.push_str(
-        "<table><tr><th>broken promise</th><th>peer</th><th class=\"n\">virtual seconds</th><th>what happened</th></tr>\n",
-    );
-    for failure in &checks.failed {
-        text.push_str(&format!(
-            "<tr><td class=\"broken\">{}</td><td>{}</td><td class=\"n\">{:.6}</td><td>{}</td></tr>\n",
-            escape(&failure.check),
-            failure
-                .peer
-                .map_or("the run".to_owned(), |peer| peer.to_string()),
-            failure.virtual_seconds,
-            escape(&failure.what),
-        ));
-    }
-    text.push_str(&format!(
-        "</table>\n<p>Replay it: <code>{}</code></p>\n",
-        escape(command)
-    ));
-    text
 }
 
 /// The number of rows of each class at each peer, for worlds small enough to look at.
-fn skew_table(peers: &[Vec<u64>]) -> String {
+fn skew_table(peers: &[Vec<u64>]) -> Markup {
     if !(1..=GRAPH_PEERS_MAX).contains(&peers.len()) {
-        return String::new();
+        return Markup::default();
     }
     let largest = peers.iter().flatten().copied().max().unwrap_or(0).max(1) as f64;
-    let classes: String = (0..peers[0].len())
-        .map(|class| format!("<th class=\"n\">{class}</th>"))
-        .collect();
-    let mut text = format!(
-        "<details><summary>Rows by peer and class</summary>\n<table><tr><th>peer</th>{classes}</tr>\n"
-    );
-    for (peer, counts) in peers.iter().enumerate() {
-        // Darker for more rows; the number says the same.
-        let shade = |count: u64| {
-            format!(
-                "background:rgba(0,114,178,{:.2})",
-                0.6 * count as f64 / largest
-            )
-        };
-        let cell =
-            |count: &u64| format!("<td class=\"n\" style=\"{}\">{count}</td>", shade(*count));
-        text.push_str(&format!(
-            "<tr><td>{peer}</td>{}</tr>\n",
-            counts.iter().map(cell).collect::<String>()
-        ));
+    // Darker for more rows; the number says the same.
+    let shade = |count: u64| {
+        let share = 0.6 * count as f64 / largest;
+        format!("background:rgba(0,114,178,{share:.2})")
+    };
+    html! {
+        details {
+            summary { "Rows by peer and class" }
+            table {
+                tr { th { "peer" } @for class in 0..peers[0].len() { th.n { (class) } } }
+                @for (peer, counts) in peers.iter().enumerate() {
+                    tr { td { (peer) } @for count in counts { td.n style=(shade(*count)) { (count) } } }
+                }
+            }
+        }
     }
-    text.push_str("</table></details>\n");
-    text
 }
 
-fn outcome_table(outcome: &Outcome) -> String {
+fn outcome_table(outcome: &Outcome) -> Markup {
     let lines = [learned(outcome), sent(outcome), went(outcome)];
-    let line = |(name, value): (&str, String)| {
-        format!("<tr><th>{name}</th><td>{}</td></tr>\n", escape(&value))
-    };
-    format!(
-        "<table>\n{}</table>\n",
-        lines.into_iter().flatten().map(line).collect::<String>()
-    )
+    html! {
+        table { @for (name, value) in lines.into_iter().flatten() { tr { th { (name) } td { (value) } } } }
+    }
 }
 
 type Line = (&'static str, String);

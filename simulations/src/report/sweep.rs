@@ -6,12 +6,13 @@ use std::io;
 use std::path::Path;
 
 use kith_consensus::Digest;
+use maud::{Markup, html};
 use serde::Serialize;
 
 use super::table::Table;
 use super::{bytes_text, keep, page as whole, spread_text};
 use crate::experiment::{Outcome, Range};
-use crate::plot::{Axis, Plot, Scale, Series, Unit, escape};
+use crate::plot::{Axis, Plot, Scale, Series, Unit};
 use crate::sweep::manifest::{Entry, Manifest};
 
 /// One measured value of a run: name, title, and where in the outcome it is.
@@ -251,66 +252,58 @@ pub fn page(folder: &Path) -> io::Result<()> {
         .iter()
         .filter(|run| run.failure.is_some())
         .collect();
-    let mut body = format!(
-        "<p>{} cells, {} runs with seeds {}; {} failed. Numbers are mean ± standard deviation over seeds; the best of a row is \
-         <strong>bold</strong>.</p>\n",
-        read.cells.len(),
-        manifest.runs.len(),
-        seeds_text(&manifest.seeds),
-        failed.len()
-    );
-    for metric in ["accuracy", "accuracy_min", "optimum_distance"] {
-        tables(&mut body, &read, metric);
-    }
-    if !read.has("accuracy") && !read.has("optimum_distance") {
-        tables(&mut body, &read, "consensus_distance");
-    }
-    body.push_str("<h2>Plots</h2>\n<div class=\"plots\">\n");
-    plots(folder, &read, &mut body)?;
-    body.push_str("</div>\n<h2>All cells</h2>\n");
-    all_cells(&mut body, &read);
-    what_failed(&mut body, &failed);
-    body.push_str(&format!(
-        "<h2>Make it again</h2>\n<pre>{}</pre>\n",
-        escape(&manifest.command)
-    ));
-    body.push_str("<p>A run's own report: <code>kith sim report cells/NAME</code>.</p>\n");
-    if let Ok(text) = std::fs::read_to_string(folder.join("sweep.toml")) {
-        body.push_str(&format!(
-            "<details><summary>The experiment's file</summary><pre>{}</pre></details>\n",
-            escape(&text)
-        ));
-    }
+    let plots = plots(folder, &read)?;
+    let shown = ["accuracy", "accuracy_min", "optimum_distance"];
+    let has_no_result = !read.has("accuracy") && !read.has("optimum_distance");
+    let instead = has_no_result.then_some("consensus_distance");
+    let body = html! {
+        p {
+            (read.cells.len()) " cells, " (manifest.runs.len()) " runs with seeds " (seeds_text(&manifest.seeds)) "; "
+            (failed.len()) " failed. Numbers are mean ± standard deviation over seeds; the best of a row is "
+            strong { "bold" } "."
+        }
+        @for metric in shown.into_iter().chain(instead) { (tables(&read, metric)) }
+        h2 { "Plots" }
+        div.plots { @for plot in plots { (plot) } }
+        h2 { "All cells" }
+        (all_cells(&read))
+        (what_failed(&failed))
+        h2 { "Make it again" }
+        pre { (manifest.command) }
+        p { "A run's own report: " code { "kith sim report cells/NAME" } "." }
+        @if let Ok(text) = std::fs::read_to_string(folder.join("sweep.toml")) {
+            details { summary { "The experiment's file" } pre { (text) } }
+        }
+    };
     std::fs::write(
         folder.join("report.html"),
         whole(&format!("{}: a sweep", manifest.name), &body),
     )
 }
 
-fn plots(folder: &Path, read: &Read, body: &mut String) -> io::Result<()> {
-    let plots = folder.join("plots");
-    for (name, plot) in pareto(read).into_iter().chain(curves(folder, read)?) {
-        if let Some(svg) = plot.svg() {
-            keep(&plots, &name, &svg, body)?;
-        }
-    }
-    Ok(())
+fn plots(folder: &Path, read: &Read) -> io::Result<Vec<Markup>> {
+    let plots = pareto(read).into_iter().chain(curves(folder, read)?);
+    let drawn = plots.filter_map(|(name, plot)| Some((name, plot.svg()?)));
+    let folder = folder.join("plots");
+    drawn.map(|(name, svg)| keep(&folder, &name, svg)).collect()
 }
 
-fn what_failed(body: &mut String, failed: &[&Entry]) {
-    if failed.is_empty() {
-        return;
+fn what_failed(failed: &[&Entry]) -> Markup {
+    html! {
+        @if !failed.is_empty() {
+            h2 { "What failed" }
+            table {
+                tr { th { "run" } th { "why" } th { "again" } }
+                @for run in failed {
+                    tr {
+                        td { (run.slug) }
+                        td.broken { (run.failure.as_deref().unwrap_or_default()) }
+                        td { code { (run.command) } }
+                    }
+                }
+            }
+        }
     }
-    body.push_str("<h2>What failed</h2>\n<table><tr><th>run</th><th>why</th><th>again</th></tr>\n");
-    for run in failed {
-        body.push_str(&format!(
-            "<tr><td>{}</td><td class=\"broken\">{}</td><td><code>{}</code></td></tr>\n",
-            escape(&run.slug),
-            escape(run.failure.as_deref().unwrap_or_default()),
-            escape(&run.command)
-        ));
-    }
-    body.push_str("</table>\n");
 }
 
 impl Read {
@@ -476,55 +469,49 @@ fn fits(values: &[String], axes: &[usize], fixed: &[String]) -> bool {
 }
 
 /// One metric, in as many tables as its layout takes.
-fn tables(body: &mut String, read: &Read, name: &str) {
+fn tables(read: &Read, name: &str) -> Markup {
     if !read.has(name) {
-        return;
+        return Markup::default();
     }
     let metric = &METRICS[place(name)];
     let layout = Layout::of(&read.manifest.values);
-    body.push_str(&format!("<h2>{}</h2>\n", capital(metric.title)));
-    for fixed in combinations(read, &layout.others) {
-        if !fixed.is_empty() {
-            body.push_str(&format!(
-                "<h3>{}</h3>\n",
-                escape(&named(read, &layout.others, &fixed))
-            ));
+    html! {
+        h2 { (capital(metric.title)) }
+        @for fixed in combinations(read, &layout.others) {
+            @if !fixed.is_empty() { h3 { (named(read, &layout.others, &fixed)) } }
+            (table(read, metric, &layout, &fixed))
         }
-        table(body, read, metric, &layout, &fixed);
     }
 }
 
-fn table(body: &mut String, read: &Read, metric: &Metric, layout: &Layout, fixed: &[String]) {
+fn table(read: &Read, metric: &Metric, layout: &Layout, fixed: &[String]) -> Markup {
     let manifest = &read.manifest;
     let labels = |axis: Option<usize>| match axis {
         Some(axis) => manifest.values[axis].clone(),
         None => vec![String::new()],
     };
-    let title =
-        |axis: Option<usize>| axis.map_or(String::new(), |axis| escape(&manifest.axes[axis]));
-    let corner = match (layout.rows, layout.columns) {
-        (rows @ Some(_), columns @ Some(_)) => format!("{} \\ {}", title(rows), title(columns)),
-        (_, columns) => title(columns),
-    };
+    let title = |axis: Option<usize>| axis.map_or("", |axis| manifest.axes[axis].as_str());
     let columns = labels(layout.columns);
-    let heads: String = columns
-        .iter()
-        .map(|label| format!("<th class=\"n\">{}</th>", escape(label)))
-        .collect();
-    body.push_str(&format!("<table><tr><th>{corner}</th>{heads}</tr>\n"));
-    for row in labels(layout.rows) {
-        let found: Vec<Option<&Cell>> = columns
-            .iter()
-            .map(|column| layout.cell(&read.cells, [&row, column], fixed))
-            .collect();
-        let numbers = numbers(&found, metric);
-        body.push_str(&format!("<tr><th>{}</th>{numbers}</tr>\n", escape(&row)));
+    let row = |row: &str| -> Vec<Option<&Cell>> {
+        let cell = |column| layout.cell(&read.cells, [row, column], fixed);
+        columns.iter().map(|column| cell(column)).collect()
+    };
+    html! {
+        table {
+            tr {
+                th {
+                    @if layout.rows.is_some() && layout.columns.is_some() { (title(layout.rows)) " \\ " }
+                    (title(layout.columns))
+                }
+                @for label in &columns { th.n { (label) } }
+            }
+            @for label in labels(layout.rows) { tr { th { (label) } (numbers(&row(&label), metric)) } }
+        }
     }
-    body.push_str("</table>\n");
 }
 
 /// The cells of one row, the best of them marked.
-fn numbers(row: &[Option<&Cell>], metric: &Metric) -> String {
+fn numbers(row: &[Option<&Cell>], metric: &Metric) -> Markup {
     let place = place(metric.name);
     let means = row
         .iter()
@@ -537,34 +524,27 @@ fn numbers(row: &[Option<&Cell>], metric: &Metric) -> String {
             Better::Low => f64::min,
         })
         .filter(|_| row.len() > 1);
-    let text = |cell: &Option<&Cell>| {
-        cell.map_or("–".to_owned(), |cell| {
-            cell_text(cell, metric, place, best)
-        })
-    };
-    row.iter()
-        .map(|cell| format!("<td class=\"n\">{}</td>", text(cell)))
-        .collect()
+    html! {
+        @for cell in row {
+            td.n { @if let Some(cell) = cell { (number(cell, metric, place, best)) } @else { "–" } }
+        }
+    }
 }
 
-fn cell_text(cell: &Cell, metric: &Metric, place: usize, best: Option<f64>) -> String {
-    let failed = match cell.failed {
-        0 => String::new(),
-        failed if failed == cell.runs => " (failed)".to_owned(),
-        failed => format!(" ({failed} of {} failed)", cell.runs),
-    };
-    let Some(spread) = cell.spreads[place] else {
-        return if cell.failed > 0 {
-            "failed".to_owned()
-        } else {
-            "–".to_owned()
-        };
-    };
-    let text = of_metric(metric, spread);
-    if Some(spread.mean) == best {
-        format!("<strong>{text}</strong>{failed}")
-    } else {
-        format!("{text}{failed}")
+fn number(cell: &Cell, metric: &Metric, place: usize, best: Option<f64>) -> Markup {
+    let spread = cell.spreads[place];
+    let is_best = spread.is_some_and(|spread| Some(spread.mean) == best);
+    let text = spread.map(|spread| of_metric(metric, spread));
+    html! {
+        @match (text, cell.failed) {
+            (None, 0) => "–",
+            (None, _) => "failed",
+            (Some(text), failed) => {
+                @if is_best { strong { (text) } } @else { (text) }
+                @if failed == cell.runs { " (failed)" }
+                @else if failed > 0 { " (" (failed) " of " (cell.runs) " failed)" }
+            }
+        }
     }
 }
 
@@ -595,44 +575,33 @@ fn capital(text: &str) -> String {
     })
 }
 
-fn all_cells(body: &mut String, read: &Read) {
+fn all_cells(read: &Read) -> Markup {
     let shown: Vec<usize> = (0..METRICS.len())
         .filter(|place| read.cells.iter().any(|cell| cell.spreads[*place].is_some()))
         .collect();
-    let heads: String = read
-        .manifest
-        .axes
-        .iter()
-        .map(|axis| format!("<th>{}</th>", escape(axis)))
-        .collect();
-    let measured: String = shown
-        .iter()
-        .map(|place| format!("<th class=\"n\">{}</th>", METRICS[*place].title))
-        .collect();
-    body.push_str(&format!(
-        "<table><tr>{heads}<th class=\"n\">runs</th><th class=\"n\">failed</th>{measured}</tr>\n"
-    ));
-    for cell in &read.cells {
-        let values: String = cell
-            .values
-            .iter()
-            .map(|value| format!("<td>{}</td>", escape(value)))
-            .collect();
-        let numbers: String = shown
-            .iter()
-            .map(|place| {
-                cell.spreads[*place].map_or("–".to_owned(), |spread| {
-                    of_metric(&METRICS[*place], spread)
-                })
-            })
-            .map(|text| format!("<td class=\"n\">{text}</td>"))
-            .collect();
-        body.push_str(&format!(
-            "<tr>{values}<td class=\"n\">{}</td><td class=\"n\">{}</td>{numbers}</tr>\n",
-            cell.runs, cell.failed
-        ));
+    let text = |cell: &Cell, place: usize| {
+        cell.spreads[place].map_or("–".to_owned(), |spread| {
+            of_metric(&METRICS[place], spread)
+        })
+    };
+    html! {
+        table {
+            tr {
+                @for axis in &read.manifest.axes { th { (axis) } }
+                th.n { "runs" }
+                th.n { "failed" }
+                @for place in &shown { th.n { (METRICS[*place].title) } }
+            }
+            @for cell in &read.cells {
+                tr {
+                    @for value in &cell.values { td { (value) } }
+                    td.n { (cell.runs) }
+                    td.n { (cell.failed) }
+                    @for place in &shown { td.n { (text(cell, *place)) } }
+                }
+            }
+        }
     }
-    body.push_str("</table>\n");
 }
 
 /// The cost of updates against their result, if the codec is on an axis.
