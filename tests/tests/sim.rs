@@ -78,7 +78,7 @@ fn a_run_leaves_a_report_that_stands_alone_and_can_be_made_again() {
     for part in [
         "<pre>kith sim run tiny.toml --seed 4</pre>",
         "<details>",
-        "Promises: ",
+        "Invariants: ",
         ", 0 broken",
         "lies",
     ] {
@@ -183,7 +183,7 @@ fn a_world_of_one_round_without_liars_is_reported_as_well() {
     assert_eq!(broken.status.code(), Some(5), "{}", told(&broken));
     let page = text_of(&folder.path("broken/report.html"));
     stands_alone(&page);
-    assert!(page.contains("broken promise") && page.contains("heals"));
+    assert!(page.contains("broken invariant") && page.contains("heals"));
 }
 
 #[test]

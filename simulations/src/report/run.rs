@@ -47,7 +47,7 @@ pub fn page(folder: &Path) -> io::Result<()> {
     };
     let plots = draw(folder, resolved)?;
     let body = html! {
-        (promises(&outcome, command))
+        (invariants(&outcome, command))
         h2 { "Outcome" }
         (outcome_table(&outcome))
         @if let Some(skew) = &outcome.skew { (skew_table(&skew.class_counts)) }
@@ -84,16 +84,16 @@ fn draw(folder: &Path, resolved: &str) -> io::Result<Vec<Markup>> {
         .collect()
 }
 
-fn promises(outcome: &Outcome, command: &str) -> Markup {
+fn invariants(outcome: &Outcome, command: &str) -> Markup {
     let checks = &outcome.checks;
     html! {
-        p { "Promises: " (checks.passed) " kept, " (checks.failed.len()) " broken." }
+        p { "Invariants: " (checks.passed) " held, " (checks.failed.len()) " broken." }
         @if !outcome.faults_not_felt.is_empty() {
             p { "Not felt, since the run was over before: " (outcome.faults_not_felt.join(", ")) "." }
         }
         @if !checks.failed.is_empty() {
             table {
-                tr { th { "broken promise" } th { "peer" } th.n { "virtual seconds" } th { "what happened" } }
+                tr { th { "broken invariant" } th { "peer" } th.n { "virtual seconds" } th { "what happened" } }
                 @for failure in &checks.failed {
                     tr {
                         td.broken { (failure.check) }
