@@ -143,7 +143,7 @@ pub struct Peer {
     turned_away: BTreeSet<(u64, PeerId)>,
     /// When this peer began to wait for others in its round.
     collects_since: Duration,
-    /// The newest rounds that have closed, each with the end of its deadline.
+    /// The newest rounds that have closed, each with the end of its deadline, unless that was put off.
     closed: VecDeque<(u64, Duration)>,
     /// Neighbours whose last update came too late for its round.
     late: BTreeSet<PeerId>,

@@ -95,6 +95,16 @@ const SCENES: &[Scene] = &[
     scene(
         "attacked",
         &[
+            "world.attack=silence",
+            "world.peers=9",
+            "world.adversaries=2",
+            "aggregation.rule=median",
+            "aggregation.byzantine=2",
+        ],
+    ),
+    scene(
+        "attacked",
+        &[
             "world.attack=foreign-bodies",
             "world.peers=9",
             "world.adversaries=3",

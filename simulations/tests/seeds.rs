@@ -267,6 +267,19 @@ fn a_peer_that_is_rolled_back_into_a_round_without_neighbours_continues() {
     replay("rolled back", "stages", 266..267, &settings);
 }
 
+/// While a line is cut, what two sides show each other waits, and comes at once when it heals: at a free
+/// pace hundreds of headers that are old by then. They were counted as a flood.
+#[test]
+fn what_waited_for_a_line_is_no_flood() {
+    let settings = [
+        "world.adversaries=0",
+        "round.mode=asynchronous",
+        "federation.rounds=300",
+        "world.fault=[{at_seconds=11,kind=\"partition\",group=[0,1],lasts_seconds=15}]",
+    ];
+    replay("cut", "attacked", 0..6, &settings);
+}
+
 /// In asynchronous rounds a peer that starts late has updates waiting of senders that have gone on,
 /// and no replica that those build on. It asked for the oldest one's, which nobody keeps any more,
 /// until the next was too old as well, and so never heard one of its neighbours.

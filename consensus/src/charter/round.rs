@@ -15,9 +15,11 @@ pub struct RoundSection {
     /// Share of the awaited neighbours, in (0, 1], whose updates close the round before its
     /// deadline.
     pub quorum: f64,
-    /// How long a round waits for updates.
+    /// How long a round waits for updates; now and then half as long again for a neighbour that waits
+    /// for another.
     pub deadline: Duration,
-    /// How long a peer waits for connections before round 0.
+    /// How long a peer waits for connections before round 0; half a deadline once a neighbour has
+    /// begun.
     pub start_deadline: Duration,
     /// Deadlines a neighbour may miss in a row before it is no longer awaited.
     pub patience: u64,

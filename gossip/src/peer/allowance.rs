@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use crate::envelope::Kind;
+use crate::limits::SEND_QUEUE_MAX;
 use crate::refusal::Refusal;
 
 /// Messages of one kind that a peer may send at once, besides [`PER_PEER`] for each participant
@@ -30,6 +31,10 @@ const PULLS_PER_UPDATE: u64 = 12;
 /// on as much of everybody must not become one that greets too often.
 const INTRODUCTIONS_MAX: f32 = 6.0;
 
+/// Old headers of others that a peer may hand over at once: a line that was cut holds back what was
+/// shown meanwhile (guess: four times a send queue, since a connection's buffers hold some too).
+const LATE: f32 = 4.0 * SEND_QUEUE_MAX as f32;
+
 /// A bucket fills up at least once in this time, also where deadlines are hours (guess: a person
 /// that restarts a peer a few times does not wait longer).
 const PERIOD_MAX: Duration = Duration::from_secs(60);
@@ -43,6 +48,7 @@ pub(super) struct Allowance {
     introduced: Bucket,
     moved: Bucket,
     repeated: Bucket,
+    late: Bucket,
 }
 
 /// What a peer has used beyond what time has made up for.
@@ -110,8 +116,14 @@ impl Allowance {
         self.moved.take(INTRODUCTIONS_MAX, now, period)
     }
 
-    /// Counts an old header of another peer that this one hands over at time `now`; false when it is
-    /// one too many. (A restarted peer is shown what it had signed by each neighbour once.)
+    /// Counts an old header of another peer's present life that this one hands over at time `now`;
+    /// false when it is one too many.
+    pub(super) fn show_late(&mut self, now: Duration, period: Duration) -> bool {
+        self.late.take(LATE, now, period)
+    }
+
+    /// Counts a header of another peer's earlier life that this one hands over at time `now`; false
+    /// when it is one too many. (A restarted peer is shown what it had signed by each neighbour once.)
     pub(super) fn repeat(&mut self, now: Duration, period: Duration, peers: usize) -> bool {
         let most = AT_ONCE + PER_PEER * peers as f32;
         self.repeated.take(most, now, period)

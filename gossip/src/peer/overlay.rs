@@ -603,7 +603,15 @@ impl Overlay {
             || (self.known.get_mut(&peer)).is_none_or(|known| known.allowance.pull(published))
     }
 
-    /// Counts a header of another's that is old, at time `now`; false when it is one too many.
+    /// Counts a header of another's present life that is old, at time `now`; false when it is one too
+    /// many.
+    pub(super) fn may_show_late(&mut self, peer: PeerId, now: Duration) -> bool {
+        let period = self.charter.round.deadline;
+        let known = self.known.get_mut(&peer);
+        known.is_none_or(|known| known.allowance.show_late(now, period))
+    }
+
+    /// Counts a header of another's earlier life, at time `now`; false when it is one too many.
     pub(super) fn may_repeat(&mut self, peer: PeerId, now: Duration) -> bool {
         let (period, peers) = (self.charter.round.deadline, self.wanted);
         let known = self.known.get_mut(&peer);
@@ -916,7 +924,7 @@ impl Overlay {
         let granted = punctuality.granted.saturating_add(REGAIN_MAX);
         let was_earlier = known
             .claim
-            .is_some_and(|claim| claim < round || known.claimed_at > lately);
+            .is_some_and(|claim| claim < round || (claim == round && known.claimed_at > lately));
         let grants = known.ready && was_earlier && punctuality.missed == 0 && granted <= most;
         if grants {
             punctuality.granted = granted;

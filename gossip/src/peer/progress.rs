@@ -111,11 +111,13 @@ impl Peer {
     }
 
     /// A neighbour has published in `round`, or asks for an update there. If this peer still waits for
-    /// its start, it begins in time for that one: a liar may have met others and not this peer. A liar
-    /// that only says that it has begun wins little, since the first round waits for everybody too.
+    /// its start, and that one for this peer's update, it begins in time: a liar may have met others
+    /// and not this peer. A neighbour that is far ahead waits for this peer no longer.
     pub(super) fn begin_in_time(&mut self, peer: PeerId, round: u64, out: &mut Vec<Effect>) {
-        let waits = self.phase == Phase::Gathering && !self.is_expected && round >= self.round;
-        if !waits || !self.overlay.is_neighbour(&peer, self.round) {
+        let waits =
+            self.phase == Phase::Gathering && self.mode.pace() == Pace::InStep && !self.is_expected;
+        let is_with_it = (self.round..self.round.saturating_add(BEHIND_MIN)).contains(&round);
+        if !waits || !is_with_it || !self.overlay.neighbourhood(self.round).contains(&peer) {
             return;
         }
         self.is_expected = !planted(Mutant::WaitToTheEnd);
@@ -191,6 +193,7 @@ impl Peer {
         if waited_enough && self.is_over() {
             self.end_alone(out);
         } else if waited_enough {
+            self.is_expected = false;
             self.wait_to_start(out);
         }
     }

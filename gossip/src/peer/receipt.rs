@@ -118,9 +118,8 @@ impl Peer {
         let too_many = match why {
             _ if from == sender || planted(Mutant::AllowFloods) => false,
             Refusal::NotTheSigner => true,
-            Refusal::Replayed | Refusal::StaleRound { .. } => {
-                !self.overlay.may_repeat(from, self.now)
-            }
+            Refusal::Replayed => !self.overlay.may_repeat(from, self.now),
+            Refusal::StaleRound { .. } => !self.overlay.may_show_late(from, self.now),
             _ => false,
         };
         if too_many {

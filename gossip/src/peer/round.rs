@@ -315,21 +315,21 @@ impl Peer {
         }
     }
 
-    /// Whether the deadline is put off, by half its time and once: neighbours are missing that wait
-    /// in an earlier round for somebody else. A liar may keep its update from them alone, and their
-    /// own deadlines end when this peer's does.
+    /// Whether the deadline is put off, by half a deadline and once: a neighbour is missing that waits
+    /// in an earlier round for somebody else. A liar may keep its update from that one alone, whose
+    /// own deadline ends when this peer's does. Rounds without training have time for that anyway.
     fn puts_off(&mut self, out: &mut Vec<Effect>) -> bool {
         let round = self.round;
-        let keeps_step = self.mode.pace() == Pace::InStep && !self.mode.asks_a_partner();
+        let keeps_step = self.mode.pace() == Pace::InStep && self.trains();
         if !keeps_step || self.put_off == Some(round) || planted(Mutant::GrantNoTime) {
             return false;
         }
         let missing = self.window.missing(|peer| self.overlay.is_up(peer));
         let (overlay, now) = (&mut self.overlay, self.now);
-        let granted = missing
+        if !missing
             .iter()
-            .filter(|peer| overlay.grant_time(peer, round, now));
-        if granted.count() == 0 {
+            .any(|peer| overlay.grant_time(peer, round, now))
+        {
             return false;
         }
         self.put_off = Some(round);

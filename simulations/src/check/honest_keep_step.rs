@@ -25,11 +25,12 @@ pub(super) const ENTRY: CheckEntry = CheckEntry {
             applies: applies(scope),
             opened: vec![None; scope.ids.len()],
             held_up: vec![0; scope.ids.len()],
+            is_slow: vec![false; scope.ids.len()],
         })
     },
 };
 
-/// Whether rounds wait for everybody, and nothing but a liar can make a peer late.
+/// Whether rounds wait for everybody, and a liar can make a peer late.
 fn applies(scope: &Scope) -> bool {
     let (section, peers) = (&scope.charter.round, scope.ids.len());
     let waits_for_all = section.quorum >= 1.0 && section.selection.is_everyone();
@@ -39,7 +40,8 @@ fn applies(scope: &Scope) -> bool {
         graph.is_some_and(|graph| graph.receives_from(member).len() + 1 == peers)
     };
     let all_hear_all = !scope.charter.topology.changes() && (0..peers).all(hears_all);
-    scope.clear && section.mode == Mode::Synchronous && waits_for_all && all_hear_all
+    let lies = scope.lies.contains(&true);
+    lies && scope.clear && section.mode == Mode::Synchronous && waits_for_all && all_hear_all
 }
 
 struct HonestKeepStep {
@@ -48,6 +50,8 @@ struct HonestKeepStep {
     opened: Vec<Option<(u64, Duration)>>,
     /// By member, how many of its rounds have lasted for half a deadline or more.
     held_up: Vec<u64>,
+    /// By member, whether its training ever took a quarter of a deadline.
+    is_slow: Vec<bool>,
 }
 
 impl HonestKeepStep {
@@ -66,7 +70,9 @@ impl HonestKeepStep {
         };
         let since = now.saturating_sub(opened);
         match own {
-            _ if self.held_up[number] > scope.charter.round.patience => None,
+            _ if self.is_slow[number] || self.held_up[number] > scope.charter.round.patience => {
+                None
+            }
             own if own < round && since < 2 * deadline => Some("is in an earlier round"),
             own if own == round && since < deadline / 2 => Some("has just begun that round"),
             _ => None,
@@ -83,6 +89,12 @@ impl Check for HonestKeepStep {
         match event {
             Event::RoundOpened { round, .. } => {
                 self.opened[moment.member] = Some((*round, moment.now));
+                None
+            }
+            Event::Published { .. } => {
+                let opened = self.opened[moment.member];
+                let took = opened.map_or(Duration::ZERO, |(_, opened)| moment.now - opened);
+                self.is_slow[moment.member] |= took >= half / 2;
                 None
             }
             Event::RoundClosed {
