@@ -116,7 +116,8 @@ struct Punctuality {
     owed: u64,
     /// How often rounds have ceased to wait for it, at most log₂ [`REGAIN_MAX`].
     lapses: u32,
-    /// Updates in time that it takes until it is given more time as often as at first.
+    /// How many updates in time it takes until this neighbour can be given more time as often as at
+    /// first.
     granted: u64,
 }
 

@@ -110,9 +110,10 @@ impl Peer {
         self.gather(false, out);
     }
 
-    /// A neighbour has published in `round`, or asks for an update there. If this peer still waits for
-    /// its start, and that one for this peer's update, it begins in time: a liar may have met others
-    /// and not this peer. A neighbour that is far ahead waits for this peer no longer.
+    /// A neighbour has published in `round`, or asks for an update of it. It waits for this peer's
+    /// update. If this peer still waits for its start, it begins before the neighbour's deadline: what
+    /// keeps it may be a liar that the neighbour has met. A neighbour that is far ahead no longer waits
+    /// for this peer.
     pub(super) fn begin_in_time(&mut self, peer: PeerId, round: u64, out: &mut Vec<Effect>) {
         let waits =
             self.phase == Phase::Gathering && self.mode.pace() == Pace::InStep && !self.is_expected;
@@ -122,7 +123,7 @@ impl Peer {
         }
         self.is_expected = !planted(Mutant::WaitToTheEnd);
         if self.is_expected {
-            // The other half is for its training (guess).
+            // The other half of the deadline is for training (guess).
             let after = self.charter.round.deadline / 2;
             out.push(Effect::SetTimer {
                 timer: Timer::Start,

@@ -315,9 +315,10 @@ impl Peer {
         }
     }
 
-    /// Whether the deadline is put off, by half a deadline and once: a neighbour is missing that waits
-    /// in an earlier round for somebody else. A liar may keep its update from that one alone, whose
-    /// own deadline ends when this peer's does. Rounds without training have time for that anyway.
+    /// Puts the deadline off by half its length, once in a round, if a missing neighbour may still wait
+    /// in an earlier round for somebody else; returns whether it did. A liar may keep its update from
+    /// that neighbour alone, and then the neighbour's deadline ends when this peer's does. Rounds
+    /// without training have more time in any case.
     fn puts_off(&mut self, out: &mut Vec<Effect>) -> bool {
         let round = self.round;
         let keeps_step = self.mode.pace() == Pace::InStep && self.trains();

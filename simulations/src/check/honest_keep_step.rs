@@ -1,9 +1,9 @@
 //! `honest-keep-step`: where nothing is lost, nobody fails and everybody hears everybody, no round
 //! closes without an honest neighbour that is only late because it waits for a liar.
 //!
-//! A liar may let some meet it and others not, or keep its updates from some. Those wait for it, and
-//! whoever waits for them must not take that for their fault, as often as a peer may be late. In
-//! other graphs the waits of several peers add up.
+//! A liar may keep its handshake or its updates from some peers. Those wait for it and so are late
+//! themselves. Their neighbours must not go on without them because of that, as often as a peer may
+//! be late. In other graphs the waits of several peers add up.
 
 use std::time::Duration;
 
@@ -86,15 +86,15 @@ impl Check for HonestKeepStep {
             return None;
         }
         let half = scope.charter.round.deadline / 2;
+        let opened = self.opened[moment.member];
+        let since = opened.map_or(Duration::ZERO, |(_, opened)| moment.now - opened);
         match event {
             Event::RoundOpened { round, .. } => {
                 self.opened[moment.member] = Some((*round, moment.now));
                 None
             }
             Event::Published { .. } => {
-                let opened = self.opened[moment.member];
-                let took = opened.map_or(Duration::ZERO, |(_, opened)| moment.now - opened);
-                self.is_slow[moment.member] |= took >= half / 2;
+                self.is_slow[moment.member] |= since >= half / 2;
                 None
             }
             Event::RoundClosed {
@@ -103,9 +103,7 @@ impl Check for HonestKeepStep {
                 missing,
                 ..
             } => {
-                let opened = self.opened[moment.member];
-                let lasted = opened.map_or(Duration::ZERO, |(_, opened)| moment.now - opened);
-                self.held_up[moment.member] += u64::from(lasted >= half);
+                self.held_up[moment.member] += u64::from(since >= half);
                 let mut late = missing.iter().filter(|_| *why == Closed::Deadline);
                 late.find_map(|peer| {
                     let excuse = self.excuse(scope, peer, *round, moment.now)?;
