@@ -220,3 +220,34 @@ fn the_corners_give_a_number_or_an_error() {
     }
     assert_eq!(pld::epsilon(&[], delta(5.0)), Ok(0.0));
 }
+
+/// Rows that are drawn rarely and get little noise: nearly all losses are tiny and a few are large. Dots
+/// that follow the deviation are wider than nearly all losses, and ε comes out 0.5 % too large (66.80).
+#[test]
+fn rare_large_losses_make_the_dots_no_wider() {
+    let (rare, other) = (
+        phase(0.4284273213221661, 0.023017039686430468, 2000),
+        phase(1.0, 1e-4, 1),
+    );
+    let alone = pld::epsilon(&[rare], delta(5.0)).unwrap();
+    let with = pld::epsilon(&[rare, other], delta(5.0)).unwrap();
+    assert!(alone <= with * 1.001, "{alone} {with}");
+}
+
+/// One step that shows next to nothing once made the grid so fine that no transform held the others.
+#[test]
+fn a_step_of_tiny_losses_leaves_large_ones_on_their_grid() {
+    let (large, tiny) = (phase(0.4, 1.0, 6400), phase(84.0, 3.4e-5, 1));
+    let exact = gaussian::epsilon(80.0 / 0.4, delta(5.0));
+    let found = pld::epsilon(&[large, tiny], delta(5.0)).unwrap();
+    assert!(found >= exact && found <= exact * 1.003, "{found} {exact}");
+}
+
+/// ε in the hundred thousands, where e to the distance of two losses in sight is no number.
+#[test]
+fn losses_that_are_far_apart_have_an_epsilon() {
+    let wide = [phase(0.27, 0.42, 50_000)];
+    let [half, tenth] = [0.3, 1.0].map(|exponent| pld::epsilon(&wide, delta(exponent)).unwrap());
+    let rdp = by_rdp(&wide, delta(1.0));
+    assert!(half < tenth && tenth < rdp, "{half} {tenth} {rdp}");
+}
