@@ -1096,6 +1096,43 @@ fn a_neighbour_that_is_late_every_other_time_is_not_waited_for_in_the_end() {
     assert!(lost >= 1, "never");
 }
 
+/// What it takes to be waited for again after each loss, and after the last one that came late.
+#[cfg_attr(not(feature = "mutants"), test)]
+fn amends_double_with_each_loss_and_halve_with_a_long_time_without_one() {
+    let charter = charter(1000, "rule = \"mean\"");
+    let mut peer = in_round_zero(&charter);
+    let mut rounds = 0..;
+    // Plays a round, in which peer 3 is in time or misses it; says what changes.
+    let mut play = |is_in_time: bool| {
+        let round = rounds.next().expect("one more");
+        let mut effects = handle(&mut peer, trained(round, 1.0));
+        effects.extend(handle(&mut peer, Input::Stored(Stored::Intent { round })));
+        let from_it = is_in_time.then(|| receive(&mut peer, 3, small(3, &charter, round)));
+        effects.extend(from_it.into_iter().flatten());
+        effects.extend(receive(&mut peer, 2, small(2, &charter, round)));
+        // A deadline may be put off.
+        for _ in 0..2 {
+            let expired = Input::TimerExpired(Timer::Deadline { round });
+            effects.extend(handle(&mut peer, expired));
+        }
+        let stored = Input::Stored(Stored::Checkpoint { round: round + 1 });
+        effects.extend(handle(&mut peer, stored));
+        let has = |event: &str| lines(&effects).contains(&format!("event {event}"));
+        (has("no-longer-awaited"), has("awaited-again"))
+    };
+    let mut amends = |kept: u64| {
+        (0..kept).for_each(|_| assert_eq!(play(true), (false, false)));
+        while !play(false).0 {}
+        (1..)
+            .find(|_| play(true).1)
+            .expect("it is waited for again")
+    };
+    let each: Vec<u64> = [0, 0, 0, 63, 64, 3 * 64, 0]
+        .map(|kept| amends(kept))
+        .to_vec();
+    assert_eq!(each, [1, 2, 4, 8, 8, 2, 4]);
+}
+
 /// A peer that is back and a little behind: what it sends is in time for its round, and comes while a
 /// later one is open that had ceased to wait for it.
 #[cfg_attr(not(feature = "mutants"), test)]

@@ -106,7 +106,9 @@ struct Known {
 /// every other time is not waited for in the end. The first time that it is no longer waited for,
 /// one update in time is enough to be waited for again. Each further time it takes twice as many,
 /// up to [`REGAIN_MAX`], a missed deadline counts three times, and one is enough to lose that again,
-/// unless it has kept several since.
+/// unless it has kept several since. With each [`REGAIN_MAX`] deadlines that it has kept while it was
+/// waited for, one of those times is forgotten: a line that fails now and then costs its peer no more
+/// than at first, and a liar has to behave as long as if nothing were ever forgotten.
 #[derive(Clone, Debug, Default)]
 struct Punctuality {
     /// Deadlines missed in a row.
@@ -116,6 +118,8 @@ struct Punctuality {
     owed: u64,
     /// How often rounds have ceased to wait for it, at most log₂ [`REGAIN_MAX`].
     lapses: u32,
+    /// Updates in time since then, or since one of those times was forgotten, while it was waited for.
+    kept: u64,
     /// How many updates in time it takes until this neighbour can be given more time as often as at
     /// first.
     granted: u64,
@@ -126,6 +130,16 @@ impl Punctuality {
     fn lapse(&mut self) {
         self.owed = (1 << self.lapses).min(REGAIN_MAX).max(self.owed);
         self.lapses = (self.lapses + 1).min(REGAIN_MAX.ilog2());
+        self.kept = 0;
+    }
+
+    /// It has kept a deadline while rounds waited for it.
+    fn keeps(&mut self) {
+        self.kept += 1;
+        if self.kept >= REGAIN_MAX {
+            self.lapses = self.lapses.saturating_sub(1);
+            self.kept = 0;
+        }
     }
 }
 
@@ -897,6 +911,9 @@ impl Overlay {
             if was_owed == 1 {
                 of_peer.debt = most.saturating_sub(1);
                 return Some(Patience::Regained);
+            }
+            if was_owed == 0 {
+                of_peer.keeps();
             }
         } else if !on_time {
             of_peer.missed += 1;
