@@ -226,12 +226,16 @@ fn has_tie_around_median(rows: &[Vec<f32>], byzantine: usize) -> bool {
     })
 }
 
-fn has_equal_scores(scores: &[f64]) -> bool {
+/// Whether rounding may decide who has the best score. Distances of rows on a grid are exact, those of
+/// what was averaged before are not.
+fn has_equal_scores(name: &str, scores: &[f64]) -> bool {
     let mut sorted = scores.to_vec();
     sorted.sort_by(f64::total_cmp);
+    let is_mixed = has_part(name, "nnm") || has_part(name, "bucketing");
+    let equal = if is_mixed { 1e-5 } else { 1e-9 };
     sorted
         .windows(2)
-        .any(|pair| pair[1] - pair[0] <= 1e-9 * pair[1])
+        .any(|pair| pair[1] - pair[0] <= equal * pair[1])
 }
 
 /// What two runs of a rule on equal or moved rows may differ by. Results of magnitude below 128 are
@@ -279,8 +283,13 @@ proptest! {
             if has_part(&name, "bucketing") || ["bulyan", "mda"].contains(&last(&name)) {
                 continue;
             }
-            // What was clipped to one length is tied in length.
-            if clips(&name) && last(&name) == "cge" || is_tied_by_mixing(&name) {
+            // What was clipped to one length is tied in length, and a single value in all.
+            let is_tied = match last(&name) {
+                "cge" => clips(&name),
+                "ubar" => clips(&name) && values == 1,
+                _ => false,
+            };
+            if is_tied || is_tied_by_mixing(&name) {
                 continue;
             }
             let models = models(&name, byzantine, more);
@@ -291,7 +300,7 @@ proptest! {
             let own = order.iter().position(|index| *index == 0).unwrap();
             let rule = rule(&name, byzantine, models);
             let (first, second) = (aggregate(&*rule, &rows).unwrap(), aggregate_at(own, &*rule, &exchanged).unwrap());
-            if last(&name).ends_with("krum") && has_equal_scores(&first.scores) {
+            if last(&name).ends_with("krum") && has_equal_scores(&name, &first.scores) {
                 continue;
             }
             if last(&name) == "meamed" && has_tie_around_median(&rows, byzantine) {
@@ -323,7 +332,7 @@ proptest! {
             let moved: Vec<Vec<f32>> = rows.iter().map(|row| row.iter().map(|value| value + shift).collect()).collect();
             let rule = rule(&name, byzantine, models);
             let first = aggregate(&*rule, &rows).unwrap();
-            if last(&name).ends_with("krum") && has_equal_scores(&first.scores) {
+            if last(&name).ends_with("krum") && has_equal_scores(&name, &first.scores) {
                 continue;
             }
             let back: Vec<f32> = aggregate(&*rule, &moved).unwrap().parameters.iter().map(|value| value - shift).collect();
@@ -407,10 +416,11 @@ proptest! {
             let share = byzantine as f32 / models as f32;
             let longest = honest.iter().map(|row| norm(row)).fold(0.0, f32::max);
             if clips(&name) || last(&name) == "fltrust" {
-                // Nobody is longer than the longest honest model, and what is made of them no
-                // longer than that; centered clipping starts from a median, whose norm is at most
-                // that of all coordinates' largest values.
-                let reach = if last(&name) == "centered-clipping" { 16.0 * (values as f32).sqrt() } else { longest };
+                // Nobody is longer than the longest honest model or than a given length, and what is
+                // made of them no longer than that; centered clipping starts from a median, whose norm
+                // is at most that of all coordinates' largest values.
+                let reach = if has_part(&name, "static-clip") { longest.max(LENGTH as f32) } else { longest };
+                let reach = if last(&name) == "centered-clipping" { 16.0 * (values as f32).sqrt() } else { reach };
                 prop_assert!(norm(&result.parameters) <= reach * 1.001, "{}: {}", name, norm(&result.parameters));
                 continue;
             }
