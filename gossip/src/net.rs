@@ -171,6 +171,7 @@ pub struct Network {
     registry: Registry,
     control: streams::Control,
     events: mpsc::Receiver<NetworkEvent>,
+    led_to: transport::LedTo,
     ready: VecDeque<NetworkEvent>,
     connected: BTreeMap<PeerId, messages::Outbox>,
     /// Peers reported as up and not yet as down.
@@ -206,9 +207,12 @@ impl Network {
         let (streams, accepted) = streams::Streams::new(settings.connections_max as usize);
         let control = streams.control();
         let (to_events, events) = mpsc::channel(EVENT_QUEUE_MAX);
+        let led_to = transport::LedTo::default();
         let mut swarm = SwarmBuilder::with_existing_identity(keypair)
             .with_tokio()
-            .with_other_transport(|keypair| transport::transport(keypair, to_events.clone()))
+            .with_other_transport(|keypair| {
+                transport::transport(keypair, to_events.clone(), led_to.clone())
+            })
             .map_err(|error| setup(&error))?
             .with_dns()
             .map_err(|error| setup(&error))?
@@ -263,6 +267,7 @@ impl Network {
             registry,
             control,
             events,
+            led_to,
             ready: VecDeque::new(),
             connected: BTreeMap::new(),
             up: BTreeSet::new(),
@@ -619,7 +624,10 @@ impl Network {
             .iter()
             .map(|address| without_p2p(address).to_string())
             .collect();
-        let scope = Scope::of(&endpoint.get_remote_address().to_string());
+        // A name says nothing about how near the peer is.
+        let led_to = dialled.and_then(|_| self.led_to.take(&id));
+        let from = led_to.as_ref().unwrap_or(endpoint.get_remote_address());
+        let scope = Scope::of(&from.to_string());
         self.ready.push_back(NetworkEvent::Input(Input::PeerUp {
             peer,
             addresses,

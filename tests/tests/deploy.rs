@@ -256,7 +256,8 @@ fn the_three_organisations_of_the_compose_file_train_to_the_last_round() {
         let config = config
             .replace(
                 "/dns4/ada/tcp/4001",
-                &format!("/ip4/127.0.0.1/tcp/{}", ports[0]),
+                // A name, as there: the two that start from it hear of each other from the first alone.
+                &format!("/dns4/localhost/tcp/{}", ports[0]),
             )
             .replace(
                 "/ip4/0.0.0.0/tcp/4001",

@@ -12,10 +12,12 @@
 //! each other the random number that their processes drew at the start. Each end waits until the
 //! other one has read, so that both know, whichever of them dialled.
 
+use std::collections::VecDeque;
 use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -37,10 +39,38 @@ const NUMBER_BYTES: usize = 16;
 /// How long a connection may take to send what was written before it was closed (guess).
 const CLOSE_MAX: Duration = Duration::from_secs(2);
 
-/// The transport of a key. Reports to `events` where the key runs a second time.
+/// Most places that are remembered until their connections are reported; a dial that comes to nothing
+/// leaves its own (guess).
+const LED_TO_MAX: usize = 64;
+
+/// Where dials have led, until the swarm reports their connections: it knows the address that was
+/// dialled, which may be a name, and not the one that the name stands for.
+#[derive(Clone, Default)]
+pub(super) struct LedTo(Arc<Mutex<VecDeque<(PeerId, Multiaddr)>>>);
+
+impl LedTo {
+    fn note(&self, peer: PeerId, address: &Multiaddr) {
+        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        places.push_back((peer, address.clone()));
+        if places.len() > LED_TO_MAX {
+            places.pop_front();
+        }
+    }
+
+    /// Where the oldest dial of a peer has led that was not taken yet.
+    pub(super) fn take(&self, peer: &PeerId) -> Option<Multiaddr> {
+        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = places.iter().position(|(other, _)| other == peer)?;
+        places.remove(place).map(|(_, address)| address)
+    }
+}
+
+/// The transport of a key. Reports to `events` where the key runs a second time, and notes where dials
+/// lead.
 pub(super) fn transport(
     keypair: &identity::Keypair,
     events: mpsc::Sender<NetworkEvent>,
+    led_to: LedTo,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, Box<dyn Error + Send + Sync>> {
     let own = keypair.public().to_peer_id();
     let mut number = [0; NUMBER_BYTES];
@@ -57,6 +87,9 @@ pub(super) fn transport(
     });
     let watched = either.and_then(
         move |(peer, mut muxer): (PeerId, StreamMuxerBox), end: ConnectedPoint| async move {
+            if end.is_dialer() {
+                led_to.note(peer, address(&end));
+            }
             if peer == own {
                 let heard = |other| {
                     if other != number {
@@ -205,4 +238,27 @@ async fn talk(
     heard(other);
     stream.close().await?;
     stream.read(&mut [0]).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_dials_lead_is_remembered_in_order_and_within_bounds() {
+        let led_to = LedTo::default();
+        let (peer, other) = (PeerId::random(), PeerId::random());
+        let at = |port: usize| {
+            format!("/ip4/10.0.0.1/tcp/{port}")
+                .parse()
+                .expect("an address")
+        };
+        led_to.note(other, &at(1));
+        (2..4).for_each(|port| led_to.note(peer, &at(port)));
+        assert_eq!(led_to.take(&peer), Some(at(2)));
+        assert_eq!(led_to.take(&peer), Some(at(3)));
+        assert_eq!(led_to.take(&peer), None);
+        (0..LED_TO_MAX).for_each(|port| led_to.note(peer, &at(port)));
+        assert_eq!(led_to.take(&other), None, "the oldest makes room");
+    }
 }
