@@ -1127,9 +1127,7 @@ fn amends_double_with_each_loss_and_halve_with_a_long_time_without_one() {
             .find(|_| play(true).1)
             .expect("it is waited for again")
     };
-    let each: Vec<u64> = [0, 0, 0, 63, 64, 3 * 64, 0]
-        .map(|kept| amends(kept))
-        .to_vec();
+    let each: Vec<u64> = [0, 0, 0, 63, 64, 3 * 64, 0].map(amends).to_vec();
     assert_eq!(each, [1, 2, 4, 8, 8, 2, 4]);
 }
 
