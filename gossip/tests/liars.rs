@@ -1120,7 +1120,7 @@ fn amends_double_with_each_loss_and_halve_with_a_long_time_without_one() {
         let has = |event: &str| lines(&effects).contains(&format!("event {event}"));
         (has("no-longer-awaited"), has("awaited-again"))
     };
-    let mut amends = |kept: u64| {
+    let amends = |kept: u64| {
         (0..kept).for_each(|_| assert_eq!(play(true), (false, false)));
         while !play(false).0 {}
         (1..)

@@ -91,16 +91,7 @@ pub(super) fn transport(
                 led_to.note(peer, address(&end));
             }
             if peer == own {
-                let heard = |other| {
-                    if other != number {
-                        // A full queue loses it; the next dial reports it again.
-                        let _ = events.try_send(NetworkEvent::OwnKeyElsewhere {
-                            address: without_p2p(address(&end)),
-                        });
-                    }
-                };
-                // A connection that breaks here reveals nothing, and libp2p ends it in any case.
-                let _ = exchange(&mut muxer, end.is_dialer(), number, heard).await;
+                tell_processes_apart(&mut muxer, &end, number, &events).await;
             }
             Ok::<_, io::Error>((peer, muxer))
         },
@@ -180,6 +171,25 @@ fn address(end: &ConnectedPoint) -> &Multiaddr {
         ConnectedPoint::Dialer { address, .. } => address,
         ConnectedPoint::Listener { send_back_addr, .. } => send_back_addr,
     }
+}
+
+/// Reports if this key's other end is another process.
+async fn tell_processes_apart(
+    muxer: &mut StreamMuxerBox,
+    end: &ConnectedPoint,
+    number: [u8; NUMBER_BYTES],
+    events: &mpsc::Sender<NetworkEvent>,
+) {
+    let heard = |other| {
+        if other != number {
+            // A full queue loses it; the next dial reports it again.
+            let _ = events.try_send(NetworkEvent::OwnKeyElsewhere {
+                address: without_p2p(address(end)),
+            });
+        }
+    };
+    // A connection that breaks here reveals nothing, and libp2p ends it in any case.
+    let _ = exchange(muxer, end.is_dialer(), number, heard).await;
 }
 
 /// Tells the other end this process's number and tells `heard` the other one's; returns when the
