@@ -226,8 +226,8 @@ fn has_tie_around_median(rows: &[Vec<f32>], byzantine: usize) -> bool {
     })
 }
 
-/// Whether rounding may decide who has the best score. Distances of rows on a grid are exact, those of
-/// what was averaged before are not.
+/// Whether rounding may decide which model has the best score. Distances between rows on a grid are
+/// exact, and distances between averages are not.
 fn has_equal_scores(name: &str, scores: &[f64]) -> bool {
     let mut sorted = scores.to_vec();
     sorted.sort_by(f64::total_cmp);

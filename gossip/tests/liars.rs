@@ -1096,7 +1096,7 @@ fn a_neighbour_that_is_late_every_other_time_is_not_waited_for_in_the_end() {
     assert!(lost >= 1, "never");
 }
 
-/// What it takes to be waited for again after each loss, and after the last one that came late.
+/// How many updates in time it takes to be waited for again, after one loss after another.
 #[cfg_attr(not(feature = "mutants"), test)]
 fn amends_double_with_each_loss_and_halve_with_a_long_time_without_one() {
     let charter = charter(1000, "rule = \"mean\"");

@@ -43,8 +43,8 @@ const REACH: f64 = 10.0;
 /// that leaves no error to speak of counts, else the best of those that leave little.
 const WIDTHS: [f64; 3] = [3.0, 10.0, 1e9];
 
-/// Noise multiplier below which the distance between dots grows no more (guess): noise that hides
-/// nobody.
+/// Below this noise multiplier the distance between dots no longer grows (guess). So little noise hides
+/// no row.
 const LITTLE: f64 = 0.05;
 
 /// The measured error is multiplied by this and added to δ.

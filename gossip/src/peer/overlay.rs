@@ -118,7 +118,7 @@ struct Punctuality {
     owed: u64,
     /// How often rounds have ceased to wait for it, at most log₂ [`REGAIN_MAX`].
     lapses: u32,
-    /// Updates in time since then, or since one of those times was forgotten, while it was waited for.
+    /// Updates in time while rounds waited for it, since its last lapse or since a lapse was forgotten.
     kept: u64,
     /// How many updates in time it takes until this neighbour can be given more time as often as at
     /// first.

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::common::PATIENCE;
 use super::{Act, Scenario, Stage, Told, processes};
 
-/// Local training of a round, such that a round takes as long as the processes' (27 ms, measured).
+/// Local training of a round, such that a round takes as long as one of real processes (27 ms, measured).
 const TRAINING: Duration = Duration::from_millis(25);
 /// One way, as in a data centre.
 const LATENCY_NANOSECONDS: u64 = 200_000;
